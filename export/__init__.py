@@ -1,0 +1,1 @@
+"""Writes, checks and measures what gets deployed."""

@@ -1,0 +1,1 @@
+"""tas_tf: makes a Keras image classifier smaller, within a compute budget."""
