@@ -1,0 +1,221 @@
+"""What each class of layer does to channels: the one table that graph, cost, supernet and student read."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from typing import Any
+
+
+class Kind(enum.Enum):
+    """How an operation treats the channel axis (the last one) of what it reads."""
+
+    INPUT = "input"
+    CONV = "conv"  # every input channel meets every filter
+    DENSE = "dense"
+    DEPTHWISE = "depthwise"  # one filter a channel
+    SEPARABLE = "separable"  # depthwise, then pointwise
+    BATCH_NORM = "batch_norm"
+    LAYER_NORM = "layer_norm"
+    KEEPS_ZEROS = "keeps_zeros"  # acts on each channel alone, 0 -> 0
+    SHIFTS_ZEROS = "shifts_zeros"  # acts on each channel alone, 0 -> something else
+    POOL = "pool"
+    ADD = "add"
+    MULTIPLY = "multiply"
+    COMBINE = "combine"  # other operations on several tensors, channel by channel
+    CONCAT = "concat"
+    FLATTEN = "flatten"
+    RESHAPE = "reshape"
+    OPAQUE = "opaque"  # unknown: channels that reach it must stay as they are
+
+
+#: Kinds that start new channels.
+MAKES_CHANNELS = frozenset({Kind.CONV, Kind.DENSE, Kind.SEPARABLE})
+#: Kinds that hold a convolution or a matrix product.
+CONVOLVES = frozenset({Kind.CONV, Kind.DENSE, Kind.SEPARABLE, Kind.DEPTHWISE})
+#: Kinds through which the source of a tensor is sought: nothing in them mixes channels or positions' meaning.
+TRANSPARENT = frozenset({Kind.KEEPS_ZEROS, Kind.SHIFTS_ZEROS, Kind.POOL, Kind.BATCH_NORM})
+#: Kinds that read several tensors of the same channels.
+MERGES = frozenset({Kind.ADD, Kind.MULTIPLY, Kind.COMBINE})
+
+_POOLS = frozenset(
+    f"{scope}{kind}Pooling{rank}D"
+    for scope in ("", "Global")
+    for kind in ("Average", "Max")
+    for rank in (1, 2, 3)
+)
+_LAYERS: dict[str, Kind] = {
+    "InputLayer": Kind.INPUT,
+    "Dense": Kind.DENSE,
+    "SeparableConv1D": Kind.SEPARABLE,
+    "SeparableConv2D": Kind.SEPARABLE,
+    "BatchNormalization": Kind.BATCH_NORM,
+    "LayerNormalization": Kind.LAYER_NORM,
+    "Add": Kind.ADD,
+    "Multiply": Kind.MULTIPLY,
+    "Subtract": Kind.COMBINE,
+    "Average": Kind.COMBINE,
+    "Maximum": Kind.COMBINE,
+    "Minimum": Kind.COMBINE,
+    "Concatenate": Kind.CONCAT,
+    "Flatten": Kind.FLATTEN,
+    "Reshape": Kind.RESHAPE,
+    **dict.fromkeys(_POOLS, Kind.POOL),
+    **dict.fromkeys(
+        [
+            f"{name}{rank}D"
+            for name in ("ZeroPadding", "Cropping", "UpSampling", "SpatialDropout")
+            for rank in (1, 2, 3)
+        ],
+        Kind.KEEPS_ZEROS,
+    ),
+    **dict.fromkeys(
+        ["ReLU", "LeakyReLU", "ELU", "PReLU", "Identity", "ActivityRegularization", "Resizing"],
+        Kind.KEEPS_ZEROS,
+    ),
+    **dict.fromkeys(["Dropout", "GaussianDropout", "GaussianNoise"], Kind.KEEPS_ZEROS),
+}
+#: Layers of `keras.applications` that are no public layers but act as these do.
+_APPLICATION_LAYERS: dict[str, Kind] = {"StochasticDepth": Kind.KEEPS_ZEROS}
+_OPS: dict[str, Kind] = {
+    "Add": Kind.ADD,
+    "Multiply": Kind.MULTIPLY,
+    "Subtract": Kind.COMBINE,
+    "Maximum": Kind.COMBINE,
+    "Minimum": Kind.COMBINE,
+    "Concatenate": Kind.CONCAT,
+    **dict.fromkeys(
+        [
+            "Relu",
+            "Relu6",
+            "Silu",
+            "Gelu",
+            "Tanh",
+            "LeakyRelu",
+            "Elu",
+            "Selu",
+            "HardTanh",
+            "SoftShrink",
+            "HardSilu",
+        ],
+        Kind.KEEPS_ZEROS,
+    ),
+    **dict.fromkeys(["Negative", "Absolute", "Square", "Sqrt", "Sign", "Softsign"], Kind.KEEPS_ZEROS),
+    **dict.fromkeys(["Sigmoid", "HardSigmoid", "Softplus", "Exp", "LogSigmoid", "Clip"], Kind.SHIFTS_ZEROS),
+}
+_ACTIVATIONS: dict[str, Kind] = {
+    **dict.fromkeys(
+        [
+            "linear",
+            "relu",
+            "relu6",
+            "silu",
+            "swish",
+            "gelu",
+            "tanh",
+            "elu",
+            "selu",
+            "leaky_relu",
+            "hard_silu",
+        ],
+        Kind.KEEPS_ZEROS,
+    ),
+    **dict.fromkeys(["hard_swish", "softsign", "hard_tanh", "tanh_shrink", "celu", "mish"], Kind.KEEPS_ZEROS),
+    **dict.fromkeys(["sigmoid", "hard_sigmoid", "softplus", "exponential", "log_sigmoid"], Kind.SHIFTS_ZEROS),
+}
+
+
+def activation_name(value: Any) -> str:
+    """Names the activation of a layer's config, whichever way Keras wrote it.
+
+    >>> activation_name(None), activation_name("relu"), activation_name({"config": "gelu"})
+    ('linear', 'relu', 'gelu')
+    """
+    if value is None:
+        return "linear"
+    if isinstance(value, str):
+        return value
+    inner = value.get("config") if isinstance(value, Mapping) else None
+    if isinstance(inner, str):
+        return inner
+    return str(value.get("class_name", "unknown")) if isinstance(value, Mapping) else "unknown"
+
+
+def is_op(module: str) -> bool:
+    """Whether a config entry is functional arithmetic rather than a layer."""
+    return module.startswith(("keras.src.ops", "keras.ops"))
+
+
+def kind_of(
+    module: str, class_name: str, config: Mapping[str, Any], input_shapes: tuple, num_tensors: int
+) -> Kind:
+    """Tells how an operation treats channels.
+
+    Args:
+        module: Module as the config names it, `keras.layers` or an operation's.
+        class_name: Class as the config names it.
+        config: The layer's own config.
+        input_shapes: Static shapes of the tensors read, batch first.
+        num_tensors: How many tensors are read; arithmetic with a constant reads one.
+    """
+    if is_op(module):
+        return _kind_of_op(class_name, config, input_shapes, num_tensors)
+    if module.startswith("keras.src.applications"):
+        return _APPLICATION_LAYERS.get(class_name, Kind.OPAQUE)
+    if not module.startswith("keras"):
+        return Kind.OPAQUE
+    if config.get("data_format") == "channels_first":
+        return Kind.OPAQUE
+    if class_name in ("Conv1D", "Conv2D", "Conv3D"):
+        return _kind_of_conv(config, input_shapes)
+    if class_name in ("DepthwiseConv1D", "DepthwiseConv2D"):
+        return Kind.DEPTHWISE if config["depth_multiplier"] == 1 else Kind.OPAQUE
+    if class_name in ("SeparableConv1D", "SeparableConv2D") and config["depth_multiplier"] != 1:
+        return Kind.OPAQUE
+    if class_name == "Activation":
+        return _ACTIVATIONS.get(activation_name(config["activation"]), Kind.OPAQUE)
+    if class_name in ("BatchNormalization", "LayerNormalization"):
+        return _LAYERS[class_name] if _is_last_axis(config["axis"], len(input_shapes[0])) else Kind.OPAQUE
+    if class_name == "Rescaling":
+        scalar = all(isinstance(config[key], (int, float)) for key in ("scale", "offset"))
+        if not scalar:
+            return Kind.OPAQUE
+        return Kind.SHIFTS_ZEROS if config["offset"] else Kind.KEEPS_ZEROS
+    if class_name == "ReLU" and config.get("threshold", 0.0):
+        return Kind.KEEPS_ZEROS if config["threshold"] > 0 else Kind.SHIFTS_ZEROS
+    return _LAYERS.get(class_name, Kind.OPAQUE)
+
+
+def _kind_of_conv(config: Mapping[str, Any], input_shapes: tuple) -> Kind:
+    channels = input_shapes[0][-1]
+    if config["groups"] == 1:
+        return Kind.CONV
+    return Kind.DEPTHWISE if config["groups"] == channels == config["filters"] else Kind.OPAQUE
+
+
+def _kind_of_op(class_name: str, config: Mapping[str, Any], input_shapes: tuple, num_tensors: int) -> Kind:
+    if class_name == "Mean":
+        # Averaging over positions is a global pool; over channels it is not.
+        axes = config.get("axis")
+        axes = (axes,) if isinstance(axes, int) else tuple(axes or ())
+        rank = len(input_shapes[0])
+        over_positions = axes and all(0 < axis % rank < rank - 1 for axis in axes)
+        return Kind.POOL if over_positions else Kind.OPAQUE
+    if class_name == "Reshape":
+        return Kind.RESHAPE
+    kind = _OPS.get(class_name, Kind.OPAQUE)
+    if num_tensors > 1:
+        return kind
+    # One tensor and a constant: `x * 2.` keeps zeros, `x + 3.` doesn't.
+    if class_name in ("TrueDivide", "Divide"):
+        return Kind.KEEPS_ZEROS
+    if kind is Kind.MULTIPLY:
+        return Kind.KEEPS_ZEROS
+    if kind in (Kind.ADD, Kind.COMBINE):
+        return Kind.SHIFTS_ZEROS
+    return kind
+
+
+def _is_last_axis(axis: Any, rank: int) -> bool:
+    axes = list(axis) if isinstance(axis, (list, tuple)) else [axis]
+    return len(axes) == 1 and axes[0] % rank == rank - 1

@@ -1,0 +1,139 @@
+"""Builds the small network of a shape: plain standard layers, and weights inherited on request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from tas_tf.graph import Node
+from tas_tf.kinds import MAKES_CHANNELS, Kind, is_op
+from tas_tf.reader import call, deserialize, original_layer
+from tas_tf.shape import ActiveChannels, Shape, dropped_nodes
+from tas_tf.space import SearchSpace
+
+
+def build_student(space: SearchSpace, shape: Shape, *, logits: bool = False) -> keras.Model:
+    """Builds the network that a shape describes.
+
+    Args:
+        space: The unpruned network and where shapes act in it.
+        shape: Filters and blocks to keep.
+        logits: Leaves out the final softmax, if the network had one.
+
+    Returns:
+        A functional model of standard layers, freshly initialised. Layers keep their names; a projection is called
+        after its Add.
+
+    Raises:
+        UserError: The shape belongs to another network.
+    """
+    shape.check(space)
+    active = ActiveChannels(space, shape)
+    dropped, rewired = dropped_nodes(space, shape)
+    graph = space.graph.without(dropped, rewired)
+    head = None if logits else graph.head
+    may_need_projection = {(add, identity) for add, identity, *_ in space.projections()}
+    tensors: dict[str, Any] = {}
+    for node in graph:
+        if node.kind is Kind.INPUT:
+            tensors[node.name] = keras.Input(
+                batch_shape=node.shape, dtype=node.config["dtype"], name=node.name
+            )
+            continue
+        inputs = dict(tensors)
+        for identity in space.identities.get(node.name, ()):
+            if (node.name, identity) in may_need_projection:
+                read = rewired.get(identity, identity)
+                inputs[read] = _project(inputs[read], node, active.read(identity), active.made(node.name))
+        described = head if head is not None and head.name == node.name else node
+        layer = deserialize(node, _narrowed(described, len(active.made(node.name))))
+        tensors[node.name] = call(layer, node, inputs)
+    if head is not None and head.name not in tensors:
+        tensors[head.name] = call(deserialize(head), head, tensors)
+    output = tensors[graph.output if head is None else head.name]
+    return keras.Model(tensors[graph.input.name], output, name=graph.network)
+
+
+def projection_name(add: str) -> str:
+    """Name of the 1x1 convolution on the identity of a residual Add."""
+    return f"{add}_projection"
+
+
+def _project(identity: Any, add: Node, kept: np.ndarray, wanted: np.ndarray) -> Any:
+    if np.array_equal(kept, wanted):
+        return identity
+    return keras.layers.Conv2D(
+        len(wanted),
+        kernel_size=1,
+        use_bias=False,
+        kernel_initializer="he_normal",
+        name=projection_name(add.name),
+    )(identity)
+
+
+def _narrowed(node: Node, width: int) -> dict[str, Any]:
+    """The node's config for another number of channels."""
+    config = dict(node.config)
+    if not is_op(node.module):
+        config["name"] = node.name  # nested models are inlined: their layers' names may clash
+    if node.kind in (Kind.CONV, Kind.SEPARABLE):
+        config["filters"] = width
+    elif node.kind is Kind.DENSE:
+        config["units"] = width
+    elif node.kind is Kind.DEPTHWISE and "groups" in config and "filters" in config:
+        config["filters"] = config["groups"] = width
+    elif node.kind is Kind.RESHAPE:
+        key = "target_shape" if "target_shape" in config else "newshape"
+        if config[key][-1] == node.channels:
+            config[key] = (*config[key][:-1], width)
+    return config
+
+
+def inherit_weights(student: keras.Model, teacher: keras.Model, space: SearchSpace, shape: Shape) -> None:
+    """Gives a student the slices of the unpruned network's weights that its shape keeps.
+
+    A projection copies the channels that identity and branch share and fills the others with zeros, which is what a
+    residual Add on masked channels computes.
+    """
+    dropped, _ = dropped_nodes(space, shape)
+    active = ActiveChannels(space, shape)
+    for node in space.graph:
+        if node.name in dropped or is_op(node.module) or not node.num_params:
+            continue
+        source, target = original_layer(teacher, node), student.get_layer(node.name)
+        for old, new in zip(source.weights, target.weights, strict=True):
+            new.assign(slice_weight(keras.ops.convert_to_numpy(old), old.name, node, active))
+    fill_projections(student, space, shape)
+
+
+def fill_projections(student: keras.Model, space: SearchSpace, shape: Shape) -> None:
+    """Sets each projection of a student to copy the channels that its two sides share."""
+    active = ActiveChannels(space, shape)
+    names = {layer.name for layer in student.layers}
+    for add, identity, *_ in space.projections():
+        if projection_name(add) in names:
+            kept, wanted = active.read(identity), active.made(add)
+            kernel = (kept[:, None] == wanted[None, :]).astype("float32")
+            student.get_layer(projection_name(add)).kernel.assign(kernel[None, None])
+
+
+def slice_weight(value: np.ndarray, name: str, node: Node, active: ActiveChannels) -> np.ndarray:
+    """Keeps what a shape keeps of one weight.
+
+    Args:
+        value: The weight of the unpruned layer.
+        name: What the layer calls it, such as `kernel`.
+        node: The layer.
+        active: The shape's channels.
+    """
+    if node.kind is Kind.OPAQUE:
+        return value
+    made = active.made(node.name)
+    if node.kind in MAKES_CHANNELS and name.endswith("kernel"):
+        value = np.take(value, active.read(node.inputs[0]), axis=-2)
+        return value if name == "depthwise_kernel" else np.take(value, made, axis=-1)
+    if node.kind is Kind.DEPTHWISE and name.endswith("kernel") and "depth_multiplier" in node.config:
+        return np.take(value, made, axis=-2)
+    return np.take(value, made, axis=-1) if value.shape and value.shape[-1] == node.channels else value

@@ -1,0 +1,75 @@
+"""Finds a network by the name that a user gives: of our own, of `keras.applications`, or a `.keras` file."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import keras
+
+from tas_tf.errors import UserError
+from tas_tf.zoo.resnet_cifar import resnet_cifar
+
+#: Our own networks by name.
+ZOO: dict[str, Callable[..., keras.Model]] = {
+    f"resnet{depth}": partial(resnet_cifar, depth) for depth in (8, 14, 20, 32, 44, 56, 110)
+}
+_APPLICATIONS = {
+    name: build
+    for name, build in vars(keras.applications).items()
+    if inspect.isfunction(build) and "include_top" in inspect.signature(build).parameters
+}
+
+
+def load_network(name: str, *, num_classes: int = 10, image_size: int = 32, channels: int = 3) -> keras.Model:
+    """Builds a network by name, or loads it.
+
+    Args:
+        name: One of `ZOO`, `keras.applications.NAME`, or the path of a `.keras` file.
+        num_classes: Classes; a file has its own.
+        image_size: Height and width of the images; a file has its own.
+        channels: Channels of the images; a file has its own.
+
+    Raises:
+        UserError: There is no such network, or the file can't be read.
+    """
+    if name.endswith((".keras", ".h5")) or Path(name).is_file():
+        return load_file(name)
+    if name in ZOO:
+        return ZOO[name](num_classes=num_classes, image_size=image_size, channels=channels)
+    short = name.removeprefix("keras.applications.")
+    if short not in _APPLICATIONS:
+        known = [*ZOO, *(f"keras.applications.{other}" for other in _APPLICATIONS)]
+        close = difflib.get_close_matches(name, known, 3, 0.5) or list(ZOO)
+        raise UserError(
+            f"`model`: there is no network {name!r}. Expected a name such as {', '.join(close)}, "
+            "or the path of a `.keras` file."
+        )
+    try:
+        return _APPLICATIONS[short](
+            weights=None, input_shape=(image_size, image_size, channels), classes=num_classes
+        )
+    except ValueError as error:
+        raise UserError(
+            f"`model`: {name} can't be built for images of {image_size}x{image_size}x{channels} "
+            f"and {num_classes} classes: {str(error).strip().splitlines()[0]}"
+        ) from error
+
+
+def load_file(path: str | Path) -> keras.Model:
+    """Loads a `.keras` file.
+
+    Raises:
+        UserError: It is missing, damaged, of another format or needs code that isn't there.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"`model`: there is no file {path}.")
+    try:
+        return keras.models.load_model(path, compile=False)
+    except Exception as error:  # Keras raises whatever its parts raise: zip, JSON, HDF5 and type errors
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError(f"`model`: {path} can't be loaded as a Keras 3 model: {lines[0]}") from error
