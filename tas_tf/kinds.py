@@ -73,7 +73,8 @@ _LAYERS: dict[str, Kind] = {
         ["ReLU", "LeakyReLU", "ELU", "PReLU", "Identity", "ActivityRegularization", "Resizing"],
         Kind.KEEPS_ZEROS,
     ),
-    **dict.fromkeys(["Dropout", "GaussianDropout", "GaussianNoise"], Kind.KEEPS_ZEROS),
+    **dict.fromkeys(["Dropout", "GaussianDropout"], Kind.KEEPS_ZEROS),
+    "GaussianNoise": Kind.SHIFTS_ZEROS,
 }
 #: Layers of `keras.applications` that are no public layers but act as these do.
 _APPLICATION_LAYERS: dict[str, Kind] = {"StochasticDepth": Kind.KEEPS_ZEROS}
@@ -141,6 +142,11 @@ def activation_name(value: Any) -> str:
     return str(value.get("class_name", "unknown")) if isinstance(value, Mapping) else "unknown"
 
 
+def activation_kind(name: str) -> Kind:
+    """How an activation treats channels, by its name."""
+    return _ACTIVATIONS.get(name, Kind.OPAQUE)
+
+
 def is_op(module: str) -> bool:
     """Whether a config entry is functional arithmetic rather than a layer."""
     return module.startswith(("keras.src.ops", "keras.ops"))
@@ -173,7 +179,7 @@ def kind_of(
     if class_name in ("SeparableConv1D", "SeparableConv2D") and config["depth_multiplier"] != 1:
         return Kind.OPAQUE
     if class_name == "Activation":
-        return _ACTIVATIONS.get(activation_name(config["activation"]), Kind.OPAQUE)
+        return activation_kind(activation_name(config["activation"]))
     if class_name in ("BatchNormalization", "LayerNormalization"):
         return _LAYERS[class_name] if _is_last_axis(config["axis"], len(input_shapes[0])) else Kind.OPAQUE
     if class_name == "Rescaling":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -97,14 +98,33 @@ def inherit_weights(student: keras.Model, teacher: keras.Model, space: SearchSpa
     A projection copies the channels that identity and branch share and fills the others with zeros, which is what a
     residual Add on masked channels computes.
     """
+    assign_slices(student, space, shape, lambda node: named_weights(original_layer(teacher, node)))
+
+
+def named_weights(layer: keras.Layer) -> dict[str, np.ndarray]:
+    """A layer's weights by the names that the layer gives them."""
+    return {weight.name: keras.ops.convert_to_numpy(weight) for weight in layer.weights}
+
+
+def assign_slices(
+    student: keras.Model, space: SearchSpace, shape: Shape, weights_of: Callable[[Node], Mapping[str, np.ndarray]]
+) -> None:
+    """Fills a student from full-size weights.
+
+    Args:
+        student: Built for `shape`.
+        space: Where shapes act.
+        shape: What the student keeps.
+        weights_of: Gives the full-size weights of a node by name.
+    """
     dropped, _ = dropped_nodes(space, shape)
     active = ActiveChannels(space, shape)
     for node in space.graph:
         if node.name in dropped or is_op(node.module) or not node.num_params:
             continue
-        source, target = original_layer(teacher, node), student.get_layer(node.name)
-        for old, new in zip(source.weights, target.weights, strict=True):
-            new.assign(slice_weight(keras.ops.convert_to_numpy(old), old.name, node, active))
+        full = weights_of(node)
+        for weight in student.get_layer(node.name).weights:
+            weight.assign(slice_weight(full[weight.name], weight.name, node, active))
     fill_projections(student, space, shape)
 
 

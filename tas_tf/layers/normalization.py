@@ -1,0 +1,83 @@
+"""Normalisation of tensors whose channels are only in part active."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from tas_tf.layers.statistics import sum_over_replicas, update_running
+
+PACKAGE = "tas_tf"
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class MaskedBatchNormalization(keras.layers.BatchNormalization):
+    """Batch normalisation whose inactive channels stay zero.
+
+    Call arguments:
+        inputs: `[batch, ..., channels]`, inactive channels zero.
+        kept: 1 for active channels, else 0, `[channels]`; all are active without it.
+    """
+
+    def build(self, inputs_shape, kept_shape=None):
+        super().build(inputs_shape)
+
+    def call(self, inputs, kept=None, training=None):
+        channels = inputs.shape[-1]
+        gamma = self.gamma if self.scale else tf.ones([channels])
+        beta = self.beta if self.center else tf.zeros([channels])
+        gamma, beta = tf.cast(gamma, tf.float32), tf.cast(beta, tf.float32)
+        if kept is not None:
+            gamma, beta = gamma * kept, beta * kept
+        if not training:
+            scale = gamma * tf.math.rsqrt(self.moving_variance + self.epsilon)
+            offset = beta - self.moving_mean * scale
+            return inputs * tf.cast(scale, inputs.dtype) + tf.cast(offset, inputs.dtype)
+        if self.synchronized:
+            return self._across_replicas(inputs, gamma, beta)
+        # The fused kernel wants four axes; reshaping costs nothing.
+        flat = tf.reshape(inputs, [-1, 1, 1, channels])
+        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+            flat, gamma, beta, epsilon=self.epsilon, is_training=True
+        )
+        count = tf.cast(tf.shape(flat)[0], tf.float32)
+        # The kernel gives the unbiased variance, Keras averages the biased one.
+        update_running(self, mean, variance * (count - 1.0) / count)
+        return tf.reshape(outputs, tf.shape(inputs))
+
+    def _across_replicas(self, inputs, gamma, beta):
+        features = tf.cast(inputs, tf.float32)
+        axes = list(range(len(inputs.shape) - 1))
+        count = sum_over_replicas(tf.cast(tf.size(inputs) // inputs.shape[-1], tf.float32), True)
+        mean = sum_over_replicas(tf.reduce_sum(features, axes), True) / count
+        square = sum_over_replicas(tf.reduce_sum(tf.math.squared_difference(features, mean), axes), True)
+        variance = square / count
+        update_running(self, mean, variance)
+        outputs = tf.nn.batch_normalization(features, mean, variance, beta, gamma, self.epsilon)
+        return tf.cast(outputs, inputs.dtype)
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class MaskedLayerNormalization(keras.layers.LayerNormalization):
+    """Layer normalisation over the active channels alone; inactive ones stay zero.
+
+    Call arguments:
+        inputs: `[batch, ..., channels]`, inactive channels zero.
+        kept: 1 for active channels, else 0, `[channels]`.
+    """
+
+    def build(self, inputs_shape, kept_shape=None):
+        super().build(inputs_shape)
+
+    def call(self, inputs, kept):
+        features = tf.cast(inputs, tf.float32)
+        count = tf.reduce_sum(kept)
+        mean = tf.reduce_sum(features, -1, keepdims=True) / count
+        centred = (features - mean) * kept
+        variance = tf.reduce_sum(tf.square(centred), -1, keepdims=True) / count
+        outputs = centred * tf.math.rsqrt(variance + self.epsilon)
+        if self.scale:
+            outputs *= tf.cast(self.gamma, tf.float32)
+        if self.center:
+            outputs += tf.cast(self.beta, tf.float32) * kept
+        return tf.cast(outputs, self.compute_dtype)
