@@ -1,0 +1,112 @@
+"""Random changes to training images; stateless, so that a seed fixes them."""
+
+import dataclasses
+import math
+
+import tensorflow as tf
+
+from tas_tf.errors import UserError
+
+_CROP_AREA = (0.08, 1.0)
+_CROP_ASPECT = (3.0 / 4.0, 4.0 / 3.0)
+_CROP_TRIES = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """What is done to training images, before normalisation.
+
+    Attributes:
+        pad_crop: Pixels of black added on every side before a window of the old size is cut out at random.
+        flip: Mirror left and right with probability 1/2. Not for digits: see `Source.flip_ok`.
+        random_resized_crop: Cut out 8 to 100 % of the area, aspect ratio 3:4 to 4:3, and resize it (as usual
+            for ImageNet).
+    """
+
+    pad_crop: int = 0
+    flip: bool = False
+    random_resized_crop: bool = False
+
+    def __post_init__(self):
+        if self.pad_crop < 0:
+            raise UserError(f"`pad_crop` is out of range. Expected 0 pixels or more. Received: {self.pad_crop}.")
+        if self.pad_crop and self.random_resized_crop:
+            raise UserError("`pad_crop` and `random_resized_crop` exclude each other. Expected one of them at most.")
+
+
+def shift_and_flip(images: tf.Tensor, *, pad: int, flip: bool, seed: tf.Tensor) -> tf.Tensor:
+    """Pads with black, cuts out a window of the old size, and mirrors: one gather for the whole batch.
+
+    Args:
+        images: `[batch, height, width, channels]`, any type.
+        pad: Pixels added on each side.
+        flip: Whether half of the images are mirrored.
+        seed: Two integers.
+
+    Returns:
+        As `images`.
+    """
+    height, width, channels = images.shape[1:]
+    batch = tf.shape(images)[0]
+    shift_seed, flip_seed = tf.unstack(tf.random.split(seed))
+    top, left = tf.unstack(
+        tf.random.stateless_uniform([2, batch], shift_seed, minval=0, maxval=2 * pad + 1, dtype=tf.int32)
+    )
+    columns = tf.range(width)[tf.newaxis]
+    if flip:
+        mirrored = tf.random.stateless_uniform([batch, 1], flip_seed) < 0.5
+        columns = tf.where(mirrored, width - 1 - columns, columns)
+    columns = columns + left[:, tf.newaxis]
+    rows = tf.range(height)[tf.newaxis] + top[:, tf.newaxis]
+    padded = tf.pad(images, [[0, 0], [pad, pad], [pad, pad], [0, 0]])
+    pixels = tf.reshape(padded, [batch, (height + 2 * pad) * (width + 2 * pad), channels])
+    picked = rows[:, :, tf.newaxis] * (width + 2 * pad) + columns[:, tf.newaxis, :]
+    gathered = tf.gather(pixels, tf.reshape(picked, [batch, height * width]), axis=1, batch_dims=1)
+    return tf.ensure_shape(tf.reshape(gathered, [batch, height, width, channels]), images.shape)
+
+
+def random_resized_crop(images: tf.Tensor, *, size: tuple[int, int], seed: tf.Tensor) -> tf.Tensor:
+    """Cuts a random window out of each image and resizes it.
+
+    Args:
+        images: uint8 `[batch, height, width, channels]`.
+        size: Height and width wanted.
+        seed: Two integers.
+
+    Returns:
+        uint8 `[batch, *size, channels]`.
+
+    Reference:
+        Szegedy et al. 2015, "Going deeper with convolutions", https://arxiv.org/abs/1409.4842
+    """
+    batch = tf.shape(images)[0]
+    boxes = random_boxes(batch, tf.shape(images)[1], tf.shape(images)[2], seed=seed)
+    crops = tf.image.crop_and_resize(images, boxes, tf.range(batch), size)
+    crops = tf.cast(tf.clip_by_value(tf.round(crops), 0.0, 255.0), tf.uint8)
+    return tf.ensure_shape(crops, [images.shape[0], *size, images.shape[-1]])
+
+
+def random_boxes(batch: tf.Tensor, height: tf.Tensor, width: tf.Tensor, *, seed: tf.Tensor) -> tf.Tensor:
+    """Draws one window for each image; the whole image where ten tries don't fit into it.
+
+    Returns:
+        top, left, bottom, right as shares of the distance between the first and the last pixel, `[batch, 4]`.
+    """
+    size_seed, place_seed = tf.unstack(tf.random.split(seed))
+    height, width = tf.cast(height, tf.float32), tf.cast(width, tf.float32)
+    area_draw, aspect_draw = tf.unstack(tf.random.stateless_uniform([2, batch, _CROP_TRIES], size_seed))
+    area = height * width * (_CROP_AREA[0] + area_draw * (_CROP_AREA[1] - _CROP_AREA[0]))
+    low, high = (math.log(aspect) for aspect in _CROP_ASPECT)
+    aspect = tf.exp(low + aspect_draw * (high - low))
+    widths, heights = tf.round(tf.sqrt(area * aspect)), tf.round(tf.sqrt(area / aspect))
+    fits = (widths >= 1.0) & (widths <= width) & (heights >= 1.0) & (heights <= height)
+    first = tf.argmax(fits, axis=1)
+    found = tf.reduce_any(fits, axis=1)
+    box_height = tf.where(found, tf.gather(heights, first, axis=1, batch_dims=1), height)
+    box_width = tf.where(found, tf.gather(widths, first, axis=1, batch_dims=1), width)
+    place = tf.random.stateless_uniform([2, batch], place_seed)
+    top = tf.floor(place[0] * (height - box_height + 1.0))
+    left = tf.floor(place[1] * (width - box_width + 1.0))
+    corners = tf.stack([top, left, top + box_height - 1.0, left + box_width - 1.0], axis=1)
+    extent = tf.maximum(tf.stack([height, width, height, width]) - 1.0, 1.0)
+    return corners / extent

@@ -1,0 +1,272 @@
+"""Batches for training, search and evaluation, each a pure function of its seed."""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from tas_tf.data.augmentation import Augmentation, random_resized_crop, shift_and_flip
+from tas_tf.data.preprocessing import Preprocessing
+from tas_tf.data.source import ArraySource, Source, StreamedSource, resize_image
+from tas_tf.errors import UserError
+
+# Each kind of draw has random numbers of its own.
+_ORDER, _CROP, _CHANGE = range(3)
+
+
+def steps_per_epoch(num_examples: int, batch_size: int) -> int:
+    """Returns how many full batches there are.
+
+    >>> steps_per_epoch(100, 32)
+    3
+
+    Raises:
+        UserError: if there isn't a single one.
+    """
+    if not 1 <= batch_size <= num_examples:
+        raise UserError(
+            f"`batch_size` doesn't fit the data. Expected 1 to {num_examples}, the number of training "
+            f"examples in this part. Received: {batch_size}."
+        )
+    return num_examples // batch_size
+
+
+def epochs(
+    source: Source,
+    indices: np.ndarray | None = None,
+    *,
+    split: str = "train",
+    batch_size: int,
+    preprocessing: Preprocessing,
+    augment: Augmentation | None = None,
+    seed: int = 0,
+    first_epoch: int = 0,
+    shuffle: bool = True,
+    drop_remainder: bool = True,
+) -> tf.data.Dataset:
+    """Yields batches of epoch after epoch without end.
+
+    Epoch e's order and augmentation depend on `seed` and e alone: starting with `first_epoch=3` gives exactly
+    what an uninterrupted run gives from its fourth epoch on.
+
+    Args:
+        source: The data set.
+        indices: Examples to use; by default all of `split`.
+        split: "train" or "test".
+        batch_size: Images in a batch, over all replicas.
+        preprocessing: Applied after augmentation.
+        augment: Changes at random; by default none.
+        seed: Determines order and augmentation.
+        first_epoch: Number of the epoch to begin with.
+        shuffle: Whether each epoch has an order of its own.
+        drop_remainder: Whether examples beyond the last full batch of an epoch are left out (others in each
+            epoch, if shuffled); shapes are static then.
+
+    Returns:
+        Elements: float32 `[batch_size, height, width, channels]`, int64 `[batch_size]`.
+
+    Raises:
+        UserError: if `batch_size` doesn't fit the data.
+    """
+    indices = _all_or(source, split, indices)
+    num_steps = steps_per_epoch(len(indices), batch_size)
+    if not drop_remainder:
+        num_steps = -(-len(indices) // batch_size)
+    plan = _Plan(
+        source=source,
+        split=split,
+        indices=indices,
+        batch_size=batch_size,
+        num_steps=num_steps,
+        preprocessing=preprocessing,
+        augment=augment or Augmentation(),
+        seed=(seed, 0),
+        shuffle=shuffle,
+        drop_remainder=drop_remainder,
+    )
+    return plan.batches(first_epoch)
+
+
+def paired_epochs(
+    source: Source,
+    weights_indices: np.ndarray,
+    arch_indices: np.ndarray,
+    *,
+    batch_size: int,
+    preprocessing: Preprocessing,
+    augment: Augmentation | None = None,
+    seed: int = 0,
+    first_epoch: int = 0,
+) -> tf.data.Dataset:
+    """Yields a batch of each half at a time, for the search; an epoch ends with the smaller half.
+
+    Args:
+        source: The data set; its training split is used.
+        weights_indices: Examples that update the weights.
+        arch_indices: Examples that update the architecture.
+        batch_size: Images in each of the two batches, over all replicas.
+        preprocessing: As in `epochs`, like the arguments after it.
+        augment: Applied to both halves.
+        seed: Determines order and augmentation.
+        first_epoch: Number of the epoch to begin with.
+
+    Returns:
+        Elements: `((images, labels), (images, labels))`, the weights' batch first.
+
+    Raises:
+        UserError: if `batch_size` doesn't fit the smaller half.
+    """
+    halves = (np.asarray(weights_indices), np.asarray(arch_indices))
+    num_steps = steps_per_epoch(min(len(half) for half in halves), batch_size)
+    plans = [
+        _Plan(
+            source=source,
+            split="train",
+            indices=half,
+            batch_size=batch_size,
+            num_steps=num_steps,
+            preprocessing=preprocessing,
+            augment=augment or Augmentation(),
+            seed=(seed, number),
+        )
+        for number, half in enumerate(halves)
+    ]
+    return tf.data.Dataset.zip(tuple(plan.batches(first_epoch) for plan in plans)).with_options(_options())
+
+
+def evaluation(
+    source: Source,
+    split: str,
+    indices: np.ndarray | None = None,
+    *,
+    batch_size: int,
+    preprocessing: Preprocessing,
+    limit: int | None = None,
+) -> tf.data.Dataset:
+    """Yields each example once, in a fixed order, without augmentation; the last batch may be smaller.
+
+    Args:
+        source: The data set.
+        split: "train" or "test".
+        indices: Examples to use; by default all. Sources in memory keep their order.
+        batch_size: Images in a batch.
+        preprocessing: Applied to the images.
+        limit: At most so many examples: those at the front of `indices`.
+
+    Returns:
+        Elements: float32 `[n, height, width, channels]`, int64 `[n]`, n up to `batch_size`.
+    """
+    indices = _all_or(source, split, indices)[:limit]
+    if batch_size < 1:
+        raise UserError(f"`batch_size` is out of range. Expected at least 1. Received: {batch_size}.")
+    if isinstance(source, StreamedSource):
+        size = source.image_shape[0]
+        dataset = source.examples(split, indices)
+        dataset = _parallel(dataset, lambda _, image, label: (resize_image(source.decode(image), size), label))
+        dataset = dataset.batch(batch_size)
+    else:
+        dataset = tf.data.Dataset.from_tensor_slices(indices).batch(batch_size)
+        dataset = _parallel(dataset, lambda rows: _gather(source, split, rows))
+    dataset = _parallel(dataset, lambda images, labels: (preprocessing.apply(images), labels))
+    return dataset.prefetch(tf.data.AUTOTUNE).with_options(_options())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """What every epoch does; see `epochs`."""
+
+    source: Source
+    split: str
+    indices: np.ndarray
+    batch_size: int
+    num_steps: int
+    preprocessing: Preprocessing
+    augment: Augmentation
+    seed: tuple[int, int]
+    shuffle: bool = True
+    drop_remainder: bool = True
+
+    def batches(self, first_epoch: int) -> tf.data.Dataset:
+        """Yields `(images, labels)` from `first_epoch` on, without end."""
+        read = self._streamed_epoch if isinstance(self.source, StreamedSource) else self._row_epoch
+        dataset = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max).flat_map(
+            lambda epoch: _with_number(epoch, read(self._epoch_seed(epoch)).take(self.num_steps))
+        )
+        dataset = _parallel(dataset, self._finish)
+        return dataset.prefetch(tf.data.AUTOTUNE).with_options(_options())
+
+    def _epoch_seed(self, epoch: tf.Tensor) -> tf.Tensor:
+        return tf.random.fold_in(tf.constant(self.seed, tf.int64), epoch)
+
+    def _row_epoch(self, seed: tf.Tensor) -> tf.data.Dataset:
+        """Yields the indices of each batch: reading them is left to `_finish`, which runs in parallel."""
+        order = tf.constant(self.indices, tf.int64)
+        if self.shuffle:
+            order = tf.random.experimental.stateless_shuffle(order, seed=tf.random.fold_in(seed, _ORDER))
+        dataset = tf.data.Dataset.from_tensor_slices(order)
+        return dataset.batch(self.batch_size, drop_remainder=self.drop_remainder)
+
+    def _streamed_epoch(self, seed: tf.Tensor) -> tf.data.Dataset:
+        """Yields `(images, labels)`, uint8, cropped and resized one by one as they differ in size."""
+        crop_seed = tf.random.fold_in(seed, _CROP)
+
+        def read(index: tf.Tensor, encoded: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            image = self.source.decode(encoded)
+            size = self.source.image_shape[:2]
+            if not self.augment.random_resized_crop:
+                return resize_image(image, size[0]), label
+            image_seed = tf.random.fold_in(crop_seed, index)
+            return random_resized_crop(image[tf.newaxis], size=size, seed=image_seed)[0], label
+
+        order_seed = tf.random.fold_in(seed, _ORDER) if self.shuffle else None
+        dataset = _parallel(self.source.examples(self.split, self.indices, seed=order_seed), read)
+        return dataset.batch(self.batch_size, drop_remainder=self.drop_remainder)
+
+    def _finish(
+        self, epoch: tf.Tensor, step: tf.Tensor, batch: tf.Tensor | tuple[tf.Tensor, tf.Tensor]
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Reads a batch that is in memory, changes images at random and normalises them."""
+        seed = tf.random.fold_in(tf.random.fold_in(self._epoch_seed(epoch), _CHANGE), step)
+        if isinstance(batch, tuple):
+            images, labels = batch
+        else:
+            images, labels = _gather(self.source, self.split, batch)
+            if self.augment.random_resized_crop:
+                images = random_resized_crop(images, size=self.source.image_shape[:2], seed=seed)
+        if self.augment.pad_crop or self.augment.flip:
+            change_seed = tf.random.fold_in(seed, _CHANGE)
+            images = shift_and_flip(images, pad=self.augment.pad_crop, flip=self.augment.flip, seed=change_seed)
+        return self.preprocessing.apply(images), labels
+
+
+def _with_number(epoch: tf.Tensor, batches: tf.data.Dataset) -> tf.data.Dataset:
+    return batches.enumerate().map(lambda step, *batch: (epoch, step, *batch))
+
+
+def _gather(source: ArraySource, split: str, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    images, labels = source.tensors[split]
+    return tf.gather(images, rows), tf.gather(labels, rows)
+
+
+def _all_or(source: Source, split: str, indices: np.ndarray | None) -> np.ndarray:
+    if indices is None:
+        return np.arange(len(source.labels(split)))
+    indices = np.asarray(indices, np.int64)
+    if len(indices) and not 0 <= indices.min() <= indices.max() < len(source.labels(split)):
+        raise UserError(
+            f"`indices` are out of range. Expected 0 to {len(source.labels(split)) - 1}. "
+            f"Received: {indices.min()} to {indices.max()}."
+        )
+    return indices
+
+
+def _parallel(dataset: tf.data.Dataset, function) -> tf.data.Dataset:
+    return dataset.map(function, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
+def _options() -> tf.data.Options:
+    options = tf.data.Options()
+    options.deterministic = True
+    # Every worker makes all batches and keeps its share of each: files aren't what is sharded.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    return options

@@ -1,0 +1,124 @@
+"""How pixel values become network inputs; the same in the pipeline and as Keras layers."""
+
+import dataclasses
+from typing import Any, Self
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tas_tf.data.source import ArraySource, Source, StreamedSource, resize_image
+from tas_tf.errors import UserError
+
+KINDS = ("standardise", "none", "scale_0_1", "scale_-1_1")
+
+# Enough for mean and deviation of a data set that is streamed, where a full pass takes hours.
+_STREAMED_SAMPLE = 10_000
+_CHUNK = 4096
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """One of `KINDS`: an affine map of pixel values 0 to 255.
+
+    Attributes:
+        kind: `standardise` (subtract mean, divide by std, both per channel), `none`, `scale_0_1` or
+            `scale_-1_1`.
+        mean: Per-channel mean on the scale 0 to 255; for `standardise` only.
+        std: Per-channel standard deviation on that scale; for `standardise` only.
+    """
+
+    kind: str = "none"
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    def __post_init__(self):
+        if self.kind not in KINDS:
+            raise UserError(f"`preprocessing` is unknown. Expected one of {', '.join(KINDS)}. Received: {self.kind!r}.")
+        given = len(self.mean) > 0 and len(self.mean) == len(self.std) and min(self.std) > 0
+        if self.kind == "standardise" and not given:
+            raise UserError(
+                "`mean` and `std` don't fit `standardise`. Expected one mean and one positive deviation for "
+                f"each channel. Received: {self.mean} and {self.std}."
+            )
+
+    @classmethod
+    def fit(cls, source: Source, kind: str, *, indices: np.ndarray | None = None) -> Self:
+        """Makes a preprocessing for the training images of `source`.
+
+        Args:
+            source: Where the images come from. Of a streamed one a sample of 10,000 is measured.
+            kind: One of `KINDS`.
+            indices: Training examples to measure; by default all.
+        """
+        if kind != "standardise":
+            return cls(kind)
+        indices = np.arange(source.num_train) if indices is None else np.asarray(indices)
+        if isinstance(source, StreamedSource):
+            chunks = _streamed_chunks(source, source.sample(indices, _STREAMED_SAMPLE))
+        else:
+            chunks = _array_chunks(source, indices)
+        mean, std = _mean_and_std(chunks, num_channels=source.image_shape[-1])
+        return cls(kind, tuple(mean.tolist()), tuple(std.tolist()))
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Reads what `to_dict` wrote."""
+        return cls(data["kind"], tuple(data.get("mean", ())), tuple(data.get("std", ())))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns a description fit for JSON."""
+        return {"kind": self.kind, "mean": list(self.mean), "std": list(self.std)}
+
+    def apply(self, images: tf.Tensor) -> tf.Tensor:
+        """Maps pixel values 0 to 255, `[..., channels]` of any number type, to float32 of the same shape."""
+        images = tf.cast(images, tf.float32)
+        if self.kind == "none":
+            return images
+        scale, offset = self._scale_and_offset()
+        return images * tf.constant(scale, tf.float32) + tf.constant(offset, tf.float32)
+
+    def layers(self) -> list[keras.Layer]:
+        """Returns Keras layers that do the same as `apply`: none, or one `Rescaling`."""
+        if self.kind == "none":
+            return []
+        scale, offset = self._scale_and_offset()
+        # float32 whatever the global policy: bfloat16 can't tell 255 pixel values apart.
+        return [keras.layers.Rescaling(scale, offset, dtype="float32", name="preprocessing")]
+
+    def _scale_and_offset(self) -> tuple[float | list[float], float | list[float]]:
+        if self.kind == "scale_0_1":
+            return 1.0 / 255.0, 0.0
+        if self.kind == "scale_-1_1":
+            return 1.0 / 127.5, -1.0
+        scale = [1.0 / std for std in self.std]
+        return scale, [-mean / std for mean, std in zip(self.mean, self.std, strict=True)]
+
+
+def _array_chunks(source: ArraySource, indices: np.ndarray):
+    images = source.images("train")
+    for start in range(0, len(indices), _CHUNK):
+        yield images[indices[start : start + _CHUNK]]
+
+
+def _streamed_chunks(source: StreamedSource, indices: np.ndarray):
+    dataset = source.examples("train", indices).take(len(indices))
+    dataset = dataset.map(
+        lambda _, encoded, __: resize_image(source.decode(encoded), source.image_shape[0]),
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
+    return dataset.batch(64).as_numpy_iterator()
+
+
+def _mean_and_std(chunks, *, num_channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Measures uint8 images through their histograms: exact, in whatever order they come."""
+    counts = np.zeros([num_channels, 256], np.int64)
+    for chunk in chunks:
+        for channel in range(num_channels):
+            counts[channel] += np.bincount(chunk[..., channel].ravel(), minlength=256)
+    values = np.arange(256)
+    total = counts.sum(axis=1)
+    mean = counts @ values / total
+    variance = counts @ values**2 / total - mean**2
+    # A channel of one value carries nothing: leave its scale alone.
+    return mean, np.sqrt(np.where(variance > 1e-6, variance, 1.0))

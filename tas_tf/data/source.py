@@ -1,0 +1,174 @@
+"""What a data set is to the rest of the library: images and one integer label for each."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tas_tf.errors import UserError
+
+SPLITS = ("train", "test")
+
+# Mirrored, these turn into something else or into nothing: digits and letters.
+_TEXT_LIKE = ("digit", "mnist", "svhn", "omniglot", "cmaterdb", "visual_domain_decathlon")
+
+
+def looks_alike_mirrored(name: str) -> bool:
+    """Whether a mirror image keeps its label, judged by the data set's name.
+
+    >>> looks_alike_mirrored("cifar10"), looks_alike_mirrored("fashion_mnist"), looks_alike_mirrored("mnist")
+    (True, True, False)
+    """
+    return "fashion_mnist" in name or not any(part in name for part in _TEXT_LIKE)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Source:
+    """A data set with a training and a test split, every image with one integer label.
+
+    Attributes:
+        name: As the user wrote it.
+        class_names: Names of the labels 0, 1, ...
+        image_shape: Height, width and channels that every image has when it reaches a network.
+        flip_ok: Whether mirroring an image keeps its label (not so for digits).
+        split_labels: Labels by split, int64 `[num_examples]`.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    flip_ok: bool
+    split_labels: Mapping[str, np.ndarray] = dataclasses.field(repr=False)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of labels."""
+        return len(self.class_names)
+
+    @property
+    def num_train(self) -> int:
+        """Number of training examples."""
+        return len(self.split_labels["train"])
+
+    @property
+    def num_test(self) -> int:
+        """Number of test examples."""
+        return len(self.split_labels["test"])
+
+    def labels(self, split: str) -> np.ndarray:
+        """Returns the labels of `split` ("train" or "test"), int64 `[num_examples]`."""
+        _check_split(split)
+        return self.split_labels[split]
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class ArraySource(Source):
+    """A source held in memory.
+
+    Attributes:
+        split_images: Images by split, uint8 `[num_examples, height, width, channels]`.
+    """
+
+    split_images: Mapping[str, np.ndarray] = dataclasses.field(repr=False)
+
+    def images(self, split: str) -> np.ndarray:
+        """Returns the images of `split`, uint8 `[num_examples, height, width, channels]`."""
+        _check_split(split)
+        return self.split_images[split]
+
+    @functools.cached_property
+    def tensors(self) -> Mapping[str, tuple[tf.Tensor, tf.Tensor]]:
+        """Images and labels by split as tensors in the host's memory, made once."""
+        # Kept beyond the function that is being traced, if any, and out of a GPU's memory.
+        with tf.init_scope(), tf.device("/CPU:0"):
+            return {
+                split: (tf.constant(self.split_images[split]), tf.constant(self.split_labels[split]))
+                for split in SPLITS
+            }
+
+
+class StreamedSource(Source):
+    """A source too large for memory: its images are read anew in every epoch."""
+
+    def examples(self, split: str, indices: np.ndarray, *, seed: tf.Tensor | None = None) -> tf.data.Dataset:
+        """Yields `(index, image, label)` once for each of `indices`.
+
+        Args:
+            split: "train" or "test".
+            indices: Which examples, `[n]`.
+            seed: Two integers that alone determine the order; without it the order is fixed.
+
+        Returns:
+            Elements: int64 scalar, the encoded image (a string scalar; see `decode`), int64 scalar.
+        """
+        raise NotImplementedError
+
+    def decode(self, encoded: tf.Tensor) -> tf.Tensor:
+        """Decodes one image, uint8 `[height, width, channels]` in its original size."""
+        image = tf.io.decode_image(encoded, channels=self.image_shape[-1], expand_animations=False)
+        return tf.ensure_shape(image, [None, None, self.image_shape[-1]])
+
+    def sample(self, indices: np.ndarray, count: int) -> np.ndarray:
+        """Picks at most `count` of `indices` that are representative and quick to read."""
+        raise NotImplementedError
+
+
+def resize_image(image: tf.Tensor, image_size: int) -> tf.Tensor:
+    """Cuts out the largest central square and resizes it; what is wide isn't squashed.
+
+    Args:
+        image: uint8 `[height, width, channels]`.
+        image_size: Height and width wanted.
+
+    Returns:
+        uint8 `[image_size, image_size, channels]`.
+    """
+    height, width = tf.shape(image)[0], tf.shape(image)[1]
+    side = tf.minimum(height, width)
+    square = tf.image.crop_to_bounding_box(image, (height - side) // 2, (width - side) // 2, side, side)
+    resized = tf.image.resize(square, [image_size, image_size], method="bilinear", antialias=True)
+    resized = tf.cast(tf.clip_by_value(tf.round(resized), 0.0, 255.0), tf.uint8)
+    return tf.ensure_shape(resized, [image_size, image_size, image.shape[-1]])
+
+
+def resize_images(images: np.ndarray, image_size: int | None) -> np.ndarray:
+    """Resizes uint8 images `[n, height, width, channels]` of one size; `None` or that size: unchanged."""
+    if image_size is None or images.shape[1:3] == (image_size, image_size):
+        return images
+    dataset = tf.data.Dataset.from_tensor_slices(images)
+    dataset = dataset.map(lambda image: resize_image(image, image_size), num_parallel_calls=tf.data.AUTOTUNE)
+    return np.concatenate(list(dataset.batch(256).as_numpy_iterator()))
+
+
+def make_array_source(
+    name: str,
+    class_names: Sequence[str],
+    *,
+    train: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray],
+    flip_ok: bool,
+) -> ArraySource:
+    """Makes a source of uint8 images and integer labels, `(images, labels)` for each split."""
+    parts = {"train": train, "test": test}
+    return ArraySource(
+        name=name,
+        class_names=tuple(class_names),
+        image_shape=tuple(train[0].shape[1:]),
+        flip_ok=flip_ok,
+        split_labels={split: _frozen(labels.astype(np.int64)) for split, (_, labels) in parts.items()},
+        split_images={split: _frozen(images) for split, (images, _) in parts.items()},
+    )
+
+
+def _frozen(array: np.ndarray) -> np.ndarray:
+    # One array serves every pipeline: a change made in one place would show up in all.
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _check_split(split: str) -> None:
+    if split not in SPLITS:
+        raise UserError(f'`split` is unknown. Expected "train" or "test". Received: {split!r}.')

@@ -1,0 +1,75 @@
+"""Parts of a data set in which every class has its share."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from tas_tf.errors import UserError
+
+
+def stratified_halves(labels: np.ndarray, *, share: float = 0.5, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Splits example indices in two so that each class is split in the same proportion.
+
+    Classes whose exact share isn't a whole number are rounded up or down so that the total is right too.
+
+    Args:
+        labels: Integer labels, `[n]`.
+        share: Share of the examples that goes to the first part, above 0 and below 1.
+        seed: Which examples go where.
+
+    Returns:
+        Two sorted int64 arrays, disjoint, together `0 ... n - 1`.
+
+    Raises:
+        UserError: if `share` isn't between 0 and 1, or a part would be empty.
+    """
+    if not 0.0 < share < 1.0:
+        raise UserError(f"`share` is out of range. Expected a number between 0 and 1. Received: {share}.")
+    labels = np.asarray(labels)
+    first = _pick(labels, round(len(labels) * share), seed=seed)
+    second = np.setdiff1d(np.arange(len(labels)), first, assume_unique=True)
+    if not len(first) or not len(second):
+        raise UserError(
+            f"`share` leaves one part empty. Expected both parts to hold examples. "
+            f"Received: share {share} of {len(labels)} example(s)."
+        )
+    return first, second
+
+
+def stratified_subset(labels: np.ndarray, *, count: int, seed: int = 0) -> np.ndarray:
+    """Picks `count` example indices in which the classes keep their proportions.
+
+    Args:
+        labels: Integer labels, `[n]`.
+        count: How many, from 1 to n.
+        seed: Which ones.
+
+    Returns:
+        Sorted int64 array, `[count]`.
+
+    Raises:
+        UserError: if there aren't as many examples.
+    """
+    labels = np.asarray(labels)
+    if not 1 <= count <= len(labels):
+        raise UserError(
+            f"`count` is out of range. Expected 1 to {len(labels)}, the number of examples. Received: {count}."
+        )
+    return _pick(labels, count, seed=seed)
+
+
+def _pick(labels: np.ndarray, count: int, *, seed: int) -> np.ndarray:
+    members = list(_shuffled_members(labels, seed=seed))
+    exact = np.array([len(rows) * count / len(labels) for rows in members])
+    counts = np.floor(exact).astype(np.int64)
+    # Largest remainders first: no class is off by one or more, and the total is exact.
+    for extra in np.argsort(counts - exact, kind="stable")[: count - counts.sum()]:
+        counts[extra] += 1
+    picked = [rows[:number] for rows, number in zip(members, counts, strict=True)]
+    return np.sort(np.concatenate(picked)).astype(np.int64)
+
+
+def _shuffled_members(labels: np.ndarray, *, seed: int) -> Iterator[np.ndarray]:
+    generator = np.random.default_rng(seed)
+    for label in np.unique(labels):
+        yield generator.permutation(np.flatnonzero(labels == label))

@@ -1,0 +1,195 @@
+"""Any TensorFlow Datasets classification set as a source, in memory if it fits."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from tas_tf.data.source import Source, looks_alike_mirrored, make_array_source, resize_image
+from tas_tf.data.split import stratified_halves
+from tas_tf.data.tfds_builder import find_builder, prepare
+from tas_tf.data.tfds_stream import TfdsSource, read_labels
+from tas_tf.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class _Layout:
+    """Where a data set keeps what is needed: feature names, TFDS splits, class names, final image shape."""
+
+    image_key: str
+    label_key: str
+    train_split: str
+    test_split: str | None
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    resize: bool
+
+
+def load_tfds(
+    name: str,
+    *,
+    data_dir: str | None = None,
+    image_size: int | None = None,
+    test_share: float | None = None,
+    seed: int = 0,
+    memory_limit: int,
+) -> Source:
+    """Loads the `train` split, and for the test `test` or, where that is missing or unlabelled, `validation`.
+
+    Args:
+        name: TFDS's name.
+        data_dir: TFDS's data folder.
+        image_size: Height and width wanted; needed where images vary in size.
+        test_share: Share of each class to hold back for the test; needed if the data set has only `train`,
+            refused otherwise.
+        seed: Which images are held back.
+        memory_limit: Bytes up to which images are held in memory.
+
+    Raises:
+        UserError: if the data set is unknown, can't be had, or isn't images with one label each.
+    """
+    builder = find_builder(name, data_dir=data_dir)
+    # What can be refused is refused before gigabytes are downloaded for it.
+    image_key, label_key = _feature_keys(name, builder.info)
+    _check_image_size(name, builder.info.features[image_key].shape, image_size)
+    prepare(builder)
+    _check_file_format(name, builder)
+    layout = _find_layout(name, builder, image_key, label_key, image_size=image_size)
+    _check_test_share(name, layout, test_share)
+    splits = [split for split in (layout.train_split, layout.test_split) if split]
+    num_examples = sum(builder.info.splits[split].num_examples for split in splits)
+    if num_examples * int(np.prod(layout.image_shape)) <= memory_limit:
+        return _load_arrays(name, builder, layout, test_share=test_share, seed=seed)
+    return _load_stream(name, builder, layout, test_share=test_share, seed=seed)
+
+
+def _check_image_size(name: str, shape: tuple[int | None, ...], image_size: int | None) -> None:
+    if image_size is None and None in shape[:2]:
+        raise UserError(
+            f"`image_size` is needed: the images of {name} vary in size. Expected pixels, e.g. 224. Received: None."
+        )
+
+
+def _check_file_format(name: str, builder: tfds.core.DatasetBuilder) -> None:
+    if builder.info.file_format != tfds.core.FileFormat.TFRECORD:
+        raise UserError(
+            f"Dataset {name} in {builder.data_dir} is kept in a format that tf.data can't read. Expected tfrecord. "
+            f"Received: {builder.info.file_format.value}. Prepare it again, or name another folder by `data_dir`."
+        )
+
+
+def _find_layout(
+    name: str, builder: tfds.core.DatasetBuilder, image_key: str, label_key: str, *, image_size: int | None
+) -> _Layout:
+    height, width, channels = builder.info.features[image_key].shape
+    size = (height, width) if image_size is None else (image_size, image_size)
+    splits, class_names = builder.info.splits, builder.info.features[label_key].names
+    if "train" not in splits:
+        raise UserError(f"Dataset {name} has no split `train`. Received: {', '.join(splits) or 'no splits'}.")
+    if not class_names:
+        raise UserError(f"Dataset {name} doesn't say how many classes its feature `{label_key}` has.")
+    return _Layout(
+        image_key=image_key,
+        label_key=label_key,
+        train_split="train",
+        test_split=_test_split(builder, label_key),
+        class_names=tuple(class_names),
+        image_shape=(*size, channels or 3),
+        resize=size != (height, width),
+    )
+
+
+def _feature_keys(name: str, info: tfds.core.DatasetInfo) -> tuple[str, str]:
+    """Returns the names of the image and its label; where there are several, `supervised_keys` decide."""
+    features = info.features if isinstance(info.features, tfds.features.FeaturesDict) else {}
+    images = [key for key, f in features.items() if type(f) is tfds.features.Image and f.np_dtype == np.uint8]
+    labels = [key for key, f in features.items() if type(f) is tfds.features.ClassLabel]
+    preferred = info.supervised_keys or ()
+    images = [key for key in images if key in preferred] or images
+    labels = [key for key in labels if key in preferred] or labels
+    if len(images) != 1 or len(labels) != 1:
+        found = ", ".join(f"{key}: {type(feature).__name__}" for key, feature in features.items())
+        raise UserError(
+            f"Dataset {name} isn't a classification of images. Expected one 8-bit image and one class label "
+            f"in each example. Received: {found or info.features}."
+        )
+    return images[0], labels[0]
+
+
+def _test_split(builder: tfds.core.DatasetBuilder, label_key: str) -> str | None:
+    """Returns the split to test on; a `test` whose labels were never published (ImageNet) holds -1."""
+    for split in ("test", "validation"):
+        if split in builder.info.splits:
+            first = next(iter(_dataset(builder, split, {label_key: True}).take(1).as_numpy_iterator()))
+            if first[label_key] >= 0:
+                return split
+    return None
+
+
+def _check_test_share(name: str, layout: _Layout, test_share: float | None) -> None:
+    if layout.test_split is None and test_share is None:
+        raise UserError(
+            f"`test_share` is needed: {name} has no labelled test or validation split. Expected a share of "
+            "each class to hold back, e.g. 0.2. Received: None."
+        )
+    if layout.test_split is not None and test_share is not None:
+        raise UserError(f"`test_share` is of no use: {name} has a split {layout.test_split!r}. Leave it out.")
+
+
+def _dataset(builder: tfds.core.DatasetBuilder, split: str, keys: Mapping[str, bool]) -> tf.data.Dataset:
+    return builder.as_dataset(
+        split=split,
+        shuffle_files=False,
+        decoders=tfds.decode.PartialDecoding(dict(keys)),
+        # One file after another: the order in which `tfds_stream` numbers the examples.
+        read_config=tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1),
+    )
+
+
+def _load_arrays(
+    name: str, builder: tfds.core.DatasetBuilder, layout: _Layout, *, test_share: float | None, seed: int
+) -> Source:
+    train = _read_split(builder, layout, layout.train_split)
+    if layout.test_split is not None:
+        test = _read_split(builder, layout, layout.test_split)
+    else:
+        rows, held_back = stratified_halves(train[1], share=1.0 - test_share, seed=seed)
+        train, test = (train[0][rows], train[1][rows]), (train[0][held_back], train[1][held_back])
+    return make_array_source(name, layout.class_names, train=train, test=test, flip_ok=looks_alike_mirrored(name))
+
+
+def _read_split(builder: tfds.core.DatasetBuilder, layout: _Layout, split: str) -> tuple[np.ndarray, np.ndarray]:
+    def select(example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        image = example[layout.image_key]
+        return resize_image(image, layout.image_shape[0]) if layout.resize else image, example[layout.label_key]
+
+    dataset = _dataset(builder, split, {layout.image_key: True, layout.label_key: True})
+    dataset = dataset.map(select, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    images, labels = zip(*dataset.batch(1024).as_numpy_iterator(), strict=True)
+    return np.concatenate(images), np.concatenate(labels)
+
+
+def _load_stream(
+    name: str, builder: tfds.core.DatasetBuilder, layout: _Layout, *, test_share: float | None, seed: int
+) -> Source:
+    train_labels = read_labels(builder, layout.train_split, layout.label_key)
+    train_rows = np.arange(len(train_labels))
+    if layout.test_split is not None:
+        test_labels = read_labels(builder, layout.test_split, layout.label_key)
+        test_rows = np.arange(len(test_labels))
+    else:
+        train_rows, test_rows = stratified_halves(train_labels, share=1.0 - test_share, seed=seed)
+        train_labels, test_labels = train_labels[train_rows], train_labels[test_rows]
+    return TfdsSource(
+        name=name,
+        class_names=layout.class_names,
+        image_shape=layout.image_shape,
+        flip_ok=looks_alike_mirrored(name),
+        split_labels={"train": train_labels, "test": test_labels},
+        builder=builder,
+        keys=(layout.image_key, layout.label_key),
+        tfds_splits={"train": layout.train_split, "test": layout.test_split or layout.train_split},
+        rows={"train": train_rows, "test": test_rows},
+    )

@@ -1,0 +1,110 @@
+"""A TensorFlow Datasets set that is too large for memory, read from its record files."""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from tas_tf.data.source import StreamedSource
+
+_FILES_AT_ONCE = 8
+# Encoded images, about 0.1 MB each. TFDS has shuffled them once before writing, and files are shuffled too.
+_SHUFFLE_BUFFER = 8192
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class TfdsSource(StreamedSource):
+    """A prepared TFDS data set, streamed.
+
+    Attributes:
+        builder: Its builder, prepared.
+        keys: Names of the image feature and of the label feature.
+        tfds_splits: TFDS's name of each split's examples.
+        rows: For each split, the position in the TFDS split of each of its examples.
+    """
+
+    builder: tfds.core.DatasetBuilder = dataclasses.field(repr=False)
+    keys: tuple[str, str]
+    tfds_splits: Mapping[str, str]
+    rows: Mapping[str, np.ndarray] = dataclasses.field(repr=False)
+
+    def examples(self, split: str, indices: np.ndarray, *, seed: tf.Tensor | None = None) -> tf.data.Dataset:
+        """Yields `(index, encoded image, label)`, without a seed in the order of the files."""
+        image_key, label_key = self.keys
+        features = self.builder.info.features
+        index_of = tf.constant(self._index_of_row(split, indices))
+
+        def parse(row: tf.Tensor, record: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            example = features.deserialize_example(record, decoders={image_key: tfds.decode.SkipDecoding()})
+            return index_of[row], example[image_key], example[label_key]
+
+        dataset = _records(self.builder, self.tfds_splits[split], seed=seed)
+        dataset = dataset.filter(lambda row, record: index_of[row] >= 0)  # before parsing: that is what costs
+        if seed is not None:
+            dataset = dataset.shuffle(_SHUFFLE_BUFFER, seed=_one_number(seed), reshuffle_each_iteration=False)
+        return dataset.map(parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+    def sample(self, indices: np.ndarray, count: int) -> np.ndarray:
+        """Picks those that come first in the files: TFDS has shuffled them."""
+        return np.sort(indices)[:count]
+
+    def _index_of_row(self, split: str, indices: np.ndarray) -> np.ndarray:
+        rows = self.rows[split]
+        num_rows = self.builder.info.splits[self.tfds_splits[split]].num_examples
+        index_of = np.full(num_rows, -1, np.int64)
+        index_of[rows[indices]] = indices
+        return index_of
+
+
+def read_labels(builder: tfds.core.DatasetBuilder, split: str, label_key: str) -> np.ndarray:
+    """Reads the labels of a split in the order of its files, int64 `[num_examples]`.
+
+    That takes a pass over all files, so the result is kept beside them, where that folder may be written to.
+    """
+    kept = pathlib.Path(builder.data_dir) / f"{label_key}-{split}.npy"
+    if kept.is_file():
+        return np.load(kept)
+    labels = _scan_labels(builder, split, label_key)
+    if os.access(kept.parent, os.W_OK):
+        aside = kept.with_suffix(f".{os.getpid()}.npy")
+        np.save(aside, labels)
+        aside.replace(kept)
+    return labels
+
+
+def _scan_labels(builder: tfds.core.DatasetBuilder, split: str, label_key: str) -> np.ndarray:
+    decoders = tfds.decode.PartialDecoding({label_key: True})
+    features = decoders.extract_features(builder.info.features)
+
+    def parse(row: tf.Tensor, record: tf.Tensor) -> tf.Tensor:
+        del row
+        return features.deserialize_example(record)[label_key]
+
+    dataset = _records(builder, split, seed=None).map(parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return np.concatenate(list(dataset.batch(4096).as_numpy_iterator())).astype(np.int64)
+
+
+def _records(builder: tfds.core.DatasetBuilder, split: str, *, seed: tf.Tensor | None) -> tf.data.Dataset:
+    """Yields `(row, serialised example)`; with a seed, files come in a drawn order, several in turn."""
+    info = builder.info
+    paths = tf.constant([str(path) for path in info.splits[split].filepaths])
+    lengths = info.splits[split].shard_lengths
+    first_rows = tf.constant(np.cumsum([0, *lengths[:-1]]), tf.int64)
+    order = tf.range(len(lengths))
+    if seed is not None:
+        order = tf.random.experimental.stateless_shuffle(order, seed=seed)
+    return tf.data.Dataset.from_tensor_slices((tf.gather(paths, order), tf.gather(first_rows, order))).interleave(
+        lambda path, first: tf.data.TFRecordDataset(path, buffer_size=1 << 20).enumerate(first),
+        cycle_length=1 if seed is None else _FILES_AT_ONCE,
+        block_length=16,
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )
+
+
+def _one_number(seed: tf.Tensor) -> tf.Tensor:
+    return tf.random.stateless_uniform([], seed, minval=0, maxval=2**62, dtype=tf.int64)

@@ -1,0 +1,52 @@
+"""How good a classifier is: exact accuracy and cross-entropy over a whole dataset."""
+
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+from tas_tf.errors import UserError
+
+Evaluator = Callable[[tf.data.Dataset], dict[str, float]]
+
+
+def make_evaluator(model: Callable[[tf.Tensor], tf.Tensor]) -> Evaluator:
+    """Returns a function that scores `model`, traced once however often it is called.
+
+    Args:
+        model: Maps images to *logits*, `[batch, classes]`. Layers and models are called with
+            `training=False`.
+
+    Returns:
+        A function of a finite dataset of `(images, labels)` batches, labels being class numbers `[batch]`. It
+        gives `{"accuracy", "loss"}`: every example counts the same, also those of a smaller last batch. It
+        raises `UserError` if the dataset is empty or endless.
+    """
+    options = {"training": False} if isinstance(model, keras.layers.Layer) else {}
+
+    @tf.function(reduce_retracing=True)
+    def sums(images, labels):
+        # float64: the sum over a large test set would lose digits in float32.
+        logits = tf.cast(model(images, **options), tf.float64)
+        labels = tf.cast(tf.reshape(labels, [-1]), tf.int64)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        hits = tf.cast(tf.argmax(logits, axis=-1) == labels, tf.float64)
+        return tf.stack([tf.reduce_sum(losses), tf.reduce_sum(hits), tf.cast(tf.size(labels), tf.float64)])
+
+    def evaluate_on(dataset: tf.data.Dataset) -> dict[str, float]:
+        if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
+            raise UserError("The dataset to evaluate on must be finite. Received one that repeats for ever.")
+        total = tf.zeros([3], tf.float64)
+        for images, labels in dataset:
+            total += sums(images, labels)
+        loss, hits, examples = total.numpy().tolist()
+        if not examples:
+            raise UserError("The dataset to evaluate on is empty. Check the split and its share.")
+        return {"accuracy": hits / examples, "loss": loss / examples}
+
+    return evaluate_on
+
+
+def evaluate(model: Callable[[tf.Tensor], tf.Tensor], dataset: tf.data.Dataset) -> dict[str, float]:
+    """Scores `model` on `dataset` once; see `make_evaluator`."""
+    return make_evaluator(model)(dataset)

@@ -1,0 +1,111 @@
+"""Results that are either whole or not there: files and folders written aside, then renamed."""
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tas_tf.errors import UserError
+
+if TYPE_CHECKING:
+    import keras
+
+# What an interrupted write leaves behind: folders, so that no pattern for files such as `*.keras` can meet
+# them.
+PARTIAL_PREFIX = ".partial-"
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Writes `value` as JSON, atomically. NumPy scalars and arrays become numbers and lists."""
+    text = json.dumps(value, indent=2, default=_plain) + "\n"
+    with _aside(Path(path)) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def read_json(path: str | Path) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        UserError: If it is missing or not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"Can't read {path}: {error.strerror}.") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON: {error}.") from error
+
+
+def write_model(path: str | Path, model: "keras.Model") -> None:
+    """Saves `model` in the `.keras` format, atomically.
+
+    Raises:
+        ValueError: If `path` doesn't end in `.keras`.
+    """
+    path = Path(path)
+    if path.suffix != ".keras":
+        raise ValueError(f"`path` must end in .keras. Received: {path}.")
+    with _aside(path) as partial:
+        model.save(partial)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Gives an empty folder to write into; it becomes `path` if the block ends without an exception.
+
+    A folder that is already there is replaced as a whole. Between its going and the new one's coming is one
+    rename: a kill right there leaves none, never a mixture.
+    """
+    with _aside(Path(path)) as partial:
+        partial.mkdir()
+        yield partial
+
+
+def remove_partial(folder: str | Path) -> None:
+    """Removes what interrupted writes left in `folder`."""
+    for leftover in Path(folder).glob(PARTIAL_PREFIX + "*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _aside(path: Path) -> Iterator[Path]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # In the same folder: a rename is atomic only within one file system.
+    scratch = Path(tempfile.mkdtemp(prefix=PARTIAL_PREFIX, dir=path.parent))
+    try:
+        partial = scratch / path.name
+        yield partial
+        _flush(partial)
+        if path.is_dir():
+            os.replace(path, scratch / "replaced")
+        os.replace(partial, path)
+        _flush_entry(path.parent)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    """Forces a file, or all files below a folder, to the disk: a rename may overtake the data otherwise."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    for file in files:
+        _flush_entry(file)
+
+
+def _flush_entry(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise TypeError(f"Can't write {type(value).__name__} as JSON: {value!r}.")

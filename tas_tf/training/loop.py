@@ -1,0 +1,246 @@
+"""The training loop: one for teacher, search and distillation, under every strategy."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from tas_tf.errors import UserError
+from tas_tf.training.checkpoint import EpochCheckpoints, Progress, list_optimizers
+from tas_tf.training.strategy import check_batch_size
+
+# Reading logs waits for the accelerator. Twice a second is enough for a progress bar.
+_SECONDS_BETWEEN_LOGS = 0.5
+
+
+def fit(
+    model: keras.Model,
+    epochs_dataset: Callable[[int], tf.data.Dataset],
+    *,
+    strategy: tf.distribute.Strategy,
+    epochs: int,
+    steps_per_epoch: int,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    checkpoint_dir: str | Path | None = None,
+    validation: Callable[[], dict[str, float]] | None = None,
+    verbose: int | str = "auto",
+) -> keras.callbacks.History:
+    """Trains `model` by its own `train_step`, or resumes after the last finished epoch.
+
+    The model must have been built and compiled inside `strategy.scope()`. One that overrides `train_step`
+    must bring its optimizers built (`model.optimizer`, more in `model.optimizers`) and scale its loss as
+    optimizers expect: they sum gradients over replicas. `keras.losses` objects do that; plain loss
+    functions, and strings given to `keras.distillation.Distiller`, don't.
+
+    Differences from `keras.Model.fit`: callbacks get logs in `on_train_batch_end` only twice a second and
+    after the last batch, else an empty dict; a resumed callback starts anew, so one that keeps state in
+    Python must not decide over training.
+
+    Args:
+        model: What is trained, in place.
+        epochs_dataset: From the number of the first epoch wanted, an endless dataset of global batches that
+            starts there. The order within an epoch must depend on nothing but the epoch, else a resumed run
+            differs from an uninterrupted one.
+        strategy: What it runs on.
+        epochs: Epochs in all, those before a resume included.
+        steps_per_epoch: Global batches in an epoch.
+        callbacks: Keras's or in their style; all state that they set in the model is saved with the epoch.
+        checkpoint_dir: Where to save after each epoch and to resume from; `None` saves nothing.
+        validation: Called after each epoch; its results are logged as `val_<name>`.
+        verbose: As in Keras. `"auto"` is a bar on a terminal, elsewhere one line an epoch.
+
+    Returns:
+        The history of all epochs. A run that was already finished is restored and not continued.
+
+    Raises:
+        UserError: If a loss or weight isn't finite (the checkpoint of the epoch before stays), the batch
+            can't be shared out, or the checkpoint is of another model.
+        ValueError: If the model isn't ready, or the dataset ends.
+    """
+    for name, value in (("epochs", epochs), ("steps_per_epoch", steps_per_epoch)):
+        if value < 1:
+            raise UserError(f"`{name}` must be at least 1. Received: {value}.")
+    _prepare(model, strategy, epochs_dataset(0).element_spec)
+    checkpoints = None if checkpoint_dir is None else EpochCheckpoints(checkpoint_dir, model)
+    progress = Progress() if checkpoints is None else checkpoints.restore()
+    if progress.epochs > epochs:
+        raise UserError(
+            f"`epochs` is {epochs}, but {progress.epochs} epochs are done in {checkpoint_dir}. "
+            "Use --overwrite to start again, or another --run_dir."
+        )
+
+    history = keras.callbacks.History()
+    callback_list = keras.callbacks.CallbackList(
+        [*callbacks, history],
+        add_progbar=_verbosity(verbose) != 0,
+        model=model,
+        verbose=_verbosity(verbose),
+        epochs=epochs,
+        steps=steps_per_epoch,
+    )
+    finished = progress.stopped or progress.epochs == epochs
+    model.stop_training = False
+    if not finished:
+        callback_list.on_train_begin()
+    # After `on_train_begin`, which empties the history.
+    history.history = {name: list(values) for name, values in progress.history.items()}
+    history.epoch = list(range(progress.epochs))
+    if finished:
+        return history
+
+    runner = _EpochRunner(model, strategy, steps_per_epoch, callback_list)
+    dataset = strategy.experimental_distribute_dataset(epochs_dataset(progress.epochs))
+    batches = iter(dataset)
+    logs: dict[str, float] = {}
+    for epoch in range(progress.epochs, epochs):
+        model.reset_metrics()
+        callback_list.on_epoch_begin(epoch)
+        logs = runner.run(epoch, batches)
+        _check_weights(model, epoch)
+        if validation is not None:
+            logs |= {f"val_{name}": float(value) for name, value in validation().items()}
+        callback_list.on_epoch_end(epoch, logs)
+        if checkpoints is not None:
+            # After the callbacks: what they changed in the model belongs to this epoch.
+            checkpoints.save(Progress(epoch + 1, bool(model.stop_training), history.history))
+        if model.stop_training:
+            break
+    callback_list.on_train_end(logs)
+    return history
+
+
+class _EpochRunner:
+    """Runs the steps of an epoch; the step is traced once for the whole run."""
+
+    def __init__(self, model, strategy, steps_per_epoch, callback_list):
+        self._model = model
+        self._steps_per_epoch = steps_per_epoch
+        self._callback_list = callback_list
+        # The first step of the epoch whose loss isn't finite, kept on the device: found without waiting for
+        # it.
+        self._bad_step = tf.Variable(-1, dtype=tf.int64, trainable=False)
+        self._step = self._make_step(model, strategy)
+
+    def run(self, epoch: int, batches: Iterator) -> dict[str, float]:
+        """Trains one epoch and returns its logs."""
+        logs, last_read = {}, time.monotonic()
+        for step in range(self._steps_per_epoch):
+            self._callback_list.on_train_batch_begin(step)
+            try:
+                logs = self._step(batches, tf.constant(step, tf.int64))
+            except tf.errors.OutOfRangeError as error:
+                raise ValueError(
+                    f"The dataset ended at step {step + 1} of epoch {epoch + 1}. "
+                    "`epochs_dataset` must return an endless one."
+                ) from error
+            due = step + 1 == self._steps_per_epoch or time.monotonic() - last_read > _SECONDS_BETWEEN_LOGS
+            if due:
+                self._check_losses(epoch)
+                last_read = time.monotonic()
+            self._callback_list.on_train_batch_end(step, logs if due else {})
+            if self._model.stop_training:
+                self._check_losses(epoch)
+                break
+        return self._epoch_logs(logs)
+
+    @staticmethod
+    def _mean_over_replicas(strategy, value) -> tf.Tensor:
+        values = [tf.cast(local, tf.float32) for local in strategy.experimental_local_results(value)]
+        return tf.reduce_mean(tf.stack(values), axis=0)
+
+    def _make_step(self, model, strategy):
+        # As in Keras, `train_step` is not rewritten by AutoGraph.
+        @tf.function(reduce_retracing=True)
+        @tf.autograph.experimental.do_not_convert
+        def train(batches, step):
+            results = strategy.run(model.train_step, args=(batches.get_next(),))
+            logs = {name: self._mean_over_replicas(strategy, value) for name, value in results.items()}
+            losses = [value for name, value in logs.items() if name == "loss" or name.endswith("_loss")]
+            if losses:
+                finite = tf.reduce_all(tf.math.is_finite(tf.stack(losses)))
+                is_first = tf.logical_and(tf.logical_not(finite), self._bad_step < 0)
+                self._bad_step.assign(tf.where(is_first, step, self._bad_step))
+            return logs
+
+        return train
+
+    def _check_losses(self, epoch: int) -> None:
+        step = int(self._bad_step.numpy())
+        if step >= 0:
+            raise _diverged(self._model, f"the loss at step {step + 1} of epoch {epoch + 1}")
+
+    def _epoch_logs(self, logs: dict[str, tf.Tensor]) -> dict[str, float]:
+        """Returns the model's metrics where the step logs just these, else the logs of the last step."""
+        results = self._model.get_metrics_result()
+        # Metrics read outside a replica cover all replicas exactly, not by a mean of means.
+        chosen = results if set(results) == set(logs) else logs
+        return {name: float(value) for name, value in chosen.items()}
+
+
+def _prepare(model: keras.Model, strategy: tf.distribute.Strategy, batch_spec) -> None:
+    """Checks that everything a step needs exists, and builds what Keras would build lazily.
+
+    Lazily built optimizers and metrics fail with several replicas and are not restored from a checkpoint.
+    """
+    check_batch_size(strategy, tf.nest.flatten(batch_spec)[0].shape[0])
+    if strategy.num_replicas_in_sync > 1 and model.distribute_strategy is not strategy:
+        raise ValueError(f"The model {model.name!r} must be created inside `strategy.scope()`.")
+    if type(model).train_step is keras.Model.train_step:
+        if not model.compiled:
+            raise ValueError(f"The model {model.name!r} is not compiled.")
+        with strategy.scope():
+            _build_lazy_parts(model, _example_batch(batch_spec, strategy.num_replicas_in_sync))
+    unbuilt = [part.name for part in (model, *list_optimizers(model)) if not part.built]
+    if unbuilt:
+        raise ValueError(
+            f"Not built: {', '.join(unbuilt)}. A model with its own `train_step` must have been called on a "
+            "batch, and have called `optimizer.build(variables)`, inside `strategy.scope()`."
+        )
+
+
+def _example_batch(batch_spec, replicas: int):
+    def zeros(spec: tf.TensorSpec) -> tf.Tensor:
+        batch, *rest = (size or 1 for size in spec.shape)
+        return tf.zeros([max(1, batch // replicas), *rest], spec.dtype)
+
+    return tf.nest.map_structure(zeros, batch_spec)
+
+
+def _build_lazy_parts(model: keras.Model, batch) -> None:
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+    if not model.built:
+        model(x, training=False)
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    # In this scope variables can be created, while no update of any reaches it.
+    values = [(variable, tf.convert_to_tensor(variable.value)) for variable in model.variables]
+    with keras.StatelessScope(state_mapping=values):
+        predictions = model(x, training=False)
+        model.compute_loss(x=x, y=y, y_pred=predictions, sample_weight=sample_weight, training=False)
+        model.compute_metrics(x, y, predictions, sample_weight=sample_weight)
+
+
+def _check_weights(model: keras.Model, epoch: int) -> None:
+    """Refuses to go on, hence to overwrite a good checkpoint, with weights that aren't finite."""
+    for variable in model.variables:
+        value = tf.convert_to_tensor(variable.value)
+        if value.dtype.is_floating and not bool(tf.reduce_all(tf.math.is_finite(value))):
+            raise _diverged(model, f"the variable {variable.path} after epoch {epoch + 1}")
+
+
+def _diverged(model: keras.Model, what: str) -> UserError:
+    rates = ", ".join(f"{float(optimizer.learning_rate):.3g}" for optimizer in list_optimizers(model))
+    received = f" (now {rates})" if rates else ""
+    return UserError(
+        f"Training diverged: {what} is not finite. Lower the learning rate{received} or warm it up. "
+        "The checkpoint of the epoch before, if any, is kept."
+    )
+
+
+def _verbosity(verbose: int | str) -> int:
+    if verbose == "auto":
+        return 1 if sys.stdout.isatty() else 2
+    return int(verbose)

@@ -1,0 +1,308 @@
+"""The run folder: where results lie, and which steps are done, stale or half done."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from tas_tf.errors import UserError
+from tas_tf.training.files import PARTIAL_PREFIX, read_json, remove_partial, write_json
+
+Status = Literal["missing", "unfinished", "fresh", "stale"]
+
+
+class Run:
+    """The folder of one run, `RUN` below. Nothing is created before it is needed.
+
+    Args:
+        run_dir: The folder. It may be new.
+    """
+
+    def __init__(self, run_dir: str | os.PathLike):
+        self.path = Path(run_dir)
+
+    @property
+    def flags_cfg(self) -> Path:
+        """The settings of the run."""
+        return self.path / "flags.cfg"
+
+    @property
+    def teacher_model(self) -> Path:
+        """The unpruned, trained network."""
+        return self.path / "teacher" / "model.keras"
+
+    @property
+    def search_shape(self) -> Path:
+        """The shape found."""
+        return self.path / "search" / "shape.json"
+
+    @property
+    def student_model(self) -> Path:
+        """The small, trained network."""
+        return self.path / "student" / "model.keras"
+
+    @property
+    def export_dir(self) -> Path:
+        """The folder of SavedModel and TFLite files."""
+        return self.path / "export"
+
+    @property
+    def report_json(self) -> Path:
+        """The report for programs."""
+        return self.path / "report.json"
+
+    @property
+    def report_html(self) -> Path:
+        """The report for people."""
+        return self.path / "report.html"
+
+    def metrics(self, step: str) -> Path:
+        """Returns the metrics file of a step."""
+        return self.path / step / "metrics.json"
+
+    def checkpoints(self, step: str) -> Path:
+        """Returns the folder of a step's checkpoints, which exists while the step is under way."""
+        return self.path / step / "checkpoints"
+
+    def logs(self, step: str) -> Path:
+        """Returns the folder of a step's TensorBoard files."""
+        return self.path / "logs" / step
+
+    def prepare(self) -> None:
+        """Creates the folder.
+
+        Raises:
+            UserError: If files can't be written there.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=PARTIAL_PREFIX, dir=self.path):
+                return
+        except OSError as error:
+            raise UserError(
+                f"`run_dir` must be a folder that can be written. Received: {self.path} ({error.strerror})."
+            ) from error
+
+    def step(
+        self,
+        name: str,
+        *,
+        settings: Mapping[str, Any],
+        outputs: Sequence[Path],
+        inputs: Mapping[str, Path] | None = None,
+        version: int = 1,
+    ) -> "Step":
+        """Describes a step of this run.
+
+        Args:
+            name: Also the name of its folder: letters, digits and underscores.
+            settings: All that its result depends on, and nothing else; JSON values, nested as you like.
+            outputs: The files and folders that are there when it is done, all inside the run folder.
+            inputs: Files or folders it reads, by a name for messages.
+            version: Raised when the code changes what the same settings give.
+        """
+        if not name.isidentifier():
+            raise ValueError(f"`name` must be a plain name, since its folder may be removed. Received: {name!r}.")
+        for output in outputs:
+            if not Path(output).is_relative_to(self.path):
+                raise ValueError(f"`outputs` must lie inside {self.path}. Received: {output}.")
+        return Step(
+            run=self,
+            name=name,
+            # Through JSON, so that tuples compare equal to the lists that are read back.
+            settings=json.loads(json.dumps(settings)),
+            inputs={label: Path(path) for label, path in (inputs or {}).items()},
+            outputs=tuple(Path(output) for output in outputs),
+            version=version,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One step of a run, made by `Run.step`.
+
+    ```
+    if step.begin(overwrite=overwrite):
+        ...  # writes step.outputs, with checkpoints in step.checkpoints
+        step.finish()
+    ```
+    """
+
+    run: Run
+    name: str
+    settings: Mapping[str, Any]
+    inputs: Mapping[str, Path]
+    outputs: tuple[Path, ...]
+    version: int
+
+    @property
+    def folder(self) -> Path:
+        """The step's own folder."""
+        return self.run.path / self.name
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the step's checkpoints."""
+        return self.run.checkpoints(self.name)
+
+    @property
+    def digest_path(self) -> Path:
+        """The record of what the result was made from."""
+        return self.folder / "digest.json"
+
+    def status(self) -> Status:
+        """Returns what is there.
+
+        Returns:
+            `missing`: nothing. `unfinished`: checkpoints or part of the result, from the same settings and
+                inputs.
+            `fresh`: the result, from the same ones. `stale`: something made from others, see `differences`.
+
+        Raises:
+            UserError: If an input is missing.
+        """
+        there = [output.exists() for output in self.outputs]
+        if not any(there) and not (self.checkpoints.is_dir() and any(self.checkpoints.iterdir())):
+            return "missing"
+        if self.differences():
+            return "stale"
+        return "fresh" if all(there) and self._read_record().get("complete") else "unfinished"
+
+    def differences(self) -> list[str]:
+        """Returns in words what changed since the result was made: `name: was X, now Y`."""
+        if not self.digest_path.exists():
+            return ["digest.json: missing, so nobody knows what made these files"]
+        was, now = self._read_record(), self._record(complete=True)
+        if was.get("digest") == now["digest"]:
+            return []
+        return [
+            *_compare_settings(was.get("settings", {}), now["settings"]),
+            *_compare_inputs(was.get("inputs", {}), now["inputs"], self.inputs),
+            *_compare_settings({"step version": was.get("version")}, {"step version": now["version"]}),
+        ] or ["digest.json: was changed by hand"]
+
+    def begin(self, *, overwrite: bool = False) -> bool:
+        """Decides whether the step has to run, and readies its folder if so.
+
+        Args:
+            overwrite: First remove whatever it left, checkpoints and logs included.
+
+        Returns:
+            False if the result is there and up to date.
+
+        Raises:
+            UserError: If there is something made from other settings or inputs, an input is missing, or the
+                folder can't be written.
+        """
+        record = self._record(complete=False)
+        if overwrite:
+            self.remove()
+        status = self.status()
+        if status == "fresh":
+            return False
+        if status == "stale":
+            listing = "\n".join(f"  {line}" for line in self.differences())
+            raise UserError(
+                f"The step `{self.name}` in {self.run.path} was made from other settings or inputs:\n"
+                f"{listing}\nUse --overwrite to make it again, or another --run_dir."
+            )
+        self.run.prepare()
+        try:
+            self.folder.mkdir(exist_ok=True)
+            remove_partial(self.folder)
+            write_json(self.digest_path, record)
+        except OSError as error:
+            raise UserError(f"Can't write into {self.folder}: {error.strerror}.") from error
+        return True
+
+    def finish(self) -> None:
+        """Records that the result is whole, and removes the checkpoints.
+
+        Raises:
+            FileNotFoundError: If an output was not written.
+        """
+        for output in self.outputs:
+            if not output.exists():
+                raise FileNotFoundError(f"The step `{self.name}` did not write {output}.")
+        # What `begin` recorded: an input that changed meanwhile must show up as a difference.
+        write_json(self.digest_path, self._read_record() | {"complete": True})
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+    def remove(self) -> None:
+        """Removes the step's outputs, folder and logs."""
+        for path in (*self.outputs, self.folder, self.run.logs(self.name)):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+    def _record(self, *, complete: bool) -> dict[str, Any]:
+        made_from = {
+            "version": self.version,
+            "settings": self.settings,
+            "inputs": {label: hash_content(path) for label, path in self.inputs.items()},
+        }
+        canonical = json.dumps(made_from, sort_keys=True, separators=(",", ":"))
+        return {"digest": hashlib.sha256(canonical.encode()).hexdigest(), **made_from, "complete": complete}
+
+    def _read_record(self) -> dict[str, Any]:
+        record = read_json(self.digest_path)
+        return record if isinstance(record, dict) else {}
+
+
+def hash_content(path: Path) -> str:
+    """Returns the SHA-256 of a file, or of a folder's file names and contents.
+
+    Raises:
+        UserError: If there is nothing.
+    """
+    if path.is_dir():
+        digest = hashlib.sha256()
+        for file in sorted(file for file in path.rglob("*") if file.is_file()):
+            digest.update(f"{file.relative_to(path).as_posix()}\0{hash_content(file)}\n".encode())
+        return digest.hexdigest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"Can't read the input {path}: {error.strerror}.") from error
+
+
+def _compare_settings(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    was, now = _flatten(was), _flatten(now)
+    return [
+        f"{name}: was {_show(was, name)}, now {_show(now, name)}"
+        for name in sorted(was.keys() | now.keys())
+        if name not in was or name not in now or was[name] != now[name]
+    ]
+
+
+def _compare_inputs(was: Mapping[str, str], now: Mapping[str, str], paths: Mapping[str, Path]) -> list[str]:
+    lines = []
+    for label in sorted(was.keys() | now.keys()):
+        if label not in now:
+            lines.append(f"input {label}: was used, now is not")
+        elif label not in was:
+            lines.append(f"input {label}: was not used, now is {paths[label]}")
+        elif was[label] != now[label]:
+            lines.append(f"input {label}: was another file, now is {paths[label]} (content differs)")
+    return lines
+
+
+def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _show(settings: Mapping[str, Any], name: str) -> str:
+    return json.dumps(settings[name]) if name in settings else "unset"

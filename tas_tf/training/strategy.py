@@ -1,0 +1,66 @@
+"""Which devices train, and what a global batch must look like for them."""
+
+import functools
+
+import tensorflow as tf
+
+from tas_tf.errors import UserError
+
+STRATEGIES = ("auto", "one_device", "mirrored")
+
+
+def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
+    """Returns the distribution strategy called `name`.
+
+    Args:
+        name: `one_device` trains on the first GPU, else on the CPU. `mirrored` keeps a copy of the model on
+            every visible GPU or, without any, on every logical CPU device. `auto` is `mirrored` where there
+            are two or more GPUs, else `one_device`.
+
+    Raises:
+        UserError: If the name is unknown.
+    """
+    if name not in STRATEGIES:
+        raise UserError(f"`strategy` is unknown. Expected one of: {', '.join(STRATEGIES)}. Received: {name!r}.")
+    gpus = tf.config.list_logical_devices("GPU")
+    if name == "one_device" or (name == "auto" and len(gpus) < 2):
+        # The default strategy places everything on the first GPU by itself and adds no wrappers.
+        return tf.distribute.get_strategy()
+    devices = gpus or tf.config.list_logical_devices("CPU")
+    return _mirrored(tuple(device.name for device in devices))
+
+
+@functools.cache
+def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
+    # Once a process: each new object numbers its collective operations from the start again, and fails where
+    # one of another shape has run under the same number.
+    return tf.distribute.MirroredStrategy(devices)
+
+
+def check_batch_size(strategy: tf.distribute.Strategy, batch_size: int | None) -> None:
+    """Checks that a global batch can be shared out evenly.
+
+    Args:
+        strategy: What trains.
+        batch_size: Examples in a global batch, `None` if it varies.
+
+    Raises:
+        UserError: If it isn't positive, or can't be split into equal shares, one for each replica.
+    """
+    replicas = strategy.num_replicas_in_sync
+    if batch_size is None:
+        if replicas > 1:
+            raise UserError(
+                f"The batch size varies, but {replicas} replicas need equal shares of every batch. "
+                "Batch the dataset with `drop_remainder=True`, or use one device."
+            )
+        return
+    if batch_size < 1:
+        raise UserError(f"`batch_size` must be positive. Received: {batch_size}.")
+    if batch_size % replicas:
+        lower = batch_size - batch_size % replicas
+        near = f"{lower} or {lower + replicas}" if lower else str(replicas)
+        raise UserError(
+            f"`batch_size` must be divisible by the number of replicas, {replicas}. "
+            f"Received: {batch_size}. Use {near}, or one device."
+        )

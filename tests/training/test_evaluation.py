@@ -1,0 +1,59 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tas_tf.errors import UserError
+from tas_tf.training import evaluate, make_evaluator
+
+
+def reference(logits, labels):
+    logits = logits.astype(np.float64)
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    loss = -log_probabilities[np.arange(len(labels)), labels].mean()
+    return {"accuracy": (logits.argmax(axis=1) == labels).mean(), "loss": loss}
+
+
+def test_equals_numpy_with_a_smaller_last_batch(make_classifier, examples):
+    images, labels = examples
+    # Dropout must be off.
+    model = make_classifier(dropout=0.9, normalise=True)
+    dataset = tf.data.Dataset.from_tensor_slices((images, labels)).batch(7)
+    assert evaluate(model, dataset) == pytest.approx(reference(np.array(model(images)), labels), rel=1e-6)
+
+
+def test_accepts_any_callable():
+    logits = np.random.default_rng(0).normal(size=(5, 3)).astype("float32") * 30
+    labels = np.array([0, 1, 2, 0, 1], np.uint8)
+    dataset = tf.data.Dataset.from_tensor_slices((logits, labels)).batch(2)
+    assert evaluate(lambda batch: batch, dataset) == pytest.approx(reference(logits, labels), rel=1e-6)
+
+
+def test_evaluator_sees_new_weights_without_a_new_trace(examples):
+    traces = []
+
+    class Counting(keras.layers.Dense):
+        def call(self, inputs, training=None):
+            traces.append(training)
+            return super().call(inputs)
+
+    images, labels = examples
+    flat = images.reshape(len(images), -1)
+    layer = Counting(3)
+    layer.build(flat.shape)
+    dataset = tf.data.Dataset.from_tensor_slices((flat, labels)).batch(8)
+    evaluator = make_evaluator(layer)
+    evaluator(dataset)
+    layer.kernel.assign(layer.kernel * 2)
+    logits = flat @ np.array(layer.kernel)
+    assert evaluator(dataset) == pytest.approx(reference(logits, labels), rel=1e-5)
+    assert traces == [False]
+
+
+def test_unusable_datasets_are_refused():
+    dataset = tf.data.Dataset.from_tensors((tf.zeros((2, 3)), tf.zeros(2, tf.int64)))
+    with pytest.raises(UserError, match="finite"):
+        evaluate(lambda batch: batch, dataset.repeat())
+    with pytest.raises(UserError, match="empty"):
+        evaluate(lambda batch: batch, dataset.take(0))

@@ -1,0 +1,83 @@
+import contextlib
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from tas_tf.errors import UserError
+from tas_tf.training import atomic_folder, read_json, write_json, write_model
+from tas_tf.training.files import remove_partial
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_json_round_trip(tmp_path):
+    path = tmp_path / "new" / "metrics.json"
+    write_json(path, {"a": np.float32(0.5), "b": np.arange(2), "c": tmp_path})
+    assert read_json(path) == {"a": 0.5, "b": [0, 1], "c": str(tmp_path)}
+    assert names(path.parent) == ["metrics.json"]
+    path.write_text("{")
+    with pytest.raises(UserError, match="not valid JSON"):
+        read_json(path)
+    with pytest.raises(UserError, match="No such file"):
+        read_json(tmp_path / "none.json")
+
+
+def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "metrics.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(TypeError, match="object"):
+        write_json(path, {"a": 2, "b": object()})
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        write_json(path, {"a": 3})
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert names(tmp_path) == ["metrics.json"]
+
+
+def test_failed_model_write_leaves_the_old_model(make_classifier, tmp_path, monkeypatch):
+    path = tmp_path / "model.keras"
+    model = make_classifier()
+    write_model(path, model)
+    before = path.read_bytes()
+
+    def save_half(partial, **_):
+        partial.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(model, "save", save_half)
+    with pytest.raises(KeyboardInterrupt):
+        write_model(path, model)
+    assert path.read_bytes() == before
+    assert names(tmp_path) == ["model.keras"]
+    images = np.ones((2, 6, 6, 1), np.float32)
+    np.testing.assert_array_equal(keras.models.load_model(path)(images), model(images))
+    with pytest.raises(ValueError, match=r"must end in \.keras"):
+        write_model(tmp_path / "model.h5", model)
+
+
+def test_folder_appears_whole_or_not(tmp_path):
+    target = tmp_path / "saved_model"
+    with atomic_folder(target) as partial:
+        (partial / "a").write_text("1")
+        assert not target.exists()
+    with contextlib.suppress(RuntimeError), atomic_folder(target) as partial:
+        (partial / "a").write_text("2")
+        raise RuntimeError("half way")
+    assert (target / "a").read_text() == "1"
+    with atomic_folder(target) as partial:
+        (partial / "b").write_text("3")
+    assert names(target) == ["b"]
+    assert names(tmp_path) == ["saved_model"]
+
+
+def test_leftovers_of_a_kill_are_no_results(tmp_path):
+    leftover = tmp_path / ".partial-abc"
+    leftover.mkdir()
+    (leftover / "model.keras").write_bytes(b"half")
+    assert list(tmp_path.glob("*.keras")) == []
+    remove_partial(tmp_path)
+    assert names(tmp_path) == []

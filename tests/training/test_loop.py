@@ -1,0 +1,278 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tas_tf.errors import UserError
+from tas_tf.training import fit, make_strategy, sgd
+
+STEPS = 4
+
+
+def values(variables):
+    return [np.array(variable) for variable in variables]
+
+
+def assert_close(first, second, tolerance):
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+def assert_same(first, second):
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def run(model, epochs_dataset, *, epochs=3, strategy=None, **options):
+    strategy = strategy or make_strategy("one_device")
+    return fit(model, epochs_dataset, strategy=strategy, epochs=epochs, steps_per_epoch=STEPS, verbose=0, **options)
+
+
+class KillAfter(keras.callbacks.Callback):
+    """Ends the process, as it were, while the epoch after `epochs` is under way."""
+
+    def __init__(self, epochs):
+        super().__init__()
+        self.epochs = epochs
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if len(self.model.finished) == self.epochs and batch == 1:
+            raise KeyboardInterrupt
+
+    def on_train_begin(self, logs=None):
+        self.model.finished = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.finished.append(epoch)
+
+
+class TwoOptimizers(keras.Model):
+    """Trains its classifier by SGD, and a factor on the logits by Adam."""
+
+    def __init__(self, classifier):
+        super().__init__()
+        self.classifier = classifier
+        self.factor = self.add_weight(shape=(3,), initializer="ones", name="factor")
+        self.loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        self.factor_optimizer = keras.optimizers.Adam(0.01)
+        self.compile(optimizer=keras.optimizers.SGD(0.05, momentum=0.9))
+        self.optimizer.build(classifier.trainable_variables)
+        self.factor_optimizer.build([self.factor])
+        self(tf.zeros((1, 6, 6, 1)))
+
+    @property
+    def optimizers(self):
+        return [self.optimizer, self.factor_optimizer]
+
+    def call(self, images, training=None):
+        return self.classifier(images, training=training) * self.factor
+
+    def train_step(self, data):
+        images, labels = data
+        with tf.GradientTape(persistent=True) as tape:
+            loss = self.loss(labels, self(images, training=True))
+        weights = self.classifier.trainable_variables
+        self.optimizer.apply(tape.gradient(loss, weights), weights)
+        self.factor_optimizer.apply(tape.gradient(loss, [self.factor]), [self.factor])
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        return {"loss": loss * replicas, "first_factor": self.factor[0]}
+
+
+def test_equals_keras_fit(make_classifier, compile_classifier, epochs_dataset):
+    ours = compile_classifier(make_classifier(dropout=0.5, normalise=True))
+    theirs = compile_classifier(make_classifier(dropout=0.5, normalise=True))
+    history = run(ours, epochs_dataset)
+    expected = theirs.fit(epochs_dataset(0), epochs=3, steps_per_epoch=STEPS, verbose=0, shuffle=False)
+    assert history.history.keys() == expected.history.keys() == {"loss", "accuracy"}
+    for name, series in history.history.items():
+        np.testing.assert_allclose(series, expected.history[name], rtol=1e-6)
+    assert history.epoch == expected.epoch
+    # But for the dropout's seeds, which are drawn from one global counter.
+    assert_close(values(ours.weights), values(theirs.weights), 1e-6)
+
+
+def test_two_replicas_take_the_steps_of_one(make_classifier, compile_classifier, epochs_dataset, two_replicas):
+    single = compile_classifier(make_classifier())
+    history = run(single, epochs_dataset)
+    with two_replicas.scope():
+        double = compile_classifier(make_classifier())
+    replicated = run(double, epochs_dataset, strategy=two_replicas)
+    assert_close(values(single.weights), values(double.weights), 1e-5)
+    for name, series in history.history.items():
+        np.testing.assert_allclose(series, replicated.history[name], rtol=1e-4)
+
+
+def test_two_replicas_distil_like_one(make_classifier, epochs_dataset, two_replicas):
+    def distiller():
+        result = keras.distillation.Distiller(
+            teacher=make_classifier(filters=6, seed=2),
+            student=make_classifier(),
+            distillation_losses=keras.distillation.LogitsDistillation(
+                temperature=4.0, loss=keras.losses.KLDivergence()
+            ),
+            student_loss_weight=0.1,
+        )
+        result.compile(
+            sgd(0.05, l2=0.01),
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+        )
+        return result
+
+    single = distiller()
+    before = values(single.student.weights)
+    history = run(single, epochs_dataset)
+    with two_replicas.scope():
+        double = distiller()
+    replicated = run(double, epochs_dataset, strategy=two_replicas)
+    assert np.abs(before[0] - np.array(single.student.weights[0])).max() > 1e-3
+    assert_close(values(single.student.weights), values(double.student.weights), 1e-5)
+    np.testing.assert_allclose(history.history["loss"], replicated.history["loss"], rtol=1e-4)
+    assert_same(values(single.teacher.weights), values(double.teacher.weights))
+
+
+def test_two_replicas_with_two_optimizers(make_classifier, epochs_dataset, two_replicas):
+    single = TwoOptimizers(make_classifier())
+    history = run(single, epochs_dataset)
+    with two_replicas.scope():
+        double = TwoOptimizers(make_classifier())
+    replicated = run(double, epochs_dataset, strategy=two_replicas)
+    assert_close(values(single.weights), values(double.weights), 1e-5)
+    # The loss of the last step is the mean over both halves of the batch.
+    np.testing.assert_allclose(history.history["loss"], replicated.history["loss"], rtol=1e-4)
+
+
+@pytest.mark.parametrize("two_optimizers", [False, True])
+def test_resumed_run_equals_uninterrupted_one(
+    make_classifier, compile_classifier, epochs_dataset, tmp_path, two_optimizers
+):
+    def make():
+        classifier = make_classifier(dropout=0.5, normalise=True)
+        return TwoOptimizers(classifier) if two_optimizers else compile_classifier(classifier)
+
+    def state(model):
+        optimizers = getattr(model, "optimizers", [model.optimizer])
+        return values([*model.variables, *(v for optimizer in optimizers for v in optimizer.variables)])
+
+    whole = make()
+    expected = run(whole, epochs_dataset, epochs=4)
+    with pytest.raises(KeyboardInterrupt):
+        run(make(), epochs_dataset, epochs=4, checkpoint_dir=tmp_path, callbacks=[KillAfter(2)])
+    resumed = make()
+    for variable in resumed.optimizer.variables[2:]:
+        variable.assign(tf.ones_like(variable))
+    epochs_seen = []
+    watch = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: epochs_seen.append(epoch))
+    history = run(resumed, epochs_dataset, epochs=4, checkpoint_dir=tmp_path, callbacks=[watch])
+    assert epochs_seen == [2, 3]
+    assert history.history == expected.history
+    assert history.epoch == expected.epoch == [0, 1, 2, 3]
+    assert_same(state(resumed), state(whole))
+
+
+def test_finished_run_is_restored_and_not_trained(make_classifier, compile_classifier, epochs_dataset, tmp_path):
+    trained = compile_classifier(make_classifier())
+    expected = run(trained, epochs_dataset, checkpoint_dir=tmp_path)
+    again = compile_classifier(make_classifier(seed=5))
+    history = run(again, epochs_dataset, checkpoint_dir=tmp_path)
+    assert history.history == expected.history
+    assert_same(values(again.variables), values(trained.variables))
+    with pytest.raises(UserError, match="`epochs` is 2, but 3 epochs are done"):
+        run(again, epochs_dataset, epochs=2, checkpoint_dir=tmp_path)
+
+
+def test_one_device_resumes_what_two_replicas_began(
+    make_classifier, compile_classifier, epochs_dataset, two_replicas, tmp_path
+):
+    with two_replicas.scope():
+        first = compile_classifier(make_classifier())
+    run(first, epochs_dataset, epochs=2, strategy=two_replicas, checkpoint_dir=tmp_path)
+    second = compile_classifier(make_classifier(seed=5))
+    run(second, epochs_dataset, epochs=3, checkpoint_dir=tmp_path)
+    whole = compile_classifier(make_classifier())
+    run(whole, epochs_dataset, epochs=3)
+    assert_close(values(second.weights), values(whole.weights), 1e-5)
+
+
+def test_stops_when_a_callback_asks(make_classifier, compile_classifier, epochs_dataset, tmp_path):
+    class StopAfterSecond(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = epoch == 1
+
+    model = compile_classifier(make_classifier())
+    history = run(model, epochs_dataset, epochs=5, checkpoint_dir=tmp_path, callbacks=[StopAfterSecond()])
+    assert history.epoch == [0, 1]
+    # Stopped on purpose, hence finished.
+    assert run(model, epochs_dataset, epochs=5, checkpoint_dir=tmp_path).epoch == [0, 1]
+
+
+def test_validation_is_logged(make_classifier, compile_classifier, epochs_dataset):
+    results = iter([{"accuracy": 0.25}, {"accuracy": np.float32(0.5)}])
+    history = run(compile_classifier(make_classifier()), epochs_dataset, epochs=2, validation=lambda: next(results))
+    assert history.history["val_accuracy"] == [0.25, 0.5]
+
+
+def test_nan_stops_and_keeps_the_checkpoint(compile_classifier, examples, epochs_dataset, tmp_path):
+    _, labels = examples
+
+    def poisoned(first_epoch):
+        bad = tf.data.Dataset.from_tensors((tf.fill((8, 6, 6, 1), np.nan), tf.constant(labels[:8])))
+        good = epochs_dataset(first_epoch)
+        return good.take((1 - first_epoch) * STEPS + 2).concatenate(bad).concatenate(good)
+
+    def linear(seed=1):
+        # Without a ReLU, which would hide the NaN until the next step.
+        keras.utils.set_random_seed(seed)
+        layers = [keras.Input((6, 6, 1)), keras.layers.Flatten(), keras.layers.Dense(3)]
+        return compile_classifier(keras.Sequential(layers))
+
+    good = linear()
+    run(good, epochs_dataset, epochs=1)
+    model = linear()
+    with pytest.raises(UserError, match=r"loss at step 3 of epoch 2 .* Lower the learning rate \(now 0.05\)"):
+        run(model, poisoned, checkpoint_dir=tmp_path)
+    restored = linear(seed=5)
+    run(restored, epochs_dataset, epochs=1, checkpoint_dir=tmp_path)
+    assert_same(values(restored.variables), values(good.variables))
+
+
+def test_weights_gone_in_the_last_step_are_not_saved(make_classifier, compile_classifier, epochs_dataset, tmp_path):
+    model = compile_classifier(make_classifier())
+
+    class Ruin(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == STEPS - 1:
+                kernel = self.model.weights[0]
+                kernel.assign(tf.fill(kernel.shape, np.inf))
+
+    with pytest.raises(UserError, match="kernel after epoch 1 is not finite"):
+        run(model, epochs_dataset, checkpoint_dir=tmp_path, callbacks=[Ruin()])
+    assert not (tmp_path / "progress.json").exists()
+
+
+def test_unready_models_are_refused(make_classifier, compile_classifier, epochs_dataset, two_replicas):
+    with pytest.raises(ValueError, match="not compiled"):
+        run(make_classifier(), epochs_dataset)
+    with pytest.raises(ValueError, match=r"strategy\.scope"):
+        run(compile_classifier(make_classifier()), epochs_dataset, strategy=two_replicas)
+    lazy = TwoOptimizers(make_classifier())
+    lazy.factor_optimizer = keras.optimizers.Adam(0.01)
+    with pytest.raises(ValueError, match="Not built: adam"):
+        run(lazy, epochs_dataset)
+
+
+def test_wrong_datasets_are_refused(make_classifier, compile_classifier, epochs_dataset, two_replicas):
+    with pytest.raises(ValueError, match="ended at step 4 of epoch 1"):
+        run(compile_classifier(make_classifier()), lambda epoch: epochs_dataset(epoch).take(3))
+    with two_replicas.scope():
+        model = compile_classifier(make_classifier())
+    with pytest.raises(UserError, match="drop_remainder"):
+        run(model, lambda epoch: epochs_dataset(epoch).unbatch().batch(8), strategy=two_replicas)
+
+
+def test_batch_callbacks_get_the_logs_of_the_last_step(make_classifier, compile_classifier, epochs_dataset):
+    seen = {}
+    watch = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.update({batch: logs}))
+    history = run(compile_classifier(make_classifier()), epochs_dataset, epochs=1, callbacks=[watch])
+    assert list(seen) == list(range(STEPS))
+    assert seen[STEPS - 1]["loss"] == pytest.approx(history.history["loss"][0], rel=1e-5)
