@@ -1,0 +1,240 @@
+"""Everything an export folder holds: each model in each format, verified, timed, with its metrics."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from export.latency import time_interleaved
+from export.saved_model import LoadedSavedModel, serving_model, write_saved_model
+from export.tflite import CONVERTERS, TFLiteModel, export_tflite
+from export.verify import TOLERANCES, ArtefactMetrics, select_test_set, verify_artefact
+from tas_tf.errors import UserError
+from tas_tf.training.files import PARTIAL_PREFIX, write_json
+
+FORMATS = ("saved_model", *CONVERTERS)
+METRICS_FILE = "metrics.json"
+STUDENT = "student"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """One model on its way out: the graph that is deployed, and its outputs on the test images."""
+
+    name: str
+    model: keras.Model
+    expected: np.ndarray
+
+
+def export_models(
+    models: Mapping[str, keras.Model],
+    out_dir: str | Path,
+    *,
+    images: np.ndarray,
+    labels: np.ndarray,
+    formats: Sequence[str] = ("saved_model", "fp32"),
+    preprocessing_layers: Sequence[keras.layers.Layer] = (),
+    threads: int = 1,
+    limit: int | None = None,
+    tolerance: float | None = None,
+    rounds: int = 100,
+    progress: Callable[[str], None] | None = None,
+) -> dict:
+    """Writes models in several formats, checks each by loading it again, and times them side by side.
+
+    The student's artefacts are `out_dir/saved_model` and `out_dir/fp32.tflite`, those of any other model the
+    same under `out_dir/<name>`. They are moved there, in place of earlier ones, only when all have passed;
+    `metrics.json` goes first and comes last, so an export that has one is whole. Other files are left alone.
+    A model in mixed precision is exported, and compared, in float32.
+
+    Args:
+        models: Classifiers by name: `student`, usually `teacher`, and rivals if wanted.
+        out_dir: Folder to write.
+        images: Test images as the artefacts take them: normalised float32, or raw with preprocessing layers.
+        labels: Integer classes, `[n]`.
+        formats: Out of `FORMATS`.
+        preprocessing_layers: Layers put inside the graphs.
+        threads: Threads of the TFLite interpreter. A SavedModel runs on TensorFlow's own.
+        limit: Test images used; `None` for all.
+        tolerance: Largest difference from the Keras model, as a share of its largest output. Default: each
+            format's own.
+        rounds: Timed calls for each artefact; one image each.
+        progress: Called with a line on what comes next.
+
+    Returns:
+        What `metrics.json` holds: the student's metrics by format, and under each other model's name its own.
+
+    Raises:
+        UserError: If an argument doesn't fit.
+        ExportError: If a model can't be converted, or an artefact computes something else.
+    """
+    out_dir = Path(out_dir)
+    _check_arguments(models, out_dir, formats)
+    images, labels = select_test_set(images, labels, limit=limit)
+    input_dtype = _raw_dtype(images) if preprocessing_layers else None
+    served = {
+        name: serving_model(model, preprocessing_layers=preprocessing_layers, input_dtype=input_dtype)
+        for name, model in models.items()
+    }
+    for name, model in served.items():
+        _check_test_set(name, model, images, labels)
+    report = progress or (lambda line: None)
+    with _staging(out_dir) as partial:
+        report("computing the outputs to compare with")
+        jobs = [_Job(name, model, _compute_expected(name, model, images)) for name, model in served.items()]
+        measured = {}
+        for format in formats:
+            report(f"{format}: writing, checking and timing {', '.join(models)}")
+            measured[format] = _export_format(
+                format, jobs, partial, images, labels, threads=threads, tolerance=tolerance, rounds=rounds
+            )
+        metrics = _by_model(measured)
+        write_json(partial / METRICS_FILE, metrics)
+        _publish(partial, out_dir, models=list(models))
+    return metrics
+
+
+def artefact_path(root: str | Path, format: str, *, model: str = STUDENT) -> Path:
+    """Returns where a model's artefact lies below an export folder: the student's at the top, others by name."""
+    folder = Path(root) if model == STUDENT else Path(root) / model
+    return folder / (format if format == "saved_model" else f"{format}.tflite")
+
+
+@contextlib.contextmanager
+def _staging(out_dir: Path) -> Iterator[Path]:
+    """Gives a scratch folder inside `out_dir`: what is on the same file system is moved by renaming."""
+    is_new = not out_dir.exists()
+    out_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix=PARTIAL_PREFIX, dir=out_dir) as scratch:
+            yield Path(scratch)
+    except BaseException:
+        if is_new:
+            out_dir.rmdir()
+        raise
+
+
+def _publish(partial: Path, out_dir: Path, *, models: Sequence[str]) -> None:
+    """Moves a complete export into place, artefact by artefact, and removes those of formats left out."""
+    (out_dir / METRICS_FILE).unlink(missing_ok=True)
+    for model in models:
+        for format in FORMATS:
+            made, place = (artefact_path(root, format, model=model) for root in (partial, out_dir))
+            if place.is_dir():
+                shutil.rmtree(place)
+            place.unlink(missing_ok=True)
+            if made.exists():
+                place.parent.mkdir(exist_ok=True)
+                made.replace(place)
+    (partial / METRICS_FILE).replace(out_dir / METRICS_FILE)
+
+
+def _compute_expected(name: str, model: keras.Model, images: np.ndarray) -> np.ndarray:
+    """Returns the Keras model's outputs, `[n, classes]`, which must be numbers to be compared with."""
+    outputs = model.predict(images, verbose=0)
+    if not np.isfinite(outputs).all():
+        raise UserError(f"`models`: the {name} returns NaN or infinity on the test images. Did its training diverge?")
+    return outputs
+
+
+def _export_format(
+    format: str,
+    jobs: Sequence[_Job],
+    root: Path,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    threads: int,
+    tolerance: float | None,
+    rounds: int,
+) -> dict[str, ArtefactMetrics]:
+    """Writes, verifies and times every model in one format; returns the metrics by model."""
+    verified, calls = {}, {}
+    for job in jobs:
+        path = _write(job, format, root)
+        artefact = _load(path, format, threads=threads)
+        verified[job.name] = verify_artefact(
+            artefact,
+            path,
+            name=f"The {job.name}'s {format}",
+            images=images,
+            labels=labels,
+            expected=job.expected,
+            tolerance=TOLERANCES[format] if tolerance is None else tolerance,
+        )
+        calls[job.name] = artefact.bind(images[:1])
+    latencies = time_interleaved(calls, rounds=rounds)
+    return {
+        name: dataclasses.replace(
+            metrics, latency_ms=latencies[name].median_ms, latency_spread_ms=latencies[name].spread_ms
+        )
+        for name, metrics in verified.items()
+    }
+
+
+def _write(job: _Job, format: str, root: Path) -> Path:
+    """Writes one artefact; returns its file or folder."""
+    path, saved_model = (artefact_path(root, name, model=job.name) for name in (format, "saved_model"))
+    if format == "saved_model":
+        return write_saved_model(job.model, path)
+    return export_tflite(saved_model if saved_model.is_dir() else job.model, path, format=format)
+
+
+def _load(path: Path, format: str, *, threads: int) -> LoadedSavedModel | TFLiteModel:
+    """Loads an artefact as a user of it would."""
+    return LoadedSavedModel(path) if format == "saved_model" else TFLiteModel(path, num_threads=threads)
+
+
+def _by_model(measured: Mapping[str, Mapping[str, ArtefactMetrics]]) -> dict:
+    """Turns format -> model -> metrics into the student's formats with every other model nested by name."""
+    result: dict = {}
+    for format, by_name in measured.items():
+        for name, metrics in by_name.items():
+            place = result if name == STUDENT else result.setdefault(name, {})
+            place[format] = dataclasses.asdict(metrics)
+    return result
+
+
+def _check_arguments(models: Mapping[str, keras.Model], out_dir: Path, formats: Sequence[str]) -> None:
+    """Refuses unknown formats, names that collide, and a file in the place of the folder."""
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown or not formats:
+        raise UserError(f"`formats` must name some of {', '.join(FORMATS)}. Received: {', '.join(formats) or '-'}.")
+    if STUDENT not in models:
+        raise UserError(f"`models` must have an entry {STUDENT!r}. Received: {', '.join(models) or '-'}.")
+    for name in models:
+        if name in FORMATS or not re.fullmatch(r"[\w-]+", name):
+            raise UserError(f"`models`: a name becomes a folder and must not be a format. Received: {name!r}.")
+    if out_dir.exists() and not out_dir.is_dir():
+        raise UserError(f"`out_dir` must be a folder. Received: {out_dir}, which is a file.")
+
+
+def _raw_dtype(images: np.ndarray) -> str:
+    """Returns the type of raw images, which the artefacts then take too."""
+    if images.dtype.name not in ("uint8", "float32"):
+        raise UserError(
+            f"`images` must be uint8 or float32 when preprocessing is inside. Received: {images.dtype.name}."
+        )
+    return images.dtype.name
+
+
+def _check_test_set(name: str, model: keras.Model, images: np.ndarray, labels: np.ndarray) -> None:
+    """Refuses images or labels that aren't this model's."""
+    wanted, classes = model.input_shape[1:], model.output_shape[-1]
+    if any(size not in (None, got) for size, got in zip(wanted, images.shape[1:], strict=True)):
+        raise UserError(f"`images` must be {wanted} each for the {name}. Received: {images.shape[1:]}.")
+    if images.dtype.name != model.inputs[0].dtype:
+        raise UserError(f"`images` must be {model.inputs[0].dtype} for the {name}. Received: {images.dtype.name}.")
+    if labels.min() < 0 or labels.max() >= classes:
+        raise UserError(
+            f"`labels` must be 0 to {classes - 1}: the {name} has {classes} classes. "
+            f"Received: {labels.min()} to {labels.max()}."
+        )

@@ -1,0 +1,69 @@
+"""How a report writes figures; `-` stands for what wasn't measured."""
+
+from __future__ import annotations
+
+MISSING = "-"
+
+
+def format_count(value: float | None) -> str:
+    """Writes a count of operations or weights with a decimal prefix.
+
+    >>> format_count(40_813_184), format_count(272_474), format_count(950), format_count(None)
+    ('40.81 M', '272.5 k', '950', '-')
+    """
+    if value is None:
+        return MISSING
+    for factor, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= factor:
+            return f"{value / factor:.4g} {suffix}"
+    return f"{value:g}"
+
+
+def format_bytes(value: int | None) -> str:
+    """Writes a file size.
+
+    >>> format_bytes(1_094_000), format_bytes(812)
+    ('1.09 MB', '812 B')
+    """
+    if value is None:
+        return MISSING
+    for factor, suffix in ((1e6, "MB"), (1e3, "kB")):
+        if value >= factor:
+            return f"{value / factor:.3g} {suffix}"
+    return f"{value} B"
+
+
+def format_ms(value: float | None) -> str:
+    """Writes milliseconds.
+
+    >>> format_ms(1.2345), format_ms(None)
+    ('1.23 ms', '-')
+    """
+    return MISSING if value is None else f"{value:.3g} ms"
+
+
+def format_share(value: float | None) -> str:
+    """Writes a share of 0 to 1 in percent.
+
+    >>> format_share(0.97222)
+    '97.22 %'
+    """
+    return MISSING if value is None else f"{100 * value:.2f} %"
+
+
+def format_points(value: float | None) -> str:
+    """Writes a difference of two shares in percentage points, with its sign.
+
+    >>> format_points(-0.0044), format_points(0.01)
+    ('-0.44', '+1.00')
+    """
+    return MISSING if value is None else f"{100 * value:+.2f}"
+
+
+def format_ratio(value: float | None) -> str:
+    """Writes a factor.
+
+    >>> format_ratio(2.0444)
+    '2.04x'
+    """
+    return MISSING if value is None else f"{value:.3g}x"

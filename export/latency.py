@@ -1,0 +1,59 @@
+"""Measuring how long calls take, side by side."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from tas_tf.errors import UserError
+
+
+@dataclass(frozen=True)
+class Latency:
+    """How long one call took, in milliseconds: the median and the 10th and 90th percentiles."""
+
+    median_ms: float
+    p10: float
+    p90: float
+
+    @property
+    def spread_ms(self) -> float:
+        """Milliseconds between the 10th and the 90th percentile."""
+        return self.p90 - self.p10
+
+
+def time_interleaved(
+    callables: Mapping[str, Callable[[], None]], *, rounds: int = 100, warmup: int = 10
+) -> dict[str, Latency]:
+    """Times several calls in turn, A, B, A, B, ..., so that a drifting clock rate hits all alike.
+
+    Args:
+        callables: What to time, by name; each is called once a round, in this order.
+        rounds: Rounds that count.
+        warmup: Rounds before them that don't: they fill caches and start threads.
+
+    Returns:
+        The latency of each, by name.
+
+    Raises:
+        UserError: If `rounds` isn't positive or `warmup` is negative.
+    """
+    if rounds < 1 or warmup < 0:
+        raise UserError(
+            f"`rounds` must be at least 1 and `warmup` at least 0. Received: rounds={rounds}, warmup={warmup}."
+        )
+    seconds: dict[str, list[float]] = {name: [] for name in callables}
+    for _ in range(warmup + rounds):
+        for name, call in callables.items():
+            start = time.perf_counter()
+            call()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: _summarise(values[warmup:]) for name, values in seconds.items()}
+
+
+def _summarise(seconds: list[float]) -> Latency:
+    p10, median, p90 = np.percentile(np.array(seconds) * 1e3, [10, 50, 90])
+    return Latency(median_ms=float(median), p10=float(p10), p90=float(p90))

@@ -1,0 +1,60 @@
+"""Reads budgets as users write them: `macs:0.5`, `macs:40M`, `params:200k`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from tas_tf.cost import KINDS
+from tas_tf.errors import UserError
+
+_PATTERN = re.compile(r"^(?P<kind>[a-z]+):(?P<number>\d+(\.\d*)?|\.\d+)(?P<unit>[kMG]?)$")
+_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The most that a network may cost.
+
+    Attributes:
+        kind: What is counted, `macs` or `params`.
+        value: A share of the unpruned network's cost, or a count.
+        is_share: Which of the two.
+    """
+
+    kind: str
+    value: float
+    is_share: bool
+
+    @classmethod
+    def parse(cls, text: str) -> Budget:
+        """Reads `kind:value`; a bare value up to 1 is a share, k, M and G are decimal.
+
+        >>> Budget.parse("macs:0.5"), Budget.parse("params:40k").limit(10**6)
+        (Budget(kind='macs', value=0.5, is_share=True), 40000)
+
+        Raises:
+            UserError: It can't be read.
+        """
+        match = _PATTERN.match(text.strip())
+        if match is None or match["kind"] not in KINDS:
+            raise UserError(
+                f"`budget` must be KIND:VALUE, such as macs:0.5 (half the cost) or macs:40M, KIND being one of "
+                f"{', '.join(KINDS)}. Received: {text!r}."
+            )
+        number = float(match["number"])
+        if number <= 0:
+            raise UserError(f"`budget` must be above 0. Received: {text!r}.")
+        is_share = not match["unit"] and number <= 1
+        return cls(match["kind"], number if is_share else number * _UNITS[match["unit"]], is_share)
+
+    def limit(self, full: int) -> int:
+        """The budget as a whole number.
+
+        Args:
+            full: Cost of the unpruned network.
+        """
+        return int(self.value * full + 1e-6) if self.is_share else int(self.value)
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.value:g}"
