@@ -6,7 +6,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tas_tf.graph import Graph, Node
-from tas_tf.kinds import MAKES_CHANNELS, MERGES, TRANSPARENT, Kind
+from tas_tf.kinds import (
+    CONV_CLASSES,
+    MAKES_CHANNELS,
+    MERGES,
+    TRANSPARENT,
+    TRANSPOSED_CLASSES,
+    Kind,
+    activation_kind,
+)
+from tas_tf.nodes import list_refs
 from tas_tf.stages import find_identities
 
 
@@ -57,7 +66,10 @@ class ChannelFlow:
         inputs = [self._read(name) for name in node.inputs]
         if node.kind in MAKES_CHANNELS:
             self._parent[node.name] = node.name
-            return (Segment(node.name, node.channels),)
+            made = (Segment(node.name, node.channels),)
+            if activation_kind(node.activation) is Kind.OPAQUE:
+                self._freeze(made, f"its activation `{node.activation}` isn't known to act on each channel alone")
+            return made
         if node.kind in TRANSPARENT | {Kind.DEPTHWISE, Kind.LAYER_NORM}:
             return inputs[0]
         if node.kind in MERGES:
@@ -69,9 +81,7 @@ class ChannelFlow:
         if node.kind is Kind.RESHAPE and node.channels == self.graph[node.inputs[0]].channels:
             return inputs[0]
         for segments in inputs:
-            self._freeze(
-                segments, f"its channels reach `{node.name}` ({node.class_name}), which needs them all"
-            )
+            self._freeze(segments, f"its channels reach `{node.name}` ({node.class_name}), which needs them all")
         return (Segment(None, node.channels),) if node.shape and node.channels else ()
 
     def _merge(self, node: Node, inputs: list[tuple[Segment, ...]]) -> tuple[Segment, ...]:
@@ -80,9 +90,7 @@ class ChannelFlow:
             for name, segments in zip(node.inputs, inputs, strict=True)
             if self.graph[name].channels == node.channels
         }
-        if len({tuple(segment.width for segment in segments) for segments in full.values()}) > 1:
-            for segments in full.values():
-                self._freeze(segments, f"channels of different make-up meet at `{node.name}`")
+        if self._differ(node, list(full.values())):
             return (Segment(None, node.channels),)
         bypassing = self.identities.get(node.name, ())
         branches = [segments for name, segments in full.items() if name not in bypassing]
@@ -90,12 +98,23 @@ class ChannelFlow:
             self._couple(branches[0], other)
         return branches[0]
 
+    def _differ(self, node: Node, inputs: list[tuple[Segment, ...]]) -> bool:
+        """Freezes channels that meet at a node without matching run by run."""
+        if len({tuple(segment.width for segment in segments) for segments in inputs}) <= 1:
+            return False
+        for segments in inputs:
+            self._freeze(segments, f"channels of different make-up meet at `{node.name}`")
+        return True
+
     def _concatenate(self, node: Node, inputs: list[tuple[Segment, ...]]) -> tuple[Segment, ...]:
         axis = node.config.get("axis", -1)
         if axis in (-1, len(node.shape) - 1):
             by_name = dict(zip(node.inputs, inputs, strict=True))
             # The same tensor may be concatenated with itself.
-            return tuple(segment for name in _names(node.args) for segment in by_name[name])
+            names = list_refs((node.args, node.kwargs))
+            return tuple(segment for name in names for segment in by_name[name])
+        if self._differ(node, inputs):
+            return (Segment(None, node.channels),)
         for other in inputs[1:]:
             self._couple(inputs[0], other)
         return inputs[0]
@@ -105,6 +124,8 @@ class ChannelFlow:
         stage = self._stage_at.get(name)
         if stage is None or all(self._raw[end] == segments for end in self._ends[stage]):
             return segments
+        if any(len(self._raw[end]) > 1 for end in self._ends[stage]):
+            return (Segment(None, self.graph[name].channels),)  # frozen where the stage ends
         return (Segment(stage, segments[0].width),)
 
     def _end_stage(self, stage: str, couple_trunk: bool) -> None:
@@ -136,6 +157,8 @@ class ChannelFlow:
 
     def _couple(self, left: tuple[Segment, ...], right: tuple[Segment, ...]) -> None:
         for one, other in zip(left, right, strict=True):
+            if one == other:
+                continue
             names = [*self._convs(one), *self._convs(other)]
             if None in names:
                 self._freeze((one, other), "it meets channels that can't be dropped")
@@ -163,13 +186,11 @@ class ChannelFlow:
         for name in self._parent:
             members.setdefault(self._root(name), []).append(name)
         self.frozen = {
-            name: self._reasons[self._root(name)]
-            for name in self._parent
-            if self._root(name) in self._reasons
+            name: self._reasons[self._root(name)] for name in self._parent if self._root(name) in self._reasons
         }
         for node in self.graph:
             if node.kind is Kind.OPAQUE and node.num_params:
-                self.frozen[node.name] = f"layers of class {node.class_name} are kept as they are"
+                self.frozen[node.name] = _why_kept(node)
         groups = [tuple(names) for root, names in members.items() if root not in self._reasons]
         self.groups = tuple(sorted(groups, key=lambda names: self.graph.position[names[0]]))
         first = {name: names[0] for names in self.groups for name in names}
@@ -194,6 +215,15 @@ class ChannelFlow:
         return readers[0] if is_norm else None
 
 
-def _names(args: tuple) -> list[str]:
-    tensors = args[0] if isinstance(args[0], (list, tuple)) else args
-    return [ref.name for ref in tensors]
+def _why_kept(node: Node) -> str:
+    if node.config.get("groups", 1) > 1:
+        return "grouped convolutions are kept as they are"
+    if node.config.get("depth_multiplier", 1) > 1:
+        return "depthwise convolutions with a multiplier are kept as they are"
+    reason = f"layers of class {node.class_name} are kept as they are"
+    counted = node.class_name in CONV_CLASSES | TRANSPOSED_CLASSES or node.class_name in _WITHOUT_MACS
+    return reason if counted else f"{reason}, and their multiply-adds aren't counted"
+
+
+#: Layers with weights that are neither convolutions nor matrix products.
+_WITHOUT_MACS = frozenset(["BatchNormalization", "GroupNormalization", "LayerNormalization", "Normalization", "PReLU"])

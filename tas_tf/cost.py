@@ -15,7 +15,7 @@ import numpy as np
 from tas_tf.channels import Segment
 from tas_tf.errors import UserError
 from tas_tf.graph import Graph, Node
-from tas_tf.kinds import Kind
+from tas_tf.kinds import CONV_CLASSES, TRANSPOSED_CLASSES, Kind
 from tas_tf.shape import ActiveChannels, Shape
 from tas_tf.space import SearchSpace
 
@@ -69,13 +69,20 @@ def opaque_kernel_size(graph: Graph, node: Node) -> int:
     """Kernel weights of convolutions that are kept as they are; 0 for other layers."""
     channels = graph[node.inputs[0]].channels
     config, area = node.config, kernel_area(node)
-    if node.class_name in ("Conv1D", "Conv2D", "Conv3D"):
-        return area * channels // config["groups"] * config["filters"]
-    if node.class_name in ("DepthwiseConv1D", "DepthwiseConv2D"):
+    if node.class_name in TRANSPOSED_CLASSES:
+        return area * channels * config["filters"]
+    if node.class_name not in CONV_CLASSES:
+        return 0
+    if node.class_name.startswith("Depthwise"):
         return area * channels * config["depth_multiplier"]
-    if node.class_name in ("SeparableConv1D", "SeparableConv2D"):
+    if node.class_name.startswith("Separable"):
         return channels * config["depth_multiplier"] * (area + config["filters"])
-    return 0
+    return area * channels // config["groups"] * config["filters"]
+
+
+def _applications(graph: Graph, node: Node) -> int:
+    """How many times the weights of a layer are applied to one image."""
+    return (graph[node.inputs[0]] if node.class_name in TRANSPOSED_CLASSES else node).positions
 
 
 def _terms(space: SearchSpace, kind: str) -> Iterator[Term]:
@@ -83,7 +90,8 @@ def _terms(space: SearchSpace, kind: str) -> Iterator[Term]:
         kernels = list(_kernel_terms(space, node))
         if kind == "macs":
             for term in kernels:
-                yield Term(term.layer, term.factor * node.positions, term.reads, term.makes)
+                factor = term.factor * _applications(space.graph, node)
+                yield Term(term.layer, factor, term.reads, term.makes)
         else:
             yield from kernels
             rest = node.num_params - sum(_at_full_width(term) for term in kernels)
@@ -97,9 +105,7 @@ def _terms(space: SearchSpace, kind: str) -> Iterator[Term]:
 
 
 def _at_full_width(term: Term) -> int:
-    reads, makes = (
-        sum(segment.width for segment in side) if side else 1 for side in (term.reads, term.makes)
-    )
+    reads, makes = (sum(segment.width for segment in side) if side else 1 for side in (term.reads, term.makes))
     return term.factor * reads * makes
 
 
@@ -172,7 +178,7 @@ class CostModel:
             `[shapes]`, whole numbers.
         """
         sizes = self._sizes(widths, depths)
-        present = np.ones((len(sizes), len(self.terms)), np.int64)
+        present = np.ones((len(sizes), len(self.terms)))
         if self.space.stages:
             present *= depths[:, self.block_stage] >= self.block_number
         for place, term in enumerate(self.terms):
@@ -181,7 +187,10 @@ class CostModel:
                 for identity, branch in term.differ:
                     same &= self._size(sizes, identity) == self._size(sizes, branch)
                 present[:, place] *= ~same
-        return total(self.factors, sizes @ self.reads, sizes @ self.makes, present)[:, 0]
+        # Matrix products on whole numbers are slow in NumPy; float64 is exact up to 2^53, far above any network.
+        numbers = sizes.astype(np.float64)
+        costs = total(self.factors.astype(np.float64), numbers @ self.reads, numbers @ self.makes, present)
+        return costs[:, 0].astype(np.int64)
 
     def _sizes(self, widths: np.ndarray, depths: np.ndarray) -> np.ndarray:
         """Widths of units and of what stages hand on, and a constant 1: `[shapes, sources + 1]`."""
@@ -191,7 +200,7 @@ class CostModel:
         for place, stage in enumerate(self.space.stages):
             ends = [self.space.segments[end] for end in stage.ends]
             if any(len(segments) != 1 for segments in ends):
-                continue  # all alike, hence read as the units that they are
+                continue  # nobody reads them as the stage's
             by_depth = np.stack([self._size(sizes, segments[0]) for segments in ends], axis=1)
             sizes[:, self.sources[stage.name]] = by_depth[np.arange(count), depths[:, place] - 1]
         return sizes
@@ -209,9 +218,7 @@ def projections(space: SearchSpace, shape: Shape) -> list[dict[str, Any]]:
     for add, identity, reads, makes in space.projections():
         stage, block = space.block_of.get(add, ("", 1))
         kept = not stage or shape.depths[stage] >= block
-        if kept and any(
-            active.width(one) != active.width(other) for one, other in zip(reads, makes, strict=True)
-        ):
+        if kept and any(active.width(one) != active.width(other) for one, other in zip(reads, makes, strict=True)):
             width_in, width_out = (sum(map(active.width, side)) for side in (reads, makes))
             macs = space.graph[identity].positions * width_in * width_out
             found.append({"layer": add, "in": width_in, "out": width_out, "macs": macs})

@@ -139,7 +139,9 @@ class _Choices:
     def counts_of(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Widths `[shapes, units]` and depths `[shapes, stages]` of all units and stages, fixed ones included."""
         tables = [*self._tables[0], *self._tables[1]]
-        place = {choice.name: row for row, choice in enumerate((*self.space.searched_units, *self.space.searched_stages))}
+        place = {
+            choice.name: row for row, choice in enumerate((*self.space.searched_units, *self.space.searched_stages))
+        }
 
         def column(choice) -> np.ndarray:
             row = place.get(choice.name)
@@ -231,7 +233,9 @@ def _into_window(choices: _Choices, state: np.ndarray, window: Window) -> np.nda
             break  # a dead end; other starts go on
         # Savings beyond what is needed are worth nothing.
         worth = np.minimum(saved[cheaper], cost - window.high)
-        state = _apply(choices, state, moves, cheaper[np.argsort(lost[cheaper] / worth, kind="stable")], saved, cost, window)
+        state = _apply(
+            choices, state, moves, cheaper[np.argsort(lost[cheaper] / worth, kind="stable")], saved, cost, window
+        )
     while (cost := choices.costs(state[None])[0]) < window.low:
         moves = choices.moves(state)
         spent = choices.costs(moves) - cost
@@ -310,5 +314,3 @@ def _pairs(choices: _Choices, state: np.ndarray, moves: np.ndarray) -> np.ndarra
         both[np.arange(len(others)), changed[others]] = moves[others, changed[others]]
         pairs.append(both)
     return np.concatenate(pairs)
-
-

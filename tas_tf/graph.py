@@ -5,54 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from tas_tf.kinds import MAKES_CHANNELS, TRANSPARENT, Kind, activation_name
+from tas_tf.kinds import MAKES_CHANNELS, TRANSPARENT, activation_name
+from tas_tf.nodes import Node, Ref, map_refs
 
-
-@dataclass(frozen=True)
-class Ref:
-    """A tensor among a node's call arguments: the node that makes it."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class Node:
-    """One layer, or one operation of functional arithmetic, and where its inputs come from."""
-
-    name: str
-    module: str
-    class_name: str
-    registered_name: str | None
-    config: Mapping[str, Any] = field(repr=False)
-    args: tuple = field(repr=False)  # call arguments, tensors as `Ref`
-    kwargs: Mapping[str, Any] = field(repr=False)
-    inputs: tuple[str, ...]
-    shape: tuple[int | None, ...]  # of its one output, batch first
-    kind: Kind
-    num_params: int = 0
-    path: tuple[str, ...] = ()  # layer names from the outer model down to it
-
-    @property
-    def channels(self) -> int:
-        """Size of the last axis of the output."""
-        return self.shape[-1]
-
-    @property
-    def positions(self) -> int:
-        """How many places of the output carry channels: height x width."""
-        product = 1
-        for size in self.shape[1:-1]:
-            product *= size
-        return product
-
-    @property
-    def activation(self) -> str:
-        """Name of the activation inside the layer, `linear` where it has none."""
-        return activation_name(self.config.get("activation"))
+__all__ = ["Graph", "Node", "Ref", "conv_signature"]
 
 
 @dataclass(frozen=True)
@@ -78,9 +38,10 @@ class Graph:
         Raises:
             UserError: It isn't one, or holds something that can't be described; names the layer.
         """
+        # Not at the top: whoever only computes with graphs and shapes needs no Keras.
         from tas_tf.reader import read_model
 
-        return read_model(model)
+        return cls(*read_model(model))
 
     @cached_property
     def by_name(self) -> Mapping[str, Node]:
@@ -193,21 +154,15 @@ class Graph:
     def without(self, dropped: frozenset[str], rewired: Mapping[str, str]) -> Graph:
         """Leaves nodes out; whoever read a key of `rewired` reads its value instead."""
 
-        def swap(value: Any) -> Any:
-            if isinstance(value, Ref):
-                return Ref(rewired.get(value.name, value.name))
-            if isinstance(value, (list, tuple)):
-                return type(value)(swap(item) for item in value)
-            if isinstance(value, dict):
-                return {key: swap(item) for key, item in value.items()}
-            return value
+        def swap(ref: Ref) -> Ref:
+            return Ref(rewired.get(ref.name, ref.name))
 
         nodes = tuple(
             replace(
                 node,
                 inputs=tuple(rewired.get(name, name) for name in node.inputs),
-                args=swap(node.args),
-                kwargs=swap(dict(node.kwargs)),
+                args=map_refs(node.args, swap),
+                kwargs=map_refs(node.kwargs, swap),
             )
             for node in self.nodes
             if node.name not in dropped

@@ -29,6 +29,14 @@ class Kind(enum.Enum):
     OPAQUE = "opaque"  # unknown: channels that reach it must stay as they are
 
 
+#: Classes whose multiply-adds are counted even where they are kept as they are.
+CONV_CLASSES = frozenset(
+    f"{kind}{rank}D"
+    for kind, ranks in {"Conv": "123", "DepthwiseConv": "12", "SeparableConv": "12"}.items()
+    for rank in ranks
+)
+TRANSPOSED_CLASSES = frozenset(f"Conv{rank}DTranspose" for rank in (1, 2, 3))
+
 #: Kinds that start new channels.
 MAKES_CHANNELS = frozenset({Kind.CONV, Kind.DENSE, Kind.SEPARABLE})
 #: Kinds that hold a convolution or a matrix product.
@@ -39,10 +47,7 @@ TRANSPARENT = frozenset({Kind.KEEPS_ZEROS, Kind.SHIFTS_ZEROS, Kind.POOL, Kind.BA
 MERGES = frozenset({Kind.ADD, Kind.MULTIPLY, Kind.COMBINE})
 
 _POOLS = frozenset(
-    f"{scope}{kind}Pooling{rank}D"
-    for scope in ("", "Global")
-    for kind in ("Average", "Max")
-    for rank in (1, 2, 3)
+    f"{scope}{kind}Pooling{rank}D" for scope in ("", "Global") for kind in ("Average", "Max") for rank in (1, 2, 3)
 )
 _LAYERS: dict[str, Kind] = {
     "InputLayer": Kind.INPUT,
@@ -101,7 +106,7 @@ _OPS: dict[str, Kind] = {
         ],
         Kind.KEEPS_ZEROS,
     ),
-    **dict.fromkeys(["Negative", "Absolute", "Square", "Sqrt", "Sign", "Softsign"], Kind.KEEPS_ZEROS),
+    **dict.fromkeys(["Negative", "Absolute", "Square", "Sign", "Softsign"], Kind.KEEPS_ZEROS),
     **dict.fromkeys(["Sigmoid", "HardSigmoid", "Softplus", "Exp", "LogSigmoid", "Clip"], Kind.SHIFTS_ZEROS),
 }
 _ACTIVATIONS: dict[str, Kind] = {
@@ -152,9 +157,7 @@ def is_op(module: str) -> bool:
     return module.startswith(("keras.src.ops", "keras.ops"))
 
 
-def kind_of(
-    module: str, class_name: str, config: Mapping[str, Any], input_shapes: tuple, num_tensors: int
-) -> Kind:
+def kind_of(module: str, class_name: str, config: Mapping[str, Any], input_shapes: tuple, num_tensors: int) -> Kind:
     """Tells how an operation treats channels.
 
     Args:
@@ -175,7 +178,8 @@ def kind_of(
     if class_name in ("Conv1D", "Conv2D", "Conv3D"):
         return _kind_of_conv(config, input_shapes)
     if class_name in ("DepthwiseConv1D", "DepthwiseConv2D"):
-        return Kind.DEPTHWISE if config["depth_multiplier"] == 1 else Kind.OPAQUE
+        alone = activation_kind(activation_name(config["activation"])) is not Kind.OPAQUE
+        return Kind.DEPTHWISE if config["depth_multiplier"] == 1 and alone else Kind.OPAQUE
     if class_name in ("SeparableConv1D", "SeparableConv2D") and config["depth_multiplier"] != 1:
         return Kind.OPAQUE
     if class_name == "Activation":
@@ -187,8 +191,10 @@ def kind_of(
         if not scalar:
             return Kind.OPAQUE
         return Kind.SHIFTS_ZEROS if config["offset"] else Kind.KEEPS_ZEROS
-    if class_name == "ReLU" and config.get("threshold", 0.0):
-        return Kind.KEEPS_ZEROS if config["threshold"] > 0 else Kind.SHIFTS_ZEROS
+    if class_name == "ReLU" and config["threshold"] and config["negative_slope"]:
+        return Kind.SHIFTS_ZEROS  # slope * (0 - threshold)
+    if class_name == "PReLU" and len(input_shapes[0]) - 1 in (config["shared_axes"] or ()):
+        return Kind.OPAQUE  # its slopes aren't the channels' own
     return _LAYERS.get(class_name, Kind.OPAQUE)
 
 
@@ -196,7 +202,8 @@ def _kind_of_conv(config: Mapping[str, Any], input_shapes: tuple) -> Kind:
     channels = input_shapes[0][-1]
     if config["groups"] == 1:
         return Kind.CONV
-    return Kind.DEPTHWISE if config["groups"] == channels == config["filters"] else Kind.OPAQUE
+    alone = activation_kind(activation_name(config["activation"])) is not Kind.OPAQUE
+    return Kind.DEPTHWISE if config["groups"] == channels == config["filters"] and alone else Kind.OPAQUE
 
 
 def _kind_of_op(class_name: str, config: Mapping[str, Any], input_shapes: tuple, num_tensors: int) -> Kind:

@@ -82,7 +82,7 @@ class Shape:
             raise UserError(f"`shape`: can't read {path}: {error.strerror}.") from error
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise UserError(f"`shape`: {path} is not JSON: {error}.") from error
-        return cls.from_json(data, where=str(path))
+        return cls.from_json(data, where=f"`shape`: {path}")
 
     @classmethod
     def from_json(cls, data: Any, *, where: str = "shape") -> Shape:
@@ -94,9 +94,7 @@ class Shape:
         """
         if not isinstance(data, dict) or set(data) != _KEYS:
             got = ", ".join(sorted(data)) if isinstance(data, dict) else type(data).__name__
-            raise UserError(
-                f"{where}: expected an object with the keys {', '.join(sorted(_KEYS))}. Received: {got}."
-            )
+            raise UserError(f"{where}: expected an object with the keys {', '.join(sorted(_KEYS))}. Received: {got}.")
         if data["version"] != _VERSION:
             raise UserError(f"{where}: version: expected {_VERSION}. Received: {data['version']!r}.")
         for key in ("network", "graph_digest"):
@@ -104,14 +102,10 @@ class Shape:
                 raise UserError(f"{where}: {key}: expected a text. Received: {data[key]!r}.")
         for key in ("widths", "depths"):
             if not isinstance(data[key], dict):
-                raise UserError(
-                    f"{where}: {key}: expected an object of whole numbers. Received: {data[key]!r}."
-                )
+                raise UserError(f"{where}: {key}: expected an object of whole numbers. Received: {data[key]!r}.")
             for name, count in data[key].items():
                 if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-                    raise UserError(
-                        f"{where}: {key}.{name}: expected a whole number from 1 on. Received: {count!r}."
-                    )
+                    raise UserError(f"{where}: {key}.{name}: expected a whole number from 1 on. Received: {count!r}.")
         return cls(data["network"], data["graph_digest"], data["widths"], data["depths"])
 
     def to_json(self) -> dict[str, Any]:
@@ -134,7 +128,8 @@ class Shape:
         if self.graph_digest and self.graph_digest != graph.digest:
             raise UserError(
                 f"`shape` belongs to another network: it was made for {self.network} ({self.graph_digest}). "
-                f"Received the network {graph.network} ({graph.digest})."
+                f"Received the network {graph.network} ({graph.digest}). "
+                "Give the model, image size and classes of its search."
             )
         if not self.graph_digest and self.network != graph.network:
             raise UserError(f"`shape` is for {self.network}. Received the network {graph.network}.")
@@ -149,9 +144,7 @@ class Shape:
                 if name not in expected:
                     raise UserError(f"`shape`: {key}.{name} is unknown to {graph.network}.")
                 if not 1 <= counts[name] <= expected[name]:
-                    raise UserError(
-                        f"`shape`: {key}.{name}: expected 1 to {expected[name]}. Received: {counts[name]}."
-                    )
+                    raise UserError(f"`shape`: {key}.{name}: expected 1 to {expected[name]}. Received: {counts[name]}.")
 
 
 class ActiveChannels:
@@ -189,9 +182,7 @@ class ActiveChannels:
 
 def dropped_nodes(space: SearchSpace, shape: Shape) -> tuple[frozenset[str], dict[str, str]]:
     """Nodes of blocks that a shape drops, and which end stands in for each stage's last one."""
-    dropped = frozenset(
-        name for name, (stage, block) in space.block_of.items() if block > shape.depths[stage]
-    )
+    dropped = frozenset(name for name, (stage, block) in space.block_of.items() if block > shape.depths[stage])
     rewired = {
         stage.ends[-1]: stage.ends[shape.depths[stage.name] - 1]
         for stage in space.stages

@@ -138,9 +138,7 @@ class SearchSpace:
         )
         if all(len(choice.candidates) == 1 for choice in (*units, *stages)):
             reasons = "; ".join(f"{layer}: {reason}" for layer, reason in list(flow.frozen.items())[:3])
-            raise UserError(
-                f"Nothing can be searched in `{graph.network}` with axes={axes}. {reasons}".rstrip() + "."
-            )
+            raise UserError(f"Nothing can be searched in `{graph.network}` with axes={axes}. {reasons}".rstrip() + ".")
         return space
 
     @cached_property
@@ -164,6 +162,8 @@ class SearchSpace:
         own = self.segments[name]
         if stage is None or all(self.segments[end] == own for end in stage.ends):
             return own
+        if len(own) > 1 or any(len(self.segments[end]) > 1 for end in stage.ends):
+            return (Segment(None, self.graph[name].channels),)
         return (Segment(stage.name, own[0].width),)
 
     @cached_property
@@ -192,5 +192,6 @@ class SearchSpace:
         for add, bypassing in self.identities.items():
             for identity in bypassing:
                 segments = self.read_segments(identity)
-                if segments != self.segments[add]:
+                searched = any(segment.source for segment in (*segments, *self.segments[add]))
+                if segments != self.segments[add] and searched:
                     yield add, identity, segments, self.segments[add]

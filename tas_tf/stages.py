@@ -28,9 +28,11 @@ def find_identities(graph: Graph) -> dict[str, tuple[str, ...]]:
     """
     found = {}
     for node in graph:
-        if node.kind is not Kind.ADD or len(node.inputs) < 2 or node.name not in graph.cut_tensors:
+        if node.kind is not Kind.ADD or node.name not in graph.cut_tensors:
             continue
-        sources = {name: graph.trace(name)[0] for name in node.inputs}
+        # One number for all channels may be added as well; it neither bypasses nor is bypassed.
+        full = [name for name in node.inputs if graph[name].channels == node.channels]
+        sources = {name: graph.trace(name)[0] for name in full}
         bypassing = tuple(
             name
             for name, source in sources.items()

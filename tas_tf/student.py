@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -35,19 +37,19 @@ def build_student(space: SearchSpace, shape: Shape, *, logits: bool = False) -> 
     dropped, rewired = dropped_nodes(space, shape)
     graph = space.graph.without(dropped, rewired)
     head = None if logits else graph.head
-    may_need_projection = {(add, identity) for add, identity, *_ in space.projections()}
+    places = _projection_places(space)
     tensors: dict[str, Any] = {}
     for node in graph:
         if node.kind is Kind.INPUT:
-            tensors[node.name] = keras.Input(
-                batch_shape=node.shape, dtype=node.config["dtype"], name=node.name
-            )
+            tensors[node.name] = keras.Input(batch_shape=node.shape, dtype=node.config["dtype"], name=node.name)
             continue
         inputs = dict(tensors)
         for identity in space.identities.get(node.name, ()):
-            if (node.name, identity) in may_need_projection:
+            kept, wanted = active.read(identity), active.made(node.name)
+            if (node.name, identity) in places and not np.array_equal(kept, wanted):
+                layer = _projection(space, node, len(wanted), name=places[node.name, identity])
                 read = rewired.get(identity, identity)
-                inputs[read] = _project(inputs[read], node, active.read(identity), active.made(node.name))
+                inputs[read] = layer(inputs[read])
         described = head if head is not None and head.name == node.name else node
         layer = deserialize(node, _narrowed(described, len(active.made(node.name))))
         tensors[node.name] = call(layer, node, inputs)
@@ -57,21 +59,29 @@ def build_student(space: SearchSpace, shape: Shape, *, logits: bool = False) -> 
     return keras.Model(tensors[graph.input.name], output, name=graph.network)
 
 
-def projection_name(add: str) -> str:
-    """Name of the 1x1 convolution on the identity of a residual Add."""
-    return f"{add}_projection"
+def _projection_places(space: SearchSpace) -> dict[tuple[str, str], str]:
+    """Names of the projections that may be needed, by Add and identity."""
+    names: dict[tuple[str, str], str] = {}
+    for add, identity, *_ in space.projections():
+        number = 1 + sum(add == other for other, _ in names)
+        names[add, identity] = f"{add}_projection" if number == 1 else f"{add}_projection_{number}"
+    return names
 
 
-def _project(identity: Any, add: Node, kept: np.ndarray, wanted: np.ndarray) -> Any:
-    if np.array_equal(kept, wanted):
-        return identity
-    return keras.layers.Conv2D(
-        len(wanted),
-        kernel_size=1,
-        use_bias=False,
-        kernel_initializer="he_normal",
-        name=projection_name(add.name),
-    )(identity)
+def _projection(space: SearchSpace, add: Node, width: int, *, name: str) -> keras.Layer:
+    """A product with a matrix at every position, for images a 1x1 convolution."""
+    # Functional arithmetic has no type of its own.
+    typed = next(node for node in (add, *space.graph) if node.kind is not Kind.INPUT and "dtype" in node.config)
+    options = {
+        "use_bias": False,
+        "kernel_initializer": "he_normal",
+        "dtype": typed.config["dtype"],
+        "name": name,
+    }
+    rank = len(add.shape) - 2
+    if rank == 0:
+        return keras.layers.Dense(width, **options)
+    return getattr(keras.layers, f"Conv{rank}D")(width, kernel_size=1, **options)
 
 
 def _narrowed(node: Node, width: int) -> dict[str, Any]:
@@ -101,9 +111,23 @@ def inherit_weights(student: keras.Model, teacher: keras.Model, space: SearchSpa
     assign_slices(student, space, shape, lambda node: named_weights(original_layer(teacher, node)))
 
 
+def weights_by_name(layer: keras.Layer) -> dict[str, keras.Variable]:
+    """A layer's variables by the names that it gives them; layers within it may repeat one: `kernel`, `kernel_2`.
+
+    Variables that were given no name are counted by Keras through the whole process, here within the layer.
+    """
+    found: dict[str, keras.Variable] = {}
+    numbers: Counter[str] = Counter()
+    for weight in layer.weights:
+        name = re.sub(r"^variable(_\d+)?$", "variable", weight.name)
+        numbers[name] += 1
+        found[name if numbers[name] == 1 else f"{name}_{numbers[name]}"] = weight
+    return found
+
+
 def named_weights(layer: keras.Layer) -> dict[str, np.ndarray]:
-    """A layer's weights by the names that the layer gives them."""
-    return {weight.name: keras.ops.convert_to_numpy(weight) for weight in layer.weights}
+    """A layer's weights by name, see `weights_by_name`."""
+    return {name: keras.ops.convert_to_numpy(weight) for name, weight in weights_by_name(layer).items()}
 
 
 def assign_slices(
@@ -123,8 +147,8 @@ def assign_slices(
         if node.name in dropped or is_op(node.module) or not node.num_params:
             continue
         full = weights_of(node)
-        for weight in student.get_layer(node.name).weights:
-            weight.assign(slice_weight(full[weight.name], weight.name, node, active))
+        for name, weight in weights_by_name(student.get_layer(node.name)).items():
+            weight.assign(slice_weight(full[name], name, node, active))
     fill_projections(student, space, shape)
 
 
@@ -132,11 +156,11 @@ def fill_projections(student: keras.Model, space: SearchSpace, shape: Shape) -> 
     """Sets each projection of a student to copy the channels that its two sides share."""
     active = ActiveChannels(space, shape)
     names = {layer.name for layer in student.layers}
-    for add, identity, *_ in space.projections():
-        if projection_name(add) in names:
+    for (add, identity), name in _projection_places(space).items():
+        if name in names:
             kept, wanted = active.read(identity), active.made(add)
-            kernel = (kept[:, None] == wanted[None, :]).astype("float32")
-            student.get_layer(projection_name(add)).kernel.assign(kernel[None, None])
+            kernel = student.get_layer(name).kernel
+            kernel.assign((kept[:, None] == wanted[None, :]).astype("float32").reshape(kernel.shape))
 
 
 def slice_weight(value: np.ndarray, name: str, node: Node, active: ActiveChannels) -> np.ndarray:

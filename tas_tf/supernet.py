@@ -110,18 +110,26 @@ class _Body:
 
     def __init__(self, space: SearchSpace, gates: ArchitectureGates) -> None:
         self.space = space
+        self.names = {node.name for node in space.graph}
         units = max(1, len(space.searched_units))
         stages = max(1, len(space.searched_stages))
         self.sample = (
-            keras.Input(batch_shape=(units, None), dtype="int32", name="candidates"),
-            keras.Input(batch_shape=(units, None), dtype="float32", name="candidate_weights"),
-            keras.Input(batch_shape=(stages, gates.longest_depth), dtype="float32", name="depth_weights"),
+            keras.Input(batch_shape=(units, None), dtype="int32", name=self._own("candidates")),
+            keras.Input(batch_shape=(units, None), dtype="float32", name=self._own("candidate_weights")),
+            keras.Input(batch_shape=(stages, gates.longest_depth), dtype="float32", name=self._own("depth_weights")),
         )
-        self.plan = ChannelPlan(*self._plan_arguments(), name="plan")
+        self.plan = ChannelPlan(*self._plan_arguments(), name=self._own("plan"))
         planned = self.plan(self.sample)
         self.active, self.taps, self.mixing = planned["active"], planned["units"], planned["stages"]
         self.masks: dict[tuple, Any] = {}
         self.tensors: dict[str, Any] = {}
+
+    def _own(self, name: str) -> str:
+        """A name for a layer of our own that no layer of the network has."""
+        while name in self.names:
+            name += "_"
+        self.names.add(name)
+        return name
 
     def _plan_arguments(self) -> tuple[list, list, dict]:
         space = self.space
@@ -156,7 +164,7 @@ class _Body:
         graph = self.space.graph
         for node in graph:
             if node.kind is Kind.INPUT:
-                self.tensors[node.name] = keras.Input(batch_shape=node.shape, dtype=node.config["dtype"], name="images")
+                self.tensors[node.name] = keras.Input(batch_shape=node.shape, dtype=node.config["dtype"], name=node.name)
                 continue
             if node.name in self.space.norms.values() and self._absorbed(node):
                 self.tensors[node.name] = self.tensors[node.inputs[0]]
@@ -165,7 +173,7 @@ class _Body:
             stage = self.space.stage_ending_at.get(node.name)
             if stage is not None and len(stage.candidates) > 1:
                 ends = [self.tensors[stage.ends[depth - 1]] for depth in stage.candidates]
-                self.tensors[node.name] = DepthMix(name=f"{stage.name}_mix")(ends, self.mixing[stage.name])
+                self.tensors[node.name] = DepthMix(name=self._own(f"{stage.name}_mix"))(ends, self.mixing[stage.name])
         images = self.tensors[graph.input.name]
         return keras.Model([images, *self.sample], self.tensors[graph.output], name=f"{graph.network}_body")
 
@@ -188,10 +196,17 @@ class _Body:
             layer = MaskedLayerNormalization.from_config(config)
             return layer(self.tensors[node.inputs[0]], self._kept(made))
         outputs = call(deserialize(node, config), node, self.tensors)
-        narrower = any(
-            self.space.read_segments(identity) != made for identity in self.space.identities.get(node.name, ())
-        )
-        return self._masked(node, outputs) if narrower or not _keeps_zeros(node) else outputs
+        kept = _keeps_zeros(node) and not self._reads_beyond(node)
+        return outputs if kept else self._masked(node, outputs)
+
+    def _reads_beyond(self, node: Node) -> bool:
+        """Whether an input has something where the output's channels are inactive."""
+        made = self.space.segments[node.name]
+        if any(self.space.read_segments(identity) != made for identity in self.space.identities.get(node.name, ())):
+            return True
+        # A map of one channel is added to all of them.
+        graph = self.space.graph
+        return node.kind in (Kind.ADD, Kind.COMBINE) and any(graph[name].channels != node.channels for name in node.inputs)
 
     def _searchable(self, node: Node) -> Any:
         unit = self.space.unit[self.space.unit_of[node.name]]
@@ -207,14 +222,15 @@ class _Body:
 
     def _masked(self, node: Node, tensor: Any) -> Any:
         kept = self._kept(self.space.segments[node.name])
-        return tensor if kept is None else MaskChannels(name=f"{node.name}_mask")(tensor, kept)
+        return tensor if kept is None else MaskChannels(name=self._own(f"{node.name}_mask"))(tensor, kept)
 
     def _kept(self, segments: tuple) -> Any:
         """The mask of channels, made once for all tensors that share it; None where all are active."""
         if segments not in self.masks:
             places = tuple((self._source(segment.source), segment.width) for segment in segments)
             varies = any(place is not None for place, _ in places)
-            self.masks[segments] = KeptChannels(places, name=f"kept_{len(self.masks)}")(self.active) if varies else None
+            layer = KeptChannels(places, name=self._own(f"kept_{len(self.masks)}")) if varies else None
+            self.masks[segments] = None if layer is None else layer(self.active)
         return self.masks[segments]
 
     def _source(self, source: str | None) -> int | None:

@@ -13,7 +13,7 @@ from tas_tf.layers.searchable_conv import SearchableConv
 from tas_tf.reader import original_layer
 from tas_tf.shape import Shape
 from tas_tf.space import SearchSpace
-from tas_tf.student import assign_slices, named_weights
+from tas_tf.student import assign_slices, named_weights, weights_by_name
 from tas_tf.supernet import Supernet
 
 
@@ -22,10 +22,9 @@ def load_teacher(supernet: Supernet, teacher: keras.Model, space: SearchSpace) -
     for node in space.graph:
         if is_op(node.module) or not node.num_params:
             continue
-        layer = _holder(supernet, space, node)
+        weights = weights_by_name(_holder(supernet, space, node))
         for name, value in named_weights(original_layer(teacher, node)).items():
-            weight = next(weight for weight in layer.weights if weight.name == name)
-            weight.assign(np.broadcast_to(value, weight.shape))
+            weights[name].assign(np.broadcast_to(value, weights[name].shape))
 
 
 def inherit_from_supernet(student: keras.Model, supernet: Supernet, space: SearchSpace, shape: Shape) -> None:

@@ -8,6 +8,7 @@ import tensorflow as tf
 from tas_tf.layers.statistics import sum_over_replicas, update_running
 
 PACKAGE = "tas_tf"
+_LEAST_FUSED_EPSILON = 1e-5  # smaller ones are raised by the fused kernel
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
@@ -28,13 +29,14 @@ class MaskedBatchNormalization(keras.layers.BatchNormalization):
         beta = self.beta if self.center else tf.zeros([channels])
         gamma, beta = tf.cast(gamma, tf.float32), tf.cast(beta, tf.float32)
         if kept is not None:
+            kept = tf.cast(kept, tf.float32)
             gamma, beta = gamma * kept, beta * kept
         if not training:
             scale = gamma * tf.math.rsqrt(self.moving_variance + self.epsilon)
             offset = beta - self.moving_mean * scale
             return inputs * tf.cast(scale, inputs.dtype) + tf.cast(offset, inputs.dtype)
-        if self.synchronized:
-            return self._across_replicas(inputs, gamma, beta)
+        if self.synchronized or self.epsilon < _LEAST_FUSED_EPSILON:
+            return self._step_by_step(inputs, gamma, beta)
         # The fused kernel wants four axes; reshaping costs nothing.
         flat = tf.reshape(inputs, [-1, 1, 1, channels])
         outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
@@ -45,13 +47,13 @@ class MaskedBatchNormalization(keras.layers.BatchNormalization):
         update_running(self, mean, variance * (count - 1.0) / count)
         return tf.reshape(outputs, tf.shape(inputs))
 
-    def _across_replicas(self, inputs, gamma, beta):
+    def _step_by_step(self, inputs, gamma, beta):
         features = tf.cast(inputs, tf.float32)
         axes = list(range(len(inputs.shape) - 1))
-        count = sum_over_replicas(tf.cast(tf.size(inputs) // inputs.shape[-1], tf.float32), True)
-        mean = sum_over_replicas(tf.reduce_sum(features, axes), True) / count
-        square = sum_over_replicas(tf.reduce_sum(tf.math.squared_difference(features, mean), axes), True)
-        variance = square / count
+        count = sum_over_replicas(tf.cast(tf.size(inputs) // inputs.shape[-1], tf.float32), self.synchronized)
+        mean = sum_over_replicas(tf.reduce_sum(features, axes), self.synchronized) / count
+        squares = tf.reduce_sum(tf.math.squared_difference(features, mean), axes)
+        variance = sum_over_replicas(squares, self.synchronized) / count
         update_running(self, mean, variance)
         outputs = tf.nn.batch_normalization(features, mean, variance, beta, gamma, self.epsilon)
         return tf.cast(outputs, inputs.dtype)
@@ -70,14 +72,15 @@ class MaskedLayerNormalization(keras.layers.LayerNormalization):
         super().build(inputs_shape)
 
     def call(self, inputs, kept):
-        features = tf.cast(inputs, tf.float32)
+        features, kept = tf.cast(inputs, tf.float32), tf.cast(kept, tf.float32)
         count = tf.reduce_sum(kept)
         mean = tf.reduce_sum(features, -1, keepdims=True) / count
         centred = (features - mean) * kept
         variance = tf.reduce_sum(tf.square(centred), -1, keepdims=True) / count
-        outputs = centred * tf.math.rsqrt(variance + self.epsilon)
-        if self.scale:
+        # Keras's (deprecated) `rms_scaling` divides by the deviation without centring.
+        outputs = (features if self.rms_scaling else centred) * tf.math.rsqrt(variance + self.epsilon)
+        if self.gamma is not None:
             outputs *= tf.cast(self.gamma, tf.float32)
-        if self.center:
+        if self.beta is not None:
             outputs += tf.cast(self.beta, tf.float32) * kept
         return tf.cast(outputs, self.compute_dtype)

@@ -43,6 +43,8 @@ class SearchableConv(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        # The mixing stays in float32 whatever features are computed in, so `call` casts what it has to.
+        self.autocast = False
         self.conv, self.conv_class, self.candidates = dict(conv), conv_class, list(candidates)
         self.norm = None if norm is None else dict(norm)
         self.momentum = None if norm is None else norm["momentum"]
@@ -67,7 +69,7 @@ class SearchableConv(keras.layers.Layer):
         self.looks_at_one_place = all(side == 1 for side in area)
         if config["use_bias"]:
             self.bias = self.add_weight(
-                name="bias", shape=(self.filters,), initializer=_initializer(config["bias_initializer"]), autocast=False
+                name="bias", shape=(self.filters,), initializer=_initializer(config["bias_initializer"])
             )
         if self.norm is not None:
             self._build_norm()
@@ -90,13 +92,13 @@ class SearchableConv(keras.layers.Layer):
                     shape=shape,
                     initializer=_initializer(self.norm[f"{name}_initializer"]),
                     trainable=trainable,
-                    autocast=False,
                     # Replicas see different batches; Keras's own layer averages their statistics too.
                     aggregation="none" if trainable else "mean",
                 )
                 setattr(self, name, weight)
 
     def call(self, inputs, taps, training=None):
+        inputs = tf.cast(inputs, self.compute_dtype)
         if self.is_separable:
             inputs = self._convolve_depthwise(inputs)
         reads, moves, shares = taps
@@ -131,7 +133,7 @@ class SearchableConv(keras.layers.Layer):
             return outputs
         if training:
             places = inputs if self.is_separable else _strided(inputs, self.conv)
-            kernel = tf.cast(tf.reshape(self.kernel, [-1, self.filters]), tf.float32)
+            kernel = tf.reshape(self.kernel, [-1, self.filters])
             mean, variance = statistics_through_kernel(places, kernel, synchronized=self.synchronized)
             self._update(mean, variance, bias)
         else:
@@ -150,20 +152,21 @@ class SearchableConv(keras.layers.Layer):
     def _convolve_mixed(self, inputs, matrix, offset):
         """Folds the mixing of the outputs into the kernel; right for any kernel, as both are linear."""
         kernel = tf.reshape(self.kernel, [-1, self.filters])
-        kernel = tf.reshape(kernel @ tf.cast(matrix, kernel.dtype), tf.shape(self.kernel))
-        outputs = self._convolve(inputs, kernel)
+        outputs = self._convolve(inputs, tf.reshape(kernel @ matrix, tf.shape(self.kernel)))
         return outputs if offset is None else tf.nn.bias_add(outputs, tf.cast(offset, outputs.dtype))
 
     def _convolve(self, inputs, kernel):
+        kernel = tf.cast(kernel, inputs.dtype)
         if self.conv_class == "Dense":
             flat = tf.reshape(inputs, [-1, inputs.shape[-1]]) @ tf.reshape(kernel, [-1, self.filters])
             return tf.reshape(flat, tf.concat([tf.shape(inputs)[:-1], [self.filters]], 0))
         if self.is_separable:
             return keras.ops.conv(inputs, kernel, padding="valid")
-        return keras.ops.conv(inputs, kernel, **_geometry(self.conv))
+        return keras.ops.conv(_padded(inputs, self.conv), kernel, **_geometry(self.conv))
 
     def _convolve_depthwise(self, inputs):
-        return keras.ops.depthwise_conv(inputs, self.depthwise_kernel, **_geometry(self.conv))
+        kernel = tf.cast(self.depthwise_kernel, inputs.dtype)
+        return keras.ops.depthwise_conv(inputs, kernel, **_geometry(self.conv))
 
     def compute_output_shape(self, inputs_shape, taps_shape=None):
         if self.conv_class == "Dense":
@@ -187,10 +190,18 @@ def _geometry(config: Mapping[str, Any]) -> dict[str, Any]:
     strides = tuple(config["strides"])
     return {
         "strides": strides[0] if len(set(strides)) == 1 else strides,
-        "padding": config["padding"],
+        "padding": "valid" if config["padding"] == "causal" else config["padding"],
         "data_format": "channels_last",
         "dilation_rate": 1 if one else tuple(dilation),
     }
+
+
+def _padded(inputs: tf.Tensor, config: Mapping[str, Any]) -> tf.Tensor:
+    """Pads a sequence in front where the convolution is causal: a padding that Keras's layers know, not its ops."""
+    if config["padding"] != "causal":
+        return inputs
+    (size,), (rate,) = config["kernel_size"], config["dilation_rate"]
+    return tf.pad(inputs, [[0, 0], [rate * (size - 1), 0], [0, 0]])
 
 
 def _strided(inputs: tf.Tensor, config: Mapping[str, Any]) -> tf.Tensor:
@@ -200,5 +211,3 @@ def _strided(inputs: tf.Tensor, config: Mapping[str, Any]) -> tf.Tensor:
     if all(step == 1 for step in strides):
         return inputs
     return inputs[(slice(None), *(slice(None, None, step) for step in strides))]
-
-

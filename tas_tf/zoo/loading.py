@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import re
+import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -49,9 +51,7 @@ def load_network(name: str, *, num_classes: int = 10, image_size: int = 32, chan
             "or the path of a `.keras` file."
         )
     try:
-        return _APPLICATIONS[short](
-            weights=None, input_shape=(image_size, image_size, channels), classes=num_classes
-        )
+        return _APPLICATIONS[short](weights=None, input_shape=(image_size, image_size, channels), classes=num_classes)
     except ValueError as error:
         raise UserError(
             f"`model`: {name} can't be built for images of {image_size}x{image_size}x{channels} "
@@ -68,8 +68,10 @@ def load_file(path: str | Path) -> keras.Model:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"`model`: there is no file {path}.")
+    if path.suffix == ".keras" and not zipfile.is_zipfile(path):
+        raise UserError(f"`model`: {path} is damaged or no `.keras` file, which is a zip archive.")
     try:
         return keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises whatever its parts raise: zip, JSON, HDF5 and type errors
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"`model`: {path} can't be loaded as a Keras 3 model: {lines[0]}") from error
+        sentences = re.split(r"\n|(?<=[.!]) ", str(error).strip()) if str(error).strip() else [type(error).__name__]
+        raise UserError(f"`model`: {path} can't be loaded as a Keras 3 model: {sentences[0]}") from error

@@ -1,0 +1,161 @@
+"""A data set made ready for training: which images, how they are preprocessed and changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from tas_tf.data.augmentation import Augmentation
+from tas_tf.data.pipeline import epochs, evaluation, paired_epochs, steps_per_epoch
+from tas_tf.data.preprocessing import Preprocessing
+from tas_tf.data.source import Source
+from tas_tf.data.sources import load_source
+from tas_tf.data.split import stratified_halves, stratified_subset
+from tas_tf.errors import UserError
+
+#: From a number of epochs already done, batches of the epochs that follow.
+EpochsDataset = Callable[[int], tf.data.Dataset]
+
+_EVALUATION_BATCH = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What teacher, search and student learn.
+
+    Attributes:
+        source: Images and labels.
+        preprocessing: From pixels to the network's input.
+        augment: Changes to training images.
+        indices: Training images that are used.
+        seed: Of order and augmentation.
+    """
+
+    source: Source
+    preprocessing: Preprocessing
+    augment: Augmentation
+    indices: np.ndarray
+    seed: int
+
+    @classmethod
+    def load(
+        cls,
+        dataset: str,
+        *,
+        data_dir: str | None = None,
+        image_size: int | None = None,
+        test_share: float | None = None,
+        train_limit: int | None = None,
+        preprocess: str = "standardise",
+        pad_crop: int = 0,
+        flip: bool = False,
+        random_resized_crop: bool = False,
+        seed: int = 0,
+    ) -> Task:
+        """Loads a data set by name.
+
+        Args:
+            dataset: As `load_source` takes it.
+            data_dir: Where TFDS keeps its files.
+            image_size: Images are resized to it; needed where they differ in size.
+            test_share: Share of a folder's images that are kept for testing.
+            train_limit: Uses a fixed stratified subset of so many training images.
+            preprocess: Kind of preprocessing.
+            pad_crop: Pixels by which training images are shifted at most.
+            flip: Mirrors training images, unless mirroring would change what they show.
+            random_resized_crop: Cuts out random parts, as for ImageNet.
+            seed: Of order and augmentation; the choice of images doesn't depend on it.
+
+        Raises:
+            UserError: An argument is off, or the data isn't there.
+        """
+        source = load_source(dataset, data_dir=data_dir, image_size=image_size, test_share=test_share)
+        if train_limit is not None and not source.num_classes <= train_limit <= source.num_train:
+            raise UserError(
+                f"`train_limit` must be from {source.num_classes}, the number of classes, to {source.num_train}, the "
+                f"number of training images. Received: {train_limit}."
+            )
+        indices = np.arange(source.num_train)
+        if train_limit is not None:
+            indices = stratified_subset(source.labels("train"), count=train_limit)
+        return cls(
+            source=source,
+            preprocessing=Preprocessing.fit(source, preprocess, indices=indices),
+            augment=Augmentation(
+                pad_crop=pad_crop, flip=flip and source.flip_ok, random_resized_crop=random_resized_crop
+            ),
+            indices=indices,
+            seed=seed,
+        )
+
+    def training(self, batch_size: int) -> tuple[EpochsDataset, int]:
+        """All training images: a dataset by first epoch, and the steps of an epoch."""
+
+        def dataset(first_epoch: int) -> tf.data.Dataset:
+            return epochs(
+                self.source,
+                self.indices,
+                batch_size=batch_size,
+                preprocessing=self.preprocessing,
+                augment=self.augment,
+                seed=self.seed,
+                first_epoch=first_epoch,
+            )
+
+        return dataset, steps_per_epoch(len(self.indices), batch_size)
+
+    def halves(self, share: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
+        """Training images for the weights and for the architecture, disjoint and stratified.
+
+        Args:
+            share: Of the images that the weights get.
+        """
+        labels = self.source.labels("train")[self.indices]
+        weights, architecture = stratified_halves(labels, share=share, seed=self.seed)
+        return self.indices[weights], self.indices[architecture]
+
+    def searching(self, batch_size: int, share: float = 0.5) -> tuple[EpochsDataset, int]:
+        """Pairs of batches of the two halves: a dataset by first epoch, and the steps of an epoch."""
+        weights, architecture = self.halves(share)
+
+        def dataset(first_epoch: int) -> tf.data.Dataset:
+            return paired_epochs(
+                self.source,
+                weights,
+                architecture,
+                batch_size=batch_size,
+                preprocessing=self.preprocessing,
+                augment=self.augment,
+                seed=self.seed,
+                first_epoch=first_epoch,
+            )
+
+        return dataset, steps_per_epoch(min(len(weights), len(architecture)), batch_size)
+
+    def plain(self, indices: np.ndarray, batch_size: int = _EVALUATION_BATCH) -> tf.data.Dataset:
+        """Given training images once, in order, unaugmented."""
+        return evaluation(self.source, "train", indices, batch_size=batch_size, preprocessing=self.preprocessing)
+
+    def test(self, batch_size: int = _EVALUATION_BATCH) -> tf.data.Dataset:
+        """The test images once, in order."""
+        return evaluation(self.source, "test", batch_size=batch_size, preprocessing=self.preprocessing)
+
+    def test_arrays(self, limit: int | None = None, *, raw: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Test images and labels in memory.
+
+        Args:
+            limit: So many images at most, a stratified choice.
+            raw: Pixels from 0 to 255, uint8, instead of the network's input.
+        """
+        labels = self.source.labels("test")
+        chosen = np.arange(len(labels))
+        if limit is not None and limit < len(labels):
+            chosen = np.sort(stratified_subset(labels, count=limit))
+        preprocessing = Preprocessing("none") if raw else self.preprocessing
+        batches = evaluation(self.source, "test", chosen, batch_size=_EVALUATION_BATCH, preprocessing=preprocessing)
+        images, found = zip(*batches.as_numpy_iterator(), strict=True)
+        images = np.concatenate(images)
+        return images.astype(np.uint8) if raw else images, np.concatenate(found)

@@ -1,0 +1,306 @@
+"""Runs a search from data to a shape: schedules, held-out score, decoding, and what was learned on the way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tas_tf.budget import Budget
+from tas_tf.cost import CostModel
+from tas_tf.data.task import Task
+from tas_tf.decode import check_reachable, decode
+from tas_tf.errors import UserError
+from tas_tf.expected_cost import ExpectedCost
+from tas_tf.held_out import HeldOutScore
+from tas_tf.initial_logits import START_KINDS, lean_towards_budget
+from tas_tf.search import CostTarget, Searcher
+from tas_tf.shape import Shape
+from tas_tf.space import SearchSpace
+from tas_tf.supernet import Supernet, build_supernet
+from tas_tf.training import arch_adam, cosine, fit, sgd
+from tas_tf.transfer import load_teacher
+
+#: Mean entropy, as a share of the uniform distribution's, above which a search hasn't decided.
+UNDECIDED = 0.8
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """Settings of a search; the defaults are the paper's for CIFAR but for `arch_lr` and `cost_driver`.
+
+    Attributes:
+        epochs: Epochs over the smaller half of the data.
+        warmup_epochs: Of these, epochs in which the rate of the weights rises.
+        batch_size: Images in each of an iteration's two batches, over all replicas.
+        lr: Highest learning rate of the weights.
+        momentum: Nesterov momentum of the weights.
+        l2: Penalty in the gradient of the weights.
+        arch_lr: Learning rate of the logits; `None` makes them move by about 20 in all, within 1e-3 and 0.1.
+        arch_betas: Adam's decay rates.
+        arch_l2: Penalty in the gradient of the logits.
+        temperature: At the first and the last epoch, along half a cosine.
+        num_drawn: Widths drawn at once.
+        noise: Whether draws are perturbed by Gumbel noise.
+        tolerance: How far below the budget a shape may stay, a share of the unpruned cost.
+        cost_weight: Of the cost's loss.
+        cost_driver: Whose cost is compared with the budget.
+        split_share: Share of the training images that the weights get.
+        init_logits: Where logits start: all alike, or at the budget.
+        from_teacher: Starts the supernet from the teacher's weights.
+        calibration_batches: Batches that running statistics are averaged over before a shape is scored.
+        held_out_limit: Images that a shape is scored on at most.
+        jit_compile: XLA for the gradients.
+        seed: Of weights, logits and draws.
+    """
+
+    epochs: int = 600
+    warmup_epochs: int = 0
+    batch_size: int = 256
+    lr: float = 0.1
+    momentum: float = 0.9
+    l2: float = 5e-4
+    arch_lr: float | None = None
+    arch_betas: tuple[float, float] = (0.5, 0.999)
+    arch_l2: float = 1e-3
+    temperature: tuple[float, float] = (5.0, 0.1)
+    num_drawn: int = 2
+    noise: bool = True
+    tolerance: float = 0.05
+    cost_weight: float = 2.0
+    cost_driver: str = "max"
+    split_share: float = 0.5
+    init_logits: str = "uniform"
+    from_teacher: bool = False
+    calibration_batches: int = 5
+    held_out_limit: int = 10_000
+    jit_compile: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.init_logits not in START_KINDS:
+            raise UserError(f"`init_logits` must be one of {', '.join(START_KINDS)}. Received: {self.init_logits!r}.")
+        if min(self.temperature) <= 0:
+            raise UserError(f"`temperature` must be above 0 throughout. Received: {self.temperature}.")
+        if not 0 < self.split_share < 1:
+            raise UserError(f"`split_share` must lie between 0 and 1. Received: {self.split_share}.")
+
+    def arch_rate(self, steps: int) -> float:
+        """Learning rate of the logits for so many steps: with few, a small one would hardly move them."""
+        return self.arch_lr if self.arch_lr is not None else min(0.1, max(1e-3, 20 / steps))
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search found.
+
+    Attributes:
+        shape: The most probable shape within the budget.
+        metrics: Numbers about it, ready for JSON.
+        history: Values by epoch.
+        warnings: What to change where the search did not converge.
+        supernet: The trained supernet, its running statistics those of the shape.
+    """
+
+    shape: Shape
+    metrics: dict[str, Any]
+    history: dict[str, list[float]]
+    warnings: tuple[str, ...]
+    supernet: Supernet = field(repr=False)
+
+
+def prepare(space: SearchSpace, budget: Budget) -> tuple[CostModel, int]:
+    """The cost model and the limit of a budget.
+
+    Raises:
+        UserError: The budget can't be reached; says what can.
+    """
+    cost = CostModel(space, budget.kind)
+    limit = budget.limit(cost.full)
+    check_reachable(cost, limit)
+    return cost, limit
+
+
+def run_search(
+    space: SearchSpace,
+    task: Task,
+    budget: Budget,
+    settings: SearchSettings,
+    *,
+    strategy: tf.distribute.Strategy,
+    teacher: keras.Model | None = None,
+    callbacks: Callable[[SearchMonitor], Sequence[keras.callbacks.Callback]] = lambda monitor: (),
+    checkpoint_dir: str | Path | None = None,
+    verbose: int | str = "auto",
+) -> SearchResult:
+    """Searches widths and depths; resumes where an earlier call with the same folder stopped.
+
+    Args:
+        space: What may change.
+        task: Images to learn from.
+        budget: What the shape may cost.
+        settings: Of the search.
+        strategy: What it runs on.
+        teacher: The trained network, for `settings.from_teacher`.
+        callbacks: Makes further callbacks, given the monitor of the search.
+        checkpoint_dir: Where to save each epoch.
+        verbose: As in Keras.
+
+    Raises:
+        UserError: The budget can't be reached, the batch doesn't fit, or training diverges.
+    """
+    cost, limit = prepare(space, budget)
+    dataset, steps = task.searching(settings.batch_size, settings.split_share)
+    with strategy.scope():
+        searcher = _make_searcher(space, cost, limit, settings, steps, task, teacher)
+    monitor = SearchMonitor(
+        searcher.supernet, cost, limit, settings, _make_score(searcher.supernet, space, task, settings)
+    )
+    history = fit(
+        searcher,
+        dataset,
+        strategy=strategy,
+        epochs=settings.epochs,
+        steps_per_epoch=steps,
+        callbacks=[TemperatureSchedule(settings), *callbacks(monitor)],
+        checkpoint_dir=checkpoint_dir,
+        validation=monitor,
+        verbose=verbose,
+    )
+    return monitor.result(history.history)
+
+
+def _make_searcher(space, cost, limit, settings: SearchSettings, steps: int, task: Task, teacher) -> Searcher:
+    supernet = build_supernet(space, num_drawn=settings.num_drawn, noise=settings.noise, seed=settings.seed)
+    if settings.from_teacher:
+        if teacher is None:
+            raise UserError("`from_teacher` needs a trained teacher. Received: none.")
+        load_teacher(supernet, teacher, space)
+    expected_cost = ExpectedCost(cost)
+    if settings.init_logits == "budget":
+        lean_towards_budget(supernet, expected_cost, limit / cost.full)
+    target = CostTarget(limit / cost.full, settings.tolerance, settings.cost_weight, settings.cost_driver)
+    searcher = Searcher(
+        supernet, expected_cost, target, arch_l2=settings.arch_l2, jit_compile=settings.jit_compile, name="searcher"
+    )
+    rate = cosine(settings.lr, epochs=settings.epochs, steps_per_epoch=steps, warmup_epochs=settings.warmup_epochs)
+    searcher.compile(
+        sgd(rate, momentum=settings.momentum, l2=settings.l2),
+        arch_adam(settings.arch_rate(steps * settings.epochs), betas=settings.arch_betas),
+    )
+    return searcher
+
+
+def _make_score(supernet: Supernet, space: SearchSpace, task: Task, settings: SearchSettings) -> HeldOutScore:
+    weights, architecture = task.halves(settings.split_share)
+    rng = np.random.default_rng(settings.seed)
+    batch = min(settings.batch_size, 128)
+
+    def pick(indices: np.ndarray, count: int) -> np.ndarray:
+        return np.sort(rng.choice(indices, min(count, len(indices)), replace=False))
+
+    calibration = task.plain(pick(weights, batch * settings.calibration_batches), batch)
+    return HeldOutScore(supernet, space, calibration, task.plain(pick(architecture, settings.held_out_limit)))
+
+
+class TemperatureSchedule(keras.callbacks.Callback):
+    """Sets the temperature of the draws at the start of each epoch, along half a cosine."""
+
+    def __init__(self, settings: SearchSettings) -> None:
+        super().__init__()
+        self._settings = settings
+
+    def at(self, epoch: int) -> float:
+        """The temperature in an epoch, counted from 0."""
+        (first, last), epochs = self._settings.temperature, self._settings.epochs
+        progress = epoch / (epochs - 1) if epochs > 1 else 1.0
+        return last + (first - last) * (1 + math.cos(math.pi * progress)) / 2
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Sets the epoch's temperature."""
+        self.model.supernet.gates.temperature.assign(self.at(epoch))
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Logs it."""
+        if logs is not None:
+            logs["temperature"] = self.at(epoch)
+
+
+class SearchMonitor:
+    """Decodes the distributions after each epoch and scores what they say."""
+
+    def __init__(
+        self, supernet: Supernet, cost: CostModel, limit: int, settings: SearchSettings, score: HeldOutScore
+    ) -> None:
+        self.supernet, self.cost, self.limit, self.settings = supernet, cost, limit, settings
+        self.space = cost.space
+        self._score = score
+        self.shape: Shape | None = None
+
+    def __call__(self) -> dict[str, float]:
+        """Held-out accuracy and cost of the decoded shape, and how decided the distributions are."""
+        self.shape = self.decode()
+        widths, depths = self.entropies()
+        return {
+            "accuracy": self._score(self.shape),
+            "cost": self.cost.of(self.shape) / self.cost.full,
+            "width_entropy": widths,
+            "depth_entropy": depths,
+        }
+
+    def probabilities(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of widths and depths, rows in the order of the space's searched units and stages."""
+        return tuple(tensor.numpy() for tensor in self.supernet.gates.probabilities())
+
+    def decode(self) -> Shape:
+        """The most probable shape within the budget."""
+        tolerance = int(self.settings.tolerance * self.cost.full)
+        return decode(self.cost, *self.probabilities(), limit=self.limit, tolerance=tolerance)
+
+    def entropies(self) -> tuple[float, float]:
+        """Mean entropy of widths and of depths, as shares of the uniform distribution's; 0 where nothing is chosen."""
+        counts = (self.space.searched_units, self.space.searched_stages)
+        means = []
+        for rows, choices in zip(self.probabilities(), counts, strict=True):
+            shares = [
+                -(row[row > 0] * np.log(row[row > 0])).sum() / np.log(len(choice.candidates))
+                for row, choice in zip(rows, choices, strict=False)
+            ]
+            means.append(float(np.mean(shares)) if shares else 0.0)
+        return means[0], means[1]
+
+    def result(self, history: dict[str, list[float]]) -> SearchResult:
+        """Decodes once more and gathers everything."""
+        scores = self()
+        kind = self.cost.kind
+        metrics = {
+            "budget_kind": kind,
+            f"budget_{kind}": self.limit,
+            f"shape_{kind}": self.cost.of(self.shape),
+            f"shape_{kind}_ratio": scores["cost"],
+            "held_out_accuracy": scores["accuracy"],
+            "width_entropy": scores["width_entropy"],
+            "depth_entropy": scores["depth_entropy"],
+            "epochs": self.settings.epochs,
+            "seed": self.settings.seed,
+        }
+        by_epoch = {
+            "expected_macs": [share * self.cost.full for share in history["expected_cost"]],
+            "argmax_macs": [share * self.cost.full for share in history["argmax_cost"]],
+            "held_out_accuracy": history["val_accuracy"],
+        }
+        return SearchResult(self.shape, metrics, by_epoch, tuple(self._warnings(scores)), self.supernet)
+
+    def _warnings(self, scores: dict[str, float]):
+        for axis in ("width", "depth"):
+            if scores[f"{axis}_entropy"] > UNDECIDED:
+                yield (
+                    f"The {axis} distributions have not converged: mean entropy {scores[f'{axis}_entropy']:.2f} of the "
+                    f"uniform one's. Raise --arch_lr or --search_epochs."
+                )

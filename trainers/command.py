@@ -1,0 +1,81 @@
+"""How every command starts and ends: flags read, help shown, mistakes told in a line, exit codes."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+
+from absl import flags, logging
+
+from tas_tf.errors import UserError
+from trainers import options
+
+_HELP = frozenset(["-h", "-help", "--help", "--helpshort", "--helpfull"])
+#: What Python says of a text that isn't a number, and what we say.
+_NUMBERS = {
+    "invalid literal for int": "expected a whole number",
+    "could not convert string to float": "expected a number",
+}
+
+
+def run(main: Callable[[], None]) -> None:
+    """Runs a command on the arguments of the process, and ends the process.
+
+    The exit code is 0 on success, 1 after a mistake of the user's and 130 after an interruption. What isn't the
+    user's mistake keeps its traceback.
+    """
+    sys.exit(_exit_code(main, sys.argv))
+
+
+def _exit_code(main: Callable[[], None], argv: Sequence[str]) -> int:
+    if _HELP.intersection(argv[1:]):
+        print(help_text(sys.modules[main.__module__].__doc__ or ""))
+        return 0
+    logging.set_verbosity(logging.ERROR)
+    try:
+        _read_flags(argv)
+        main()
+    except (UserError, flags.Error) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on with what is finished.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _read_flags(argv: Sequence[str]) -> None:
+    """Reads the flags.
+
+    Raises:
+        flags.Error: A flag is unknown or its value is off.
+        UserError: Something that isn't a flag is left.
+    """
+    try:
+        left = flags.FLAGS(list(argv))[1:]
+    except flags.UnrecognizedFlagError as error:
+        raise UserError(f"{error} `--help` lists all flags.") from error
+    except flags.IllegalFlagValueError as error:
+        place, _, detail = str(error).partition(": ")
+        wanted = next((text for sign, text in _NUMBERS.items() if detail.startswith(sign)), detail)
+        raise UserError(f"{place}: {wanted}.") from error
+    if left:
+        hint = f" Did you mean `--{left[0].lstrip('-')}`?" if "=" in left[0] else ""
+        raise UserError(f"Expected flags only, `--name=value`. Received: {' '.join(left)}.{hint}")
+
+
+def help_text(docstring: str) -> str:
+    """A command's own docstring, then the project's flags with their defaults, by group."""
+    lines = [docstring.strip(), ""]
+    for group, holders in options.GROUPS.items():
+        lines.append(f"{group}:")
+        for holder in holders:
+            flag = flags.FLAGS[holder.name]
+            name = f"--[no]{flag.name}" if flag.boolean else f"--{flag.name}"
+            shown = flag.default is not None and not flag.boolean
+            text = options.holder_help(holder) + (f" (default {flag.default})" if shown else "")
+            lines.append(textwrap.fill(text, 100, initial_indent=f"  {name:<22} ", subsequent_indent=" " * 25))
+        lines.append("")
+    lines.append("--flagfile=FILE reads flags from a file, one a line; the last value of a flag wins.")
+    return "\n".join(lines)

@@ -1,0 +1,144 @@
+"""Shows what of a network can be searched, what it costs, and what a shape would cost.
+
+Examples:
+    python -m trainers.describe --model=resnet20
+    python -m trainers.describe --model=keras.applications.MobileNetV2 --image_size=96 --json
+    python -m trainers.describe --model=teacher.keras --shape=runs/digits/search/shape.json
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tas_tf.cost import CostModel, projections
+from tas_tf.graph import Graph
+from tas_tf.shape import Shape
+from tas_tf.space import SearchSpace
+from tas_tf.zoo import load_network
+from trainers import options
+from trainers.command import run
+
+_PIPED_WIDTH = 120  # of tables that go to a file
+
+
+def main() -> None:
+    """Describes the network that the flags name."""
+    name = options.required(options.MODEL)
+    shape = Shape.load(options.SHAPE.value) if options.SHAPE.value else None
+    model = load_network(
+        name,
+        num_classes=options.NUM_CLASSES.value or 10,
+        image_size=options.IMAGE_SIZE.value or 32,
+        channels=options.CHANNELS.value or 3,
+    )
+    space = SearchSpace.from_graph(
+        Graph.from_model(model),
+        axes=options.AXES_SEARCHED.value,
+        width_divisor=options.WIDTH_DIVISOR.value,
+        couple_trunk=options.COUPLE_TRUNK.value,
+        search_dense=options.SEARCH_DENSE.value,
+    )
+    description = describe(name, space, shape)
+    if options.JSON.value:
+        print(json.dumps(description, indent=2))
+    else:
+        show(description, Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH))
+
+
+def describe(name: str, space: SearchSpace, shape: Shape | None = None) -> dict[str, Any]:
+    """Collects what there is to know before a search.
+
+    Args:
+        name: What the user calls the network.
+        space: What can be searched.
+        shape: Adds the shape's own figures.
+
+    Returns:
+        `model`, `macs`, `params`, `min_macs_ratio`, `units`, `stages`, `frozen`, and with a shape `shape_macs`,
+        `shape_params`, `projections`; fit for JSON.
+
+    Raises:
+        UserError: The shape belongs to another network.
+    """
+    macs, params = CostModel(space), CostModel(space, "params")
+    description = {
+        "model": name,
+        "macs": macs.full,
+        "params": params.full,
+        "min_macs_ratio": macs.of(Shape.smallest(space)) / macs.full,
+        "units": [
+            {
+                "name": unit.name,
+                "width": unit.width,
+                "candidates": list(unit.candidates),
+                "coupled_with": list(unit.coupled_with),
+            }
+            for unit in space.units
+        ],
+        "stages": [
+            {"name": stage.name, "blocks": stage.blocks, "candidates": list(stage.candidates)} for stage in space.stages
+        ],
+        "frozen": [{"layer": layer, "reason": reason} for layer, reason in space.frozen.items()],
+    }
+    if shape is not None:
+        shape.check(space)
+        description["shape_macs"] = macs.of(shape)
+        description["shape_params"] = params.of(shape)
+        description["projections"] = projections(space, shape)
+    return description
+
+
+def show(description: dict[str, Any], console: Console) -> None:
+    """Prints a description as tables."""
+    console.print(f"[bold]{description['model']}[/bold]", highlight=False)
+    console.print(f"{description['macs']:,} MACs, {description['params']:,} parameters", highlight=False)
+    console.print(f"smallest reachable: {description['min_macs_ratio']:.3f} of its MACs", highlight=False)
+    units = [
+        [unit["name"], unit["width"], _numbers(unit["candidates"]), ", ".join(unit["coupled_with"])]
+        for unit in description["units"]
+    ]
+    stages = [[stage["name"], stage["blocks"], _numbers(stage["candidates"])] for stage in description["stages"]]
+    frozen = [[entry["layer"], entry["reason"]] for entry in description["frozen"]]
+    _print_table(console, "Width units", ["name", "width", "candidates", "coupled with"], units)
+    _print_table(console, "Stages", ["name", "blocks", "candidates"], stages)
+    _print_table(console, "Frozen", ["layer", "reason"], frozen)
+    if "shape_macs" in description:
+        _show_shape(description, console)
+
+
+def _show_shape(description: dict[str, Any], console: Console) -> None:
+    macs, added = description["shape_macs"], description["projections"]
+    share = sum(entry["macs"] for entry in added) / macs
+    rows = [[entry["layer"], entry["in"], entry["out"], f"{entry['macs']:,}"] for entry in added]
+    _print_table(console, "Projections", ["layer", "in", "out", "MACs"], rows)
+    console.print(
+        f"shape: {macs:,} MACs ({macs / description['macs']:.3f}), {description['shape_params']:,} parameters; "
+        f"{len(added)} projections take {share:.1%} of its MACs",
+        highlight=False,
+    )
+
+
+def _numbers(values: list[int]) -> str:
+    return " ".join(map(str, values))
+
+
+def _print_table(console: Console, title: str, columns: list[str], rows: list[list]) -> None:
+    if not rows:
+        console.print(f"{title}: none", highlight=False)
+        return
+    table = Table(title=title, title_justify="left")
+    for column, value in zip(columns, rows[0], strict=True):
+        numeric = isinstance(value, int) or column == "MACs"
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(str, row))
+    console.print(table)
+
+
+if __name__ == "__main__":
+    run(main)

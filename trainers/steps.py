@@ -1,0 +1,74 @@
+"""The steps of a run: which settings and files each depends on. Whatever isn't named here doesn't make it stale."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tas_tf.training import Step
+from trainers import options
+from trainers.session import TEACHER_ONLY, Session
+
+_ALWAYS = ("seed", "precision", "deterministic")
+_NETWORK = "What is searched"
+
+
+def _settings(*groups: str, without: tuple[str, ...] = (), also: tuple[str, ...] = ()) -> dict[str, Any]:
+    chosen = options.values(*groups, without=("shape", *without))
+    return {**chosen, **options.named(*_ALWAYS, *also)}
+
+
+def _model(session: Session) -> dict[str, Any]:
+    """The network by name; a file counts by its content instead."""
+    return {} if session.model_file else {"model": options.MODEL.value}
+
+
+def teacher_step(session: Session) -> Step:
+    """The teacher depends on network, data and training."""
+    taken = session.model_file is not None
+    settings = _settings("Data", also=("image_size",)) if taken else _settings("Data", "Training", also=("image_size",))
+    return session.run.step(
+        "teacher",
+        settings={**settings, **_model(session)},
+        inputs={"model": session.model_file} if taken else {},
+        outputs=[session.run.teacher_model, session.run.metrics("teacher")],
+    )
+
+
+def search_step(session: Session) -> Step:
+    """The search depends on the network, its weights only where it starts from them."""
+    settings = _settings(
+        "Data", "Training", _NETWORK, "Search", without=TEACHER_ONLY, also=("image_size", "jit_compile")
+    )
+    inputs = {"model": session.model_file} if session.model_file else {}
+    if options.SEARCH_FROM_TEACHER.value:
+        inputs["teacher"] = session.teacher_run.teacher_model
+    return session.run.step(
+        "search",
+        settings={**settings, **_model(session)},
+        inputs=inputs,
+        outputs=[session.run.search_shape, session.run.metrics("search")],
+    )
+
+
+def student_step(session: Session, *, kd: bool) -> Step:
+    """The student depends on its shape, on the teacher, and on data and training."""
+    settings = _settings(
+        "Data", "Training", "Distillation", without=(*TEACHER_ONLY, "rivals", "kd"), also=("image_size",)
+    )
+    return session.run.step(
+        "student",
+        settings={**settings, "kd": kd},
+        inputs={"teacher": session.teacher_run.teacher_model, "shape": session.shape_path},
+        outputs=[session.run.student_model, session.run.metrics("student")],
+    )
+
+
+def export_step(session: Session) -> Step:
+    """The export depends on both networks and on the test data."""
+    settings = _settings("Export", also=("dataset", "test_share", "preprocess", "train_limit", "image_size"))
+    return session.run.step(
+        "export",
+        settings=settings,
+        inputs={"teacher": session.teacher_run.teacher_model, "student": session.run.student_model},
+        outputs=[session.run.export_dir / "metrics.json"],
+    )
