@@ -146,7 +146,9 @@ class Searcher(keras.Model):
             tape.watch([variable.value for variable in variables])
             logits = self.supernet(images, sample=sample, training=True)
             loss = self._cross_entropy(labels, logits)
-        return loss, logits, tape.gradient(loss, [variable.value for variable in variables])
+        # A bias in front of batch normalisation cancels out, yet shall decay as in ordinary training.
+        sources, none = [variable.value for variable in variables], tf.UnconnectedGradients.ZERO
+        return loss, logits, tape.gradient(loss, sources, unconnected_gradients=none)
 
     def _compute_arch_gradients(self, images, labels, draw):
         """Loss, logits, costs and gradients of the logits; running statistics are left alone."""

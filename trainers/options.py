@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from absl import flags
 
+from tas_tf.baselines import KINDS as BASELINE_KINDS
 from tas_tf.data.preprocessing import KINDS as PREPROCESSING_KINDS
 from tas_tf.errors import UserError
 from tas_tf.initial_logits import START_KINDS
@@ -52,6 +53,18 @@ def numbers(holder: flags.FlagHolder[list[str]], count: int) -> tuple[float, ...
             f"`--{holder.name}` must be {count} numbers, comma between. Received: {','.join(holder.value)}."
         )
     return found
+
+
+def one_of(holder: flags.FlagHolder[list[str]], known: Collection[str]) -> list[str]:
+    """A list flag whose entries are all known.
+
+    Raises:
+        UserError: One isn't.
+    """
+    for name in holder.value:
+        if name not in known:
+            raise UserError(f"`--{holder.name}` must name some of {', '.join(known)}. Received: {name!r}.")
+    return list(dict.fromkeys(holder.value))
 
 
 def required(holder: flags.FlagHolder[_T | None]) -> _T:
@@ -237,6 +250,7 @@ KD_TEMPERATURE = _in("Distillation", flags.DEFINE_float("kd_temperature", 4.0, "
 INHERIT = _in(
     "Distillation", flags.DEFINE_enum("inherit", "none", ["none", "teacher"], "Whose weights the student starts from.")
 )
+KIND = _in("Distillation", flags.DEFINE_enum("kind", None, BASELINE_KINDS, "Which baseline trainers.baseline writes."))
 RIVALS = _in(
     "Distillation",
     flags.DEFINE_list(

@@ -19,6 +19,7 @@ from tas_tf.searching import SearchResult, SearchSettings, prepare, run_search
 from tas_tf.training import write_json
 from trainers import options
 from trainers.command import run
+from trainers.plan import show_plan
 from trainers.session import Session
 from trainers.steps import search_step
 
@@ -27,8 +28,6 @@ def main() -> None:
     """Runs the search that the flags describe, and says what comes next."""
     session = Session()
     if options.DRY_RUN.value:
-        from trainers.plan import show_plan
-
         show_plan(session, ["search"])
         return
     run_search_step(session)

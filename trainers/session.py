@@ -8,9 +8,11 @@ from pathlib import Path
 import keras
 from absl import flags
 
+from tas_tf.budget import Budget
 from tas_tf.data.task import Task
 from tas_tf.errors import UserError
 from tas_tf.graph import Graph
+from tas_tf.searching import prepare
 from tas_tf.shape import Shape
 from tas_tf.space import SearchSpace
 from tas_tf.training import Run, TensorBoardScalars, make_strategy, seed_everything
@@ -124,6 +126,32 @@ class Session:
         shape.check(space)
         return shape
 
+    def check_budget(self) -> None:
+        """Refuses a budget that can't be reached before anything is trained.
+
+        Raises:
+            UserError: It can't; says what can.
+        """
+        prepare(self.space_of(self.build_network()), Budget.parse(options.BUDGET.value))
+
+    def refuse_other_shape(self, shape: Shape) -> None:
+        """Refuses to put another shape in the place of one that is there, but with `--overwrite`.
+
+        Raises:
+            UserError: Another one is there.
+        """
+        path = self.run.search_shape
+        if path.exists() and Shape.load(path) != shape and not options.OVERWRITE.value:
+            raise UserError(f"`run_dir`: {path} is another shape. Use --overwrite, or another --run_dir.")
+
+    def restore_flags(self) -> None:
+        """Sets flags that weren't given to what the run was made with, as its flagfile says."""
+        path = self.run.flags_cfg
+        if path.exists():
+            given = {name for name in flags.FLAGS if flags.FLAGS[name].present}
+            lines = [line for line in path.read_text().splitlines() if _flag_name(line) not in given]
+            flags.FLAGS(["", *lines])
+
     def callbacks(self, step: str) -> list[keras.callbacks.Callback]:
         """Callbacks of every training: logs for TensorBoard."""
         return [TensorBoardScalars(self.run.logs(step))]
@@ -136,6 +164,10 @@ class Session:
         self.run.flags_cfg.write_text("\n".join(kept) + "\n")
 
 
+def _flag_name(line: str) -> str:
+    name = line.lstrip("-").partition("=")[0]
+    return name if name in flags.FLAGS else name.removeprefix("no")
+
+
 def _is_momentary(line: str) -> bool:
-    name = line.lstrip("-").removeprefix("no").partition("=")[0]
-    return name in ("overwrite", "dry_run", "json", "progress")
+    return _flag_name(line) in ("overwrite", "dry_run", "json", "progress", "kind")

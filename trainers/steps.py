@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from tas_tf.training import Step
@@ -53,7 +55,7 @@ def search_step(session: Session) -> Step:
 def student_step(session: Session, *, kd: bool) -> Step:
     """The student depends on its shape, on the teacher, and on data and training."""
     settings = _settings(
-        "Data", "Training", "Distillation", without=(*TEACHER_ONLY, "rivals", "kd"), also=("image_size",)
+        "Data", "Training", "Distillation", without=(*TEACHER_ONLY, "rivals", "kind", "kd"), also=("image_size",)
     )
     return session.run.step(
         "student",
@@ -63,12 +65,12 @@ def student_step(session: Session, *, kd: bool) -> Step:
     )
 
 
-def export_step(session: Session) -> Step:
-    """The export depends on both networks and on the test data."""
+def export_step(session: Session, others: Mapping[str, Path]) -> Step:
+    """The export depends on all its networks and on the test data."""
     settings = _settings("Export", also=("dataset", "test_share", "preprocess", "train_limit", "image_size"))
     return session.run.step(
         "export",
         settings=settings,
-        inputs={"teacher": session.teacher_run.teacher_model, "student": session.run.student_model},
+        inputs={"teacher": session.teacher_run.teacher_model, "student": session.run.student_model, **others},
         outputs=[session.run.export_dir / "metrics.json"],
     )

@@ -7,18 +7,32 @@ Examples:
 
 from __future__ import annotations
 
+from rich.console import Console
+
 from tas_tf.classifier import TrainSettings, check_above_chance, check_fits, logits_of, network_metrics, train_network
 from tas_tf.shape import Shape
-from tas_tf.training import evaluate, write_json, write_model
+from tas_tf.training import evaluate, read_json, write_json, write_model
 from trainers import options
 from trainers.command import run
+from trainers.plan import show_plan
 from trainers.session import Session
 from trainers.steps import teacher_step
 
 
 def main() -> None:
     """Makes the teacher of the run that the flags name."""
-    run_teacher(Session())
+    session = Session()
+    if options.DRY_RUN.value:
+        show_plan(session, ["teacher"])
+        return
+    run_teacher(session)
+    metrics = read_json(session.run.metrics("teacher"))
+    Console().print(
+        f"{session.run.teacher_model}: test accuracy {metrics['accuracy']:.4f}, {metrics['macs']:,} MACs. "
+        "Next: python -m trainers.search with the same flags.",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def run_teacher(session: Session) -> bool:

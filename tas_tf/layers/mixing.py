@@ -85,7 +85,9 @@ def statistics_through_kernel(
     flat = tf.cast(tf.reshape(inputs, [-1, inputs.shape[-1]]), tf.float32)
     count = sum_over_replicas(tf.cast(tf.shape(flat)[0], tf.float32), synchronized)
     mean = sum_over_replicas(tf.reduce_sum(flat, 0), synchronized) / count
-    second = sum_over_replicas(tf.matmul(flat, flat, transpose_a=True), synchronized) / count
-    covariance = second - mean[:, None] * mean[None, :]
+    # Centred first, since mean squares minus squared means lose all digits where the mean is large. The covariance
+    # doesn't change with what is subtracted to first order, so no gradient has to pass there.
+    centred = flat - tf.stop_gradient(mean)
+    covariance = sum_over_replicas(tf.matmul(centred, centred, transpose_a=True), synchronized) / count
     variance = tf.reduce_sum(kernel * (covariance @ kernel), 0)
     return tf.linalg.matvec(kernel, mean, transpose_a=True), tf.maximum(variance, 0.0)

@@ -53,7 +53,8 @@ def _basic_block(x, width: int, *, strides: int, name: str):
     x = layers.ReLU(name=f"{name}_relu1")(x)
     x = _conv_bn(x, width, 3, name=f"{name}_conv2")
     if strides > 1:
-        identity = layers.AveragePooling2D(2, name=f"{name}_pool")(identity)
+        # "same" matters for odd sizes only: it rounds up, as the convolution does.
+        identity = layers.AveragePooling2D(2, padding="same", name=f"{name}_pool")(identity)
         identity = _conv(identity, width, 1, name=f"{name}_shortcut")
     x = layers.Add(name=f"{name}_add")([identity, x])
     return layers.ReLU(name=f"{name}_relu2")(x)

@@ -1,0 +1,41 @@
+"""Writes a shape without a search, at the budget: what the searched one has to beat.
+
+Examples:
+    python -m trainers.baseline --kind=uniform --run_dir=runs/uniform --teacher_from=runs/mine --budget=macs:0.5
+    python -m trainers.distill --run_dir=runs/uniform --teacher_from=runs/mine
+"""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from tas_tf.baselines import baseline_shape
+from tas_tf.budget import Budget
+from tas_tf.searching import prepare
+from tas_tf.training import write_json
+from trainers import options
+from trainers.command import run
+from trainers.session import Session
+
+
+def main() -> None:
+    """Writes the shape that the flags describe to the run folder."""
+    session = Session()
+    has_teacher = session.teacher_run.teacher_model.exists()
+    space = session.space_of(session.load_teacher() if has_teacher else session.build_network())
+    cost, limit = prepare(space, Budget.parse(options.BUDGET.value))
+    shape = baseline_shape(
+        options.required(options.KIND),
+        cost,
+        limit=limit,
+        tolerance=int(options.TOLERANCE.value * cost.full),
+        seed=options.SEED.value,
+    )
+    session.refuse_other_shape(shape)
+    session.run.prepare()
+    write_json(session.run.search_shape, shape.to_json())
+    Console().print(f"{session.run.search_shape}: {cost.of(shape):,} {cost.kind}, budget {limit:,}.", highlight=False)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,111 @@
+"""Gathers what a run measured into report.json and report.html, and prints the table.
+
+Examples:
+    python -m trainers.report --run_dir=runs/digits
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from export.report import build_report, print_table, render_html, summarise_shape
+from tas_tf.errors import UserError
+from tas_tf.graph import Graph
+from tas_tf.rivals import KINDS as RIVAL_KINDS
+from tas_tf.shape import Shape, dropped_nodes
+from tas_tf.space import SearchSpace
+from tas_tf.training import Run, read_json, write_json
+from tas_tf.zoo.loading import load_file
+from trainers import options
+from trainers.command import run
+from trainers.session import Session
+
+
+def main() -> None:
+    """Reports on the run that the flags name."""
+    session = Session()
+    session.restore_flags()
+    report_run(session)
+
+
+def report_run(session: Session, rivals: Mapping[str, Run] | None = None) -> dict[str, Any]:
+    """Writes the report of a run and prints its table.
+
+    Args:
+        session: The run.
+        rivals: Runs to set beside it, by name; those inside the run folder unless given.
+
+    Raises:
+        UserError: Nothing has been measured yet.
+    """
+    rivals = _found_rivals(session.run) if rivals is None else rivals
+    report = build_report(
+        teacher=_read(session.teacher_run.metrics("teacher")),
+        student=_read(session.run.metrics("student")),
+        search=_without(_read(session.run.metrics("search")), "history"),
+        export=_read(session.run.export_dir / "metrics.json"),
+        rivals={name: metrics for name, other in rivals.items() if (metrics := _read(other.metrics("student")))},
+        shape=_shape_summary(session),
+        history=(_read(session.run.metrics("search")) or {}).get("history"),
+        budget=options.BUDGET.value,
+        seed=options.SEED.value,
+        settings={"dataset": options.DATASET.value, "model": options.MODEL.value},
+        command=f"python -m trainers.pipeline --flagfile={session.run.flags_cfg}",
+        files=_files(session.run),
+    )
+    if not any(report[name]["accuracy"] is not None for name in ("teacher", "student")):
+        raise UserError(f"`run_dir`: nothing has been measured in {session.run.path} yet.")
+    write_json(session.run.report_json, report)
+    render_html(report, session.run.report_html)
+    print_table(report, console=Console())
+    return report
+
+
+def _found_rivals(run_folder: Run) -> dict[str, Run]:
+    return {
+        name: Run(run_folder.path / "rivals" / name)
+        for name in RIVAL_KINDS
+        if (run_folder.path / "rivals" / name).is_dir()
+    }
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    return read_json(path) if path.exists() else None
+
+
+def _without(metrics: dict[str, Any] | None, name: str) -> dict[str, Any] | None:
+    return None if metrics is None else {key: value for key, value in metrics.items() if key != name}
+
+
+def _shape_summary(session: Session) -> dict[str, Any] | None:
+    paths = session.teacher_run.teacher_model, session.shape_path
+    if not all(path.exists() for path in paths):
+        return None
+    space = SearchSpace.from_graph(Graph.from_model(load_file(paths[0])))
+    shape = session.load_shape(space)
+    dropped, _ = dropped_nodes(space, shape)
+    return summarise_shape(
+        [{"name": unit.name, "width": unit.width} for unit in space.units],
+        [{"name": stage.name, "blocks": stage.blocks} for stage in space.stages],
+        Shape.to_json(shape),
+        dropped_units=[unit.name for unit in space.units if dropped.issuperset(unit.members)],
+    )
+
+
+def _files(run_folder: Run) -> dict[str, str]:
+    files = {
+        "student": run_folder.student_model,
+        "SavedModel": run_folder.export_dir / "saved_model",
+        "TFLite": run_folder.export_dir / "fp32.tflite",
+        "report": run_folder.report_html,
+        "TensorBoard logs": run_folder.path / "logs",
+    }
+    return {label: str(path) for label, path in files.items()}
+
+
+if __name__ == "__main__":
+    run(main)
