@@ -18,7 +18,7 @@ from export.saved_model import LoadedSavedModel, serving_model, write_saved_mode
 from export.tflite import CONVERTERS, TFLiteModel, export_tflite
 from export.verify import TOLERANCES, ArtefactMetrics, select_test_set, verify_artefact
 from tas_tf.errors import UserError
-from tas_tf.training.files import PARTIAL_PREFIX, write_json
+from tas_tf.files import PARTIAL_PREFIX, write_json
 
 FORMATS = ("saved_model", *CONVERTERS)
 METRICS_FILE = "metrics.json"

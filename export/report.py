@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 
 from export import figures
-from export.files import write_bytes
 from export.formatting import (
     MISSING,
     format_bytes,
@@ -24,6 +23,7 @@ from export.formatting import (
     format_share,
 )
 from tas_tf.errors import UserError
+from tas_tf.files import write_bytes
 
 PACKAGES = ("tensorflow", "keras", "ai-edge-litert", "numpy")
 # Keys of a report that a rival can't be called.

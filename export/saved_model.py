@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from export.errors import ExportError
 from tas_tf.errors import UserError
-from tas_tf.training.files import atomic_folder
+from tas_tf.files import atomic_folder
 
 INPUT_NAME = "images"
 SIGNATURE = "serving_default"

@@ -13,9 +13,9 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 from export.errors import ExportError
-from export.files import write_bytes
 from export.saved_model import export_saved_model
 from tas_tf.errors import UserError
+from tas_tf.files import write_bytes
 
 
 def convert_fp32(saved_model: Path) -> bytes:

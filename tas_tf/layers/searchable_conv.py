@@ -43,8 +43,7 @@ class SearchableConv(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        # The mixing stays in float32 whatever features are computed in, so `call` casts what it has to.
-        self.autocast = False
+        self.autocast = False  # the mixing stays in float32 whatever features are computed in: `call` casts those
         self.conv, self.conv_class, self.candidates = dict(conv), conv_class, list(candidates)
         self.norm = None if norm is None else dict(norm)
         self.momentum = None if norm is None else norm["momentum"]
@@ -69,13 +68,14 @@ class SearchableConv(keras.layers.Layer):
         self.looks_at_one_place = all(side == 1 for side in area)
         if config["use_bias"]:
             self.bias = self.add_weight(
-                name="bias", shape=(self.filters,), initializer=_initializer(config["bias_initializer"])
+                name="bias", shape=(self.filters,), initializer=_initializer(config["bias_initializer"]), autocast=False
             )
         if self.norm is not None:
             self._build_norm()
 
     def _weight(self, name: str, shape: tuple[int, ...], initializer: str):
-        return self.add_weight(name=name, shape=shape, initializer=_initializer(self.conv[initializer]))
+        initializer = _initializer(self.conv[initializer])
+        return self.add_weight(name=name, shape=shape, initializer=initializer, autocast=False)
 
     def _build_norm(self) -> None:
         each, shared = (len(self.candidates), self.filters), (self.filters,)
@@ -92,6 +92,7 @@ class SearchableConv(keras.layers.Layer):
                     shape=shape,
                     initializer=_initializer(self.norm[f"{name}_initializer"]),
                     trainable=trainable,
+                    autocast=False,
                     # Replicas see different batches; Keras's own layer averages their statistics too.
                     aggregation="none" if trainable else "mean",
                 )

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from tas_tf.errors import UserError
-from tas_tf.training.files import read_json, write_json
+from tas_tf.files import read_json, write_json
 
 _ADVICE = "Use --overwrite to start again, or another --run_dir."
 

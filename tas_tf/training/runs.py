@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tas_tf.errors import UserError
-from tas_tf.training.files import PARTIAL_PREFIX, read_json, remove_partial, write_json
+from tas_tf.files import PARTIAL_PREFIX, read_json, remove_partial, write_json
 
 Status = Literal["missing", "unfinished", "fresh", "stale"]
 

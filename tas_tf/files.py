@@ -26,6 +26,13 @@ def write_json(path: str | Path, value: Any) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
+def write_bytes(path: str | Path, content: bytes) -> Path:
+    """Writes a file, atomically; gives its path."""
+    with _aside(Path(path)) as partial:
+        partial.write_bytes(content)
+    return Path(path)
+
+
 def read_json(path: str | Path) -> Any:
     """Reads a JSON file.
 
