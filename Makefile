@@ -1,20 +1,31 @@
-PYTHON ?= python3.11
+# Everything runs from .venv, which `make install` builds: `make demo` and `make test` need nothing before.
 VENV ?= .venv
 RUN = $(VENV)/bin/python
+DEMO_FLAGS ?=
 TEST_WORKERS ?= 2
+TEST_FLAGS ?= -n $(TEST_WORKERS) --durations=10
+
+# The first interpreter that is new enough and can make virtual environments. PYTHON=... overrides.
+CANDIDATES = python3.11 python3.12 python3.13 python3
+SUITABLE = import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for name in $(CANDIDATES); do \
+	if "$$name" -c '$(SUITABLE)' >/dev/null 2>&1; then echo "$$name"; break; fi; done)
 
 .PHONY: install test lint format demo clean
 
 install: $(VENV)/.installed
 
 $(VENV)/.installed: requirements.txt
-	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --upgrade pip
-	$(RUN) -m pip install --quiet -r requirements.txt
+	@"$(PYTHON)" -c '$(SUITABLE)' >/dev/null 2>&1 || { \
+		echo "error: Python 3.11, 3.12 or 3.13 with the venv module is needed, tried: $(or $(PYTHON),$(CANDIDATES))."; \
+		echo "On Debian: apt install python3 python3-venv. Or name one: make install PYTHON=/path/to/python"; \
+		exit 1; } >&2
+	"$(PYTHON)" -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
 	touch $@
 
 test: install
-	TF_CPP_MIN_LOG_LEVEL=2 $(RUN) -m pytest -n $(TEST_WORKERS) --durations=15
+	TF_CPP_MIN_LOG_LEVEL=2 $(RUN) -m pytest $(TEST_FLAGS)
 
 lint: install
 	$(RUN) -m ruff check .
@@ -25,7 +36,7 @@ format: install
 	$(RUN) -m ruff format .
 
 demo: install
-	$(RUN) -m trainers.pipeline --flagfile=flags/digits.cfg
+	$(RUN) -m trainers.pipeline --flagfile=flags/digits.cfg $(DEMO_FLAGS)
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) build dist *.egg-info .hypothesis .ruff_cache

@@ -46,6 +46,11 @@ class Budget:
         if number <= 0:
             raise UserError(f"`budget` must be above 0. Received: {text!r}.")
         is_share = not match["unit"] and number <= 1
+        if not is_share and not match["unit"] and "." in match["number"]:
+            raise UserError(
+                f"`budget` must be a share up to 1, such as {match['kind']}:0.5, or a count: whole, or with k, M or G. "
+                f"Received: {text!r}."
+            )
         return cls(match["kind"], number if is_share else number * _UNITS[match["unit"]], is_share)
 
     def limit(self, full: int) -> int:

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from tas_tf.cost import CostModel
 from tas_tf.data.task import Task
-from tas_tf.distill import classifier, distiller
+from tas_tf.distill import check_distillation, classifier, distiller
 from tas_tf.errors import UserError
 from tas_tf.shape import Shape
 from tas_tf.space import SearchSpace
@@ -47,6 +47,9 @@ class TrainSettings:
     alpha: float = 0.9
     temperature: float = 4.0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_distillation(self.alpha, self.temperature)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import keras
 
 from tas_tf.errors import UserError
@@ -38,10 +40,7 @@ def distiller(
     Reference:
         Hinton et al. 2015, https://arxiv.org/abs/1503.02531
     """
-    if not 0 <= alpha <= 1:
-        raise UserError(f"`kd_alpha` must be from 0 to 1. Received: {alpha}.")
-    if temperature <= 0:
-        raise UserError(f"`kd_temperature` must be above 0. Received: {temperature}.")
+    check_distillation(alpha, temperature)
     result = keras.distillation.Distiller(
         teacher=teacher,
         student=student,
@@ -58,6 +57,18 @@ def distiller(
         jit_compile=False,
     )
     return result
+
+
+def check_distillation(alpha: float, temperature: float) -> None:
+    """Makes sure that the settings of a distillation make sense.
+
+    Raises:
+        UserError: They don't.
+    """
+    if not 0 <= alpha <= 1:
+        raise UserError(f"`kd_alpha` must be from 0 to 1. Received: {alpha}.")
+    if not 0 < temperature < math.inf:
+        raise UserError(f"`kd_temperature` must be above 0. Received: {temperature}.")
 
 
 def recalibrate(model: keras.Model, batches) -> None:

@@ -99,12 +99,9 @@ class ExpectedCost:
     # Projections: P(differ) of two sources; a stage is one of its ends, each with its chance.
 
     def _prepare_pairs(self) -> None:
-        values = sorted(
-            {
-                *(width for unit in self._space.units for width in unit.candidates),
-                *(segment.width for place in self._differing for pair in self.cost.terms[place].differ for segment in pair),
-            }
-        )
+        sides = [pair for place in self._differing for pair in self.cost.terms[place].differ]
+        widths = {width for unit in self._space.units for width in unit.candidates}
+        values = sorted(widths | {segment.width for pair in sides for segment in pair})
         column = {value: place for place, value in enumerate(values)}
         units, candidates = self._candidates.shape
         self._to_values = np.zeros((units, candidates, len(values)), np.float32)

@@ -13,7 +13,7 @@ _STEEPEST = 40.0
 
 
 def lean_towards_budget(supernet: Supernet, expected_cost: ExpectedCost, share: float) -> float:
-    """Adds to every logit a multiple of how wide or deep its candidate is, alike for all choices.
+    """Adds to every logit that is trained a multiple of how wide or deep its candidate is, alike for all choices.
 
     Args:
         supernet: Its logits are changed.
@@ -24,10 +24,11 @@ def lean_towards_budget(supernet: Supernet, expected_cost: ExpectedCost, share: 
         The expected cost reached, a share; the nearest where the budget is out of reach.
     """
     gates = supernet.gates
-    choices = [
+    every = [
         *((unit["candidates"], variable) for unit, variable in zip(gates.units, gates.width_logits, strict=True)),
         *((stage["depths"], variable) for stage, variable in zip(gates.stages, gates.depth_logits, strict=True)),
     ]
+    choices = [(counts, variable) for counts, variable in every if variable.trainable]
     start = [np.array(variable) for _, variable in choices]
     sizes = [np.array(counts, np.float32) / counts[-1] for counts, _ in choices]
     evaluate = tf.function(lambda: expected_cost(*gates.probabilities()))

@@ -49,7 +49,11 @@ class Sample:
         Returns:
             Indices `[units, drawn]` int32, weights `[units, drawn]` float32, depth weights `[stages, candidates]`
             float32; absent entries are 0, and there is one row at least.
+
+        Raises:
+            UserError: It doesn't fit the space; names the place.
         """
+        self._check(space)
         drawn = max((len(indices) for indices, _ in self.widths.values()), default=1)
         units, stages = space.searched_units, space.searched_stages
         indices = np.zeros((max(1, len(units)), drawn), np.int32)
@@ -63,6 +67,29 @@ class Sample:
         for row, stage in enumerate(stages):
             depths[row, : len(stage.candidates)] = self.depths[stage.name]
         return indices, weights, depths
+
+    def _check(self, space: SearchSpace) -> None:
+        for key, choices, given in (
+            ("widths", space.searched_units, self.widths),
+            ("depths", space.searched_stages, self.depths),
+        ):
+            names = {choice.name for choice in choices}
+            for name in names ^ set(given):
+                raise UserError(f"`sample`: {key}.{name} {'is missing' if name in names else 'is no choice'}.")
+        for unit in space.searched_units:
+            indices, weights = self.widths[unit.name]
+            count = len(unit.candidates)
+            if not len(indices) == len(weights) >= 1 or not all(0 <= index < count for index in indices):
+                raise UserError(
+                    f"`sample`: widths.{unit.name}: expected indices from 0 to {count - 1} and as many weights. "
+                    f"Received: {indices} and {weights}."
+                )
+        for stage in space.searched_stages:
+            if len(self.depths[stage.name]) != len(stage.candidates):
+                raise UserError(
+                    f"`sample`: depths.{stage.name}: expected {len(stage.candidates)} weights, one a candidate. "
+                    f"Received: {self.depths[stage.name]}."
+                )
 
 
 def _index(choice, count: int) -> int:

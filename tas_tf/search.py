@@ -116,12 +116,15 @@ class Searcher(keras.Model):
 
     @property
     def metrics(self) -> list:
+        """Means over an epoch; Keras resets them."""
         return [*self._means.values(), *self._accuracies.values()]
 
     def call(self, images, training=None):
+        """Runs the supernet on the sample of step 0."""
         return self.supernet(images, training=training)
 
     def train_step(self, data):
+        """Updates the weights by the first batch, then the logits by the second."""
         (weight_images, weight_labels), (arch_images, arch_labels) = data
         # Even draws are the weights', odd ones the logits'; the optimizer's count is alike on all replicas.
         draw = 2 * tf.cast(self.optimizer.iterations, tf.int32)

@@ -86,10 +86,17 @@ class SearchSettings:
     def __post_init__(self) -> None:
         if self.init_logits not in START_KINDS:
             raise UserError(f"`init_logits` must be one of {', '.join(START_KINDS)}. Received: {self.init_logits!r}.")
-        if min(self.temperature) <= 0:
+        if not all(0 < temperature < math.inf for temperature in self.temperature):
             raise UserError(f"`temperature` must be above 0 throughout. Received: {self.temperature}.")
         if not 0 < self.split_share < 1:
             raise UserError(f"`split_share` must lie between 0 and 1. Received: {self.split_share}.")
+        if not all(0 <= beta < 1 for beta in self.arch_betas):
+            raise UserError(f"`arch_betas` must be from 0 up to 1, 1 excluded. Received: {self.arch_betas}.")
+        self.target(1.0)
+
+    def target(self, budget: float) -> CostTarget:
+        """What the cost is pushed to, for a budget as a share of the unpruned cost."""
+        return CostTarget(budget, self.tolerance, self.cost_weight, self.cost_driver)
 
     def arch_rate(self, steps: int) -> float:
         """Learning rate of the logits for so many steps: with few, a small one would hardly move them."""
@@ -119,10 +126,15 @@ def prepare(space: SearchSpace, budget: Budget) -> tuple[CostModel, int]:
     """The cost model and the limit of a budget.
 
     Raises:
-        UserError: The budget can't be reached; says what can.
+        UserError: The budget can't be reached, says what can; or the unpruned network is within it.
     """
     cost = CostModel(space, budget.kind)
     limit = budget.limit(cost.full)
+    if limit > cost.full:
+        raise UserError(
+            f"`budget` is more than {space.graph.network} costs. Expected at most {cost.full:,} {cost.kind}. "
+            f"Received: {limit:,}."
+        )
     check_reachable(cost, limit)
     return cost, limit
 
@@ -157,6 +169,7 @@ def run_search(
     """
     cost, limit = prepare(space, budget)
     dataset, steps = task.searching(settings.batch_size, settings.split_share)
+    keras.utils.set_random_seed(settings.seed)
     with strategy.scope():
         searcher = _make_searcher(space, cost, limit, settings, steps, task, teacher)
     monitor = SearchMonitor(
@@ -185,9 +198,13 @@ def _make_searcher(space, cost, limit, settings: SearchSettings, steps: int, tas
     expected_cost = ExpectedCost(cost)
     if settings.init_logits == "budget":
         lean_towards_budget(supernet, expected_cost, limit / cost.full)
-    target = CostTarget(limit / cost.full, settings.tolerance, settings.cost_weight, settings.cost_driver)
     searcher = Searcher(
-        supernet, expected_cost, target, arch_l2=settings.arch_l2, jit_compile=settings.jit_compile, name="searcher"
+        supernet,
+        expected_cost,
+        settings.target(limit / cost.full),
+        arch_l2=settings.arch_l2,
+        jit_compile=settings.jit_compile,
+        name="searcher",
     )
     rate = cosine(settings.lr, epochs=settings.epochs, steps_per_epoch=steps, warmup_epochs=settings.warmup_epochs)
     searcher.compile(
@@ -291,8 +308,8 @@ class SearchMonitor:
             "seed": self.settings.seed,
         }
         by_epoch = {
-            "expected_macs": [share * self.cost.full for share in history["expected_cost"]],
-            "argmax_macs": [share * self.cost.full for share in history["argmax_cost"]],
+            f"expected_{kind}": [share * self.cost.full for share in history["expected_cost"]],
+            f"argmax_{kind}": [share * self.cost.full for share in history["argmax_cost"]],
             "held_out_accuracy": history["val_accuracy"],
         }
         return SearchResult(self.shape, metrics, by_epoch, tuple(self._warnings(scores)), self.supernet)

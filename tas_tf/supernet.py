@@ -56,12 +56,14 @@ class Supernet(keras.Model):
         return self.body.trainable_variables
 
     def get_config(self):
+        """Gives both parts, serialised."""
         parts = {"body": self.body, "gates": self.gates}
         config = {name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}
         return {**config, "name": self.name}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
+        """Makes both parts again."""
         parts = {name: keras.saving.deserialize_keras_object(config.pop(name)) for name in ("body", "gates")}
         return cls(**parts, **config)
 
@@ -164,7 +166,9 @@ class _Body:
         graph = self.space.graph
         for node in graph:
             if node.kind is Kind.INPUT:
-                self.tensors[node.name] = keras.Input(batch_shape=node.shape, dtype=node.config["dtype"], name=node.name)
+                self.tensors[node.name] = keras.Input(
+                    batch_shape=node.shape, dtype=node.config["dtype"], name=node.name
+                )
                 continue
             if node.name in self.space.norms.values() and self._absorbed(node):
                 self.tensors[node.name] = self.tensors[node.inputs[0]]
@@ -206,7 +210,9 @@ class _Body:
             return True
         # A map of one channel is added to all of them.
         graph = self.space.graph
-        return node.kind in (Kind.ADD, Kind.COMBINE) and any(graph[name].channels != node.channels for name in node.inputs)
+        return node.kind in (Kind.ADD, Kind.COMBINE) and any(
+            graph[name].channels != node.channels for name in node.inputs
+        )
 
     def _searchable(self, node: Node) -> Any:
         unit = self.space.unit[self.space.unit_of[node.name]]

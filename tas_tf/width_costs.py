@@ -23,15 +23,15 @@ class WidthCosts:
     """
 
     def __init__(self, cost: CostModel, depths: Sequence[int], moves: Sequence[tuple[int, int]]) -> None:
-        self._cost, self._depths = cost, depths
+        self._cost = cost
         self._num_units = len(cost.space.units)
+        self._depth_of = {stage.name: depth for stage, depth in zip(cost.space.stages, depths, strict=True)}
         self._constants: list[int] = []
         present = np.ones(len(cost.terms))
         if len(depths):
             present *= np.asarray(depths)[cost.block_stage] >= cost.block_number
         self._factors = cost.factors * present
-        resolved = self._resolve()
-        self._reads, self._makes = resolved.T @ cost.reads, resolved.T @ cost.makes
+        self._reads, self._makes = self._resolved(cost.reads), self._resolved(cost.makes)
         self._find_pairs()
         self._expand(moves)
 
@@ -56,28 +56,30 @@ class WidthCosts:
         becomes = np.where(self._moves_left, moved_to, left) != np.where(self._moves_right, moved_to, right)
         shift = np.bincount(self._pair_entry, becomes.astype(np.float64) - was, len(terms))
         there = (apart[terms] + shift > 0) | ~self._optional[terms]
-        then = self._factors[terms] * (reads[terms] + self._read_step * steps) * (makes[terms] + self._make_step * steps)
-        changes = np.bincount(self._move, then * there - now[terms], len(self._new))
+        new_reads, new_makes = reads[terms] + self._read_step * steps, makes[terms] + self._make_step * steps
+        then = self._factors[terms] * new_reads * new_makes * there
+        changes = np.bincount(self._move, then - now[terms], len(self._new))
         return float(now.sum()), changes
 
-    def _resolve(self) -> np.ndarray:
-        """Linear forms of the cost model's sources in the units' widths and a constant: `[sources + 1, units + 1]`."""
-        forms = np.zeros((len(self._cost.sources) + 1, self._num_units + 1))
-        forms[np.arange(self._num_units), np.arange(self._num_units)] = 1.0
-        forms[-1, -1] = 1.0
+    def _resolved(self, forms: np.ndarray) -> np.ndarray:
+        """Linear forms of all sources as forms of the units' widths and a constant, `[units + 1, terms]`."""
+        result = np.zeros((self._num_units + 1, forms.shape[1]))
+        result[: self._num_units] = forms[: self._num_units]
+        result[-1] = forms[-1]
         for stage in self._cost.space.stages:
             segments = [self._cost.space.segments[end] for end in stage.ends]
             if all(len(own) == 1 for own in segments):  # else nobody reads them as the stage's
                 unit, width = self._source(Segment(stage.name, segments[0][0].width))
-                forms[self._cost.sources[stage.name], -1 if unit is None else unit] = width if unit is None else 1.0
-        return forms
+                form = forms[self._cost.sources[stage.name]]
+                result[-1 if unit is None else unit] += form * width if unit is None else form
+        return result
 
     def _source(self, segment: Segment) -> tuple[int | None, int]:
         """The unit whose width a segment has at these depths, by place; None with a constant width."""
         space = self._cost.space
         while segment.source in space.stage:
             stage = space.stage[segment.source]
-            segment = space.segments[stage.ends[self._depths[self._cost.stage_index[stage.name]] - 1]][0]
+            segment = space.segments[stage.ends[self._depth_of[stage.name] - 1]][0]
         return (None if segment.source is None else self._cost.sources[segment.source]), segment.width
 
     def _place(self, segment: Segment) -> int:

@@ -11,8 +11,8 @@ from rich.console import Console
 
 from tas_tf.baselines import baseline_shape
 from tas_tf.budget import Budget
+from tas_tf.files import write_json
 from tas_tf.searching import prepare
-from tas_tf.training import write_json
 from trainers import options
 from trainers.command import run
 from trainers.session import Session
@@ -21,8 +21,7 @@ from trainers.session import Session
 def main() -> None:
     """Writes the shape that the flags describe to the run folder."""
     session = Session()
-    has_teacher = session.teacher_run.teacher_model.exists()
-    space = session.space_of(session.load_teacher() if has_teacher else session.build_network())
+    space = session.space_of(session.unpruned_network())
     cost, limit = prepare(space, Budget.parse(options.BUDGET.value))
     shape = baseline_shape(
         options.required(options.KIND),

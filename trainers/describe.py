@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tas_tf.cost import CostModel, projections
+from tas_tf.decode import smallest_shape
 from tas_tf.graph import Graph
 from tas_tf.shape import Shape
 from tas_tf.space import SearchSpace
@@ -70,7 +71,7 @@ def describe(name: str, space: SearchSpace, shape: Shape | None = None) -> dict[
         "model": name,
         "macs": macs.full,
         "params": params.full,
-        "min_macs_ratio": macs.of(Shape.smallest(space)) / macs.full,
+        "min_macs_ratio": macs.of(smallest_shape(macs)) / macs.full,
         "units": [
             {
                 "name": unit.name,

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from tas_tf.classifier import TrainSettings, check_fits, logits_of, train_network
-from tas_tf.training import read_json, write_json, write_model
+from tas_tf.classifier import logits_of, train_network
+from tas_tf.files import read_json, write_json, write_model
 from trainers import options
 from trainers.command import run
 from trainers.plan import show_plan
 from trainers.session import Session
-from trainers.steps import student_step
+from trainers.settings import student_settings
+from trainers.steps import begin, is_up_to_date, student_step
 
 
 def main() -> None:
@@ -24,10 +25,10 @@ def main() -> None:
     if options.DRY_RUN.value:
         show_plan(session, ["student"])
         return
-    run_distill(session, kd=options.KD.value)
+    state = "" if run_distill(session, kd=options.KD.value) else " is up to date"
     metrics = read_json(session.run.metrics("student"))
     Console().print(
-        f"{session.run.student_model}: test accuracy {metrics['accuracy']:.4f}, {metrics['macs']:,} MACs, "
+        f"{session.run.student_model}{state}: test accuracy {metrics['accuracy']:.4f}, {metrics['macs']:,} MACs, "
         f"{metrics['params']:,} parameters. Next: python -m export.student with the same flags.",
         highlight=False,
         soft_wrap=True,
@@ -41,15 +42,14 @@ def run_distill(session: Session, *, kd: bool) -> bool:
         session: The run.
         kd: Whether it learns from the teacher.
     """
-    teacher = session.load_teacher()
-    space = session.space_of(teacher)
-    shape = session.load_shape(space)
-    settings = student_settings()
     step = student_step(session, kd=kd)
-    check_fits(teacher, space, session.task)
-    if not step.begin(overwrite=options.OVERWRITE.value):
+    if is_up_to_date(session, step):
         return False
-    session.write_flags()
+    settings = student_settings()
+    teacher = session.load_teacher()
+    space = session.checked_space(teacher)
+    shape = session.load_shape(space)
+    begin(session, step)
     with session.strategy.scope():
         taught_by = logits_of(teacher, space) if kd else None
     result = train_network(
@@ -68,21 +68,6 @@ def run_distill(session: Session, *, kd: bool) -> bool:
     write_json(session.run.metrics("student"), result.metrics)
     step.finish()
     return True
-
-
-def student_settings() -> TrainSettings:
-    """The student's settings from the flags."""
-    return TrainSettings(
-        epochs=options.STUDENT_EPOCHS.value,
-        warmup_epochs=options.STUDENT_WARMUP.value,
-        batch_size=options.BATCH_SIZE.value,
-        lr=options.LEARNING_RATE.value if options.STUDENT_LR.value is None else options.STUDENT_LR.value,
-        momentum=options.MOMENTUM.value,
-        l2=options.L2.value,
-        alpha=options.KD_ALPHA.value,
-        temperature=options.KD_TEMPERATURE.value,
-        seed=options.SEED.value,
-    )
 
 
 if __name__ == "__main__":

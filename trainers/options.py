@@ -136,7 +136,9 @@ TEST_SHARE = _in(
 )
 TRAIN_LIMIT = _in(
     "Data",
-    flags.DEFINE_integer("train_limit", None, "Uses a fixed stratified subset of so many training images."),
+    flags.DEFINE_integer(
+        "train_limit", None, "Uses a fixed stratified subset of so many training images.", lower_bound=1
+    ),
 )
 PREPROCESS = _in(
     "Data",
@@ -165,7 +167,9 @@ JIT_COMPILE = _in(
 )
 DETERMINISTIC = _in("Run", flags.DEFINE_bool("deterministic", False, "Bit-for-bit repeatable, slower on GPUs."))
 DRY_RUN = _in("Run", flags.DEFINE_bool("dry_run", False, "Says what would run, its cost, time and memory, and stops."))
-OVERWRITE = _in("Run", flags.DEFINE_bool("overwrite", False, "Replaces results made from other settings."))
+OVERWRITE = _in(
+    "Run", flags.DEFINE_bool("overwrite", False, "Replaces results; the pipeline only those made from other settings.")
+)
 PROGRESS = _in("Run", flags.DEFINE_enum("progress", "auto", ["auto", "bar", "lines", "none"], "How progress is shown."))
 
 BATCH_SIZE = _in(
@@ -178,7 +182,7 @@ TEACHER_EPOCHS = _in("Training", flags.DEFINE_integer("teacher_epochs", 300, "Ep
 TEACHER_WARMUP = _in(
     "Training", flags.DEFINE_integer("teacher_warmup", 5, "Epochs before these in which the rate rises.", lower_bound=0)
 )
-TEACHER_LR = _in("Training", flags.DEFINE_float("teacher_lr", None, "Learning rate of the teacher, if another."))
+TEACHER_LR = _in("Training", flags.DEFINE_float("teacher_lr", None, "Learning rate of the teacher, if another.", 0.0))
 
 BUDGET = _in(
     "Search",
@@ -191,13 +195,16 @@ SEARCH_EPOCHS = _in("Search", flags.DEFINE_integer("search_epochs", 600, "Epochs
 SEARCH_WARMUP = _in(
     "Search", flags.DEFINE_integer("search_warmup", 0, "Epochs before these in which the rate rises.", lower_bound=0)
 )
-SEARCH_LR = _in("Search", flags.DEFINE_float("search_lr", None, "Learning rate of the supernet's weights, if another."))
+SEARCH_LR = _in(
+    "Search", flags.DEFINE_float("search_lr", None, "Learning rate of the supernet's weights, if another.", 0.0)
+)
 ARCH_LR = _in(
     "Search",
     flags.DEFINE_float(
         "arch_lr",
         None,
         "Learning rate of the architecture's logits; by default such that they move by about 20 in all.",
+        0.0,
     ),
 )
 ARCH_L2 = _in("Search", flags.DEFINE_float("arch_l2", 1e-3, "Penalty in the gradient of the logits.", 0.0))
@@ -243,7 +250,9 @@ STUDENT_WARMUP = _in(
     "Distillation",
     flags.DEFINE_integer("student_warmup", 5, "Epochs before these in which the rate rises.", lower_bound=0),
 )
-STUDENT_LR = _in("Distillation", flags.DEFINE_float("student_lr", None, "Learning rate of the student, if another."))
+STUDENT_LR = _in(
+    "Distillation", flags.DEFINE_float("student_lr", None, "Learning rate of the student, if another.", 0.0)
+)
 KD = _in("Distillation", flags.DEFINE_bool("kd", True, "Learns from the teacher besides the labels."))
 KD_ALPHA = _in("Distillation", flags.DEFINE_float("kd_alpha", 0.9, "Weight of the teacher's word.", 0.0, 1.0))
 KD_TEMPERATURE = _in("Distillation", flags.DEFINE_float("kd_temperature", 4.0, "Temperature of the distillation."))
@@ -264,11 +273,11 @@ FORMATS = _in("Export", flags.DEFINE_list("formats", ["saved_model", "fp32"], "W
 PREPROCESSING_INSIDE = _in(
     "Export", flags.DEFINE_bool("preprocessing_inside", False, "Puts preprocessing inside: files take pixels 0 to 255.")
 )
-TEST_LIMIT = _in("Export", flags.DEFINE_integer("test_limit", None, "Test images that files are scored on at most."))
+TEST_LIMIT = _in("Export", flags.DEFINE_integer("test_limit", None, "Test images that files are scored on at most.", 1))
 THREADS = _in("Export", flags.DEFINE_integer("threads", 1, "Threads of the TFLite interpreter.", lower_bound=1))
 EXPORT_TOLERANCE = _in(
     "Export",
-    flags.DEFINE_float("export_tolerance", None, "Largest difference from Keras, a share of the largest output."),
+    flags.DEFINE_float("export_tolerance", None, "Largest difference from Keras, a share of the largest output.", 0.0),
 )
 
 JSON = _in("Output", flags.DEFINE_bool("json", False, "Writes JSON to stdout instead of tables."))

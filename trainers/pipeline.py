@@ -10,13 +10,15 @@ from __future__ import annotations
 import keras
 from rich.console import Console
 
-from export.student import run_export
+from export.student import export_formats, run_export
 from tas_tf.baselines import baseline_shape
+from tas_tf.budget import Budget
 from tas_tf.cost import CostModel
+from tas_tf.files import write_json
 from tas_tf.rivals import RIVALS, Rival
+from tas_tf.searching import prepare
 from tas_tf.shape import Shape
 from tas_tf.space import SearchSpace
-from tas_tf.training import write_json
 from trainers import options
 from trainers.command import run
 from trainers.distill import run_distill
@@ -24,47 +26,74 @@ from trainers.plan import show_plan
 from trainers.report import report_run
 from trainers.search import run_search_step
 from trainers.session import Session
+from trainers.settings import search_settings, student_settings, teacher_settings
+from trainers.steps import is_up_to_date, search_step, student_step, teacher_step
 from trainers.teacher import run_teacher
 
 
 def main() -> None:
     """Runs the whole pipeline that the flags describe."""
-    session = Session()
+    session = Session(keeps_what_is_up_to_date=True)
     rivals = options.one_of(options.RIVALS, RIVALS)
     if options.DRY_RUN.value:
-        show_plan(session, ["teacher", "search", "student"])
+        show_plan(session, [*_searched(session), "student", *(f"rival {name}" for name in rivals)])
         return
     console = Console()
-    session.check_budget()
-    steps = [
-        ("teacher", lambda: run_teacher(session)),
-        ("search", lambda: run_search_step(session)),
-        ("student", lambda: run_distill(session, kd=options.KD.value)),
-        *((f"rival {name}", lambda name=name: run_rival(session, RIVALS[name])) for name in rivals),
-        (
-            "export",
-            lambda: run_export(session, {name: rival_session(session, name).run.student_model for name in rivals}),
-        ),
-    ]
-    for name, work in steps:
+    _check(session)
+    models = {name: session.rival(name).run.student_model for name in rivals}
+    work = {
+        "teacher": lambda: run_teacher(session),
+        "search": lambda: run_search_step(session),
+        "student": lambda: run_distill(session, kd=options.KD.value),
+        **{f"rival {name}": lambda name=name: run_rival(session, RIVALS[name]) for name in rivals},
+        "export": lambda: run_export(session, models),
+    }
+    for name in [*_searched(session), *list(work)[2:]]:
         console.rule(name, align="left")
-        if not work():
+        if not work[name]():
             console.print("up to date", highlight=False)
         keras.backend.clear_session()
     console.rule("report", align="left")
-    report_run(session, rivals={name: rival_session(session, name).run for name in rivals})
+    report_run(session, rivals={name: session.rival(name).run for name in rivals})
 
 
-def rival_session(session: Session, name: str) -> Session:
-    """A rival's run folder, inside the run's; teacher and data are the run's."""
-    return Session(session.run.path / "rivals" / name, teacher_from=session.teacher_run.path, task=session.task)
+def _searched(session: Session) -> list[str]:
+    """Which of teacher and search are this run's own."""
+    taken = {"teacher": session.teacher_run is not session.run, "search": bool(options.SHAPE.value)}
+    return [name for name, elsewhere in taken.items() if not elsewhere]
+
+
+def _check(session: Session) -> None:
+    """Refuses what a later step would refuse, before hours are spent on an earlier one."""
+    export_formats()
+    if _is_done(session):
+        return
+    teacher_settings(), student_settings()
+    settings, budget = search_settings(), Budget.parse(options.BUDGET.value)
+    network = session.build_network() if "teacher" in _searched(session) else session.unpruned_network()
+    space = session.space_of(network)
+    if "search" in _searched(session):
+        prepare(space, budget)
+        session.task.searching(settings.batch_size, settings.split_share)
+    else:
+        session.load_shape(space)
+    session.checked_space(network)
+
+
+def _is_done(session: Session) -> bool:
+    """Whether teacher, search and student are up to date."""
+    steps = {"teacher": teacher_step, "search": search_step}
+    # One by one: a step that waits for the one before can't be asked yet.
+    return all(is_up_to_date(session, steps[name](session)) for name in _searched(session)) and is_up_to_date(
+        session, student_step(session, kd=options.KD.value)
+    )
 
 
 def run_rival(session: Session, rival: Rival) -> bool:
     """Trains a rival unless it is there; whether anything was done."""
     space = session.space_of(session.load_teacher())
-    other = rival_session(session, rival.name)
-    shape = rival_shape(rival, space, Shape.load(session.run.search_shape))
+    other = session.rival(rival.name)
+    shape = rival_shape(rival, space, session.load_shape(space))
     if not (other.run.search_shape.exists() and Shape.load(other.run.search_shape) == shape):
         other.run.prepare()
         write_json(other.run.search_shape, shape.to_json())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import sys
 import time
 from collections.abc import Sequence
 
@@ -12,16 +13,21 @@ from rich.console import Console
 from rich.table import Table
 
 from tas_tf.budget import Budget
-from tas_tf.classifier import TrainSettings, check_fits
 from tas_tf.cost import CostModel
 from tas_tf.distill import classifier
+from tas_tf.errors import UserError
+from tas_tf.rivals import RIVALS
 from tas_tf.searching import prepare
 from tas_tf.shape import Shape
 from tas_tf.space import SearchSpace
 from tas_tf.student import build_student
-from tas_tf.training import sgd
+from tas_tf.training import Step, sgd
 from trainers import options
 from trainers.session import Session
+from trainers.settings import search_settings, student_settings, teacher_settings
+from trainers.steps import search_step, student_step, teacher_step
+
+PIPED_WIDTH = 120  # of a table that goes to a file
 
 #: Steps of the unpruned network that an iteration takes: measured on residual networks, see benchmarks/search_step.py.
 _SEARCH_ITERATION = 2.0
@@ -35,55 +41,82 @@ def show_plan(session: Session, steps: Sequence[str]) -> None:
 
     Args:
         session: The run.
-        steps: Out of `teacher`, `search`, `student`.
+        steps: Out of `teacher`, `search`, `student` and `rival NAME`.
+
+    Raises:
+        UserError: What the steps themselves would refuse.
     """
-    model = session.build_network()
-    space = session.space_of(model)
-    check_fits(model, space, session.task)
-    budget = Budget.parse(options.BUDGET.value)
-    cost, limit = prepare(space, budget)
+    model = session.unpruned_network()
+    space = session.checked_space(model)
+    cost, limit = prepare(space, Budget.parse(options.BUDGET.value))
+    full = CostModel(space)
+    share = full.of(session.load_shape(space)) / full.full if options.SHAPE.value else limit / cost.full
     plain = _seconds_of_a_step(space, session)
-    share = limit / cost.full if cost.kind == "macs" else 1.0
     images = len(session.task.indices)
     table = Table(title=f"{space.graph.network} on {session.task.source.name}, {images:,} training images")
-    for column in ("step", "epochs", "iterations", "estimated time"):
-        table.add_column(column, justify="left" if column == "step" else "right")
+    for column in ("step", "state", "epochs", "iterations", "estimated time"):
+        table.add_column(column, justify="left" if column in ("step", "state") else "right")
     for step in steps:
-        epochs, iterations, seconds = _effort(step, session, plain, share)
-        table.add_row(step, str(epochs), f"{iterations:,}", _duration(seconds))
-    console = Console()
+        epochs, per_epoch, relative = _effort(step, session, share)
+        seconds = epochs * per_epoch * plain * relative
+        table.add_row(step, _state(step, session), str(epochs), f"{epochs * per_epoch:,}", _duration(seconds))
+    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
     console.print(table)
-    full = CostModel(space).full
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     console.print(
-        f"Unpruned: {full:,} MACs. Budget: {limit:,} {cost.kind}. A plain step at batch {options.BATCH_SIZE.value} took "
-        f"{1000 * plain:.0f} ms here, with a peak memory of {peak:.0f} MB; a search takes up to twice as much.",
+        f"Unpruned: {full.full:,} MACs. Budget: {limit:,} {cost.kind}. A plain step at batch "
+        f"{options.BATCH_SIZE.value} took {1000 * plain:.0f} ms here, with a peak memory of {peak:.0f} MB; a search "
+        "takes up to twice as much.",
         highlight=False,
         soft_wrap=True,
     )
 
 
-def _effort(step: str, session: Session, plain: float, share: float) -> tuple[int, int, float]:
-    batch = options.BATCH_SIZE.value
+def _effort(step: str, session: Session, share: float) -> tuple[int, int, float]:
+    """Epochs, iterations of each, and what one takes, in training steps of the unpruned network."""
     if step == "search":
-        epochs = options.SEARCH_EPOCHS.value + options.SEARCH_WARMUP.value
-        _, per_epoch = session.task.searching(batch, options.SPLIT_SHARE.value)
-        factor = _SEARCH_ITERATION
-    else:
-        _, per_epoch = session.task.training(batch)
-        if step == "teacher":
-            epochs, factor = options.TEACHER_EPOCHS.value + options.TEACHER_WARMUP.value, 1.0
-        else:
-            epochs = options.STUDENT_EPOCHS.value + options.STUDENT_WARMUP.value
-            factor = share + (_TEACHER_PASS if options.KD.value else 0.0)
-    return epochs, epochs * per_epoch, epochs * per_epoch * plain * factor
+        settings = search_settings()
+        _, per_epoch = session.task.searching(settings.batch_size, settings.split_share)
+        return settings.epochs, per_epoch, _SEARCH_ITERATION
+    settings = teacher_settings() if step == "teacher" else student_settings()
+    _, per_epoch = session.task.training(settings.batch_size)
+    epochs = settings.epochs + settings.warmup_epochs
+    if step == "teacher":
+        return epochs, per_epoch, 1.0
+    rival = RIVALS.get(step.removeprefix("rival "))
+    taught = options.KD.value and (rival is None or rival.kd)
+    unpruned = rival is not None and rival.shape == "full"
+    return epochs, per_epoch, (1.0 if unpruned else share) + (_TEACHER_PASS if taught else 0.0)
+
+
+def _state(step: str, session: Session) -> str:
+    """What a step would do, in words."""
+    try:
+        status = _step_of(step, session).status()
+    except UserError:
+        return "runs"  # it waits for what an earlier step makes
+    if options.OVERWRITE.value and (status == "stale" or not session.keeps_what_is_up_to_date):
+        return "runs again"
+    return {"missing": "runs", "unfinished": "goes on", "fresh": "up to date", "stale": "refused: see --overwrite"}[
+        status
+    ]
+
+
+def _step_of(step: str, session: Session) -> Step:
+    if step in ("teacher", "search"):
+        return {"teacher": teacher_step, "search": search_step}[step](session)
+    name = step.removeprefix("rival ")
+    rival = RIVALS.get(name)
+    return student_step(
+        session if rival is None else session.rival(name), kd=options.KD.value and (rival is None or rival.kd)
+    )
 
 
 def _seconds_of_a_step(space: SearchSpace, session: Session) -> float:
-    settings = TrainSettings(batch_size=options.BATCH_SIZE.value)
-    network = classifier(build_student(space, Shape.full(space), logits=True), sgd(settings.lr))
-    images = tf.random.normal([settings.batch_size, *session.task.source.image_shape])
-    labels = tf.zeros([settings.batch_size], tf.int64)
+    batch = options.BATCH_SIZE.value
+    network = classifier(build_student(space, Shape.full(space), logits=True), sgd(options.LEARNING_RATE.value))
+    images = tf.random.normal([batch, *session.task.source.image_shape])
+    labels = tf.zeros([batch], tf.int64)
     network.build(images.shape)
     step = tf.function(lambda: network.train_step((images, labels)))
     keras.tree.map_structure(lambda value: value.numpy(), step())

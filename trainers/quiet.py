@@ -1,31 +1,41 @@
-"""Loads TensorFlow without the notes that it writes about itself."""
+"""Keeps the notes that native libraries write about themselves from the user."""
 
+import contextlib
 import importlib
 import os
 import re
 import sys
 import tempfile
+from collections.abc import Iterator
 
-_NOTES = re.compile(rb"[IWE]\d{4} |WARNING: All log messages before absl::InitializeLog")
+_NOTES = re.compile(rb"[IWE]\d{4} |INFO: |WARNING: All log messages before absl::InitializeLog")
 
 
-def import_tensorflow() -> None:
-    """Imports TensorFlow and passes on what it writes to stderr meanwhile, but for log messages.
+@contextlib.contextmanager
+def without_notes() -> Iterator[None]:
+    """Holds back what is written to stderr, and passes it on at the end but for notes.
 
-    Its native libraries write before they read `TF_CPP_MIN_LOG_LEVEL`, so the file descriptor itself is redirected.
+    Native libraries know no other way to be silenced, hence the file descriptor itself is redirected.
     """
-    if "tensorflow" in sys.modules:
-        return
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as written:
         os.dup2(written.fileno(), 2)
         try:
-            importlib.import_module("tensorflow")
+            yield
         finally:
+            sys.stderr.flush()
             os.dup2(stderr, 2)
             os.close(stderr)
             written.seek(0)
             for line in written:
                 if not _NOTES.match(line):
                     os.write(2, line)
+
+
+def import_tensorflow() -> None:
+    """Imports TensorFlow, whose libraries write before they read `TF_CPP_MIN_LOG_LEVEL`."""
+    if "tensorflow" in sys.modules:
+        return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with without_notes():
+        importlib.import_module("tensorflow")

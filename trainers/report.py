@@ -6,6 +6,7 @@ Examples:
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,22 +15,20 @@ from rich.console import Console
 
 from export.report import build_report, print_table, render_html, summarise_shape
 from tas_tf.errors import UserError
-from tas_tf.graph import Graph
+from tas_tf.files import read_json, write_json
 from tas_tf.rivals import KINDS as RIVAL_KINDS
 from tas_tf.shape import Shape, dropped_nodes
-from tas_tf.space import SearchSpace
-from tas_tf.training import Run, read_json, write_json
+from tas_tf.training import Run
 from tas_tf.zoo.loading import load_file
 from trainers import options
 from trainers.command import run
+from trainers.plan import PIPED_WIDTH
 from trainers.session import Session
 
 
 def main() -> None:
     """Reports on the run that the flags name."""
-    session = Session()
-    session.restore_flags()
-    report_run(session)
+    report_run(Session.of_earlier_run())
 
 
 def report_run(session: Session, rivals: Mapping[str, Run] | None = None) -> dict[str, Any]:
@@ -61,7 +60,7 @@ def report_run(session: Session, rivals: Mapping[str, Run] | None = None) -> dic
         raise UserError(f"`run_dir`: nothing has been measured in {session.run.path} yet.")
     write_json(session.run.report_json, report)
     render_html(report, session.run.report_html)
-    print_table(report, console=Console())
+    print_table(report, console=Console(width=None if sys.stdout.isatty() else PIPED_WIDTH))
     return report
 
 
@@ -85,7 +84,7 @@ def _shape_summary(session: Session) -> dict[str, Any] | None:
     paths = session.teacher_run.teacher_model, session.shape_path
     if not all(path.exists() for path in paths):
         return None
-    space = SearchSpace.from_graph(Graph.from_model(load_file(paths[0])))
+    space = session.space_of(load_file(paths[0]))
     shape = session.load_shape(space)
     dropped, _ = dropped_nodes(space, shape)
     return summarise_shape(

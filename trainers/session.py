@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cached_property
 from pathlib import Path
 
 import keras
 from absl import flags
 
-from tas_tf.budget import Budget
+from tas_tf.classifier import check_fits
 from tas_tf.data.task import Task
 from tas_tf.errors import UserError
+from tas_tf.files import write_bytes
 from tas_tf.graph import Graph
-from tas_tf.searching import prepare
 from tas_tf.shape import Shape
 from tas_tf.space import SearchSpace
-from tas_tf.training import Run, TensorBoardScalars, make_strategy, seed_everything
+from tas_tf.training import Run, TensorBoardScalars, check_batch_size, make_strategy, seed_everything
 from tas_tf.zoo import load_network
 from tas_tf.zoo.loading import load_file
 from trainers import options
@@ -23,29 +24,43 @@ from trainers import options
 _VERBOSE = {"auto": "auto", "bar": 1, "lines": 2, "none": 0}
 #: Flags of the training group that only the teacher has.
 TEACHER_ONLY = ("teacher_epochs", "teacher_warmup", "teacher_lr")
+#: Flags of one call rather than of a run, and, last, those that the run's own places stand in for.
+_NOT_KEPT = ("overwrite", "dry_run", "json", "progress", "kind", "run_dir", "teacher_from", "shape")
 
 
 class Session:
     """One command's view of a run.
 
     Args:
-        run_dir: The run folder; that of `--run_dir` unless given.
-        teacher_from: The run folder whose teacher is used; that of `--teacher_from`, else the run's own.
-        task: Data that is loaded already.
+        keeps_what_is_up_to_date: Whether `--overwrite` replaces only what was made from other settings, rather than
+            whatever is there.
     """
 
-    def __init__(self, run_dir: Path | None = None, teacher_from: Path | None = None, task: Task | None = None) -> None:
-        self.run = Run(run_dir or Path(options.required(options.RUN_DIR)))
-        given = teacher_from or (Path(options.TEACHER_FROM.value) if options.TEACHER_FROM.value else None)
-        self.teacher_run = Run(given) if given else self.run
+    def __init__(self, *, keeps_what_is_up_to_date: bool = False) -> None:
+        self.keeps_what_is_up_to_date = keeps_what_is_up_to_date
+        self.run = Run(options.required(options.RUN_DIR))
+        self.teacher_run = Run(options.TEACHER_FROM.value) if options.TEACHER_FROM.value else self.run
+        self._shape = options.SHAPE.value
+        self._beside: Session | None = None
         self.seed = options.SEED.value
         keras.mixed_precision.set_global_policy(options.PRECISION.value)
         seed_everything(self.seed, deterministic=options.DETERMINISTIC.value)
         self.strategy = make_strategy(options.STRATEGY.value)
         if options.JIT_COMPILE.value and self.strategy.num_replicas_in_sync > 1:
             raise UserError("`--jit_compile` works on one device. Expected --strategy=one_device with it.")
-        if task is not None:
-            self.task = task
+
+    @classmethod
+    def of_earlier_run(cls) -> Session:
+        """A run that is there already: flags that aren't given are what it was made with."""
+        restore_flags(Run(options.required(options.RUN_DIR)))
+        return cls()
+
+    def rival(self, name: str) -> Session:
+        """A rival's run, inside this one's folder, with a shape of its own; teacher and data are this one's."""
+        other = copy.copy(self)
+        other.run = Run(self.run.path / "rivals" / name)
+        other._shape, other._beside = None, self
+        return other
 
     @property
     def verbose(self) -> int | str:
@@ -55,6 +70,8 @@ class Session:
     @cached_property
     def task(self) -> Task:
         """The data."""
+        if self._beside is not None:
+            return self._beside.task
         return Task.load(
             options.DATASET.value,
             data_dir=options.DATA_DIR.value,
@@ -70,21 +87,36 @@ class Session:
 
     def build_network(self) -> keras.Model:
         """The network that `--model` names, for the data at hand; a file comes with its weights."""
+        name = options.required(options.MODEL)
+        if self.model_file:
+            return load_file(self.model_file)
         height, width, channels = self.task.source.image_shape
-        if height != width and not self.model_file:
+        if height != width:
             raise UserError(f"Networks by name take square images. Received: {height}x{width}. Give --image_size.")
         return load_network(
-            options.required(options.MODEL),
-            num_classes=self.task.source.num_classes,
+            name,
+            num_classes=options.NUM_CLASSES.value or self.task.source.num_classes,
             image_size=height,
-            channels=channels,
+            channels=options.CHANNELS.value or channels,
         )
 
     @property
     def model_file(self) -> Path | None:
         """The file that `--model` names, if it is one."""
-        name = options.required(options.MODEL)
+        name = options.MODEL.value or ""
         return Path(name) if name.endswith((".keras", ".h5")) or Path(name).is_file() else None
+
+    def require_teacher(self) -> Path:
+        """The file of the run's teacher.
+
+        Raises:
+            UserError: There is none yet.
+        """
+        path = self.teacher_run.teacher_model
+        if not path.exists():
+            flag = "run_dir" if self.teacher_run is self.run else "teacher_from"
+            raise UserError(f"`{flag}`: there is no teacher, {path}. Run `python -m trainers.teacher` first.")
+        return path
 
     def load_teacher(self) -> keras.Model:
         """The teacher of the run.
@@ -92,10 +124,25 @@ class Session:
         Raises:
             UserError: There is none yet.
         """
-        path = self.teacher_run.teacher_model
-        if not path.exists():
-            raise UserError(f"`run_dir`: there is no teacher, {path}. Run `python -m trainers.teacher` first.")
-        return load_file(path)
+        return load_file(self.require_teacher())
+
+    def unpruned_network(self) -> keras.Model:
+        """The teacher where there is one, else the network that `--model` names.
+
+        Raises:
+            UserError: The teacher is another network than `--model`.
+        """
+        if not self.teacher_run.teacher_model.exists():
+            return self.build_network()
+        teacher = self.load_teacher()
+        if options.MODEL.value:
+            named, found = (Graph.from_model(model) for model in (self.build_network(), teacher))
+            if named.digest != found.digest:
+                raise UserError(
+                    f"`model`: {options.MODEL.value} is another network than the teacher in {self.teacher_run.path}, "
+                    f"`{found.network}`. Give the teacher's, or another --run_dir."
+                )
+        return teacher
 
     def space_of(self, model: keras.Model) -> SearchSpace:
         """What the flags let the search change of a network."""
@@ -107,10 +154,34 @@ class Session:
             search_dense=options.SEARCH_DENSE.value,
         )
 
+    def checked_space(self, model: keras.Model) -> SearchSpace:
+        """As `space_of`, once it is clear that the data fits the network and batches fit data and devices.
+
+        Raises:
+            UserError: They don't.
+        """
+        space = self.space_of(model)
+        check_fits(model, space, self.task)
+        check_batch_size(self.strategy, options.BATCH_SIZE.value)
+        self.task.training(options.BATCH_SIZE.value)
+        return space
+
     @property
     def shape_path(self) -> Path:
         """The shape to build: that of `--shape`, else the run's own."""
-        return Path(options.SHAPE.value) if options.SHAPE.value else self.run.search_shape
+        return Path(self._shape) if self._shape else self.run.search_shape
+
+    def require_shape(self) -> Path:
+        """The file of the shape to build.
+
+        Raises:
+            UserError: There is none yet.
+        """
+        if not self.shape_path.exists():
+            raise UserError(
+                f"`shape`: there is no {self.shape_path}. Run `python -m trainers.search` first, or give --shape."
+            )
+        return self.shape_path
 
     def load_shape(self, space: SearchSpace) -> Shape:
         """The shape to build, checked.
@@ -118,21 +189,9 @@ class Session:
         Raises:
             UserError: There is none yet, or it is another network's.
         """
-        if not self.shape_path.exists():
-            raise UserError(
-                f"`shape`: there is no {self.shape_path}. Run `python -m trainers.search` first, or give --shape."
-            )
-        shape = Shape.load(self.shape_path)
+        shape = Shape.load(self.require_shape())
         shape.check(space)
         return shape
-
-    def check_budget(self) -> None:
-        """Refuses a budget that can't be reached before anything is trained.
-
-        Raises:
-            UserError: It can't; says what can.
-        """
-        prepare(self.space_of(self.build_network()), Budget.parse(options.BUDGET.value))
 
     def refuse_other_shape(self, shape: Shape) -> None:
         """Refuses to put another shape in the place of one that is there, but with `--overwrite`.
@@ -144,14 +203,6 @@ class Session:
         if path.exists() and Shape.load(path) != shape and not options.OVERWRITE.value:
             raise UserError(f"`run_dir`: {path} is another shape. Use --overwrite, or another --run_dir.")
 
-    def restore_flags(self) -> None:
-        """Sets flags that weren't given to what the run was made with, as its flagfile says."""
-        path = self.run.flags_cfg
-        if path.exists():
-            given = {name for name in flags.FLAGS if flags.FLAGS[name].present}
-            lines = [line for line in path.read_text().splitlines() if _flag_name(line) not in given]
-            flags.FLAGS(["", *lines])
-
     def callbacks(self, step: str) -> list[keras.callbacks.Callback]:
         """Callbacks of every training: logs for TensorBoard."""
         return [TensorBoardScalars(self.run.logs(step))]
@@ -160,14 +211,22 @@ class Session:
         """Keeps the settings of the run beside its results, as a flagfile."""
         self.run.prepare()
         lines = [flags.FLAGS[holder.name].serialize() for group in options.GROUPS.values() for holder in group]
-        kept = [line for entry in lines for line in entry.splitlines() if line and not _is_momentary(line)]
-        self.run.flags_cfg.write_text("\n".join(kept) + "\n")
+        kept = [line for entry in lines for line in entry.splitlines() if line and _flag_name(line) not in _NOT_KEPT]
+        places = {"run_dir": self.run.path, "shape": self._shape}
+        if self.teacher_run is not self.run:
+            places["teacher_from"] = self.teacher_run.path
+        kept += [f"--{name}={value}" for name, value in places.items() if value]
+        write_bytes(self.run.flags_cfg, ("\n".join(kept) + "\n").encode())
+
+
+def restore_flags(run: Run) -> None:
+    """Sets flags that weren't given to what a run was made with, as its flagfile says."""
+    if run.flags_cfg.exists():
+        given = {name for name in flags.FLAGS if flags.FLAGS[name].present}
+        lines = [line for line in run.flags_cfg.read_text().splitlines() if _flag_name(line) not in given]
+        flags.FLAGS(["", *lines])
 
 
 def _flag_name(line: str) -> str:
     name = line.lstrip("-").partition("=")[0]
     return name if name in flags.FLAGS else name.removeprefix("no")
-
-
-def _is_momentary(line: str) -> bool:
-    return _flag_name(line) in ("overwrite", "dry_run", "json", "progress", "kind")

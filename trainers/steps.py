@@ -19,6 +19,23 @@ def _settings(*groups: str, without: tuple[str, ...] = (), also: tuple[str, ...]
     return {**chosen, **options.named(*_ALWAYS, *also)}
 
 
+def is_up_to_date(session: Session, step: Step) -> bool:
+    """Whether a step's result is there, from the same settings and inputs, and shall stay."""
+    again = options.OVERWRITE.value and not session.keeps_what_is_up_to_date
+    return not again and step.status() == "fresh"
+
+
+def begin(session: Session, step: Step) -> None:
+    """Readies the folder of a step that has to run, and notes the flags.
+
+    Raises:
+        UserError: A result from other settings is there and `--overwrite` isn't given, or nothing can be written.
+    """
+    again = not session.keeps_what_is_up_to_date or step.status() == "stale"
+    step.begin(overwrite=options.OVERWRITE.value and again)
+    session.write_flags()
+
+
 def _model(session: Session) -> dict[str, Any]:
     """The network by name; a file counts by its content instead."""
     return {} if session.model_file else {"model": options.MODEL.value}
@@ -42,8 +59,8 @@ def search_step(session: Session) -> Step:
         "Data", "Training", _NETWORK, "Search", without=TEACHER_ONLY, also=("image_size", "jit_compile")
     )
     inputs = {"model": session.model_file} if session.model_file else {}
-    if options.SEARCH_FROM_TEACHER.value:
-        inputs["teacher"] = session.teacher_run.teacher_model
+    if options.SEARCH_FROM_TEACHER.value or not options.MODEL.value:
+        inputs["teacher"] = session.require_teacher()
     return session.run.step(
         "search",
         settings={**settings, **_model(session)},
@@ -60,7 +77,7 @@ def student_step(session: Session, *, kd: bool) -> Step:
     return session.run.step(
         "student",
         settings={**settings, "kd": kd},
-        inputs={"teacher": session.teacher_run.teacher_model, "shape": session.shape_path},
+        inputs={"teacher": session.require_teacher(), "shape": session.require_shape()},
         outputs=[session.run.student_model, session.run.metrics("student")],
     )
 
@@ -71,6 +88,6 @@ def export_step(session: Session, others: Mapping[str, Path]) -> Step:
     return session.run.step(
         "export",
         settings=settings,
-        inputs={"teacher": session.teacher_run.teacher_model, "student": session.run.student_model, **others},
+        inputs={"teacher": session.require_teacher(), "student": session.run.student_model, **others},
         outputs=[session.run.export_dir / "metrics.json"],
     )

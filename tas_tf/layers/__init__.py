@@ -1,0 +1,1 @@
+"""Keras layers that the supernet is made of, one topic a file."""

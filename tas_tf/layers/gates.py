@@ -48,18 +48,19 @@ class ArchitectureGates(keras.layers.Layer):
             raise UserError(f"`num_drawn` must be at least 1. Received: {num_drawn}.")
         self.units, self.stages = [dict(unit) for unit in units], [dict(stage) for stage in stages]
         self.num_drawn, self.noise, self.seed, self.init_stddev = num_drawn, noise, seed, init_stddev
-        initializer = keras.initializers.RandomNormal(stddev=init_stddev, seed=seed)
-        self.temperature = self._add("temperature", (), keras.initializers.Constant(5.0), trainable=False)
-        self.width_logits = [self._add(f"{u['name']}_logits", (len(u["candidates"]),), initializer) for u in units]
-        self.depth_logits = [self._add(f"{s['name']}_logits", (len(s["depths"]),), initializer) for s in stages]
+        constant = keras.initializers.Constant(5.0)
+        self.temperature = self.add_weight(
+            name="temperature", shape=(), initializer=constant, trainable=False, autocast=False
+        )
+        self.width_logits = [self._add_logits(unit["name"], len(unit["candidates"])) for unit in units]
+        self.depth_logits = [self._add_logits(stage["name"], len(stage["depths"])) for stage in stages]
         self.built = True
 
-    def _add(self, name: str, shape: tuple[int, ...], initializer: Any, trainable: bool = True):
-        # One initializer with a fixed seed would give equal logits to equal shapes: clone it with another seed.
-        if isinstance(initializer, keras.initializers.RandomNormal):
-            number = len(self.weights)
-            initializer = keras.initializers.RandomNormal(stddev=self.init_stddev, seed=self.seed * 100_003 + number)
-        return self.add_weight(name=name, shape=shape, initializer=initializer, trainable=trainable, autocast=False)
+    def _add_logits(self, name: str, count: int):
+        # A seed for each: one alone would give equal logits to all choices of equally many candidates.
+        seed = self.seed * 100_003 + len(self.weights)
+        initializer = keras.initializers.RandomNormal(stddev=self.init_stddev, seed=seed)
+        return self.add_weight(name=f"{name}_logits", shape=(count,), initializer=initializer, autocast=False)
 
     @property
     def longest_width(self) -> int:
@@ -93,7 +94,8 @@ class ArchitectureGates(keras.layers.Layer):
             Indices `[units, drawn]` int32, weights `[units, drawn]`, depth weights `[stages, candidates]`.
         """
         step = tf.cast(step, tf.int32)
-        seeds = tf.unstack(tf.random.split(tf.stack([tf.constant(self.seed, tf.int32), step]), 3), num=3)
+        seed = tf.stack([tf.constant(self.seed, tf.int32), step])
+        seeds = tf.unstack(tf.random.split(seed, 3, alg="philox"), num=3)
         widths = self._perturbed(self.width_logits, self.longest_width, seeds[0])
         count = min(self.num_drawn, self.longest_width)
         drawn = draw_candidates(widths, count, seeds[1])
@@ -114,6 +116,7 @@ class ArchitectureGates(keras.layers.Layer):
         )
 
     def compute_output_spec(self, step):
+        """Gives the shapes and types of what `call` returns."""
         units, stages = max(1, len(self.units)), max(1, len(self.stages))
         count = min(self.num_drawn, self.longest_width)
         return (
@@ -123,6 +126,7 @@ class ArchitectureGates(keras.layers.Layer):
         )
 
     def get_config(self):
+        """Gives what the constructor takes."""
         config = super().get_config()
         own = ("units", "stages", "num_drawn", "noise", "seed", "init_stddev")
         return {**config, **{name: getattr(self, name) for name in own}}

@@ -7,8 +7,9 @@ Reference:
 
 from __future__ import annotations
 
-import numpy as np
 import tensorflow as tf
+
+_BITS = 23  # of a float32's mantissa, less the one that the half takes
 
 
 def gumbel_noise(shape: tuple[int, ...], seed: tf.Tensor) -> tf.Tensor:
@@ -16,10 +17,12 @@ def gumbel_noise(shape: tuple[int, ...], seed: tf.Tensor) -> tf.Tensor:
 
     Args:
         shape: Shape wanted.
-        seed: `[2]`, integers; equal seeds give equal noise on every replica.
+        seed: `[2]`, integers; equal seeds give equal noise on every replica, compiled or not.
     """
-    tiny = np.finfo(np.float32).tiny
-    uniform = tf.random.stateless_uniform(shape, seed, minval=tiny, maxval=1.0)
+    # From bits, which XLA makes as all others do; its uniform floats are different ones.
+    bits = tf.random.stateless_uniform(shape, seed, minval=None, maxval=None, dtype=tf.int32, alg="philox")
+    fraction = tf.cast(tf.bitwise.bitwise_and(bits, 2**_BITS - 1), tf.float32)
+    uniform = (fraction + 0.5) * 2.0**-_BITS  # exact, above 0 and below 1
     return -tf.math.log(-tf.math.log(uniform))
 
 

@@ -31,9 +31,11 @@ class KeptChannels(keras.layers.Layer):
         self.segments = [tuple(segment) for segment in segments]
 
     def build(self, active_shape):
+        """Makes no weights."""
         self.built = True
 
     def call(self, active):
+        """Makes the mask."""
         # Flattened tensors repeat the same few segments at every position: make each once.
         made = {
             segment: tf.ones([segment[1]])
@@ -44,9 +46,11 @@ class KeptChannels(keras.layers.Layer):
         return tf.concat([made[segment] for segment in self.segments], axis=0)
 
     def compute_output_shape(self, active_shape):
+        """Gives the number of channels."""
         return (sum(width for _, width in self.segments),)
 
     def get_config(self):
+        """Gives what the constructor takes."""
         return {**super().get_config(), "segments": self.segments}
 
 
@@ -60,12 +64,15 @@ class MaskChannels(keras.layers.Layer):
     """
 
     def build(self, inputs_shape, kept_shape):
+        """Makes no weights."""
         self.built = True
 
     def call(self, inputs, kept):
+        """Masks."""
         return inputs * tf.cast(kept, inputs.dtype)
 
     def compute_output_shape(self, inputs_shape, kept_shape):
+        """Gives the inputs' shape."""
         return inputs_shape
 
 
@@ -80,9 +87,11 @@ class DepthMix(keras.layers.Layer):
     """
 
     def build(self, ends_shape, mixing_shape):
+        """Makes no weights."""
         self.built = True
 
     def call(self, ends, mixing):
+        """Mixes."""
         if len(mixing) == 1:
             shares = tf.unstack(tf.cast(mixing[0], ends[0].dtype), num=len(ends))
             return tf.add_n([end * share for end, share in zip(ends, shares, strict=True)])
@@ -93,4 +102,5 @@ class DepthMix(keras.layers.Layer):
         return tf.reshape(mixed, tf.shape(ends[0]))
 
     def compute_output_shape(self, ends_shape, mixing_shape):
+        """Gives the shape that all ends have."""
         return ends_shape[0]

@@ -21,9 +21,11 @@ class MaskedBatchNormalization(keras.layers.BatchNormalization):
     """
 
     def build(self, inputs_shape, kept_shape=None):
+        """Makes the weights of all channels."""
         super().build(inputs_shape)
 
     def call(self, inputs, kept=None, training=None):
+        """Normalises, by the batch's statistics in training."""
         channels = inputs.shape[-1]
         gamma = self.gamma if self.scale else tf.ones([channels])
         beta = self.beta if self.center else tf.zeros([channels])
@@ -69,9 +71,11 @@ class MaskedLayerNormalization(keras.layers.LayerNormalization):
     """
 
     def build(self, inputs_shape, kept_shape=None):
+        """Makes the weights of all channels."""
         super().build(inputs_shape)
 
     def call(self, inputs, kept):
+        """Normalises each place by itself."""
         features, kept = tf.cast(inputs, tf.float32), tf.cast(kept, tf.float32)
         count = tf.reduce_sum(kept)
         mean = tf.reduce_sum(features, -1, keepdims=True) / count

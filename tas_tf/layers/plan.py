@@ -44,9 +44,11 @@ class ChannelPlan(keras.layers.Layer):
         self.sources = {name: place for place, name in enumerate(names)}
 
     def build(self, inputs_shape):
+        """Makes no weights."""
         self.built = True
 
     def call(self, inputs):
+        """Plans one sample."""
         indices, weights, depths = inputs
         widths, targets = self._unit_widths(indices, weights)
         active = {unit["name"]: targets[place] for place, unit in enumerate(self.units)}
@@ -103,6 +105,7 @@ class ChannelPlan(keras.layers.Layer):
         return taps
 
     def get_config(self):
+        """Gives what the constructor takes."""
         config = super().get_config()
         return {**config, "units": self.units, "stages": self.stages, "constants": self.constants}
 

@@ -57,6 +57,7 @@ class SearchableConv(keras.layers.Layer):
         return self.conv_class.startswith("Separable")
 
     def build(self, inputs_shape, taps_shape=None):
+        """Makes the weights at full width, scale and offset once for each candidate."""
         channels, config = inputs_shape[-1], self.conv
         area = () if self.conv_class == "Dense" else tuple(config["kernel_size"])
         if self.is_separable:
@@ -99,6 +100,7 @@ class SearchableConv(keras.layers.Layer):
                 setattr(self, name, weight)
 
     def call(self, inputs, taps, training=None):
+        """Convolves, normalises by the batch's statistics in training, mixes and activates."""
         inputs = tf.cast(inputs, self.compute_dtype)
         if self.is_separable:
             inputs = self._convolve_depthwise(inputs)
@@ -170,12 +172,14 @@ class SearchableConv(keras.layers.Layer):
         return keras.ops.depthwise_conv(inputs, kernel, **_geometry(self.conv))
 
     def compute_output_shape(self, inputs_shape, taps_shape=None):
+        """Gives the shape at full width."""
         if self.conv_class == "Dense":
             return (*inputs_shape[:-1], self.filters)
         layer = getattr(keras.layers, self.conv_class).from_config(self.conv)
         return layer.compute_output_shape(inputs_shape)
 
     def get_config(self):
+        """Gives what the constructor takes."""
         config = super().get_config()
         own = {"conv": self.conv, "conv_class": self.conv_class, "norm": self.norm, "candidates": self.candidates}
         return {**config, **own}

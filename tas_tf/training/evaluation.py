@@ -22,16 +22,8 @@ def make_evaluator(model: Callable[[tf.Tensor], tf.Tensor]) -> Evaluator:
         gives `{"accuracy", "loss"}`: every example counts the same, also those of a smaller last batch. It
         raises `UserError` if the dataset is empty or endless.
     """
-    options = {"training": False} if isinstance(model, keras.layers.Layer) else {}
-
-    @tf.function(reduce_retracing=True)
-    def sums(images, labels):
-        # float64: the sum over a large test set would lose digits in float32.
-        logits = tf.cast(model(images, **options), tf.float64)
-        labels = tf.cast(tf.reshape(labels, [-1]), tf.int64)
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-        hits = tf.cast(tf.argmax(logits, axis=-1) == labels, tf.float64)
-        return tf.stack([tf.reduce_sum(losses), tf.reduce_sum(hits), tf.cast(tf.size(labels), tf.float64)])
+    # Not a nested function: TensorFlow would take those of several models for one that is traced again and again.
+    sums = tf.function(_Sums(model), reduce_retracing=True)
 
     def evaluate_on(dataset: tf.data.Dataset) -> dict[str, float]:
         if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
@@ -45,6 +37,21 @@ def make_evaluator(model: Callable[[tf.Tensor], tf.Tensor]) -> Evaluator:
         return {"accuracy": hits / examples, "loss": loss / examples}
 
     return evaluate_on
+
+
+class _Sums:
+    """Sums over a batch: losses, hits, examples; float64, since a large test set would lose digits in float32."""
+
+    def __init__(self, model: Callable[[tf.Tensor], tf.Tensor]):
+        self._model = model
+        self._options = {"training": False} if isinstance(model, keras.layers.Layer) else {}
+
+    def __call__(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        logits = tf.cast(self._model(images, **self._options), tf.float64)
+        labels = tf.cast(tf.reshape(labels, [-1]), tf.int64)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        hits = tf.cast(tf.argmax(logits, axis=-1) == labels, tf.float64)
+        return tf.stack([tf.reduce_sum(losses), tf.reduce_sum(hits), tf.cast(tf.size(labels), tf.float64)])
 
 
 def evaluate(model: Callable[[tf.Tensor], tf.Tensor], dataset: tf.data.Dataset) -> dict[str, float]:

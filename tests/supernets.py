@@ -1,0 +1,102 @@
+"""What tests of the supernet share: random weights, small networks of many kinds, supernet and student compared."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers
+
+from tas_tf.graph import Graph
+from tas_tf.layers.statistics import running_momentum
+from tas_tf.sample import Sample
+from tas_tf.shape import Shape
+from tas_tf.space import SearchSpace
+from tas_tf.student import build_student
+from tas_tf.supernet import Supernet, build_supernet
+from tas_tf.transfer import inherit_from_supernet
+
+
+def space_of(model: keras.Model, **options) -> SearchSpace:
+    """The search space of a model."""
+    return SearchSpace.from_graph(Graph.from_model(model), **options)
+
+
+def random_supernet(space: SearchSpace, seed: int = 0, **options) -> Supernet:
+    """A supernet with all weights drawn: every candidate has a BN scale and offset of its own, no bias is 0."""
+    supernet = build_supernet(space, **options)
+    rng = np.random.default_rng(seed)
+    for weight in supernet.body.weights:
+        if weight.name.endswith("kernel"):
+            fan_in = np.prod(weight.shape[:-2] if weight.name == "depthwise_kernel" else weight.shape[:-1])
+            weight.assign(rng.normal(0, np.sqrt(2 / fan_in), weight.shape))
+        elif weight.name in ("gamma", "moving_variance"):
+            weight.assign(rng.uniform(0.5, 1.5, weight.shape))
+        elif weight.name in ("beta", "bias", "moving_mean"):
+            weight.assign(rng.normal(0, 0.2, weight.shape))
+    return supernet
+
+
+class Comparison:
+    """Compares a supernet at one-hot samples with the students that they stand for.
+
+    Args:
+        space: What the supernet is built for.
+        images: A fixed batch.
+        compiled: Whether the supernet runs as a `tf.function`, worth it for many shapes.
+    """
+
+    def __init__(self, space: SearchSpace, images: np.ndarray, *, compiled: bool = False, **options) -> None:
+        self.space, self.images = space, tf.constant(images)
+        self.supernet = random_supernet(space, **options)
+        runs = {training: self._make_run(training) for training in (False, True)}
+        self._runs = {key: tf.function(run) for key, run in runs.items()} if compiled else runs
+
+    def _make_run(self, training: bool):
+        def run(sample):
+            with running_momentum(1.0):
+                return self.supernet(self.images, sample=sample, training=training)
+
+        return run
+
+    def student(self, shape: Shape) -> keras.Model:
+        """The student of a shape with the supernet's weights."""
+        student = build_student(self.space, shape, logits=True)
+        inherit_from_supernet(student, self.supernet, self.space, shape)
+        return student
+
+    def difference(self, shape: Shape, *, training: bool, permuted: bool = False) -> tuple[float, float]:
+        """Largest difference, and how much reversing the batch changes, in shares of the largest logit."""
+        student = self.student(shape)
+        sample = tuple(tf.constant(array) for array in Sample.one_hot(self.space, shape).arrays(self.space))
+        ours = self._runs[training](sample).numpy()
+        logits = student(self.images, training=training).numpy()
+        largest = np.abs(logits).max()
+        noise = 0.0
+        if permuted:
+            noise = np.abs(student(self.images[::-1], training=training).numpy()[::-1] - logits).max() / largest
+        return float(np.abs(ours - logits).max() / largest), float(noise)
+
+
+def residual_network(normalise: bool = True, image_size: int = 8) -> keras.Model:
+    """Stem, a stage of two blocks, a stage of two whose first has a convolution as shortcut; layers are named."""
+
+    def conv(x, filters, name, size=3, strides=1):
+        x = layers.Conv2D(filters, size, strides=strides, padding="same", use_bias=not normalise, name=name)(x)
+        return layers.BatchNormalization(epsilon=1e-3, name=f"{name}_bn")(x) if normalise else x
+
+    def block(x, filters, inner, name, strides=1):
+        y = layers.ReLU()(conv(x, inner, f"{name}_conv1", strides=strides))
+        y = conv(y, filters, f"{name}_conv2")
+        if strides > 1:
+            x = conv(x, filters, f"{name}_shortcut", size=1, strides=strides)
+        return layers.ReLU(name=name)(layers.Add(name=f"{name}_add")([x, y]))
+
+    images = keras.Input((image_size, image_size, 3), name="images")
+    x = layers.ReLU()(conv(images, 8, "stem"))
+    x = block(x, 8, 6, "block1")
+    x = block(x, 8, 7, "block2")
+    x = block(x, 12, 10, "block3", strides=2)
+    x = block(x, 12, 9, "block4")
+    x = layers.Dense(5, name="classifier")(layers.GlobalAveragePooling2D()(x))
+    return keras.Model(images, x, name="residual")

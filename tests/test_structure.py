@@ -1,0 +1,79 @@
+"""Imports run down one line, from model over graph, space and shape to the student; entry points stand outside."""
+
+import ast
+import functools
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+#: The main rooms of the library, each knowing only those before it; other rooms stand wherever they close no circle.
+LINE = [
+    *("errors", "kinds", "nodes", "head", "reader", "graph"),
+    *("candidates", "stages", "channels", "space", "shape", "cost", "decode"),
+    *("layers", "supernet", "student", "search", "distill"),
+]
+#: What only describes networks and counts: it loads no TensorFlow.
+WITHOUT_KERAS = [room for room in LINE[: LINE.index("cost") + 1] if room != "reader"]
+
+
+def imports_of(path: Path) -> set[str]:
+    """Modules that a file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@functools.cache
+def read_rooms() -> dict[str, set[str]]:
+    """For each room, a module or a package, the other rooms that it imports."""
+    rooms: dict[str, set[str]] = {}
+    for path in (ROOT / "tas_tf").rglob("*.py"):
+        room = path.relative_to(ROOT / "tas_tf").parts[0].removesuffix(".py")
+        parts = [module.split(".") for module in imports_of(path)]
+        others = {names[1] for names in parts if names[0] == "tas_tf" and len(names) > 1}
+        rooms.setdefault(room, set()).update(others - {room})
+    return rooms
+
+
+def reached(rooms: dict[str, set[str]], start: str) -> set[str]:
+    """Everything that a room imports, over others too."""
+    found: set[str] = set()
+    waiting = list(rooms[start])
+    while waiting:
+        room = waiting.pop()
+        if room not in found:
+            found.add(room)
+            waiting += rooms.get(room, ())
+    return found
+
+
+def test_no_room_imports_itself_over_others():
+    rooms = read_rooms()
+    assert [room for room in rooms if room in reached(rooms, room)] == []
+
+
+@pytest.mark.parametrize("place", range(len(LINE)), ids=LINE)
+def test_imports_run_down_the_line(place):
+    rooms = read_rooms()
+    assert reached(rooms, LINE[place]).isdisjoint(LINE[place + 1 :])
+
+
+def test_the_library_knows_no_flags_and_no_entry_points():
+    for path in (ROOT / "tas_tf").rglob("*.py"):
+        packages = {module.split(".")[0] for module in imports_of(path)}
+        assert packages.isdisjoint(["absl", "trainers", "export", "benchmarks", "tests"]), path
+
+
+def test_graphs_and_costs_load_no_tensorflow():
+    imports = "; ".join(f"import tas_tf.{room}" for room in WITHOUT_KERAS)
+    program = f"import sys; {imports}; print([name for name in ('tensorflow', 'keras') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

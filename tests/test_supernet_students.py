@@ -1,0 +1,196 @@
+"""The supernet is its students: at one-hot choices it computes what the student of that shape computes."""
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from keras import layers
+
+from tas_tf.shape import Shape
+from tas_tf.zoo import load_network
+from tests.networks import BODIES, make
+from tests.supernets import Comparison, space_of
+
+
+def random_images(count, size, seed=0):
+    return np.random.default_rng(seed).normal(size=(count, size, size, 3)).astype("float32")
+
+
+@pytest.mark.parametrize("part", range(2))
+@pytest.mark.parametrize(("name", "size"), [("resnet20", 16), ("MobileNetV2", 32), ("ResNet50V2", 32)])
+def test_random_shapes_of_known_networks(name, size, part):
+    """Twenty each, in two parts that may run side by side."""
+    comparison = Comparison(space_of(load_network(name, image_size=size)), random_images(16, size), compiled=True)
+    for seed in range(10 * part, 10 * part + 10):
+        shape = Shape.random(comparison.space, seed)
+        for training in (False, True):
+            difference, _ = comparison.difference(shape, training=training)
+            assert difference < 1e-4, f"shape {seed}, training={training}"
+
+
+def assert_is_its_students(model, seed, num_shapes=1, **options):
+    comparison = Comparison(space_of(model, **options), random_images(8, model.input.shape[1]), seed=seed)
+    for number in range(num_shapes):
+        for training in (False, True):
+            shape = Shape.random(comparison.space, seed + number)
+            difference, noise = comparison.difference(shape, training=training, permuted=True)
+            assert difference < max(1e-4, 5 * noise), f"training={training}"
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_small_networks_of_every_kind(name):
+    assert_is_its_students(make(name), seed=1, num_shapes=2)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"axes": "width"}, {"axes": "depth"}, {"couple_trunk": True}, {"search_dense": True}, {"width_divisor": 4}],
+    ids=str,
+)
+@pytest.mark.parametrize("name", ["residual", "flatten"])
+def test_spaces_of_every_kind(name, options):
+    if (name, options) == ("flatten", {"axes": "depth"}):
+        pytest.skip("without blocks there is no depth")
+    assert_is_its_students(make(name), seed=2, num_shapes=2, **options)
+
+
+def end(x):
+    return layers.Dense(4)(layers.GlobalAveragePooling2D()(x))
+
+
+def conv(x, filters, size=3, **options):
+    return layers.Conv2D(filters, size, padding="same", **options)(x)
+
+
+#: Where zeros don't stay zeros, or where something reaches channels that are inactive.
+TRAPS = {
+    "map of one channel added": lambda x: conv(layers.Add()([conv(x, 10), conv(x, 1)]), 8, 1),
+    "map of one channel subtracted": lambda x: conv(conv(x, 10) - conv(x, 1), 8, 1),
+    "map of one channel in a maximum": lambda x: conv(layers.Maximum()([conv(x, 10), conv(x, 1)]), 8, 1),
+    "added to all places": lambda x: conv(conv(x, 10) + layers.GlobalMaxPooling2D(keepdims=True)(conv(x, 10)), 8, 1),
+    "depthwise with bias": lambda x: conv(layers.DepthwiseConv2D(3)(conv(x, 9)), 8, 1),
+    "depthwise with sigmoid": lambda x: conv(layers.DepthwiseConv2D(3, activation="sigmoid")(conv(x, 9)), 8, 1),
+    "exponential": lambda x: conv(layers.Activation("exponential")(conv(x, 9)), 8, 1),
+    "shifted ReLU": lambda x: conv(layers.ReLU(negative_slope=0.1, threshold=0.5)(conv(x, 9)), 8, 1),
+    "rescaling": lambda x: conv(layers.Rescaling(2.0, offset=1.0)(conv(x, 9)), 8, 1),
+    "slopes by place": lambda x: conv(layers.PReLU(alpha_initializer="uniform")(conv(x, 9)), 8, 1),
+    "BN behind an activation": lambda x: conv(layers.BatchNormalization()(conv(x, 9, activation="sigmoid")), 8, 1),
+    "BN with two readers": lambda x: conv(layers.Concatenate()([y := conv(x, 9), layers.BatchNormalization()(y)]), 8),
+    "BN of tiny epsilon": lambda x: conv(layers.BatchNormalization(epsilon=1e-8)(layers.ReLU()(conv(x, 9))), 8, 1),
+    "synchronized BN": lambda x: conv(layers.BatchNormalization(synchronized=True)(layers.ReLU()(conv(x, 9))), 8, 1),
+    "LN without scale": lambda x: conv(layers.LayerNormalization(scale=False)(conv(x, 9)), 8, 1),
+    "LN of a concatenation": lambda x: conv(layers.LayerNormalization()(layers.Concatenate()([conv(x, 9), x])), 8),
+    "concatenated with itself": lambda x: conv(layers.Concatenate()([y := conv(x, 7), y, conv(x, 5), y]), 8, 1),
+    "gated by what is frozen": lambda x: conv(conv(x, 10) * layers.Softmax()(conv(x, 10)), 8, 1),
+    "quotient": lambda x: conv(layers.GlobalAveragePooling2D(keepdims=True)(conv(x, 10)) / 3.0 - 1.0, 8, 1),
+    "dense on images": lambda x: layers.Dense(9)(layers.BatchNormalization()(layers.Dense(11)(x))),
+    "transposed": lambda x: conv(conv(layers.Conv2DTranspose(6, 2, strides=2)(conv(x, 9)), 10), 8),
+}
+
+
+@pytest.mark.parametrize("name", TRAPS)
+def test_traps(name):
+    images = keras.Input((6, 6, 3))
+    assert_is_its_students(keras.Model(images, end(TRAPS[name](images))), seed=3)
+
+
+def test_sequences():
+    source = keras.Input((12, 3))
+    x = layers.ReLU()(layers.BatchNormalization()(layers.Conv1D(10, 3, padding="causal", dilation_rate=2)(source)))
+    x = layers.ReLU()(layers.BatchNormalization()(layers.SeparableConv1D(12, 3, strides=2)(x)))
+    model = keras.Model(source, layers.Dense(4)(layers.GlobalAveragePooling1D()(x)))
+    images = np.random.default_rng(0).normal(size=(8, 12, 3)).astype("float32")
+    comparison = Comparison(space_of(model), images)
+    for training in (False, True):
+        assert comparison.difference(Shape.random(comparison.space, 0), training=training)[0] < 1e-4
+
+
+ACTIVATIONS = ("relu", "silu", "sigmoid", "hard_sigmoid", "tanh", "gelu", "softplus", "leaky_relu")
+WIDTHS = st.integers(5, 12)
+
+
+@st.composite
+def networks(draw):
+    """Small residual networks of parts drawn one by one."""
+
+    def activate(x):
+        return layers.Activation(draw(st.sampled_from(ACTIVATIONS)))(x)
+
+    def normalise(x):
+        kind = draw(st.sampled_from(["batch", "batch", "batch without scale", "batch without centre", "layer", "none"]))
+        if kind == "none":
+            return x
+        if kind == "layer":
+            return layers.LayerNormalization()(x)
+        return layers.BatchNormalization(scale=kind != "batch without scale", center=kind != "batch without centre")(x)
+
+    def convolve(x, filters, strides=1):
+        size, bias = draw(st.sampled_from([1, 3])), draw(st.booleans())
+        kind = draw(st.sampled_from(["conv", "conv", "separable", "depthwise first"]))
+        if kind == "depthwise first":
+            x = layers.DepthwiseConv2D(3, padding="same", use_bias=bias)(x)
+        one = layers.SeparableConv2D if kind == "separable" else layers.Conv2D
+        inside = draw(st.sampled_from([None, None, None, "relu", "sigmoid"]))
+        return one(filters, size, strides=strides, padding="same", use_bias=bias, activation=inside)(x)
+
+    def unit(x, filters, strides=1, before=False):
+        if before:
+            return convolve(activate(normalise(x)), filters, strides)
+        return normalise(convolve(x, filters, strides))
+
+    def gate(x):
+        kind = draw(st.sampled_from(["none", "none", "conv", "dense", "map"]))
+        channels = x.shape[-1]
+        squash = draw(st.sampled_from(["sigmoid", "hard_sigmoid"]))
+        if kind == "conv":
+            y = layers.GlobalAveragePooling2D(keepdims=True)(x)
+            y = layers.Conv2D(channels, 1, activation=squash)(layers.Conv2D(4, 1, activation="relu")(y))
+            return layers.Multiply()([x, y])
+        if kind == "dense":
+            y = layers.Dense(4, activation="relu")(layers.GlobalAveragePooling2D()(x))
+            return layers.Multiply()([x, layers.Reshape((1, 1, channels))(layers.Dense(channels, activation=squash)(y))])
+        if kind == "map":
+            return layers.Multiply()([x, layers.Conv2D(1, 3, padding="same", activation=squash)(x)])
+        return x
+
+    def arithmetic(x):
+        kind = draw(st.sampled_from(["none", "none", "none", "shift", "scale", "hard swish"]))
+        return {"none": x, "shift": x + 0.5, "scale": x * 2.0 - 1.0, "hard swish": x * (x + 3.0) / 6.0}[kind]
+
+    size = draw(st.sampled_from([4, 6]))
+    images = keras.Input((size, size, 3))
+    x = unit(images, draw(WIDTHS))
+    for _ in range(draw(st.integers(1, 2))):
+        filters, before = draw(WIDTHS), draw(st.booleans())
+        strides, shortcut = draw(st.sampled_from([1, 2])), draw(st.sampled_from(["conv", "conv bn", "pool"]))
+        for block in range(draw(st.integers(1, 3))):
+            steps = strides if block == 0 else 1
+            y = activate(unit(x, draw(WIDTHS), steps, before))
+            y = gate(unit(y, filters, 1, before))
+            if block == 0:
+                if shortcut == "pool" and steps > 1:
+                    x = layers.AveragePooling2D(2, padding="same")(x)
+                x = layers.Conv2D(filters, 1, strides=x.shape[1] // y.shape[1])(x)
+                x = layers.BatchNormalization()(x) if shortcut == "conv bn" else x
+            x = layers.Add()([x, y])
+            x = x if before else activate(x)
+        x = arithmetic(x)
+        if draw(st.booleans()):
+            x = layers.Concatenate()([x, activate(unit(x, draw(WIDTHS)))])
+    if draw(st.booleans()):
+        x = layers.Dense(7, activation=draw(st.sampled_from(ACTIVATIONS)))(layers.Flatten()(x))
+        return keras.Model(images, layers.Dense(4)(x))
+    return keras.Model(images, end(x))
+
+
+@settings(
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(networks(), st.integers(0, 1000), st.booleans())
+def test_random_networks(model, seed, search_dense):
+    assert_is_its_students(model, seed, search_dense=search_dense)

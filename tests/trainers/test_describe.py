@@ -1,0 +1,174 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import pytest
+from absl import flags
+from keras import layers
+
+from tas_tf.cost import CostModel, projections
+from tas_tf.graph import Graph
+from tas_tf.shape import Shape
+from tas_tf.space import SearchSpace
+from tas_tf.zoo import load_network
+from tests.networks import classify, conv_bn
+from trainers import command, describe
+
+ROOT = Path(__file__).parents[2]
+KEYS = {"model", "macs", "params", "min_macs_ratio", "units", "stages", "frozen"}
+
+
+@pytest.fixture(autouse=True)
+def flags_as_before():
+    saved = flags.FLAGS
+    values = {name: (saved[name].value, saved[name].present) for name in saved}
+    yield
+    for name, (value, present) in values.items():
+        saved[name].value, saved[name].present = value, present
+
+
+@pytest.fixture
+def space() -> SearchSpace:
+    return SearchSpace.from_graph(Graph.from_model(load_network("resnet8", image_size=8)))
+
+
+def run(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a command in this process."""
+    monkeypatch.setattr(sys, "argv", ["describe", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        command.run(describe.main)
+    captured = capsys.readouterr()
+    return ended.value.code, captured.out, captured.err
+
+
+def test_json_has_the_figures_of_the_library(monkeypatch, capsys, space, tmp_path):
+    shape = Shape.random(space, 1)
+    path = tmp_path / "shape.json"
+    path.write_text(json.dumps(shape.to_json()))
+    code, out, _ = run(monkeypatch, capsys, "--model=resnet8", "--image_size=8", f"--shape={path}", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert set(found) == KEYS | {"shape_macs", "shape_params", "projections"}
+    macs = CostModel(space)
+    assert found["macs"] == macs.full
+    assert found["min_macs_ratio"] <= macs.of(Shape.smallest(space)) / macs.full
+    assert found["shape_macs"] == macs.of(shape)
+    assert found["shape_params"] == CostModel(space, "params").of(shape)
+    assert found["projections"] == projections(space, shape)
+    assert found["units"][4] == {
+        "name": "stage2_block1_conv2",
+        "width": 32,
+        "candidates": [9, 12, 16, 19, 22, 25, 28, 32],
+        "coupled_with": ["stage2_block1_shortcut"],
+    }
+    assert found["stages"] == []
+    assert found["frozen"] == [{"layer": "classifier", "reason": "it makes the class scores"}]
+
+
+def test_options_reach_the_space(monkeypatch, capsys):
+    arguments = ["--model=resnet14", "--image_size=8", "--num_classes=7", "--channels=1", "--json"]
+    _, out, _ = run(monkeypatch, capsys, *arguments, "--axes=depth")
+    found = json.loads(out)
+    assert set(found) == KEYS
+    assert [stage["candidates"] for stage in found["stages"]] == [[1, 2]] * 3
+    assert all(unit["candidates"] == [unit["width"]] for unit in found["units"])
+    assert found["params"] == load_network("resnet14", num_classes=7, channels=1).count_params()
+    _, out, _ = run(monkeypatch, capsys, *arguments, "--axes=both", "--width_divisor=8", "--couple_trunk")
+    found = json.loads(out)
+    assert found["units"][0]["candidates"] == [8, 16]
+    assert "stage1_block2_conv2" in str([unit["coupled_with"] for unit in found["units"]])
+
+
+def test_tables_show_it_all(monkeypatch, capsys, space, tmp_path):
+    path = tmp_path / "shape.json"
+    path.write_text(json.dumps(Shape.random(space, 1).to_json()))
+    code, out, err = run(monkeypatch, capsys, "--model=resnet8", "--image_size=8", f"--shape={path}")
+    assert (code, err) == (0, "")
+    for text in ("stage3_block1_shortcut", "9 12 16 19 22 25 28 32", "classifier", "projections take", "Stages: none"):
+        assert text in out
+
+
+def test_help_shows_the_example_and_our_flags_alone(monkeypatch, capsys):
+    code, out, _ = run(monkeypatch, capsys, "--help")
+    assert code == 0
+    assert "python -m trainers.describe --model=resnet20" in out
+    assert "--[no]couple_trunk" in out
+    assert "(default 1)" in " ".join(out.split())
+    assert "tensorflow" not in out
+    assert "--logtostderr" not in out
+    assert max(map(len, out.splitlines())) <= 100
+
+
+MISTAKES = {
+    "unknown flag": (["--model=resnet8", "--modle=x"], "Unknown command line flag 'modle'. Did you mean: model"),
+    "no dashes": (["--model=resnet8", "seed=3"], "Received: seed=3. Did you mean `--seed=3`?"),
+    "no number": (["--model=resnet8", "--num_classes=ten"], "--num_classes=ten: expected a whole number"),
+    "out of range": (["--model=resnet8", "--num_classes=1"], "--num_classes=1"),
+    "no such axis": (["--model=resnet8", "--axes=height"], "<both|width|depth>"),
+    "no model": ([], "`--model` is needed"),
+    "unknown model": (["--model=resnet9"], "no network 'resnet9'"),
+    "missing file": (["--model=nowhere.keras"], "no file nowhere.keras"),
+    "missing shape": (["--model=resnet8", "--shape=nowhere.json"], "can't read nowhere.json"),
+    "missing flagfile": (["--flagfile=nowhere.cfg"], "nowhere.cfg"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES.values(), ids=MISTAKES)
+def test_mistakes_are_told_in_a_line(monkeypatch, capsys, arguments, message):
+    code, out, err = run(monkeypatch, capsys, *arguments)
+    assert (code, out) == (1, "")
+    assert err.startswith("error: ")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_the_shape_of_another_network_is_refused(monkeypatch, capsys, space, tmp_path):
+    path = tmp_path / "shape.json"
+    path.write_text(json.dumps(Shape.full(space).to_json()))
+    code, out, err = run(monkeypatch, capsys, "--model=resnet14", "--image_size=8", f"--shape={path}")
+    assert (code, out) == (1, "")
+    assert "another network" in err
+
+
+def test_a_model_that_scores_no_classes_is_refused(monkeypatch, capsys, tmp_path):
+    images = keras.Input((8, 8, 3))
+    path = tmp_path / "labels.keras"
+    keras.Model(images, classify(conv_bn(images, 8), 4, "sigmoid")).save(path)
+    code, _, err = run(monkeypatch, capsys, f"--model={path}")
+    assert code == 1
+    assert "Multi-label" in err
+
+
+def test_a_bug_keeps_its_traceback_and_an_interruption_has_its_code(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["describe"])
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    def broken():
+        raise RuntimeError("a bug")
+
+    with pytest.raises(SystemExit) as ended:
+        command.run(interrupted)
+    assert ended.value.code == 130
+    assert "interrupted" in capsys.readouterr().err
+    with pytest.raises(RuntimeError, match="a bug"):
+        command.run(broken)
+
+
+def test_in_a_process_of_its_own_nothing_else_is_written(tmp_path):
+    images = keras.Input((8, 8, 3))
+    keras.Model(images, layers.Softmax()(classify(conv_bn(images, 8)))).save(tmp_path / "net.keras")
+    done = subprocess.run(
+        [sys.executable, "-m", "trainers.describe", f"--model={tmp_path}/net.keras", "--json"],
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert set(json.loads(done.stdout)) == KEYS
+    assert done.stderr == ""

@@ -1,0 +1,67 @@
+"""The settings of each training, out of the flags and checked."""
+
+from __future__ import annotations
+
+from tas_tf.classifier import TrainSettings
+from tas_tf.searching import SearchSettings
+from trainers import options
+
+
+def teacher_settings() -> TrainSettings:
+    """The teacher's settings."""
+    return TrainSettings(
+        epochs=options.TEACHER_EPOCHS.value,
+        warmup_epochs=options.TEACHER_WARMUP.value,
+        lr=_rate(options.TEACHER_LR.value),
+        **_common(),
+    )
+
+
+def search_settings() -> SearchSettings:
+    """The search's settings."""
+    return SearchSettings(
+        epochs=options.SEARCH_EPOCHS.value + options.SEARCH_WARMUP.value,
+        warmup_epochs=options.SEARCH_WARMUP.value,
+        lr=_rate(options.SEARCH_LR.value),
+        arch_lr=options.ARCH_LR.value,
+        arch_betas=options.numbers(options.ARCH_BETAS, 2),
+        arch_l2=options.ARCH_L2.value,
+        temperature=(options.TEMPERATURE_START.value, options.TEMPERATURE_END.value),
+        num_drawn=options.NUM_DRAWN.value,
+        noise=options.NOISE.value,
+        tolerance=options.TOLERANCE.value,
+        cost_weight=options.COST_WEIGHT.value,
+        cost_driver=options.COST_DRIVER.value,
+        split_share=options.SPLIT_SHARE.value,
+        init_logits=options.INIT_LOGITS.value,
+        from_teacher=options.SEARCH_FROM_TEACHER.value,
+        calibration_batches=options.CALIBRATION_BATCHES.value,
+        held_out_limit=options.HELD_OUT_LIMIT.value,
+        jit_compile=options.JIT_COMPILE.value,
+        **_common(),
+    )
+
+
+def student_settings() -> TrainSettings:
+    """The student's settings."""
+    return TrainSettings(
+        epochs=options.STUDENT_EPOCHS.value,
+        warmup_epochs=options.STUDENT_WARMUP.value,
+        lr=_rate(options.STUDENT_LR.value),
+        alpha=options.KD_ALPHA.value,
+        temperature=options.KD_TEMPERATURE.value,
+        **_common(),
+    )
+
+
+def _rate(own: float | None) -> float:
+    return options.LEARNING_RATE.value if own is None else own
+
+
+def _common() -> dict[str, float]:
+    return {
+        "batch_size": options.BATCH_SIZE.value,
+        "momentum": options.MOMENTUM.value,
+        "l2": options.L2.value,
+        "seed": options.SEED.value,
+    }
