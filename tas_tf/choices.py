@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -106,33 +106,33 @@ class Choices:
         depths = np.arange(self.num_units, self.size)
         return self._losses[depths, states[:, self.num_units :]].sum(1)
 
-    def moves(self, state: np.ndarray) -> Moves:
-        """All changes of one choice."""
+    def moves(self, state: np.ndarray, *, kept: Collection[int] = ()) -> Moves:
+        """All changes of one choice, but for choices that are kept."""
         here = self._fixed(state)
         choice, candidate = self._width_moves
         cost, spent = here.widths(self._counts_of(state[None])[0][0])
         lost = (self._losses[choice, candidate] - self._losses[choice, state[choice]]) * here.there[choice]
-        differs = candidate != state[choice]
-        others = list(self._other_depths(state))
+        wanted = candidate != state[choice]
+        if kept:
+            wanted &= ~np.isin(choice, list(kept))
+        widths = Moves(choice[wanted], candidate[wanted], cost, spent[wanted], lost[wanted])
+        others = [(row, index) for row, index in self._depth_moves if index != state[row] and row not in kept]
         if not others:
-            return Moves(choice[differs], candidate[differs], cost, spent[differs], lost[differs])
-        states = np.stack([other for *_, other in others])
-        more = np.array([(row, index) for row, index, _ in others])
+            return widths
+        rows, indices = np.array(others).T
+        states = np.repeat(state[None], len(others), axis=0)
+        states[np.arange(len(others)), rows] = indices
         return Moves(
-            np.concatenate([choice[differs], more[:, 0]]),
-            np.concatenate([candidate[differs], more[:, 1]]),
+            np.concatenate([widths.choice, rows]),
+            np.concatenate([widths.candidate, indices]),
             cost,
-            np.concatenate([spent[differs], self.costs(states) - cost]),
-            np.concatenate([lost[differs], self.losses(states) - self.losses(state[None])]),
+            np.concatenate([widths.spent, self.costs(states) - cost]),
+            np.concatenate([widths.lost, self.losses(states) - self.losses(state[None])]),
         )
 
-    def _other_depths(self, state: np.ndarray) -> Iterator[tuple[int, int, np.ndarray]]:
-        for row in range(self.num_units, self.size):
-            for index in range(self.counts[row]):
-                if index != state[row]:
-                    other = state.copy()
-                    other[row] = index
-                    yield row, index, other
+    @cached_property
+    def _depth_moves(self) -> list[tuple[int, int]]:
+        return [(row, index) for row in range(self.num_units, self.size) for index in range(self.counts[row])]
 
     @cached_property
     def _width_moves(self) -> tuple[np.ndarray, np.ndarray]:

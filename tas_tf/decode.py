@@ -6,6 +6,7 @@ Cost isn't monotone - narrowing one unit may make projections necessary - hence 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ _EXHAUSTIVE = 20_000  # spaces up to this many shapes are tried out whole
 _STARTS = 12  # depths from which the local search starts
 _POLISHED = 4  # of the shapes found from there, the most probable ones, are improved further
 _PAIRS = 64  # pairs of changes that are counted exactly, out of all that look as if they fitted
+_PAID = 24  # changes that are tried with others paying for them
 
 
 @dataclass(frozen=True)
@@ -61,9 +63,13 @@ def decode(
     window = Window(limit - tolerance, limit)
     if choices.num_shapes <= _EXHAUSTIVE:
         return choices.shape(_ranked(choices, choices.all(), window)[0])
-    ends = np.stack([_into_window(choices, start, window) for start in _starts(choices, smallest)])
-    best = _ranked(choices, np.unique(ends, axis=0), window)[:_POLISHED]
-    return choices.shape(_ranked(choices, np.stack([_polish(choices, end, window) for end in best]), window)[0])
+    starts, depths = _starts(choices, smallest), range(choices.num_units, choices.size)
+    ends = [_into_window(choices, start, window, kept=kept) for start in starts for kept in ((), depths)]
+    best = _ranked(choices, np.unique(np.stack(ends), axis=0), window)[:_POLISHED]
+    (state, *_) = _ranked(choices, np.stack([_polish(choices, end, window) for end in best]), window)
+    while (better := _better_paid(choices, state, window)) is not None:
+        state = _polish(choices, better, window)
+    return choices.shape(state)
 
 
 def smallest_shape(cost: CostModel) -> Shape:
@@ -116,40 +122,52 @@ def _starts(choices: Choices, smallest: Shape) -> list[np.ndarray]:
     return [*starts, choices.of(smallest)]
 
 
-def _into_window(choices: Choices, state: np.ndarray, window: Window) -> np.ndarray:
-    """Trades probability for cost, best exchange first: down until affordable, then up into the window."""
-    while (moves := choices.moves(state)).cost > window.high:
-        saved, due = -moves.spent, moves.cost - window.high
-        (cheaper,) = np.nonzero(saved > 0)
-        if not len(cheaper):
-            return state  # a dead end; other starts go on
-        # Savings beyond what is needed are worth nothing.
-        price = moves.lost[cheaper] / np.minimum(saved[cheaper], due)
-        state = _exchange(moves, state, cheaper[np.argsort(price, kind="stable")], saved, due)
-    while (moves := choices.moves(state)).cost < window.low:
-        due, room = window.low - moves.cost, window.high - moves.cost
-        (possible,) = np.nonzero((moves.spent > 0) & (moves.spent <= room))
-        if not len(possible):
-            break
-        price = moves.lost[possible] / np.minimum(moves.spent[possible], due)
-        state = _exchange(moves, state, possible[np.argsort(price, kind="stable")], moves.spent, due)
-    return state
+def _into_window(choices: Choices, state: np.ndarray, window: Window, *, kept: Collection[int] = ()) -> np.ndarray:
+    """Trades probability for cost, best exchange first: down until affordable, then up into the window.
 
+    Args:
+        choices: What can be exchanged.
+        state: Where to begin.
+        window: Where to go.
+        kept: Choices that stay as they are.
 
-def _exchange(moves: Moves, state: np.ndarray, order: np.ndarray, gained: np.ndarray, due: float) -> np.ndarray:
-    """Makes the first of the moves, and further ones of other choices while together they gain less than half of `due`.
-
-    What moves gain together isn't the sum of what each does: the rest is left for the next look.
+    Returns:
+        A state in the window, or the dead end that was reached.
     """
-    taken, changed, sum_gained = [order[0]], {moves.choice[order[0]]}, gained[order[0]]
+    moves = choices.moves(state, kept=kept)
+    while True:
+        if moves.cost > window.high:
+            gained, due, room = -moves.spent, moves.cost - window.high, np.inf
+        elif moves.cost < window.low:
+            gained, due, room = moves.spent, window.low - moves.cost, window.high - moves.cost
+        else:
+            return state
+        (useful,) = np.nonzero((gained > 0) & (gained <= room))
+        if not len(useful):
+            return state
+        # What goes beyond what is due is worth nothing.
+        price = moves.lost[useful] / np.minimum(gained[useful], due)
+        order = useful[np.argsort(price, kind="stable")]
+        taken = _cheapest(moves, order, gained, due / 2)
+        after = choices.moves(moves.apply(state, *taken), kept=kept)
+        if len(taken) > 1 and not gained[order[0]] <= abs(after.cost - moves.cost) <= room:
+            # What moves gain together isn't the sum of what each does.
+            taken = taken[:1]
+            after = choices.moves(moves.apply(state, *taken), kept=kept)
+        state, moves = moves.apply(state, *taken), after
+
+
+def _cheapest(moves: Moves, order: np.ndarray, gained: np.ndarray, enough: float) -> list[int]:
+    """The first of the moves, and further ones of other choices while together they gain less than enough."""
+    taken, changed, total = [order[0]], {moves.choice[order[0]]}, gained[order[0]]
     for move in order[1:]:
-        if sum_gained + gained[move] > due / 2:
+        if total + gained[move] > enough:
             break
         if moves.choice[move] not in changed:
             changed.add(moves.choice[move])
             taken.append(move)
-            sum_gained += gained[move]
-    return moves.apply(state, *taken)
+            total += gained[move]
+    return taken
 
 
 def _polish(choices: Choices, state: np.ndarray, window: Window) -> np.ndarray:
@@ -167,21 +185,35 @@ def _polish(choices: Choices, state: np.ndarray, window: Window) -> np.ndarray:
         state = better
 
 
+def _better_paid(choices: Choices, state: np.ndarray, window: Window) -> np.ndarray | None:
+    """The state after one move that makes it more probable, paid for by any number of others, if that is better."""
+    moves = choices.moves(state)
+    order = np.argsort(moves.lost, kind="stable")[:_PAID]
+    gains = order[moves.lost[order] < 0]
+    ends = [_into_window(choices, moves.apply(state, gain), window, kept=[moves.choice[gain]]) for gain in gains]
+    return _better(choices, state, ends, window)
+
+
 def _better_pair(choices: Choices, state: np.ndarray, moves: Moves, window: Window) -> np.ndarray | None:
-    """The state after two moves that make it more probable, one paying for the other; None where none is found."""
-    (gains,) = np.nonzero(moves.lost < 0)
-    if not len(gains):
-        return None
+    """The state after two moves, one paying for the other, if it is more probable or nearer to the window."""
+    below = window.below(np.array(moves.cost))
+    # Below the window any pair may lead up; inside, one of the two has to gain probability.
+    (gains,) = np.nonzero((moves.lost < 0) | (below > 0))
     lost = moves.lost[gains][:, None] + moves.lost
-    cost = moves.cost + moves.spent[gains][:, None] + moves.spent
-    fits = (lost < -1e-9) & (cost <= window.high) & (cost >= min(window.low, moves.cost))
-    fits &= moves.choice[gains][:, None] != moves.choice
-    first, second = np.nonzero(fits)
-    if not len(first):
-        return None
-    order = np.argsort(lost[first, second], kind="stable")[:_PAIRS]
-    states = [moves.apply(state, gains[one], other) for one, other in zip(first[order], second[order], strict=True)]
+    distance = window.below(moves.cost + moves.spent[gains][:, None] + moves.spent)
+    improves = (distance < below) | ((distance == below) & (lost < -1e-9))
+    first, second = np.nonzero(improves & (moves.choice[gains][:, None] != moves.choice))
+    order = np.lexsort((lost[first, second], distance[first, second]))[:_PAIRS]
     # Together two moves may cost something else, and lose something else where one of them drops blocks.
-    best = _ranked(choices, np.stack([state, *states]), window)[0]
-    improves = choices.losses(best[None]) < choices.losses(state[None]) - 1e-9
-    return best if improves.all() else None
+    states = [moves.apply(state, gains[one], other) for one, other in zip(first[order], second[order], strict=True)]
+    return _better(choices, state, states, window)
+
+
+def _better(choices: Choices, state: np.ndarray, others: list[np.ndarray], window: Window) -> np.ndarray | None:
+    """The best of other states, if it is better than this one."""
+    if not others:
+        return None
+    best = _ranked(choices, np.stack([state, *others]), window)[0]
+    states = np.stack([state, best])
+    (here, there), (lost_here, lost_there) = window.below(choices.costs(states)), choices.losses(states)
+    return best if there < here or (there == here and lost_there < lost_here - 1e-9) else None

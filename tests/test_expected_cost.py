@@ -77,7 +77,7 @@ def pooled_shortcut_network():
     y = layers.ReLU()(layers.Conv2D(8, 3, padding="same", name="last_conv1")(layers.AveragePooling2D(2)(x)))
     y = layers.Conv2D(8, 3, padding="same", name="last_conv2")(y)
     x = layers.Add(name="last_add")([layers.AveragePooling2D(2)(x), y])
-    x = layers.Dense(5, name="classifier")(layers.GlobalAveragePooling2D(2)(layers.ReLU()(x)))
+    x = layers.Dense(5, name="classifier")(layers.GlobalAveragePooling2D()(layers.ReLU()(x)))
     return keras.Model(network.input, x)
 
 

@@ -17,42 +17,36 @@ def random_images(count, size, seed=0):
     return np.random.default_rng(seed).normal(size=(count, size, size, 3)).astype("float32")
 
 
-@pytest.mark.parametrize("part", range(2))
-@pytest.mark.parametrize(("name", "size"), [("resnet20", 16), ("MobileNetV2", 32), ("ResNet50V2", 32)])
-def test_random_shapes_of_known_networks(name, size, part):
-    """Twenty each, in two parts that may run side by side."""
+@pytest.mark.parametrize(("name", "size"), [("ResNet50V2", 32), ("MobileNetV2", 32), ("resnet20", 16)])
+def test_twenty_random_shapes_of_known_networks(name, size):
     comparison = Comparison(space_of(load_network(name, image_size=size)), random_images(16, size), compiled=True)
-    for seed in range(10 * part, 10 * part + 10):
-        shape = Shape.random(comparison.space, seed)
-        for training in (False, True):
-            difference, _ = comparison.difference(shape, training=training)
-            assert difference < 1e-4, f"shape {seed}, training={training}"
+    for seed in range(20):
+        comparison.check(Shape.random(comparison.space, seed))
 
 
-def assert_is_its_students(model, seed, num_shapes=1, **options):
+def assert_is_its_students(model, seed, **options):
     comparison = Comparison(space_of(model, **options), random_images(8, model.input.shape[1]), seed=seed)
-    for number in range(num_shapes):
-        for training in (False, True):
-            shape = Shape.random(comparison.space, seed + number)
-            difference, noise = comparison.difference(shape, training=training, permuted=True)
-            assert difference < max(1e-4, 5 * noise), f"training={training}"
+    comparison.check(Shape.random(comparison.space, seed))
 
 
 @pytest.mark.parametrize("name", BODIES)
 def test_small_networks_of_every_kind(name):
-    assert_is_its_students(make(name), seed=1, num_shapes=2)
+    assert_is_its_students(make(name), seed=1)
 
 
 @pytest.mark.parametrize(
-    "options",
-    [{"axes": "width"}, {"axes": "depth"}, {"couple_trunk": True}, {"search_dense": True}, {"width_divisor": 4}],
+    ("name", "options"),
+    [
+        ("residual", {"axes": "width"}),
+        ("residual", {"axes": "depth"}),
+        ("residual", {"couple_trunk": True}),
+        ("preactivation", {"width_divisor": 4}),
+        ("flatten", {"search_dense": True}),
+    ],
     ids=str,
 )
-@pytest.mark.parametrize("name", ["residual", "flatten"])
 def test_spaces_of_every_kind(name, options):
-    if (name, options) == ("flatten", {"axes": "depth"}):
-        pytest.skip("without blocks there is no depth")
-    assert_is_its_students(make(name), seed=2, num_shapes=2, **options)
+    assert_is_its_students(make(name), seed=2, **options)
 
 
 def end(x):
@@ -102,8 +96,7 @@ def test_sequences():
     model = keras.Model(source, layers.Dense(4)(layers.GlobalAveragePooling1D()(x)))
     images = np.random.default_rng(0).normal(size=(8, 12, 3)).astype("float32")
     comparison = Comparison(space_of(model), images)
-    for training in (False, True):
-        assert comparison.difference(Shape.random(comparison.space, 0), training=training)[0] < 1e-4
+    comparison.check(Shape.random(comparison.space, 0))
 
 
 ACTIVATIONS = ("relu", "silu", "sigmoid", "hard_sigmoid", "tanh", "gelu", "softplus", "leaky_relu")
@@ -149,7 +142,9 @@ def networks(draw):
             return layers.Multiply()([x, y])
         if kind == "dense":
             y = layers.Dense(4, activation="relu")(layers.GlobalAveragePooling2D()(x))
-            return layers.Multiply()([x, layers.Reshape((1, 1, channels))(layers.Dense(channels, activation=squash)(y))])
+            return layers.Multiply()(
+                [x, layers.Reshape((1, 1, channels))(layers.Dense(channels, activation=squash)(y))]
+            )
         if kind == "map":
             return layers.Multiply()([x, layers.Conv2D(1, 3, padding="same", activation=squash)(x)])
         return x
@@ -185,7 +180,7 @@ def networks(draw):
 
 
 @settings(
-    max_examples=25,
+    max_examples=20,
     deadline=None,
     derandomize=True,
     database=None,
