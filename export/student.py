@@ -7,11 +7,15 @@ Examples:
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 
+import trainers  # noqa: F401 - first of all: it loads TensorFlow quietly
+
+# isort: split
 from rich.console import Console
 
 from export.artefacts import FORMATS, export_models
+from tas_tf.data import StreamedSource
 from tas_tf.errors import UserError
 from tas_tf.zoo.loading import load_file
 from trainers import options
@@ -21,33 +25,39 @@ from trainers.report import report_run
 from trainers.session import Session
 from trainers.steps import begin, export_step, is_up_to_date
 
+_STREAMED_TEST_LIMIT = 5_000
+
 
 def main() -> None:
     """Exports the student of the run that the flags name."""
     session = Session.of_earlier_run()
+    options.refuse(options.DRY_RUN)
     if not run_export(session):
         Console().print(f"{session.run.export_dir} is up to date.", highlight=False)
     report_run(session)
 
 
-def run_export(session: Session, others: dict[str, Path] | None = None) -> bool:
+def run_export(session: Session, rivals: Sequence[str] | None = None) -> bool:
     """Exports unless it is done; whether anything was done.
 
     Args:
         session: The run.
-        others: Further models to export and time beside the student, files by name.
+        rivals: Those to export and time beside the student; all that are there unless given.
+
+    Raises:
+        UserError: There is no student, an argument is off, or a file computes something else than the student.
     """
     if not session.run.student_model.exists():
         raise UserError(
             f"`run_dir`: there is no student, {session.run.student_model}. Run `python -m trainers.distill` first."
         )
-    formats = export_formats()
-    step = export_step(session, others or {})
+    formats, others = export_formats(), session.rival_students(rivals)
+    step = export_step(session, others, formats)
     if is_up_to_date(session, step):
         return False
     inside = options.PREPROCESSING_INSIDE.value
-    images, labels = session.task.test_arrays(options.TEST_LIMIT.value, raw=inside)
-    files = {"student": session.run.student_model, "teacher": session.teacher_run.teacher_model, **(others or {})}
+    images, labels = session.task.test_arrays(_test_limit(session), raw=inside)
+    files = {"student": session.run.student_model, "teacher": session.teacher_run.teacher_model, **others}
     models = {name: load_file(path) for name, path in files.items()}
     begin(session, step)
     with without_notes():
@@ -64,6 +74,12 @@ def run_export(session: Session, others: dict[str, Path] | None = None) -> bool:
         )
     step.finish()
     return True
+
+
+def _test_limit(session: Session) -> int | None:
+    """As given; data that doesn't fit in memory is never loaded whole."""
+    streamed = isinstance(session.task.source, StreamedSource)
+    return options.TEST_LIMIT.value or (_STREAMED_TEST_LIMIT if streamed else None)
 
 
 def export_formats() -> list[str]:

@@ -14,7 +14,7 @@ _BATCH = 512
 _MAX_BATCHES = 40
 
 
-def baseline_shape(kind: str, cost: CostModel, *, limit: int, tolerance: int, seed: int = 0) -> Shape:
+def baseline_shape(kind: str, cost: CostModel, *, limit: int, tolerance: int, divisor: int = 1, seed: int = 0) -> Shape:
     """A shape of one of `KINDS` that costs at most `limit`.
 
     Args:
@@ -23,6 +23,7 @@ def baseline_shape(kind: str, cost: CostModel, *, limit: int, tolerance: int, se
         cost: What counts.
         limit: The budget.
         tolerance: How far below it a random shape may be.
+        divisor: Uniform widths are rounded down to multiples of it; random ones follow the space's candidates.
         seed: Of random shapes.
 
     Raises:
@@ -32,18 +33,20 @@ def baseline_shape(kind: str, cost: CostModel, *, limit: int, tolerance: int, se
         raise UserError(f"`kind` must be one of {', '.join(KINDS)}. Received: {kind!r}.")
     check_reachable(cost, limit)
     if kind == "uniform":
-        return _uniform(cost, limit)
+        return _uniform(cost, limit, divisor)
     return _random(cost, limit, tolerance, seed)
 
 
-def _uniform(cost: CostModel, limit: int) -> Shape:
+def _uniform(cost: CostModel, limit: int, divisor: int) -> Shape:
     space = cost.space
     full = np.array([unit.width for unit in space.units])
+    searched = np.array([len(unit.candidates) > 1 for unit in space.units], bool)
     depths = np.array([[stage.blocks for stage in space.stages]], np.int64)
     # Every factor at which some width changes, the largest first.
     factors = sorted({count / width for width in set(full.tolist()) for count in range(1, width + 1)}, reverse=True)
     for factor in factors:
-        widths = np.maximum(1, np.floor(full * factor + 1e-9)).astype(np.int64)
+        wanted = np.floor(full * factor + 1e-9).astype(np.int64) // divisor * divisor
+        widths = np.where(searched, np.clip(wanted, np.minimum(divisor, full), full), full)
         if cost.exact(widths[None], depths)[0] <= limit:
             return Shape.of(space, widths, depths[0])
     raise UserError(

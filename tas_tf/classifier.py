@@ -183,7 +183,6 @@ def network_metrics(space: SearchSpace, shape: Shape, scores: dict[str, float]) 
 
 def _finished(network: keras.Model, space: SearchSpace, shape: Shape) -> keras.Model:
     """Copies weights into a model that ends as the original did and was never compiled with anything of ours."""
-    with tf.distribute.get_strategy().scope():
-        model = build_student(space, shape)
+    model = build_student(space, shape)
     model.set_weights(network.get_weights())
     return model

@@ -137,11 +137,12 @@ def _into_window(choices: Choices, state: np.ndarray, window: Window, *, kept: C
     moves = choices.moves(state, kept=kept)
     while True:
         if moves.cost > window.high:
-            gained, due, room = -moves.spent, moves.cost - window.high, np.inf
+            sign, due, room = -1, moves.cost - window.high, np.inf
         elif moves.cost < window.low:
-            gained, due, room = moves.spent, window.low - moves.cost, window.high - moves.cost
+            sign, due, room = 1, window.low - moves.cost, window.high - moves.cost
         else:
             return state
+        gained = sign * moves.spent
         (useful,) = np.nonzero((gained > 0) & (gained <= room))
         if not len(useful):
             return state
@@ -150,7 +151,7 @@ def _into_window(choices: Choices, state: np.ndarray, window: Window, *, kept: C
         order = useful[np.argsort(price, kind="stable")]
         taken = _cheapest(moves, order, gained, due / 2)
         after = choices.moves(moves.apply(state, *taken), kept=kept)
-        if len(taken) > 1 and not gained[order[0]] <= abs(after.cost - moves.cost) <= room:
+        if len(taken) > 1 and not gained[order[0]] <= sign * (after.cost - moves.cost) <= room:
             # What moves gain together isn't the sum of what each does.
             taken = taken[:1]
             after = choices.moves(moves.apply(state, *taken), kept=kept)

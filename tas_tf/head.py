@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -51,7 +52,15 @@ def split_softmax(network: str, nodes: tuple[Node, ...], output: str) -> Classif
             nodes = tuple(last if node.name == output else node for node in nodes)
         last = {node.name: node for node in nodes}[output]
     _check_scores(by_name, last, network)
-    return Classifier(network, nodes, output, head)
+    nodes = tuple(_in_float32(node) if node.name == output else node for node in nodes)
+    return Classifier(network, nodes, output, None if head is None else _in_float32(head))
+
+
+def _in_float32(node: Node) -> Node:
+    """The node computing in float32 where the model computes in mixed precision: few digits make many ties."""
+    dtype = node.config.get("dtype")
+    name = dtype["config"].get("name", "") if isinstance(dtype, Mapping) else dtype or ""
+    return replace(node, config={**node.config, "dtype": "float32"}) if name.startswith("mixed_") else node
 
 
 def _is_activation_alone(node: Node) -> bool:

@@ -216,14 +216,11 @@ def _make_searcher(space, cost, limit, settings: SearchSettings, steps: int, tas
 
 def _make_score(supernet: Supernet, space: SearchSpace, task: Task, settings: SearchSettings) -> HeldOutScore:
     weights, architecture = task.halves(settings.split_share)
-    rng = np.random.default_rng(settings.seed)
-    batch = min(settings.batch_size, 128)
-
-    def pick(indices: np.ndarray, count: int) -> np.ndarray:
-        return np.sort(rng.choice(indices, min(count, len(indices)), replace=False))
-
-    calibration = task.plain(pick(weights, batch * settings.calibration_batches), batch)
-    return HeldOutScore(supernet, space, calibration, task.plain(pick(architecture, settings.held_out_limit)))
+    # Shuffled, as in training: batches of one class each would hide how classes differ from the variances.
+    calibration = task.shuffled(weights, min(settings.batch_size, 128, len(weights)), settings.calibration_batches)
+    count = min(settings.held_out_limit, len(architecture))
+    held_out = np.random.default_rng(settings.seed).choice(architecture, count, replace=False)
+    return HeldOutScore(supernet, space, calibration, task.plain(np.sort(held_out)))
 
 
 class TemperatureSchedule(keras.callbacks.Callback):

@@ -222,6 +222,7 @@ class _Body:
             conv_class=node.class_name,
             norm=None if norm is None else self.space.graph[norm].config,
             candidates=unit.candidates,
+            dtype=node.config.get("dtype"),
             name=node.name,
         )
         return layer(self.tensors[node.inputs[0]], self.taps[unit.name])

@@ -69,7 +69,7 @@ def log_probability(space: SearchSpace, probabilities, shape: Shape) -> float:
     return float(total)
 
 
-@pytest.mark.parametrize(("name", "count"), [("resnet20", 180), ("keras.applications.MobileNetV2", 20)])
+@pytest.mark.parametrize(("name", "count"), [("resnet20", 120), ("keras.applications.MobileNetV2", 20)])
 def test_never_over_budget(name, count):
     cost = CostModel(space_of(name))
     lowest, rng = cost.of(smallest_shape(cost)), np.random.default_rng(0)
@@ -113,7 +113,7 @@ def test_small_spaces_are_solved_exactly(small, table):
 
 def test_the_heuristic_comes_close(small, table, monkeypatch):
     monkeypatch.setattr(decode_module, "_EXHAUSTIVE", 0)
-    gaps = np.array(gaps_to_the_optimum(small, table, count=60, tolerances=(0.05,)))
+    gaps = np.array(gaps_to_the_optimum(small, table, count=120, tolerances=(0.05,)))
     optimal = (gaps < 1e-4).mean()
     print(f"gap to the optimum: mean {gaps.mean():.4f}, largest {gaps.max():.4f} nats; {optimal:.2f} optimal")
     assert gaps.min() > -1e-4
@@ -178,17 +178,16 @@ def test_one_axis_alone(axes):
         ("resnet20", {}),
         ("keras.applications.MobileNetV2", {}),
         ("keras.applications.ResNet50V2", {"couple_trunk": True}),
-        ("keras.applications.DenseNet121", {}),
+        ("keras.applications.DenseNet121", {"axes": "width"}),
     ],
 )
 def test_moves_cost_what_counting_anew_says(name, options):
-    image_size = 32 if name == "resnet20" else 64
-    space = SearchSpace.from_graph(Graph.from_model(load_network(name, image_size=image_size)), **options)
+    space = SearchSpace.from_graph(Graph.from_model(load_network(name, image_size=32)), **options)
     rng = np.random.default_rng(0)
     for kind in ("macs", "params"):
         cost = CostModel(space, kind)
         choices = Choices(cost, *random_probabilities(space, rng, 1.0))
-        for _ in range(3):
+        for _ in range(2):
             state = np.array([rng.integers(count) for count in choices.counts])
             moves = choices.moves(state)
             assert len(moves.choice) == (choices.counts - 1).sum()

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -247,7 +248,7 @@ def test_saved_and_restored_in_another_process(space, tmp_path):
         "logits = net(images, sample=net.gates(tensorflow.constant(5)))\n"
         f"numpy.save({str(tmp_path / 'logits.npy')!r}, logits)\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=Path(__file__).parents[1])
     np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), wanted, rtol=1e-5, atol=1e-6)
 
 

@@ -16,11 +16,13 @@ from tas_tf.searching import prepare
 from trainers import options
 from trainers.command import run
 from trainers.session import Session
+from trainers.steps import baseline_step, begin, is_up_to_date
 
 
 def main() -> None:
     """Writes the shape that the flags describe to the run folder."""
     session = Session()
+    options.refuse(options.DRY_RUN)
     space = session.space_of(session.unpruned_network())
     cost, limit = prepare(space, Budget.parse(options.BUDGET.value))
     shape = baseline_shape(
@@ -28,11 +30,14 @@ def main() -> None:
         cost,
         limit=limit,
         tolerance=int(options.TOLERANCE.value * cost.full),
+        divisor=options.WIDTH_DIVISOR.value,
         seed=options.SEED.value,
     )
-    session.refuse_other_shape(shape)
-    session.run.prepare()
-    write_json(session.run.search_shape, shape.to_json())
+    step = baseline_step(session)
+    if not is_up_to_date(session, step):
+        begin(session, step)
+        write_json(session.run.search_shape, shape.to_json())
+        step.finish()
     Console().print(f"{session.run.search_shape}: {cost.of(shape):,} {cost.kind}, budget {limit:,}.", highlight=False)
 
 

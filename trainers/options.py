@@ -67,6 +67,16 @@ def one_of(holder: flags.FlagHolder[list[str]], known: Collection[str]) -> list[
     return list(dict.fromkeys(holder.value))
 
 
+def refuse(holder: flags.FlagHolder[bool]) -> None:
+    """Refuses a flag that a command has no meaning for, rather than to pass over it.
+
+    Raises:
+        UserError: It is set.
+    """
+    if holder.value:
+        raise UserError(f"`--{holder.name}` means nothing to this command. Leave it out.")
+
+
 def required(holder: flags.FlagHolder[_T | None]) -> _T:
     """The value of a flag that a command can't do without.
 
@@ -281,4 +291,4 @@ EXPORT_TOLERANCE = _in(
 )
 
 JSON = _in("Output", flags.DEFINE_bool("json", False, "Writes JSON to stdout instead of tables."))
-SEED = _in("Output", flags.DEFINE_integer("seed", 0, "Of everything that is drawn.", lower_bound=0))
+SEED = _in("Output", flags.DEFINE_integer("seed", 0, "Of everything that is drawn.", 0, 2**32 - 1))

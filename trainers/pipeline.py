@@ -7,7 +7,6 @@ Examples:
 
 from __future__ import annotations
 
-import keras
 from rich.console import Console
 
 from export.student import export_formats, run_export
@@ -40,19 +39,18 @@ def main() -> None:
         return
     console = Console()
     _check(session)
-    models = {name: session.rival(name).run.student_model for name in rivals}
     work = {
         "teacher": lambda: run_teacher(session),
         "search": lambda: run_search_step(session),
         "student": lambda: run_distill(session, kd=options.KD.value),
         **{f"rival {name}": lambda name=name: run_rival(session, RIVALS[name]) for name in rivals},
-        "export": lambda: run_export(session, models),
+        "export": lambda: run_export(session, rivals),
     }
     for name in [*_searched(session), *list(work)[2:]]:
         console.rule(name, align="left")
         if not work[name]():
             console.print("up to date", highlight=False)
-        keras.backend.clear_session()
+        session.free_memory()
     console.rule("report", align="left")
     report_run(session, rivals={name: session.rival(name).run for name in rivals})
 
@@ -70,7 +68,7 @@ def _check(session: Session) -> None:
         return
     teacher_settings(), student_settings()
     settings, budget = search_settings(), Budget.parse(options.BUDGET.value)
-    network = session.build_network() if "teacher" in _searched(session) else session.unpruned_network()
+    network = session.network if "teacher" in _searched(session) else session.unpruned_network()
     space = session.space_of(network)
     if "search" in _searched(session):
         prepare(space, budget)
@@ -101,14 +99,26 @@ def run_rival(session: Session, rival: Rival) -> bool:
 
 
 def rival_shape(rival: Rival, space: SearchSpace, searched: Shape) -> Shape:
-    """The shape that a rival has: never dearer than the searched one, but for the full one."""
+    """The shape that a rival has.
+
+    A random one costs what the searched one costs. A uniform one gets the whole budget: it is the best that can be had
+    without a search.
+    """
     if rival.shape == "searched":
         return searched
     if rival.shape == "full":
         return Shape.full(space)
-    cost = CostModel(space)
-    limit = cost.of(searched)
-    return baseline_shape(rival.shape, cost, limit=limit, tolerance=limit // 50, seed=options.SEED.value)
+    budget = Budget.parse(options.BUDGET.value)
+    cost = CostModel(space, budget.kind)
+    limit = budget.limit(cost.full) if rival.shape == "uniform" else cost.of(searched)
+    return baseline_shape(
+        rival.shape,
+        cost,
+        limit=limit,
+        tolerance=limit // 50,
+        divisor=options.WIDTH_DIVISOR.value,
+        seed=options.SEED.value,
+    )
 
 
 if __name__ == "__main__":

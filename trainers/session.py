@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -85,8 +86,14 @@ class Session:
             seed=self.seed,
         )
 
-    def build_network(self) -> keras.Model:
-        """The network that `--model` names, for the data at hand; a file comes with its weights."""
+    @cached_property
+    def network(self) -> keras.Model:
+        """The network that `--model` names, for the data at hand; a file comes with its weights.
+
+        Built once: Keras numbers unnamed layers anew each time, and shapes refer to layers by name.
+        """
+        if self._beside is not None:
+            return self._beside.network
         name = options.required(options.MODEL)
         if self.model_file:
             return load_file(self.model_file)
@@ -105,6 +112,19 @@ class Session:
         """The file that `--model` names, if it is one."""
         name = options.MODEL.value or ""
         return Path(name) if name.endswith((".keras", ".h5")) or Path(name).is_file() else None
+
+    def free_memory(self) -> None:
+        """Frees what a finished step leaves behind in Keras, which forgets the precision with it."""
+        keras.backend.clear_session()
+        keras.mixed_precision.set_global_policy(options.PRECISION.value)
+
+    def rival_students(self, names: Sequence[str] | None = None) -> dict[str, Path]:
+        """Files of the rivals' students: of those named, else of all that are there."""
+        found = names if names is not None else sorted(path.parents[1].name for path in self._rival_models())
+        return {name: self.rival(name).run.student_model for name in found}
+
+    def _rival_models(self) -> list[Path]:
+        return list((self.run.path / "rivals").glob("*/student/model.keras"))
 
     def require_teacher(self) -> Path:
         """The file of the run's teacher.
@@ -132,11 +152,11 @@ class Session:
         Raises:
             UserError: The teacher is another network than `--model`.
         """
-        if not self.teacher_run.teacher_model.exists():
-            return self.build_network()
+        if self.teacher_run is self.run and not self.teacher_run.teacher_model.exists():
+            return self.network
         teacher = self.load_teacher()
         if options.MODEL.value:
-            named, found = (Graph.from_model(model) for model in (self.build_network(), teacher))
+            named, found = (Graph.from_model(model) for model in (self.network, teacher))
             if named.digest != found.digest:
                 raise UserError(
                     f"`model`: {options.MODEL.value} is another network than the teacher in {self.teacher_run.path}, "
@@ -193,30 +213,37 @@ class Session:
         shape.check(space)
         return shape
 
-    def refuse_other_shape(self, shape: Shape) -> None:
-        """Refuses to put another shape in the place of one that is there, but with `--overwrite`.
-
-        Raises:
-            UserError: Another one is there.
-        """
-        path = self.run.search_shape
-        if path.exists() and Shape.load(path) != shape and not options.OVERWRITE.value:
-            raise UserError(f"`run_dir`: {path} is another shape. Use --overwrite, or another --run_dir.")
-
     def callbacks(self, step: str) -> list[keras.callbacks.Callback]:
         """Callbacks of every training: logs for TensorBoard."""
         return [TensorBoardScalars(self.run.logs(step))]
 
     def write_flags(self) -> None:
-        """Keeps the settings of the run beside its results, as a flagfile."""
+        """Keeps the settings of the run beside its results, as a flagfile.
+
+        A single step's command is often given few flags: what earlier ones were given stays.
+        """
         self.run.prepare()
-        lines = [flags.FLAGS[holder.name].serialize() for group in options.GROUPS.values() for holder in group]
-        kept = [line for entry in lines for line in entry.splitlines() if line and _flag_name(line) not in _NOT_KEPT]
+        earlier = {} if self.keeps_what_is_up_to_date else _read_flags(self.run)
+        lines = []
+        for holder in (holder for group in options.GROUPS.values() for holder in group):
+            flag = flags.FLAGS[holder.name]
+            if holder.name in earlier and not flag.present:
+                lines.append(earlier[holder.name])
+            elif holder.name not in _NOT_KEPT:
+                lines += [line for line in flag.serialize().splitlines() if line]
         places = {"run_dir": self.run.path, "shape": self._shape}
         if self.teacher_run is not self.run:
             places["teacher_from"] = self.teacher_run.path
-        kept += [f"--{name}={value}" for name, value in places.items() if value]
-        write_bytes(self.run.flags_cfg, ("\n".join(kept) + "\n").encode())
+        lines += [f"--{name}={value}" for name, value in places.items() if value]
+        write_bytes(self.run.flags_cfg, ("\n".join(lines) + "\n").encode())
+
+
+def _read_flags(run: Run) -> dict[str, str]:
+    """Lines of a run's flagfile by flag, without those that places stand in for."""
+    if not run.flags_cfg.exists():
+        return {}
+    lines = {_flag_name(line): line for line in run.flags_cfg.read_text().splitlines()}
+    return {name: line for name, line in lines.items() if name not in _NOT_KEPT}
 
 
 def restore_flags(run: Run) -> None:

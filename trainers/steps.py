@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from export.artefacts import artefact_path
 from tas_tf.training import Step
 from trainers import options
 from trainers.session import TEACHER_ONLY, Session
@@ -69,6 +70,15 @@ def search_step(session: Session) -> Step:
     )
 
 
+def baseline_step(session: Session) -> Step:
+    """A baseline takes the place of the search: the network and what may be kept of it."""
+    settings = _settings(_NETWORK, also=("kind", "budget", "tolerance"))
+    inputs = {"model": session.model_file} if session.model_file else {}
+    return session.run.step(
+        "search", settings={**settings, **_model(session)}, inputs=inputs, outputs=[session.run.search_shape]
+    )
+
+
 def student_step(session: Session, *, kd: bool) -> Step:
     """The student depends on its shape, on the teacher, and on data and training."""
     settings = _settings(
@@ -82,12 +92,19 @@ def student_step(session: Session, *, kd: bool) -> Step:
     )
 
 
-def export_step(session: Session, others: Mapping[str, Path]) -> Step:
+def export_step(session: Session, others: Mapping[str, Path], formats: Sequence[str]) -> Step:
     """The export depends on all its networks and on the test data."""
     settings = _settings("Export", also=("dataset", "test_share", "preprocess", "train_limit", "image_size"))
     return session.run.step(
         "export",
         settings=settings,
         inputs={"teacher": session.require_teacher(), "student": session.run.student_model, **others},
-        outputs=[session.run.export_dir / "metrics.json"],
+        outputs=[
+            session.run.export_dir / "metrics.json",
+            *(
+                artefact_path(session.run.export_dir, format, model=model)
+                for model in ("student", "teacher", *others)
+                for format in formats
+            ),
+        ],
     )

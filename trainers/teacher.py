@@ -46,7 +46,7 @@ def run_teacher(session: Session) -> bool:
     step = teacher_step(session)
     if is_up_to_date(session, step):
         return False
-    model = session.build_network()
+    model = session.network
     space = session.checked_space(model)
     if session.model_file:
         metrics = {**_test(model, space, session), "taken_from": str(session.model_file)}

@@ -135,6 +135,11 @@ class Task:
 
         return dataset, steps_per_epoch(min(len(weights), len(architecture)), batch_size)
 
+    def shuffled(self, indices: np.ndarray, batch_size: int, batches: int) -> tf.data.Dataset:
+        """A few batches of given training images, unaugmented, the same ones each time."""
+        dataset = epochs(self.source, indices, batch_size=batch_size, preprocessing=self.preprocessing, seed=self.seed)
+        return dataset.take(batches)
+
     def plain(self, indices: np.ndarray, batch_size: int = _EVALUATION_BATCH) -> tf.data.Dataset:
         """Given training images once, in order, unaugmented."""
         return evaluation(self.source, "train", indices, batch_size=batch_size, preprocessing=self.preprocessing)

@@ -39,12 +39,12 @@ class MaskedBatchNormalization(keras.layers.BatchNormalization):
             return inputs * tf.cast(scale, inputs.dtype) + tf.cast(offset, inputs.dtype)
         if self.synchronized or self.epsilon < _LEAST_FUSED_EPSILON:
             return self._step_by_step(inputs, gamma, beta)
-        # The fused kernel wants four axes; reshaping costs nothing.
-        flat = tf.reshape(inputs, [-1, 1, 1, channels])
+        # The fused kernel wants four axes; reshaping costs nothing. The batch stays an axis: kernels limit its size.
+        flat = tf.reshape(inputs, [tf.shape(inputs)[0], -1, 1, channels])
         outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
             flat, gamma, beta, epsilon=self.epsilon, is_training=True
         )
-        count = tf.cast(tf.shape(flat)[0], tf.float32)
+        count = tf.cast(tf.size(flat) // channels, tf.float32)
         # The kernel gives the unbiased variance, Keras averages the biased one.
         update_running(self, mean, variance * (count - 1.0) / count)
         return tf.reshape(outputs, tf.shape(inputs))

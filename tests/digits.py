@@ -1,0 +1,53 @@
+"""A network, data and settings with which digits are searched in seconds."""
+
+from __future__ import annotations
+
+import keras
+from keras import layers
+
+from tas_tf.data.task import Task
+from tas_tf.graph import Graph
+from tas_tf.searching import SearchSettings
+from tas_tf.space import SearchSpace
+
+#: Three iterations an epoch.
+TINY_SEARCH = {
+    "epochs": 1,
+    "batch_size": 32,
+    "lr": 0.05,
+    "arch_lr": 0.05,
+    "calibration_batches": 2,
+    "held_out_limit": 64,
+}
+
+
+def tiny_network(activation: str | None = "softmax") -> keras.Model:
+    """A residual net of one stage of two blocks for digits; all its layers are named."""
+
+    def conv_bn(x, width: int, name: str, strides: int = 1):
+        x = layers.Conv2D(width, 3, strides=strides, padding="same", use_bias=False, name=name)(x)
+        return layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x)
+
+    images = keras.Input((8, 8, 1), name="pixels")
+    x = layers.ReLU(name="stem_relu")(conv_bn(images, 8, "stem", strides=2))
+    for block in ("block1", "block2"):
+        y = layers.ReLU(name=f"{block}_relu")(conv_bn(x, 7, f"{block}_conv1"))
+        x = layers.Add(name=f"{block}_add")([x, conv_bn(y, 8, f"{block}_conv2")])
+        x = layers.ReLU(name=block)(x)
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    return keras.Model(images, layers.Dense(10, activation=activation, name="classifier")(x), name="tiny")
+
+
+def tiny_space(**options) -> SearchSpace:
+    """The space of the tiny network."""
+    return SearchSpace.from_graph(Graph.from_model(tiny_network()), **options)
+
+
+def tiny_task(**options) -> Task:
+    """200 images of digits."""
+    return Task.load("digits", train_limit=200, **options)
+
+
+def tiny_search(**changes) -> SearchSettings:
+    """Settings of a search of one epoch."""
+    return SearchSettings(**{**TINY_SEARCH, **changes})

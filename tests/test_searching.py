@@ -1,0 +1,259 @@
+"""A search from data to a shape: what drives it, what it writes down, and that a killed one ends the same."""
+
+import json
+import math
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tas_tf.budget import Budget
+from tas_tf.cost import CostModel
+from tas_tf.errors import UserError
+from tas_tf.expected_cost import ExpectedCost
+from tas_tf.search import Searcher
+from tas_tf.searching import SearchMonitor, SearchSettings, TemperatureSchedule, prepare, run_search
+from tas_tf.supernet import build_supernet
+from tas_tf.training import arch_adam, make_strategy, sgd
+from tests.digits import tiny_network, tiny_search, tiny_space, tiny_task
+
+BUDGET = Budget.parse("macs:0.5")
+
+
+def search(space=None, *, strategy=None, settings=None, **options):
+    return run_search(
+        space or tiny_space(),
+        tiny_task(),
+        BUDGET,
+        settings or tiny_search(),
+        strategy=strategy or make_strategy("one_device"),
+        verbose=0,
+        **options,
+    )
+
+
+def logits_of(result) -> list[np.ndarray]:
+    gates = result.supernet.gates
+    return [np.array(variable) for variable in (*gates.width_logits, *gates.depth_logits)]
+
+
+class Watch(keras.callbacks.Callback):
+    """Notes the temperature of each epoch, and ends the process, as it were, in one of them."""
+
+    def __init__(self, killed_in: int | None = None):
+        super().__init__()
+        self.temperatures, self.killed_in = [], killed_in
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+        self.temperatures.append(float(self.model.supernet.gates.temperature))
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.epoch == self.killed_in and batch == 1:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def whole():
+    watch = Watch()
+    settings = tiny_search(epochs=3)
+    return search(settings=settings, callbacks=lambda monitor: [watch]), watch, settings
+
+
+def test_a_killed_search_ends_where_an_uninterrupted_one_ends(whole, tmp_path):
+    expected, _, settings = whole
+    with pytest.raises(KeyboardInterrupt):
+        search(settings=settings, checkpoint_dir=tmp_path, callbacks=lambda monitor: [Watch(killed_in=1)])
+    assert json.loads((tmp_path / "progress.json").read_text())["epochs"] == 1
+    watch = Watch()
+    resumed = search(settings=settings, checkpoint_dir=tmp_path, callbacks=lambda monitor: [watch])
+    assert watch.temperatures == whole[1].temperatures[1:]
+    assert resumed.shape == expected.shape
+    for ours, theirs in zip(logits_of(resumed), logits_of(expected), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert resumed.metrics == expected.metrics
+    assert resumed.history == expected.history
+    # Killed once more, after the last epoch: it is only told again.
+    again = search(settings=settings, checkpoint_dir=tmp_path)
+    assert again.shape == expected.shape
+    assert again.history == resumed.history
+
+
+def test_the_result_is_within_budget_and_says_so(whole):
+    result, _, settings = whole
+    cost, limit = prepare(tiny_space(), BUDGET)
+    metrics = result.metrics
+    assert limit == cost.full // 2 == metrics["budget_macs"]
+    assert cost.full * 0.45 - 1 <= cost.of(result.shape) == metrics["shape_macs"] <= limit
+    assert metrics["shape_macs_ratio"] == cost.of(result.shape) / cost.full
+    assert 0 <= metrics["held_out_accuracy"] <= 1
+    assert (metrics["epochs"], metrics["seed"]) == (3, 0)
+    assert all(len(values) == 3 for values in result.history.values())
+    assert 0.2 * cost.full < result.history["expected_macs"][0] < cost.full
+    json.dumps([metrics, result.history, result.shape.to_json()])
+
+
+def test_the_temperature_falls_along_a_cosine(whole):
+    _, watch, settings = whole
+    np.testing.assert_allclose(watch.temperatures, [5.0, 2.55, 0.1], rtol=1e-6)
+    schedule = TemperatureSchedule(tiny_search(epochs=600))
+    for epoch in (0, 1, 150, 598, 599):
+        expected = 0.1 + (5 - 0.1) * (1 + math.cos(math.pi * epoch / 599)) / 2
+        assert schedule.at(epoch) == pytest.approx(expected)
+    assert TemperatureSchedule(tiny_search(epochs=1)).at(0) == 0.1
+
+
+def test_other_seeds_start_elsewhere(whole):
+    """The start alone: a search of its own for each seed would take long."""
+    logits = [build_supernet(tiny_space(), seed=seed).gates.width_logits[0].numpy() for seed in (0, 0, 1)]
+    assert np.array_equal(logits[0], logits[1])
+    assert np.abs(logits[0] - logits[2]).max() > 1e-3
+
+
+@pytest.mark.parametrize("axes", ["width", "depth"])
+def test_what_is_not_searched_has_no_logits_and_stays(axes):
+    space = tiny_space(axes=axes)
+    result = run_search(
+        space, tiny_task(), Budget.parse("macs:0.7"), tiny_search(), strategy=make_strategy("one_device"), verbose=0
+    )
+    gates = result.supernet.gates
+    searched, other = (gates.width_logits, gates.depth_logits)[:: 1 if axes == "width" else -1]
+    assert searched
+    assert not other
+    assert len(gates.trainable_variables) == len(searched)
+    if axes == "width":
+        assert result.shape.depths == {"stage_1": 2}
+    else:
+        assert result.shape.widths == {unit.name: unit.width for unit in space.units}
+    assert result.metrics["depth_entropy" if axes == "width" else "width_entropy"] == 0
+
+
+@pytest.fixture(scope="module")
+def batches():
+    dataset, _ = tiny_task().searching(32)
+    return list(dataset(0).take(2))
+
+
+def make_searcher(*, lr: float = 0.05, frozen: tuple[str, ...] = ()) -> Searcher:
+    space = tiny_space()
+    keras.utils.set_random_seed(0)
+    supernet = build_supernet(space)
+    supernet.gates.freeze(frozen)
+    searcher = Searcher(supernet, ExpectedCost(CostModel(space)), tiny_search().target(0.3))
+    searcher.compile(sgd(lr, l2=5e-4), arch_adam(0.1))
+    return searcher
+
+
+def values(variables) -> list[np.ndarray]:
+    return [np.array(variable) for variable in variables]
+
+
+def after_a_step(searcher: Searcher, batch) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Weights and logits."""
+    searcher.train_step(batch)
+    return values(searcher.supernet.weight_variables), values(searcher.supernet.architecture_variables)
+
+
+def test_each_half_trains_its_own_variables(batches):
+    (weights, architecture), (other_weights, other_architecture) = batches
+    first, _ = after_a_step(make_searcher(), (weights, architecture))
+    second, _ = after_a_step(make_searcher(), (weights, other_architecture))
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one, other)
+    # With weights that stand still, the logits depend on the architecture's half alone.
+    _, first = after_a_step(make_searcher(lr=0.0), (weights, architecture))
+    _, second = after_a_step(make_searcher(lr=0.0), (other_weights, architecture))
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one, other)
+    # Neither half is idle.
+    searcher = make_searcher()
+    before = values(searcher.supernet.weight_variables), values(searcher.supernet.architecture_variables)
+    after = after_a_step(searcher, (weights, architecture))
+    for group in (0, 1):
+        assert max(np.abs(one - other).max() for one, other in zip(before[group], after[group], strict=True)) > 1e-3
+
+
+def test_frozen_logits_never_change(batches):
+    searcher = make_searcher(frozen=("block1_conv1", "stage_1"))
+    gates = searcher.supernet.gates
+    frozen = [gates.logits_of(name) for name in ("block1_conv1", "stage_1")]
+    before, others = values(frozen), values(gates.trainable_variables)
+    for batch in batches:
+        searcher.train_step(batch)
+    for one, other in zip(before, values(frozen), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert len(others) == 4
+    assert all(np.abs(a - b).max() > 0 for a, b in zip(others, values(gates.trainable_variables), strict=True))
+
+
+def make_monitor(scale: float) -> SearchMonitor:
+    """A monitor whose distributions are the more decided, the larger the scale."""
+    cost, limit = prepare(tiny_space(), BUDGET)
+    supernet = build_supernet(cost.space)
+    rng = np.random.default_rng(0)
+    for variable in supernet.architecture_variables:
+        variable.assign(scale * rng.normal(size=variable.shape))
+    return SearchMonitor(supernet, cost, limit, tiny_search(), lambda shape: 0.5)
+
+
+def test_entropy_and_its_warning():
+    history = {name: [0.5] for name in ("expected_cost", "argmax_cost", "val_accuracy")}
+    decided, undecided = make_monitor(20.0), make_monitor(0.1)
+    assert decided.result(history).warnings == ()
+    warnings = undecided.result(history).warnings
+    assert [warning.split()[1] for warning in warnings] == ["width", "depth"]
+    assert all("--arch_lr" in warning for warning in warnings)
+    rows = [np.array(tf.nn.softmax(variable)) for variable in undecided.supernet.gates.width_logits]
+    shares = [-(row * np.log(row)).sum() / np.log(len(row)) for row in rows]
+    assert undecided.entropies()[0] == pytest.approx(np.mean(shares), rel=1e-5)
+
+
+def test_an_unreachable_budget_is_refused_before_data_is_read():
+    class NoTask:
+        """Says so when it is touched."""
+
+        def __getattr__(self, name):
+            raise AssertionError(name)
+
+    for text, message in (("macs:0.01", r"at least macs:0\.\d+"), ("params:1M", "more than tiny costs")):
+        with pytest.raises(UserError, match=message):
+            run_search(tiny_space(), NoTask(), Budget.parse(text), tiny_search(), strategy=make_strategy("one_device"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"temperature": (5.0, 0.0)}, "temperature"),
+        ({"temperature": (float("nan"), 0.1)}, "temperature"),
+        ({"split_share": 1.0}, "split_share"),
+        ({"arch_betas": (0.5, 1.0)}, "arch_betas"),
+        ({"tolerance": -0.1}, "tolerance"),
+        ({"cost_driver": "mean"}, "cost_driver"),
+        ({"init_logits": "high"}, "init_logits"),
+    ],
+)
+def test_settings_that_make_no_sense(changes, message):
+    with pytest.raises(UserError, match=message):
+        tiny_search(**changes)
+
+
+def test_short_schedules_move_logits_faster():
+    rates = [SearchSettings().arch_rate(steps) for steps in (10, 1_000, 10**6)]
+    assert rates == [0.1, 0.02, 1e-3]
+    assert SearchSettings(arch_lr=0.3).arch_rate(10) == 0.3
+
+
+def test_two_replicas_search_and_score(two_replicas):
+    teacher = tiny_network()
+    settings = tiny_search(from_teacher=True, init_logits="budget")
+    result = search(settings=settings, strategy=two_replicas, teacher=teacher)
+    cost, limit = prepare(tiny_space(), BUDGET)
+    assert cost.of(result.shape) <= limit
+    assert 0 <= result.metrics["held_out_accuracy"] <= 1
+    assert result.history["expected_macs"][0] == pytest.approx(limit, rel=0.1)
+
+
+def test_a_start_from_the_teacher_needs_one():
+    with pytest.raises(UserError, match="needs a trained teacher"):
+        search(settings=tiny_search(from_teacher=True))
