@@ -59,7 +59,8 @@ class Budget:
         Args:
             full: Cost of the unpruned network.
         """
-        return int(self.value * full + 1e-6) if self.is_share else int(self.value)
+        # A little more: in binary 0.29 is less than 29 hundredths.
+        return int((self.value * full if self.is_share else self.value) + 1e-6)
 
     def __str__(self) -> str:
-        return f"{self.kind}:{self.value:g}"
+        return f"{self.kind}:{self.value if self.is_share else self.limit(0)}"

@@ -15,6 +15,7 @@ from tas_tf.errors import UserError
         ("macs:400k", 400_000),
         ("macs:0.4M", 400_000),
         ("macs:0.0004G", 400_000),
+        ("macs:0.57M", 570_000),
         ("macs:400000", 400_000),
         ("macs:2", 2),
         (" macs:0.29 ", 290_000),  # in binary a little less
@@ -30,7 +31,7 @@ def test_limits(text, limit):
     + ["macs:50%", "macs:1e6", "macs:0.5:0.6", "macs: 0.5", "MACS:0.5", "macs:nan", "macs:inf", "macs:1.5", "macs:0,5"],
 )
 def test_what_is_no_budget(text):
-    with pytest.raises(UserError, match="`budget` must be .*Received") as error:
+    with pytest.raises(UserError, match=r"`budget` must be .*Received") as error:
         Budget.parse(text)
     assert repr(text) in str(error.value)
 

@@ -71,7 +71,7 @@ def test_weights_and_logits_stay(space, parts):
 
 def test_accuracy_counts_every_image_once(space, parts):
     """A last batch that is smaller weighs less."""
-    score, supernet, accuracy = scored(space, parts, Shape.full(space))
+    _, supernet, accuracy = scored(space, parts, Shape.full(space))
     sample = tuple(tf.constant(array) for array in Sample.one_hot(space, Shape.full(space)).arrays(space))
     images, labels = (np.concatenate(arrays) for arrays in zip(*parts[1].as_numpy_iterator(), strict=True))
     assert len(labels) % 64

@@ -127,9 +127,8 @@ def test_frozen_logits_never_change(space):
     searcher.supernet.gates.freeze(frozen)
     searcher.compile(keras.optimizers.SGD(0.05), keras.optimizers.Adam(0.05))
     before = {name: np.array(searcher.supernet.gates.logits_of(name)) for name in [*frozen, "block1_conv1"]}
-    step = tf.function(searcher.train_step)
-    for number in range(3):
-        step(make_data(number, number + 10))
+    for number in range(2):
+        searcher.train_step(make_data(number, number + 10))
     for name in frozen:
         np.testing.assert_array_equal(searcher.supernet.gates.logits_of(name), before[name])
     assert not np.allclose(searcher.supernet.gates.logits_of("block1_conv1"), before["block1_conv1"])
@@ -239,10 +238,9 @@ def test_cost_loss(driver, expected, argmax, sign):
 @pytest.mark.parametrize(("budget", "driver", "falls"), [(0.1, "max", True), (0.99, "max", False)])
 def test_the_cost_moves_towards_the_budget(space, budget, driver, falls):
     searcher = make_searcher(space, budget=budget, driver=driver, arch_lr=0.1)
-    step = tf.function(searcher.train_step)
     start = float(searcher.costs()[1])
-    for number in range(5):
-        step(make_data(number, number + 20))
+    for number in range(3):
+        searcher.train_step(make_data(number, number + 20))
     assert (float(searcher.costs()[1]) < start) == falls
 
 

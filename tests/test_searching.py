@@ -81,7 +81,7 @@ def test_a_killed_search_ends_where_an_uninterrupted_one_ends(whole, tmp_path):
 
 
 def test_the_result_is_within_budget_and_says_so(whole):
-    result, _, settings = whole
+    result = whole[0]
     cost, limit = prepare(tiny_space(), BUDGET)
     metrics = result.metrics
     assert limit == cost.full // 2 == metrics["budget_macs"]
@@ -95,7 +95,7 @@ def test_the_result_is_within_budget_and_says_so(whole):
 
 
 def test_the_temperature_falls_along_a_cosine(whole):
-    _, watch, settings = whole
+    watch = whole[1]
     np.testing.assert_allclose(watch.temperatures, [5.0, 2.55, 0.1], rtol=1e-6)
     schedule = TemperatureSchedule(tiny_search(epochs=600))
     for epoch in (0, 1, 150, 598, 599):

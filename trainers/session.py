@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -217,17 +217,20 @@ class Session:
         """Callbacks of every training: logs for TensorBoard."""
         return [TensorBoardScalars(self.run.logs(step))]
 
-    def write_flags(self) -> None:
+    def write_flags(self, used: Collection[str]) -> None:
         """Keeps the settings of the run beside its results, as a flagfile.
 
         A single step's command is often given few flags: what earlier ones were given stays.
+
+        Args:
+            used: Flags that count as they are now, given or not: the step's own.
         """
         self.run.prepare()
         earlier = {} if self.keeps_what_is_up_to_date else _read_flags(self.run)
         lines = []
         for holder in (holder for group in options.GROUPS.values() for holder in group):
             flag = flags.FLAGS[holder.name]
-            if holder.name in earlier and not flag.present:
+            if holder.name in earlier and not flag.present and holder.name not in used:
                 lines.append(earlier[holder.name])
             elif holder.name not in _NOT_KEPT:
                 lines += [line for line in flag.serialize().splitlines() if line]

@@ -34,7 +34,7 @@ def begin(session: Session, step: Step) -> None:
     """
     again = not session.keeps_what_is_up_to_date or step.status() == "stale"
     step.begin(overwrite=options.OVERWRITE.value and again)
-    session.write_flags()
+    session.write_flags(step.settings)
 
 
 def _model(session: Session) -> dict[str, Any]:
@@ -60,6 +60,8 @@ def search_step(session: Session) -> Step:
         "Data", "Training", _NETWORK, "Search", without=TEACHER_ONLY, also=("image_size", "jit_compile")
     )
     inputs = {"model": session.model_file} if session.model_file else {}
+    if not session.teacher_run.teacher_model.exists():
+        options.required(options.MODEL)
     if options.SEARCH_FROM_TEACHER.value or not options.MODEL.value:
         inputs["teacher"] = session.require_teacher()
     return session.run.step(

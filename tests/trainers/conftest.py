@@ -1,12 +1,16 @@
-"""Commands run in this process, and a small trained network of a user's to run them on."""
+"""Commands run in this process, and a run that is finished."""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
+from unittest import mock
 
 import keras
 import pytest
@@ -14,8 +18,9 @@ from absl import flags
 from absl.testing import flagsaver
 
 from tas_tf.data.task import Task
-from tests.networks import classify, conv_bn, residual
+from tests.digits import tiny_network
 from trainers import command as command_module
+from trainers import pipeline
 
 
 class Outcome(NamedTuple):
@@ -26,32 +31,22 @@ class Outcome(NamedTuple):
     err: str
 
 
-@pytest.fixture
-def command(monkeypatch, capsys) -> Callable[..., Outcome]:
+def run_command(module: ModuleType, *arguments: str) -> Outcome:
     """Runs a command as its own process would: flags start from their defaults."""
-
-    def run(module: ModuleType, *arguments: str) -> Outcome:
-        monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, arguments)])
-        capsys.readouterr()
-        with flagsaver.flagsaver():
-            for name in flags.FLAGS:
-                flags.FLAGS[name].present = 0
-            with pytest.raises(SystemExit) as ended:
-                command_module.run(module.main)
-        keras.mixed_precision.set_global_policy("float32")
-        captured = capsys.readouterr()
-        return Outcome(ended.value.code, captured.out, captured.err)
-
-    return run
+    out, err = io.StringIO(), io.StringIO()
+    argv = mock.patch.object(sys, "argv", [module.__name__, *map(str, arguments)])
+    with flagsaver.flagsaver(), argv, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        for name in flags.FLAGS:
+            flags.FLAGS[name].present = 0
+        with pytest.raises(SystemExit) as ended:
+            command_module.run(module.main)
+    return Outcome(ended.value.code, out.getvalue(), err.getvalue())
 
 
-def tiny_network(activation: str | None = "softmax", **input_options) -> keras.Model:
-    """A residual net of one stage for digits."""
-    images = keras.Input((8, 8, 1), name="pixels")
-    x = conv_bn(images, 8, strides=2)
-    for _ in range(2):
-        x = residual(x, 8, 6)
-    return keras.Model(images, classify(x, 10, activation), name="tiny")
+@pytest.fixture(scope="session")
+def command() -> Callable[..., Outcome]:
+    """See `run_command`."""
+    return run_command
 
 
 @pytest.fixture(scope="session")
@@ -59,20 +54,18 @@ def tiny_file(tmp_path_factory) -> Path:
     """A classifier of digits that ends in softmax, trained and saved by plain Keras, compiled with an optimizer."""
     keras.utils.set_random_seed(0)
     model = tiny_network()
-    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    model.optimizer.learning_rate = 0.01
+    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"])
     dataset, steps = Task.load("digits").training(64)
-    model.fit(dataset(0), epochs=4, steps_per_epoch=steps, verbose=0)
+    model.fit(dataset(0), epochs=4, steps_per_epoch=steps, verbose=0, shuffle=False)
     path = tmp_path_factory.mktemp("user") / "tiny.keras"
     model.save(path)
     return path
 
 
 @pytest.fixture(scope="session")
-def tiny_flags(tiny_file) -> list[str]:
-    """Flags of a run that takes seconds."""
+def tiny_flags() -> list[str]:
+    """Flags of a run that takes seconds; `--model` comes beside."""
     return [
-        f"--model={tiny_file}",
         "--train_limit=200",
         "--batch_size=32",
         "--search_epochs=1",
@@ -84,3 +77,30 @@ def tiny_flags(tiny_file) -> list[str]:
         "--progress=none",
         "--test_limit=64",
     ]
+
+
+class Interrupted(NamedTuple):
+    """A run that was interrupted between search and student, then finished."""
+
+    path: Path
+    flags: list[str]
+    first: Outcome
+    second: Outcome
+
+
+@pytest.fixture(scope="session")
+def interrupted(tmp_path_factory, tiny_file, tiny_flags) -> Interrupted:
+    """Teacher, search, student, a rival, export and report of the user's own file."""
+    path = tmp_path_factory.mktemp("runs") / "run"
+    arguments = [f"--model={tiny_file}", "--rivals=uniform", *tiny_flags]
+    with mock.patch.object(pipeline, "run_distill", side_effect=KeyboardInterrupt):
+        first = run_command(pipeline, f"--run_dir={path}", *arguments)
+    second = run_command(pipeline, f"--run_dir={path}", *arguments)
+    return Interrupted(path, arguments, first, second)
+
+
+@pytest.fixture
+def finished(interrupted, tmp_path) -> Path:
+    """A copy of the finished run to do as one likes with."""
+    assert interrupted.second.code == 0, interrupted.second
+    return Path(shutil.copytree(interrupted.path, tmp_path / "copy"))

@@ -1,0 +1,236 @@
+"""Every mistake is told in a line or two, with exit code 1, and leaves nothing behind."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from tas_tf.errors import UserError
+from tas_tf.graph import Graph
+from tests.digits import tiny_network
+from tests.networks import classify, conv_bn, randomize
+from tests.processes import quiet_environment
+from trainers import baseline, describe, distill, pipeline, report, search, teacher
+
+ROOT = Path(__file__).parents[2]
+
+
+@keras.saving.register_keras_serializable(package="users")
+class Subclassed(keras.Model):
+    """A model whose graph is hidden in `call`."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.conv, self.dense = layers.Conv2D(8, 3), layers.Dense(10)
+
+    def call(self, images):
+        return self.dense(keras.ops.mean(self.conv(images), (1, 2)))
+
+
+def save(path: Path, outputs_of, shape=(8, 8, 1)) -> Path:
+    images = keras.Input(shape)
+    randomize(keras.Model(images, outputs_of(images))).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory) -> dict[str, Path]:
+    """Files that are no use as a network for digits, by what is wrong with them."""
+    folder = tmp_path_factory.mktemp("models")
+    found = {
+        "chance": save(folder / "chance.keras", lambda x: classify(conv_bn(x, 8), 10, "softmax")),
+        "multi_label": save(folder / "multi_label.keras", lambda x: classify(conv_bn(x, 8), 10, "sigmoid")),
+        "regression": save(folder / "regression.keras", lambda x: classify(conv_bn(x, 8), 1)),
+        "seven": save(folder / "seven.keras", lambda x: classify(conv_bn(x, 8), 7)),
+        "colour": save(folder / "colour.keras", lambda x: classify(conv_bn(x, 8), 10), (8, 8, 3)),
+        "any_size": save(folder / "any_size.keras", lambda x: classify(conv_bn(x, 8), 10), (None, None, 1)),
+        "dense": save(folder / "dense.keras", lambda x: layers.Dense(10)(layers.Flatten()(x))),
+        "text": folder / "text.keras",
+        "truncated": folder / "truncated.keras",
+        "subclassed": folder / "subclassed.keras",
+    }
+    found["text"].write_text("not a model")
+    found["truncated"].write_bytes(found["chance"].read_bytes()[:-1000])
+    model = Subclassed()
+    model(np.zeros((1, 8, 8, 1), np.float32))
+    model.save(found["subclassed"])
+    return found
+
+
+def check(outcome, run_dir: Path, *messages: str) -> None:
+    assert outcome.code == 1, outcome
+    assert outcome.err.startswith("error: ")
+    assert "Traceback" not in outcome.err
+    assert outcome.err.count("\n") <= 2, outcome.err
+    assert len(outcome.err) < 500
+    for message in messages:
+        assert message in outcome.err
+    assert not run_dir.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    {
+        "chance": "near chance level",
+        "multi_label": "ends in the activation `sigmoid`",
+        "regression": "must tell at least 2 classes apart",
+        "seven": "tells 7 classes apart, but `digits` has 10",
+        "colour": "takes images of 8x8x3, but those of `digits` are 8x8x1",
+        "any_size": "",
+        "dense": "Nothing can be searched",
+        "text": "is damaged or no `.keras` file",
+        "truncated": "is damaged or no `.keras` file",
+        "subclassed": "Subclassed",
+    }.items(),
+)
+@pytest.mark.parametrize("module", [teacher, pipeline], ids=["teacher", "pipeline"])
+def test_models(command, models, tmp_path, tiny_flags, module, name, message):
+    outcome = command(module, f"--run_dir={tmp_path}/run", f"--model={models[name]}", *tiny_flags)
+    check(outcome, tmp_path / "run", message)
+
+
+def test_a_subclassed_model_in_python():
+    model = Subclassed()
+    model(np.zeros((1, 8, 8, 1), np.float32))
+    with pytest.raises(UserError, match=r"`model` .*functional"):
+        Graph.from_model(model)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--epochs=3"], "Unknown command line flag 'epochs'"),
+        (["lr=0.3"], "Did you mean `--lr=0.3`?"),
+        (["--dataset=cifar11"], "cifar11"),
+        (["--dataset=folder:nowhere"], "missing folder"),
+        (["--dataset=folder:"], "missing folder"),
+        (["--run_dir="], "`--run_dir` is needed"),
+        (["--model="], "`--model` is needed"),
+        (["--model=nowhere.keras"], "no file nowhere.keras"),
+        (["--budget=macs:0.001"], "Expected at least macs:0."),
+        (["--budget=half"], "`budget` must be KIND:VALUE"),
+        (["--budget=macs:1.5"], "a share up to 1"),
+        (["--budget=macs:1G"], "more than tiny costs"),
+        (["--budget=flops:0.5"], "`budget` must be KIND:VALUE"),
+        (["--batch_size=101"], "`batch_size` doesn't fit"),
+        (["--batch_size=0"], "--batch_size=0"),
+        (["--train_limit=1438"], "`train_limit` must be from 10"),
+        (["--train_limit=5"], "`train_limit` must be from 10"),
+        (["--temperature_start=0"], "`temperature` must be above 0"),
+        (["--temperature_end=-1"], "`temperature` must be above 0"),
+        (["--temperature_end=nan"], "`temperature` must be above 0"),
+        (["--arch_betas=0.5,high"], "`--arch_betas` must be 2 numbers"),
+        (["--arch_betas=0.5,1.5"], "`arch_betas` must be from 0 up to 1"),
+        (["--tolerance=-0.1"], "--tolerance=-0.1"),
+        (["--tolerance=1"], "`tolerance`"),
+        (["--split_share=0"], "`split_share`"),
+        (["--arch_lr=-1"], "--arch_lr=-1"),
+        (["--num_classes=7", "--model=resnet8"], "tells 7 classes apart, but `digits` has 10"),
+        (["--channels=3", "--model=resnet8"], "takes images of 8x8x3"),
+        (["--strategy=many"], "--strategy=many"),
+        (["--jit_compile", "--strategy=mirrored"], "`--jit_compile` works on one device"),
+        (["--strategy=mirrored", "--batch_size=33"], "divisible by the number of replicas"),
+        (["--search_from_teacher"], "there is no teacher"),
+        (["--flagfile=nowhere.cfg"], "nowhere.cfg"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_flags_of_the_search(command, tmp_path, tiny_file, tiny_flags, arguments, message):
+    outcome = command(search, f"--run_dir={tmp_path}/run", f"--model={tiny_file}", *tiny_flags, *arguments)
+    check(outcome, tmp_path / "run", message)
+
+
+def test_a_run_dir_that_can_not_be_written(command, tmp_path, tiny_file, tiny_flags):
+    (tmp_path / "file").write_text("")
+    outcome = command(teacher, f"--run_dir={tmp_path}/file/run", f"--model={tiny_file}", *tiny_flags)
+    check(outcome, tmp_path / "file/run", "`run_dir` must be a folder that can be written")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"version": 1, "net', "is not JSON"),
+        ("[]", "expected an object"),
+        (None, "belongs to another network"),
+        ({"stem": 0}, "widths.stem: expected a whole number from 1 on"),
+        ({"stem": 9}, "widths.stem: expected 1 to 8"),
+        ({"other": 3}, "widths.other is unknown"),
+    ],
+    ids=["truncated", "list", "other network", "zero", "too wide", "unknown unit"],
+)
+def test_shapes(command, interrupted, tmp_path, tiny_flags, content, message):
+    data = json.loads((interrupted.path / "search/shape.json").read_text())
+    if content is None:
+        data["graph_digest"] = "0" * 16
+    elif isinstance(content, dict):
+        data["widths"] |= content
+    path = tmp_path / "shape.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(data))
+    places = [f"--run_dir={tmp_path}/run", f"--teacher_from={interrupted.path}", f"--shape={path}"]
+    outcome = command(distill, *places, *tiny_flags)
+    check(outcome, tmp_path / "run", message)
+    outcome = command(pipeline, *places, *tiny_flags)
+    check(outcome, tmp_path / "run", message)
+
+
+@pytest.mark.parametrize(
+    "argument", ["--kd_temperature=0", "--kd_temperature=-3", "--kd_alpha=2", "--student_epochs=0"]
+)
+def test_flags_of_the_distillation(command, interrupted, tmp_path, tiny_flags, argument):
+    places = [f"--run_dir={tmp_path}/run", f"--teacher_from={interrupted.path}"]
+    shape = f"--shape={interrupted.path}/search/shape.json"
+    check(command(distill, *places, shape, *tiny_flags, argument), tmp_path / "run", argument.split("=")[0].lstrip("-"))
+    check(command(distill, *places, *tiny_flags), tmp_path / "run", "Run `python -m trainers.search` first")
+
+
+def test_commands_that_come_too_early(command, tmp_path, tiny_file, tiny_flags):
+    run_dir = f"--run_dir={tmp_path}/run"
+    check(command(distill, run_dir, *tiny_flags), tmp_path / "run", "Run `python -m trainers.teacher` first")
+    check(command(report, run_dir), tmp_path / "run", "nothing has been measured")
+    check(command(baseline, run_dir, f"--model={tiny_file}"), tmp_path / "run", "`--kind` is needed")
+    check(command(describe), tmp_path / "run", "`--model` is needed")
+
+
+def test_a_rate_that_diverges(command, tmp_path, tiny_flags):
+    """Said at the step where it happens; a lower rate may take the same folder at once."""
+    arguments = [
+        f"--run_dir={tmp_path}/run",
+        "--model=resnet8",
+        *tiny_flags,
+        "--teacher_epochs=1",
+        "--teacher_warmup=0",
+    ]
+    outcome = command(teacher, *arguments, "--lr=1e30")
+    assert outcome.code == 1
+    assert "Training diverged" in outcome.err
+    assert "Lower the learning rate" in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert not (tmp_path / "run/teacher/model.keras").exists()
+    outcome = command(teacher, *arguments, "--lr=1e29")
+    assert "Training diverged" in outcome.err  # rather than: made from other settings
+
+
+@pytest.mark.parametrize("arguments", [["--modle=x"], ["--model=nowhere.keras"]])
+def test_in_a_process_of_its_own(tmp_path, arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", "trainers.pipeline", f"--run_dir={tmp_path}/run", *arguments],
+        cwd=ROOT,
+        env=quiet_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_tiny_networks_are_not_refused():
+    """The mistakes above are their own, not that of the network they vary."""
+    assert Graph.from_model(tiny_network()).num_classes == 10

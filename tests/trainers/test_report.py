@@ -1,0 +1,34 @@
+"""The report of a run folder."""
+
+import json
+import shutil
+
+from trainers import report
+
+
+def test_it_is_written_again_from_the_folder_alone(command, interrupted, finished):
+    before = json.loads((finished / "report.json").read_text())
+    for name in ("report.json", "report.html"):
+        (finished / name).unlink()
+    outcome = command(report, f"--run_dir={finished}")
+    assert outcome.code == 0, outcome
+    assert max(map(len, outcome.out.splitlines()[:12])) <= 120
+    found = json.loads((finished / "report.json").read_text())
+    for name in ("teacher", "student", "uniform", "rivals", "budget", "seed", "shape", "history", "search"):
+        assert found[name] == before[name], name
+    assert found["command"].endswith(f"--flagfile={finished}/flags.cfg")
+    assert "<html" in (finished / "report.html").read_text()
+    shape = json.loads((finished / "search/shape.json").read_text())
+    assert {unit["name"]: unit["kept"] for unit in found["shape"]["units"]} == shape["widths"]
+    assert len(found["history"]["held_out_accuracy"]) == 1
+
+
+def test_half_a_run_has_a_report_too(command, finished):
+    for name in ("student", "export", "rivals", "search"):
+        shutil.rmtree(finished / name)
+    outcome = command(report, f"--run_dir={finished}")
+    assert outcome.code == 0, outcome
+    found = json.loads((finished / "report.json").read_text())
+    assert found["student"]["accuracy"] is None
+    assert found["shape"] is None
+    assert found["teacher"]["accuracy"] > 0

@@ -1,0 +1,50 @@
+"""The teacher as a command trains it."""
+
+import json
+
+import keras
+import pytest
+
+from tas_tf.data.task import Task
+from tas_tf.zoo import load_network
+from tests.networks import count_macs
+from trainers import teacher
+
+
+def test_a_network_by_name_is_trained(command, tmp_path):
+    arguments = [
+        f"--run_dir={tmp_path}/run",
+        "--model=resnet8",
+        "--teacher_epochs=2",
+        "--teacher_warmup=0",
+        "--batch_size=64",
+        "--l2=0",
+        "--progress=lines",
+    ]
+    outcome = command(teacher, *arguments)
+    assert outcome.code == 0, outcome
+    assert "Epoch 2/2" in outcome.out
+    assert "Next: python -m trainers.search" in outcome.out.replace("\n", " ")
+    metrics = json.loads((tmp_path / "run/teacher/metrics.json").read_text())
+    network = load_network("resnet8", image_size=8, channels=1)
+    assert metrics["macs"] == count_macs(network)
+    assert metrics["params"] == network.count_params()
+    assert metrics["accuracy"] > 0.5
+    model = keras.models.load_model(tmp_path / "run/teacher/model.keras")
+    images, labels = Task.load("digits").test_arrays()
+    accuracy = (model.predict(images, verbose=0).argmax(-1) == labels).mean()
+    assert metrics["accuracy"] == pytest.approx(accuracy)
+    # Its flagfile is the run: given nothing else, everything is up to date.
+    outcome = command(teacher, f"--flagfile={tmp_path}/run/flags.cfg")
+    assert outcome.code == 0, outcome
+    assert "is up to date" in outcome.out.replace("\n", " ")
+    outcome = command(teacher, f"--flagfile={tmp_path}/run/flags.cfg", "--teacher_epochs=3")
+    assert outcome.code == 1
+    assert "teacher_epochs: was 2, now 3" in outcome.err
+
+
+def test_dry_run_writes_nothing(command, tmp_path, tiny_file):
+    outcome = command(teacher, f"--run_dir={tmp_path}/run", f"--model={tiny_file}", "--dry_run", "--batch_size=32")
+    assert outcome.code == 0, outcome
+    assert "305" in outcome.out  # the paper's epochs and their warm-up
+    assert not (tmp_path / "run").exists()
