@@ -6,5 +6,5 @@ import os
 
 
 def quiet_environment() -> dict[str, str]:
-    """The environment of a user, who hasn't asked TensorFlow for its log messages as the tests' own process may have."""
+    """The environment of a user, who hasn't asked TensorFlow for its log messages as the tests may have."""
     return {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
