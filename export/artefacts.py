@@ -23,6 +23,7 @@ from tas_tf.files import PARTIAL_PREFIX, write_json
 FORMATS = ("saved_model", *CONVERTERS)
 METRICS_FILE = "metrics.json"
 STUDENT = "student"
+_BATCH = 128
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +140,9 @@ def _publish(partial: Path, out_dir: Path, *, models: Sequence[str]) -> None:
 
 def _compute_expected(name: str, model: keras.Model, images: np.ndarray) -> np.ndarray:
     """Returns the Keras model's outputs, `[n, classes]`, which must be numbers to be compared with."""
-    outputs = model.predict(images, verbose=0)
+    # Not `predict`: it would be compiled anew for each model, at which TensorFlow warns.
+    starts = range(0, len(images), _BATCH)
+    outputs = np.concatenate([np.asarray(model(images[start : start + _BATCH], training=False)) for start in starts])
     if not np.isfinite(outputs).all():
         raise UserError(f"`models`: the {name} returns NaN or infinity on the test images. Did its training diverge?")
     return outputs

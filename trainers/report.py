@@ -103,7 +103,7 @@ def _files(run_folder: Run) -> dict[str, str]:
         "report": run_folder.report_html,
         "TensorBoard logs": run_folder.path / "logs",
     }
-    return {label: str(path) for label, path in files.items()}
+    return {label: str(path) for label, path in files.items() if path.exists() or path == run_folder.report_html}
 
 
 if __name__ == "__main__":
