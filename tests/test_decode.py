@@ -117,8 +117,8 @@ def test_the_heuristic_comes_close(small, table, monkeypatch):
     optimal = (gaps < 1e-4).mean()
     print(f"gap to the optimum: mean {gaps.mean():.4f}, largest {gaps.max():.4f} nats; {optimal:.2f} optimal")
     assert gaps.min() > -1e-4
-    assert gaps.mean() < 0.02
-    assert optimal > 0.8
+    assert gaps.mean() < 0.1
+    assert optimal > 0.9
 
 
 def test_units_of_dropped_blocks_stay_at_their_most_probable(small):
@@ -173,16 +173,18 @@ def test_one_axis_alone(axes):
 
 
 @pytest.mark.parametrize(
-    ("name", "options"),
+    "space",
     [
-        ("resnet20", {}),
-        ("keras.applications.MobileNetV2", {}),
-        ("keras.applications.ResNet50V2", {"couple_trunk": True}),
-        ("keras.applications.DenseNet121", {"axes": "width"}),
+        lambda: space_of("resnet20"),
+        lambda: space_of("resnet20", couple_trunk=True),
+        lambda: space_of("keras.applications.MobileNetV2"),
+        lambda: SearchSpace.from_graph(Graph.from_model(make("concat"))),
+        lambda: SearchSpace.from_graph(Graph.from_model(make("gate_of_convs"))),
     ],
+    ids=["resnet20", "coupled trunk", "MobileNetV2", "concat", "gate"],
 )
-def test_moves_cost_what_counting_anew_says(name, options):
-    space = SearchSpace.from_graph(Graph.from_model(load_network(name, image_size=32)), **options)
+def test_moves_cost_what_counting_anew_says(space):
+    space = space()
     rng = np.random.default_rng(0)
     for kind in ("macs", "params"):
         cost = CostModel(space, kind)

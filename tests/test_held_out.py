@@ -28,52 +28,52 @@ def parts():
     return task.plain(weights[:96], 32), task.plain(architecture, 64)
 
 
-def scored(space, parts, shape: Shape, **options) -> tuple[HeldOutScore, float]:
-    supernet = random_supernet(space, **options)
-    score = HeldOutScore(supernet, space, *parts)
-    return score, supernet, score(shape)
+@pytest.fixture(scope="module")
+def supernet(space):
+    return random_supernet(space)
+
+
+@pytest.fixture(scope="module")
+def score(supernet, space, parts) -> HeldOutScore:
+    return HeldOutScore(supernet, space, *parts)
+
+
+def one_hot(space, shape: Shape) -> tuple[tf.Tensor, ...]:
+    return tuple(tf.constant(array) for array in Sample.one_hot(space, shape).arrays(space))
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_a_shape_scores_what_its_student_scores(space, parts, seed):
+def test_a_shape_scores_what_its_student_scores(space, parts, supernet, score, seed):
     shape = Shape.random(space, seed)
     calibration, held_out = parts
-    untouched = random_supernet(space, seed=seed)
     student = build_student(space, shape, logits=True)
-    inherit_from_supernet(student, untouched, space, shape)
+    inherit_from_supernet(student, supernet, space, shape)
     recalibrate(student, calibration)
-    _, supernet, accuracy = scored(space, parts, shape, seed=seed)
-    expected = evaluate(student, held_out)["accuracy"]
-    assert accuracy == pytest.approx(expected, abs=1e-9)
-    sample = tuple(tf.constant(array) for array in Sample.one_hot(space, shape).arrays(space))
+    accuracy = score(shape)
+    assert accuracy == pytest.approx(evaluate(student, held_out)["accuracy"], abs=1e-9)
     for images, _ in held_out:
-        ours, theirs = supernet(images, sample=sample, training=False), student(images, training=False)
+        ours = supernet(images, sample=one_hot(space, shape), training=False)
+        theirs = student(images, training=False)
         np.testing.assert_allclose(ours, theirs, atol=1e-4 * np.abs(theirs).max())
 
 
-def test_scoring_again_forgets_the_shape_before(space, parts):
+def test_scoring_forgets_the_shape_before_and_leaves_weights_and_logits_alone(space, supernet, score):
     first, second = (Shape.random(space, seed) for seed in (3, 4))
-    score, supernet, expected = scored(space, parts, first)
+    trained = [np.array(variable) for variable in supernet.trainable_variables]
+    expected = score(first)
     statistics = [np.array(weight) for weight in supernet.body.non_trainable_variables]
     score(second)
     assert score(first) == expected
     for one, other in zip(statistics, supernet.body.non_trainable_variables, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-7)
-
-
-def test_weights_and_logits_stay(space, parts):
-    score, supernet, _ = scored(space, parts, Shape.full(space))
-    before = [np.array(variable) for variable in supernet.trainable_variables]
-    score(Shape.smallest(space))
-    for one, other in zip(before, supernet.trainable_variables, strict=True):
+    for one, other in zip(trained, supernet.trainable_variables, strict=True):
         np.testing.assert_array_equal(one, other)
 
 
-def test_accuracy_counts_every_image_once(space, parts):
+def test_accuracy_counts_every_image_once(space, parts, supernet, score):
     """A last batch that is smaller weighs less."""
-    _, supernet, accuracy = scored(space, parts, Shape.full(space))
-    sample = tuple(tf.constant(array) for array in Sample.one_hot(space, Shape.full(space)).arrays(space))
+    accuracy = score(Shape.full(space))
     images, labels = (np.concatenate(arrays) for arrays in zip(*parts[1].as_numpy_iterator(), strict=True))
     assert len(labels) % 64
-    predicted = supernet(tf.constant(images), sample=sample, training=False).numpy().argmax(-1)
-    assert accuracy == (predicted == labels).mean()
+    logits = supernet(tf.constant(images), sample=one_hot(space, Shape.full(space)), training=False)
+    assert accuracy == (logits.numpy().argmax(-1) == labels).mean()

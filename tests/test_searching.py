@@ -14,6 +14,7 @@ from tas_tf.errors import UserError
 from tas_tf.expected_cost import ExpectedCost
 from tas_tf.search import Searcher
 from tas_tf.searching import SearchMonitor, SearchSettings, TemperatureSchedule, prepare, run_search
+from tas_tf.space import SearchSpace
 from tas_tf.supernet import build_supernet
 from tas_tf.training import arch_adam, make_strategy, sgd
 from tests.digits import tiny_network, tiny_search, tiny_space, tiny_task
@@ -114,19 +115,18 @@ def test_other_seeds_start_elsewhere(whole):
 @pytest.mark.parametrize("axes", ["width", "depth"])
 def test_what_is_not_searched_has_no_logits_and_stays(axes):
     space = tiny_space(axes=axes)
-    result = run_search(
-        space, tiny_task(), Budget.parse("macs:0.7"), tiny_search(), strategy=make_strategy("one_device"), verbose=0
-    )
-    gates = result.supernet.gates
+    monitor = make_monitor(1.0, space)
+    gates = monitor.supernet.gates
     searched, other = (gates.width_logits, gates.depth_logits)[:: 1 if axes == "width" else -1]
     assert searched
     assert not other
     assert len(gates.trainable_variables) == len(searched)
+    monitor()
     if axes == "width":
-        assert result.shape.depths == {"stage_1": 2}
+        assert monitor.shape.depths == {"stage_1": 2}
     else:
-        assert result.shape.widths == {unit.name: unit.width for unit in space.units}
-    assert result.metrics["depth_entropy" if axes == "width" else "width_entropy"] == 0
+        assert monitor.shape.widths == {unit.name: unit.width for unit in space.units}
+    assert monitor.entropies()[1 if axes == "width" else 0] == 0
 
 
 @pytest.fixture(scope="module")
@@ -135,13 +135,13 @@ def batches():
     return list(dataset(0).take(2))
 
 
-def make_searcher(*, lr: float = 0.05, frozen: tuple[str, ...] = ()) -> Searcher:
+def make_searcher(*, frozen: tuple[str, ...] = ()) -> Searcher:
     space = tiny_space()
     keras.utils.set_random_seed(0)
     supernet = build_supernet(space)
     supernet.gates.freeze(frozen)
     searcher = Searcher(supernet, ExpectedCost(CostModel(space)), tiny_search().target(0.3))
-    searcher.compile(sgd(lr, l2=5e-4), arch_adam(0.1))
+    searcher.compile(sgd(0.05, l2=5e-4), arch_adam(0.1))
     return searcher
 
 
@@ -149,29 +149,31 @@ def values(variables) -> list[np.ndarray]:
     return [np.array(variable) for variable in variables]
 
 
-def after_a_step(searcher: Searcher, batch) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Weights and logits."""
-    searcher.train_step(batch)
-    return values(searcher.supernet.weight_variables), values(searcher.supernet.architecture_variables)
-
-
 def test_each_half_trains_its_own_variables(batches):
-    (weights, architecture), (other_weights, other_architecture) = batches
-    first, _ = after_a_step(make_searcher(), (weights, architecture))
-    second, _ = after_a_step(make_searcher(), (weights, other_architecture))
-    for one, other in zip(first, second, strict=True):
-        np.testing.assert_array_equal(one, other)
-    # With weights that stand still, the logits depend on the architecture's half alone.
-    _, first = after_a_step(make_searcher(lr=0.0), (weights, architecture))
-    _, second = after_a_step(make_searcher(lr=0.0), (other_weights, architecture))
-    for one, other in zip(first, second, strict=True):
-        np.testing.assert_array_equal(one, other)
-    # Neither half is idle.
     searcher = make_searcher()
-    before = values(searcher.supernet.weight_variables), values(searcher.supernet.architecture_variables)
-    after = after_a_step(searcher, (weights, architecture))
-    for group in (0, 1):
-        assert max(np.abs(one - other).max() for one, other in zip(before[group], after[group], strict=True)) > 1e-3
+    supernet, step = searcher.supernet, tf.function(searcher.train_step)
+    state = [*searcher.variables, *searcher.optimizer.variables, *searcher.arch_optimizer.variables]
+    start = values(state)
+
+    def after(batch, lr: float = 0.05) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Weights and logits after one step from the start."""
+        for variable, value in zip(state, start, strict=True):
+            variable.assign(value)
+        searcher.optimizer.learning_rate = lr
+        step(batch)
+        return values(supernet.weight_variables), values(supernet.architecture_variables)
+
+    def difference(one, other) -> float:
+        return max(np.abs(a - b).max() for a, b in zip(one, other, strict=True))
+
+    (weights, architecture), (other_weights, other_architecture) = batches
+    first = after((weights, architecture))
+    assert difference(first[0], after((weights, other_architecture))[0]) == 0
+    assert difference(first[0], after((other_weights, architecture))[0]) > 1e-3
+    # With weights that stand still, the logits depend on the architecture's half alone.
+    still = after((weights, architecture), lr=0.0)
+    assert difference(still[1], after((other_weights, architecture), lr=0.0)[1]) == 0
+    assert difference(still[1], after((weights, other_architecture), lr=0.0)[1]) > 1e-6
 
 
 def test_frozen_logits_never_change(batches):
@@ -179,17 +181,16 @@ def test_frozen_logits_never_change(batches):
     gates = searcher.supernet.gates
     frozen = [gates.logits_of(name) for name in ("block1_conv1", "stage_1")]
     before, others = values(frozen), values(gates.trainable_variables)
-    for batch in batches:
-        searcher.train_step(batch)
+    searcher.train_step(batches[0])
     for one, other in zip(before, values(frozen), strict=True):
         np.testing.assert_array_equal(one, other)
     assert len(others) == 4
     assert all(np.abs(a - b).max() > 0 for a, b in zip(others, values(gates.trainable_variables), strict=True))
 
 
-def make_monitor(scale: float) -> SearchMonitor:
+def make_monitor(scale: float, space: SearchSpace | None = None) -> SearchMonitor:
     """A monitor whose distributions are the more decided, the larger the scale."""
-    cost, limit = prepare(tiny_space(), BUDGET)
+    cost, limit = prepare(space or tiny_space(), Budget.parse("macs:0.7"))
     supernet = build_supernet(cost.space)
     rng = np.random.default_rng(0)
     for variable in supernet.architecture_variables:

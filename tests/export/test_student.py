@@ -9,13 +9,14 @@ import keras
 import numpy as np
 import pytest
 
+from export import student
 from tas_tf.data.task import Task
 from tas_tf.files import write_json, write_model
 from tas_tf.shape import Shape
 from tas_tf.student import build_student
+from tests.commands import quiet_environment, run_command
 from tests.digits import tiny_network, tiny_space
 from tests.networks import randomize
-from tests.processes import quiet_environment
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,9 +27,9 @@ def run_folder(tmp_path) -> Path:
     space = tiny_space()
     shape = Shape.random(space, 0)
     write_model(tmp_path / "other/teacher/model.keras", randomize(tiny_network()))
-    student = randomize(build_student(space, shape))
+    small = randomize(build_student(space, shape))
     run = tmp_path / "run"
-    write_model(run / "student/model.keras", student)
+    write_model(run / "student/model.keras", small)
     write_json(run / "search/shape.json", shape.to_json())
     for folder in (run / "student", tmp_path / "other/teacher"):
         write_json(folder / "metrics.json", {"accuracy": 0.5, "loss": 1.0, "macs": 1, "params": 1})
@@ -62,12 +63,12 @@ def test_flags_come_from_the_run(run_folder):
     assert "Test set results" in done.stdout
 
 
-def test_mistakes(run_folder, tmp_path):
-    done = export(run_folder, "--export_tolerance=0")
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: The ")
-    assert "differs from its Keras model" in done.stderr
-    assert done.stderr.count("\n") == 1
+def test_a_difference_beyond_tolerance_leaves_nothing(run_folder):
+    outcome = run_command(student, f"--run_dir={run_folder}", "--export_tolerance=0")
+    assert outcome.code == 1
+    assert outcome.err.startswith("error: The ")
+    assert "differs from its Keras model" in outcome.err
+    assert outcome.err.count("\n") == 1
     assert not (run_folder / "export/metrics.json").exists()
     assert not list(run_folder.rglob("*.tflite"))
     assert not list(run_folder.rglob(".partial*"))

@@ -2,45 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import NamedTuple
 from unittest import mock
 
 import keras
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 
 from tas_tf.data.task import Task
+from tests.commands import Outcome, run_command
 from tests.digits import tiny_network
-from trainers import command as command_module
 from trainers import pipeline
-
-
-class Outcome(NamedTuple):
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-def run_command(module: ModuleType, *arguments: str) -> Outcome:
-    """Runs a command as its own process would: flags start from their defaults."""
-    out, err = io.StringIO(), io.StringIO()
-    argv = mock.patch.object(sys, "argv", [module.__name__, *map(str, arguments)])
-    with flagsaver.flagsaver(), argv, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        for name in flags.FLAGS:
-            flags.FLAGS[name].present = 0
-        with pytest.raises(SystemExit) as ended:
-            command_module.run(module.main)
-    return Outcome(ended.value.code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="session")

@@ -12,9 +12,9 @@ from keras import layers
 
 from tas_tf.errors import UserError
 from tas_tf.graph import Graph
+from tests.commands import quiet_environment
 from tests.digits import tiny_network
 from tests.networks import classify, conv_bn, randomize
-from tests.processes import quiet_environment
 from trainers import baseline, describe, distill, pipeline, report, search, teacher
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ from tas_tf.graph import Graph
 from tas_tf.shape import Shape
 from tas_tf.space import SearchSpace
 from tas_tf.student import build_student, inherit_weights
-from tests.processes import quiet_environment
+from tests.commands import quiet_environment
 from trainers import distill
 
 LOAD = """

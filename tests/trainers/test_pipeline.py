@@ -170,7 +170,7 @@ def test_teacher_and_shape_of_another_run(interrupted, command, tmp_path, tiny_f
     assert read(tmp_path / "run/report.json")["rivals"] == ["full_kd"]
 
 
-def test_a_folder_of_images(command, tmp_path, tiny_file, tiny_flags):
+def test_a_folder_of_images(command, interrupted, tmp_path, tiny_file, tiny_flags):
     source = Task.load("digits").source
     for split, count in (("train", 20), ("test", 6)):
         labels = source.labels(split)
@@ -181,7 +181,14 @@ def test_a_folder_of_images(command, tmp_path, tiny_file, tiny_flags):
                 Image.fromarray(source.images(split)[row, ..., 0]).save(folder / f"{row}.png")
     data = [f"--dataset=folder:{tmp_path}/photos", "--image_size=8", "--train_limit=150"]
     outcome = command(
-        pipeline, f"--run_dir={tmp_path}/run", f"--model={tiny_file}", *tiny_flags, *data, "--preprocessing_inside"
+        pipeline,
+        f"--run_dir={tmp_path}/run",
+        f"--model={tiny_file}",
+        f"--shape={interrupted.path}/search/shape.json",
+        *tiny_flags,
+        *data,
+        "--preprocessing_inside",
+        "--formats=fp32",
     )
     assert outcome.code == 0, outcome
     found = read(tmp_path / "run/report.json")

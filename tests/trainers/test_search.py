@@ -15,8 +15,8 @@ import tensorflow_datasets as tfds
 
 from tas_tf.cost import CostModel
 from tas_tf.data.task import Task
+from tests.commands import quiet_environment
 from tests.digits import tiny_space
-from tests.processes import quiet_environment
 from trainers import search
 
 ROOT = Path(__file__).parents[2]

@@ -1,0 +1,42 @@
+"""Commands run in this process, and the environment of those that run in one of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from types import ModuleType
+from typing import NamedTuple
+from unittest import mock
+
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from trainers import command as command_module
+
+
+def quiet_environment() -> dict[str, str]:
+    """The environment of a user, who hasn't asked TensorFlow for its log messages as the tests may have."""
+    return {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+
+
+class Outcome(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+def run_command(module: ModuleType, *arguments: str) -> Outcome:
+    """Runs a command as its own process would: flags start from their defaults."""
+    out, err = io.StringIO(), io.StringIO()
+    argv = mock.patch.object(sys, "argv", [module.__name__, *map(str, arguments)])
+    with flagsaver.flagsaver(), argv, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        for name in flags.FLAGS:
+            flags.FLAGS[name].present = 0
+        with pytest.raises(SystemExit) as ended:
+            command_module.run(module.main)
+    return Outcome(ended.value.code, out.getvalue(), err.getvalue())
