@@ -2,6 +2,7 @@
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 DEMO_FLAGS ?=
+RESULTS_FLAGS ?=
 TEST_WORKERS ?= 2
 TEST_FLAGS ?= -n $(TEST_WORKERS) --durations=10
 
@@ -11,7 +12,7 @@ SUITABLE = import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info
 PYTHON ?= $(shell for name in $(CANDIDATES); do \
 	if "$$name" -c '$(SUITABLE)' >/dev/null 2>&1; then echo "$$name"; break; fi; done)
 
-.PHONY: install test lint format demo clean
+.PHONY: install test lint format demo results clean
 
 install: $(VENV)/.installed
 
@@ -37,6 +38,10 @@ format: install
 
 demo: install
 	$(RUN) -m trainers.pipeline --flagfile=flags/digits.cfg $(DEMO_FLAGS)
+
+# Hours: see benchmarks/results.py. Interrupted, it goes on where it was.
+results: install
+	$(RUN) -m benchmarks.results $(RESULTS_FLAGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .ruff_cache

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from tas_tf.cost import CostModel
 from tas_tf.decode import check_reachable, decode
 from tas_tf.errors import UserError
+from tas_tf.filters import CRITERIA
 from tas_tf.shape import Shape
 
-KINDS = ("uniform", "random")
+KINDS = ("uniform", "random", *CRITERIA)
+#: As NumPy takes it.
+Seed = int | Sequence[int]
 _BATCH = 512
 _MAX_BATCHES = 40
 
 
-def baseline_shape(kind: str, cost: CostModel, *, limit: int, tolerance: int, divisor: int = 1, seed: int = 0) -> Shape:
+def baseline_shape(
+    kind: str, cost: CostModel, *, limit: int, tolerance: int, divisor: int = 1, seed: Seed = 0
+) -> Shape:
     """A shape of one of `KINDS` that costs at most `limit`.
 
     Args:
         kind: `uniform`: all blocks, every unit the same share of its filters, the largest that fits; `random`: every
-            choice drawn evenly, among shapes that cost at least `limit - tolerance`.
+            choice drawn evenly, among shapes that cost at least `limit - tolerance`; `l1` and `fpgm`: as `uniform`,
+            what differs is which filters `tas_tf.filters` keeps.
         cost: What counts.
         limit: The budget.
         tolerance: How far below it a random shape may be.
@@ -32,9 +40,9 @@ def baseline_shape(kind: str, cost: CostModel, *, limit: int, tolerance: int, di
     if kind not in KINDS:
         raise UserError(f"`kind` must be one of {', '.join(KINDS)}. Received: {kind!r}.")
     check_reachable(cost, limit)
-    if kind == "uniform":
-        return _uniform(cost, limit, divisor)
-    return _random(cost, limit, tolerance, seed)
+    if kind == "random":
+        return _random(cost, limit, tolerance, seed)
+    return _uniform(cost, limit, divisor)
 
 
 def _uniform(cost: CostModel, limit: int, divisor: int) -> Shape:
@@ -54,7 +62,7 @@ def _uniform(cost: CostModel, limit: int, divisor: int) -> Shape:
     )
 
 
-def _random(cost: CostModel, limit: int, tolerance: int, seed: int) -> Shape:
+def _random(cost: CostModel, limit: int, tolerance: int, seed: Seed) -> Shape:
     space, rng = cost.space, np.random.default_rng(seed)
     for _ in range(_MAX_BATCHES):
         widths = np.stack([rng.choice(unit.candidates, _BATCH) for unit in space.units], axis=1)

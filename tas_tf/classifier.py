@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from tas_tf.errors import UserError
 from tas_tf.shape import Shape
 from tas_tf.space import SearchSpace
 from tas_tf.student import build_student, inherit_weights
-from tas_tf.training import cosine, evaluate, fit, sgd
+from tas_tf.training import SECONDS, cosine, evaluate, fit, sgd
 
 
 @dataclass(frozen=True)
@@ -120,10 +119,11 @@ def train_network(
     *,
     strategy: tf.distribute.Strategy,
     teacher: keras.Model | None = None,
-    inherit_from: keras.Model | None = None,
+    start: keras.Model | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     checkpoint_dir: str | Path | None = None,
     verbose: int | str = "auto",
+    scored_on: tf.data.Dataset | None = None,
 ) -> TrainResult:
     """Trains the network of a shape; resumes where an earlier call with the same folder stopped.
 
@@ -134,20 +134,23 @@ def train_network(
         settings: Of the training.
         strategy: What it runs on.
         teacher: Network ending in logits, made in the strategy's scope, to learn from besides the labels.
-        inherit_from: Unpruned network whose weights to start from.
+        start: Network of this shape whose weights to start from; fresh ones unless given.
         callbacks: Of Keras.
         checkpoint_dir: Where to save each epoch.
         verbose: As in Keras.
+        scored_on: Other images to be scored on than those of the test set.
+
+    Raises:
+        UserError: The batch doesn't fit, training diverges, or what `checkpoint_dir` holds is of another network.
     """
-    started = time.monotonic()
     dataset, steps = task.training(settings.batch_size)
     epochs = settings.epochs + settings.warmup_epochs
     rate = cosine(settings.lr, epochs=epochs, steps_per_epoch=steps, warmup_epochs=settings.warmup_epochs)
     keras.utils.set_random_seed(settings.seed)
     with strategy.scope():
         network = build_student(space, shape, logits=True)
-        if inherit_from is not None:
-            inherit_weights(network, inherit_from, space, shape)
+        if start is not None:
+            network.set_weights(start.get_weights())
         optimizer = sgd(rate, momentum=settings.momentum, l2=settings.l2)
         if teacher is None:
             learner = classifier(network, optimizer)
@@ -163,16 +166,32 @@ def train_network(
         checkpoint_dir=checkpoint_dir,
         verbose=verbose,
     )
-    scores = evaluate(network, task.test())
+    scores = evaluate(network, task.test() if scored_on is None else scored_on)
     metrics = {
         **network_metrics(space, shape, scores),
         "train_accuracy": history.history["accuracy"][-1],
         "epochs": epochs,
         "seed": settings.seed,
         "kd": teacher is not None,
-        "seconds": round(time.monotonic() - started, 1),
+        "seconds": round(sum(history.history[SECONDS]), 1),
     }
     return TrainResult(_finished(network, space, shape), metrics)
+
+
+def inherited(
+    teacher: keras.Model, space: SearchSpace, shape: Shape, *, filters: Mapping[str, np.ndarray] | None = None
+) -> keras.Model:
+    """The network of a shape with the weights that it keeps of the unpruned one.
+
+    Args:
+        teacher: The unpruned network.
+        space: Describes it.
+        shape: What is kept.
+        filters: Which filters of a unit, as `tas_tf.filters.kept_filters` gives them; the first ones unless given.
+    """
+    student = build_student(space, shape)
+    inherit_weights(student, teacher, space, shape, filters=filters)
+    return student
 
 
 def network_metrics(space: SearchSpace, shape: Shape, scores: dict[str, float]) -> dict[str, Any]:

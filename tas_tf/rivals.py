@@ -26,6 +26,8 @@ RIVALS = {
     for rival in (
         Rival("random", "random"),
         Rival("uniform", "uniform"),
+        Rival("l1", "l1"),
+        Rival("fpgm", "fpgm"),
         Rival("full_kd", "full"),
         Rival("no_kd", "searched", kd=False),
     )

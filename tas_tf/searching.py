@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from keras.initializers import Constant
 
 from tas_tf.budget import Budget
 from tas_tf.cost import CostModel
@@ -24,9 +25,11 @@ from tas_tf.search import CostTarget, Searcher
 from tas_tf.shape import Shape
 from tas_tf.space import SearchSpace
 from tas_tf.supernet import Supernet, build_supernet
-from tas_tf.training import arch_adam, cosine, fit, sgd
+from tas_tf.training import SECONDS, arch_adam, cosine, fit, sgd
 from tas_tf.transfer import load_teacher
 
+#: Which epoch's shape a search ends with.
+KEPT_SHAPES = ("last", "best")
 #: Mean entropy, as a share of the uniform distribution's, above which a search hasn't decided.
 UNDECIDED = 0.8
 
@@ -46,7 +49,7 @@ class SearchSettings:
         arch_betas: Adam's decay rates.
         arch_l2: Penalty in the gradient of the logits.
         temperature: At the first and the last epoch, along half a cosine.
-        num_drawn: Widths drawn at once.
+        num_drawn: Widths drawn at once; `None` draws all.
         noise: Whether draws are perturbed by Gumbel noise.
         tolerance: How far below the budget a shape may stay, a share of the unpruned cost.
         cost_weight: Of the cost's loss.
@@ -56,6 +59,7 @@ class SearchSettings:
         from_teacher: Starts the supernet from the teacher's weights.
         calibration_batches: Batches that running statistics are averaged over before a shape is scored.
         held_out_limit: Images that a shape is scored on at most.
+        keep_shape: The last epoch's shape, or the best by held-out accuracy; all are within the budget.
         jit_compile: XLA for the gradients.
         seed: Of weights, logits and draws.
     """
@@ -70,7 +74,7 @@ class SearchSettings:
     arch_betas: tuple[float, float] = (0.5, 0.999)
     arch_l2: float = 1e-3
     temperature: tuple[float, float] = (5.0, 0.1)
-    num_drawn: int = 2
+    num_drawn: int | None = 2
     noise: bool = True
     tolerance: float = 0.05
     cost_weight: float = 2.0
@@ -80,12 +84,15 @@ class SearchSettings:
     from_teacher: bool = False
     calibration_batches: int = 5
     held_out_limit: int = 10_000
+    keep_shape: str = "last"
     jit_compile: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.init_logits not in START_KINDS:
             raise UserError(f"`init_logits` must be one of {', '.join(START_KINDS)}. Received: {self.init_logits!r}.")
+        if self.keep_shape not in KEPT_SHAPES:
+            raise UserError(f"`keep_shape` must be one of {', '.join(KEPT_SHAPES)}. Received: {self.keep_shape!r}.")
         if not all(0 < temperature < math.inf for temperature in self.temperature):
             raise UserError(f"`temperature` must be above 0 throughout. Received: {self.temperature}.")
         if not 0 < self.split_share < 1:
@@ -108,7 +115,7 @@ class SearchResult:
     """What a search found.
 
     Attributes:
-        shape: The most probable shape within the budget.
+        shape: The most probable shape within the budget, of the epoch that `SearchSettings.keep_shape` names.
         metrics: Numbers about it, ready for JSON.
         history: Values by epoch.
         warnings: What to change where the search did not converge.
@@ -172,9 +179,9 @@ def run_search(
     keras.utils.set_random_seed(settings.seed)
     with strategy.scope():
         searcher = _make_searcher(space, cost, limit, settings, steps, task, teacher)
-    monitor = SearchMonitor(
-        searcher.supernet, cost, limit, settings, _make_score(searcher.supernet, space, task, settings)
-    )
+        searcher.best = BestShape(space, name="best")  # as a part of the searcher it is saved with each epoch
+    score = _make_score(searcher.supernet, space, task, settings)
+    monitor = SearchMonitor(searcher.supernet, cost, limit, settings, score, searcher.best)
     history = fit(
         searcher,
         dataset,
@@ -190,7 +197,8 @@ def run_search(
 
 
 def _make_searcher(space, cost, limit, settings: SearchSettings, steps: int, task: Task, teacher) -> Searcher:
-    supernet = build_supernet(space, num_drawn=settings.num_drawn, noise=settings.noise, seed=settings.seed)
+    drawn = settings.num_drawn or max((len(unit.candidates) for unit in space.units), default=1)
+    supernet = build_supernet(space, num_drawn=drawn, noise=settings.noise, seed=settings.seed)
     if settings.from_teacher:
         if teacher is None:
             raise UserError("`from_teacher` needs a trained teacher. Received: none.")
@@ -215,12 +223,10 @@ def _make_searcher(space, cost, limit, settings: SearchSettings, steps: int, tas
 
 
 def _make_score(supernet: Supernet, space: SearchSpace, task: Task, settings: SearchSettings) -> HeldOutScore:
-    weights, architecture = task.halves(settings.split_share)
+    weights, _ = task.halves(settings.split_share)
     # Shuffled, as in training: batches of one class each would hide how classes differ from the variances.
     calibration = task.shuffled(weights, min(settings.batch_size, 128, len(weights)), settings.calibration_batches)
-    count = min(settings.held_out_limit, len(architecture))
-    held_out = np.random.default_rng(settings.seed).choice(architecture, count, replace=False)
-    return HeldOutScore(supernet, space, calibration, task.plain(np.sort(held_out)))
+    return HeldOutScore(supernet, space, calibration, task.held_out(settings.split_share, settings.held_out_limit))
 
 
 class TemperatureSchedule(keras.callbacks.Callback):
@@ -246,23 +252,54 @@ class TemperatureSchedule(keras.callbacks.Callback):
             logs["temperature"] = self.at(epoch)
 
 
+class BestShape(keras.layers.Layer):
+    """The shape of the highest held-out accuracy so far, kept as variables."""
+
+    def __init__(self, space: SearchSpace, **kwargs: Any) -> None:
+        super().__init__(trainable=False, **kwargs)
+        self._space = space
+        count = len(space.units) + len(space.stages)
+        self.counts = self.add_weight(name="counts", shape=(count,), dtype="int64", initializer="zeros")
+        self.accuracy = self.add_weight(name="accuracy", shape=(), dtype="float64", initializer=Constant(-1.0))
+
+    def consider(self, shape: Shape, accuracy: float) -> None:
+        """Takes a shape unless an earlier one was better."""
+        if accuracy >= float(keras.ops.convert_to_numpy(self.accuracy)):
+            self.accuracy.assign(accuracy)
+            self.counts.assign([*shape.widths.values(), *shape.depths.values()])
+
+    def shape(self) -> Shape:
+        """The best one."""
+        counts = keras.ops.convert_to_numpy(self.counts)
+        widths, depths = np.split(counts, [len(self._space.units)])
+        return Shape.of(self._space, widths, depths)
+
+
 class SearchMonitor:
     """Decodes the distributions after each epoch and scores what they say."""
 
     def __init__(
-        self, supernet: Supernet, cost: CostModel, limit: int, settings: SearchSettings, score: HeldOutScore
+        self,
+        supernet: Supernet,
+        cost: CostModel,
+        limit: int,
+        settings: SearchSettings,
+        score: HeldOutScore,
+        best: BestShape,
     ) -> None:
         self.supernet, self.cost, self.limit, self.settings = supernet, cost, limit, settings
         self.space = cost.space
-        self._score = score
+        self._score, self._best = score, best
         self.shape: Shape | None = None
 
     def __call__(self) -> dict[str, float]:
         """Held-out accuracy and cost of the decoded shape, and how decided the distributions are."""
         self.shape = self.decode()
+        accuracy = self._score(self.shape)
+        self._best.consider(self.shape, accuracy)
         widths, depths = self.entropies()
         return {
-            "accuracy": self._score(self.shape),
+            "accuracy": accuracy,
             "cost": self.cost.of(self.shape) / self.cost.full,
             "width_entropy": widths,
             "depth_entropy": depths,
@@ -290,31 +327,38 @@ class SearchMonitor:
         return means[0], means[1]
 
     def result(self, history: dict[str, list[float]]) -> SearchResult:
-        """Decodes once more and gathers everything."""
-        scores = self()
-        kind = self.cost.kind
+        """Settles on a shape, leaves its running statistics in the supernet, and gathers everything."""
+        self.shape = self._best.shape() if self.settings.keep_shape == "best" else self.decode()
+        accuracies, kind = history["val_accuracy"], self.cost.kind
+        # Of equal ones the last, as `BestShape` has it.
+        kept = max(range(len(accuracies)), key=lambda epoch: (accuracies[epoch], epoch))
+        kept = kept if self.settings.keep_shape == "best" else len(accuracies) - 1
+        self._score(self.shape)
+        widths, depths = self.entropies()
         metrics = {
             "budget_kind": kind,
             f"budget_{kind}": self.limit,
             f"shape_{kind}": self.cost.of(self.shape),
-            f"shape_{kind}_ratio": scores["cost"],
-            "held_out_accuracy": scores["accuracy"],
-            "width_entropy": scores["width_entropy"],
-            "depth_entropy": scores["depth_entropy"],
+            f"shape_{kind}_ratio": self.cost.of(self.shape) / self.cost.full,
+            "held_out_accuracy": accuracies[kept],
+            "kept_epoch": kept + 1,
+            "width_entropy": widths,
+            "depth_entropy": depths,
             "epochs": self.settings.epochs,
             "seed": self.settings.seed,
+            "seconds": round(sum(history[SECONDS]), 1),
         }
         by_epoch = {
             f"expected_{kind}": [share * self.cost.full for share in history["expected_cost"]],
             f"argmax_{kind}": [share * self.cost.full for share in history["argmax_cost"]],
-            "held_out_accuracy": history["val_accuracy"],
+            "held_out_accuracy": accuracies,
         }
-        return SearchResult(self.shape, metrics, by_epoch, tuple(self._warnings(scores)), self.supernet)
+        return SearchResult(self.shape, metrics, by_epoch, tuple(self._warnings(widths, depths)), self.supernet)
 
-    def _warnings(self, scores: dict[str, float]):
-        for axis in ("width", "depth"):
-            if scores[f"{axis}_entropy"] > UNDECIDED:
+    def _warnings(self, widths: float, depths: float) -> Iterator[str]:
+        for axis, entropy in (("width", widths), ("depth", depths)):
+            if entropy > UNDECIDED:
                 yield (
-                    f"The {axis} distributions have not converged: mean entropy {scores[f'{axis}_entropy']:.2f} of the "
-                    f"uniform one's. Raise --arch_lr or --search_epochs."
+                    f"The {axis} distributions have not converged: mean entropy {entropy:.2f} of the uniform one's. "
+                    "Raise --arch_lr or --search_epochs."
                 )

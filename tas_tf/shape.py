@@ -25,7 +25,7 @@ class Shape:
     Attributes:
         network: Name of the network it is for.
         graph_digest: Fingerprint of that network's structure; empty for a shape that goes by the name alone.
-        widths: Filters kept by each unit, from 1 to all.
+        widths: Filters kept by each unit, from 1 to all; a shape that goes by the name alone may have more.
         depths: Blocks kept by each stage, from 1 to all.
     """
 
@@ -143,31 +143,44 @@ class Shape:
                     raise UserError(f"`shape`: {key}.{name} is missing. Expected 1 to {expected[name]}.")
                 if name not in expected:
                     raise UserError(f"`shape`: {key}.{name} is unknown to {graph.network}.")
-                if not 1 <= counts[name] <= expected[name]:
+                # The shape that was published for ResNet-50 is wider than the network in two places.
+                may_widen = key == "widths" and not self.graph_digest
+                if counts[name] < 1 or (counts[name] > expected[name] and not may_widen):
                     raise UserError(f"`shape`: {key}.{name}: expected 1 to {expected[name]}. Received: {counts[name]}.")
 
 
 class ActiveChannels:
-    """Which of a tensor's channels a shape keeps."""
+    """Which of a tensor's channels a shape keeps.
 
-    def __init__(self, space: SearchSpace, shape: Shape) -> None:
+    Args:
+        space: The unpruned network.
+        shape: How many filters are kept.
+        filters: Which ones, ascending, by unit; the first ones unless given.
+    """
+
+    def __init__(self, space: SearchSpace, shape: Shape, filters: Mapping[str, np.ndarray] | None = None) -> None:
         self._space = space
         self._shape = shape
+        self._filters = filters or {}
 
     def width(self, segment: Segment) -> int:
+        """How many channels are kept of a segment."""
+        return len(self._kept(segment))
+
+    def _kept(self, segment: Segment) -> np.ndarray:
         """Channels kept of a segment."""
         if segment.source is None:
-            return segment.width
+            return np.arange(segment.width)
         stage = self._space.stage.get(segment.source)
-        if stage is None:
-            return self._shape.widths[segment.source]
-        end = stage.ends[self._shape.depths[stage.name] - 1]
-        return self.width(self._space.segments[end][0])
+        if stage is not None:
+            return self._kept(self._space.segments[stage.ends[self._shape.depths[stage.name] - 1]][0])
+        chosen = self._filters.get(segment.source)
+        return np.arange(self._shape.widths[segment.source]) if chosen is None else chosen
 
     def _indices(self, segments: tuple[Segment, ...]) -> np.ndarray:
         kept, start = [], 0
         for segment in segments:
-            kept.append(np.arange(start, start + self.width(segment)))
+            kept.append(start + self._kept(segment))
             start += segment.width
         return np.concatenate(kept) if kept else np.zeros(0, np.int64)
 

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tas_tf.errors import UserError
 from tas_tf.graph import Node
 from tas_tf.kinds import MAKES_CHANNELS, Kind, is_op
 from tas_tf.reader import call, deserialize, original_layer
@@ -102,13 +103,29 @@ def _narrowed(node: Node, width: int) -> dict[str, Any]:
     return config
 
 
-def inherit_weights(student: keras.Model, teacher: keras.Model, space: SearchSpace, shape: Shape) -> None:
+def inherit_weights(
+    student: keras.Model,
+    teacher: keras.Model,
+    space: SearchSpace,
+    shape: Shape,
+    *,
+    filters: Mapping[str, np.ndarray] | None = None,
+) -> None:
     """Gives a student the slices of the unpruned network's weights that its shape keeps.
 
     A projection copies the channels that identity and branch share and fills the others with zeros, which is what a
     residual Add on masked channels computes.
+
+    Args:
+        student: Built for `shape`.
+        teacher: The unpruned network.
+        space: Where shapes act.
+        shape: What the student keeps.
+        filters: Which filters of a unit are kept, ascending; the first ones unless given. Where an identity and its
+            branch are equally wide, no projection could put their channels in order: both must keep the same ones.
     """
-    assign_slices(student, space, shape, lambda node: named_weights(original_layer(teacher, node)))
+    active = ActiveChannels(space, shape, filters)
+    assign_slices(student, space, shape, lambda node: named_weights(original_layer(teacher, node)), active=active)
 
 
 def weights_by_name(layer: keras.Layer) -> dict[str, keras.Variable]:
@@ -131,7 +148,12 @@ def named_weights(layer: keras.Layer) -> dict[str, np.ndarray]:
 
 
 def assign_slices(
-    student: keras.Model, space: SearchSpace, shape: Shape, weights_of: Callable[[Node], Mapping[str, np.ndarray]]
+    student: keras.Model,
+    space: SearchSpace,
+    shape: Shape,
+    weights_of: Callable[[Node], Mapping[str, np.ndarray]],
+    *,
+    active: ActiveChannels | None = None,
 ) -> None:
     """Fills a student from full-size weights.
 
@@ -140,21 +162,30 @@ def assign_slices(
         space: Where shapes act.
         shape: What the student keeps.
         weights_of: Gives the full-size weights of a node by name.
+        active: The channels kept; the shape's first ones unless given.
+
+    Raises:
+        UserError: The student has filters that the weights don't.
     """
+    for unit in space.units:
+        if shape.widths[unit.name] > unit.width:
+            raise UserError(
+                f"`inherit`: the shape is wider than {space.graph.network}, whose weights it would take. Expected at "
+                f"most {unit.width} filters in {unit.name}. Received: {shape.widths[unit.name]}. Give --inherit=none."
+            )
     dropped, _ = dropped_nodes(space, shape)
-    active = ActiveChannels(space, shape)
+    active = active or ActiveChannels(space, shape)
     for node in space.graph:
         if node.name in dropped or is_op(node.module) or not node.num_params:
             continue
         full = weights_of(node)
         for name, weight in weights_by_name(student.get_layer(node.name)).items():
             weight.assign(slice_weight(full[name], name, node, active))
-    fill_projections(student, space, shape)
+    _fill_projections(student, space, active)
 
 
-def fill_projections(student: keras.Model, space: SearchSpace, shape: Shape) -> None:
+def _fill_projections(student: keras.Model, space: SearchSpace, active: ActiveChannels) -> None:
     """Sets each projection of a student to copy the channels that its two sides share."""
-    active = ActiveChannels(space, shape)
     names = {layer.name for layer in student.layers}
     for (add, identity), name in _projection_places(space).items():
         if name in names:

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from tas_tf.classifier import TrainSettings, check_above_chance, check_fits, logits_of, train_network
+from tas_tf.classifier import TrainSettings, check_above_chance, check_fits, inherited, logits_of, train_network
 from tas_tf.cost import CostModel
 from tas_tf.errors import UserError
 from tas_tf.graph import Graph
@@ -82,9 +82,9 @@ def test_inherited_weights_are_where_training_starts(task, teacher):
     space = tiny_space()
     shape = Shape.random(space, 0)
     still = TrainSettings(epochs=1, warmup_epochs=0, batch_size=32, lr=0.0)
-    result = train(task, settings=still, inherit_from=teacher)
     expected = build_student(space, shape)
     inherit_weights(expected, teacher, space, shape)
+    result = train(task, settings=still, start=inherited(teacher, space, shape))
     trained = {weight.path for weight in result.model.trainable_weights}
     for weight, other in zip(result.model.weights, expected.weights, strict=True):
         if weight.path in trained:

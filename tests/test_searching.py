@@ -13,7 +13,8 @@ from tas_tf.cost import CostModel
 from tas_tf.errors import UserError
 from tas_tf.expected_cost import ExpectedCost
 from tas_tf.search import Searcher
-from tas_tf.searching import SearchMonitor, SearchSettings, TemperatureSchedule, prepare, run_search
+from tas_tf.searching import BestShape, SearchMonitor, SearchSettings, TemperatureSchedule, prepare, run_search
+from tas_tf.shape import Shape
 from tas_tf.space import SearchSpace
 from tas_tf.supernet import build_supernet
 from tas_tf.training import arch_adam, make_strategy, sgd
@@ -73,12 +74,53 @@ def test_a_killed_search_ends_where_an_uninterrupted_one_ends(whole, tmp_path):
     assert resumed.shape == expected.shape
     for ours, theirs in zip(logits_of(resumed), logits_of(expected), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    assert resumed.metrics == expected.metrics
+    assert {**resumed.metrics, "seconds": 0} == {**expected.metrics, "seconds": 0}
     assert resumed.history == expected.history
     # Killed once more, after the last epoch: it is only told again.
     again = search(settings=settings, checkpoint_dir=tmp_path)
     assert again.shape == expected.shape
     assert again.history == resumed.history
+
+
+class NoteShapes(keras.callbacks.Callback):
+    """Notes what each epoch decodes and how good it is; ends the process, as it were, after the second."""
+
+    def __init__(self, monitor: SearchMonitor, noted: list, *, killed: bool = False):
+        super().__init__()
+        self.monitor, self.noted, self.killed = monitor, noted, killed
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self.killed and epoch == 2:
+            raise KeyboardInterrupt
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.noted.append((logs["val_accuracy"], epoch, self.monitor.shape))
+
+
+def test_the_best_epochs_shape_survives_a_kill(tmp_path):
+    """With a rate that high the shapes change from one epoch to the next."""
+    settings = tiny_search(epochs=4, keep_shape="best", arch_lr=1.0, lr=0.2)
+    noted: list = []
+    with pytest.raises(KeyboardInterrupt):
+        search(
+            settings=settings,
+            checkpoint_dir=tmp_path,
+            callbacks=lambda monitor: [NoteShapes(monitor, noted, killed=True)],
+        )
+    result = search(settings=settings, checkpoint_dir=tmp_path, callbacks=lambda monitor: [NoteShapes(monitor, noted)])
+    assert [epoch for _, epoch, _ in noted] == [0, 1, 2, 3]
+    accuracy, epoch, shape = max(noted, key=lambda entry: entry[:2])
+    assert result.shape == shape
+    assert (result.metrics["held_out_accuracy"], result.metrics["kept_epoch"]) == (accuracy, epoch + 1)
+    cost, _ = prepare(tiny_space(), BUDGET)
+    assert result.metrics["shape_macs"] == cost.of(shape)
+
+
+def test_of_shapes_equally_good_the_later_one_is_best():
+    best, shapes = BestShape(tiny_space()), [Shape.random(tiny_space(), seed) for seed in range(4)]
+    for shape, accuracy in zip(shapes, (0.3, 0.7, 0.7, 0.1), strict=True):
+        best.consider(shape, accuracy)
+    assert best.shape() == shapes[2] != shapes[1]
 
 
 def test_the_result_is_within_budget_and_says_so(whole):
@@ -195,11 +237,11 @@ def make_monitor(scale: float, space: SearchSpace | None = None) -> SearchMonito
     rng = np.random.default_rng(0)
     for variable in supernet.architecture_variables:
         variable.assign(scale * rng.normal(size=variable.shape))
-    return SearchMonitor(supernet, cost, limit, tiny_search(), lambda shape: 0.5)
+    return SearchMonitor(supernet, cost, limit, tiny_search(), lambda shape: 0.5, BestShape(cost.space))
 
 
 def test_entropy_and_its_warning():
-    history = {name: [0.5] for name in ("expected_cost", "argmax_cost", "val_accuracy")}
+    history = {name: [0.5] for name in ("expected_cost", "argmax_cost", "val_accuracy", "seconds")}
     decided, undecided = make_monitor(20.0), make_monitor(0.1)
     assert decided.result(history).warnings == ()
     warnings = undecided.result(history).warnings
@@ -232,6 +274,7 @@ def test_an_unreachable_budget_is_refused_before_data_is_read():
         ({"tolerance": -0.1}, "tolerance"),
         ({"cost_driver": "mean"}, "cost_driver"),
         ({"init_logits": "high"}, "init_logits"),
+        ({"keep_shape": "first"}, "keep_shape"),
     ],
 )
 def test_settings_that_make_no_sense(changes, message):

@@ -60,7 +60,9 @@ def _read_flags(argv: Sequence[str]) -> None:
         place, _, detail = str(error).partition(": ")
         wanted = next((text for sign, text in _NUMBERS.items() if detail.startswith(sign)), detail)
         raise UserError(f"{place}: {wanted}.") from error
-    if left:
+    if options.COMPARE.value and not any("=" in text for text in left):
+        flags.FLAGS[options.COMPARE.name].value = [*options.COMPARE.value, *left]  # `--compare one two`
+    elif left:
         hint = f" Did you mean `--{left[0].lstrip('-')}`?" if "=" in left[0] else ""
         raise UserError(f"Expected flags only, `--name=value`. Received: {' '.join(left)}.{hint}")
 

@@ -4,6 +4,7 @@ Examples:
     python -m trainers.describe --model=resnet20
     python -m trainers.describe --model=keras.applications.MobileNetV2 --image_size=96 --json
     python -m trainers.describe --model=teacher.keras --shape=runs/digits/search/shape.json
+    python -m trainers.describe --model=resnet56 --shape=published/cifar10-resnet56
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from rich.table import Table
 from tas_tf.cost import CostModel, projections
 from tas_tf.decode import smallest_shape
 from tas_tf.graph import Graph
+from tas_tf.published import published_shape, shape_file
 from tas_tf.shape import Shape
 from tas_tf.space import SearchSpace
 from tas_tf.zoo import load_network
@@ -30,11 +32,12 @@ _PIPED_WIDTH = 120  # of tables that go to a file
 def main() -> None:
     """Describes the network that the flags name."""
     name = options.required(options.MODEL)
-    shape = Shape.load(options.SHAPE.value) if options.SHAPE.value else None
+    shape = Shape.load(shape_file(options.SHAPE.value)) if options.SHAPE.value else None
+    published = published_shape(options.SHAPE.value)
     model = load_network(
         name,
-        num_classes=options.NUM_CLASSES.value or 10,
-        image_size=options.IMAGE_SIZE.value or 32,
+        num_classes=options.NUM_CLASSES.value or (published.num_classes if published else 10),
+        image_size=options.IMAGE_SIZE.value or (published.image_size if published else 32),
         channels=options.CHANNELS.value or 3,
     )
     space = SearchSpace.from_graph(
@@ -45,6 +48,8 @@ def main() -> None:
         search_dense=options.SEARCH_DENSE.value,
     )
     description = describe(name, space, shape)
+    if published and published.accuracy:
+        description["paper_accuracy"] = published.accuracy
     if options.JSON.value:
         print(json.dumps(description, indent=2))
     else:
@@ -110,6 +115,11 @@ def show(description: dict[str, Any], console: Console) -> None:
     _print_table(console, "Frozen", ["layer", "reason"], frozen)
     if "shape_macs" in description:
         _show_shape(description, console)
+    if "paper_accuracy" in description:
+        console.print(
+            f"top-1 in the paper, with distillation: {description['paper_accuracy']:.2%} (quoted second hand)",
+            highlight=False,
+        )
 
 
 def _show_shape(description: dict[str, Any], console: Console) -> None:

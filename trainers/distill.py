@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from tas_tf.classifier import logits_of, train_network
+from tas_tf.classifier import inherited, logits_of, train_network
 from tas_tf.files import read_json, write_json, write_model
+from tas_tf.zoo.loading import load_file
 from trainers import options
 from trainers.command import run
 from trainers.plan import show_plan
@@ -49,6 +50,11 @@ def run_distill(session: Session, *, kd: bool) -> bool:
     teacher = session.load_teacher()
     space = session.checked_space(teacher)
     shape = session.load_shape(space)
+    start = None
+    if options.INHERIT.value == "teacher":
+        start = inherited(teacher, space, shape)
+    elif session.start_file():
+        start = load_file(session.start_file())
     begin(session, step)
     with session.strategy.scope():
         taught_by = logits_of(teacher, space) if kd else None
@@ -59,7 +65,7 @@ def run_distill(session: Session, *, kd: bool) -> bool:
         settings,
         strategy=session.strategy,
         teacher=taught_by,
-        inherit_from=teacher if options.INHERIT.value == "teacher" else None,
+        start=start,
         callbacks=session.callbacks("student"),
         checkpoint_dir=step.checkpoints,
         verbose=session.verbose,

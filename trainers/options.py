@@ -13,6 +13,7 @@ from tas_tf.errors import UserError
 from tas_tf.initial_logits import START_KINDS
 from tas_tf.rivals import KINDS as RIVAL_KINDS
 from tas_tf.search import COST_DRIVERS
+from tas_tf.searching import KEPT_SHAPES
 from tas_tf.space import AXES
 from tas_tf.training import STRATEGIES
 
@@ -98,8 +99,8 @@ MODEL = _in(
     flags.DEFINE_string(
         "model",
         None,
-        "The network to make smaller: resnet20 (8, 14, 20, 32, 44, 56, 110), keras.applications.NAME, "
-        "or the path of a .keras file.",
+        "The network to make smaller: resnet20 (8, 14, 20, 32, 44, 56, 110, 164; for ImageNet 18, 34, 50), "
+        "keras.applications.NAME, or the path of a .keras file.",
     ),
 )
 NUM_CLASSES = _in(
@@ -131,7 +132,15 @@ COUPLE_TRUNK = _in(
 SEARCH_DENSE = _in(
     "What is searched", flags.DEFINE_bool("search_dense", False, "Also searches hidden Dense layers on vectors.")
 )
-SHAPE = _in("What is searched", flags.DEFINE_string("shape", None, "A shape.json: widths and depths to use."))
+SHAPE = _in(
+    "What is searched",
+    flags.DEFINE_string(
+        "shape",
+        None,
+        "Widths and depths to use: a shape.json, or published/NAME, a shape of the paper's authors such as "
+        "published/cifar10-resnet56.",
+    ),
+)
 
 DATASET = _in(
     "Data",
@@ -223,7 +232,7 @@ TEMPERATURE_START = _in(
     "Search", flags.DEFINE_float("temperature_start", 5.0, "Temperature of the first epoch's draws.")
 )
 TEMPERATURE_END = _in("Search", flags.DEFINE_float("temperature_end", 0.1, "Temperature of the last epoch's draws."))
-NUM_DRAWN = _in("Search", flags.DEFINE_integer("num_drawn", 2, "Widths drawn at once for each unit.", lower_bound=1))
+NUM_DRAWN = _in("Search", flags.DEFINE_string("num_drawn", "2", "Widths drawn at once for each unit, or all."))
 NOISE = _in("Search", flags.DEFINE_bool("gumbel_noise", True, "Perturbs the draws by Gumbel noise."))
 COST_WEIGHT = _in("Search", flags.DEFINE_float("cost_weight", 2.0, "Weight of the cost's loss.", 0.0))
 COST_DRIVER = _in(
@@ -249,6 +258,10 @@ CALIBRATION_BATCHES = _in(
         "calibration_batches", 5, "Batches for a shape's BN statistics before it is scored.", lower_bound=1
     ),
 )
+KEEP_SHAPE = _in(
+    "Search",
+    flags.DEFINE_enum("keep_shape", "last", KEPT_SHAPES, "The shape of which epoch: the best has held-out accuracy."),
+)
 HELD_OUT_LIMIT = _in(
     "Search", flags.DEFINE_integer("held_out_limit", 10_000, "Images that a shape is scored on at most.", lower_bound=1)
 )
@@ -267,9 +280,14 @@ KD = _in("Distillation", flags.DEFINE_bool("kd", True, "Learns from the teacher 
 KD_ALPHA = _in("Distillation", flags.DEFINE_float("kd_alpha", 0.9, "Weight of the teacher's word.", 0.0, 1.0))
 KD_TEMPERATURE = _in("Distillation", flags.DEFINE_float("kd_temperature", 4.0, "Temperature of the distillation."))
 INHERIT = _in(
-    "Distillation", flags.DEFINE_enum("inherit", "none", ["none", "teacher"], "Whose weights the student starts from.")
+    "Distillation",
+    flags.DEFINE_enum(
+        "inherit",
+        "auto",
+        ["auto", "none", "teacher", "supernet"],
+        "Whose weights the student starts from; auto: those of l1 and fpgm filters, else none.",
+    ),
 )
-KIND = _in("Distillation", flags.DEFINE_enum("kind", None, BASELINE_KINDS, "Which baseline trainers.baseline writes."))
 RIVALS = _in(
     "Distillation",
     flags.DEFINE_list(
@@ -277,6 +295,15 @@ RIVALS = _in(
         [],
         f"Trained alike beside the student by the pipeline: {', '.join(RIVAL_KINDS)}.",
     ),
+)
+
+KIND = _in("Baseline", flags.DEFINE_enum("kind", None, BASELINE_KINDS, "Which shape trainers.baseline writes."))
+RANDOM_SHAPES = _in(
+    "Baseline",
+    flags.DEFINE_integer("random_shapes", 1, "Random shapes to choose the best from, briefly trained.", lower_bound=1),
+)
+RANDOM_EPOCHS = _in(
+    "Baseline", flags.DEFINE_integer("random_epochs", 5, "Epochs that each of several is trained.", lower_bound=1)
 )
 
 FORMATS = _in("Export", flags.DEFINE_list("formats", ["saved_model", "fp32"], "What to write."))
@@ -290,5 +317,11 @@ EXPORT_TOLERANCE = _in(
     flags.DEFINE_float("export_tolerance", None, "Largest difference from Keras, a share of the largest output.", 0.0),
 )
 
+COMPARE = _in(
+    "Output",
+    flags.DEFINE_list(
+        "compare", [], "Run folders for trainers.report to set side by side; folders of one name are seeds of one row."
+    ),
+)
 JSON = _in("Output", flags.DEFINE_bool("json", False, "Writes JSON to stdout instead of tables."))
 SEED = _in("Output", flags.DEFINE_integer("seed", 0, "Of everything that is drawn.", 0, 2**32 - 1))

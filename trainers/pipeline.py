@@ -13,12 +13,13 @@ from export.student import export_formats, run_export
 from tas_tf.baselines import baseline_shape
 from tas_tf.budget import Budget
 from tas_tf.cost import CostModel
-from tas_tf.files import write_json
+from tas_tf.errors import UserError
 from tas_tf.rivals import RIVALS, Rival
 from tas_tf.searching import prepare
 from tas_tf.shape import Shape
 from tas_tf.space import SearchSpace
 from trainers import options
+from trainers.baseline import write_baseline
 from trainers.command import run
 from trainers.distill import run_distill
 from trainers.plan import show_plan
@@ -26,7 +27,7 @@ from trainers.report import report_run
 from trainers.search import run_search_step
 from trainers.session import Session
 from trainers.settings import search_settings, student_settings, teacher_settings
-from trainers.steps import is_up_to_date, search_step, student_step, teacher_step
+from trainers.steps import begin, is_up_to_date, rival_step, search_step, student_step, teacher_step
 from trainers.teacher import run_teacher
 
 
@@ -64,6 +65,11 @@ def _searched(session: Session) -> list[str]:
 def _check(session: Session) -> None:
     """Refuses what a later step would refuse, before hours are spent on an earlier one."""
     export_formats()
+    if options.INHERIT.value == "supernet" and set(options.RIVALS.value) - {"no_kd"}:
+        raise UserError(
+            "`--inherit=supernet` suits the shape found alone. Expected --rivals= or --rivals=no_kd with it. "
+            f"Received: --rivals={','.join(options.RIVALS.value)}."
+        )
     if _is_done(session):
         return
     teacher_settings(), student_settings()
@@ -91,26 +97,26 @@ def run_rival(session: Session, rival: Rival) -> bool:
     """Trains a rival unless it is there; whether anything was done."""
     space = session.space_of(session.load_teacher())
     other = session.rival(rival.name)
-    shape = rival_shape(rival, space, session.load_shape(space))
-    if not (other.run.search_shape.exists() and Shape.load(other.run.search_shape) == shape):
-        other.run.prepare()
-        write_json(other.run.search_shape, shape.to_json())
+    if rival.shape != "searched":
+        step = rival_step(session, other, rival.shape)
+        if not is_up_to_date(session, step):
+            begin(other, step)
+            write_baseline(other, rival.shape, space, rival_shape(rival, space, session.load_shape(space)))
+            step.finish()
     return run_distill(other, kd=options.KD.value and rival.kd)
 
 
 def rival_shape(rival: Rival, space: SearchSpace, searched: Shape) -> Shape:
-    """The shape that a rival has.
+    """The shape that a rival has, if it isn't the one that was found.
 
-    A random one costs what the searched one costs. A uniform one gets the whole budget: it is the best that can be had
+    A random one costs what the searched one costs. The others get the whole budget: it is the best that can be had
     without a search.
     """
-    if rival.shape == "searched":
-        return searched
     if rival.shape == "full":
         return Shape.full(space)
     budget = Budget.parse(options.BUDGET.value)
     cost = CostModel(space, budget.kind)
-    limit = budget.limit(cost.full) if rival.shape == "uniform" else cost.of(searched)
+    limit = cost.of(searched) if rival.shape == "random" else budget.limit(cost.full)
     return baseline_shape(
         rival.shape,
         cost,

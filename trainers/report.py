@@ -2,10 +2,12 @@
 
 Examples:
     python -m trainers.report --run_dir=runs/digits
+    python -m trainers.report --compare runs/seed0/tas runs/seed1/tas runs/seed0/uniform runs/seed1/uniform
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
+from export.comparison import compare_runs, print_comparison
 from export.report import build_report, print_table, render_html, summarise_shape
 from tas_tf.errors import UserError
 from tas_tf.files import read_json, write_json
@@ -27,8 +30,15 @@ from trainers.session import Session
 
 
 def main() -> None:
-    """Reports on the run that the flags name."""
-    report_run(Session.of_earlier_run())
+    """Reports on the run, or compares the runs, that the flags name."""
+    if not options.COMPARE.value:
+        report_run(Session.of_earlier_run())
+        return
+    rows = compare_runs(options.COMPARE.value)
+    if options.JSON.value:
+        print(json.dumps([row.to_json() for row in rows], indent=2))
+    else:
+        print_comparison(rows, Console(width=None if sys.stdout.isatty() else PIPED_WIDTH))
 
 
 def report_run(session: Session, rivals: Mapping[str, Run] | None = None) -> dict[str, Any]:

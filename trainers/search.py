@@ -8,14 +8,15 @@ Examples:
 
 from __future__ import annotations
 
-import time
-
 from rich.console import Console
 
 from tas_tf.budget import Budget
-from tas_tf.files import write_json
+from tas_tf.files import read_json, write_json, write_model
 from tas_tf.search_logs import SearchSummaries
-from tas_tf.searching import SearchResult, prepare, run_search
+from tas_tf.searching import prepare, run_search
+from tas_tf.shape import Shape
+from tas_tf.student import build_student
+from tas_tf.transfer import inherit_from_supernet
 from trainers import options
 from trainers.command import run
 from trainers.plan import show_plan
@@ -30,9 +31,18 @@ def main() -> None:
     if options.DRY_RUN.value:
         show_plan(session, ["search"])
         return
-    state = "ready" if run_search_step(session) else "up to date"
-    command = "python -m trainers.distill with the same flags"
-    Console().print(f"{session.run.search_shape} is {state}. Next: {command}.", highlight=False, soft_wrap=True)
+    state = "ready"
+    if not run_search_step(session):
+        state = "up to date"
+        _show(session)
+    teacher_first = ""
+    if not session.teacher_run.teacher_model.exists():
+        teacher_first = " (first python -m trainers.teacher: there is no teacher yet)"
+    Console().print(
+        f"{session.run.search_shape} is {state}. Next: python -m trainers.distill with the same flags{teacher_first}.",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def run_search_step(session: Session) -> bool:
@@ -48,7 +58,6 @@ def run_search_step(session: Session) -> bool:
     session.checked_space(network)
     session.task.searching(settings.batch_size, settings.split_share)
     begin(session, step)
-    started = time.monotonic()
     result = run_search(
         space,
         session.task,
@@ -61,27 +70,30 @@ def run_search_step(session: Session) -> bool:
         verbose=session.verbose,
     )
     write_json(session.run.search_shape, result.shape.to_json())
-    seconds = round(time.monotonic() - started, 1)
+    student = build_student(space, result.shape)
+    inherit_from_supernet(student, result.supernet, space, result.shape)
+    write_model(session.run.supernet_student, student)
     write_json(
         session.run.metrics("search"),
-        {**result.metrics, "seconds": seconds, "warnings": list(result.warnings), "history": result.history},
+        {**result.metrics, "warnings": list(result.warnings), "history": result.history},
     )
     step.finish()
-    _show(result)
+    _show(session)
     return True
 
 
-def _show(result: SearchResult) -> None:
-    console, metrics = Console(stderr=False), result.metrics
+def _show(session: Session) -> None:
+    """Prints what the run's search found."""
+    console, metrics = Console(stderr=False), read_json(session.run.metrics("search"))
     kind = metrics["budget_kind"]
-    depths = "/".join(map(str, result.shape.depths.values())) or "none searched"
+    depths = "/".join(map(str, Shape.load(session.run.search_shape).depths.values())) or "none searched"
     console.print(
         f"Found: {metrics[f'shape_{kind}']:,} {kind} ({metrics[f'shape_{kind}_ratio']:.3f} of the whole; budget "
         f"{metrics[f'budget_{kind}']:,}), depths {depths}, held-out accuracy {metrics['held_out_accuracy']:.3f}.",
         highlight=False,
         soft_wrap=True,
     )
-    for warning in result.warnings:
+    for warning in metrics["warnings"]:
         console.print(f"warning: {warning}", style="yellow", highlight=False, soft_wrap=True)
 
 

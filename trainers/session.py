@@ -15,6 +15,8 @@ from tas_tf.data.task import Task
 from tas_tf.errors import UserError
 from tas_tf.files import write_bytes
 from tas_tf.graph import Graph
+from tas_tf.published import shape_file
+from tas_tf.rivals import RIVALS
 from tas_tf.shape import Shape
 from tas_tf.space import SearchSpace
 from tas_tf.training import Run, TensorBoardScalars, check_batch_size, make_strategy, seed_everything
@@ -57,10 +59,11 @@ class Session:
         return cls()
 
     def rival(self, name: str) -> Session:
-        """A rival's run, inside this one's folder, with a shape of its own; teacher and data are this one's."""
+        """A rival's run, inside this one's folder; teacher and data are this one's, the shape where it is the same."""
         other = copy.copy(self)
         other.run = Run(self.run.path / "rivals" / name)
-        other._shape, other._beside = None, self
+        same = RIVALS[name].shape == "searched"
+        other._shape, other._beside = (self._shape or str(self.run.search_shape)) if same else None, self
         return other
 
     @property
@@ -189,7 +192,7 @@ class Session:
     @property
     def shape_path(self) -> Path:
         """The shape to build: that of `--shape`, else the run's own."""
-        return Path(self._shape) if self._shape else self.run.search_shape
+        return shape_file(self._shape) if self._shape else self.run.search_shape
 
     def require_shape(self) -> Path:
         """The file of the shape to build.
@@ -202,6 +205,26 @@ class Session:
                 f"`shape`: there is no {self.shape_path}. Run `python -m trainers.search` first, or give --shape."
             )
         return self.shape_path
+
+    def start_file(self) -> Path | None:
+        """The network whose weights the student starts from, of its own shape; `None` where `--inherit` asks for none.
+
+        Raises:
+            UserError: It was asked for and isn't there.
+        """
+        filtered, searched = (
+            self.shape_path.with_name(path.name) for path in (self.run.filtered_teacher, self.run.supernet_student)
+        )
+        if options.INHERIT.value == "auto":
+            return filtered if filtered.exists() else None
+        if options.INHERIT.value != "supernet":
+            return None
+        if not searched.exists():
+            raise UserError(
+                f"`inherit`: there is no {searched}. Expected a shape that `python -m trainers.search` "
+                "found, with the weights that it leaves beside it."
+            )
+        return searched
 
     def load_shape(self, space: SearchSpace) -> Shape:
         """The shape to build, checked.

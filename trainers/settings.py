@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tas_tf.classifier import TrainSettings
+from tas_tf.errors import UserError
 from tas_tf.searching import SearchSettings
 from trainers import options
 
@@ -27,7 +28,7 @@ def search_settings() -> SearchSettings:
         arch_betas=options.numbers(options.ARCH_BETAS, 2),
         arch_l2=options.ARCH_L2.value,
         temperature=(options.TEMPERATURE_START.value, options.TEMPERATURE_END.value),
-        num_drawn=options.NUM_DRAWN.value,
+        num_drawn=_num_drawn(),
         noise=options.NOISE.value,
         tolerance=options.TOLERANCE.value,
         cost_weight=options.COST_WEIGHT.value,
@@ -37,6 +38,7 @@ def search_settings() -> SearchSettings:
         from_teacher=options.SEARCH_FROM_TEACHER.value,
         calibration_batches=options.CALIBRATION_BATCHES.value,
         held_out_limit=options.HELD_OUT_LIMIT.value,
+        keep_shape=options.KEEP_SHAPE.value,
         jit_compile=options.JIT_COMPILE.value,
         **_common(),
     )
@@ -52,6 +54,22 @@ def student_settings() -> TrainSettings:
         temperature=options.KD_TEMPERATURE.value,
         **_common(),
     )
+
+
+def random_settings() -> TrainSettings:
+    """The brief training's by which one of several random shapes is chosen."""
+    return TrainSettings(
+        epochs=options.RANDOM_EPOCHS.value, warmup_epochs=0, lr=_rate(options.STUDENT_LR.value), **_common()
+    )
+
+
+def _num_drawn() -> int | None:
+    text = options.NUM_DRAWN.value
+    if text == "all":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f"`--num_drawn` must be a whole number from 1 on, or all. Received: {text}.")
+    return int(text)
 
 
 def _rate(own: float | None) -> float:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from export.artefacts import artefact_path
-from tas_tf.training import Step
+from tas_tf.filters import CRITERIA
+from tas_tf.training import Run, Step
 from trainers import options
 from trainers.session import TEACHER_ONLY, Session
 
@@ -68,28 +69,50 @@ def search_step(session: Session) -> Step:
         "search",
         settings={**settings, **_model(session)},
         inputs=inputs,
-        outputs=[session.run.search_shape, session.run.metrics("search")],
+        outputs=[session.run.search_shape, session.run.supernet_student, session.run.metrics("search")],
     )
 
 
-def baseline_step(session: Session) -> Step:
-    """A baseline takes the place of the search: the network and what may be kept of it."""
-    settings = _settings(_NETWORK, also=("kind", "budget", "tolerance"))
+def baseline_step(session: Session, kind: str) -> Step:
+    """A baseline takes the place of the search: the network and what may be kept of it.
+
+    The best of several random shapes depends on data and training as well, chosen filters on the teacher.
+    """
+    settings = {**_settings(_NETWORK, also=("budget", "tolerance")), **_model(session), "kind": kind}
     inputs = {"model": session.model_file} if session.model_file else {}
-    return session.run.step(
-        "search", settings={**settings, **_model(session)}, inputs=inputs, outputs=[session.run.search_shape]
+    if kind in CRITERIA:
+        inputs["teacher"] = session.require_teacher()
+    elif kind == "random" and options.RANDOM_SHAPES.value > 1:
+        settings |= _settings("Data", "Training", "Baseline", without=TEACHER_ONLY)
+        settings |= options.named("image_size", "student_lr", "split_share", "held_out_limit")
+    return session.run.step("search", settings=settings, inputs=inputs, outputs=baseline_files(session.run, kind))
+
+
+def rival_step(session: Session, rival: Session, kind: str) -> Step:
+    """The shape of a rival that isn't trained on the shape found: it depends on what that costs."""
+    return rival.run.step(
+        "search",
+        settings={**_settings(_NETWORK, also=("budget",)), "kind": kind},
+        inputs={"teacher": session.require_teacher(), "shape": session.require_shape()},
+        outputs=baseline_files(rival.run, kind),
     )
+
+
+def baseline_files(run: Run, kind: str) -> list[Path]:
+    """What a baseline leaves: a shape, and where filters were chosen the network that keeps them."""
+    return [run.search_shape, run.filtered_teacher] if kind in CRITERIA else [run.search_shape]
 
 
 def student_step(session: Session, *, kd: bool) -> Step:
-    """The student depends on its shape, on the teacher, and on data and training."""
+    """The student depends on its shape, on the teacher, on data and training, and on weights that it starts from."""
+    start = {} if session.start_file() is None else {"weights": session.start_file()}
     settings = _settings(
-        "Data", "Training", "Distillation", without=(*TEACHER_ONLY, "rivals", "kind", "kd"), also=("image_size",)
+        "Data", "Training", "Distillation", without=(*TEACHER_ONLY, "rivals", "kd"), also=("image_size",)
     )
     return session.run.step(
         "student",
         settings={**settings, "kd": kd},
-        inputs={"teacher": session.require_teacher(), "shape": session.require_shape()},
+        inputs={"teacher": session.require_teacher(), "shape": session.require_shape(), **start},
         outputs=[session.run.student_model, session.run.metrics("student")],
     )
 

@@ -135,6 +135,17 @@ class Task:
 
         return dataset, steps_per_epoch(min(len(weights), len(architecture)), batch_size)
 
+    def held_out(self, share: float, limit: int) -> tf.data.Dataset:
+        """Images of the architecture's half once, unaugmented, the same ones each time.
+
+        Args:
+            share: Of the images that the weights get.
+            limit: So many images at most, a random choice.
+        """
+        _, architecture = self.halves(share)
+        chosen = np.random.default_rng(self.seed).choice(architecture, min(limit, len(architecture)), replace=False)
+        return self.plain(np.sort(chosen))
+
     def shuffled(self, indices: np.ndarray, batch_size: int, batches: int) -> tf.data.Dataset:
         """A few batches of given training images, unaugmented, the same ones each time."""
         dataset = epochs(self.source, indices, batch_size=batch_size, preprocessing=self.preprocessing, seed=self.seed)

@@ -42,7 +42,12 @@ def normalise_and_mix(
         variance = sum_over_replicas(squares, synchronized) / count
         inverse = tf.math.rsqrt(variance + epsilon)
         scaled = inverse[:, None] * matrix
-        shift = offset - tf.linalg.matvec(scaled, mean, transpose_a=True)
+        left = mean  # what is still to be taken from the features
+        if flat.dtype != tf.float32:
+            # With so few digits it has to go before the product: two large numbers would cancel after it.
+            wide, left = wide - mean, tf.zeros_like(mean)
+            flat = tf.cast(wide, flat.dtype)
+        shift = offset - tf.linalg.matvec(scaled, left, transpose_a=True)
         mixed = tf.nn.bias_add(tf.matmul(flat, tf.cast(scaled, flat.dtype)), tf.cast(shift, flat.dtype))
 
         def gradient(upstream, *_):
@@ -50,14 +55,14 @@ def normalise_and_mix(
             wide_flow = tf.cast(flow, tf.float32)
             d_offset = tf.reduce_sum(wide_flow, 0)
             products = tf.matmul(wide, wide_flow, transpose_a=True)
-            d_matrix = inverse[:, None] * (products - mean[:, None] * d_offset[None, :])
+            d_matrix = inverse[:, None] * (products - left[:, None] * d_offset[None, :])
             all_offset = sum_over_replicas(d_offset, synchronized)
             all_matrix = sum_over_replicas(d_matrix, synchronized)
             # Means over the batch of d(normalised) and of d(normalised) * normalised.
             first = tf.linalg.matvec(matrix, all_offset) / count
             second = tf.reduce_sum(matrix * all_matrix, 1) / count
             slope = -tf.square(inverse) * second
-            intercept = -inverse * first - mean * slope
+            intercept = -inverse * first - left * slope
             back = tf.matmul(flow, tf.cast(scaled, flow.dtype), transpose_b=True)
             back = tf.nn.bias_add(back, tf.cast(intercept, flow.dtype)) + flat * tf.cast(slope, flow.dtype)
             return tf.reshape(back, tf.shape(features)), d_matrix, d_offset

@@ -12,6 +12,8 @@ from tas_tf.errors import UserError
 from tas_tf.training.checkpoint import EpochCheckpoints, Progress, list_optimizers
 from tas_tf.training.strategy import check_batch_size
 
+#: Key of the history under which the duration of each epoch is kept, validation included.
+SECONDS = "seconds"
 # Reading logs waits for the accelerator. Twice a second is enough for a progress bar.
 _SECONDS_BETWEEN_LOGS = 0.5
 
@@ -53,7 +55,8 @@ def fit(
         verbose: As in Keras. `"auto"` is a bar on a terminal, elsewhere one line an epoch.
 
     Returns:
-        The history of all epochs. A run that was already finished is restored and not continued.
+        The history of all epochs, with the duration of each under `SECONDS`. A run that was already finished is
+        restored and not continued.
 
     Raises:
         UserError: If a loss or weight isn't finite (the checkpoint of the epoch before stays), the batch
@@ -96,6 +99,7 @@ def fit(
     batches = iter(dataset)
     logs: dict[str, float] = {}
     for epoch in range(progress.epochs, epochs):
+        started = time.monotonic()
         model.reset_metrics()
         callback_list.on_epoch_begin(epoch)
         logs = runner.run(epoch, batches)
@@ -103,6 +107,8 @@ def fit(
         if validation is not None:
             logs |= {f"val_{name}": float(value) for name, value in validation().items()}
         callback_list.on_epoch_end(epoch, logs)
+        # Not a log: progress bars show a time of their own.
+        history.history.setdefault(SECONDS, []).append(round(time.monotonic() - started, 3))
         if checkpoints is not None:
             # After the callbacks: what they changed in the model belongs to this epoch.
             checkpoints.save(Progress(epoch + 1, bool(model.stop_training), history.history))

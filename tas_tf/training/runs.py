@@ -42,6 +42,16 @@ class Run:
         return self.path / "search" / "shape.json"
 
     @property
+    def supernet_student(self) -> Path:
+        """The network of the shape found, with the weights that it had in the supernet."""
+        return self.search_shape.with_name("from_supernet.keras")
+
+    @property
+    def filtered_teacher(self) -> Path:
+        """The network of a shape whose filters were chosen, with the teacher's weights."""
+        return self.search_shape.with_name("from_teacher.keras")
+
+    @property
     def student_model(self) -> Path:
         """The small, trained network."""
         return self.path / "student" / "model.keras"

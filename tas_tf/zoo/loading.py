@@ -14,10 +14,14 @@ import keras
 
 from tas_tf.errors import UserError
 from tas_tf.zoo.resnet_cifar import resnet_cifar
+from tas_tf.zoo.resnet_imagenet import resnet_imagenet
 
 #: Our own networks by name.
 ZOO: dict[str, Callable[..., keras.Model]] = {
-    f"resnet{depth}": partial(resnet_cifar, depth) for depth in (8, 14, 20, 32, 44, 56, 110)
+    **{f"resnet{depth}": partial(resnet_cifar, depth) for depth in (8, 14, 20, 32, 44, 56, 110)},
+    "resnet164": partial(resnet_cifar, 164, bottleneck=True),
+    # As the authors of TAS train them: their settings for ImageNet ask for it, those for CIFAR don't.
+    **{f"resnet{depth}": partial(resnet_imagenet, depth, zero_init=True) for depth in (18, 34, 50)},
 }
 _APPLICATIONS = {
     name: build

@@ -102,6 +102,24 @@ def test_bfloat16(arrays):
         np.testing.assert_allclose(tf.cast(one, tf.float32), other, atol=0.05 * scale)
 
 
+def test_bfloat16_where_the_mean_is_large(arrays):
+    """Numbers that bfloat16 holds exactly: what is lost is lost by the computation."""
+    _, matrix, offset, upstream = arrays
+    features = np.random.default_rng(1).integers(62, 67, upstream.shape).astype("float32")
+
+    def ours(*values):
+        return normalise_and_mix(*values, epsilon=EPSILON)[0]
+
+    half = tf.cast(features, tf.bfloat16)
+    wanted = numpy_outputs(features, matrix, offset)
+    np.testing.assert_allclose(
+        tf.cast(ours(half, matrix, offset), tf.float32), wanted, atol=0.02 * np.abs(wanted).max()
+    )
+    exact = gradients(ours, features, matrix, offset, upstream=upstream)
+    for one, other in zip(gradients(ours, half, matrix, offset, upstream=upstream), exact, strict=True):
+        np.testing.assert_allclose(tf.cast(one, tf.float32), other, atol=0.03 * np.abs(other).max())
+
+
 def on_two_replicas(strategy, function, *values):
     """Runs `function` with the first value halved between replicas; concatenates features, sums what is shared."""
     halves = [tf.constant(part) for part in np.split(values[0], 2)]

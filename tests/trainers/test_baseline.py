@@ -2,10 +2,18 @@
 
 import json
 
+import keras
+import numpy as np
+import pytest
+
+from tas_tf.classifier import inherited
 from tas_tf.cost import CostModel
+from tas_tf.filters import kept_filters
+from tas_tf.graph import Graph
 from tas_tf.shape import Shape
+from tas_tf.space import SearchSpace
 from tests.digits import tiny_space
-from trainers import baseline
+from trainers import baseline, distill
 
 
 def test_a_shape_at_the_budget_and_what_is_there_already(command, tmp_path, tiny_file):
@@ -38,3 +46,44 @@ def test_the_same_seed_gives_the_same_shape(command, tmp_path, tiny_file):
         assert command(baseline, *arguments).code == 0
         shapes.append(json.loads((tmp_path / f"{number}/search/shape.json").read_text()))
     assert shapes[0] == shapes[1] != shapes[2]
+
+
+@pytest.mark.parametrize("kind", ["l1", "fpgm"])
+def test_the_student_starts_from_the_filters_chosen(command, tmp_path, interrupted, tiny_flags, kind):
+    places = [f"--run_dir={tmp_path}/run", f"--teacher_from={interrupted.path}"]
+    assert command(baseline, *places, f"--kind={kind}", "--budget=macs:0.6").code == 0
+    outcome = command(distill, *places, *tiny_flags, "--lr=0")
+    assert outcome.code == 0, outcome
+    teacher = keras.models.load_model(interrupted.path / "teacher/model.keras")
+    space = SearchSpace.from_graph(Graph.from_model(teacher))
+    shape = Shape.load(tmp_path / "run/search/shape.json")
+    expected = inherited(teacher, space, shape, filters=kept_filters(kind, teacher, space, shape))
+    student = keras.models.load_model(tmp_path / "run/student/model.keras")
+    for ours, theirs in zip(student.trainable_weights, expected.trainable_weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    # From scratch on request; that is another student.
+    outcome = command(distill, *places, *tiny_flags, "--lr=0", "--inherit=none")
+    assert outcome.code == 1
+    assert "inherit" in outcome.err
+    assert command(distill, *places, *tiny_flags, "--lr=0", "--inherit=none", "--overwrite").code == 0
+    fresh = keras.models.load_model(tmp_path / "run/student/model.keras")
+    assert np.abs(np.array(fresh.trainable_weights[0]) - np.array(student.trainable_weights[0])).max() > 1e-3
+
+
+def test_filters_need_a_teacher(command, tmp_path, tiny_file):
+    outcome = command(baseline, f"--run_dir={tmp_path}/run", f"--model={tiny_file}", "--kind=l1")
+    assert outcome.code == 1
+    assert "there is no teacher" in outcome.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_best_of_several_random_shapes(command, tmp_path, tiny_file, tiny_flags):
+    arguments = [f"--run_dir={tmp_path}/run", f"--model={tiny_file}", "--kind=random", *tiny_flags]
+    several = ["--random_shapes=2", "--random_epochs=1"]
+    outcome = command(baseline, *arguments, *several)
+    assert outcome.code == 0, outcome
+    assert outcome.out.count("held-out accuracy") == 2
+    again = command(baseline, *arguments, *several)
+    assert again.code == 0, again
+    assert "held-out" not in again.out
+    assert "random_epochs" in command(baseline, *arguments, "--random_shapes=2", "--random_epochs=2").err

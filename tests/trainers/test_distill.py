@@ -84,3 +84,33 @@ def test_dry_run_needs_no_model_flag_and_writes_nothing(command, interrupted, tm
     assert outcome.code == 0, outcome
     assert "student" in outcome.out
     assert not (tmp_path / "run").exists()
+
+
+def test_the_weights_of_the_supernet_on_request(command, interrupted, tmp_path, tiny_flags):
+    places = [f"--teacher_from={interrupted.path}", f"--shape={interrupted.path}/search/shape.json"]
+    outcome = command(distill, f"--run_dir={tmp_path}/run", *places, *tiny_flags, "--inherit=supernet", "--lr=0")
+    assert outcome.code == 0, outcome
+    student = keras.models.load_model(tmp_path / "run/student/model.keras")
+    inherited = keras.models.load_model(interrupted.path / "search/from_supernet.keras")
+    for ours, theirs in zip(student.trainable_weights, inherited.trainable_weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    outcome = command(
+        distill,
+        f"--run_dir={tmp_path}/other",
+        f"--teacher_from={interrupted.path}",
+        f"--shape={interrupted.path}/rivals/uniform/search/shape.json",
+        *tiny_flags,
+        "--inherit=supernet",
+    )
+    assert outcome.code == 1
+    assert "from_supernet.keras" in outcome.err
+    assert not (tmp_path / "other").exists()
+
+
+def test_what_the_search_leaves_is_as_good_as_it_says(interrupted, tiny_flags):
+    """The network with the supernet's weights scores the held-out accuracy, its running statistics included."""
+    metrics = json.loads((interrupted.path / "search/metrics.json").read_text())
+    network = keras.models.load_model(interrupted.path / "search/from_supernet.keras")
+    images, labels = zip(*Task.load("digits", train_limit=200).held_out(0.5, 64).as_numpy_iterator(), strict=True)
+    predicted = network.predict(np.concatenate(images), verbose=0).argmax(-1)
+    assert (predicted == np.concatenate(labels)).mean() == pytest.approx(metrics["held_out_accuracy"])

@@ -32,3 +32,19 @@ def test_half_a_run_has_a_report_too(command, finished):
     assert found["student"]["accuracy"] is None
     assert found["shape"] is None
     assert found["teacher"]["accuracy"] > 0
+
+
+def test_runs_side_by_side(command, interrupted):
+    rival = interrupted.path / "rivals/uniform"
+    outcome = command(report, "--compare", interrupted.path, rival)
+    assert outcome.code == 0, outcome
+    assert "uniform" in outcome.out
+    assert "speed-up" in outcome.out
+    outcome = command(report, "--json", f"--compare={interrupted.path},{rival}")
+    own, other = json.loads(outcome.out)
+    student = json.loads((interrupted.path / "student/metrics.json").read_text())
+    assert own["accuracy"]["mean"] == student["accuracy"]
+    assert own["macs"]["mean"] == student["macs"]
+    assert (other["name"], other["seeds"], other["accuracy"]["spread"]) == ("uniform", [0], None)
+    assert command(report, "--compare", interrupted.path, interrupted.path).code == 1
+    assert "Expected flags only" in command(report, "--compare", interrupted.path, "run_dir=x").err

@@ -9,6 +9,17 @@ from tas_tf.zoo import resnet_cifar
 from tests.networks import count_macs, graph_of, network
 
 MACS = {20: 40_813_184, 32: 69_124_736, 44: 97_436_288, 56: 125_747_840, 110: 253_149_824}
+#: Of ResNet-164: the stem; the first block of each stage; the 17 others; the classifier.
+BOTTLENECK_MACS = (
+    32 * 32 * 9 * 3 * 16
+    + sum(
+        size * size * (in_width * width * (4 if stage else 1) + 9 * width * width + 4 * width * width)
+        + size * size * 4 * width * in_width
+        for stage, (size, in_width, width) in enumerate([(32, 16, 16), (16, 64, 32), (8, 128, 64)])
+    )
+    + sum(17 * size * size * 17 * width * width for size, width in [(32, 16), (16, 32), (8, 64)])
+    + 256 * 10
+)
 
 
 @pytest.mark.parametrize(("depth", "macs"), MACS.items())
@@ -57,6 +68,25 @@ def _profile(model: keras.Model) -> dict[str, int]:
     return {name: count for name, count in found.items() if count}
 
 
+def test_resnet164_is_made_of_bottlenecks():
+    model, space = network("resnet164"), SearchSpace.from_graph(graph_of("resnet164"))
+    assert CostModel(space).full == count_macs(model) == BOTTLENECK_MACS
+    assert [stage.blocks for stage in space.stages] == [18] * 3
+    assert [stage.ends[0] for stage in space.stages] == [f"stage{number}_block1_relu3" for number in (1, 2, 3)]
+    assert len(space.units) == 163
+    main_path = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D) and layer.name[-1] != "t"]
+    assert len(main_path) + 1 == 164
+    widths = [model.get_layer(f"stage2_block1_conv{number}").filters for number in (1, 2, 3)]
+    strides = [model.get_layer(f"stage2_block1_conv{number}").strides[0] for number in (1, 2, 3)]
+    assert (widths, strides) == ([32, 32, 128], [1, 2, 1])
+    norms = {layer.input.name for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)}
+    for stage in (1, 2, 3):
+        shortcut = model.get_layer(f"stage{stage}_block1_shortcut")
+        assert (shortcut.kernel_size, shortcut.strides, shortcut.use_bias) == ((1, 1), (1, 1), False)
+        assert shortcut.output.name not in norms
+    assert len([layer for layer in model.layers if layer.name.endswith("shortcut")]) == 3
+
+
 def test_any_image_size_channels_and_classes():
     model = resnet_cifar(8, num_classes=7, image_size=13, channels=1)
     assert model(np.zeros((2, 13, 13, 1), "float32")).shape == (2, 7)
@@ -75,3 +105,5 @@ def test_initialisation_and_normalisation_are_the_papers():
 def test_a_depth_that_is_none_is_refused():
     with pytest.raises(ValueError, match="6 n \\+ 2"):
         resnet_cifar(21)
+    with pytest.raises(ValueError, match="9 n \\+ 2"):
+        resnet_cifar(19, bottleneck=True)

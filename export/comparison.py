@@ -1,0 +1,168 @@
+"""Several runs side by side; those that differ in nothing but the seed make one row, with mean and spread."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from export.formatting import MISSING, format_count, format_ms, format_ratio, format_share
+from tas_tf.errors import UserError
+from tas_tf.files import read_json
+from tas_tf.training import Run
+
+_FORMAT = "fp32"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure over several seeds.
+
+    Attributes:
+        mean: Of those measured.
+        spread: Their sample standard deviation; `None` of one alone.
+        count: How many were measured.
+    """
+
+    mean: float
+    spread: float | None
+    count: int
+
+    @classmethod
+    def over(cls, values: Sequence[float]) -> Figure:
+        """Mean and spread of one value or more."""
+        spread = statistics.stdev(values) if len(values) > 1 else None
+        return cls(statistics.fmean(values), spread, len(values))
+
+
+@dataclass(frozen=True)
+class Row:
+    """Runs of one name.
+
+    Attributes:
+        name: Their folders' name.
+        seeds: Of each.
+        kd: Whether students learned from the teacher; `None` of teachers.
+        figures: By name: `accuracy` (0 to 1, test set), `macs`, `params`, `seconds` (of the last training),
+            `search_seconds`, `bytes`, `latency_ms` (fp32 TFLite) and `speedup` (latency of the teacher, timed in turns
+            with it, over its own); only those that all its runs have.
+    """
+
+    name: str
+    seeds: tuple[int, ...]
+    kd: bool | None
+    figures: Mapping[str, Figure]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        figures = {name: {"mean": figure.mean, "spread": figure.spread} for name, figure in self.figures.items()}
+        return {"name": self.name, "seeds": list(self.seeds), "kd": self.kd, **figures}
+
+
+def compare_runs(folders: Sequence[str | Path]) -> list[Row]:
+    """Reads runs and gathers those of one name: `seed0/tas` and `seed1/tas` make the row `tas`.
+
+    Args:
+        folders: Run folders. One without a student counts by its teacher.
+
+    Returns:
+        A row for each name, in the order of their first runs.
+
+    Raises:
+        UserError: A folder holds no result, or runs of one name differ in more than the seed, or not in that.
+    """
+    groups: dict[str, list[Run]] = {}
+    for folder in folders:
+        run = Run(folder)
+        groups.setdefault(run.path.resolve().name, []).append(run)
+    return [_row(name, runs) for name, runs in groups.items()]
+
+
+def print_comparison(rows: Sequence[Row], console: Console) -> None:
+    """Prints a table; `±` is the sample standard deviation over seeds."""
+    table = Table(title="Test set results")
+    for column in ("", "seeds", "KD"):
+        table.add_column(column)
+    for column in _COLUMNS:
+        table.add_column(column, justify="right")
+    for row in rows:
+        kd = {True: "yes", False: "no", None: MISSING}[row.kd]
+        table.add_row(row.name, ", ".join(map(str, row.seeds)), kd, *cells(row))
+    console.print(table)
+
+
+def cells(row: Row) -> list[str]:
+    """The figures of a row as a table shows them."""
+    return [_with_spread(row.figures.get(name), write) for name, write in _COLUMNS.values()]
+
+
+def _with_spread(figure: Figure | None, write: Callable[[float], str]) -> str:
+    if figure is None:
+        return MISSING
+    text = write(figure.mean)
+    if not figure.spread:
+        return text
+    number, _, unit = write(figure.mean).partition(" ")
+    spread = write(figure.spread).partition(" ")
+    return f"{number} ± {spread[0]} {unit}".rstrip() if spread[2] == unit else f"{text} ± {write(figure.spread)}"
+
+
+_COLUMNS: Mapping[str, tuple[str, Callable[[float], str]]] = {
+    "test accuracy": ("accuracy", format_share),
+    "MACs": ("macs", format_count),
+    "parameters": ("params", format_count),
+    "fp32 latency": ("latency_ms", format_ms),
+    "speed-up": ("speedup", format_ratio),
+}
+
+
+def _row(name: str, runs: Sequence[Run]) -> Row:
+    metrics = [_metrics(run) for run in runs]
+    seeds = tuple(one["seed"] for one in metrics)
+    if len(set(seeds)) < len(seeds):
+        raise UserError(
+            f"`compare`: runs of one name are taken for seeds of one setting, but those called `{name}` have the seeds "
+            f"{', '.join(map(str, seeds))}. Expected another --seed each, or folders of different names."
+        )
+    _check_alike(name, runs)
+    shared = [key for key in metrics[0]["figures"] if all(key in one["figures"] for one in metrics)]
+    figures = {key: Figure.over([one["figures"][key] for one in metrics]) for key in shared}
+    return Row(name, seeds, metrics[0]["kd"], figures)
+
+
+def _metrics(run: Run) -> dict[str, Any]:
+    step = "student" if run.metrics("student").exists() else "teacher"
+    if not run.metrics(step).exists():
+        raise UserError(f"`compare`: {run.path} holds no trained network: there is no {run.metrics('student')}.")
+    own, exported = read_json(run.metrics(step)), _read(run.export_dir / "metrics.json")
+    figures = {key: own[key] for key in ("accuracy", "macs", "params", "seconds") if key in own}
+    searched = _read(run.metrics("search"))
+    if "seconds" in searched:
+        figures["search_seconds"] = searched["seconds"]
+    if _FORMAT in exported:
+        lite = exported[_FORMAT]
+        figures |= {key: lite[key] for key in ("bytes", "latency_ms")}
+        figures["speedup"] = exported["teacher"][_FORMAT]["latency_ms"] / lite["latency_ms"]
+    # A teacher that was taken from a file has no seed of training.
+    return {"seed": own.get("seed", 0), "kd": own.get("kd") if step == "student" else None, "figures": figures}
+
+
+def _check_alike(name: str, runs: Sequence[Run]) -> None:
+    for step in ("search", "teacher", "student"):
+        settings = [_read(run.path / step / "digest.json").get("settings", {}) for run in runs]
+        keys = {key for each in settings for key in each} - {"seed"}
+        differing = sorted(key for key in keys if any(each.get(key) != settings[0].get(key) for each in settings))
+        if differing:
+            raise UserError(
+                f"`compare`: runs of one name are taken for seeds of one setting, but those called `{name}` differ in "
+                f"{', '.join(f'--{key}' for key in differing)} ({step}). Give their folders different names."
+            )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.exists() else {}

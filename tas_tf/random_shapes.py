@@ -1,0 +1,76 @@
+"""Chooses the best of several random shapes: what a search has to beat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import tensorflow as tf
+
+from tas_tf.baselines import baseline_shape
+from tas_tf.classifier import TrainSettings, train_network
+from tas_tf.cost import CostModel
+from tas_tf.data.task import Task
+from tas_tf.shape import Shape
+
+
+@dataclass(frozen=True)
+class RandomShape:
+    """A random shape that was tried.
+
+    Attributes:
+        shape: Widths and depths.
+        accuracy: Held-out accuracy after the brief training, 0 to 1.
+    """
+
+    shape: Shape
+    accuracy: float
+
+
+def best_random_shape(
+    cost: CostModel,
+    task: Task,
+    settings: TrainSettings,
+    *,
+    count: int,
+    limit: int,
+    tolerance: int,
+    held_out_limit: int,
+    split_share: float = 0.5,
+    strategy: tf.distribute.Strategy,
+    verbose: int | str = "auto",
+    on_tried: Callable[[RandomShape], None] = lambda tried: None,
+) -> RandomShape:
+    """Trains random shapes briefly on the weights' half of the data and takes the best on the architecture's.
+
+    These are the halves that a search sees, so that neither has an advantage; test images play no part.
+
+    Args:
+        cost: What counts.
+        task: Images to learn from.
+        settings: Of the brief training; its seed also draws the shapes.
+        count: Shapes to try.
+        limit: The budget.
+        tolerance: How far below it a shape may be.
+        held_out_limit: Images that a shape is scored on at most.
+        split_share: Share of the training images that the weights get.
+        strategy: What it runs on.
+        verbose: As in Keras.
+        on_tried: Told of each shape once it is scored.
+
+    Raises:
+        UserError: The budget can't be reached, or the batch doesn't fit.
+    """
+    weights, _ = task.halves(split_share)
+    half, scored_on = replace(task, indices=weights), task.held_out(split_share, held_out_limit)
+    tried = []
+    for number in range(count):
+        shape = baseline_shape(
+            "random", cost, limit=limit, tolerance=tolerance, seed=[settings.seed, number] if number else settings.seed
+        )
+        result = train_network(
+            cost.space, shape, half, settings, strategy=strategy, verbose=verbose, scored_on=scored_on
+        )
+        tried.append(RandomShape(shape, result.metrics["accuracy"]))
+        on_tried(tried[-1])
+    return max(tried, key=lambda one: one.accuracy)

@@ -1,0 +1,57 @@
+"""The residual networks for ImageNet, as plain Keras models.
+
+Reference:
+    He et al. 2016, table 1, https://arxiv.org/abs/1512.03385, with the stride in the 3x3 convolution and shortcuts that
+    pool, as in Dong and Yang 2019, https://arxiv.org/abs/1905.09717
+"""
+
+from __future__ import annotations
+
+import keras
+from keras import layers
+
+from tas_tf.zoo.blocks import basic_block, bottleneck_block, classifier, conv_bn
+
+_STAGE_WIDTHS = (64, 128, 256, 512)
+_BLOCKS = {
+    18: (basic_block, (2, 2, 2, 2)),
+    34: (basic_block, (3, 4, 6, 3)),
+    50: (bottleneck_block, (3, 4, 6, 3)),
+}
+
+
+def resnet_imagenet(
+    depth: int,
+    *,
+    zero_init: bool = False,
+    num_classes: int = 1000,
+    image_size: int = 224,
+    channels: int = 3,
+) -> keras.Model:
+    """Builds a residual network of four stages behind a 7x7 convolution and max pooling; it ends in logits.
+
+    Args:
+        depth: Layers with weights: 18, 34 or 50.
+        zero_init: Starts the scale of each block's last BN at 0 (Goyal et al. 2017, https://arxiv.org/abs/1706.02677).
+        num_classes: Number of logits.
+        image_size: Height and width of the images.
+        channels: Channels of the images.
+
+    Raises:
+        ValueError: There is no network of that depth.
+    """
+    if depth not in _BLOCKS:
+        raise ValueError(f"`depth` must be one of {', '.join(map(str, _BLOCKS))}. Received: {depth}.")
+    block, counts = _BLOCKS[depth]
+    images = keras.Input((image_size, image_size, channels), name="images")
+    x = conv_bn(images, _STAGE_WIDTHS[0], 7, strides=2, name="stem")
+    x = layers.ReLU(name="stem_relu")(x)
+    # Nothing behind a ReLU is below 0: a border of zeros changes no maximum.
+    x = layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
+    x = layers.MaxPooling2D(3, strides=2, name="stem_pool")(x)
+    for stage, (width, count) in enumerate(zip(_STAGE_WIDTHS, counts, strict=True), 1):
+        for number in range(1, count + 1):
+            strides = 2 if stage > 1 and number == 1 else 1
+            name = f"stage{stage}_block{number}"
+            x = block(x, width, strides=strides, shortcut_bn=True, zero_init=zero_init, name=name)
+    return keras.Model(images, classifier(x, num_classes), name=f"resnet{depth}")

@@ -1,0 +1,63 @@
+"""Several runs side by side: mean and spread over seeds, and what is refused."""
+
+import json
+import statistics
+from pathlib import Path
+
+import pytest
+
+from export.comparison import cells, compare_runs
+from tas_tf.errors import UserError
+
+
+def write_run(folder: Path, *, seed: int, accuracy: float, step: str = "student", latency: float | None = None, **more):
+    (folder / step).mkdir(parents=True)
+    metrics = {"accuracy": accuracy, "macs": 14_000_000, "params": 100_000, "seconds": 10.0, "seed": seed, "kd": True}
+    (folder / step / "metrics.json").write_text(json.dumps(metrics))
+    (folder / step / "digest.json").write_text(json.dumps({"settings": {"seed": seed, "lr": 0.1, **more}}))
+    if latency is not None:
+        (folder / "export").mkdir()
+        lite = {"latency_ms": latency, "bytes": 500_000}
+        exported = {"fp32": lite, "teacher": {"fp32": {"latency_ms": 3.0, "bytes": 900_000}}}
+        (folder / "export/metrics.json").write_text(json.dumps(exported))
+    return folder
+
+
+def test_runs_of_one_name_are_seeds_of_one_row(tmp_path):
+    accuracies, latencies = (0.90, 0.91, 0.94), (1.0, 1.5, 2.0)
+    runs = [
+        write_run(tmp_path / f"{seed}/tas", seed=seed, accuracy=accuracy, latency=latency)
+        for seed, (accuracy, latency) in enumerate(zip(accuracies, latencies, strict=True))
+    ]
+    runs.append(write_run(tmp_path / "0/teacher", seed=0, accuracy=0.95, step="teacher"))
+    tas, teacher = compare_runs(runs)
+    assert (tas.name, tas.seeds, tas.kd) == ("tas", (0, 1, 2), True)
+    accuracy = tas.figures["accuracy"]
+    assert accuracy.mean == pytest.approx(sum(accuracies) / 3)
+    assert accuracy.spread == pytest.approx(statistics.stdev(accuracies))
+    assert tas.figures["speedup"].mean == pytest.approx((3.0 + 2.0 + 1.5) / 3)
+    assert cells(tas)[0] == "91.67 ± 2.08 %"
+    assert cells(tas)[3] == "1.5 ± 0.5 ms"
+    assert (teacher.name, teacher.kd, teacher.figures["accuracy"].spread) == ("teacher", None, None)
+    assert cells(teacher) == ["95.00 %", "14 M", "100 k", "-", "-"]
+    json.dumps([tas.to_json(), teacher.to_json()])
+
+
+def test_a_figure_that_a_seed_lacks_is_no_mean_of_the_others(tmp_path):
+    runs = [
+        write_run(tmp_path / "0/tas", seed=0, accuracy=0.9, latency=1.0),
+        write_run(tmp_path / "1/tas", seed=1, accuracy=0.9),
+    ]
+    (row,) = compare_runs(runs)
+    assert "latency_ms" not in row.figures
+    assert row.figures["accuracy"].count == 2
+
+
+def test_what_is_no_seed_of_the_same_is_refused(tmp_path):
+    first = write_run(tmp_path / "0/tas", seed=0, accuracy=0.9)
+    with pytest.raises(UserError, match="have the seeds 0, 0"):
+        compare_runs([first, write_run(tmp_path / "1/tas", seed=0, accuracy=0.9)])
+    with pytest.raises(UserError, match=r"differ in --lr \(student\)"):
+        compare_runs([first, write_run(tmp_path / "2/tas", seed=2, accuracy=0.9, lr=0.3)])
+    with pytest.raises(UserError, match="holds no trained network"):
+        compare_runs([tmp_path / "none"])
