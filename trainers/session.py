@@ -21,7 +21,7 @@ from tas_tf.shape import Shape
 from tas_tf.space import SearchSpace
 from tas_tf.training import Run, TensorBoardScalars, check_batch_size, make_strategy, seed_everything
 from tas_tf.zoo import load_network
-from tas_tf.zoo.loading import load_file
+from tas_tf.zoo.loading import in_precision, load_file
 from trainers import options
 
 _VERBOSE = {"auto": "auto", "bar": 1, "lines": 2, "none": 0}
@@ -99,7 +99,9 @@ class Session:
             return self._beside.network
         name = options.required(options.MODEL)
         if self.model_file:
-            return load_file(self.model_file)
+            model = load_file(self.model_file)
+            precision = options.PRECISION.value
+            return model if precision == "float32" else in_precision(model, precision)
         height, width, channels = self.task.source.image_shape
         if height != width:
             raise UserError(f"Networks by name take square images. Received: {height}x{width}. Give --image_size.")

@@ -79,3 +79,22 @@ def load_file(path: str | Path) -> keras.Model:
     except Exception as error:  # Keras raises whatever its parts raise: zip, JSON, HDF5 and type errors
         sentences = re.split(r"\n|(?<=[.!]) ", str(error).strip()) if str(error).strip() else [type(error).__name__]
         raise UserError(f"`model`: {path} can't be loaded as a Keras 3 model: {sentences[0]}") from error
+
+
+def in_precision(model: keras.Model, policy: str) -> keras.Model:
+    """The same network with the same weights, all layers computing by one dtype policy.
+
+    Args:
+        model: A functional or Sequential model, whose layers have policies of their own.
+        policy: As Keras names it, such as `mixed_bfloat16`.
+    """
+
+    def clone(layer: keras.Layer) -> keras.Layer:
+        config = layer.get_config()
+        # What functional arithmetic leaves in the graph computes in whatever it is given.
+        own = {"dtype": policy} if isinstance(layer, keras.Layer) else {}
+        return type(layer).from_config({**config, **own})
+
+    result = keras.models.clone_model(model, clone_function=clone, recursive=True)
+    result.set_weights(model.get_weights())
+    return result

@@ -6,6 +6,7 @@ import pytest
 
 from tas_tf.errors import UserError
 from tas_tf.zoo import load_network
+from tas_tf.zoo.loading import in_precision
 
 
 def test_by_name_takes_size_channels_and_classes():
@@ -25,6 +26,21 @@ def test_a_file_comes_back_with_its_weights(tmp_path):
     images = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
     loaded = load_network(str(tmp_path / "model.keras"))
     np.testing.assert_array_equal(loaded(images), model(images))
+
+
+@pytest.mark.parametrize("name", ["resnet8", "keras.applications.MobileNetV3Small"])
+def test_a_networks_precision_changes_as_a_whole(name):
+    """The second has functional arithmetic in it, which has no policy."""
+    model = load_network(name, image_size=32)
+    images = np.random.default_rng(0).normal(size=(4, 32, 32, 3)).astype("float32")
+    before = np.array(model(images))
+    mixed = in_precision(model, "mixed_bfloat16")
+    own = [layer for layer in mixed.layers if isinstance(layer, keras.layers.Layer)][1:]
+    assert {layer.dtype_policy.name for layer in own} == {"mixed_bfloat16"}
+    assert [layer.name for layer in mixed.layers][1:] == [layer.name for layer in model.layers][1:]
+    after = keras.ops.convert_to_numpy(keras.ops.cast(mixed(images), "float32"))
+    assert 0 < np.abs(after - before).max() < 0.1 * np.abs(before).max()
+    np.testing.assert_array_equal(model(images), before)
 
 
 @pytest.mark.parametrize(
