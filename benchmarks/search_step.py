@@ -53,8 +53,8 @@ def measure(options: argparse.Namespace) -> dict:
     batch = _random_batch(options)
     steps = {
         "plain": _plain_step(network, batch),
-        "weight": _weight_step(searcher, batch),
-        "architecture": _architecture_step(searcher, batch),
+        "weight": _search_step(searcher, searcher.update_weights, batch, draw=2),
+        "architecture": _search_step(searcher, searcher.update_logits, batch, draw=3),
     }
     trace_seconds = {name: _first_call_seconds(step) for name, step in steps.items()}
     times = {name: [] for name in steps}
@@ -104,29 +104,11 @@ def _plain_step(network: keras.Model, batch: tuple) -> Callable[[], object]:
     return lambda: tf.nest.map_structure(lambda value: value.numpy(), step())
 
 
-def _weight_step(searcher: Searcher, batch: tuple) -> Callable[[], object]:
-    images, labels = batch
-
+def _search_step(searcher: Searcher, update: Callable[..., None], batch: tuple, draw: int) -> Callable[[], object]:
     @tf.function
     def step():
-        loss, logits, gradients = searcher._weight_gradients(images, labels, tf.constant(2))
-        searcher.optimizer.apply_gradients(zip(gradients, searcher.supernet.weight_variables, strict=True))
-        searcher._record("weight", loss, logits, labels)
-        return loss
-
-    return lambda: step().numpy()
-
-
-def _architecture_step(searcher: Searcher, batch: tuple) -> Callable[[], object]:
-    images, labels = batch
-
-    @tf.function
-    def step():
-        loss, logits, _, gradients = searcher._arch_gradients(images, labels, tf.constant(3))
-        variables = searcher.supernet.architecture_variables
-        searcher.arch_optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        searcher._record("arch", loss, logits, labels)
-        return loss
+        update(*batch, tf.constant(draw))
+        return searcher.get_metrics_result()["weight_loss"]
 
     return lambda: step().numpy()
 

@@ -125,21 +125,34 @@ class Searcher(keras.Model):
 
     def train_step(self, data):
         """Updates the weights by the first batch, then the logits by the second."""
-        (weight_images, weight_labels), (arch_images, arch_labels) = data
+        for_weights, for_logits = data
         # Even draws are the weights', odd ones the logits'; the optimizer's count is alike on all replicas.
         draw = 2 * tf.cast(self.optimizer.iterations, tf.int32)
-        loss, logits, gradients = self._weight_gradients(weight_images, weight_labels, draw)
-        self.optimizer.apply_gradients(zip(gradients, self.supernet.weight_variables, strict=True))
-        self._record("weight", loss, logits, weight_labels)
+        self.update_weights(*for_weights, draw)
+        self.update_logits(*for_logits, draw + 1)
+        return self.get_metrics_result()
 
-        loss, logits, costs, gradients = self._arch_gradients(arch_images, arch_labels, draw + 1)
+    def update_weights(self, images: tf.Tensor, labels: tf.Tensor, draw: tf.Tensor) -> None:
+        """The first half of a step.
+
+        Args:
+            images: `[batch, ...]`.
+            labels: Class numbers, `[batch]`.
+            draw: Number of the draw, a scalar.
+        """
+        loss, logits, gradients = self._weight_gradients(images, labels, draw)
+        self.optimizer.apply_gradients(zip(gradients, self.supernet.weight_variables, strict=True))
+        self._record("weight", loss, logits, labels)
+
+    def update_logits(self, images: tf.Tensor, labels: tf.Tensor, draw: tf.Tensor) -> None:
+        """The second half of a step; arguments as for the first."""
+        loss, logits, costs, gradients = self._arch_gradients(images, labels, draw)
         variables = self.supernet.architecture_variables
         gradients = add_l2(gradients, variables, self.arch_l2)
         self.arch_optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        self._record("arch", loss, logits, arch_labels)
+        self._record("arch", loss, logits, labels)
         for name, value in zip(("cost_loss", "expected_cost", "argmax_cost"), costs, strict=True):
             self._means[name].update_state(value)
-        return self.get_metrics_result()
 
     def _compute_weight_gradients(self, images, labels, draw):
         """Loss, logits and gradients of the weights; the logits of the architecture stay out of it."""
