@@ -16,8 +16,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from export.comparison import Figure, Row, compare_runs
-from export.formatting import format_count, format_ms, format_ratio
+from export.comparison import Row, cells, compare_runs
+from export.formatting import format_ms
 from tas_tf.files import write_bytes
 from tas_tf.training import Run
 
@@ -71,36 +71,22 @@ def trained(root: Path, seeds: list[int]) -> Iterator[Path]:
 
 def markdown(rows: dict[str, Row]) -> str:
     """The table: a line for each method, mean and sample standard deviation over seeds."""
+    teacher, measured = rows["teacher"], rows[next(iter(METHODS))]
+    # The teacher is timed in turns with each student.
+    latency = measured.figures.get("teacher_latency_ms")
+    accuracy, macs, params, *_ = cells(teacher)
     lines = [
         "| shape | with KD | labels only | MACs | parameters | latency | speed-up | search |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-        _line("teacher", None, rows["teacher"]),
+        f"| teacher | | {accuracy} | {macs} | {params} | {format_ms(latency.mean) if latency else ''} | | |",
     ]
-    lines += [_line(method, rows[method], rows[f"{method}{_WITHOUT_KD}"]) for method in METHODS]
+    for method in METHODS:
+        taught, alone = rows[method], rows[f"{method}{_WITHOUT_KD}"]
+        accuracy, *others = cells(taught)
+        seconds = taught.figures.get("search_seconds")
+        shown = [accuracy, cells(alone)[0], *others, "" if seconds is None else f"{seconds.mean:.0f} s"]
+        lines.append(f"| {method} | {' | '.join(shown)} |")
     return "\n".join(lines) + "\n"
-
-
-def _line(name: str, taught: Row | None, alone: Row) -> str:
-    cells = [
-        _percent(taught),
-        _percent(alone),
-        *(_mean(taught or alone, key, write) for key, write in (("macs", format_count), ("params", format_count))),
-        *(_mean(taught, key, write) for key, write in (("latency_ms", format_ms), ("speedup", format_ratio))),
-        _mean(taught, "search_seconds", lambda seconds: f"{seconds:.0f} s"),
-    ]
-    return f"| {name} | {' | '.join(cells)} |"
-
-
-def _percent(row: Row | None) -> str:
-    if row is None:
-        return ""
-    figure: Figure = row.figures["accuracy"]
-    spread = "" if figure.spread is None else f" ± {100 * figure.spread:.2f}"
-    return f"{100 * figure.mean:.2f}{spread} %"
-
-
-def _mean(row: Row | None, key: str, write) -> str:
-    return "" if row is None or key not in row.figures else write(row.figures[key].mean)
 
 
 def _run(module: str, *arguments: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ from rich.table import Table
 from export.formatting import MISSING, format_count, format_ms, format_ratio, format_share
 from tas_tf.errors import UserError
 from tas_tf.files import read_json
+from tas_tf.published import shape_file
 from tas_tf.training import Run
+from tas_tf.training.runs import hash_content
 
 _FORMAT = "fp32"
 
@@ -49,8 +51,8 @@ class Row:
         seeds: Of each.
         kd: Whether students learned from the teacher; `None` of teachers.
         figures: By name: `accuracy` (0 to 1, test set), `macs`, `params`, `seconds` (of the last training),
-            `search_seconds`, `bytes`, `latency_ms` (fp32 TFLite) and `speedup` (latency of the teacher, timed in turns
-            with it, over its own); only those that all its runs have.
+            `search_seconds`, `bytes`, `latency_ms` (fp32 TFLite), `teacher_latency_ms` (timed in turns with it) and
+            `speedup` (the latter over the former); only those that all its runs have.
     """
 
     name: str
@@ -60,7 +62,7 @@ class Row:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
-        figures = {name: {"mean": figure.mean, "spread": figure.spread} for name, figure in self.figures.items()}
+        figures = {name: asdict(figure) for name, figure in self.figures.items()}
         return {"name": self.name, "seeds": list(self.seeds), "kd": self.kd, **figures}
 
 
@@ -122,39 +124,55 @@ _COLUMNS: Mapping[str, tuple[str, Callable[[float], str]]] = {
 
 
 def _row(name: str, runs: Sequence[Run]) -> Row:
-    metrics = [_metrics(run) for run in runs]
-    seeds = tuple(one["seed"] for one in metrics)
+    step = "student" if runs[0].metrics("student").exists() else "teacher"
+    for run in runs:
+        if not run.metrics(step).exists():
+            raise UserError(f"`compare`: {run.path} holds no trained {step}: there is no {run.metrics(step)}.")
+    metrics = [read_json(run.metrics(step)) for run in runs]
+    seeds = tuple(one.get("seed", 0) for one in metrics)  # a teacher that was taken over has none
     if len(set(seeds)) < len(seeds):
         raise UserError(
             f"`compare`: runs of one name are taken for seeds of one setting, but those called `{name}` have the seeds "
             f"{', '.join(map(str, seeds))}. Expected another --seed each, or folders of different names."
         )
     _check_alike(name, runs)
-    shared = [key for key in metrics[0]["figures"] if all(key in one["figures"] for one in metrics)]
-    figures = {key: Figure.over([one["figures"][key] for one in metrics]) for key in shared}
-    return Row(name, seeds, metrics[0]["kd"], figures)
+    each = [_figures(run, own) for run, own in zip(runs, metrics, strict=True)]
+    figures = {key: Figure.over([one[key] for one in each]) for key in each[0] if all(key in one for one in each)}
+    return Row(name, seeds, metrics[0].get("kd") if step == "student" else None, figures)
 
 
-def _metrics(run: Run) -> dict[str, Any]:
-    step = "student" if run.metrics("student").exists() else "teacher"
-    if not run.metrics(step).exists():
-        raise UserError(f"`compare`: {run.path} holds no trained network: there is no {run.metrics('student')}.")
-    own, exported = read_json(run.metrics(step)), _read(run.export_dir / "metrics.json")
+def _figures(run: Run, own: Mapping[str, Any]) -> dict[str, float]:
+    """The figures of one run; what was measured of an earlier student or shape of it is left out."""
     figures = {key: own[key] for key in ("accuracy", "macs", "params", "seconds") if key in own}
-    searched = _read(run.metrics("search"))
-    if "seconds" in searched:
-        figures["search_seconds"] = searched["seconds"]
-    if _FORMAT in exported:
-        lite = exported[_FORMAT]
+    searched, searched_seconds = _shape_folder(run), _read(_shape_folder(run) / "metrics.json").get("seconds")
+    if searched_seconds is not None and _made_from(run, "student", "shape", searched / "shape.json"):
+        figures["search_seconds"] = searched_seconds
+    exported = _read(run.export_dir / "metrics.json")
+    if _FORMAT in exported and _made_from(run, "export", "student", run.student_model):
+        lite, teacher = exported[_FORMAT], exported["teacher"][_FORMAT]
         figures |= {key: lite[key] for key in ("bytes", "latency_ms")}
-        figures["speedup"] = exported["teacher"][_FORMAT]["latency_ms"] / lite["latency_ms"]
-    # A teacher that was taken from a file has no seed of training.
-    return {"seed": own.get("seed", 0), "kd": own.get("kd") if step == "student" else None, "figures": figures}
+        figures |= {"teacher_latency_ms": teacher["latency_ms"], "speedup": teacher["latency_ms"] / lite["latency_ms"]}
+    return figures
+
+
+def _made_from(run: Run, step: str, label: str, path: Path) -> bool:
+    """Whether a file is the one that a step read."""
+    return path.exists() and _read(run.path / step / "digest.json").get("inputs", {}).get(label) == hash_content(path)
+
+
+def _shape_folder(run: Run) -> Path:
+    """Where the shape of a run lies: a run made with `--shape` takes another's."""
+    lines = run.flags_cfg.read_text().splitlines() if run.flags_cfg.exists() else []
+    given = [line.removeprefix("--shape=") for line in lines if line.startswith("--shape=")]
+    return shape_file(given[-1]).parent if given else run.search_shape.parent
 
 
 def _check_alike(name: str, runs: Sequence[Run]) -> None:
-    for step in ("search", "teacher", "student"):
-        settings = [_read(run.path / step / "digest.json").get("settings", {}) for run in runs]
+    """Compares the settings of each step among the runs that have it."""
+    for step in ("search", "teacher", "student", "export"):
+        folders = [_shape_folder(run) if step == "search" else run.path / step for run in runs]
+        settings = [_read(folder / "digest.json").get("settings", {}) for folder in folders]
+        settings = [each for each in settings if each]
         keys = {key for each in settings for key in each} - {"seed"}
         differing = sorted(key for key in keys if any(each.get(key) != settings[0].get(key) for each in settings))
         if differing:

@@ -188,6 +188,9 @@ def inherited(
         space: Describes it.
         shape: What is kept.
         filters: Which filters of a unit, as `tas_tf.filters.kept_filters` gives them; the first ones unless given.
+
+    Raises:
+        UserError: The shape is wider than the network.
     """
     student = build_student(space, shape)
     inherit_weights(student, teacher, space, shape, filters=filters)

@@ -44,6 +44,9 @@ def kept_filters(criterion: str, teacher: keras.Model, space: SearchSpace, shape
         space: Describes it.
         shape: How many filters each unit keeps.
 
+    Returns:
+        For each unit the indices of its filters that are kept, `[width of the shape]`.
+
     Raises:
         UserError: The criterion is unknown.
     """

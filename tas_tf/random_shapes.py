@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import tensorflow as tf
 
@@ -21,10 +22,12 @@ class RandomShape:
     Attributes:
         shape: Widths and depths.
         accuracy: Held-out accuracy after the brief training, 0 to 1.
+        seconds: That the training took.
     """
 
     shape: Shape
     accuracy: float
+    seconds: float
 
 
 def best_random_shape(
@@ -38,6 +41,7 @@ def best_random_shape(
     held_out_limit: int,
     split_share: float = 0.5,
     strategy: tf.distribute.Strategy,
+    checkpoint_dir: str | Path | None = None,
     verbose: int | str = "auto",
     on_tried: Callable[[RandomShape], None] = lambda tried: None,
 ) -> RandomShape:
@@ -55,8 +59,12 @@ def best_random_shape(
         held_out_limit: Images that a shape is scored on at most.
         split_share: Share of the training images that the weights get.
         strategy: What it runs on.
+        checkpoint_dir: Where to save each epoch of each: an interrupted call goes on where it was.
         verbose: As in Keras.
         on_tried: Told of each shape once it is scored.
+
+    Returns:
+        The best; the first of equal ones.
 
     Raises:
         UserError: The budget can't be reached, or the batch doesn't fit.
@@ -69,8 +77,15 @@ def best_random_shape(
             "random", cost, limit=limit, tolerance=tolerance, seed=[settings.seed, number] if number else settings.seed
         )
         result = train_network(
-            cost.space, shape, half, settings, strategy=strategy, verbose=verbose, scored_on=scored_on
+            cost.space,
+            shape,
+            half,
+            settings,
+            strategy=strategy,
+            checkpoint_dir=None if checkpoint_dir is None else Path(checkpoint_dir) / str(number),
+            verbose=verbose,
+            scored_on=scored_on,
         )
-        tried.append(RandomShape(shape, result.metrics["accuracy"]))
+        tried.append(RandomShape(shape, result.metrics["accuracy"], result.metrics["seconds"]))
         on_tried(tried[-1])
     return max(tried, key=lambda one: one.accuracy)

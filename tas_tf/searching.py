@@ -119,7 +119,8 @@ class SearchResult:
         metrics: Numbers about it, ready for JSON.
         history: Values by epoch.
         warnings: What to change where the search did not converge.
-        supernet: The trained supernet, its running statistics those of the shape.
+        supernet: The supernet as it was at the end, its running statistics those of the shape; `supernet_accuracy` of
+            the metrics is the held-out accuracy of just that.
     """
 
     shape: Shape
@@ -263,13 +264,19 @@ class BestShape(keras.layers.Layer):
         self.accuracy = self.add_weight(name="accuracy", shape=(), dtype="float64", initializer=Constant(-1.0))
 
     def consider(self, shape: Shape, accuracy: float) -> None:
-        """Takes a shape unless an earlier one was better."""
+        """Takes a shape unless an earlier one was better; accuracies are 0 to 1."""
         if accuracy >= float(keras.ops.convert_to_numpy(self.accuracy)):
             self.accuracy.assign(accuracy)
             self.counts.assign([*shape.widths.values(), *shape.depths.values()])
 
     def shape(self) -> Shape:
-        """The best one."""
+        """The best one.
+
+        Raises:
+            ValueError: None was considered yet.
+        """
+        if float(keras.ops.convert_to_numpy(self.accuracy)) < 0:
+            raise ValueError("No shape was considered yet.")
         counts = keras.ops.convert_to_numpy(self.counts)
         widths, depths = np.split(counts, [len(self._space.units)])
         return Shape.of(self._space, widths, depths)
@@ -333,7 +340,7 @@ class SearchMonitor:
         # Of equal ones the last, as `BestShape` has it.
         kept = max(range(len(accuracies)), key=lambda epoch: (accuracies[epoch], epoch))
         kept = kept if self.settings.keep_shape == "best" else len(accuracies) - 1
-        self._score(self.shape)
+        at_the_end = self._score(self.shape)
         widths, depths = self.entropies()
         metrics = {
             "budget_kind": kind,
@@ -342,6 +349,7 @@ class SearchMonitor:
             f"shape_{kind}_ratio": self.cost.of(self.shape) / self.cost.full,
             "held_out_accuracy": accuracies[kept],
             "kept_epoch": kept + 1,
+            "supernet_accuracy": at_the_end,
             "width_entropy": widths,
             "depth_entropy": depths,
             "epochs": self.settings.epochs,

@@ -123,9 +123,26 @@ def inherit_weights(
         shape: What the student keeps.
         filters: Which filters of a unit are kept, ascending; the first ones unless given. Where an identity and its
             branch are equally wide, no projection could put their channels in order: both must keep the same ones.
+
+    Raises:
+        UserError: The shape is wider than the network.
     """
     active = ActiveChannels(space, shape, filters)
     assign_slices(student, space, shape, lambda node: named_weights(original_layer(teacher, node)), active=active)
+
+
+def check_inheritable(space: SearchSpace, shape: Shape) -> None:
+    """Makes sure that the unpruned network has all filters of a shape; some published ones are wider.
+
+    Raises:
+        UserError: It hasn't.
+    """
+    for unit in space.units:
+        if shape.widths[unit.name] > unit.width:
+            raise UserError(
+                f"`inherit`: the shape is wider than {space.graph.network}, whose weights it would take. Expected at "
+                f"most {unit.width} filters in {unit.name}. Received: {shape.widths[unit.name]}. Give --inherit=none."
+            )
 
 
 def weights_by_name(layer: keras.Layer) -> dict[str, keras.Variable]:
@@ -167,12 +184,7 @@ def assign_slices(
     Raises:
         UserError: The student has filters that the weights don't.
     """
-    for unit in space.units:
-        if shape.widths[unit.name] > unit.width:
-            raise UserError(
-                f"`inherit`: the shape is wider than {space.graph.network}, whose weights it would take. Expected at "
-                f"most {unit.width} filters in {unit.name}. Received: {shape.widths[unit.name]}. Give --inherit=none."
-            )
+    check_inheritable(space, shape)
     dropped, _ = dropped_nodes(space, shape)
     active = active or ActiveChannels(space, shape)
     for node in space.graph:

@@ -121,6 +121,8 @@ def test_of_shapes_equally_good_the_later_one_is_best():
     for shape, accuracy in zip(shapes, (0.3, 0.7, 0.7, 0.1), strict=True):
         best.consider(shape, accuracy)
     assert best.shape() == shapes[2] != shapes[1]
+    with pytest.raises(ValueError, match="No shape"):
+        BestShape(tiny_space()).shape()
 
 
 def test_the_result_is_within_budget_and_says_so(whole):

@@ -14,12 +14,13 @@ from tas_tf.baselines import baseline_shape
 from tas_tf.budget import Budget
 from tas_tf.classifier import inherited
 from tas_tf.cost import CostModel
+from tas_tf.errors import UserError
 from tas_tf.files import write_json, write_model
 from tas_tf.filters import CRITERIA, kept_filters
 from tas_tf.random_shapes import RandomShape, best_random_shape
 from tas_tf.searching import prepare
 from tas_tf.shape import Shape
-from tas_tf.space import SearchSpace
+from tas_tf.training import Step
 from trainers import options
 from trainers.command import run
 from trainers.session import Session
@@ -32,17 +33,15 @@ def main() -> None:
     session = Session()
     options.refuse(options.DRY_RUN)
     kind = options.required(options.KIND)
+    if kind != "random" and options.RANDOM_SHAPES.value > 1:
+        raise UserError(f"`--random_shapes` goes with --kind=random. Received: --kind={kind}.")
     space = session.space_of(session.unpruned_network())
     cost, limit = prepare(space, Budget.parse(options.BUDGET.value))
-    console, step = Console(), baseline_step(session, kind)
-    if is_up_to_date(session, step):
-        shape = Shape.load(session.run.search_shape)
-    else:
-        shape = _make_shape(session, kind, cost, limit, console)
-        begin(session, step)
-        write_baseline(session, kind, space, shape)
-        step.finish()
-    console.print(
+    step = baseline_step(session, kind)
+    if not is_up_to_date(session, step):
+        make_baseline(session, step, kind, cost, limit=limit, tolerance=int(options.TOLERANCE.value * cost.full))
+    shape = Shape.load(session.run.search_shape)
+    Console().print(
         f"{session.run.search_shape}: {cost.of(shape):,} {cost.kind}, budget {limit:,}. "
         "Next: python -m trainers.distill with the same flags.",
         highlight=False,
@@ -50,23 +49,48 @@ def main() -> None:
     )
 
 
-def _make_shape(session: Session, kind: str, cost: CostModel, limit: int, console: Console) -> Shape:
-    tolerance = int(options.TOLERANCE.value * cost.full)
-    if kind != "random" or options.RANDOM_SHAPES.value == 1:
-        return baseline_shape(
-            kind,
-            cost,
-            limit=limit,
-            tolerance=tolerance,
-            divisor=options.WIDTH_DIVISOR.value,
-            seed=options.SEED.value,
+def make_baseline(session: Session, step: Step, kind: str, cost: CostModel, *, limit: int, tolerance: int) -> None:
+    """Makes the shape of a baseline and writes it, and where filters are chosen the network that keeps them.
+
+    Args:
+        session: The run.
+        step: Its step; it is begun and finished.
+        kind: Of the baseline.
+        cost: What counts.
+        limit: The budget.
+        tolerance: How far below it a random shape may be.
+
+    Raises:
+        UserError: There is no such shape, no teacher, or a shape from other settings in the run.
+    """
+    if kind == "random" and options.RANDOM_SHAPES.value > 1:
+        session.checked_space(session.unpruned_network())
+        begin(session, step)
+        shape = _best_of_several(session, step, cost, limit, tolerance)
+    else:
+        divisor, seed = options.WIDTH_DIVISOR.value, options.SEED.value
+        shape = baseline_shape(kind, cost, limit=limit, tolerance=tolerance, divisor=divisor, seed=seed)
+        begin(session, step)
+    if kind in CRITERIA:
+        teacher = session.load_teacher()
+        filters = kept_filters(kind, teacher, cost.space, shape)
+        write_model(session.run.filtered_teacher, inherited(teacher, cost.space, shape, filters=filters))
+    write_json(session.run.search_shape, shape.to_json())
+    step.finish()
+
+
+def _best_of_several(session: Session, step: Step, cost: CostModel, limit: int, tolerance: int) -> Shape:
+    console, tried = Console(), []
+
+    def note(one: RandomShape) -> None:
+        tried.append({cost.kind: cost.of(one.shape), "held_out_accuracy": one.accuracy, "seconds": one.seconds})
+        console.print(
+            f"{len(tried)} of {options.RANDOM_SHAPES.value}: {cost.of(one.shape):,} {cost.kind}, "
+            f"held-out accuracy {one.accuracy:.4f}",
+            highlight=False,
         )
-    session.checked_space(session.unpruned_network())
 
-    def show(tried: RandomShape) -> None:
-        console.print(f"{cost.of(tried.shape):,} {cost.kind}: held-out accuracy {tried.accuracy:.4f}", highlight=False)
-
-    return best_random_shape(
+    best = best_random_shape(
         cost,
         session.task,
         random_settings(),
@@ -76,18 +100,14 @@ def _make_shape(session: Session, kind: str, cost: CostModel, limit: int, consol
         held_out_limit=options.HELD_OUT_LIMIT.value,
         split_share=options.SPLIT_SHARE.value,
         strategy=session.strategy,
+        checkpoint_dir=step.checkpoints,
         verbose=session.verbose,
-        on_tried=show,
-    ).shape
-
-
-def write_baseline(session: Session, kind: str, space: SearchSpace, shape: Shape) -> None:
-    """Writes a baseline's shape, and where filters were chosen the network that keeps them."""
-    if kind in CRITERIA:
-        teacher = session.load_teacher()
-        filters = kept_filters(kind, teacher, space, shape)
-        write_model(session.run.filtered_teacher, inherited(teacher, space, shape, filters=filters))
-    write_json(session.run.search_shape, shape.to_json())
+        on_tried=note,
+    )
+    seconds = round(sum(one["seconds"] for one in tried), 1)
+    metrics = {"held_out_accuracy": best.accuracy, "seconds": seconds, "seed": options.SEED.value, "tried": tried}
+    write_json(session.run.metrics("search"), metrics)
+    return best.shape
 
 
 if __name__ == "__main__":

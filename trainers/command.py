@@ -34,7 +34,7 @@ def _exit_code(main: Callable[[], None], argv: Sequence[str]) -> int:
         return 0
     logging.set_verbosity(logging.ERROR)
     try:
-        _read_flags(argv)
+        _read_flags(argv, getattr(sys.modules[main.__module__], "MORE", None))
         main()
     except (UserError, flags.Error) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -45,8 +45,12 @@ def _exit_code(main: Callable[[], None], argv: Sequence[str]) -> int:
     return 0
 
 
-def _read_flags(argv: Sequence[str]) -> None:
+def _read_flags(argv: Sequence[str], more: flags.FlagHolder[list[str]] | None) -> None:
     """Reads the flags.
+
+    Args:
+        argv: The program and its arguments.
+        more: The list flag of the command, if any, that goes on with what is left over: `--list one two`.
 
     Raises:
         flags.Error: A flag is unknown or its value is off.
@@ -60,9 +64,12 @@ def _read_flags(argv: Sequence[str]) -> None:
         place, _, detail = str(error).partition(": ")
         wanted = next((text for sign, text in _NUMBERS.items() if detail.startswith(sign)), detail)
         raise UserError(f"{place}: {wanted}.") from error
-    if options.COMPARE.value and not any("=" in text for text in left):
-        flags.FLAGS[options.COMPARE.name].value = [*options.COMPARE.value, *left]  # `--compare one two`
-    elif left:
+    if more is None:
+        options.refuse(options.COMPARE)
+    elif more.value and not any("=" in text for text in left):
+        flags.FLAGS[more.name].value = [*more.value, *left]
+        return
+    if left:
         hint = f" Did you mean `--{left[0].lstrip('-')}`?" if "=" in left[0] else ""
         raise UserError(f"Expected flags only, `--name=value`. Received: {' '.join(left)}.{hint}")
 

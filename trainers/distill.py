@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from tas_tf.classifier import inherited, logits_of, train_network
+from tas_tf.classifier import logits_of, train_network
 from tas_tf.files import read_json, write_json, write_model
-from tas_tf.zoo.loading import load_file
 from trainers import options
 from trainers.command import run
 from trainers.plan import show_plan
@@ -42,6 +41,10 @@ def run_distill(session: Session, *, kd: bool) -> bool:
     Args:
         session: The run.
         kd: Whether it learns from the teacher.
+
+    Raises:
+        UserError: Teacher, shape or the weights to start from are missing or don't fit each other or the data; there
+            is a student from other settings; or the training diverges.
     """
     step = student_step(session, kd=kd)
     if is_up_to_date(session, step):
@@ -50,11 +53,7 @@ def run_distill(session: Session, *, kd: bool) -> bool:
     teacher = session.load_teacher()
     space = session.checked_space(teacher)
     shape = session.load_shape(space)
-    start = None
-    if options.INHERIT.value == "teacher":
-        start = inherited(teacher, space, shape)
-    elif session.start_file():
-        start = load_file(session.start_file())
+    start = session.load_start(teacher, space, shape)
     begin(session, step)
     with session.strategy.scope():
         taught_by = logits_of(teacher, space) if kd else None

@@ -14,12 +14,16 @@ from tas_tf.baselines import baseline_shape
 from tas_tf.budget import Budget
 from tas_tf.cost import CostModel
 from tas_tf.errors import UserError
+from tas_tf.files import write_json
+from tas_tf.filters import CRITERIA
 from tas_tf.rivals import RIVALS, Rival
 from tas_tf.searching import prepare
 from tas_tf.shape import Shape
 from tas_tf.space import SearchSpace
+from tas_tf.student import check_inheritable
+from tas_tf.training import Step
 from trainers import options
-from trainers.baseline import write_baseline
+from trainers.baseline import make_baseline
 from trainers.command import run
 from trainers.distill import run_distill
 from trainers.plan import show_plan
@@ -80,7 +84,13 @@ def _check(session: Session) -> None:
         prepare(space, budget)
         session.task.searching(settings.batch_size, settings.split_share)
     else:
-        session.load_shape(space)
+        shape = session.load_shape(space)
+        if session.start()[0] == "teacher":
+            check_inheritable(space, shape)
+    for name in set(options.RIVALS.value) & {"uniform", *CRITERIA}:
+        # Refused here where there is no uniform shape that cheap.
+        cost, limit = prepare(space, budget)
+        baseline_shape(name, cost, limit=limit, tolerance=0, divisor=options.WIDTH_DIVISOR.value)
     session.checked_space(network)
 
 
@@ -95,36 +105,30 @@ def _is_done(session: Session) -> bool:
 
 def run_rival(session: Session, rival: Rival) -> bool:
     """Trains a rival unless it is there; whether anything was done."""
-    space = session.space_of(session.load_teacher())
     other = session.rival(rival.name)
     if rival.shape != "searched":
         step = rival_step(session, other, rival.shape)
         if not is_up_to_date(session, step):
-            begin(other, step)
-            write_baseline(other, rival.shape, space, rival_shape(rival, space, session.load_shape(space)))
-            step.finish()
+            space = session.space_of(session.load_teacher())
+            _make_rival(session, other, step, rival.shape, space)
     return run_distill(other, kd=options.KD.value and rival.kd)
 
 
-def rival_shape(rival: Rival, space: SearchSpace, searched: Shape) -> Shape:
-    """The shape that a rival has, if it isn't the one that was found.
+def _make_rival(session: Session, other: Session, step: Step, kind: str, space: SearchSpace) -> None:
+    """Writes the shape of a rival.
 
     A random one costs what the searched one costs. The others get the whole budget: it is the best that can be had
     without a search.
     """
-    if rival.shape == "full":
-        return Shape.full(space)
+    if kind == "full":
+        begin(other, step)
+        write_json(other.run.search_shape, Shape.full(space).to_json())
+        step.finish()
+        return
     budget = Budget.parse(options.BUDGET.value)
     cost = CostModel(space, budget.kind)
-    limit = cost.of(searched) if rival.shape == "random" else budget.limit(cost.full)
-    return baseline_shape(
-        rival.shape,
-        cost,
-        limit=limit,
-        tolerance=limit // 50,
-        divisor=options.WIDTH_DIVISOR.value,
-        seed=options.SEED.value,
-    )
+    limit = cost.of(session.load_shape(space)) if kind == "random" else budget.limit(cost.full)
+    make_baseline(other, step, kind, cost, limit=limit, tolerance=limit // 50)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,9 @@ from trainers.command import run
 from trainers.plan import PIPED_WIDTH
 from trainers.session import Session
 
+#: The flag that goes on with arguments left over.
+MORE = options.COMPARE
+
 
 def main() -> None:
     """Reports on the run, or compares the runs, that the flags name."""

@@ -10,15 +10,17 @@ from pathlib import Path
 import keras
 from absl import flags
 
-from tas_tf.classifier import check_fits
+from tas_tf.classifier import check_fits, inherited
 from tas_tf.data.task import Task
 from tas_tf.errors import UserError
 from tas_tf.files import write_bytes
+from tas_tf.filters import CRITERIA
 from tas_tf.graph import Graph
 from tas_tf.published import shape_file
 from tas_tf.rivals import RIVALS
 from tas_tf.shape import Shape
 from tas_tf.space import SearchSpace
+from tas_tf.student import build_student
 from tas_tf.training import Run, TensorBoardScalars, check_batch_size, make_strategy, seed_everything
 from tas_tf.zoo import load_network
 from tas_tf.zoo.loading import in_precision, load_file
@@ -28,7 +30,7 @@ _VERBOSE = {"auto": "auto", "bar": 1, "lines": 2, "none": 0}
 #: Flags of the training group that only the teacher has.
 TEACHER_ONLY = ("teacher_epochs", "teacher_warmup", "teacher_lr")
 #: Flags of one call rather than of a run, and, last, those that the run's own places stand in for.
-_NOT_KEPT = ("overwrite", "dry_run", "json", "progress", "kind", "run_dir", "teacher_from", "shape")
+_NOT_KEPT = ("overwrite", "dry_run", "json", "progress", "compare", "kind", "run_dir", "teacher_from", "shape")
 
 
 class Session:
@@ -43,7 +45,7 @@ class Session:
         self.keeps_what_is_up_to_date = keeps_what_is_up_to_date
         self.run = Run(options.required(options.RUN_DIR))
         self.teacher_run = Run(options.TEACHER_FROM.value) if options.TEACHER_FROM.value else self.run
-        self._shape = options.SHAPE.value
+        self._shape, self._inherit = options.SHAPE.value, options.INHERIT.value
         self._beside: Session | None = None
         self.seed = options.SEED.value
         keras.mixed_precision.set_global_policy(options.PRECISION.value)
@@ -64,6 +66,8 @@ class Session:
         other.run = Run(self.run.path / "rivals" / name)
         same = RIVALS[name].shape == "searched"
         other._shape, other._beside = (self._shape or str(self.run.search_shape)) if same else None, self
+        if RIVALS[name].shape in CRITERIA:
+            other._inherit = "auto"  # the filters chosen are what there is to compare
         return other
 
     @property
@@ -99,9 +103,7 @@ class Session:
             return self._beside.network
         name = options.required(options.MODEL)
         if self.model_file:
-            model = load_file(self.model_file)
-            precision = options.PRECISION.value
-            return model if precision == "float32" else in_precision(model, precision)
+            return in_precision(load_file(self.model_file), options.PRECISION.value)
         height, width, channels = self.task.source.image_shape
         if height != width:
             raise UserError(f"Networks by name take square images. Received: {height}x{width}. Give --image_size.")
@@ -149,7 +151,7 @@ class Session:
         Raises:
             UserError: There is none yet.
         """
-        return load_file(self.require_teacher())
+        return in_precision(load_file(self.require_teacher()), options.PRECISION.value)
 
     def unpruned_network(self) -> keras.Model:
         """The teacher where there is one, else the network that `--model` names.
@@ -208,25 +210,48 @@ class Session:
             )
         return self.shape_path
 
-    def start_file(self) -> Path | None:
-        """The network whose weights the student starts from, of its own shape; `None` where `--inherit` asks for none.
+    def start(self) -> tuple[str, Path | None]:
+        """What the student's weights start from.
+
+        Returns:
+            `fresh`, `teacher` (its first filters), or `filters` or `supernet` with the file, a network of the shape.
 
         Raises:
-            UserError: It was asked for and isn't there.
+            UserError: The supernet was asked for and left nothing beside the shape.
         """
         filtered, searched = (
             self.shape_path.with_name(path.name) for path in (self.run.filtered_teacher, self.run.supernet_student)
         )
-        if options.INHERIT.value == "auto":
-            return filtered if filtered.exists() else None
-        if options.INHERIT.value != "supernet":
-            return None
-        if not searched.exists():
+        if self._inherit == "none":
+            return "fresh", None
+        if self._inherit == "supernet":
+            if not searched.exists():
+                raise UserError(
+                    f"`inherit`: there is no {searched}. Expected a shape that `python -m trainers.search` found, with "
+                    "the weights that it leaves beside it."
+                )
+            return "supernet", searched
+        if filtered.exists():
+            return "filters", filtered
+        return ("teacher" if self._inherit == "teacher" else "fresh"), None
+
+    def load_start(self, teacher: keras.Model, space: SearchSpace, shape: Shape) -> keras.Model | None:
+        """The network whose weights the student starts from; `None` for fresh ones.
+
+        Raises:
+            UserError: It has another shape.
+        """
+        source, path = self.start()
+        if path is None:
+            return inherited(teacher, space, shape) if source == "teacher" else None
+        start = load_file(path)
+        expected = build_student(space, shape)
+        if [weight.shape for weight in start.weights] != [weight.shape for weight in expected.weights]:
             raise UserError(
-                f"`inherit`: there is no {searched}. Expected a shape that `python -m trainers.search` "
-                "found, with the weights that it leaves beside it."
+                f"`inherit`: {path} isn't a network of the shape in {self.shape_path}. Make the shape again by the "
+                "command that made it, or give --inherit=none."
             )
-        return searched
+        return start
 
     def load_shape(self, space: SearchSpace) -> Shape:
         """The shape to build, checked.

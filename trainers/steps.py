@@ -17,7 +17,8 @@ _NETWORK = "What is searched"
 
 
 def _settings(*groups: str, without: tuple[str, ...] = (), also: tuple[str, ...] = ()) -> dict[str, Any]:
-    chosen = options.values(*groups, without=("shape", *without))
+    # Where data is kept doesn't change it; a shape counts by its content.
+    chosen = options.values(*groups, without=("shape", "data_dir", *without))
     return {**chosen, **options.named(*_ALWAYS, *also)}
 
 
@@ -76,42 +77,62 @@ def search_step(session: Session) -> Step:
 def baseline_step(session: Session, kind: str) -> Step:
     """A baseline takes the place of the search: the network and what may be kept of it.
 
-    The best of several random shapes depends on data and training as well, chosen filters on the teacher.
+    A random shape depends on seed and tolerance as well, the best of several on data and training, chosen filters on
+    the teacher.
+
+    Raises:
+        UserError: The kind needs a teacher and there is none.
     """
-    settings = {**_settings(_NETWORK, also=("budget", "tolerance")), **_model(session), "kind": kind}
+    settings = {**_baseline_settings(kind), **_model(session)}
     inputs = {"model": session.model_file} if session.model_file else {}
     if kind in CRITERIA:
         inputs["teacher"] = session.require_teacher()
-    elif kind == "random" and options.RANDOM_SHAPES.value > 1:
-        settings |= _settings("Data", "Training", "Baseline", without=TEACHER_ONLY)
-        settings |= options.named("image_size", "student_lr", "split_share", "held_out_limit")
     return session.run.step("search", settings=settings, inputs=inputs, outputs=baseline_files(session.run, kind))
 
 
 def rival_step(session: Session, rival: Session, kind: str) -> Step:
-    """The shape of a rival that isn't trained on the shape found: it depends on what that costs."""
+    """The shape of a rival that isn't the one found; a random one depends on what that costs.
+
+    Raises:
+        UserError: There is no teacher or no shape yet.
+    """
+    inputs = {"teacher": session.require_teacher()}
+    if kind == "random":
+        inputs["shape"] = session.require_shape()
     return rival.run.step(
-        "search",
-        settings={**_settings(_NETWORK, also=("budget",)), "kind": kind},
-        inputs={"teacher": session.require_teacher(), "shape": session.require_shape()},
-        outputs=baseline_files(rival.run, kind),
+        "search", settings=_baseline_settings(kind), inputs=inputs, outputs=baseline_files(rival.run, kind)
     )
 
 
+def _baseline_settings(kind: str) -> dict[str, Any]:
+    settings = {**options.values(_NETWORK, without=("shape",)), **options.named("budget"), "kind": kind}
+    if kind != "random":
+        return settings
+    settings |= options.named("seed", "tolerance")
+    if options.RANDOM_SHAPES.value > 1:
+        settings |= _settings("Data", "Training", "Baseline", without=(*TEACHER_ONLY, "kind"))
+        settings |= options.named("image_size", "student_lr", "split_share", "held_out_limit")
+    return settings
+
+
 def baseline_files(run: Run, kind: str) -> list[Path]:
-    """What a baseline leaves: a shape, and where filters were chosen the network that keeps them."""
-    return [run.search_shape, run.filtered_teacher] if kind in CRITERIA else [run.search_shape]
+    """What a baseline leaves: a shape; the network whose filters were chosen; how the best of several was found."""
+    if kind in CRITERIA:
+        return [run.search_shape, run.filtered_teacher]
+    several = kind == "random" and options.RANDOM_SHAPES.value > 1
+    return [run.search_shape, run.metrics("search")] if several else [run.search_shape]
 
 
 def student_step(session: Session, *, kd: bool) -> Step:
     """The student depends on its shape, on the teacher, on data and training, and on weights that it starts from."""
-    start = {} if session.start_file() is None else {"weights": session.start_file()}
+    source, file = session.start()
+    start = {} if file is None else {"weights": file}
     settings = _settings(
-        "Data", "Training", "Distillation", without=(*TEACHER_ONLY, "rivals", "kd"), also=("image_size",)
+        "Data", "Training", "Distillation", without=(*TEACHER_ONLY, "rivals", "kd", "inherit"), also=("image_size",)
     )
     return session.run.step(
         "student",
-        settings={**settings, "kd": kd},
+        settings={**settings, "kd": kd, "start": source},
         inputs={"teacher": session.require_teacher(), "shape": session.require_shape(), **start},
         outputs=[session.run.student_model, session.run.metrics("student")],
     )

@@ -82,12 +82,18 @@ def load_file(path: str | Path) -> keras.Model:
 
 
 def in_precision(model: keras.Model, policy: str) -> keras.Model:
-    """The same network with the same weights, all layers computing by one dtype policy.
+    """The same network with the same weights, its layers computing by one dtype policy.
 
     Args:
         model: A functional or Sequential model, whose layers have policies of their own.
         policy: As Keras names it, such as `mixed_bfloat16`.
+
+    Returns:
+        The model itself where it computes so already: some of its layers, such as the last, may be in float32.
     """
+    found = {layer.dtype_policy.name for layer in model.layers if isinstance(layer, keras.Layer) and layer.weights}
+    if policy in found | {"float32"} and found <= {policy, "float32"}:
+        return model
 
     def clone(layer: keras.Layer) -> keras.Layer:
         config = layer.get_config()

@@ -1,6 +1,7 @@
 """Shapes without a search."""
 
 import json
+from unittest import mock
 
 import keras
 import numpy as np
@@ -64,7 +65,7 @@ def test_the_student_starts_from_the_filters_chosen(command, tmp_path, interrupt
     # From scratch on request; that is another student.
     outcome = command(distill, *places, *tiny_flags, "--lr=0", "--inherit=none")
     assert outcome.code == 1
-    assert "inherit" in outcome.err
+    assert "start: was" in outcome.err
     assert command(distill, *places, *tiny_flags, "--lr=0", "--inherit=none", "--overwrite").code == 0
     fresh = keras.models.load_model(tmp_path / "run/student/model.keras")
     assert np.abs(np.array(fresh.trainable_weights[0]) - np.array(student.trainable_weights[0])).max() > 1e-3
@@ -86,4 +87,35 @@ def test_the_best_of_several_random_shapes(command, tmp_path, tiny_file, tiny_fl
     again = command(baseline, *arguments, *several)
     assert again.code == 0, again
     assert "held-out" not in again.out
-    assert "random_epochs" in command(baseline, *arguments, "--random_shapes=2", "--random_epochs=2").err
+    metrics = json.loads((tmp_path / "run/search/metrics.json").read_text())
+    assert metrics["held_out_accuracy"] == max(one["held_out_accuracy"] for one in metrics["tried"])
+    assert len(metrics["tried"]) == 2
+    # Refused before anything is trained.
+    with mock.patch.object(baseline, "best_random_shape", side_effect=AssertionError):
+        assert "random_epochs" in command(baseline, *arguments, "--random_shapes=2", "--random_epochs=2").err
+    assert "goes with --kind=random" in command(baseline, *arguments[:2], "--kind=uniform", "--random_shapes=2").err
+
+
+def test_a_seed_is_no_setting_of_a_uniform_shape(command, tmp_path, tiny_file):
+    arguments = [f"--run_dir={tmp_path}/run", f"--model={tiny_file}", "--kind=uniform"]
+    assert command(baseline, *arguments).code == 0
+    outcome = command(baseline, *arguments, "--seed=5", "--tolerance=0.2", "--data_dir=elsewhere")
+    assert outcome.code == 0, outcome
+
+
+def test_filters_of_another_shape_are_refused(command, tmp_path, interrupted, tiny_flags):
+    places = [f"--run_dir={tmp_path}/run", f"--teacher_from={interrupted.path}"]
+    assert command(baseline, *places, "--kind=l1", "--budget=macs:0.6").code == 0
+    path = tmp_path / "run/search/shape.json"
+    shape = json.loads(path.read_text())
+    (tmp_path / "run/search/other.json").write_text(json.dumps({**shape, "widths": {**shape["widths"], "stem": 2}}))
+    outcome = command(
+        distill,
+        f"--run_dir={tmp_path}/other",
+        f"--teacher_from={interrupted.path}",
+        f"--shape={tmp_path}/run/search/other.json",
+        *tiny_flags,
+    )
+    assert outcome.code == 1
+    assert "isn't a network of the shape" in outcome.err
+    assert not (tmp_path / "other").exists()

@@ -3,7 +3,7 @@
 import json
 import shutil
 
-from trainers import report
+from trainers import distill, report
 
 
 def test_it_is_written_again_from_the_folder_alone(command, interrupted, finished):
@@ -48,3 +48,9 @@ def test_runs_side_by_side(command, interrupted):
     assert (other["name"], other["seeds"], other["accuracy"]["spread"]) == ("uniform", [0], None)
     assert command(report, "--compare", interrupted.path, interrupted.path).code == 1
     assert "Expected flags only" in command(report, "--compare", interrupted.path, "run_dir=x").err
+
+
+def test_only_the_report_compares(command, interrupted, tmp_path):
+    outcome = command(distill, f"--run_dir={tmp_path}/run", "--compare", interrupted.path, interrupted.path)
+    assert outcome.code == 1
+    assert "`--compare` means nothing to this command" in outcome.err

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import keras
+import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
@@ -99,3 +101,14 @@ def test_what_is_missing_is_named(parse, tmp_path):
         Session().require_shape()
     with pytest.raises(UserError, match="`--model` is needed"):
         Session().unpruned_network()
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_a_teacher_computes_as_the_flag_says(parse, interrupted, precision):
+    parse(f"--run_dir={interrupted.path}", f"--precision={precision}")
+    session = Session()
+    teacher = session.load_teacher()
+    assert {layer.dtype_policy.name for layer in teacher.layers if layer.weights} == {precision}
+    weights = keras.models.load_model(interrupted.path / "teacher/model.keras").get_weights()
+    for one, other in zip(teacher.get_weights(), weights, strict=True):
+        np.testing.assert_array_equal(one, other)

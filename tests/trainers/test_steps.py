@@ -55,6 +55,8 @@ def test_everything_is_fresh(states):
         "--progress=bar": set(),
         "--rivals=random": set(),
         "--strategy=one_device": set(),
+        "--data_dir=elsewhere": set(),
+        "--inherit=none": set(),  # what `auto` comes to
     }.items(),
 )
 def test_each_flag_makes_stale_what_depends_on_it(states, change, stale):

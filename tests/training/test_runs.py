@@ -1,7 +1,11 @@
+import zipfile
+
+import keras
 import pytest
 
 from tas_tf.errors import UserError
 from tas_tf.training import Run, read_json, write_json
+from tas_tf.training.runs import hash_content
 
 SETTINGS = {"epochs": 3, "optimizer": {"learning_rate": 0.1}, "widths": (4, 8)}
 
@@ -201,3 +205,16 @@ def test_step_stays_inside_the_run(tmp_path):
         run.step("search", settings={}, outputs=[tmp_path / "elsewhere"])
     with pytest.raises(ValueError, match="plain name"):
         run.step("../other", settings={}, outputs=[])
+
+
+def test_a_network_saved_again_is_the_same(tmp_path):
+    """But for the date that Keras writes into the file."""
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    for name in ("first", "second", "third"):
+        if name == "third":
+            model.layers[0].bias.assign([1.0, 2.0])
+        model.save(tmp_path / f"{name}.keras")
+    with zipfile.ZipFile(tmp_path / "second.keras", "a") as archive:
+        archive.comment = b"other bytes"
+    first, second, third = (hash_content(tmp_path / f"{name}.keras") for name in ("first", "second", "third"))
+    assert first == second != third

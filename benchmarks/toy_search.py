@@ -1,0 +1,305 @@
+"""Whether the search finds a shape that is known beforehand, and how often random search at the same cost does.
+
+    python -m benchmarks.toy_search [--seeds=0,1,2,3,4] [--tries=0] [--ladder] [--json]
+
+Images have a code of seven noisy levels in their top row and, below, two bright lines that are near (3 rows apart) or
+far (7 or 8). The label is which of eight codes, and whether the lines are near. The network has a stage of three blocks
+that look up and down only, a `mixer` of 1x1, and a `reader` that looks along rows only; then it takes the mean of all
+rows. What it needs follows from that:
+
+- **Depth 2 of 3.** One block sees a row and its two neighbours. Lines 3 rows apart are in no window of it together, and
+  they stay clear of the code and the border, so that near and far give the same features of rows, in another order:
+  their mean can't tell which, whatever the weights. Two blocks see 5 rows, where near lines meet and far ones don't.
+- **All 8 filters of the reader.** The codes are a Hadamard matrix's, a regular simplex: seven directions of equal
+  weight, in noise that is alike in all of them. Linear scores of eight codes need seven numbers, and near or far one
+  more. Each number that is missing moves codes closer together while the noise stays.
+- **3/10 of the other units.** Detecting lines takes one filter of a block (brightness above a threshold on both sides),
+  of which there are twelve; the mixer passes two channels through a ReLU, which takes four of its six.
+
+The budget is exactly what that shape costs, so that everything spent elsewhere is missing where it is needed. The table
+of `--ladder` trains shapes that lack one thing each, and shows what it costs them.
+
+A random shape has the same budget; random search tries as many of them, by a brief training each, as cost the
+multiply-adds that the search does, and takes the best by held-out accuracy. All settings are the
+same for every seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from dataclasses import asdict, dataclass, replace
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+from keras import layers
+from rich.console import Console
+from rich.table import Table
+from scipy.linalg import hadamard
+
+from tas_tf.baselines import baseline_shape
+from tas_tf.budget import Budget
+from tas_tf.classifier import TrainSettings, train_network
+from tas_tf.cost import CostModel
+from tas_tf.data.augmentation import Augmentation
+from tas_tf.data.preprocessing import Preprocessing
+from tas_tf.data.source import make_array_source
+from tas_tf.data.task import Task
+from tas_tf.graph import Graph
+from tas_tf.random_shapes import best_random_shape
+from tas_tf.searching import SearchResult, SearchSettings, run_search
+from tas_tf.shape import Shape
+from tas_tf.space import SearchSpace
+from tas_tf.training import make_strategy
+
+CODES = hadamard(8)[:, 1:]
+ROWS, COLUMNS = 14, CODES.shape[1]
+NEAR, FAR = 3, (7, 8)
+#: Rows that lines keep clear of at the top, where the code is, and at the bottom.
+MARGINS = 3, 2
+#: Of the levels, 0 to 255; so much noise that each direction of the codes counts.
+AMPLITUDE, NOISE = 40, 32
+
+#: Shares of the unpruned cost that a shape may stay below the budget.
+TOLERANCE = 0.02
+TEACHER = TrainSettings(epochs=6, warmup_epochs=0, batch_size=64, l2=1e-4)
+SEARCH = SearchSettings(
+    epochs=16,
+    batch_size=64,
+    l2=1e-4,
+    tolerance=TOLERANCE,
+    cost_weight=1.0,
+    temperature=(1.0, 0.1),
+    from_teacher=True,
+    calibration_batches=4,
+    held_out_limit=500,
+)
+STUDENT = TrainSettings(epochs=8, warmup_epochs=0, batch_size=64, l2=1e-4)
+
+
+def draw_images(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draws images `[count, 14, 7, 1]`, uint8, and labels `[count]`: twice the code's number, plus 1 for near lines."""
+    rng = np.random.default_rng(seed)
+    code, near = rng.integers(0, len(CODES), count), rng.integers(0, 2, count)
+    levels = 128 + AMPLITUDE * CODES[code] + rng.normal(0, NOISE, (count, COLUMNS))
+    images = np.zeros((count, ROWS, COLUMNS, 1), np.uint8)
+    images[:, 0, :, 0] = np.clip(np.round(levels), 0, 255)
+    gap = np.where(near, NEAR, rng.integers(FAR[0], FAR[1] + 1, count))
+    first = rng.integers(MARGINS[0], ROWS - MARGINS[1] - gap)
+    for row in (first, first + gap):
+        images[np.arange(count), row] = 255
+    return images, 2 * code + near
+
+
+def make_task(seed: int = 0, *, num_train: int = 4000, num_test: int = 1000) -> Task:
+    """The images as a data set; the seed is that of order and halves, images are always the same ones."""
+    names = [f"code {label // 2}, {'near' if label % 2 else 'far'}" for label in range(2 * len(CODES))]
+    train, test = draw_images(num_train, 1), draw_images(num_test, 2)
+    source = make_array_source("toy", names, train=train, test=test, flip_ok=False)
+    preprocessing = Preprocessing.fit(source, "standardise")
+    return Task(source, preprocessing, Augmentation(), np.arange(num_train), seed)
+
+
+def make_network() -> keras.Model:
+    """Builds the unpruned network."""
+
+    def conv_bn(x, filters: int, size: int | tuple[int, int], name: str, padding: str = "same"):
+        x = layers.Conv2D(filters, size, padding=padding, use_bias=False, name=name)(x)
+        return layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x)
+
+    images = keras.Input((ROWS, COLUMNS, 1), name="pixels")
+    x = conv_bn(images, 2, 1, "stem")
+    for number in (1, 2, 3):
+        y = layers.ReLU(name=f"relu{number}")(conv_bn(x, 40, (3, 1), f"inner{number}"))
+        x = layers.Add(name=f"block{number}")([x, conv_bn(y, 2, 1, f"outer{number}")])
+    x = layers.ReLU(name="mixer_relu")(conv_bn(x, 20, 1, "mixer"))
+    x = conv_bn(x, len(CODES), (1, COLUMNS), "reader", "valid")
+    x = layers.GlobalAveragePooling2D(name="mean")(x)
+    return keras.Model(images, layers.Dense(2 * len(CODES), name="classifier")(x), name="toy")
+
+
+def make_space() -> SearchSpace:
+    """The space in even widths: so the trunk's two channels stay as they are."""
+    return SearchSpace.from_graph(Graph.from_model(make_network()), width_divisor=2)
+
+
+def make_shape(space: SearchSpace, *, depth: int, **widths: int) -> Shape:
+    """A shape of that depth whose units have the widths given, else their smallest."""
+    return Shape.of(space, [widths.get(unit.name, unit.candidates[0]) for unit in space.units], [depth])
+
+
+def known_answer(space: SearchSpace) -> Shape:
+    """What the images need, and no more."""
+    return make_shape(space, depth=2, reader=len(CODES))
+
+
+def is_answer(shape: Shape, space: SearchSpace) -> bool:
+    """Whether a shape is the known one; the width of a block that was dropped means nothing."""
+    known = known_answer(space)
+    dropped = {"inner3"}
+    return shape.depths == known.depths and all(
+        shape.widths[name] == width for name, width in known.widths.items() if name not in dropped
+    )
+
+
+def search(space: SearchSpace, task: Task, seed: int) -> SearchResult:
+    """Trains the unpruned network, as the first step of the method has it, and searches from there."""
+    strategy, whole = make_strategy("one_device"), Shape.full(space)
+    teacher = train_network(space, whole, task, replace(TEACHER, seed=seed), strategy=strategy, verbose=0).model
+    budget = Budget.parse(f"macs:{CostModel(space).of(known_answer(space))}")
+    return run_search(space, task, budget, replace(SEARCH, seed=seed), strategy=strategy, teacher=teacher, verbose=0)
+
+
+def random_shapes(space: SearchSpace, count: int) -> list[Shape]:
+    """Random shapes that cost what the known one costs."""
+    cost = CostModel(space)
+    options = {"limit": cost.of(known_answer(space)), "tolerance": int(TOLERANCE * cost.full)}
+    return [baseline_shape("random", cost, seed=seed, **options) for seed in range(count)]
+
+
+def random_search(space: SearchSpace, task: Task, seed: int, tries: int = 0) -> Shape:
+    """The best of so many random shapes after a brief training; with 0, of as many as cost what the search does."""
+    cost = CostModel(space)
+    best = best_random_shape(
+        cost,
+        task,
+        replace(STUDENT, seed=seed),
+        count=tries or equal_tries(cost),
+        limit=cost.of(known_answer(space)),
+        tolerance=int(TOLERANCE * cost.full),
+        held_out_limit=SEARCH.held_out_limit,
+        strategy=make_strategy("one_device"),
+        verbose=0,
+    )
+    return best.shape
+
+
+def equal_tries(cost: CostModel) -> int:
+    """Brief trainings that cost the multiply-adds of one search, which runs the unpruned network on either half."""
+    return round(2 * SEARCH.epochs * cost.full / (STUDENT.epochs * cost.of(known_answer(cost.space))))
+
+
+def accuracy(space: SearchSpace, shape: Shape, task: Task, seed: int) -> float:
+    """Test accuracy of a shape trained from scratch, without distillation."""
+    settings = replace(STUDENT, seed=seed)
+    return train_network(space, shape, task, settings, strategy=make_strategy("one_device"), verbose=0).metrics[
+        "accuracy"
+    ]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one seed gave.
+
+    Attributes:
+        seed: Of everything.
+        found: Whether the search found the known shape.
+        searched: Widths and depth that it found.
+        depth_chance: Probability of the known depth by the logits alone, before the budget had its say.
+        accuracy: Of that shape trained from scratch.
+        random_found: Whether random search found the known shape.
+        random: Widths and depth that random search found.
+        random_accuracy: Of that shape trained from scratch.
+    """
+
+    seed: int
+    found: bool
+    searched: str
+    depth_chance: float
+    accuracy: float
+    random_found: bool
+    random: str
+    random_accuracy: float
+
+
+def measure(seed: int, tries: int) -> Row:
+    """Searches with one seed, and at random."""
+    space, task = make_space(), make_task(seed)
+    result, tried = search(space, task, seed), random_search(space, task, seed, tries)
+    (depths,) = result.supernet.gates.probabilities()[1].numpy()
+    return Row(
+        seed=seed,
+        found=is_answer(result.shape, space),
+        searched=describe(result.shape, space),
+        depth_chance=round(float(depths[1]), 3),
+        accuracy=accuracy(space, result.shape, task, seed),
+        random_found=is_answer(tried, space),
+        random=describe(tried, space),
+        random_accuracy=accuracy(space, tried, task, seed),
+    )
+
+
+def describe(shape: Shape, space: SearchSpace) -> str:
+    """Depth and searched widths in one line, without those of dropped blocks."""
+    (depth,) = shape.depths.values()
+    kept = [unit.name for unit in space.searched_units if space.block_of.get(unit.name, ("", 1))[1] <= depth]
+    return f"depth {depth}, " + ", ".join(f"{name} {shape.widths[name]}" for name in kept)
+
+
+def ladder(space: SearchSpace) -> dict[str, Shape]:
+    """The known shape, the unpruned one, and shapes that lack one thing that is needed."""
+    return {
+        "unpruned": Shape.full(space),
+        "known answer": known_answer(space),
+        **{f"reader {width}": make_shape(space, depth=2, reader=width) for width in (6, 4, 2)},
+        "depth 1, else unpruned": Shape.of(space, [unit.width for unit in space.units], [1]),
+    }
+
+
+def main() -> None:
+    options = _parse()
+    space = make_space()
+    if options.ladder:
+        report = {name: accuracy(space, shape, make_task(), 0) for name, shape in ladder(space).items()}
+    else:
+        rows = [measure(seed, options.tries) for seed in options.seeds]
+        report = {"answer": describe(known_answer(space), space), "rows": [asdict(row) for row in rows]}
+        report["random_share"] = sum(is_answer(shape, space) for shape in random_shapes(space, 1000)) / 1000
+    if options.json:
+        json.dump(report, sys.stdout, indent=1)
+        print()
+    else:
+        _print(report)
+
+
+def _print(report: dict) -> None:
+    console = Console(width=160)
+    if "rows" not in report:
+        for name, value in report.items():
+            console.print(f"{name:24} {value:.3f}", highlight=False)
+        return
+    table = Table(
+        *("seed", "searched", "known?", "chance of 2 blocks", "accuracy", "best random", "known?", "accuracy")
+    )
+    for row in report["rows"]:
+        table.add_row(
+            str(row["seed"]),
+            *(row["searched"], "yes" if row["found"] else "no", f"{row['depth_chance']:.2f}", f"{row['accuracy']:.3f}"),
+            *(row["random"], "yes" if row["random_found"] else "no", f"{row['random_accuracy']:.3f}"),
+        )
+    console.print(f"Known answer: {report['answer']}", highlight=False)
+    console.print(table)
+    console.print(f"Random shapes that are the known one: {report['random_share']:.1%}", highlight=False)
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=_numbers, default=list(range(5)), help="seeds, with commas between")
+    parser.add_argument(
+        "--tries", type=int, default=0, help="random shapes to try; 0: as many as cost what a search does"
+    )
+    parser.add_argument("--ladder", action="store_true", help="train shapes that lack one thing each instead")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
