@@ -24,7 +24,7 @@ import tensorflow as tf
 from tas_tf.cost import CostModel
 from tas_tf.expected_cost import ExpectedCost
 from tas_tf.graph import Graph
-from tas_tf.search import CostTarget, Searcher
+from tas_tf.searcher import CostTarget, Searcher
 from tas_tf.space import SearchSpace
 from tas_tf.supernet import build_supernet
 from tas_tf.training import arch_adam, sgd

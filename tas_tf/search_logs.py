@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
 
-from tas_tf.searching import SearchMonitor
+from tas_tf.search import SearchMonitor
 
 _ROW_INCHES = 0.22
 

@@ -1,252 +1,305 @@
-"""One step of the search: who is updated by what, on one replica or two, and the cost's push."""
+"""A search from data to a shape: what drives it, what it writes down, and that a killed one ends the same."""
+
+import json
+import math
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tas_tf.budget import Budget
 from tas_tf.cost import CostModel
 from tas_tf.errors import UserError
 from tas_tf.expected_cost import ExpectedCost
-from tas_tf.layers.gates import ArchitectureGates
-from tas_tf.search import CostTarget, Searcher
-from tests.supernets import random_supernet, residual_network, space_of
+from tas_tf.search import BestShape, SearchMonitor, SearchSettings, TemperatureSchedule, prepare, run_search
+from tas_tf.searcher import Searcher
+from tas_tf.shape import Shape
+from tas_tf.space import SearchSpace
+from tas_tf.supernet import build_supernet
+from tas_tf.training import arch_adam, make_strategy, sgd
+from tests.digits import tiny_network, tiny_search, tiny_space, tiny_task
 
-BATCH = 8
+BUDGET = Budget.parse("macs:0.5")
+
+
+def search(space=None, *, strategy=None, settings=None, **options):
+    return run_search(
+        space or tiny_space(),
+        tiny_task(),
+        BUDGET,
+        settings or tiny_search(),
+        strategy=strategy or make_strategy("one_device"),
+        verbose=0,
+        **options,
+    )
+
+
+def logits_of(result) -> list[np.ndarray]:
+    gates = result.supernet.gates
+    return [np.array(variable) for variable in (*gates.width_logits, *gates.depth_logits)]
+
+
+class Watch(keras.callbacks.Callback):
+    """Notes the temperature of each epoch, and ends the process, as it were, in one of them."""
+
+    def __init__(self, killed_in: int | None = None):
+        super().__init__()
+        self.temperatures, self.killed_in = [], killed_in
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+        self.temperatures.append(float(self.model.supernet.gates.temperature))
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.epoch == self.killed_in and batch == 1:
+            raise KeyboardInterrupt
 
 
 @pytest.fixture(scope="module")
-def space():
-    return space_of(residual_network(num_stages=1))
+def whole():
+    watch = Watch()
+    settings = tiny_search(epochs=3)
+    return search(settings=settings, callbacks=lambda monitor: [watch]), watch, settings
+
+
+def test_a_killed_search_ends_where_an_uninterrupted_one_ends(whole, tmp_path):
+    expected, _, settings = whole
+    with pytest.raises(KeyboardInterrupt):
+        search(settings=settings, checkpoint_dir=tmp_path, callbacks=lambda monitor: [Watch(killed_in=1)])
+    assert json.loads((tmp_path / "progress.json").read_text())["epochs"] == 1
+    watch = Watch()
+    resumed = search(settings=settings, checkpoint_dir=tmp_path, callbacks=lambda monitor: [watch])
+    assert watch.temperatures == whole[1].temperatures[1:]
+    assert resumed.shape == expected.shape
+    for ours, theirs in zip(logits_of(resumed), logits_of(expected), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert {**resumed.metrics, "seconds": 0} == {**expected.metrics, "seconds": 0}
+    assert resumed.history == expected.history
+    # Killed once more, after the last epoch: it is only told again.
+    again = search(settings=settings, checkpoint_dir=tmp_path)
+    assert again.shape == expected.shape
+    assert again.history == resumed.history
+
+
+class NoteShapes(keras.callbacks.Callback):
+    """Notes what each epoch decodes and how good it is; ends the process, as it were, after the second."""
+
+    def __init__(self, monitor: SearchMonitor, noted: list, *, killed: bool = False):
+        super().__init__()
+        self.monitor, self.noted, self.killed = monitor, noted, killed
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self.killed and epoch == 2:
+            raise KeyboardInterrupt
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.noted.append((logs["val_accuracy"], epoch, self.monitor.shape))
+
+
+def test_the_best_epochs_shape_survives_a_kill(tmp_path):
+    """With a rate that high the shapes change from one epoch to the next."""
+    settings = tiny_search(epochs=4, keep_shape="best", arch_lr=1.0, lr=0.2)
+    noted: list = []
+    with pytest.raises(KeyboardInterrupt):
+        search(
+            settings=settings,
+            checkpoint_dir=tmp_path,
+            callbacks=lambda monitor: [NoteShapes(monitor, noted, killed=True)],
+        )
+    result = search(settings=settings, checkpoint_dir=tmp_path, callbacks=lambda monitor: [NoteShapes(monitor, noted)])
+    assert [epoch for _, epoch, _ in noted] == [0, 1, 2, 3]
+    accuracy, epoch, shape = max(noted, key=lambda entry: entry[:2])
+    assert result.shape == shape
+    assert (result.metrics["held_out_accuracy"], result.metrics["kept_epoch"]) == (accuracy, epoch + 1)
+    cost, _ = prepare(tiny_space(), BUDGET)
+    assert result.metrics["shape_macs"] == cost.of(shape)
+
+
+def test_of_shapes_equally_good_the_later_one_is_best():
+    best, shapes = BestShape(tiny_space()), [Shape.random(tiny_space(), seed) for seed in range(4)]
+    for shape, accuracy in zip(shapes, (0.3, 0.7, 0.7, 0.1), strict=True):
+        best.consider(shape, accuracy)
+    assert best.shape() == shapes[2] != shapes[1]
+    with pytest.raises(ValueError, match="No shape"):
+        BestShape(tiny_space()).shape()
+
+
+def test_the_result_is_within_budget_and_says_so(whole):
+    result = whole[0]
+    cost, limit = prepare(tiny_space(), BUDGET)
+    metrics = result.metrics
+    assert limit == cost.full // 2 == metrics["budget_macs"]
+    assert cost.full * 0.45 - 1 <= cost.of(result.shape) == metrics["shape_macs"] <= limit
+    assert metrics["shape_macs_ratio"] == cost.of(result.shape) / cost.full
+    assert 0 <= metrics["held_out_accuracy"] <= 1
+    assert (metrics["epochs"], metrics["seed"]) == (3, 0)
+    assert all(len(values) == 3 for values in result.history.values())
+    assert 0.2 * cost.full < result.history["expected_macs"][0] < cost.full
+    json.dumps([metrics, result.history, result.shape.to_json()])
+
+
+def test_the_temperature_falls_along_a_cosine(whole):
+    watch = whole[1]
+    np.testing.assert_allclose(watch.temperatures, [5.0, 2.55, 0.1], rtol=1e-6)
+    schedule = TemperatureSchedule(tiny_search(epochs=600))
+    for epoch in (0, 1, 150, 598, 599):
+        expected = 0.1 + (5 - 0.1) * (1 + math.cos(math.pi * epoch / 599)) / 2
+        assert schedule.at(epoch) == pytest.approx(expected)
+    assert TemperatureSchedule(tiny_search(epochs=1)).at(0) == 0.1
+
+
+def test_other_seeds_start_elsewhere(whole):
+    """The start alone: a search of its own for each seed would take long."""
+    logits = [build_supernet(tiny_space(), seed=seed).gates.width_logits[0].numpy() for seed in (0, 0, 1)]
+    assert np.array_equal(logits[0], logits[1])
+    assert np.abs(logits[0] - logits[2]).max() > 1e-3
+
+
+@pytest.mark.parametrize("axes", ["width", "depth"])
+def test_what_is_not_searched_has_no_logits_and_stays(axes):
+    space = tiny_space(axes=axes)
+    monitor = make_monitor(1.0, space)
+    gates = monitor.supernet.gates
+    searched, other = (gates.width_logits, gates.depth_logits)[:: 1 if axes == "width" else -1]
+    assert searched
+    assert not other
+    assert len(gates.trainable_variables) == len(searched)
+    monitor()
+    if axes == "width":
+        assert monitor.shape.depths == {"stage_1": 2}
+    else:
+        assert monitor.shape.widths == {unit.name: unit.width for unit in space.units}
+    assert monitor.entropies()[1 if axes == "width" else 0] == 0
 
 
 @pytest.fixture(scope="module")
-def plain_space():
-    """Without BN, whose statistics differ from replica to replica."""
-    return space_of(residual_network(num_stages=1, normalise=False))
+def batches():
+    dataset, _ = tiny_task().searching(32)
+    return list(dataset(0).take(2))
 
 
-def make_searcher(space, *, lr=0.05, arch_lr=0.05, arch_optimizer=None, budget=0.5, driver="max", **options):
-    supernet = random_supernet(space)
-    target = CostTarget(budget, driver=driver)
-    searcher = Searcher(supernet, ExpectedCost(CostModel(space)), target, **options)
-    searcher.compile(keras.optimizers.SGD(lr, momentum=0.9), arch_optimizer or keras.optimizers.Adam(arch_lr))
+def make_searcher(*, frozen: tuple[str, ...] = ()) -> Searcher:
+    space = tiny_space()
+    keras.utils.set_random_seed(0)
+    supernet = build_supernet(space)
+    supernet.gates.freeze(frozen)
+    searcher = Searcher(supernet, ExpectedCost(CostModel(space)), tiny_search().target(0.3))
+    searcher.compile(sgd(0.05, l2=5e-4), arch_adam(0.1))
     return searcher
 
 
-def make_batch(seed, count=BATCH):
-    rng = np.random.default_rng(seed)
-    return rng.normal(size=(count, 8, 8, 3)).astype("float32"), rng.integers(0, 5, count)
-
-
-def make_data(weights_seed, arch_seed):
-    return tuple(tuple(map(tf.constant, make_batch(seed))) for seed in (weights_seed, arch_seed))
-
-
-def values(variables):
+def values(variables) -> list[np.ndarray]:
     return [np.array(variable) for variable in variables]
 
 
-def assert_equal(ones, others):
-    for one, other in zip(ones, others, strict=True):
+def test_each_half_trains_its_own_variables(batches):
+    searcher = make_searcher()
+    supernet, step = searcher.supernet, tf.function(searcher.train_step)
+    state = [*searcher.variables, *searcher.optimizer.variables, *searcher.arch_optimizer.variables]
+    start = values(state)
+
+    def after(batch, lr: float = 0.05) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Weights and logits after one step from the start."""
+        for variable, value in zip(state, start, strict=True):
+            variable.assign(value)
+        searcher.optimizer.learning_rate = lr
+        step(batch)
+        return values(supernet.weight_variables), values(supernet.architecture_variables)
+
+    def difference(one, other) -> float:
+        return max(np.abs(a - b).max() for a, b in zip(one, other, strict=True))
+
+    (weights, architecture), (other_weights, other_architecture) = batches
+    first = after((weights, architecture))
+    assert difference(first[0], after((weights, other_architecture))[0]) == 0
+    assert difference(first[0], after((other_weights, architecture))[0]) > 1e-3
+    # With weights that stand still, the logits depend on the architecture's half alone.
+    still = after((weights, architecture), lr=0.0)
+    assert difference(still[1], after((other_weights, architecture), lr=0.0)[1]) == 0
+    assert difference(still[1], after((weights, other_architecture), lr=0.0)[1]) > 1e-6
+
+
+def test_frozen_logits_never_change(batches):
+    searcher = make_searcher(frozen=("block1_conv1", "stage_1"))
+    gates = searcher.supernet.gates
+    frozen = [gates.logits_of(name) for name in ("block1_conv1", "stage_1")]
+    before, others = values(frozen), values(gates.trainable_variables)
+    searcher.train_step(batches[0])
+    for one, other in zip(before, values(frozen), strict=True):
         np.testing.assert_array_equal(one, other)
+    assert len(others) == 4
+    assert all(np.abs(a - b).max() > 0 for a, b in zip(others, values(gates.trainable_variables), strict=True))
 
 
-def running_statistics(searcher):
-    return values(weight for weight in searcher.supernet.weights if weight.name.startswith("moving"))
+def make_monitor(scale: float, space: SearchSpace | None = None) -> SearchMonitor:
+    """A monitor whose distributions are the more decided, the larger the scale."""
+    cost, limit = prepare(space or tiny_space(), Budget.parse("macs:0.7"))
+    supernet = build_supernet(cost.space)
+    rng = np.random.default_rng(0)
+    for variable in supernet.architecture_variables:
+        variable.assign(scale * rng.normal(size=variable.shape))
+    return SearchMonitor(supernet, cost, limit, tiny_search(), lambda shape: 0.5, BestShape(cost.space))
 
 
-def test_two_replicas_take_the_same_steps_as_one(plain_space, two_replicas):
-    alone = make_searcher(plain_space)
-    step = tf.function(alone.train_step)
-    with two_replicas.scope():
-        replicated = make_searcher(plain_space)
-
-    @tf.function
-    def replicated_step(data):
-        return two_replicas.run(replicated.train_step, (data,))
-
-    for number in range(4):
-        data = make_data(2 * number, 2 * number + 1)
-        halves = [tf.nest.map_structure(lambda part, half=half: tf.split(part, 2)[half], data) for half in range(2)]
-        logs = step(data)
-        replicated_step(
-            two_replicas.experimental_distribute_values_from_function(
-                lambda context, halves=halves: halves[context.replica_id_in_sync_group]
-            )
-        )
-    for one, other in zip(alone.supernet.weights, replicated.supernet.weights, strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-5, err_msg=one.path)
-    for name, value in replicated.get_metrics_result().items():
-        assert float(value) == pytest.approx(float(alone.get_metrics_result()[name]), rel=1e-4, abs=1e-5), name
-    assert set(logs) == {"weight_loss", "arch_loss", "cost_loss", "expected_cost", "argmax_cost",
-                         "weight_accuracy", "arch_accuracy"}  # fmt: skip
+def test_entropy_and_its_warning():
+    history = {name: [0.5] for name in ("expected_cost", "argmax_cost", "val_accuracy", "seconds")}
+    decided, undecided = make_monitor(20.0), make_monitor(0.1)
+    assert decided.result(history).warnings == ()
+    warnings = undecided.result(history).warnings
+    assert [warning.split()[1] for warning in warnings] == ["width", "depth"]
+    assert all("--arch_lr" in warning for warning in warnings)
+    rows = [np.array(tf.nn.softmax(variable)) for variable in undecided.supernet.gates.width_logits]
+    shares = [-(row * np.log(row)).sum() / np.log(len(row)) for row in rows]
+    assert undecided.entropies()[0] == pytest.approx(np.mean(shares), rel=1e-5)
 
 
-def test_the_architecture_step_leaves_running_statistics_and_weights_alone(space):
-    one, other = make_searcher(space), make_searcher(space)
-    before = running_statistics(one)
-    one.train_step(make_data(0, 1))
-    other.train_step(make_data(0, 2))  # the same for the weights, another batch for the logits
-    assert_equal(running_statistics(one), running_statistics(other))
-    assert not np.allclose(before[0], running_statistics(one)[0])
-    assert_equal(values(one.supernet.weight_variables), values(other.supernet.weight_variables))
-    assert not np.allclose(*(values(each.supernet.architecture_variables)[0] for each in (one, other)))
+def test_an_unreachable_budget_is_refused_before_data_is_read():
+    class NoTask:
+        """Says so when it is touched."""
 
+        def __getattr__(self, name):
+            raise AssertionError(name)
 
-def test_each_step_updates_its_own_variables(space):
-    searcher = make_searcher(space, arch_lr=0.0)
-    weights, logits = (values(part) for part in _parts(searcher))
-    searcher.train_step(make_data(0, 1))
-    assert_equal(values(searcher.supernet.architecture_variables), logits)
-    assert not np.allclose(values(searcher.supernet.weight_variables)[0], weights[0])
-
-    searcher = make_searcher(space, lr=0.0)
-    searcher.train_step(make_data(0, 1))
-    assert_equal(values(searcher.supernet.weight_variables), weights)
-    for one, other in zip(values(searcher.supernet.architecture_variables), logits, strict=True):
-        assert not np.allclose(one, other)
-
-
-def _parts(searcher):
-    return searcher.supernet.weight_variables, searcher.supernet.architecture_variables
-
-
-def test_the_two_steps_draw_differently_and_afresh_each_time(plain_space, monkeypatch):
-    searcher, steps = make_searcher(plain_space), []
-    draw = ArchitectureGates.call
-    monkeypatch.setattr(ArchitectureGates, "call", lambda self, step: steps.append(int(step)) or draw(self, step))
-    for number in range(3):
-        searcher.train_step(make_data(number, 7))
-    assert steps == [0, 1, 2, 3, 4, 5]
-
-
-def test_frozen_logits_never_change(space):
-    searcher = make_searcher(space)
-    frozen = [stage.name for stage in space.searched_stages] + ["stem"]
-    searcher.supernet.gates.freeze(frozen)
-    searcher.compile(keras.optimizers.SGD(0.05), keras.optimizers.Adam(0.05))
-    before = {name: np.array(searcher.supernet.gates.logits_of(name)) for name in [*frozen, "block1_conv1"]}
-    for number in range(2):
-        searcher.train_step(make_data(number, number + 10))
-    for name in frozen:
-        np.testing.assert_array_equal(searcher.supernet.gates.logits_of(name), before[name])
-    assert not np.allclose(searcher.supernet.gates.logits_of("block1_conv1"), before["block1_conv1"])
-
-
-def test_arch_l2_is_added_to_the_gradient_of_trained_logits_alone(space):
-    moved = {}
-    for l2 in (0.0, 0.5):
-        searcher = make_searcher(space, arch_optimizer=keras.optimizers.SGD(1.0), arch_l2=l2)
-        gates = searcher.supernet.gates
-        for number, variable in enumerate((*gates.width_logits, *gates.depth_logits)):
-            variable.assign(np.linspace(-1, 1, variable.shape[0]) * (number + 1) / 4)
-        gates.freeze(["block2_conv1"])
-        searcher.compile(keras.optimizers.SGD(0.0), keras.optimizers.SGD(1.0))
-        before = values((*gates.width_logits, *gates.depth_logits))
-        searcher.train_step(make_data(0, 1))
-        moved[l2] = values((*gates.width_logits, *gates.depth_logits))
-    names = [choice.name for choice in (*space.searched_units, *space.searched_stages)]
-    for name, start, without, with_l2 in zip(names, before, moved[0.0], moved[0.5], strict=True):
-        pull = 0.0 if name == "block2_conv1" else 0.5
-        np.testing.assert_allclose(with_l2 - without, -pull * start, atol=1e-5, err_msg=name)
-
-
-@pytest.mark.parametrize("num_drawn", [2, 3])
-def test_gradient_of_the_architecture_loss_matches_finite_differences(space, num_drawn):
-    supernet = random_supernet(space, num_drawn=num_drawn)
-    searcher = Searcher(supernet, ExpectedCost(CostModel(space)), CostTarget(0.4))
-    gates = supernet.gates
-    gates.temperature.assign(1.5)
-    images, labels = map(tf.constant, make_batch(3, 16))
-    compute = tf.function(searcher._compute_arch_gradients)
-    draw, step = tf.constant(6), 0.02
-    drawn = gates(draw)[0].numpy()
-
-    def total():
-        loss, _, costs, gradients = compute(images, labels, draw)
-        assert float(costs[0]) != 0.0  # the cost takes part
-        np.testing.assert_array_equal(gates(draw)[0], drawn)  # the draw is held
-        return float(loss) + searcher.target.weight * float(costs[0]), gradients
-
-    gradients = dict(zip([v.name for v in supernet.architecture_variables], total()[1], strict=True))
-    for name in ("stem", "block1_conv1", "block2_conv2", "stage_1"):
-        variable = gates.logits_of(name)
-        gradient, start = gradients[f"{name}_logits"].numpy(), np.array(variable)
-        assert np.abs(gradient).max() > 1e-3
-        direction = gradient / np.linalg.norm(gradient)
-        losses = []
-        for sign in (1, -1):
-            variable.assign(start + sign * step * direction)
-            losses.append(total()[0])
-        variable.assign(start)
-        slope = (losses[0] - losses[1]) / (2 * step)
-        assert slope == pytest.approx(np.linalg.norm(gradient), rel=0.03), name
-
-
-def test_compiled_gradients_take_the_same_step():
-    images = keras.Input((8, 8, 3))
-    x = keras.layers.ReLU()(keras.layers.BatchNormalization()(keras.layers.Conv2D(8, 3)(images)))
-    model = keras.Model(images, keras.layers.Dense(5)(keras.layers.GlobalAveragePooling2D()(x)))
-    compiled, plain = (make_searcher(space_of(model), jit_compile=jit, budget=0.3) for jit in (True, False))
-    for searcher in (compiled, plain):
-        tf.function(searcher.train_step)(make_data(0, 1))
-    for one, other in zip(compiled.supernet.weights, plain.supernet.weights, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
-
-
-def test_metrics_are_those_of_the_losses(space):
-    searcher = make_searcher(space, lr=0.0, arch_lr=0.0)
-    data = make_data(0, 1)
-    logs = searcher.train_step(data)
-    for name, (images, labels), step in (("weight", data[0], 0), ("arch", data[1], 1)):
-        logits = searcher.supernet(images, sample=searcher.supernet.gates(tf.constant(step)), training=True).numpy()
-        chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-        wanted = -np.log(chances[np.arange(BATCH), labels]).mean()
-        assert float(logs[f"{name}_loss"]) == pytest.approx(wanted, rel=1e-4)
-        assert float(logs[f"{name}_accuracy"]) == pytest.approx(np.mean(logits.argmax(1) == labels))
-    cost_loss, expected, argmax = searcher.costs()
-    assert float(logs["expected_cost"]) == pytest.approx(float(expected))
-    assert float(logs["argmax_cost"]) == pytest.approx(float(argmax))
-    assert float(logs["cost_loss"]) == pytest.approx(float(cost_loss))
+    for text, message in (("macs:0.01", r"at least macs:0\.\d+"), ("params:1M", "more than tiny costs")):
+        with pytest.raises(UserError, match=message):
+            run_search(tiny_space(), NoTask(), Budget.parse(text), tiny_search(), strategy=make_strategy("one_device"))
 
 
 @pytest.mark.parametrize(
-    ("driver", "expected", "argmax", "sign"),
+    ("changes", "message"),
     [
-        ("argmax", 0.3, 0.6, 1),
-        ("argmax", 0.7, 0.47, 0),
-        ("argmax", 0.7, 0.2, -1),
-        ("max", 0.3, 0.6, 1),
-        ("max", 0.7, 0.2, 1),
-        ("max", 0.47, 0.2, 0),
-        ("max", 0.3, 0.48, 0),
-        ("max", 0.3, 0.2, -1),
-        ("max", 0.5, 0.5, 0),
+        ({"temperature": (5.0, 0.0)}, "temperature"),
+        ({"temperature": (float("nan"), 0.1)}, "temperature"),
+        ({"split_share": 1.0}, "split_share"),
+        ({"arch_betas": (0.5, 1.0)}, "arch_betas"),
+        ({"tolerance": -0.1}, "tolerance"),
+        ({"cost_driver": "mean"}, "cost_driver"),
+        ({"init_logits": "high"}, "init_logits"),
+        ({"keep_shape": "first"}, "keep_shape"),
     ],
 )
-def test_cost_loss(driver, expected, argmax, sign):
-    target = CostTarget(0.5, tolerance=0.05, driver=driver)
-    variable = tf.Variable(expected)
-    with tf.GradientTape() as tape:
-        loss = target.loss(tf.convert_to_tensor(variable), tf.constant(argmax))
-    assert float(loss) == pytest.approx(sign * np.log(expected), rel=1e-5)
-    gradient = tape.gradient(loss, variable)
-    assert float(gradient) == pytest.approx(sign / expected, rel=1e-5)
+def test_settings_that_make_no_sense(changes, message):
+    with pytest.raises(UserError, match=message):
+        tiny_search(**changes)
 
 
-@pytest.mark.parametrize(("budget", "driver", "falls"), [(0.1, "max", True), (0.99, "max", False)])
-def test_the_cost_moves_towards_the_budget(space, budget, driver, falls):
-    searcher = make_searcher(space, budget=budget, driver=driver, arch_lr=0.1)
-    start = float(searcher.costs()[1])
-    for number in range(3):
-        searcher.train_step(make_data(number, number + 20))
-    assert (float(searcher.costs()[1]) < start) == falls
+def test_short_schedules_move_logits_faster():
+    rates = [SearchSettings().arch_rate(steps) for steps in (10, 1_000, 10**6)]
+    assert rates == [0.1, 0.02, 1e-3]
+    assert SearchSettings(arch_lr=0.3).arch_rate(10) == 0.3
 
 
-@pytest.mark.parametrize(
-    "options", [{"driver": "hope"}, {"tolerance": 1.0}, {"tolerance": -0.1}, {"weight": -1.0}], ids=str
-)
-def test_bad_targets_are_refused(options):
-    with pytest.raises(UserError):
-        CostTarget(0.5, **options)
+def test_two_replicas_search_and_score(two_replicas):
+    teacher = tiny_network()
+    settings = tiny_search(from_teacher=True, init_logits="budget")
+    result = search(settings=settings, strategy=two_replicas, teacher=teacher)
+    cost, limit = prepare(tiny_space(), BUDGET)
+    assert cost.of(result.shape) <= limit
+    assert 0 <= result.metrics["held_out_accuracy"] <= 1
+    assert result.history["expected_macs"][0] == pytest.approx(limit, rel=0.1)
+
+
+def test_a_start_from_the_teacher_needs_one():
+    with pytest.raises(UserError, match="needs a trained teacher"):
+        search(settings=tiny_search(from_teacher=True))

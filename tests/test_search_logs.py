@@ -8,8 +8,8 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tas_tf.budget import Budget
+from tas_tf.search import run_search
 from tas_tf.search_logs import SearchSummaries, draw_distributions
-from tas_tf.searching import run_search
 from tas_tf.training import TensorBoardScalars, make_strategy
 from tests.digits import tiny_search, tiny_space, tiny_task
 

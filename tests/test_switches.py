@@ -13,8 +13,8 @@ from tas_tf.expected_cost import ExpectedCost
 from tas_tf.layers.gates import ArchitectureGates
 from tas_tf.layers.statistics import running_momentum
 from tas_tf.sample import Sample
-from tas_tf.search import CostTarget, Searcher
-from tas_tf.searching import prepare, run_search
+from tas_tf.search import prepare, run_search
+from tas_tf.searcher import CostTarget, Searcher
 from tas_tf.shape import Shape
 from tas_tf.supernet import apply_supernet
 from tas_tf.training import arch_adam, make_strategy

@@ -18,7 +18,7 @@ from tas_tf.errors import UserError
 from tas_tf.files import write_json, write_model
 from tas_tf.filters import CRITERIA, kept_filters
 from tas_tf.random_shapes import RandomShape, best_random_shape
-from tas_tf.searching import prepare
+from tas_tf.search import prepare
 from tas_tf.shape import Shape
 from tas_tf.training import Step
 from trainers import options

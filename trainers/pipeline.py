@@ -17,7 +17,7 @@ from tas_tf.errors import UserError
 from tas_tf.files import write_json
 from tas_tf.filters import CRITERIA
 from tas_tf.rivals import RIVALS, Rival
-from tas_tf.searching import prepare
+from tas_tf.search import prepare
 from tas_tf.shape import Shape
 from tas_tf.space import SearchSpace
 from tas_tf.student import check_inheritable

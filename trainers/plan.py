@@ -17,7 +17,7 @@ from tas_tf.cost import CostModel
 from tas_tf.distill import classifier
 from tas_tf.errors import UserError
 from tas_tf.rivals import RIVALS
-from tas_tf.searching import prepare
+from tas_tf.search import prepare
 from tas_tf.shape import Shape
 from tas_tf.space import SearchSpace
 from tas_tf.student import build_student

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from tas_tf.budget import Budget
 from tas_tf.files import read_json, write_json, write_model
+from tas_tf.search import prepare, run_search
 from tas_tf.search_logs import SearchSummaries
-from tas_tf.searching import prepare, run_search
 from tas_tf.shape import Shape
 from tas_tf.student import build_student
 from tas_tf.transfer import inherit_from_supernet
