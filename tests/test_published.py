@@ -1,5 +1,6 @@
 """The authors' shapes: real costs, built networks, and `--shape=published/NAME` in place of a search."""
 
+import functools
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -38,29 +39,19 @@ MACS = {
 }
 
 
-class Built(NamedTuple):
-    """What a published shape makes of its network."""
+class Described(NamedTuple):
+    """A published shape and what it is a shape of."""
 
     space: SearchSpace
     shape: Shape
-    student: keras.Model
 
 
-@pytest.fixture(scope="module")
-def build():
-    """Builds the student of a published shape by its name, once."""
-    built: dict[str, Built] = {}
-
-    def make(name: str) -> Built:
-        if name not in built:
-            known = PUBLISHED[name]
-            network = load_network(known.network, num_classes=known.num_classes, image_size=known.image_size)
-            space = SearchSpace.from_graph(Graph.from_model(network))
-            shape = Shape.load(shape_file(f"published/{name}"))
-            built[name] = Built(space, shape, build_student(space, shape))
-        return built[name]
-
-    return make
+@functools.cache
+def published(name: str) -> Described:
+    known = PUBLISHED[name]
+    network = load_network(known.network, num_classes=known.num_classes, image_size=known.image_size)
+    space = SearchSpace.from_graph(Graph.from_model(network))
+    return Described(space, Shape.load(shape_file(f"published/{name}")))
 
 
 def test_all_twelve_are_there():
@@ -68,33 +59,41 @@ def test_all_twelve_are_there():
 
 
 @pytest.mark.parametrize("name", MACS)
-def test_costs_are_real_and_networks_run(build, name):
-    space, shape, student = build(name)
-    assert CostModel(space).of(shape) == count_macs(student) == MACS[name]
-    known = PUBLISHED[name]
+def test_costs_are_real(name):
+    space, shape = published(name)
+    shape.check(space)
+    assert CostModel(space).of(shape) == MACS[name]
+
+
+@pytest.mark.parametrize("name", ["cifar10-resnet20", "cifar10-resnet56", "cifar100-resnet56", "imagenet-resnet18"])
+def test_students_cost_what_they_should_and_run(name):
+    """All twelve: benchmarks/published_shapes.py."""
+    student, known = build_student(*published(name)), PUBLISHED[name]
+    assert count_macs(student) == MACS[name]
     images = np.random.default_rng(0).normal(size=(1, known.image_size, known.image_size, 3)).astype("float32")
     logits = student(images).numpy()
     assert logits.shape == (1, known.num_classes)
     assert np.isfinite(logits).all()
 
 
-@pytest.mark.parametrize("name", ["cifar10-resnet20", "cifar100-resnet32"])
-def test_students_export(build, name, tmp_path):
-    student = randomize(build(name).student)
+def test_a_student_exports(tmp_path):
+    student = randomize(build_student(*published("cifar10-resnet20")))
     images = np.random.default_rng(0).normal(size=(3, 32, 32, 3)).astype("float32")
     exported = TFLiteModel(export_tflite(student, tmp_path / "student.tflite")).predict(images)
     expected = student.predict(images, verbose=0)
     np.testing.assert_allclose(exported, expected, atol=1e-5 * np.abs(expected).max())
 
 
-def test_a_shape_wider_than_its_network_inherits_nothing(build):
+def test_a_shape_wider_than_its_network_inherits_nothing():
     """That of ResNet-50 has 68 and 70 filters where the network has 64."""
-    space, shape, student = build("imagenet-resnet50")
+    space, shape = published("imagenet-resnet50")
+    student = build_student(space, shape)
+    assert count_macs(student) == MACS["imagenet-resnet50"]
     wider = {unit.name: shape.widths[unit.name] for unit in space.units if shape.widths[unit.name] > unit.width}
     assert wider == {"stage1_block3_conv1": 68, "stage1_block3_conv2": 70}
     assert {name: student.get_layer(name).filters for name in wider} == wider
     with pytest.raises(UserError, match=r"at most 64 filters in stage1_block3_conv1\. Received: 68"):
-        inherit_weights(student, load_network("resnet50", num_classes=1000, image_size=224), space, shape)
+        inherit_weights(student, student, space, shape)
 
 
 def test_other_texts_are_paths(tmp_path, monkeypatch):
@@ -116,12 +115,12 @@ def test_unknown_names_are_refused_with_known_ones(name, message):
         shape_file(f"published/{name}")
 
 
-def test_describe_knows_the_data_set(build):
+def test_describe_knows_the_data_set():
     outcome = run_command(describe, "--model=resnet32", "--shape=published/cifar100-resnet32", "--json")
     assert outcome.code == 0, outcome
     found = json.loads(outcome.out)
     assert (found["shape_macs"], found["paper_accuracy"]) == (MACS["cifar100-resnet32"], 0.7241)
-    assert found["macs"] == CostModel(build("cifar100-resnet32").space).full
+    assert found["macs"] == CostModel(published("cifar100-resnet32").space).full
     outcome = run_command(describe, "--model=resnet32", "--shape=published/cifar100-resnet32")
     assert "72.41% (quoted second hand)" in outcome.out
     outcome = run_command(describe, "--model=resnet20", "--shape=published/cifar100-resnet32")

@@ -29,14 +29,14 @@ def test_the_best_by_held_out_images(monkeypatch):
             cost,
             task,
             SETTINGS,
-            count=3,
+            count=2,
             **limits,
             held_out_limit=60,
             strategy=strategy,
             verbose=0,
             on_tried=tried.append,
         )
-    assert len({str(one.shape.to_json()) for one in tried}) == 3
+    assert len({str(one.shape.to_json()) for one in tried}) == 2
     assert all(limits["limit"] - limits["tolerance"] <= cost.of(one.shape) <= limits["limit"] for one in tried)
     assert best.accuracy == max(one.accuracy for one in tried)
     assert tried[0].shape == baseline_shape("random", cost, **limits, seed=3)

@@ -41,11 +41,19 @@ def logits_of(result) -> list[np.ndarray]:
 
 
 class Watch(keras.callbacks.Callback):
-    """Notes the temperature of each epoch, and ends the process, as it were, in one of them."""
+    """Notes each epoch's temperature and what it decodes, and ends the process, as it were, in one of them."""
 
     def __init__(self, killed_in: int | None = None):
         super().__init__()
-        self.temperatures, self.killed_in = [], killed_in
+        self.temperatures, self.noted, self.killed_in = [], [], killed_in
+        self.monitor: SearchMonitor | None = None
+
+    def of(self, monitor: SearchMonitor) -> list[keras.callbacks.Callback]:
+        self.monitor = monitor
+        return [self]
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.noted.append((logs["val_accuracy"], epoch, self.monitor.shape))
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch = epoch
@@ -59,17 +67,18 @@ class Watch(keras.callbacks.Callback):
 @pytest.fixture(scope="module")
 def whole():
     watch = Watch()
-    settings = tiny_search(epochs=3)
-    return search(settings=settings, callbacks=lambda monitor: [watch]), watch, settings
+    # With a rate that high the shapes change from one epoch to the next.
+    settings = tiny_search(epochs=3, keep_shape="best", arch_lr=1.0)
+    return search(settings=settings, callbacks=watch.of), watch, settings
 
 
 def test_a_killed_search_ends_where_an_uninterrupted_one_ends(whole, tmp_path):
     expected, _, settings = whole
     with pytest.raises(KeyboardInterrupt):
-        search(settings=settings, checkpoint_dir=tmp_path, callbacks=lambda monitor: [Watch(killed_in=1)])
+        search(settings=settings, checkpoint_dir=tmp_path, callbacks=Watch(killed_in=1).of)
     assert json.loads((tmp_path / "progress.json").read_text())["epochs"] == 1
     watch = Watch()
-    resumed = search(settings=settings, checkpoint_dir=tmp_path, callbacks=lambda monitor: [watch])
+    resumed = search(settings=settings, checkpoint_dir=tmp_path, callbacks=watch.of)
     assert watch.temperatures == whole[1].temperatures[1:]
     assert resumed.shape == expected.shape
     for ours, theirs in zip(logits_of(resumed), logits_of(expected), strict=True):
@@ -82,38 +91,27 @@ def test_a_killed_search_ends_where_an_uninterrupted_one_ends(whole, tmp_path):
     assert again.history == resumed.history
 
 
-class NoteShapes(keras.callbacks.Callback):
-    """Notes what each epoch decodes and how good it is; ends the process, as it were, after the second."""
-
-    def __init__(self, monitor: SearchMonitor, noted: list, *, killed: bool = False):
-        super().__init__()
-        self.monitor, self.noted, self.killed = monitor, noted, killed
-
-    def on_epoch_begin(self, epoch, logs=None):
-        if self.killed and epoch == 2:
-            raise KeyboardInterrupt
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.noted.append((logs["val_accuracy"], epoch, self.monitor.shape))
-
-
-def test_the_best_epochs_shape_survives_a_kill(tmp_path):
-    """With a rate that high the shapes change from one epoch to the next."""
-    settings = tiny_search(epochs=4, keep_shape="best", arch_lr=1.0, lr=0.2)
-    noted: list = []
-    with pytest.raises(KeyboardInterrupt):
-        search(
-            settings=settings,
-            checkpoint_dir=tmp_path,
-            callbacks=lambda monitor: [NoteShapes(monitor, noted, killed=True)],
-        )
-    result = search(settings=settings, checkpoint_dir=tmp_path, callbacks=lambda monitor: [NoteShapes(monitor, noted)])
-    assert [epoch for _, epoch, _ in noted] == [0, 1, 2, 3]
-    accuracy, epoch, shape = max(noted, key=lambda entry: entry[:2])
+def test_the_best_epochs_shape_is_kept(whole):
+    result, watch, _ = whole
+    accuracy, epoch, shape = max(watch.noted, key=lambda entry: entry[:2])
+    assert len({str(noted.to_json()) for _, _, noted in watch.noted}) > 1
     assert result.shape == shape
     assert (result.metrics["held_out_accuracy"], result.metrics["kept_epoch"]) == (accuracy, epoch + 1)
     cost, _ = prepare(tiny_space(), BUDGET)
     assert result.metrics["shape_macs"] == cost.of(shape)
+
+
+def test_the_best_shape_is_saved_with_each_epoch():
+    saved = []
+
+    class Note(keras.callbacks.Callback):
+        """Notes what is saved."""
+
+        def on_train_begin(self, logs=None):
+            saved.extend(variable.path for variable in self.model.variables)
+
+    search(callbacks=lambda monitor: [Note()])
+    assert {"best/counts", "best/accuracy"} <= {"/".join(path.split("/")[-2:]) for path in saved}
 
 
 def test_of_shapes_equally_good_the_later_one_is_best():
