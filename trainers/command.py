@@ -37,7 +37,7 @@ def _exit_code(main: Callable[[], None], argv: Sequence[str]) -> int:
         _read_flags(argv, getattr(sys.modules[main.__module__], "MORE", None))
         main()
     except (UserError, flags.Error) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {str(error).removeprefix('ERROR:: ')}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted: the same command goes on with what is finished.", file=sys.stderr)
@@ -74,6 +74,14 @@ def _read_flags(argv: Sequence[str], more: flags.FlagHolder[list[str]] | None) -
         raise UserError(f"Expected flags only, `--name=value`. Received: {' '.join(left)}.{hint}")
 
 
+def _default(flag: flags.Flag) -> str:
+    """A flag's default as one would type it."""
+    if flag.boolean:
+        return " (on unless given)" if flag.default else ""
+    default = ",".join(flag.default) if isinstance(flag.default, list) else flag.default
+    return "" if default in (None, "") else f" (default {default})"
+
+
 def help_text(docstring: str) -> str:
     """A command's own docstring, then the project's flags with their defaults, by group."""
     lines = [docstring.strip(), ""]
@@ -82,8 +90,7 @@ def help_text(docstring: str) -> str:
         for holder in holders:
             flag = flags.FLAGS[holder.name]
             name = f"--[no]{flag.name}" if flag.boolean else f"--{flag.name}"
-            shown = flag.default is not None and not flag.boolean
-            text = options.holder_help(holder) + (f" (default {flag.default})" if shown else "")
+            text = options.holder_help(holder) + _default(flag)
             lines.append(textwrap.fill(text, 100, initial_indent=f"  {name:<22} ", subsequent_indent=" " * 25))
         lines.append("")
     lines.append("--flagfile=FILE reads flags from a file, one a line; the last value of a flag wins.")

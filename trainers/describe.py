@@ -10,6 +10,7 @@ Examples:
 from __future__ import annotations
 
 import json
+import math
 import sys
 from typing import Any
 
@@ -53,7 +54,7 @@ def main() -> None:
     if options.JSON.value:
         print(json.dumps(description, indent=2))
     else:
-        show(description, Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH))
+        show(description, space, Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH))
 
 
 def describe(name: str, space: SearchSpace, shape: Shape | None = None) -> dict[str, Any]:
@@ -99,11 +100,15 @@ def describe(name: str, space: SearchSpace, shape: Shape | None = None) -> dict[
     return description
 
 
-def show(description: dict[str, Any], console: Console) -> None:
-    """Prints a description as tables."""
-    console.print(f"[bold]{description['model']}[/bold]", highlight=False)
+def show(description: dict[str, Any], space: SearchSpace, console: Console) -> None:
+    """Prints a description of a space as tables."""
+    images = "x".join(map(str, space.graph.input.shape[1:]))
+    console.print(
+        f"[bold]{description['model']}[/bold], images of {images}, {space.graph.num_classes} classes", highlight=False
+    )
     console.print(f"{description['macs']:,} MACs, {description['params']:,} parameters", highlight=False)
-    console.print(f"smallest reachable: {description['min_macs_ratio']:.3f} of its MACs", highlight=False)
+    lowest = math.ceil(1000 * description["min_macs_ratio"]) / 1000  # a budget of so much has to do
+    console.print(f"smallest reachable: {lowest:.3f} of its MACs", highlight=False)
     units = [
         [unit["name"], unit["width"], _numbers(unit["candidates"]), ", ".join(unit["coupled_with"])]
         for unit in description["units"]
@@ -129,7 +134,7 @@ def _show_shape(description: dict[str, Any], console: Console) -> None:
     _print_table(console, "Projections", ["layer", "in", "out", "MACs"], rows)
     console.print(
         f"shape: {macs:,} MACs ({macs / description['macs']:.3f}), {description['shape_params']:,} parameters; "
-        f"{len(added)} projections take {share:.1%} of its MACs",
+        f"its projections, {len(added)} of them, take {share:.1%} of that",
         highlight=False,
     )
 

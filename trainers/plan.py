@@ -34,6 +34,7 @@ _SEARCH_ITERATION = 2.0
 #: What the teacher's forward pass adds to a step of its student.
 _TEACHER_PASS = 0.35
 _TIMED_STEPS = 3
+_FRESH = "up to date"
 
 
 def show_plan(session: Session, steps: Sequence[str]) -> None:
@@ -58,8 +59,11 @@ def show_plan(session: Session, steps: Sequence[str]) -> None:
         table.add_column(column, justify="left" if column in ("step", "state") else "right")
     for step in steps:
         epochs, per_epoch, relative = _effort(step, session, share)
-        seconds = epochs * per_epoch * plain * relative
-        table.add_row(step, _state(step, session), str(epochs), f"{epochs * per_epoch:,}", _duration(seconds))
+        state = _state(step, session)
+        if step == "teacher" and session.model_file and state == "runs":
+            state, epochs = "is taken over", 0
+        seconds = 0.0 if state == _FRESH else epochs * per_epoch * plain * relative
+        table.add_row(step, state, str(epochs), f"{epochs * per_epoch:,}", _duration(seconds))
     console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
     console.print(table)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -97,9 +101,7 @@ def _state(step: str, session: Session) -> str:
         return "runs"  # it waits for what an earlier step makes
     if options.OVERWRITE.value and (status == "stale" or not session.keeps_what_is_up_to_date):
         return "runs again"
-    return {"missing": "runs", "unfinished": "goes on", "fresh": "up to date", "stale": "refused: see --overwrite"}[
-        status
-    ]
+    return {"missing": "runs", "unfinished": "goes on", "fresh": _FRESH, "stale": "refused: see --overwrite"}[status]
 
 
 def _step_of(step: str, session: Session) -> Step:

@@ -65,16 +65,39 @@ def report_run(session: Session, rivals: Mapping[str, Run] | None = None) -> dic
         history=(_read(session.run.metrics("search")) or {}).get("history"),
         budget=options.BUDGET.value,
         seed=options.SEED.value,
-        settings={"dataset": options.DATASET.value, "model": options.MODEL.value},
-        command=f"python -m trainers.pipeline --flagfile={session.run.flags_cfg}",
+        settings=_settings(session.run),
+        command=_command(session.run),
         files=_files(session.run),
     )
     if not any(report[name]["accuracy"] is not None for name in ("teacher", "student")):
         raise UserError(f"`run_dir`: nothing has been measured in {session.run.path} yet.")
     write_json(session.run.report_json, report)
     render_html(report, session.run.report_html)
-    print_table(report, console=Console(width=None if sys.stdout.isatty() else PIPED_WIDTH))
+    if options.JSON.value:
+        print(json.dumps(report, indent=2))
+    else:
+        print_table(report, console=Console(width=None if sys.stdout.isatty() else PIPED_WIDTH))
     return report
+
+
+def _settings(run_folder: Run) -> dict[str, str]:
+    """The flags of a run, as its flag file has them."""
+    lines = run_folder.flags_cfg.read_text().splitlines() if run_folder.flags_cfg.exists() else []
+    pairs = [line.removeprefix("--").partition("=") for line in lines]
+    return {name: value if separator else "yes" for name, separator, value in pairs}
+
+
+def _command(run_folder: Run) -> str:
+    """What makes the run again."""
+    given = f"--flagfile={run_folder.flags_cfg}"
+    digest = _read(run_folder.search_shape.with_name("digest.json")) or {}
+    kind = digest.get("settings", {}).get("kind")
+    if kind is None:
+        return f"python -m trainers.pipeline {given}"
+    return (
+        f"python -m trainers.baseline --kind={kind} {given}; python -m trainers.distill {given}; "
+        f"python -m export.student {given}"
+    )
 
 
 def _found_rivals(run_folder: Run) -> dict[str, Run]:

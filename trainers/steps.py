@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from export.artefacts import artefact_path
+from tas_tf.files import read_json
 from tas_tf.filters import CRITERIA
 from tas_tf.training import Run, Step
 from trainers import options
@@ -37,6 +40,9 @@ def begin(session: Session, step: Step) -> None:
     again = not session.keeps_what_is_up_to_date or step.status() == "stale"
     step.begin(overwrite=options.OVERWRITE.value and again)
     session.write_flags(step.settings)
+    progress = step.checkpoints / "progress.json"
+    if progress.exists():
+        Console().print(f"{step.name}: goes on after epoch {read_json(progress).get('epochs')}.", highlight=False)
 
 
 def _model(session: Session) -> dict[str, Any]:

@@ -52,6 +52,12 @@ def run_teacher(session: Session) -> bool:
         metrics = {**_test(model, space, session), "taken_from": str(session.model_file)}
         check_above_chance(metrics["accuracy"], session.task)
         begin(session, step)
+        Console().print(
+            f"Taken over from {session.model_file}: test accuracy {metrics['accuracy']:.4f} with "
+            f"--preprocess={options.PREPROCESS.value}. If you know it to be better, it was trained with another.",
+            highlight=False,
+            soft_wrap=True,
+        )
     else:
         settings = teacher_settings()
         begin(session, step)

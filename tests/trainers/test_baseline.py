@@ -13,7 +13,7 @@ from tas_tf.graph import Graph
 from tas_tf.shape import Shape
 from tas_tf.space import SearchSpace
 from tests.digits import tiny_space
-from trainers import baseline, distill
+from trainers import baseline, distill, report
 
 
 def test_a_shape_at_the_budget_and_what_is_there_already(command, tmp_path, tiny_file):
@@ -61,6 +61,9 @@ def test_the_student_starts_from_the_filters_chosen(command, tmp_path, interrupt
     student = keras.models.load_model(tmp_path / "run/student/model.keras")
     for ours, theirs in zip(student.trainable_weights, expected.trainable_weights, strict=True):
         np.testing.assert_array_equal(ours, theirs)
+    found = json.loads(command(report, f"--run_dir={tmp_path}/run", "--json").out)
+    assert "trainers.baseline --kind=fpgm --flagfile=" in found["command"]
+    assert (found["settings"]["train_limit"], found["settings"]["preprocess"]) == ("200", "standardise")
     # From scratch on request; that is another student.
     outcome = command(distill, *places, *tiny_flags, "--lr=0", "--inherit=none")
     assert outcome.code == 1

@@ -87,7 +87,7 @@ def test_tables_show_it_all(monkeypatch, capsys, space, tmp_path):
     path.write_text(json.dumps(Shape.random(space, 1).to_json()))
     code, out, err = run(monkeypatch, capsys, "--model=resnet8", "--image_size=8", f"--shape={path}")
     assert (code, err) == (0, "")
-    for text in ("stage3_block1_shortcut", "9 12 16 19 22 25 28 32", "classifier", "projections take", "Stages: none"):
+    for text in ("stage3_block1_shortcut", "9 12 16 19 22 25 28 32", "classifier", "of them, take", "Stages: none"):
         assert text in out
 
 
