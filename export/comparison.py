@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -107,11 +108,12 @@ def _with_spread(figure: Figure | None, write: Callable[[float], str]) -> str:
     if figure is None:
         return MISSING
     text = write(figure.mean)
-    if not figure.spread:
+    if not figure.spread or not figure.mean:
         return text
-    number, _, unit = write(figure.mean).partition(" ")
-    spread = write(figure.spread).partition(" ")
-    return f"{number} ± {spread[0]} {unit}".rstrip() if spread[2] == unit else f"{text} ± {write(figure.spread)}"
+    # In the mean's unit and with its decimals.
+    number, unit = re.match(r"([\d.]+)(.*)", text).groups()
+    spread = figure.spread * float(number) / figure.mean
+    return f"{number} ± {spread:.{len(number.partition('.')[2])}f}{unit}"
 
 
 _COLUMNS: Mapping[str, tuple[str, Callable[[float], str]]] = {
