@@ -51,7 +51,9 @@ from tas_tf.data.source import make_array_source
 from tas_tf.data.task import Task
 from tas_tf.graph import Graph
 from tas_tf.random_shapes import best_random_shape
-from tas_tf.search import SearchResult, SearchSettings, run_search
+from tas_tf.search import run_search
+from tas_tf.search_monitor import SearchResult
+from tas_tf.search_settings import SearchSettings
 from tas_tf.shape import Shape
 from tas_tf.space import SearchSpace
 from tas_tf.training import make_strategy

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
 
-from tas_tf.search import SearchMonitor
+from tas_tf.search_monitor import SearchMonitor
 
 _ROW_INCHES = 0.22
 

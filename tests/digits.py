@@ -7,7 +7,7 @@ from keras import layers
 
 from tas_tf.data.task import Task
 from tas_tf.graph import Graph
-from tas_tf.search import SearchSettings
+from tas_tf.search_settings import SearchSettings
 from tas_tf.space import SearchSpace
 
 #: Three iterations an epoch.

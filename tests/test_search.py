@@ -12,7 +12,9 @@ from tas_tf.budget import Budget
 from tas_tf.cost import CostModel
 from tas_tf.errors import UserError
 from tas_tf.expected_cost import ExpectedCost
-from tas_tf.search import BestShape, SearchMonitor, SearchSettings, TemperatureSchedule, prepare, run_search
+from tas_tf.search import TemperatureSchedule, prepare, run_search
+from tas_tf.search_monitor import BestShape, SearchMonitor
+from tas_tf.search_settings import SearchSettings
 from tas_tf.searcher import Searcher
 from tas_tf.shape import Shape
 from tas_tf.space import SearchSpace

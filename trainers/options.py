@@ -12,7 +12,7 @@ from tas_tf.data.preprocessing import KINDS as PREPROCESSING_KINDS
 from tas_tf.errors import UserError
 from tas_tf.initial_logits import START_KINDS
 from tas_tf.rivals import KINDS as RIVAL_KINDS
-from tas_tf.search import KEPT_SHAPES
+from tas_tf.search_settings import KEPT_SHAPES
 from tas_tf.searcher import COST_DRIVERS
 from tas_tf.space import AXES
 from tas_tf.training import STRATEGIES

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tas_tf.classifier import TrainSettings
 from tas_tf.errors import UserError
-from tas_tf.search import SearchSettings
+from tas_tf.search_settings import SearchSettings
 from trainers import options
 
 
