@@ -1,5 +1,6 @@
 """What a data set is to the rest of the library: images and one integer label for each."""
 
+import abc
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
@@ -89,9 +90,10 @@ class ArraySource(Source):
             }
 
 
-class StreamedSource(Source):
+class StreamedSource(Source, abc.ABC):
     """A source too large for memory: its images are read anew in every epoch."""
 
+    @abc.abstractmethod
     def examples(self, split: str, indices: np.ndarray, *, seed: tf.Tensor | None = None) -> tf.data.Dataset:
         """Yields `(index, image, label)` once for each of `indices`.
 
@@ -103,16 +105,15 @@ class StreamedSource(Source):
         Returns:
             Elements: int64 scalar, the encoded image (a string scalar; see `decode`), int64 scalar.
         """
-        raise NotImplementedError
 
     def decode(self, encoded: tf.Tensor) -> tf.Tensor:
         """Decodes one image, uint8 `[height, width, channels]` in its original size."""
         image = tf.io.decode_image(encoded, channels=self.image_shape[-1], expand_animations=False)
         return tf.ensure_shape(image, [None, None, self.image_shape[-1]])
 
+    @abc.abstractmethod
     def sample(self, indices: np.ndarray, count: int) -> np.ndarray:
         """Picks at most `count` of `indices` that are representative and quick to read."""
-        raise NotImplementedError
 
 
 def resize_image(image: tf.Tensor, image_size: int) -> tf.Tensor:
