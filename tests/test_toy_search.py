@@ -7,6 +7,7 @@ from benchmarks.toy_search import (
     MARGINS,
     NEAR,
     ROWS,
+    TOLERANCE,
     draw_images,
     is_answer,
     known_answer,
@@ -79,8 +80,8 @@ def test_one_block_cannot_tell_near_from_far_whatever_its_weights(space):
 def test_random_shapes_cost_the_same_and_are_others(space):
     cost, shapes = CostModel(space), random_shapes(space, 100)
     limit = cost.of(known_answer(space))
-    assert all(limit - 0.02 * cost.full <= cost.of(shape) <= limit for shape in shapes)
-    assert sum(is_answer(shape, space) for shape in shapes) <= 5
+    assert all(limit - TOLERANCE * cost.full <= cost.of(shape) <= limit for shape in shapes)
+    assert sum(is_answer(shape, space) for shape in shapes) <= 2
 
 
 def test_the_search_finds_the_known_shape(space):
