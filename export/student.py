@@ -32,9 +32,10 @@ def main() -> None:
     """Exports the student of the run that the flags name."""
     session = Session.of_earlier_run()
     options.refuse(options.DRY_RUN)
-    if not run_export(session):
-        Console().print(f"{session.run.export_dir} is up to date.", highlight=False)
-    report_run(session)
+    for one in session.at_budgets():
+        if not run_export(one):
+            Console().print(f"{one.run.export_dir} is up to date.", highlight=False)
+        report_run(one)
 
 
 def run_export(session: Session, rivals: Sequence[str] | None = None) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -56,6 +56,13 @@ def export_tflite(source: keras.Model | str | Path, path: str | Path, *, format:
         reason = str(error).strip().split("\n")[0]
         raise ExportError(f"The model can't be converted to TFLite ({format}): {reason}") from error
     return write_bytes(path, flatbuffer)
+
+
+def file_size(model: keras.Model, *, preprocessing_layers: Sequence[keras.layers.Layer] = ()) -> int:
+    """Bytes of the float32 `.tflite` file that a classifier becomes; arguments as for `export_saved_model`."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = export_saved_model(model, Path(scratch) / "saved_model", preprocessing_layers=preprocessing_layers)
+        return export_tflite(folder, Path(scratch) / "fp32.tflite").stat().st_size
 
 
 class TFLiteModel:

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tas_tf.channels import Segment
-from tas_tf.cost import CostModel, total
+from tas_tf.cost import CostModel, summands
 
 
 class ExpectedCost:
@@ -47,7 +47,7 @@ class ExpectedCost:
             present *= self._difference(width_probabilities, depth_probabilities)
         reads = tf.linalg.matvec(self.cost.reads.astype(np.float32), sizes, transpose_a=True)
         makes = tf.linalg.matvec(self.cost.makes.astype(np.float32), sizes, transpose_a=True)
-        return total(self._factors, reads[None], makes[None], present[None])[0, 0]
+        return tf.reduce_sum(summands(self._factors, reads, makes, present))
 
     def _sizes(self, widths: tf.Tensor, depths: tf.Tensor) -> tf.Tensor:
         """Mean widths of units and of what stages hand on, and a constant 1: `[sources + 1]`."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import tensorflow as tf
 
-from tas_tf.baselines import baseline_shape
+from tas_tf.baselines import Seed, baseline_shape
 from tas_tf.classifier import TrainSettings, train_network
 from tas_tf.cost import CostModel
 from tas_tf.data.task import Task
+from tas_tf.file_size import FileSize, find_within
 from tas_tf.shape import Shape
 
 
@@ -44,6 +46,7 @@ def best_random_shape(
     checkpoint_dir: str | Path | None = None,
     verbose: int | str = "auto",
     on_tried: Callable[[RandomShape], None] = lambda tried: None,
+    file_size: FileSize | None = None,
 ) -> RandomShape:
     """Trains random shapes briefly on the weights' half of the data and takes the best on the architecture's.
 
@@ -62,6 +65,7 @@ def best_random_shape(
         checkpoint_dir: Where to save each epoch of each: an interrupted call goes on where it was.
         verbose: As in Keras.
         on_tried: Told of each shape once it is scored.
+        file_size: Measures files; needed for a budget in bytes alone.
 
     Returns:
         The best; the first of equal ones.
@@ -73,9 +77,9 @@ def best_random_shape(
     half, scored_on = replace(task, indices=weights), task.held_out(split_share, held_out_limit)
     tried = []
     for number in range(count):
-        shape = baseline_shape(
-            "random", cost, limit=limit, tolerance=tolerance, seed=[settings.seed, number] if number else settings.seed
-        )
+        seed = [settings.seed, number] if number else settings.seed
+        draw = partial(_draw, cost, tolerance, seed)
+        shape, _ = find_within(draw, cost, limit, file_size)
         result = train_network(
             cost.space,
             shape,
@@ -89,3 +93,7 @@ def best_random_shape(
         tried.append(RandomShape(shape, result.metrics["accuracy"], result.metrics["seconds"]))
         on_tried(tried[-1])
     return max(tried, key=lambda one: one.accuracy)
+
+
+def _draw(cost: CostModel, tolerance: int, seed: Seed, limit: int) -> Shape:
+    return baseline_shape("random", cost, limit=limit, tolerance=tolerance, seed=seed)

@@ -15,6 +15,7 @@ from tas_tf.data.task import Task
 from tas_tf.decode import check_reachable
 from tas_tf.errors import UserError
 from tas_tf.expected_cost import ExpectedCost
+from tas_tf.file_size import FileSize, make_cost
 from tas_tf.held_out import HeldOutScore
 from tas_tf.initial_logits import lean_towards_budget
 from tas_tf.search_monitor import BestShape, SearchMonitor, SearchResult
@@ -26,13 +27,18 @@ from tas_tf.training import arch_adam, cosine, fit, sgd
 from tas_tf.transfer import load_teacher
 
 
-def prepare(space: SearchSpace, budget: Budget) -> tuple[CostModel, int]:
+def prepare(space: SearchSpace, budget: Budget, file_size: FileSize | None = None) -> tuple[CostModel, int]:
     """The cost model and the limit of a budget.
+
+    Args:
+        space: What may change.
+        budget: What a shape may cost.
+        file_size: Measures files; needed for a budget in bytes alone.
 
     Raises:
         UserError: The budget can't be reached, says what can; or the unpruned network is within it.
     """
-    cost = CostModel(space, budget.kind)
+    cost = make_cost(space, budget.kind, file_size)
     limit = budget.limit(cost.full)
     if limit > cost.full:
         raise UserError(
@@ -54,6 +60,7 @@ def run_search(
     callbacks: Callable[[SearchMonitor], Sequence[keras.callbacks.Callback]] = lambda monitor: (),
     checkpoint_dir: str | Path | None = None,
     verbose: int | str = "auto",
+    file_size: FileSize | None = None,
 ) -> SearchResult:
     """Searches widths and depths; resumes where an earlier call with the same folder stopped.
 
@@ -67,18 +74,19 @@ def run_search(
         callbacks: Makes further callbacks, given the monitor of the search.
         checkpoint_dir: Where to save each epoch.
         verbose: As in Keras.
+        file_size: Measures files; needed for a budget in bytes alone.
 
     Raises:
         UserError: The budget can't be reached, the batch doesn't fit, or training diverges.
     """
-    cost, limit = prepare(space, budget)
+    cost, limit = prepare(space, budget, file_size)
     dataset, steps = task.searching(settings.batch_size, settings.split_share)
     keras.utils.set_random_seed(settings.seed)
     with strategy.scope():
         searcher = _make_searcher(space, cost, limit, settings, steps, task, teacher)
         searcher.best = BestShape(space, name="best")  # as a part of the searcher it is saved with each epoch
     score = _make_score(searcher.supernet, space, task, settings)
-    monitor = SearchMonitor(searcher.supernet, cost, limit, settings, score, searcher.best)
+    monitor = SearchMonitor(searcher.supernet, cost, limit, settings, score, searcher.best, file_size)
     history = fit(
         searcher,
         dataset,

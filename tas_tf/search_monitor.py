@@ -12,6 +12,7 @@ from keras.initializers import Constant
 
 from tas_tf.cost import CostModel
 from tas_tf.decode import decode
+from tas_tf.file_size import FileSize, find_within
 from tas_tf.held_out import HeldOutScore
 from tas_tf.search_settings import SearchSettings
 from tas_tf.shape import Shape
@@ -34,6 +35,7 @@ class SearchResult:
         warnings: What to change where the search did not converge.
         supernet: The supernet as it was at the end, its running statistics those of the shape; `supernet_accuracy` of
             the metrics is the held-out accuracy of just that.
+        probabilities: Of widths and depths at the end, as `tas_tf.decode.decode` takes them.
     """
 
     shape: Shape
@@ -41,6 +43,7 @@ class SearchResult:
     history: dict[str, list[float]]
     warnings: tuple[str, ...]
     supernet: Supernet = field(repr=False)
+    probabilities: tuple[np.ndarray, np.ndarray] = field(repr=False)
 
 
 class BestShape(keras.layers.Layer):
@@ -83,15 +86,16 @@ class SearchMonitor:
         settings: SearchSettings,
         score: HeldOutScore,
         best: BestShape,
+        file_size: FileSize | None = None,
     ) -> None:
         self.supernet, self.cost, self.limit, self.settings = supernet, cost, limit, settings
         self.space = cost.space
-        self._score, self._best = score, best
+        self._score, self._best, self._file_size = score, best, file_size
         self.shape: Shape | None = None
 
     def __call__(self) -> dict[str, float]:
         """Held-out accuracy and cost of the decoded shape, and how decided the distributions are."""
-        self.shape = self.decode()
+        self.shape = self.decode(self.limit)
         accuracy = self._score(self.shape)
         self._best.consider(self.shape, accuracy)
         widths, depths = self.entropies()
@@ -106,10 +110,15 @@ class SearchMonitor:
         """Of widths and depths, rows in the order of the space's searched units and stages."""
         return tuple(tensor.numpy() for tensor in self.supernet.gates.probabilities())
 
-    def decode(self) -> Shape:
-        """The most probable shape within the budget."""
+    def decode(self, limit: int) -> Shape:
+        """The most probable shape that costs at most `limit`."""
         tolerance = int(self.settings.tolerance * self.cost.full)
-        return decode(self.cost, *self.probabilities(), limit=self.limit, tolerance=tolerance)
+        return decode(self.cost, *self.probabilities(), limit=limit, tolerance=tolerance)
+
+    def _find(self, limit: int) -> Shape:
+        """The shape to keep; another one only where that turned out to cost too much."""
+        keeps_best = self.settings.keep_shape == "best" and limit == self.limit
+        return self._best.shape() if keeps_best else self.decode(limit)
 
     def entropies(self) -> tuple[float, float]:
         """Mean entropy of widths and of depths, as shares of the uniform distribution's; 0 where nothing is chosen."""
@@ -125,7 +134,7 @@ class SearchMonitor:
 
     def result(self, history: dict[str, list[float]]) -> SearchResult:
         """Settles on a shape, leaves its running statistics in the supernet, and gathers everything."""
-        self.shape = self._best.shape() if self.settings.keep_shape == "best" else self.decode()
+        self.shape, spent = find_within(self._find, self.cost, self.limit, self._file_size)
         accuracies, kind = history["val_accuracy"], self.cost.kind
         # Of equal ones the last, as `BestShape` has it.
         kept = max(range(len(accuracies)), key=lambda epoch: (accuracies[epoch], epoch))
@@ -135,8 +144,8 @@ class SearchMonitor:
         metrics = {
             "budget_kind": kind,
             f"budget_{kind}": self.limit,
-            f"shape_{kind}": self.cost.of(self.shape),
-            f"shape_{kind}_ratio": self.cost.of(self.shape) / self.cost.full,
+            f"shape_{kind}": spent,
+            f"shape_{kind}_ratio": spent / self.cost.full,
             "held_out_accuracy": accuracies[kept],
             "kept_epoch": kept + 1,
             "supernet_accuracy": at_the_end,
@@ -151,7 +160,8 @@ class SearchMonitor:
             f"argmax_{kind}": [share * self.cost.full for share in history["argmax_cost"]],
             "held_out_accuracy": accuracies,
         }
-        return SearchResult(self.shape, metrics, by_epoch, tuple(self._warnings(widths, depths)), self.supernet)
+        warnings = tuple(self._warnings(widths, depths))
+        return SearchResult(self.shape, metrics, by_epoch, warnings, self.supernet, self.probabilities())
 
     def _warnings(self, widths: float, depths: float) -> Iterator[str]:
         for axis, entropy in (("width", widths), ("depth", depths)):

@@ -163,10 +163,17 @@ def graph_of(name: str, num_classes: int = 10) -> Graph:
 
 def randomize(model: keras.Model, seed: int = 0) -> keras.Model:
     """Draws all weights, so that no bias is 0 and no BN does nothing."""
-    rng = np.random.default_rng(seed)
-    for weight in model.weights:
-        if weight.name.endswith(("kernel", "bias", "beta", "mean")):
-            weight.assign(rng.normal(0, 0.3, weight.shape))
+    draw_weights(model.weights, np.random.default_rng(seed))
+    return model
+
+
+def draw_weights(weights: list, rng: np.random.Generator) -> None:
+    """Draws weights such that signals keep their size from layer to layer."""
+    for weight in weights:
+        if weight.name.endswith("kernel"):
+            fan_in = np.prod(weight.shape[:-2] if weight.name == "depthwise_kernel" else weight.shape[:-1])
+            weight.assign(rng.normal(0, np.sqrt(2 / fan_in), weight.shape))
         elif weight.name.endswith(("gamma", "variance")):
             weight.assign(rng.uniform(0.5, 1.5, weight.shape))
-    return model
+        elif weight.name.endswith(("beta", "bias", "mean")):
+            weight.assign(rng.normal(0, 0.2, weight.shape))

@@ -15,6 +15,7 @@ from tas_tf.space import SearchSpace
 from tas_tf.student import build_student
 from tas_tf.supernet import Supernet, build_supernet
 from tas_tf.transfer import inherit_from_supernet
+from tests.networks import draw_weights
 
 
 def space_of(model: keras.Model, **options) -> SearchSpace:
@@ -25,15 +26,7 @@ def space_of(model: keras.Model, **options) -> SearchSpace:
 def random_supernet(space: SearchSpace, seed: int = 0, **options) -> Supernet:
     """A supernet with all weights drawn: every candidate has a BN scale and offset of its own, no bias is 0."""
     supernet = build_supernet(space, **options)
-    rng = np.random.default_rng(seed)
-    for weight in supernet.body.weights:
-        if weight.name.endswith("kernel"):
-            fan_in = np.prod(weight.shape[:-2] if weight.name == "depthwise_kernel" else weight.shape[:-1])
-            weight.assign(rng.normal(0, np.sqrt(2 / fan_in), weight.shape))
-        elif weight.name in ("gamma", "moving_variance"):
-            weight.assign(rng.uniform(0.5, 1.5, weight.shape))
-        elif weight.name in ("beta", "bias", "moving_mean"):
-            weight.assign(rng.normal(0, 0.2, weight.shape))
+    draw_weights(supernet.body.weights, np.random.default_rng(seed))
     return supernet
 
 

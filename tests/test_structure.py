@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 #: The main rooms of the library, each knowing only those before it; other rooms stand wherever they close no circle.
 LINE = [
     *("errors", "kinds", "nodes", "head", "reader", "graph"),
-    *("candidates", "stages", "channels", "space", "shape", "cost", "decode"),
+    *("candidates", "stages", "channels", "space", "shape", "terms", "cost", "decode"),
     *("layers", "supernet", "student", "search", "distill"),
 ]
 #: What only describes networks and counts: it loads no TensorFlow.

@@ -11,14 +11,13 @@ from __future__ import annotations
 from rich.console import Console
 
 from tas_tf.baselines import baseline_shape
-from tas_tf.budget import Budget
 from tas_tf.classifier import inherited
 from tas_tf.cost import CostModel
 from tas_tf.errors import UserError
+from tas_tf.file_size import find_within
 from tas_tf.files import write_json, write_model
 from tas_tf.filters import CRITERIA, kept_filters
 from tas_tf.random_shapes import RandomShape, best_random_shape
-from tas_tf.search import prepare
 from tas_tf.shape import Shape
 from tas_tf.training import Step
 from trainers import options
@@ -36,17 +35,18 @@ def main() -> None:
     if kind != "random" and options.RANDOM_SHAPES.value > 1:
         raise UserError(f"`--random_shapes` goes with --kind=random. Received: --kind={kind}.")
     space = session.space_of(session.unpruned_network())
-    cost, limit = prepare(space, Budget.parse(options.BUDGET.value))
-    step = baseline_step(session, kind)
-    if not is_up_to_date(session, step):
-        make_baseline(session, step, kind, cost, limit=limit, tolerance=int(options.TOLERANCE.value * cost.full))
-    shape = Shape.load(session.run.search_shape)
-    Console().print(
-        f"{session.run.search_shape}: {cost.of(shape):,} {cost.kind}, budget {limit:,}. "
-        "Next: python -m trainers.distill with the same flags.",
-        highlight=False,
-        soft_wrap=True,
-    )
+    for one in session.at_budgets():
+        cost, limit = one.prepare(space)
+        step = baseline_step(one, kind)
+        if not is_up_to_date(one, step):
+            make_baseline(one, step, kind, cost, limit=limit, tolerance=int(options.TOLERANCE.value * cost.full))
+        shape = Shape.load(one.run.search_shape)
+        Console().print(
+            f"{one.run.search_shape}: {cost.of(shape):,} {cost.kind}, budget {limit:,}. "
+            "Next: python -m trainers.distill with the same flags.",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def make_baseline(session: Session, step: Step, kind: str, cost: CostModel, *, limit: int, tolerance: int) -> None:
@@ -69,7 +69,11 @@ def make_baseline(session: Session, step: Step, kind: str, cost: CostModel, *, l
         shape = _best_of_several(session, step, cost, limit, tolerance)
     else:
         divisor, seed = options.WIDTH_DIVISOR.value, options.SEED.value
-        shape = baseline_shape(kind, cost, limit=limit, tolerance=tolerance, divisor=divisor, seed=seed)
+
+        def find(allowed: int) -> Shape:
+            return baseline_shape(kind, cost, limit=allowed, tolerance=tolerance, divisor=divisor, seed=seed)
+
+        shape, _ = find_within(find, cost, limit, session.file_size(cost.space))
         begin(session, step)
     if kind in CRITERIA:
         teacher = session.load_teacher()
@@ -103,6 +107,7 @@ def _best_of_several(session: Session, step: Step, cost: CostModel, limit: int, 
         checkpoint_dir=step.checkpoints,
         verbose=session.verbose,
         on_tried=note,
+        file_size=session.file_size(cost.space),
     )
     seconds = round(sum(one["seconds"] for one in tried), 1)
     metrics = {"held_out_accuracy": best.accuracy, "seconds": seconds, "seed": options.SEED.value, "tried": tried}

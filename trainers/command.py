@@ -64,6 +64,9 @@ def _read_flags(argv: Sequence[str], more: flags.FlagHolder[list[str]] | None) -
         place, _, detail = str(error).partition(": ")
         wanted = next((text for sign, text in _NUMBERS.items() if detail.startswith(sign)), detail)
         raise UserError(f"{place}: {wanted}.") from error
+    own = _own_budgets(argv)
+    if own:
+        flags.FLAGS["budget"].value = own
     if more is None:
         options.refuse(options.COMPARE)
     elif more.value and not any("=" in text for text in left):
@@ -72,6 +75,16 @@ def _read_flags(argv: Sequence[str], more: flags.FlagHolder[list[str]] | None) -
     if left:
         hint = f" Did you mean `--{left[0].lstrip('-')}`?" if "=" in left[0] else ""
         raise UserError(f"Expected flags only, `--name=value`. Received: {' '.join(left)}.{hint}")
+
+
+def _own_budgets(argv: Sequence[str]) -> list[str]:
+    """Budgets given outside of flagfiles: they replace a file's rather than to be added to them."""
+    found = []
+    for place, text in enumerate(argv[1:], 1):
+        name, equals, value = text.partition("=")
+        if name in ("-budget", "--budget"):
+            found.append(value if equals else argv[place + 1])
+    return found
 
 
 def _default(flag: flags.Flag) -> str:

@@ -26,6 +26,7 @@ from tas_tf.space import SearchSpace
 from tas_tf.zoo import load_network
 from trainers import options
 from trainers.command import run
+from trainers.session import space_of
 
 _PIPED_WIDTH = 120  # of tables that go to a file
 
@@ -41,13 +42,7 @@ def main() -> None:
         image_size=options.IMAGE_SIZE.value or (published.image_size if published else 32),
         channels=options.CHANNELS.value or 3,
     )
-    space = SearchSpace.from_graph(
-        Graph.from_model(model),
-        axes=options.AXES_SEARCHED.value,
-        width_divisor=options.WIDTH_DIVISOR.value,
-        couple_trunk=options.COUPLE_TRUNK.value,
-        search_dense=options.SEARCH_DENSE.value,
-    )
+    space = space_of(Graph.from_model(model), shape)
     description = describe(name, space, shape)
     if published and published.accuracy:
         description["paper_accuracy"] = published.accuracy

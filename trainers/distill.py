@@ -25,14 +25,16 @@ def main() -> None:
     if options.DRY_RUN.value:
         show_plan(session, ["student"])
         return
-    state = "" if run_distill(session, kd=options.KD.value) else " is up to date"
-    metrics = read_json(session.run.metrics("student"))
-    Console().print(
-        f"{session.run.student_model}{state}: test accuracy {metrics['accuracy']:.4f}, {metrics['macs']:,} MACs, "
-        f"{metrics['params']:,} parameters. Next: python -m export.student with the same flags.",
-        highlight=False,
-        soft_wrap=True,
-    )
+    for one in session.at_budgets():
+        state = "" if run_distill(one, kd=options.KD.value) else " is up to date"
+        metrics = read_json(one.run.metrics("student"))
+        Console().print(
+            f"{one.run.student_model}{state}: test accuracy {metrics['accuracy']:.4f}, {metrics['macs']:,} MACs, "
+            f"{metrics['params']:,} parameters. Next: python -m export.student with the same flags.",
+            highlight=False,
+            soft_wrap=True,
+        )
+        one.free_memory()
 
 
 def run_distill(session: Session, *, kd: bool) -> bool:

@@ -127,7 +127,12 @@ WIDTH_DIVISOR = _in(
 )
 COUPLE_TRUNK = _in(
     "What is searched",
-    flags.DEFINE_bool("couple_trunk", False, "Gives all block outputs of a stage one width: fewer projections."),
+    flags.DEFINE_bool(
+        "couple_trunk",
+        None,
+        "Gives all block outputs of a stage one width, so that no projections are needed; by default where they would "
+        "cost much, as in bottleneck networks.",
+    ),
 )
 SEARCH_DENSE = _in(
     "What is searched", flags.DEFINE_bool("search_dense", False, "Also searches hidden Dense layers on vectors.")
@@ -205,7 +210,12 @@ TEACHER_LR = _in("Training", flags.DEFINE_float("teacher_lr", None, "Learning ra
 
 BUDGET = _in(
     "Search",
-    flags.DEFINE_string("budget", "macs:0.5", "What the student may cost: macs:0.5 (a share), macs:40M, params:100k."),
+    flags.DEFINE_multi_string(
+        "budget",
+        ["macs:0.5"],
+        "What the student may cost: macs:0.5 (a share), macs:40M, params:100k, bytes:400k (of the float32 .tflite). "
+        "Repeated: one search, by the first, and a student for each.",
+    ),
 )
 TOLERANCE = _in(
     "Search", flags.DEFINE_float("tolerance", 0.05, "How far below the budget, a share of the whole cost.", 0.0, 1.0)

@@ -7,17 +7,19 @@ Examples:
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Sequence
+
 from rich.console import Console
 
+from export.comparison import compare_runs, print_comparison
 from export.student import export_formats, run_export
 from tas_tf.baselines import baseline_shape
-from tas_tf.budget import Budget
-from tas_tf.cost import CostModel
 from tas_tf.errors import UserError
+from tas_tf.file_size import real_cost
 from tas_tf.files import write_json
 from tas_tf.filters import CRITERIA
 from tas_tf.rivals import RIVALS, Rival
-from tas_tf.search import prepare
 from tas_tf.shape import Shape
 from tas_tf.space import SearchSpace
 from tas_tf.student import check_inheritable
@@ -26,9 +28,9 @@ from trainers import options
 from trainers.baseline import make_baseline
 from trainers.command import run
 from trainers.distill import run_distill
-from trainers.plan import show_plan
+from trainers.plan import PIPED_WIDTH, show_plan
 from trainers.report import report_run
-from trainers.search import run_search_step
+from trainers.search import run_decode_step, run_search_step
 from trainers.session import Session
 from trainers.settings import search_settings, student_settings, teacher_settings
 from trainers.steps import begin, is_up_to_date, rival_step, search_step, student_step, teacher_step
@@ -40,24 +42,50 @@ def main() -> None:
     session = Session(keeps_what_is_up_to_date=True)
     rivals = options.one_of(options.RIVALS, RIVALS)
     if options.DRY_RUN.value:
-        show_plan(session, [*_searched(session), "student", *(f"rival {name}" for name in rivals)])
+        show_plan(session, [*_searched(session), *_of_each_budget(session, rivals)])
         return
-    console = Console()
     _check(session)
-    work = {
-        "teacher": lambda: run_teacher(session),
-        "search": lambda: run_search_step(session),
-        "student": lambda: run_distill(session, kd=options.KD.value),
-        **{f"rival {name}": lambda name=name: run_rival(session, RIVALS[name]) for name in rivals},
-        "export": lambda: run_export(session, rivals),
-    }
-    for name in [*_searched(session), *list(work)[2:]]:
-        console.rule(name, align="left")
-        if not work[name]():
-            console.print("up to date", highlight=False)
-        session.free_memory()
-    console.rule("report", align="left")
+    work = {"teacher": lambda: run_teacher(session), "search": lambda: run_search_step(session)}
+    for name in _searched(session):
+        _do(session, name, work[name])
+    for one in session.at_budgets():
+        # A rival that is as it was for any budget is trained for the first one alone.
+        own = rivals if one is session else [name for name in rivals if RIVALS[name].shape != "full"]
+        _finish(one, own, label="" if one is session else f" at {one.budget}", searched=session)
+    if len(session.budgets) > 1:
+        Console().rule("all budgets", align="left")
+        rows = compare_runs([str(one.run.path) for one in session.at_budgets()])
+        print_comparison(rows, Console(width=None if sys.stdout.isatty() else PIPED_WIDTH))
+
+
+def _finish(session: Session, rivals: Sequence[str], *, label: str, searched: Session) -> None:
+    """Trains, exports and reports on the student of one budget and its rivals."""
+    if session is not searched:
+        _do(session, f"shape{label}", lambda: run_decode_step(session, searched))
+    _do(session, f"student{label}", lambda: run_distill(session, kd=options.KD.value))
+    for name in rivals:
+        _do(session, f"rival {name}{label}", lambda name=name: run_rival(session, RIVALS[name]))
+    _do(session, f"export{label}", lambda: run_export(session, rivals))
+    Console().rule(f"report{label}", align="left")
     report_run(session, rivals={name: session.rival(name).run for name in rivals})
+
+
+def _do(session: Session, name: str, work: Callable[[], bool]) -> None:
+    """Does one step under its heading."""
+    console = Console()
+    console.rule(name, align="left")
+    if not work():
+        console.print("up to date", highlight=False)
+    session.free_memory()
+
+
+def _of_each_budget(session: Session, rivals: Sequence[str]) -> list[str]:
+    """The steps behind the search, as `show_plan` takes them."""
+    others = [name for name in rivals if RIVALS[name].shape != "full"]
+    steps = ["student", *(f"rival {name}" for name in rivals)]
+    for one in session.at_budgets()[1:]:
+        steps += [f"{step} at {one.budget}" for step in ("student", *(f"rival {name}" for name in others))]
+    return steps
 
 
 def _searched(session: Session) -> list[str]:
@@ -74,32 +102,37 @@ def _check(session: Session) -> None:
             "`--inherit=supernet` suits the shape found alone. Expected --rivals= or --rivals=no_kd with it. "
             f"Received: --rivals={','.join(options.RIVALS.value)}."
         )
+    if options.INHERIT.value == "supernet" and len(session.budgets) > 1:
+        raise UserError("`--inherit=supernet` suits the shape of one budget. Expected a single --budget with it.")
     if _is_done(session):
         return
     teacher_settings(), student_settings()
-    settings, budget = search_settings(), Budget.parse(options.BUDGET.value)
+    settings = search_settings()
     network = session.network if "teacher" in _searched(session) else session.unpruned_network()
     space = session.space_of(network)
     if "search" in _searched(session):
-        prepare(space, budget)
+        for one in session.at_budgets():
+            one.prepare(space)
         session.task.searching(settings.batch_size, settings.split_share)
     else:
         shape = session.load_shape(space)
         if session.start()[0] == "teacher":
             check_inheritable(space, shape)
-    for name in set(options.RIVALS.value) & {"uniform", *CRITERIA}:
-        # Refused here where there is no uniform shape that cheap.
-        cost, limit = prepare(space, budget)
-        baseline_shape(name, cost, limit=limit, tolerance=0, divisor=options.WIDTH_DIVISOR.value)
+    if set(options.RIVALS.value) & {"uniform", *CRITERIA}:
+        for one in session.at_budgets():
+            # Refused here where there is no uniform shape that cheap.
+            cost, limit = one.prepare(space)
+            baseline_shape("uniform", cost, limit=limit, tolerance=0, divisor=options.WIDTH_DIVISOR.value)
     session.checked_space(network)
 
 
 def _is_done(session: Session) -> bool:
-    """Whether teacher, search and student are up to date."""
+    """Whether teacher, search and the students of all budgets are up to date."""
     steps = {"teacher": teacher_step, "search": search_step}
     # One by one: a step that waits for the one before can't be asked yet.
-    return all(is_up_to_date(session, steps[name](session)) for name in _searched(session)) and is_up_to_date(
-        session, student_step(session, kd=options.KD.value)
+    return all(is_up_to_date(session, steps[name](session)) for name in _searched(session)) and all(
+        one.shape_path.exists() and is_up_to_date(one, student_step(one, kd=options.KD.value))
+        for one in session.at_budgets()
     )
 
 
@@ -125,9 +158,9 @@ def _make_rival(session: Session, other: Session, step: Step, kind: str, space: 
         write_json(other.run.search_shape, Shape.full(space).to_json())
         step.finish()
         return
-    budget = Budget.parse(options.BUDGET.value)
-    cost = CostModel(space, budget.kind)
-    limit = cost.of(session.load_shape(space)) if kind == "random" else budget.limit(cost.full)
+    cost, limit = session.prepare(space)
+    if kind == "random":
+        limit = real_cost(cost, session.load_shape(space), session.file_size(space))
     make_baseline(other, step, kind, cost, limit=limit, tolerance=limit // 50)
 
 

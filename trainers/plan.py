@@ -12,12 +12,10 @@ import tensorflow as tf
 from rich.console import Console
 from rich.table import Table
 
-from tas_tf.budget import Budget
 from tas_tf.cost import CostModel
 from tas_tf.distill import classifier
 from tas_tf.errors import UserError
 from tas_tf.rivals import RIVALS
-from tas_tf.search import prepare
 from tas_tf.shape import Shape
 from tas_tf.space import SearchSpace
 from tas_tf.student import build_student
@@ -42,24 +40,30 @@ def show_plan(session: Session, steps: Sequence[str]) -> None:
 
     Args:
         session: The run.
-        steps: Out of `teacher`, `search`, `student` and `rival NAME`.
+        steps: Out of `teacher`, `search`, `student` and `rival NAME`, the last two with ` at BUDGET` behind them for
+            further budgets.
 
     Raises:
         UserError: What the steps themselves would refuse.
     """
     model = session.unpruned_network()
     space = session.checked_space(model)
-    cost, limit = prepare(space, Budget.parse(options.BUDGET.value))
     full = CostModel(space)
-    share = full.of(session.load_shape(space)) / full.full if options.SHAPE.value else limit / cost.full
+    runs = {str(one.budget): one for one in session.at_budgets()}
+    limits = {budget: one.prepare(space) for budget, one in runs.items()}
+    shares = {budget: limit / cost.full for budget, (cost, limit) in limits.items()}
+    if options.SHAPE.value:
+        shares[str(session.budget)] = full.of(session.load_shape(space)) / full.full
     plain = _seconds_of_a_step(space, session)
     images = len(session.task.indices)
     table = Table(title=f"{space.graph.network} on {session.task.source.name}, {images:,} training images")
     for column in ("step", "state", "epochs", "iterations", "estimated time"):
         table.add_column(column, justify="left" if column in ("step", "state") else "right")
     for step in steps:
-        epochs, per_epoch, relative = _effort(step, session, share)
-        state = _state(step, session)
+        name, _, budget = step.partition(" at ")
+        one = runs[budget or str(session.budget)]
+        epochs, per_epoch, relative = _effort(name, one, shares[str(one.budget)])
+        state = _state(name, one)
         if step == "teacher" and session.model_file and state == "runs":
             state, epochs = "is taken over", 0
         seconds = 0.0 if state == _FRESH else epochs * per_epoch * plain * relative
@@ -67,8 +71,9 @@ def show_plan(session: Session, steps: Sequence[str]) -> None:
     console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
     console.print(table)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    budgets = ", ".join(f"{limit:,} {cost.kind}" for cost, limit in limits.values())
     console.print(
-        f"Unpruned: {full.full:,} MACs. Budget: {limit:,} {cost.kind}. A plain step at batch "
+        f"Unpruned: {full.full:,} MACs. Budget: {budgets}. A plain step at batch "
         f"{options.BATCH_SIZE.value} took {1000 * plain:.0f} ms here, with a peak memory of {peak:.0f} MB; a search "
         "takes up to twice as much.",
         highlight=False,

@@ -63,7 +63,7 @@ def report_run(session: Session, rivals: Mapping[str, Run] | None = None) -> dic
         rivals={name: metrics for name, other in rivals.items() if (metrics := _read(other.metrics("student")))},
         shape=_shape_summary(session),
         history=(_read(session.run.metrics("search")) or {}).get("history"),
-        budget=options.BUDGET.value,
+        budget=str(session.budget),
         seed=options.SEED.value,
         settings=_settings(session.run),
         command=_command(session.run),

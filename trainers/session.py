@@ -10,18 +10,24 @@ from pathlib import Path
 import keras
 from absl import flags
 
+from export.tflite import file_size
+from tas_tf.budget import Budget
 from tas_tf.classifier import check_fits, inherited
+from tas_tf.cost import CostModel
 from tas_tf.data.task import Task
 from tas_tf.errors import UserError
+from tas_tf.file_size import FileSize
 from tas_tf.files import write_bytes
 from tas_tf.filters import CRITERIA
 from tas_tf.graph import Graph
 from tas_tf.published import shape_file
 from tas_tf.rivals import RIVALS
+from tas_tf.search import prepare
 from tas_tf.shape import Shape
 from tas_tf.space import SearchSpace
 from tas_tf.student import build_student
 from tas_tf.training import Run, TensorBoardScalars, check_batch_size, make_strategy, seed_everything
+from tas_tf.trunk import make_space
 from tas_tf.zoo import load_network
 from tas_tf.zoo.loading import in_precision, load_file
 from trainers import options
@@ -47,6 +53,10 @@ class Session:
         self.teacher_run = Run(options.TEACHER_FROM.value) if options.TEACHER_FROM.value else self.run
         self._shape, self._inherit = options.SHAPE.value, options.INHERIT.value
         self._beside: Session | None = None
+        self.budgets = tuple(dict.fromkeys(str(Budget.parse(text)) for text in options.BUDGET.value))
+        if self._shape and len(self.budgets) > 1:
+            raise UserError("`--budget` can be repeated with a search alone. Leave out --shape, or give one budget.")
+        self._file_sizes: dict[tuple, FileSize] = {}
         self.seed = options.SEED.value
         keras.mixed_precision.set_global_policy(options.PRECISION.value)
         seed_everything(self.seed, deterministic=options.DETERMINISTIC.value)
@@ -69,6 +79,34 @@ class Session:
         if RIVALS[name].shape in CRITERIA:
             other._inherit = "auto"  # the filters chosen are what there is to compare
         return other
+
+    def at_budgets(self) -> tuple[Session, ...]:
+        """The run, and for each further budget one inside its folder, which shares teacher, data and search."""
+        others = []
+        for budget in self.budgets[1:]:
+            other = copy.copy(self)
+            other.run = Run(self.run.path / "budgets" / budget.replace(":", "_"))
+            other.budgets, other._beside = (budget,), self
+            others.append(other)
+        return (self, *others)
+
+    @property
+    def budget(self) -> Budget:
+        """What the student may cost."""
+        return Budget.parse(self.budgets[0])
+
+    def prepare(self, space: SearchSpace) -> tuple[CostModel, int]:
+        """The cost model and the limit of the run's budget, see `tas_tf.search.prepare`."""
+        return prepare(space, self.budget, self.file_size(space))
+
+    def file_size(self, space: SearchSpace) -> FileSize:
+        """Measures the files that shapes of a space become, each once."""
+        key = (space.graph.digest, *space.unit)
+        if key not in self._file_sizes:
+            layers = self.task.preprocessing.layers if options.PREPROCESSING_INSIDE.value else tuple
+            measure = lambda student: file_size(student, preprocessing_layers=layers())  # noqa: E731
+            self._file_sizes[key] = FileSize(space, measure)
+        return self._file_sizes[key]
 
     @property
     def verbose(self) -> int | str:
@@ -159,6 +197,8 @@ class Session:
         Raises:
             UserError: The teacher is another network than `--model`.
         """
+        if self._beside is not None:
+            return self._beside.unpruned_network()
         if self.teacher_run is self.run and not self.teacher_run.teacher_model.exists():
             return self.network
         teacher = self.load_teacher()
@@ -173,13 +213,8 @@ class Session:
 
     def space_of(self, model: keras.Model) -> SearchSpace:
         """What the flags let the search change of a network."""
-        return SearchSpace.from_graph(
-            Graph.from_model(model),
-            axes=options.AXES_SEARCHED.value,
-            width_divisor=options.WIDTH_DIVISOR.value,
-            couple_trunk=options.COUPLE_TRUNK.value,
-            search_dense=options.SEARCH_DENSE.value,
-        )
+        shape = Shape.load(self.require_shape()) if self._shape else None
+        return space_of(Graph.from_model(model), shape)
 
     def checked_space(self, model: keras.Model) -> SearchSpace:
         """As `space_of`, once it is clear that the data fits the network and batches fit data and devices.
@@ -281,7 +316,9 @@ class Session:
         for holder in (holder for group in options.GROUPS.values() for holder in group):
             flag = flags.FLAGS[holder.name]
             if holder.name in earlier and not flag.present and holder.name not in used:
-                lines.append(earlier[holder.name])
+                lines += earlier[holder.name]
+            elif holder.name == "budget":
+                lines += [f"--budget={budget}" for budget in self.budgets]
             elif holder.name not in _NOT_KEPT:
                 lines += [line for line in flag.serialize().splitlines() if line]
         places = {"run_dir": self.run.path, "shape": self._shape}
@@ -291,12 +328,29 @@ class Session:
         write_bytes(self.run.flags_cfg, ("\n".join(lines) + "\n").encode())
 
 
-def _read_flags(run: Run) -> dict[str, str]:
+def space_of(graph: Graph, shape: Shape | None = None) -> SearchSpace:
+    """What the flags let the search change of a network.
+
+    Args:
+        graph: The network.
+        shape: One whose units count where `--couple_trunk` isn't given.
+    """
+    return make_space(
+        graph,
+        couple_trunk=options.COUPLE_TRUNK.value,
+        shape=shape,
+        axes=options.AXES_SEARCHED.value,
+        width_divisor=options.WIDTH_DIVISOR.value,
+        search_dense=options.SEARCH_DENSE.value,
+    )
+
+
+def _read_flags(run: Run) -> dict[str, list[str]]:
     """Lines of a run's flagfile by flag, without those that places stand in for."""
-    if not run.flags_cfg.exists():
-        return {}
-    lines = {_flag_name(line): line for line in run.flags_cfg.read_text().splitlines()}
-    return {name: line for name, line in lines.items() if name not in _NOT_KEPT}
+    found: dict[str, list[str]] = {}
+    for line in run.flags_cfg.read_text().splitlines() if run.flags_cfg.exists() else ():
+        found.setdefault(_flag_name(line), []).append(line)
+    return {name: lines for name, lines in found.items() if name not in _NOT_KEPT}
 
 
 def restore_flags(run: Run) -> None:

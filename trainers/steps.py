@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from export.artefacts import artefact_path
+from tas_tf.errors import UserError
 from tas_tf.files import read_json
 from tas_tf.filters import CRITERIA
 from tas_tf.training import Run, Step
@@ -67,6 +68,7 @@ def search_step(session: Session) -> Step:
     settings = _settings(
         "Data", "Training", _NETWORK, "Search", without=TEACHER_ONLY, also=("image_size", "jit_compile")
     )
+    settings["budget"] = str(session.budget)  # of several the first drives the search
     inputs = {"model": session.model_file} if session.model_file else {}
     if not session.teacher_run.teacher_model.exists():
         options.required(options.MODEL)
@@ -76,7 +78,30 @@ def search_step(session: Session) -> Step:
         "search",
         settings={**settings, **_model(session)},
         inputs=inputs,
-        outputs=[session.run.search_shape, session.run.supernet_student, session.run.metrics("search")],
+        outputs=[
+            *(session.run.search_shape, session.run.probabilities, session.run.supernet_student),
+            session.run.metrics("search"),
+        ],
+    )
+
+
+def decode_step(session: Session, searched: Session) -> Step:
+    """A shape at another budget depends on what the search left.
+
+    Raises:
+        UserError: There was no search yet.
+    """
+    if not searched.run.probabilities.exists():
+        raise UserError(
+            f"`budget`: there is no {searched.run.probabilities}, from which to decode {session.budget}. Run `python "
+            "-m trainers.search` first."
+        )
+    settings = {**options.values(_NETWORK, without=("shape",)), **options.named("tolerance")}
+    return session.run.step(
+        "search",
+        settings={**settings, "budget": str(session.budget)},
+        inputs={"probabilities": searched.run.probabilities},
+        outputs=[session.run.search_shape, session.run.metrics("search")],
     )
 
 
@@ -89,7 +114,7 @@ def baseline_step(session: Session, kind: str) -> Step:
     Raises:
         UserError: The kind needs a teacher and there is none.
     """
-    settings = {**_baseline_settings(kind), **_model(session)}
+    settings = {**_baseline_settings(session, kind), **_model(session)}
     inputs = {"model": session.model_file} if session.model_file else {}
     if kind in CRITERIA:
         inputs["teacher"] = session.require_teacher()
@@ -106,12 +131,12 @@ def rival_step(session: Session, rival: Session, kind: str) -> Step:
     if kind == "random":
         inputs["shape"] = session.require_shape()
     return rival.run.step(
-        "search", settings=_baseline_settings(kind), inputs=inputs, outputs=baseline_files(rival.run, kind)
+        "search", settings=_baseline_settings(rival, kind), inputs=inputs, outputs=baseline_files(rival.run, kind)
     )
 
 
-def _baseline_settings(kind: str) -> dict[str, Any]:
-    settings = {**options.values(_NETWORK, without=("shape",)), **options.named("budget"), "kind": kind}
+def _baseline_settings(session: Session, kind: str) -> dict[str, Any]:
+    settings = {**options.values(_NETWORK, without=("shape",)), "budget": str(session.budget), "kind": kind}
     if kind != "random":
         return settings
     settings |= options.named("seed", "tolerance")

@@ -43,6 +43,11 @@ class Run:
         return self.path / "search" / "shape.json"
 
     @property
+    def probabilities(self) -> Path:
+        """Of each width and depth, as the search left them: shapes at other budgets are decoded from them."""
+        return self.search_shape.with_name("probabilities.json")
+
+    @property
     def supernet_student(self) -> Path:
         """The network of the shape found, with the weights that it had in the supernet."""
         return self.search_shape.with_name("from_supernet.keras")

@@ -1,0 +1,84 @@
+"""Budgets in bytes: a predicted size is measured, and a shape whose file is too large is given up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import keras
+import numpy as np
+
+from tas_tf.cost import CostModel
+from tas_tf.errors import UserError
+from tas_tf.shape import Shape
+from tas_tf.space import SearchSpace
+from tas_tf.student import build_student
+
+
+@dataclass(frozen=True)
+class FileSize:
+    """Sizes of TFLite files, measured on students with random weights; each shape once.
+
+    Attributes:
+        space: The unpruned network.
+        measure: Bytes of the file that a network becomes, such as `export.tflite.file_size`.
+    """
+
+    space: SearchSpace
+    measure: Callable[[keras.Model], int]
+    _known: dict[tuple, int] = field(default_factory=dict, repr=False)
+
+    def __call__(self, shape: Shape) -> int:
+        """Bytes of the file of a shape."""
+        key = (*shape.widths.values(), *shape.depths.values())
+        if key not in self._known:
+            student, rng = build_student(self.space, shape), np.random.default_rng(0)
+            # Weights that repeat, such as biases of 0, are stored once: trained ones don't.
+            for weight in student.weights:
+                weight.assign(rng.uniform(0.5, 1.5, weight.shape))
+            self._known[key] = self.measure(student)
+        return self._known[key]
+
+
+def make_cost(space: SearchSpace, kind: str, file_size: FileSize | None = None) -> CostModel:
+    """The cost model of a kind, that of bytes calibrated on the unpruned network's file.
+
+    Raises:
+        UserError: Bytes are asked for and `file_size` isn't given.
+    """
+    if kind != "bytes":
+        return CostModel(space, kind)
+    if file_size is None:
+        raise UserError("`budget` in bytes needs `file_size`, which measures files. Received: none.")
+    return CostModel(space, kind, file_bytes=file_size(Shape.full(space)))
+
+
+def real_cost(cost: CostModel, shape: Shape, file_size: FileSize | None) -> int:
+    """What a shape costs: of bytes what its file has, where that can be measured."""
+    return file_size(shape) if cost.kind == "bytes" and file_size is not None else cost.of(shape)
+
+
+def find_within(
+    find: Callable[[int], Shape], cost: CostModel, limit: int, file_size: FileSize | None
+) -> tuple[Shape, int]:
+    """Finds a shape that really costs at most `limit`.
+
+    Args:
+        find: Gives a shape that costs at most so much by the cost model; raises `UserError` where there is none.
+        cost: What counts.
+        limit: The budget.
+        file_size: Measures files; not needed where the cost model is exact.
+
+    Returns:
+        The shape, and what it costs: of bytes what was measured.
+
+    Raises:
+        UserError: There is no such shape.
+    """
+    allowed = limit
+    while True:
+        shape = find(allowed)
+        real = real_cost(cost, shape, file_size)
+        if real <= limit:
+            return shape, real
+        allowed -= real - limit
