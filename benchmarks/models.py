@@ -40,6 +40,7 @@ from tas_tf.space import SearchSpace
 from tas_tf.student import build_student
 from tas_tf.supernet import build_supernet
 from tas_tf.training import arch_adam, sgd
+from tas_tf.trunk import MOST_PROJECTED, projected_share
 from tas_tf.zoo import load_network
 from tests.networks import count_macs, randomize
 
@@ -96,6 +97,7 @@ class Checked:
         coupled: Units of several convolutions.
         stages: Blocks of each stage.
         frozen: Reasons with the number of layers they hold for.
+        projected: Share of the multiply-adds of random shapes that projections take.
         smallest: Least share of the multiply-adds that can be reached.
         step_loss: Loss of the weight step.
         students: Shapes whose student was built, counted, saved and loaded elsewhere.
@@ -112,6 +114,7 @@ class Checked:
     coupled: int
     stages: list[int]
     frozen: dict[str, int]
+    projected: float
     smallest: float
     step_loss: float
     students: int
@@ -120,8 +123,12 @@ class Checked:
     seconds: float
 
 
-def check(name: str) -> Checked:
-    """Checks one network.
+def check(name: str, *, num_random: int = NUM_RANDOM) -> Checked:
+    """Checks one network, its trunk not coupled.
+
+    Args:
+        name: One of `NETWORKS`.
+        num_random: Random shapes besides the smallest and the full one.
 
     Raises:
         AssertionError: Something doesn't hold.
@@ -137,7 +144,7 @@ def check(name: str) -> Checked:
     images = rng.normal(size=(BATCH, size, size, 3)).astype("float32")
     loss = take_step(space, images, np.arange(BATCH))
     keras.backend.clear_session()
-    shapes = [smallest, Shape.full(space), *(Shape.random(space, seed) for seed in range(NUM_RANDOM))]
+    shapes = [smallest, Shape.full(space), *(Shape.random(space, seed) for seed in range(num_random))]
     with tempfile.TemporaryDirectory() as scratch:
         for number, shape in enumerate(shapes):
             save_student(space, shape, images, Path(scratch) / f"{number}.keras")
@@ -159,6 +166,7 @@ def check(name: str) -> Checked:
         coupled=sum(bool(unit.coupled_with) for unit in units),
         stages=[stage.blocks for stage in space.stages],
         frozen=dict(Counter(map(_in_general, space.frozen.values()))),
+        projected=projected_share(space),
         smallest=macs.of(smallest) / macs.full,
         step_loss=loss,
         students=len(shapes),
@@ -247,19 +255,23 @@ def markdown(rows: list[Checked]) -> str:
         f"imported; and one TFLite file, run by LiteRT. Largest difference of any file: {largest:.1e} of the largest",
         "output.",
         "",
-        "| network | image | MACs | parameters | width units | coupled | blocks by stage | smallest share |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | --- | ---: |",
+        "| network | image | MACs | parameters | width units | coupled | blocks by stage | smallest | projections |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | --- | ---: | ---: |",
     ]
     for row in rows:
         stages = ", ".join(map(str, row.stages)) or "none"
         lines.append(
             f"| {row.name} | {row.image_size} | {row.macs:,} | {row.params:,} | {row.units} | {row.coupled} | {stages} "
-            f"| {row.smallest:.3f} |"
+            f"| {row.smallest:.3f} | {row.projected:.0%} |"
         )
     lines += [
         "",
-        "Coupled: units of several convolutions, which must have the same number of filters. The smallest share is of",
-        "multiply-adds. What keeps its width, and why:",
+        "Coupled: units of several convolutions, which must have the same number of filters. Smallest: the least share",
+        "of the multiply-adds that can be reached. Projections: the share that they take in random shapes where blocks",
+        f"of a stage have widths of their own; above {MOST_PROJECTED:.0%} they get one width by default",
+        "(`--couple_trunk`).",
+        "",
+        "What keeps its width, and why:",
         "",
         "| network | layers | reason |",
         "| --- | ---: | --- |",
@@ -271,11 +283,15 @@ def markdown(rows: list[Checked]) -> str:
         "| --- | ---: | ---: | ---: | ---: |",
     ]
     lines += [
-        f"| {row.name} | {row.students} | {row.keras_difference:.1e} | {row.tflite_difference:.1e} "
+        f"| {row.name} | {row.students} | {_small(row.keras_difference)} | {_small(row.tflite_difference)} "
         f"| {row.seconds:.0f} |"
         for row in rows
     ]
     return "\n".join(lines) + "\n"
+
+
+def _small(difference: float) -> str:
+    return f"{difference:.1e}" if difference else "0"
 
 
 def _parse() -> argparse.Namespace:

@@ -82,7 +82,7 @@ _LAYERS: dict[str, Kind] = {
     "GaussianNoise": Kind.SHIFTS_ZEROS,
 }
 #: Layers of `keras.applications` that are no public layers but act as these do.
-_APPLICATION_LAYERS: dict[str, Kind] = {"StochasticDepth": Kind.KEEPS_ZEROS}
+_APPLICATION_LAYERS: dict[str, Kind] = {"LayerScale": Kind.KEEPS_ZEROS, "StochasticDepth": Kind.KEEPS_ZEROS}
 _OPS: dict[str, Kind] = {
     "Add": Kind.ADD,
     "Multiply": Kind.MULTIPLY,

@@ -96,6 +96,8 @@ def _narrowed(node: Node, width: int) -> dict[str, Any]:
         config["units"] = width
     elif node.kind is Kind.DEPTHWISE and "groups" in config and "filters" in config:
         config["filters"] = config["groups"] = width
+    elif node.class_name == "LayerScale" and "projection_dim" in config:
+        config["projection_dim"] = width
     elif node.kind is Kind.RESHAPE:
         key = "target_shape" if "target_shape" in config else "newshape"
         if config[key][-1] == node.channels:

@@ -4,10 +4,15 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+from pathlib import Path
+
+import keras
 import pytest
 import tensorflow as tf
 
+from tas_tf.data.task import Task
 from tas_tf.training import make_strategy
+from tests.digits import tiny_network
 
 # Must happen before TensorFlow touches a device, hence at import.
 tf.config.set_logical_device_configuration(
@@ -20,3 +25,16 @@ tf.config.set_logical_device_configuration(
 def two_replicas() -> tf.distribute.Strategy:
     """Two replicas; the one strategy of the process, since a second one's collectives would clash with its own."""
     return make_strategy("mirrored")
+
+
+@pytest.fixture(scope="session")
+def trained_tiny(tmp_path_factory) -> Path:
+    """A classifier of digits that ends in softmax, trained and saved by plain Keras, compiled with an optimizer."""
+    keras.utils.set_random_seed(0)
+    model = tiny_network()
+    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    dataset, steps = Task.load("digits").training(64)
+    model.fit(dataset(0), epochs=4, steps_per_epoch=steps, verbose=0, shuffle=False)
+    path = tmp_path_factory.mktemp("user") / "tiny.keras"
+    model.save(path)
+    return path

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from keras import layers
+from keras.src.applications.convnext import LayerScale
 
 from tas_tf.shape import Shape
 from tas_tf.zoo import load_network
@@ -79,6 +80,7 @@ TRAPS = {
     "gated by what is frozen": lambda x: conv(conv(x, 10) * layers.Softmax()(conv(x, 10)), 8, 1),
     "quotient": lambda x: conv(layers.GlobalAveragePooling2D(keepdims=True)(conv(x, 10)) / 3.0 - 1.0, 8, 1),
     "dense on images": lambda x: layers.Dense(9)(layers.BatchNormalization()(layers.Dense(11)(x))),
+    "scale of ConvNeXt": lambda x: conv(LayerScale(1.0, 9, name="scale")(layers.LayerNormalization()(conv(x, 9))), 8),
     "transposed": lambda x: conv(conv(layers.Conv2DTranspose(6, 2, strides=2)(conv(x, 9)), 10), 8),
 }
 

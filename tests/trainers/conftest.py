@@ -8,12 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
 
-import keras
 import pytest
 
-from tas_tf.data.task import Task
 from tests.commands import Outcome, run_command
-from tests.digits import tiny_network
 from trainers import pipeline
 
 
@@ -21,19 +18,6 @@ from trainers import pipeline
 def command() -> Callable[..., Outcome]:
     """See `run_command`."""
     return run_command
-
-
-@pytest.fixture(scope="session")
-def tiny_file(tmp_path_factory) -> Path:
-    """A classifier of digits that ends in softmax, trained and saved by plain Keras, compiled with an optimizer."""
-    keras.utils.set_random_seed(0)
-    model = tiny_network()
-    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"])
-    dataset, steps = Task.load("digits").training(64)
-    model.fit(dataset(0), epochs=4, steps_per_epoch=steps, verbose=0, shuffle=False)
-    path = tmp_path_factory.mktemp("user") / "tiny.keras"
-    model.save(path)
-    return path
 
 
 @pytest.fixture(scope="session")
@@ -63,10 +47,10 @@ class Interrupted(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def interrupted(tmp_path_factory, tiny_file, tiny_flags) -> Interrupted:
+def interrupted(tmp_path_factory, trained_tiny, tiny_flags) -> Interrupted:
     """Teacher, search, student, a rival, export and report of the user's own file."""
     path = tmp_path_factory.mktemp("runs") / "run"
-    arguments = [f"--model={tiny_file}", "--rivals=uniform", *tiny_flags]
+    arguments = [f"--model={trained_tiny}", "--rivals=uniform", *tiny_flags]
     with mock.patch.object(pipeline, "run_distill", side_effect=KeyboardInterrupt):
         first = run_command(pipeline, f"--run_dir={path}", *arguments)
     second = run_command(pipeline, f"--run_dir={path}", *arguments)

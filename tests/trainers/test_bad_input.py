@@ -140,14 +140,14 @@ def test_a_subclassed_model_in_python():
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_flags_of_the_search(command, tmp_path, tiny_file, tiny_flags, arguments, message):
-    outcome = command(search, f"--run_dir={tmp_path}/run", f"--model={tiny_file}", *tiny_flags, *arguments)
+def test_flags_of_the_search(command, tmp_path, trained_tiny, tiny_flags, arguments, message):
+    outcome = command(search, f"--run_dir={tmp_path}/run", f"--model={trained_tiny}", *tiny_flags, *arguments)
     check(outcome, tmp_path / "run", message)
 
 
-def test_a_run_dir_that_can_not_be_written(command, tmp_path, tiny_file, tiny_flags):
+def test_a_run_dir_that_can_not_be_written(command, tmp_path, trained_tiny, tiny_flags):
     (tmp_path / "file").write_text("")
-    outcome = command(teacher, f"--run_dir={tmp_path}/file/run", f"--model={tiny_file}", *tiny_flags)
+    outcome = command(teacher, f"--run_dir={tmp_path}/file/run", f"--model={trained_tiny}", *tiny_flags)
     check(outcome, tmp_path / "file/run", "`run_dir` must be a folder that can be written")
 
 
@@ -188,11 +188,11 @@ def test_flags_of_the_distillation(command, interrupted, tmp_path, tiny_flags, a
     check(command(distill, *places, *tiny_flags), tmp_path / "run", "Run `python -m trainers.search` first")
 
 
-def test_commands_that_come_too_early(command, tmp_path, tiny_file, tiny_flags):
+def test_commands_that_come_too_early(command, tmp_path, trained_tiny, tiny_flags):
     run_dir = f"--run_dir={tmp_path}/run"
     check(command(distill, run_dir, *tiny_flags), tmp_path / "run", "Run `python -m trainers.teacher` first")
     check(command(report, run_dir), tmp_path / "run", "nothing has been measured")
-    check(command(baseline, run_dir, f"--model={tiny_file}"), tmp_path / "run", "`--kind` is needed")
+    check(command(baseline, run_dir, f"--model={trained_tiny}"), tmp_path / "run", "`--kind` is needed")
     check(command(describe), tmp_path / "run", "`--model` is needed")
 
 

@@ -16,9 +16,9 @@ from tests.digits import tiny_space
 from trainers import baseline, distill, report
 
 
-def test_a_shape_at_the_budget_and_what_is_there_already(command, tmp_path, tiny_file):
+def test_a_shape_at_the_budget_and_what_is_there_already(command, tmp_path, trained_tiny):
     cost = CostModel(tiny_space())
-    arguments = [f"--run_dir={tmp_path}/run", f"--model={tiny_file}", "--budget=macs:0.6"]
+    arguments = [f"--run_dir={tmp_path}/run", f"--model={trained_tiny}", "--budget=macs:0.6"]
     path = tmp_path / "run/search/shape.json"
     outcome = command(baseline, *arguments, "--kind=uniform")
     assert outcome.code == 0, outcome
@@ -39,10 +39,10 @@ def test_a_shape_at_the_budget_and_what_is_there_already(command, tmp_path, tiny
     assert 0.55 * cost.full - 1 <= cost.of(found) <= 0.6 * cost.full
 
 
-def test_the_same_seed_gives_the_same_shape(command, tmp_path, tiny_file):
+def test_the_same_seed_gives_the_same_shape(command, tmp_path, trained_tiny):
     shapes = []
     for number, seed in enumerate((0, 0, 1)):
-        arguments = [f"--run_dir={tmp_path}/{number}", f"--model={tiny_file}", "--kind=random", f"--seed={seed}"]
+        arguments = [f"--run_dir={tmp_path}/{number}", f"--model={trained_tiny}", "--kind=random", f"--seed={seed}"]
         assert command(baseline, *arguments).code == 0
         shapes.append(json.loads((tmp_path / f"{number}/search/shape.json").read_text()))
     assert shapes[0] == shapes[1] != shapes[2]
@@ -73,15 +73,15 @@ def test_the_student_starts_from_the_filters_chosen(command, tmp_path, interrupt
     assert np.abs(np.array(fresh.trainable_weights[0]) - np.array(student.trainable_weights[0])).max() > 1e-3
 
 
-def test_filters_need_a_teacher(command, tmp_path, tiny_file):
-    outcome = command(baseline, f"--run_dir={tmp_path}/run", f"--model={tiny_file}", "--kind=l1")
+def test_filters_need_a_teacher(command, tmp_path, trained_tiny):
+    outcome = command(baseline, f"--run_dir={tmp_path}/run", f"--model={trained_tiny}", "--kind=l1")
     assert outcome.code == 1
     assert "there is no teacher" in outcome.err
     assert not (tmp_path / "run").exists()
 
 
-def test_the_best_of_several_random_shapes(command, tmp_path, tiny_file, tiny_flags):
-    arguments = [f"--run_dir={tmp_path}/run", f"--model={tiny_file}", "--kind=random", *tiny_flags]
+def test_the_best_of_several_random_shapes(command, tmp_path, trained_tiny, tiny_flags):
+    arguments = [f"--run_dir={tmp_path}/run", f"--model={trained_tiny}", "--kind=random", *tiny_flags]
     several = ["--random_shapes=2", "--random_epochs=1"]
     outcome = command(baseline, *arguments, *several)
     assert outcome.code == 0, outcome
@@ -98,8 +98,8 @@ def test_the_best_of_several_random_shapes(command, tmp_path, tiny_file, tiny_fl
     assert "goes with --kind=random" in command(baseline, *arguments[:2], "--kind=uniform", "--random_shapes=2").err
 
 
-def test_a_seed_is_no_setting_of_a_uniform_shape(command, tmp_path, tiny_file):
-    arguments = [f"--run_dir={tmp_path}/run", f"--model={tiny_file}", "--kind=uniform"]
+def test_a_seed_is_no_setting_of_a_uniform_shape(command, tmp_path, trained_tiny):
+    arguments = [f"--run_dir={tmp_path}/run", f"--model={trained_tiny}", "--kind=uniform"]
     assert command(baseline, *arguments).code == 0
     outcome = command(baseline, *arguments, "--seed=5", "--tolerance=0.2", "--data_dir=elsewhere")
     assert outcome.code == 0, outcome

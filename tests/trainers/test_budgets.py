@@ -24,10 +24,10 @@ def read(path: Path) -> dict:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, command, tiny_file, tiny_flags):
+def run(tmp_path_factory, command, trained_tiny, tiny_flags):
     """A run by bytes and by multiply-adds, its flags and how it ended."""
     path = tmp_path_factory.mktemp("budgets") / "run"
-    flags = [f"--run_dir={path}", f"--model={tiny_file}", "--budget=bytes:0.6", "--budget=macs:0.4"]
+    flags = [f"--run_dir={path}", f"--model={trained_tiny}", "--budget=bytes:0.6", "--budget=macs:0.4"]
     flags += ["--rivals=random,full_kd", *tiny_flags]
     return path, flags, command(pipeline, *flags)
 
@@ -128,8 +128,8 @@ def test_budgets_of_the_command_line_replace_those_of_a_flagfile(run, command, t
     ],
     ids=" ".join,
 )
-def test_bad_budgets_are_refused_before_anything_is_made(command, tiny_file, tiny_flags, tmp_path, more, message):
-    outcome = command(pipeline, f"--run_dir={tmp_path / 'run'}", f"--model={tiny_file}", *tiny_flags, *more)
+def test_bad_budgets_are_refused_before_anything_is_made(command, trained_tiny, tiny_flags, tmp_path, more, message):
+    outcome = command(pipeline, f"--run_dir={tmp_path / 'run'}", f"--model={trained_tiny}", *tiny_flags, *more)
     assert outcome.code == 1
     assert message in outcome.err
     assert "Traceback" not in outcome.err

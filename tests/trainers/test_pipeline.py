@@ -45,7 +45,7 @@ def test_an_interruption_between_steps_loses_nothing(interrupted):
     assert up_to_date(second.out) == ["teacher", "search"]
 
 
-def test_everything_that_was_promised_is_there(interrupted, tiny_file):
+def test_everything_that_was_promised_is_there(interrupted, trained_tiny):
     path = interrupted.path
     for name in ("teacher/model.keras", "student/model.keras", "search/shape.json", "flags.cfg", "report.html"):
         assert (path / name).is_file(), name
@@ -53,7 +53,7 @@ def test_everything_that_was_promised_is_there(interrupted, tiny_file):
         assert (path / name / "metrics.json").is_file()
         assert not (path / name / "checkpoints").exists()
     assert not list(path.rglob(".partial*"))
-    space = SearchSpace.from_graph(Graph.from_model(keras.models.load_model(tiny_file)))
+    space = SearchSpace.from_graph(Graph.from_model(keras.models.load_model(trained_tiny)))
     cost = CostModel(space)
     shapes = [Shape.load(path / name / "search/shape.json") for name in ("", "rivals/uniform")]
     for shape in shapes:
@@ -77,8 +77,8 @@ def test_everything_that_was_promised_is_there(interrupted, tiny_file):
     assert (path / "export/teacher/fp32.tflite").is_file()
 
 
-def test_the_teacher_is_the_users_model(interrupted, tiny_file):
-    theirs, ours = (keras.models.load_model(path) for path in (tiny_file, interrupted.path / "teacher/model.keras"))
+def test_the_teacher_is_the_users_model(interrupted, trained_tiny):
+    theirs, ours = (keras.models.load_model(path) for path in (trained_tiny, interrupted.path / "teacher/model.keras"))
     images, labels = Task.load("digits", train_limit=200).test_arrays()
     expected = theirs.predict(images, verbose=0)
     np.testing.assert_allclose(ours.predict(images, verbose=0), expected, atol=1e-6)
@@ -173,7 +173,7 @@ def test_teacher_and_shape_of_another_run(interrupted, command, tmp_path, tiny_f
     assert read(tmp_path / "run/report.json")["rivals"] == ["l1", "no_kd"]
 
 
-def test_a_folder_of_images(command, interrupted, tmp_path, tiny_file, tiny_flags):
+def test_a_folder_of_images(command, interrupted, tmp_path, trained_tiny, tiny_flags):
     source = Task.load("digits").source
     for split, count in (("train", 20), ("test", 6)):
         labels = source.labels(split)
@@ -186,7 +186,7 @@ def test_a_folder_of_images(command, interrupted, tmp_path, tiny_file, tiny_flag
     outcome = command(
         pipeline,
         f"--run_dir={tmp_path}/run",
-        f"--model={tiny_file}",
+        f"--model={trained_tiny}",
         f"--shape={interrupted.path}/search/shape.json",
         *tiny_flags,
         *data,

@@ -22,9 +22,17 @@ from trainers import search
 ROOT = Path(__file__).parents[2]
 
 
-def start(run: Path, tiny_file: Path, tiny_flags: list[str], *arguments: str) -> subprocess.Popen:
+def start(run: Path, trained_tiny: Path, tiny_flags: list[str], *arguments: str) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-m", "trainers.search", f"--run_dir={run}", f"--model={tiny_file}", *tiny_flags, *arguments],
+        [
+            sys.executable,
+            "-m",
+            "trainers.search",
+            f"--run_dir={run}",
+            f"--model={trained_tiny}",
+            *tiny_flags,
+            *arguments,
+        ],
         cwd=ROOT,
         env=quiet_environment(),
         stdout=subprocess.PIPE,
@@ -39,9 +47,9 @@ def results(run: Path) -> list[dict]:
     return [shape, metrics]
 
 
-def test_a_killed_search_goes_on_and_is_repeatable(tmp_path, tiny_file, tiny_flags):
+def test_a_killed_search_goes_on_and_is_repeatable(tmp_path, trained_tiny, tiny_flags):
     arguments = ["--search_epochs=4", "--deterministic", "--arch_lr=0.1"]
-    killed = start(tmp_path / "killed", tiny_file, tiny_flags, *arguments)
+    killed = start(tmp_path / "killed", trained_tiny, tiny_flags, *arguments)
     progress = tmp_path / "killed/search/checkpoints/progress.json"
     deadline = time.monotonic() + 240
     while not progress.exists():
@@ -51,8 +59,8 @@ def test_a_killed_search_goes_on_and_is_repeatable(tmp_path, tiny_file, tiny_fla
     os.kill(killed.pid, signal.SIGKILL)
     killed.communicate()
     assert not (tmp_path / "killed/search/shape.json").exists()
-    resumed = start(tmp_path / "killed", tiny_file, tiny_flags, *arguments)
-    whole = start(tmp_path / "whole", tiny_file, tiny_flags, *arguments)
+    resumed = start(tmp_path / "killed", trained_tiny, tiny_flags, *arguments)
+    whole = start(tmp_path / "whole", trained_tiny, tiny_flags, *arguments)
     for process in (resumed, whole):
         out, err = process.communicate()
         assert (process.returncode, err) == (0, ""), err
@@ -62,39 +70,41 @@ def test_a_killed_search_goes_on_and_is_repeatable(tmp_path, tiny_file, tiny_fla
 
 
 @pytest.fixture(scope="module")
-def searched(command, tmp_path_factory, tiny_file, tiny_flags) -> Path:
+def searched(command, tmp_path_factory, trained_tiny, tiny_flags) -> Path:
     """A search that was run before any teacher was there."""
     run = tmp_path_factory.mktemp("searched") / "run"
-    outcome = command(search, f"--run_dir={run}", f"--model={tiny_file}", *tiny_flags)
+    outcome = command(search, f"--run_dir={run}", f"--model={trained_tiny}", *tiny_flags)
     assert outcome.code == 0, outcome
     return run
 
 
-def test_it_needs_no_teacher_and_ends_with_what_comes_next(command, searched, tiny_file, tiny_flags):
+def test_it_needs_no_teacher_and_ends_with_what_comes_next(command, searched, trained_tiny, tiny_flags):
     assert sorted(path.name for path in searched.iterdir()) == ["flags.cfg", "logs", "search"]
     metrics = json.loads((searched / "search/metrics.json").read_text())
     assert metrics["shape_macs"] <= metrics["budget_macs"]
     assert {"width_entropy", "depth_entropy", "held_out_accuracy", "warnings", "history", "seconds"} <= set(metrics)
     before = (searched / "search/metrics.json").read_bytes()
-    outcome = command(search, f"--run_dir={searched}", f"--model={tiny_file}", *tiny_flags)
+    outcome = command(search, f"--run_dir={searched}", f"--model={trained_tiny}", *tiny_flags)
     assert "is up to date. Next: python -m trainers.distill" in outcome.out.replace("\n", " ")
     assert (searched / "search/metrics.json").read_bytes() == before
 
 
-def test_other_seeds_are_other_searches(command, searched, tiny_file, tiny_flags):
-    outcome = command(search, f"--run_dir={searched}", f"--model={tiny_file}", *tiny_flags, "--seed=1")
+def test_other_seeds_are_other_searches(command, searched, trained_tiny, tiny_flags):
+    outcome = command(search, f"--run_dir={searched}", f"--model={trained_tiny}", *tiny_flags, "--seed=1")
     assert outcome.code == 1
     assert "seed: was 0, now 1" in outcome.err
     before = results(searched)
-    outcome = command(search, f"--run_dir={searched}", f"--model={tiny_file}", *tiny_flags, "--seed=1", "--overwrite")
+    outcome = command(
+        search, f"--run_dir={searched}", f"--model={trained_tiny}", *tiny_flags, "--seed=1", "--overwrite"
+    )
     assert outcome.code == 0, outcome
     assert results(searched)[1]["history"]["expected_macs"] != before[1]["history"]["expected_macs"]
 
 
-def test_a_budget_out_of_reach_is_refused_before_data_is_read(command, tmp_path, tiny_file, tiny_flags):
+def test_a_budget_out_of_reach_is_refused_before_data_is_read(command, tmp_path, trained_tiny, tiny_flags):
     with mock.patch.object(Task, "load", side_effect=AssertionError("data was loaded")):
         outcome = command(
-            search, f"--run_dir={tmp_path}/run", f"--model={tiny_file}", *tiny_flags, "--budget=params:0.001"
+            search, f"--run_dir={tmp_path}/run", f"--model={trained_tiny}", *tiny_flags, "--budget=params:0.001"
         )
     assert outcome.code == 1
     assert "Expected at least params:0." in outcome.err
@@ -109,14 +119,14 @@ def test_another_network_than_the_teacher_is_refused(command, interrupted, tmp_p
     assert not (tmp_path / "run").exists()
 
 
-def test_dry_run_writes_nothing(command, tmp_path, tiny_file, tiny_flags):
-    outcome = command(search, f"--run_dir={tmp_path}/run", f"--model={tiny_file}", *tiny_flags, "--dry_run")
+def test_dry_run_writes_nothing(command, tmp_path, trained_tiny, tiny_flags):
+    outcome = command(search, f"--run_dir={tmp_path}/run", f"--model={trained_tiny}", *tiny_flags, "--dry_run")
     assert outcome.code == 0, outcome
     assert "search" in outcome.out
     assert f"Budget: {CostModel(tiny_space()).full // 2:,} macs" in outcome.out.replace("\n", " ")
     assert not (tmp_path / "run").exists()
     outcome = command(
-        search, f"--run_dir={tmp_path}/run", f"--model={tiny_file}", *tiny_flags, "--dry_run", "--budget=macs:0.01"
+        search, f"--run_dir={tmp_path}/run", f"--model={trained_tiny}", *tiny_flags, "--dry_run", "--budget=macs:0.01"
     )
     assert outcome.code == 1
 

@@ -43,8 +43,8 @@ def test_a_network_by_name_is_trained(command, tmp_path):
     assert "teacher_epochs: was 2, now 3" in outcome.err
 
 
-def test_dry_run_writes_nothing(command, tmp_path, tiny_file):
-    outcome = command(teacher, f"--run_dir={tmp_path}/run", f"--model={tiny_file}", "--dry_run", "--batch_size=32")
+def test_dry_run_writes_nothing(command, tmp_path, trained_tiny):
+    outcome = command(teacher, f"--run_dir={tmp_path}/run", f"--model={trained_tiny}", "--dry_run", "--batch_size=32")
     assert outcome.code == 0, outcome
     assert "is taken over" in outcome.out
     assert "305" not in outcome.out  # epochs that it would be trained for

@@ -1,0 +1,132 @@
+"""From a trained Keras model and a user's datasets to a smaller one, in one call and without files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tas_tf.budget import Budget
+from tas_tf.classifier import (
+    TrainSettings,
+    check_above_chance,
+    check_fits,
+    inherited,
+    logits_of,
+    network_metrics,
+    train_network,
+)
+from tas_tf.data.augmentation import Augmentation
+from tas_tf.data.datasets import source_of_datasets
+from tas_tf.data.preprocessing import Preprocessing
+from tas_tf.data.task import Task
+from tas_tf.errors import UserError
+from tas_tf.file_size import FileSize
+from tas_tf.graph import Graph
+from tas_tf.search import run_search
+from tas_tf.search_monitor import SearchResult
+from tas_tf.search_settings import SearchSettings
+from tas_tf.shape import Shape
+from tas_tf.student import build_student
+from tas_tf.training import evaluate, make_strategy
+from tas_tf.transfer import inherit_from_supernet
+from tas_tf.trunk import make_space
+
+#: Whose weights a student may start from.
+STARTS = ("fresh", "teacher", "supernet")
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """What `compress` found.
+
+    Attributes:
+        student: The small network, of standard layers; ends as the model did.
+        shape: What was kept of the model.
+        teacher_metrics: `accuracy` on the test images, `macs`, `params` of the model.
+        student_metrics: The same of the student, and more.
+        search: All about the search.
+    """
+
+    student: keras.Model = field(repr=False)
+    shape: Shape = field(repr=False)
+    teacher_metrics: dict[str, Any]
+    student_metrics: dict[str, Any]
+    search: SearchResult = field(repr=False)
+
+
+def compress(
+    model: keras.Model,
+    train: tf.data.Dataset,
+    test: tf.data.Dataset,
+    budget: str = "macs:0.5",
+    *,
+    search: SearchSettings | None = None,
+    distillation: TrainSettings | None = None,
+    start: str = "fresh",
+    augment: Augmentation | None = None,
+    width_divisor: int = 1,
+    couple_trunk: bool | None = None,
+    strategy: tf.distribute.Strategy | None = None,
+    measure: Callable[[keras.Model], int] | None = None,
+    verbose: int | str = "auto",
+) -> Compressed:
+    """Makes a trained classifier smaller.
+
+    Nothing is written: for steps that can be interrupted, logs and reports there are the commands.
+
+    Args:
+        model: Trained, functional or Sequential, ending in logits or softmax; it stays as it is.
+        train: Batches of images as the model takes them and labels, see `source_of_datasets`; read into memory once.
+        test: The same, for scores alone.
+        budget: As `Budget.parse` takes it.
+        search: Settings of the search; by default the paper's, for hundreds of epochs, from the model's weights.
+        distillation: Settings of the student's training; by default the paper's.
+        start: Whose weights the student starts from, one of `STARTS`.
+        augment: Changes to training images. What is cut out of float images is a matter of their scale: black is 0.
+        width_divisor: Widths are rounded to multiples of it.
+        couple_trunk: See `tas_tf.trunk.make_space`.
+        strategy: Devices; by default all GPUs.
+        measure: Bytes of the file that a network becomes, such as `export.tflite.file_size`; for a budget in bytes.
+        verbose: As in Keras.
+
+    Raises:
+        UserError: An argument is off, the model can't be described or is near chance on the test images, the budget
+            can't be reached, or training diverges.
+    """
+    if start not in STARTS:
+        raise UserError(f"`start` must be one of {', '.join(STARTS)}. Received: {start!r}.")
+    search = SearchSettings(from_teacher=True) if search is None else search
+    distillation = TrainSettings() if distillation is None else distillation
+    strategy = make_strategy() if strategy is None else strategy
+    wanted = Budget.parse(budget)
+    space = make_space(Graph.from_model(model), couple_trunk=couple_trunk, width_divisor=width_divisor)
+    file_size = None if measure is None else FileSize(space, measure)
+    task = _make_task(train, test, space.graph.num_classes, augment or Augmentation(), search.seed)
+    check_fits(model, space, task)
+    with strategy.scope():
+        teacher = logits_of(model, space)
+    teacher_metrics = network_metrics(space, Shape.full(space), evaluate(teacher, task.test()))
+    check_above_chance(teacher_metrics["accuracy"], task)
+    found = run_search(
+        space, task, wanted, search, strategy=strategy, teacher=model, verbose=verbose, file_size=file_size
+    )
+    weights = inherited(model, space, found.shape) if start == "teacher" else None
+    if start == "supernet":
+        weights = build_student(space, found.shape)
+        inherit_from_supernet(weights, found.supernet, space, found.shape)
+    trained = train_network(
+        space, found.shape, task, distillation, strategy=strategy, teacher=teacher, start=weights, verbose=verbose
+    )
+    return Compressed(trained.model, found.shape, teacher_metrics, trained.metrics, found)
+
+
+def _make_task(train, test, num_classes: int, augment: Augmentation, seed: int) -> Task:
+    source = source_of_datasets(train, test, num_classes=num_classes)
+    if augment.random_resized_crop and source.images("train").dtype != np.uint8:
+        raise UserError("`augment`: random_resized_crop takes uint8 images. Received: float32 ones.")
+    return Task(source, Preprocessing("none"), augment, np.arange(source.num_train), seed)
