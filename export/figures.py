@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from export.formatting import KIND_NAMES
+
 # Drawn with stand-ins, each then replaced by a variable of the style sheet: one drawing, light and dark.
 INK, FAINT, GRID = "#010101", "#020202", "#030303"
 TEACHER, STUDENT, RIVAL = "#040404", "#050505", "#060606"
@@ -73,9 +75,10 @@ def draw_all(report: Mapping) -> list[Drawing]:
     if points:
         drawings.append(_draw_accuracy(points))
     history = {name: values for name, values in (report["history"] or {}).items() if values}
-    budget = (report["search"] or {}).get("budget_macs")
-    if "expected_macs" in history or "argmax_macs" in history:
-        drawings.append(_draw_cost_history(history, budget))
+    search = report["search"] or {}
+    kind = search.get("budget_kind", "macs")
+    if f"expected_{kind}" in history or f"argmax_{kind}" in history:
+        drawings.append(_draw_cost_history(history, kind, search.get(f"budget_{kind}")))
     if "held_out_accuracy" in history:
         drawings.append(_draw_accuracy_history(history["held_out_accuracy"]))
     return drawings
@@ -178,10 +181,10 @@ def _draw_accuracy(points: Mapping[str, tuple[float, float]]) -> Drawing:
     return _render("Accuracy against cost", f"Multiply-adds and accuracy: {listed}.", draw, size=NARROW)
 
 
-def _draw_cost_history(history: Mapping[str, Sequence], budget: float | None) -> Drawing:
+def _draw_cost_history(history: Mapping[str, Sequence], kind: str, budget: float | None) -> Drawing:
     curves = {
-        "expected": (history.get("expected_macs"), STUDENT, "-"),
-        "most probable shape": (history.get("argmax_macs"), TEACHER, "--"),
+        "expected": (history.get(f"expected_{kind}"), STUDENT, "-"),
+        "most probable shape": (history.get(f"argmax_{kind}"), TEACHER, "--"),
     }
     curves = {name: curve for name, curve in curves.items() if curve[0]}
 
@@ -198,13 +201,13 @@ def _draw_cost_history(history: Mapping[str, Sequence], budget: float | None) ->
             )
         if budget is not None:
             axes.axhline(budget / 1e6, color=INK, linestyle=":", linewidth=1.5, label="budget")
-        axes.set_ylabel("multiply-adds, millions")
+        axes.set_ylabel(f"{KIND_NAMES[kind]}, millions")
         _label_epochs(axes)
         _legend_above(axes)
 
     last = ", ".join(f"{name} {_millions(values)[-1]:.4g}" for name, (values, _, _) in curves.items())
     limit = "" if budget is None else f"; the budget is {budget / 1e6:.4g}"
-    alt = f"Millions of multiply-adds by epoch of the search. In the last epoch: {last}{limit}."
+    alt = f"Millions of {KIND_NAMES[kind]} by epoch of the search. In the last epoch: {last}{limit}."
     return _render("Cost during the search", alt, draw, size=NARROW)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 MISSING = "-"
+#: What a cost counts, in words.
+KIND_NAMES = {"macs": "multiply-adds", "params": "parameters", "bytes": "bytes"}
 
 
 def format_count(value: float | None) -> str:

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from export import figures
 from export.formatting import (
+    KIND_NAMES,
     MISSING,
     format_bytes,
     format_count,
@@ -235,10 +236,11 @@ def headline(report: Mapping) -> list[tuple[str, str, str]]:
 def search_facts(report: Mapping) -> list[tuple[str, str]]:
     """Returns what tells one run from another: a label and its value."""
     search = report["search"] or {}
+    kind = search.get("budget_kind", "macs")
     entropy = search.get("width_entropy")
     return [
         ("budget", report["budget"] or MISSING),
-        ("budget in MACs", format_count(search.get("budget_macs"))),
+        (f"budget in {KIND_NAMES[kind]}", format_count(search.get(f"budget_{kind}"))),
         ("seed", MISSING if report["seed"] is None else str(report["seed"])),
         ("held-out accuracy at the end of the search", format_share(search.get("held_out_accuracy"))),
         ("mean width entropy, 1 = undecided", MISSING if entropy is None else f"{entropy:.3f}"),

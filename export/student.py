@@ -34,7 +34,7 @@ def main() -> None:
     options.refuse(options.DRY_RUN)
     for one in session.at_budgets():
         if not run_export(one):
-            Console().print(f"{one.run.export_dir} is up to date.", highlight=False)
+            Console().print(f"{one.run.export_dir} is up to date.", highlight=False, soft_wrap=True)
         report_run(one)
 
 

@@ -106,8 +106,10 @@ _OPS: dict[str, Kind] = {
         ],
         Kind.KEEPS_ZEROS,
     ),
-    **dict.fromkeys(["Negative", "Absolute", "Square", "Sign", "Softsign"], Kind.KEEPS_ZEROS),
+    **dict.fromkeys(["Negative", "Absolute", "Abs", "Square", "Sign", "Softsign"], Kind.KEEPS_ZEROS),
+    **dict.fromkeys(["Celu", "HardShrink", "TanhShrink", "Arctan", "Expm1"], Kind.KEEPS_ZEROS),
     **dict.fromkeys(["Sigmoid", "HardSigmoid", "Softplus", "Exp", "LogSigmoid", "Clip"], Kind.SHIFTS_ZEROS),
+    **dict.fromkeys(["SparsePlus", "SparseSigmoid", "Squareplus"], Kind.SHIFTS_ZEROS),
 }
 _ACTIVATIONS: dict[str, Kind] = {
     **dict.fromkeys(
@@ -127,6 +129,8 @@ _ACTIVATIONS: dict[str, Kind] = {
         Kind.KEEPS_ZEROS,
     ),
     **dict.fromkeys(["hard_swish", "softsign", "hard_tanh", "tanh_shrink", "celu", "mish"], Kind.KEEPS_ZEROS),
+    **dict.fromkeys(["hard_shrink", "soft_shrink"], Kind.KEEPS_ZEROS),
+    **dict.fromkeys(["sparse_plus", "sparse_sigmoid", "squareplus"], Kind.SHIFTS_ZEROS),
     **dict.fromkeys(["sigmoid", "hard_sigmoid", "softplus", "exponential", "log_sigmoid"], Kind.SHIFTS_ZEROS),
 }
 

@@ -5,6 +5,7 @@ Examples:
     python -m trainers.describe --model=keras.applications.MobileNetV2 --image_size=96 --json
     python -m trainers.describe --model=teacher.keras --shape=runs/digits/search/shape.json
     python -m trainers.describe --model=resnet56 --shape=published/cifar10-resnet56
+    python -m trainers.describe --model=resnet20 --dataset=fashion_mnist
 """
 
 from __future__ import annotations
@@ -14,15 +15,18 @@ import math
 import sys
 from typing import Any
 
+from absl import flags
 from rich.console import Console
 from rich.table import Table
 
 from tas_tf.cost import CostModel, projections
+from tas_tf.data import load_source
 from tas_tf.decode import smallest_shape
 from tas_tf.graph import Graph
-from tas_tf.published import published_shape, shape_file
+from tas_tf.published import PublishedShape, published_shape, shape_file
 from tas_tf.shape import Shape
 from tas_tf.space import SearchSpace
+from tas_tf.trunk import projected_share
 from tas_tf.zoo import load_network
 from trainers import options
 from trainers.command import run
@@ -36,11 +40,12 @@ def main() -> None:
     name = options.required(options.MODEL)
     shape = Shape.load(shape_file(options.SHAPE.value)) if options.SHAPE.value else None
     published = published_shape(options.SHAPE.value)
+    num_classes, image_size, channels = _sizes(published)
     model = load_network(
         name,
-        num_classes=options.NUM_CLASSES.value or (published.num_classes if published else 10),
-        image_size=options.IMAGE_SIZE.value or (published.image_size if published else 32),
-        channels=options.CHANNELS.value or 3,
+        num_classes=options.NUM_CLASSES.value or num_classes,
+        image_size=options.IMAGE_SIZE.value or image_size,
+        channels=options.CHANNELS.value or channels,
     )
     space = space_of(Graph.from_model(model), shape)
     description = describe(name, space, shape)
@@ -52,6 +57,20 @@ def main() -> None:
         show(description, space, Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH))
 
 
+def _sizes(published: PublishedShape | None) -> tuple[int, int, int]:
+    """Classes, side and channels of the images: the data's where data is named, else the published shape's."""
+    if flags.FLAGS["dataset"].present:
+        source = load_source(
+            options.DATASET.value,
+            data_dir=options.DATA_DIR.value,
+            image_size=options.IMAGE_SIZE.value,
+            test_share=options.TEST_SHARE.value,
+        )
+        height, _, channels = source.image_shape
+        return source.num_classes, height, channels
+    return (published.num_classes, published.image_size, 3) if published else (10, 32, 3)
+
+
 def describe(name: str, space: SearchSpace, shape: Shape | None = None) -> dict[str, Any]:
     """Collects what there is to know before a search.
 
@@ -61,8 +80,8 @@ def describe(name: str, space: SearchSpace, shape: Shape | None = None) -> dict[
         shape: Adds the shape's own figures.
 
     Returns:
-        `model`, `macs`, `params`, `min_macs_ratio`, `units`, `stages`, `frozen`, and with a shape `shape_macs`,
-        `shape_params`, `projections`; fit for JSON.
+        `model`, `macs`, `params`, `min_macs_ratio`, `projected_share`, `units`, `stages`, `frozen`, and with a shape
+        `shape_macs`, `shape_params`, `projections`; fit for JSON.
 
     Raises:
         UserError: The shape belongs to another network.
@@ -73,6 +92,7 @@ def describe(name: str, space: SearchSpace, shape: Shape | None = None) -> dict[
         "macs": macs.full,
         "params": params.full,
         "min_macs_ratio": macs.of(smallest_shape(macs)) / macs.full,
+        "projected_share": projected_share(space),
         "units": [
             {
                 "name": unit.name,
@@ -104,6 +124,13 @@ def show(description: dict[str, Any], space: SearchSpace, console: Console) -> N
     console.print(f"{description['macs']:,} MACs, {description['params']:,} parameters", highlight=False)
     lowest = math.ceil(1000 * description["min_macs_ratio"]) / 1000  # a budget of so much has to do
     console.print(f"smallest reachable: {lowest:.3f} of its MACs", highlight=False)
+    projected = description["projected_share"]
+    coupled = any(len({space.segments[end] for end in stage.ends}) == 1 for stage in space.stages)
+    console.print(
+        f"projections: {projected:.0%} of the MACs of random shapes, on average"
+        + ("; blocks of a stage end in one width, see --couple_trunk" if coupled else ""),
+        highlight=False,
+    )
     units = [
         [unit["name"], unit["width"], _numbers(unit["candidates"]), ", ".join(unit["coupled_with"])]
         for unit in description["units"]

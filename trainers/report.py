@@ -92,6 +92,9 @@ def _command(run_folder: Run) -> str:
     given = f"--flagfile={run_folder.flags_cfg}"
     digest = _read(run_folder.search_shape.with_name("digest.json")) or {}
     kind = digest.get("settings", {}).get("kind")
+    if "probabilities" in digest.get("inputs", {}):
+        # Decoded from the search of the run that it lies in, at RUN/budgets/NAME.
+        given = f"--flagfile={Run(run_folder.path.parents[1]).flags_cfg}"
     if kind is None:
         return f"python -m trainers.pipeline {given}"
     return (

@@ -10,7 +10,12 @@ import tensorflow as tf
 from tas_tf.data.source import ArraySource, Source, StreamedSource, resize_image
 from tas_tf.errors import UserError
 
-KINDS = ("standardise", "none", "scale_0_1", "scale_-1_1")
+KINDS = ("standardise", "none", "scale_0_1", "scale_-1_1", "torch", "caffe")
+
+#: Means and deviations of ImageNet's channels, red first, on the scale 0 to 1, as networks trained there have them.
+_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+#: Means of the older networks, blue first, on the scale 0 to 255.
+_CAFFE_MEANS = (103.939, 116.779, 123.68)
 
 # Enough for mean and deviation of a data set that is streamed, where a full pass takes hours.
 _STREAMED_SAMPLE = 10_000
@@ -22,8 +27,9 @@ class Preprocessing:
     """One of `KINDS`: an affine map of pixel values 0 to 255.
 
     Attributes:
-        kind: `standardise` (subtract mean, divide by std, both per channel), `none`, `scale_0_1` or
-            `scale_-1_1`.
+        kind: `standardise` (subtract mean, divide by std, both per channel), `none`, `scale_0_1`, `scale_-1_1`, and
+            what `preprocess_input` of `keras.applications` does to colour images: `torch` (ImageNet's mean and std), or
+            `caffe` (blue first, ImageNet's mean subtracted).
         mean: Per-channel mean on the scale 0 to 255; for `standardise` only.
         std: Per-channel standard deviation on that scale; for `standardise` only.
     """
@@ -50,7 +56,15 @@ class Preprocessing:
             source: Where the images come from. Of a streamed one a sample of 10,000 is measured.
             kind: One of `KINDS`.
             indices: Training examples to measure; by default all.
+
+        Raises:
+            UserError: The kind doesn't suit the images.
         """
+        if kind in ("torch", "caffe") and source.image_shape[-1] != 3:
+            raise UserError(
+                f"`preprocess`: {kind} is for images of 3 channels. "
+                f"Received: {source.image_shape[-1]} in `{source.name}`."
+            )
         if kind != "standardise":
             return cls(kind)
         indices = np.arange(source.num_train) if indices is None else np.asarray(indices)
@@ -75,24 +89,40 @@ class Preprocessing:
         images = tf.cast(images, tf.float32)
         if self.kind == "none":
             return images
+        if self.kind == "caffe":
+            images = tf.reverse(images, [-1])
         scale, offset = self._scale_and_offset()
         return images * tf.constant(scale, tf.float32) + tf.constant(offset, tf.float32)
 
     def layers(self) -> list[keras.Layer]:
-        """Returns Keras layers that do the same as `apply`: none, or one `Rescaling`."""
+        """Returns Keras layers that do the same as `apply`: none, or a `Rescaling`, which `caffe` has others before."""
         if self.kind == "none":
             return []
         scale, offset = self._scale_and_offset()
         # float32 whatever the global policy: bfloat16 can't tell 255 pixel values apart.
-        return [keras.layers.Rescaling(scale, offset, dtype="float32", name="preprocessing")]
+        rescaling = keras.layers.Rescaling(scale, offset, dtype="float32", name="preprocessing")
+        return [*_blue_first(), rescaling] if self.kind == "caffe" else [rescaling]
 
     def _scale_and_offset(self) -> tuple[float | list[float], float | list[float]]:
         if self.kind == "scale_0_1":
             return 1.0 / 255.0, 0.0
         if self.kind == "scale_-1_1":
             return 1.0 / 127.5, -1.0
-        scale = [1.0 / std for std in self.std]
-        return scale, [-mean / std for mean, std in zip(self.mean, self.std, strict=True)]
+        if self.kind == "caffe":
+            return 1.0, [-mean for mean in _CAFFE_MEANS]
+        mean, std = self.mean, self.std
+        if self.kind == "torch":
+            mean, std = ([255.0 * value for value in values] for values in _IMAGENET)
+        return [1.0 / one for one in std], [-one / other for one, other in zip(mean, std, strict=True)]
+
+
+def _blue_first() -> list[keras.Layer]:
+    """Layers that turn the order of three channels round; plain ones, that any runtime has."""
+    as_float = keras.layers.Rescaling(1.0, dtype="float32", name="as_float")
+    swap = keras.layers.Conv2D(3, 1, use_bias=False, trainable=False, dtype="float32", name="blue_first")
+    swap.build((None, None, None, 3))
+    swap.kernel.assign(np.eye(3, dtype=np.float32)[::-1][None, None])
+    return [as_float, swap]
 
 
 def _array_chunks(source: ArraySource, indices: np.ndarray):

@@ -5,6 +5,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from keras.applications.imagenet_utils import preprocess_input
 
 from tas_tf.data import Preprocessing
 from tas_tf.data.preprocessing import KINDS
@@ -19,6 +20,8 @@ def _reference(images, kind, mean, std):
         "none": lambda: images,
         "scale_0_1": lambda: images / 255,
         "scale_-1_1": lambda: images / 127.5 - 1,
+        "torch": lambda: preprocess_input(images.copy(), mode="torch", data_format="channels_last"),
+        "caffe": lambda: preprocess_input(images.copy(), mode="caffe", data_format="channels_last"),
     }[kind]()
 
 
@@ -68,8 +71,9 @@ def test_layers_stay_float32_under_a_mixed_policy(small_source):
         keras.config.set_dtype_policy(before)
 
 
-def test_layers_reload_without_this_package(small_source, tmp_path):
-    preprocessing = Preprocessing.fit(small_source, "standardise")
+@pytest.mark.parametrize("kind", ["standardise", "caffe"])
+def test_layers_reload_without_this_package(small_source, tmp_path, kind):
+    preprocessing = Preprocessing.fit(small_source, kind)
     model = keras.Sequential([keras.Input((6, 5, 3)), *preprocessing.layers()])
     model.save(tmp_path / "model.keras")
     images = small_source.images("test").astype(np.float32)
@@ -84,8 +88,16 @@ def test_layers_reload_without_this_package(small_source, tmp_path):
 
 
 def test_unknown_kind():
-    with pytest.raises(UserError, match=r"Expected one of standardise, none, scale_0_1, scale_-1_1\. Received: 'zca'"):
+    with pytest.raises(UserError, match=r"Expected one of standardise, none, .*caffe\. Received: 'zca'"):
         Preprocessing("zca")
+
+
+@pytest.mark.parametrize("kind", ["torch", "caffe"])
+def test_colours_need_three_channels(kind):
+    images = np.zeros((4, 4, 4, 1), np.uint8)
+    source = make_array_source("grey", "ab", train=(images, np.arange(4) % 2), test=(images, np.zeros(4)), flip_ok=True)
+    with pytest.raises(UserError, match=rf"{kind} is for images of 3 channels\. Received: 1 in `grey`"):
+        Preprocessing.fit(source, kind)
 
 
 @pytest.mark.parametrize(("mean", "std"), [((), ()), ((1.0,), (0.0,)), ((1.0, 2.0), (1.0,))])

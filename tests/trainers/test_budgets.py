@@ -59,6 +59,11 @@ def test_budgets_hold(run):
     assert 0.97 * student["macs"] <= rival["macs"] <= student["macs"]
     reports = [read(folder / "report.json")["budget"] for folder in (path, path / FURTHER)]
     assert reports == ["bytes:0.6", "macs:0.4"]
+    first, further = ((folder / "report.html").read_text() for folder in (path, path / FURTHER))
+    assert "budget in bytes" in first
+    assert "bytes, millions" in first
+    assert "budget in multiply-adds" in further
+    assert f"--flagfile={path / 'flags.cfg'}" in further
 
 
 def test_the_further_shape_is_decoded_from_the_search(run):

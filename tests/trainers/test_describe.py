@@ -13,12 +13,13 @@ from tas_tf.cost import CostModel, projections
 from tas_tf.graph import Graph
 from tas_tf.shape import Shape
 from tas_tf.space import SearchSpace
-from tas_tf.zoo import load_network
+from tas_tf.zoo import load_network, resnet_cifar
+from tests.commands import run_command
 from tests.networks import classify, conv_bn
 from trainers import command, describe
 
 ROOT = Path(__file__).parents[2]
-KEYS = {"model", "macs", "params", "min_macs_ratio", "units", "stages", "frozen"}
+KEYS = {"model", "macs", "params", "min_macs_ratio", "projected_share", "units", "stages", "frozen"}
 
 
 @pytest.fixture(autouse=True)
@@ -172,3 +173,20 @@ def test_in_a_process_of_its_own_nothing_else_is_written(tmp_path):
     )
     assert set(json.loads(done.stdout)) == KEYS
     assert done.stderr == ""
+
+
+def test_sizes_come_from_the_data_where_it_is_named():
+    outcome = run_command(describe, "--model=resnet8", "--dataset=digits")
+    assert outcome.code == 0, outcome.err
+    assert "images of 8x8x1, 10 classes" in outcome.out
+    assert "images of 32x32x3" in run_command(describe, "--model=resnet8").out
+
+
+def test_bottlenecks_are_described_as_they_are_searched(tmp_path):
+    path = tmp_path / "bottlenecks.keras"
+    resnet_cifar(29, bottleneck=True).save(path)
+    default, free = (run_command(describe, f"--model={path}", *more) for more in ([], ["--nocouple_trunk"]))
+    assert (default.code, free.code) == (0, 0), (default.err, free.err)
+    assert "projections: 0% of the MACs of random shapes, on average; blocks of a stage end in one width" in default.out
+    assert "one width" not in free.out
+    assert "projections: 0%" not in free.out

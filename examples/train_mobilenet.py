@@ -1,0 +1,32 @@
+"""Trains MobileNetV2 on Fashion-MNIST by plain Keras and saves it: stands for a model that a user already has.
+
+    python examples/train_mobilenet.py mobilenet.keras [epochs]
+
+It knows nothing of tas_tf. Images of 28x28 are resized to 32x32; pixels go from -1 to 1, as MobileNetV2 has them.
+"""
+
+import sys
+
+import keras
+
+path, epochs = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 12
+keras.utils.set_random_seed(0)
+
+
+def prepare(images):
+    """Pixels 0 to 255, `[n, 28, 28]`, as `[n, 32, 32, 1]` from -1 to 1."""
+    images = images[..., None].astype("float32")
+    return keras.ops.convert_to_numpy(keras.ops.image.resize(images, (32, 32)) / 127.5 - 1.0)
+
+
+(train_images, train_labels), (test_images, test_labels) = keras.datasets.fashion_mnist.load_data()
+model = keras.applications.MobileNetV2(alpha=0.5, input_shape=(32, 32, 1), weights=None, classes=10)
+steps = epochs * len(train_images) // 128
+model.compile(
+    keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(2e-3, steps)),
+    loss="sparse_categorical_crossentropy",
+    metrics=["accuracy"],
+)
+test = prepare(test_images), test_labels
+model.fit(prepare(train_images), train_labels, batch_size=128, epochs=epochs, validation_data=test, verbose=2)
+model.save(path)
