@@ -65,17 +65,18 @@ class Comparison:
         inherit_from_supernet(student, self.supernet, self.space, shape)
         return student
 
-    def check(self, shape: Shape) -> None:
-        """Asserts that both give equal logits, in inference and in training.
+    def check(self, shape: Shape, student: keras.Model | None = None) -> None:
+        """Asserts that both give equal logits, in inference and in training; makes the student unless it is given.
 
         The tolerance is 1e-4 of the largest logit or, in networks that amplify rounding, five times what reversing the
         batch changes in the student.
         """
-        student = self.student(shape)
+        student = student or self.student(shape)
         sample = tuple(tf.constant(array) for array in Sample.one_hot(self.space, shape).arrays(self.space))
         for training in (False, True):  # in this order, as training moves the student's running statistics
             logits = student(self.images, training=training).numpy()
             largest = np.abs(logits).max()
+            assert 0 < largest < np.inf, f"logits say nothing: {largest}, {training=}, {shape}"
             difference = np.abs(self._runs[training](sample).numpy() - logits).max() / largest
             if difference >= 1e-4:
                 reversed_logits = student(self.images[::-1], training=training).numpy()[::-1]
