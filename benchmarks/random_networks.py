@@ -67,7 +67,7 @@ def run(seeds: range, console: Console) -> tuple[Counter, Counter, dict[int, tup
             refused[kind] += not searchable
             if problem is not None:
                 failures[seed] = (kind, f"{type(problem).__name__}: {problem}")
-                _print_failure(progress.console, seed, failures[seed])
+                _print_failure(progress.console, seed, *failures[seed])
             progress.update(task, advance=1, failed=len(failures))
     return cases, refused, failures
 
@@ -104,12 +104,12 @@ def _print(console: Console, cases: Counter, refused: Counter, failures: dict[in
     for kind in (*KINDS, *sorted(set(cases) - set(KINDS))):
         table.add_row(kind, *(str(counts[kind]) for counts in (cases, refused, failed)))
     console.print(table)
-    for failure in failures.items():
-        _print_failure(console, *failure)
+    for seed, (kind, problem) in failures.items():
+        _print_failure(console, seed, kind, problem)
 
 
-def _print_failure(console: Console, seed: int, failure: tuple[str, str]) -> None:
-    console.print("--only={} ({}): {}".format(seed, *failure), highlight=False, markup=False)
+def _print_failure(console: Console, seed: int, kind: str, problem: str) -> None:
+    console.print(f"--only={seed} ({kind}): {problem}", highlight=False, markup=False)
 
 
 def _parse() -> argparse.Namespace:

@@ -63,9 +63,11 @@ class Parts:
         """A convolution of any class; others may go before it."""
         bias, inside = self.one_of(False, True), self.one_of(*INSIDE)
         size = size or self.one_of(1, 1, 3, 3, 3, 2, 5, (1, 3), (3, 1))
-        dilation = self.one_of(1, 1, 1, 2) if strides == 1 and padding == "same" else 1
+        dilation = self.one_of(1, 1, 1, 2, (1, 2)) if strides == 1 and padding == "same" else 1
         options = {"strides": strides, "padding": padding, "dilation_rate": dilation, "use_bias": bias}
         kind = self.one_of(*["conv"] * 7, "separable", "depthwise", "grouped", "dense", "odd")
+        if isinstance(strides, tuple) and kind in ("separable", "depthwise"):
+            kind = "conv"  # these know equal strides only
         if kind == "depthwise":
             return layers.Conv2D(filters, 1, activation=inside)(layers.DepthwiseConv2D(size, **options)(x))
         if kind == "grouped":
@@ -122,13 +124,14 @@ class Parts:
     def resample(self, x):
         """Changes height and width, or moves things in them; images don't get too small or too large."""
         small, large = min(x.shape[1:3]) < 2 * SMALLEST, max(x.shape[1:3]) > 8
-        kind = self.one_of("pool", *[] if small else ["shrink", "crop"], *[] if large else ["pad", "enlarge"])
+        kind = self.one_of("pool", *[] if small else ["shrink", "crop"], *[] if large else ["pad", "enlarge", "stack"])
         pooling = self.one_of(layers.MaxPooling2D, layers.AveragePooling2D)
         return {
             "pool": lambda: pooling(self.one_of(2, 3), strides=1, padding="same")(x),
             "shrink": lambda: pooling(2, padding="valid")(x),
             "crop": lambda: layers.Cropping2D(((0, 1), (1, 0)))(x),
             "pad": lambda: layers.ZeroPadding2D(((1, 0), (0, 2)))(x),
+            "stack": lambda: layers.Concatenate(axis=self.one_of(1, 2))([x, self.unit(x, x.shape[-1])]),
             "enlarge": lambda: layers.UpSampling2D(2, interpolation=self.one_of("nearest", "bilinear"))(x),
         }[kind]()
 
@@ -255,9 +258,12 @@ class Parts:
     def plain(self, x):
         """Convolutions of any padding behind one another, with pooling and more between."""
         for _ in range(self.rng.randint(2, 4)):
-            small = min(x.shape[1:3]) < SMALLEST + 2
-            padding, size = ("same", None) if small or self.rng.randrange(2) else ("valid", self.one_of(1, 2, 3))
-            x = self.convolve(x, self.width(), self.strides(x) if padding == "same" else 1, size, padding)
+            shortest = min(x.shape[1:3])
+            if shortest < SMALLEST + 2 or self.rng.randrange(2):
+                x = self.convolve(x, self.width(), self.strides(x))
+            else:
+                strides = self.one_of(1, 2, (2, 1)) if shortest >= 2 * SMALLEST + 1 else 1
+                x = self.convolve(x, self.width(), strides, self.one_of(1, 2, 3), "valid")
             x = self.normalise(self.activate(x)) if self.rarely() else self.activate(self.normalise(x))
             x = self.resample(x) if self.rarely() else x
         return x
