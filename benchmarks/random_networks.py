@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import random
 import sys
 import time
 import warnings
@@ -89,7 +88,7 @@ def _attempt(seed: int) -> tuple[str, bool, Exception | None]:
 def _case(seed: int) -> Case:
     # Frees the networks before, and numbers layers from 1: a case is the same alone and after others.
     keras.backend.clear_session()
-    return draw_case(random.Random(seed))
+    return draw_case(seed)
 
 
 def _describe(case: Case) -> Case:

@@ -1,4 +1,4 @@
-"""Random small networks of every kind, each from one stream of random numbers, and what has to hold for each."""
+"""Random small networks of every kind, each from one seed, and what has to hold for all of them."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ class Case:
     seed: int
 
 
-def draw_case(rng: random.Random) -> Case:
+def draw_case(seed: int) -> Case:
     """Draws a network of a random kind, and everything else that a comparison needs."""
+    rng = random.Random(seed)
     kind = rng.choice(tuple(KINDS))
     model = draw_network(rng, kind)
     options = {
