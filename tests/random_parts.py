@@ -10,6 +10,8 @@ from keras import layers
 
 #: Kept above this by all that makes images smaller: statistics over few places amplify rounding.
 SMALLEST = 3
+#: Channels of which two are left at least: over a single one LayerNormalization leaves nothing but rounding.
+LAYER_NORM_FROM = 7
 ACTIVATIONS = (
     *("relu", "silu", "sigmoid", "hard_sigmoid", "tanh", "gelu", "softplus", "leaky_relu"),
     *("elu", "selu", "relu6", "hard_silu", "softsign", "mish", "celu", "hard_tanh", "tanh_shrink", "log_sigmoid"),
@@ -54,7 +56,7 @@ class Parts:
         kind = self.one_of(*["batch"] * 5, "no scale", "no centre", "tiny epsilon", "layer", "layer, no scale", "none")
         if kind == "none":
             return x
-        if kind.startswith("layer") and x.shape[-1] > 1:
+        if kind.startswith("layer") and x.shape[-1] >= LAYER_NORM_FROM:
             return layers.LayerNormalization(scale=kind == "layer")(x)
         epsilon = 1e-6 if kind == "tiny epsilon" else 1e-3
         return layers.BatchNormalization(scale=kind != "no scale", center=kind != "no centre", epsilon=epsilon)(x)
@@ -281,7 +283,9 @@ class Parts:
         x = layers.Flatten()(x) if len(x.shape) > 2 else x
         while self.rng.randrange(3) == 2:
             x = layers.Dense(self.width(), activation=self.one_of(*INSIDE), use_bias=self.one_of(False, True))(x)
-            x = self.activate(self.one_of(layers.BatchNormalization, layers.LayerNormalization, layers.Identity)()(x))
+            norm = self.one_of(layers.BatchNormalization, layers.LayerNormalization, layers.Identity)
+            narrow = norm is layers.LayerNormalization and x.shape[-1] < LAYER_NORM_FROM
+            x = self.activate(x if narrow else norm()(x))
         return layers.Dense(4, activation=end)(x)
 
 
