@@ -16,10 +16,9 @@ from tas_tf.graph import Graph
 from tas_tf.shape import Shape
 from tas_tf.space import SearchSpace
 from tas_tf.zoo import load_network
+from tests.decoding import all_shapes, decode_randomly, gap_to_the_optimum, random_probabilities
 from tests.networks import make
 from tests.supernets import residual_network
-
-SPREADS = (0.01, 1.0, 4.0)  # from hardly decided to almost one-hot logits
 
 
 def space_of(name: str, **options) -> SearchSpace:
@@ -29,7 +28,7 @@ def space_of(name: str, **options) -> SearchSpace:
 
 @pytest.fixture(scope="module")
 def small() -> CostModel:
-    """A residual net of 5,184 shapes: few widths each, stages of two blocks, shortcut and projections."""
+    """A residual net of 10,368 shapes: few widths each, stages of two blocks, shortcut and projections."""
     model = residual_network()
     return CostModel(SearchSpace.from_graph(Graph.from_model(model), width_divisor=4))
 
@@ -37,67 +36,24 @@ def small() -> CostModel:
 @pytest.fixture(scope="module")
 def table(small) -> list[tuple[Shape, int]]:
     """All its shapes with their costs, one by one."""
-    space = small.space
-    widths = itertools.product(*(unit.candidates for unit in space.units))
-    depths = list(itertools.product(*(stage.candidates for stage in space.stages)))
-    shapes = [Shape.of(space, width, depth) for width in widths for depth in depths]
-    return [(shape, small.of(shape)) for shape in shapes]
-
-
-def random_probabilities(space: SearchSpace, rng, spread: float) -> tuple[np.ndarray, np.ndarray]:
-    def rows(choices):
-        longest = max((len(choice.candidates) for choice in choices), default=1)
-        result = np.zeros((max(1, len(choices)), longest), np.float32)
-        for row, choice in enumerate(choices):
-            powers = np.exp(rng.normal(0, spread, len(choice.candidates)))
-            result[row, : len(choice.candidates)] = powers / powers.sum()
-        return result
-
-    return rows(space.searched_units), rows(space.searched_stages)
-
-
-def log_probability(space: SearchSpace, probabilities, shape: Shape) -> float:
-    """Of a shape; units in dropped blocks count at their most probable width, whatever the shape says."""
-    widths, depths = probabilities
-    total = 0.0
-    for row, unit in zip(widths, space.searched_units, strict=False):
-        blocks = [space.block_of.get(member) for member in unit.members]
-        kept = any(block is None or shape.depths[block[0]] >= block[1] for block in blocks)
-        total += np.log(row[unit.candidates.index(shape.widths[unit.name])] if kept else row.max())
-    for row, stage in zip(depths, space.searched_stages, strict=False):
-        total += np.log(row[stage.candidates.index(shape.depths[stage.name])])
-    return float(total)
+    return all_shapes(small)
 
 
 @pytest.mark.parametrize(("name", "count"), [("resnet20", 120), ("keras.applications.MobileNetV2", 20)])
 def test_never_over_budget(name, count):
     cost = CostModel(space_of(name))
-    lowest, rng = cost.of(smallest_shape(cost)), np.random.default_rng(0)
-    for number in range(count):
-        limit = int(rng.uniform(lowest, cost.full))
-        probabilities = random_probabilities(cost.space, rng, SPREADS[number % 3])
-        shape = decode(cost, *probabilities, limit=limit, tolerance=cost.full // 20)
-        shape.check(cost.space)
-        assert limit - cost.full // 20 <= cost.of(shape) <= limit
+    for decoding in decode_randomly(cost, count=count):
+        decoding.shape.check(cost.space)
+        assert decoding.limit - decoding.tolerance <= decoding.spent <= decoding.limit
 
 
-def gaps_to_the_optimum(small, table, *, count: int, tolerances: tuple[float, ...]) -> list[float]:
-    """How much less probable than the best shape in the window the decoded ones are, in nats; checks the window."""
-    rng, gaps, full = np.random.default_rng(1), [], small.full
-    for number in range(count):
-        probabilities = random_probabilities(small.space, rng, SPREADS[number % 3])
-        limit, tolerance = (
-            int(rng.uniform(table_min(table), full)),
-            int(tolerances[number // 3 % len(tolerances)] * full),
-        )
-        shape = decode(small, *probabilities, limit=limit, tolerance=tolerance)
-        assert small.of(shape) <= limit
-        inside = [other for other, cost in table if limit - tolerance <= cost <= limit]
-        if inside:
-            assert small.of(shape) >= limit - tolerance
-            best = max(log_probability(small.space, probabilities, other) for other in inside)
-            gaps.append(best - log_probability(small.space, probabilities, shape))
-    return gaps
+def gaps_to_the_optimum(small, table, **options) -> np.ndarray:
+    """Of decoded shapes, where any shape is within the tolerance; all of them within the budget."""
+    gaps = []
+    for decoding in decode_randomly(small, seed=1, **options):
+        assert decoding.spent <= decoding.limit
+        gaps.append(gap_to_the_optimum(small.space, decoding, table))
+    return np.array([gap for gap in gaps if gap is not None])
 
 
 def table_min(table) -> int:
@@ -113,7 +69,7 @@ def test_small_spaces_are_solved_exactly(small, table):
 
 def test_the_heuristic_comes_close(small, table, monkeypatch):
     monkeypatch.setattr(decode_module, "_EXHAUSTIVE", 0)
-    gaps = np.array(gaps_to_the_optimum(small, table, count=120, tolerances=(0.05,)))
+    gaps = gaps_to_the_optimum(small, table, count=120)
     optimal = (gaps < 1e-4).mean()
     print(f"gap to the optimum: mean {gaps.mean():.4f}, largest {gaps.max():.4f} nats; {optimal:.2f} optimal")
     assert gaps.min() > -1e-4

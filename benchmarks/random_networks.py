@@ -1,0 +1,123 @@
+"""Whether random networks x random shapes are what they should be: students build, costs are exact, supernets agree.
+
+    python -m benchmarks.random_networks [--cases=1000] [--seed=0] [--only=SEED]
+
+Each case is a small network of random parts, a search space with random options and a shape of it. Its student has to
+build and to cost, in multiply-adds and parameters, what the cost model says; the supernet at that shape's one-hot
+choices has to give the student's logits, in inference and in training. Failures are listed with their seeds:
+`--only` runs one of these again, prints the network and lets the error through. Exits with 1 if anything failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+import warnings
+from collections import Counter
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import tensorflow as tf
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from tests.random_networks import Case, can_be_searched, check, draw_case
+from tests.random_parts import KINDS
+
+#: Seeds of one run start this far above those of the run before.
+SEEDS_APART = 1_000_000
+
+
+def main() -> None:
+    options = _parse()
+    if options.only is not None:
+        check(_describe(_case(options.only)))
+        return
+    console = Console(width=160)
+    started = time.perf_counter()
+    first = SEEDS_APART * options.seed
+    cases, refused, failures = run(range(first, first + options.cases), console)
+    _print(console, cases, refused, failures)
+    console.print(f"{options.cases} cases, {time.perf_counter() - started:.0f} s, {len(failures)} failed")
+    sys.exit(bool(failures))
+
+
+def run(seeds: range, console: Console) -> tuple[Counter, Counter, dict[int, tuple[str, str]]]:
+    """Checks the cases of all seeds: how many there were of each kind, how many refused, failures by seed."""
+    # Their advice is for programs that trace by mistake, and for maps of one channel that are meant as such.
+    tf.get_logger().setLevel("ERROR")
+    warnings.filterwarnings("ignore", "You are using a softmax over axis -1")
+    cases, refused, failures = Counter(), Counter(), {}
+    columns = (
+        *Progress.get_default_columns()[:2],
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[failed]} failed"),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("networks", total=len(seeds), failed=0)
+        for seed in seeds:
+            kind, searchable, problem = _attempt(seed)
+            cases[kind] += 1
+            refused[kind] += not searchable
+            if problem is not None:
+                failures[seed] = (kind, f"{type(problem).__name__}: {problem}")
+                _print_failure(progress.console, seed, *failures[seed])
+            progress.update(task, advance=1, failed=len(failures))
+    return cases, refused, failures
+
+
+def _attempt(seed: int) -> tuple[str, bool, Exception | None]:
+    """The kind of a case, whether there is anything to search in it, and what went wrong."""
+    kind = "not built"
+    try:
+        case = _case(seed)
+        kind = case.kind
+        if not can_be_searched(case):
+            return kind, False, None
+        check(case)
+    except Exception as error:  # whatever it is, the other cases are still wanted
+        return kind, True, error
+    return kind, True, None
+
+
+def _case(seed: int) -> Case:
+    # Frees the networks before, and numbers layers from 1: a case is the same alone and after others.
+    keras.backend.clear_session()
+    return draw_case(seed)
+
+
+def _describe(case: Case) -> Case:
+    print(f"{case.kind}, options {case.options}, seed {case.seed}")
+    case.model.summary(line_length=120, show_trainable=False)
+    return case
+
+
+def _print(console: Console, cases: Counter, refused: Counter, failures: dict[int, tuple[str, str]]) -> None:
+    table = Table("kind", "cases", "nothing to search", "failed")
+    failed = Counter(kind for kind, _ in failures.values())
+    for kind in (*KINDS, *sorted(set(cases) - set(KINDS))):
+        table.add_row(kind, *(str(counts[kind]) for counts in (cases, refused, failed)))
+    console.print(table)
+    for seed, (kind, problem) in failures.items():
+        _print_failure(console, seed, kind, problem)
+
+
+def _print_failure(console: Console, seed: int, kind: str, problem: str) -> None:
+    console.print(f"--only={seed} ({kind}): {problem}", highlight=False, markup=False)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", type=int, default=1000, help="networks to check")
+    parser.add_argument("--seed", type=int, default=0, help="of the run; case N has the seed 1,000,000 SEED + N")
+    parser.add_argument("--only", type=int, help="a single case by its own seed")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Random small networks of every kind, each from one seed, and what has to hold for all of them."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from tas_tf.cost import CostModel
+from tas_tf.errors import UserError
+from tas_tf.shape import Shape
+from tas_tf.space import SearchSpace
+from tests.networks import count_macs
+from tests.random_parts import KINDS, Parts
+from tests.supernets import Comparison, space_of
+
+BATCH = 8
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network, how its space is made, and a seed for shape, weights and images."""
+
+    kind: str
+    model: keras.Model
+    options: dict[str, Any]
+    seed: int
+
+
+def draw_case(seed: int) -> Case:
+    """Draws a network of a random kind, and everything else that a comparison needs."""
+    rng = random.Random(seed)
+    kind = rng.choice(tuple(KINDS))
+    model = draw_network(rng, kind)
+    options = {
+        "axes": rng.choice(["both"] * 8 + ["width", "depth"]),
+        "width_divisor": rng.choice([1, 1, 1, 2, 4]),
+        "couple_trunk": rng.choice([False, False, True]),
+        "search_dense": rng.choice([False, True]),
+    }
+    return Case(kind, model, options, rng.randrange(1000))
+
+
+def draw_network(rng: random.Random, kind: str) -> keras.Model:
+    """Builds a network: what reads the images, groups of blocks of which the first is of that kind, a classifier."""
+    parts = Parts(rng)
+    images = keras.Input((*parts.one_of((6, 6), (8, 8), (7, 5)), parts.one_of(3, 3, 1)), name="images")
+    x = parts.unit(parts.extra(images), parts.width())
+    for group in [kind] + rng.choices(tuple(KINDS), k=rng.randrange(2)):
+        x = parts.extra(KINDS[group](parts, x))
+    return keras.Model(images, parts.classify(x), name=kind)
+
+
+def can_be_searched(case: Case) -> bool:
+    """Whether the network has anything to search; it may be that all its channels are needed by something."""
+    try:
+        space_of(case.model, **case.options)
+    except UserError as error:
+        if not str(error).startswith("Nothing can be searched"):
+            raise
+        return False
+    return True
+
+
+def check(case: Case) -> None:
+    """Asserts that a shape's student builds, costs what the cost model says, and is the supernet at one-hot choices."""
+    space = space_of(case.model, **case.options)
+    shape = draw_shape(space, case.seed)
+    images = np.random.default_rng(case.seed).normal(size=(BATCH, *case.model.input.shape[1:])).astype("float32")
+    comparison = Comparison(space, images, seed=case.seed)
+    student = comparison.student(shape)
+    for kind, counted in (("macs", count_macs(student)), ("params", student.count_params())):
+        assert CostModel(space, kind).of(shape) == counted, f"{kind}: {CostModel(space, kind).of(shape)}, not {counted}"
+    comparison.check(shape, student)
+
+
+def draw_shape(space: SearchSpace, seed: int) -> Shape:
+    """A random shape, now and then the smallest or the full one."""
+    if seed % 10 < 2:
+        return Shape.full(space) if seed % 10 else Shape.smallest(space)
+    return Shape.random(space, seed)

@@ -1,0 +1,301 @@
+"""Parts that random networks are made of: layers, gates, branches and blocks, each drawn from random numbers."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import keras
+from keras import layers
+
+#: Kept above this by all that makes images smaller: statistics over few places amplify rounding.
+SMALLEST = 3
+#: Channels of which two are left at least: over a single one LayerNormalization leaves nothing but rounding.
+LAYER_NORM_FROM = 7
+ACTIVATIONS = (
+    *("relu", "silu", "sigmoid", "hard_sigmoid", "tanh", "gelu", "softplus", "leaky_relu"),
+    *("elu", "selu", "relu6", "hard_silu", "softsign", "mish", "celu", "hard_tanh", "tanh_shrink", "log_sigmoid"),
+)
+INSIDE = (None, None, None, "relu", "sigmoid", "silu")
+MERGES = (layers.Add, layers.Add, layers.Average, layers.Subtract, layers.Maximum, layers.Minimum, layers.Multiply)
+
+
+class Parts:
+    """Draws parts of networks: each method applies what it drew to features `[batch, height, width, channels]`."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+
+    def one_of(self, *options):
+        return self.rng.choice(options)
+
+    def rarely(self) -> bool:
+        return self.rng.randrange(4) == 3
+
+    def width(self) -> int:
+        return self.rng.randint(5, 12)
+
+    def strides(self, x) -> int:
+        """Steps that the images are still large enough for."""
+        return self.one_of(1, 2) if min(x.shape[1:3]) >= 2 * SMALLEST - 1 else 1
+
+    def activate(self, x):
+        if not self.rarely():
+            return layers.Activation(self.one_of(*ACTIVATIONS))(x)
+        layer = self.one_of(
+            lambda: layers.ReLU(6.0, negative_slope=0.1),
+            lambda: layers.LeakyReLU(0.1),
+            lambda: layers.PReLU(alpha_initializer="uniform", shared_axes=[*range(1, len(x.shape) - 1)]),
+            lambda: layers.PReLU(alpha_initializer="uniform"),
+            lambda: keras.ops.relu,
+            lambda: keras.ops.sigmoid,
+        )()
+        return layer(x)
+
+    def normalise(self, x):
+        kind = self.one_of(*["batch"] * 5, "no scale", "no centre", "tiny epsilon", "layer", "layer, no scale", "none")
+        if kind == "none":
+            return x
+        if kind.startswith("layer") and x.shape[-1] >= LAYER_NORM_FROM:
+            return layers.LayerNormalization(scale=kind == "layer")(x)
+        epsilon = 1e-6 if kind == "tiny epsilon" else 1e-3
+        return layers.BatchNormalization(scale=kind != "no scale", center=kind != "no centre", epsilon=epsilon)(x)
+
+    def convolve(self, x, filters: int, strides: int = 1, size=None, padding: str = "same"):
+        """A convolution of any class; others may go before it."""
+        bias, inside = self.one_of(False, True), self.one_of(*INSIDE)
+        size = size or self.one_of(1, 1, 3, 3, 3, 2, 5, (1, 3), (3, 1))
+        dilation = self.one_of(1, 1, 1, 2, (1, 2)) if strides == 1 and padding == "same" else 1
+        options = {"strides": strides, "padding": padding, "dilation_rate": dilation, "use_bias": bias}
+        kind = self.one_of(*["conv"] * 7, "separable", "depthwise", "grouped", "dense", "odd")
+        if isinstance(strides, tuple) and kind in ("separable", "depthwise"):
+            kind = "conv"  # these know equal strides only
+        if kind == "depthwise":
+            return layers.Conv2D(filters, 1, activation=inside)(layers.DepthwiseConv2D(size, **options)(x))
+        if kind == "grouped":
+            x = layers.Conv2D(x.shape[-1], size, groups=x.shape[-1], **options)(x)
+            return layers.Conv2D(filters, 1, activation=inside)(x)
+        if kind == "odd":
+            x = self.frozen(x)
+        if kind == "dense" and strides == 1:
+            return layers.Dense(filters, use_bias=bias, activation=inside)(x)
+        one = layers.SeparableConv2D if kind == "separable" else layers.Conv2D
+        return one(filters, size, activation=inside, **options)(x)
+
+    def frozen(self, x):
+        """Something that all its channels are kept for, or that has to keep its own."""
+        layer = self.one_of(
+            lambda: layers.DepthwiseConv2D(3, padding="same", depth_multiplier=2),
+            lambda: layers.Conv2D(2 * x.shape[-1], 1, groups=x.shape[-1]),
+            lambda: layers.Conv2DTranspose(6, 3, padding="same"),
+            lambda: layers.GroupNormalization(groups=-1),
+            lambda: layers.Softmax(),
+        )()
+        return layer(x)
+
+    def unit(self, x, filters: int, strides: int = 1, *, before: bool = False, size=None):
+        """Convolution, normalisation and activation in either order."""
+        if before:
+            return self.convolve(self.activate(self.normalise(x)), filters, strides, size)
+        return self.activate(self.normalise(self.convolve(x, filters, strides, size)))
+
+    def extra(self, x):
+        """What stands between blocks in odd networks, most often nothing."""
+        while self.rarely():
+            kind = self.one_of(self.normalise, self.activate, self.arithmetic, self.gate, self.resample, self.drop)
+            x = kind(x)
+        return x
+
+    def drop(self, x):
+        """Layers that do nothing at the rates given."""
+        layer = self.one_of(layers.Dropout, layers.SpatialDropout2D, layers.GaussianNoise, layers.GaussianDropout)
+        return layer(0.0)(x)
+
+    def arithmetic(self, x):
+        return self.one_of(
+            lambda: x + 0.5,
+            lambda: x * 2.0 - 1.0,
+            lambda: x * keras.ops.relu6(x + 3.0) / 6.0,
+            lambda: 1.0 - x,
+            lambda: x / 3.0,
+            lambda: x - keras.ops.mean(x, axis=(1, 2), keepdims=True),
+            lambda: x + x,
+            lambda: layers.Rescaling(2.0, offset=self.one_of(0.0, 1.0))(x),
+        )()
+
+    def resample(self, x):
+        """Changes height and width, or moves things in them; images don't get too small or too large."""
+        small, large = min(x.shape[1:3]) < 2 * SMALLEST, max(x.shape[1:3]) > 8
+        kind = self.one_of("pool", *[] if small else ["shrink", "crop"], *[] if large else ["pad", "enlarge", "stack"])
+        pooling = self.one_of(layers.MaxPooling2D, layers.AveragePooling2D)
+        return {
+            "pool": lambda: pooling(self.one_of(2, 3), strides=1, padding="same")(x),
+            "shrink": lambda: pooling(2, padding="valid")(x),
+            "crop": lambda: layers.Cropping2D(((0, 1), (1, 0)))(x),
+            "pad": lambda: layers.ZeroPadding2D(((1, 0), (0, 2)))(x),
+            "stack": lambda: layers.Concatenate(axis=self.one_of(1, 2))([x, self.unit(x, x.shape[-1])]),
+            "enlarge": lambda: layers.UpSampling2D(2, interpolation=self.one_of("nearest", "bilinear"))(x),
+        }[kind]()
+
+    def gate(self, x):
+        """Squeeze and excitation of several makes, or a map of one channel."""
+        squash, channels = self.one_of("sigmoid", "hard_sigmoid", "tanh"), x.shape[-1]
+        pool = self.one_of(layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D)
+        kind = self.one_of("conv", "dense", "reshaped", "map")
+        if kind == "map":
+            y = layers.Conv2D(1, 3, padding="same", activation=squash)(x)
+        elif kind == "conv":
+            y = layers.Conv2D(self.width(), 1, activation=self.one_of(*ACTIVATIONS))(pool(keepdims=True)(x))
+            y = layers.Conv2D(channels, 1, activation=squash)(y)
+        elif kind == "dense":
+            y = layers.Dense(self.width(), activation=self.one_of(*ACTIVATIONS))(pool()(x))
+            y = layers.Reshape((1, 1, channels))(layers.Dense(channels, activation=squash)(y))
+        else:
+            y = layers.Reshape((1, 1, channels))(pool()(x))
+            y = self.activate(layers.Dense(channels)(y))
+        return layers.Multiply()([x, y]) if self.rng.randrange(2) else x * y
+
+    def merge(self, tensors):
+        """Combines tensors of one shape."""
+        if self.rarely():
+            return tensors[0] + tensors[1] if self.rng.randrange(2) else tensors[0] * tensors[1]
+        layer = self.one_of(*MERGES)
+        return layer()(tensors[:2] if layer is layers.Subtract else tensors)
+
+    def shortcut(self, x, filters: int, strides: int):
+        """Brings the input of a block to the shape of its output; left alone where that is the same."""
+        if strides == 1 and x.shape[-1] == filters and self.rng.randrange(2):
+            return x
+        if strides > 1 and self.rng.randrange(2):
+            x, strides = layers.AveragePooling2D(strides, padding="same")(x), 1
+        x = layers.Conv2D(filters, 1, strides=strides, use_bias=self.one_of(False, True))(x)
+        return self.normalise(x) if self.rng.randrange(2) else x
+
+    def residual(self, x, *, before: bool = False, gated: bool = False):
+        """Blocks of two or three convolutions around which their input is added."""
+        filters, strides, after = self.width(), self.strides(x), self.one_of(*ACTIVATIONS)
+        for block in range(self.rng.randint(1, 4)):
+            y = self.unit(x, self.width(), 1 if block else strides, before=before)
+            y = self.unit(y, self.width(), before=before, size=1) if self.rarely() else y
+            y = self.convolve(self.activate(self.normalise(y)) if before else y, filters)
+            y = y if before else self.normalise(y)
+            y = self.gate(y) if gated or self.rarely() else y
+            y = self.drop(y) if self.rarely() else y
+            identity = x if block else self.shortcut(x, filters, strides)
+            x = self.merge([identity, y]) if self.rarely() else layers.Add()([identity, y])
+            x = x if before else layers.Activation(after)(x)
+        return self.activate(self.normalise(x)) if before else x
+
+    def preactivation(self, x):
+        return self.residual(x, before=True)
+
+    def gated(self, x):
+        return self.residual(x, gated=True)
+
+    def dense(self, x):
+        """Layers that read all channels made before them, and a transition."""
+        for _ in range(self.rng.randint(2, 4)):
+            y = self.unit(x, self.width(), before=True, size=1) if self.rarely() else x
+            y = self.unit(y, self.width(), before=self.rng.randrange(2) == 0)
+            x = layers.Concatenate()([x, y] if self.rng.randrange(2) else [y, x])
+        if self.rarely():
+            return x
+        x = self.unit(x, self.width(), before=True, size=1)
+        return layers.AveragePooling2D(2, padding="same")(x) if self.strides(x) > 1 else x
+
+    def branches(self, x):
+        """Branches side by side, concatenated or merged, perhaps added to their input."""
+        strides, added = self.strides(x), self.rarely()
+        makers = (self.one_by_one, self.tower, self.asymmetric, self.pooled, self.context)
+        made = [self.one_of(*makers)(x, 1 if added else strides) for _ in range(self.rng.randint(2, 4))]
+        if self.rng.randrange(3) == 2:
+            filters = self.width()
+            y = self.merge([self.unit(branch, filters, size=1) for branch in made])
+        else:
+            y = layers.Concatenate()([*made, made[0]] if self.rarely() else made)
+        if not added:
+            return y
+        y = layers.Conv2D(x.shape[-1], 1)(y)
+        return self.activate(x + y * 0.5)
+
+    def one_by_one(self, x, strides: int):
+        return self.unit(x, self.width(), strides, size=1)
+
+    def tower(self, x, strides: int):
+        return self.unit(self.unit(x, self.width(), size=1), self.width(), strides, size=3)
+
+    def asymmetric(self, x, strides: int):
+        y = self.unit(self.unit(x, self.width(), size=1), self.width(), size=(1, 3))
+        return self.unit(y, self.width(), strides, size=(3, 1))
+
+    def pooled(self, x, strides: int):
+        pooling = self.one_of(layers.MaxPooling2D, layers.AveragePooling2D)
+        x = pooling(3, strides=strides, padding="same")(x)
+        return x if self.rng.randrange(2) else self.unit(x, self.width(), size=1)
+
+    def context(self, x, strides: int):
+        """The whole image's features, at all places."""
+        height, width = (-(-size // strides) for size in x.shape[1:3])
+        y = layers.Conv2D(self.width(), 1, activation="relu")(layers.GlobalAveragePooling2D(keepdims=True)(x))
+        return layers.UpSampling2D((height, width))(y)
+
+    def inverted(self, x):
+        """Blocks that widen, look around in each channel alone, and narrow; added to their input where they can be."""
+        filters, strides = self.width(), self.strides(x)
+        for block in range(self.rng.randint(1, 4)):
+            channels = self.rng.randint(8, 16)
+            y = layers.Conv2D(channels, 1, use_bias=False)(x) if self.rng.randrange(4) else x
+            y = self.activate(self.normalise(y))
+            options = {"padding": "same", "strides": 1 if block else strides, "use_bias": self.one_of(False, True)}
+            if self.rng.randrange(2):
+                y = layers.DepthwiseConv2D(self.one_of(3, 5), activation=self.one_of(*INSIDE), **options)(y)
+            else:
+                y = layers.Conv2D(y.shape[-1], 3, groups=y.shape[-1], activation=self.one_of(*INSIDE), **options)(y)
+            y = self.activate(self.normalise(y))
+            y = self.gate(y) if self.rarely() else y
+            y = self.normalise(layers.Conv2D(filters, 1, use_bias=False)(y))
+            x = layers.Add()([x, self.drop(y)]) if y.shape == x.shape else y
+        return x
+
+    def plain(self, x):
+        """Convolutions of any padding behind one another, with pooling and more between."""
+        for _ in range(self.rng.randint(2, 4)):
+            shortest = min(x.shape[1:3])
+            if shortest < SMALLEST + 2 or self.rng.randrange(2):
+                x = self.convolve(x, self.width(), self.strides(x))
+            else:
+                strides = self.one_of(1, 2, (2, 1)) if shortest >= 2 * SMALLEST + 1 else 1
+                x = self.convolve(x, self.width(), strides, self.one_of(1, 2, 3), "valid")
+            x = self.normalise(self.activate(x)) if self.rarely() else self.activate(self.normalise(x))
+            x = self.resample(x) if self.rarely() else x
+        return x
+
+    def classify(self, x):
+        """Scores of four classes, or their probabilities."""
+        end = self.one_of(None, None, "softmax")
+        kind = self.one_of("pooled", "pooled", "pooled", "flat", "flat", "convolution")
+        if kind == "convolution":
+            x = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 1)(x))
+            return layers.Softmax()(x) if end else x
+        pool = self.one_of(layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D)
+        if kind == "pooled":
+            x = pool(keepdims=True)(x) if self.rarely() else pool()(x)
+        x = layers.Flatten()(x) if len(x.shape) > 2 else x
+        while self.rng.randrange(3) == 2:
+            x = layers.Dense(self.width(), activation=self.one_of(*INSIDE), use_bias=self.one_of(False, True))(x)
+            norm = self.one_of(layers.BatchNormalization, layers.LayerNormalization, layers.Identity)
+            narrow = norm is layers.LayerNormalization and x.shape[-1] < LAYER_NORM_FROM
+            x = self.activate(x if narrow else norm()(x))
+        return layers.Dense(4, activation=end)(x)
+
+
+#: Groups of blocks, each from features to features; the first one names a network's kind.
+KINDS: dict[str, Callable] = {
+    "residual": Parts.residual,
+    "preactivation": Parts.preactivation,
+    "dense": Parts.dense,
+    "branches": Parts.branches,
+    "inverted": Parts.inverted,
+    "gated": Parts.gated,
+    "plain": Parts.plain,
+}
