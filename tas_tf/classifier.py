@@ -13,12 +13,15 @@ import tensorflow as tf
 
 from tas_tf.cost import CostModel
 from tas_tf.data.task import Task
-from tas_tf.distill import check_distillation, classifier, distiller
+from tas_tf.distill import check_distillation, classifier, distiller, is_unsettled, recalibrate
 from tas_tf.errors import UserError
 from tas_tf.shape import Shape
 from tas_tf.space import SearchSpace
 from tas_tf.student import build_student, inherit_weights
 from tas_tf.training import SECONDS, cosine, evaluate, fit, sgd
+
+#: Batches that running statistics are averaged over where training was too short for them.
+_CALIBRATION_BATCHES = 20
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,9 @@ def train_network(
 ) -> TrainResult:
     """Trains the network of a shape; resumes where an earlier call with the same folder stopped.
 
+    Where training was too short for the momentum of batch normalisation, running statistics are averaged anew at the
+    end, over training images.
+
     Args:
         space: The unpruned network.
         shape: What of it is kept.
@@ -166,6 +172,10 @@ def train_network(
         checkpoint_dir=checkpoint_dir,
         verbose=verbose,
     )
+    unsettled = is_unsettled(network, epochs * steps)
+    if unsettled:
+        batch = min(settings.batch_size, 128, len(task.indices))
+        recalibrate(network, task.shuffled(task.indices, batch, _CALIBRATION_BATCHES))
     scores = evaluate(network, task.test() if scored_on is None else scored_on)
     metrics = {
         **network_metrics(space, shape, scores),
@@ -173,6 +183,7 @@ def train_network(
         "epochs": epochs,
         "seed": settings.seed,
         "kd": teacher is not None,
+        "recalibrated": unsettled,
         "seconds": round(sum(history.history[SECONDS]), 1),
     }
     return TrainResult(_finished(network, space, shape), metrics)

@@ -8,6 +8,9 @@ import keras
 
 from tas_tf.errors import UserError
 
+#: Share of their start that running statistics may keep.
+_REMAINS = 1e-4
+
 
 def classifier(model: keras.Model, optimizer: keras.Optimizer) -> keras.Model:
     """Compiles a model that ends in logits to learn from labels alone."""
@@ -69,6 +72,17 @@ def check_distillation(alpha: float, temperature: float) -> None:
         raise UserError(f"`kd_alpha` must be from 0 to 1. Received: {alpha}.")
     if not 0 < temperature < math.inf:
         raise UserError(f"`kd_temperature` must be above 0. Received: {temperature}.")
+
+
+def is_unsettled(model: keras.Model, steps: int) -> bool:
+    """Whether running statistics still hold something of where they started after so many steps.
+
+    It takes little: a variance that keeps a hundredth of its start, 1, is far too large where activations are small,
+    and each layer passes the error on. With Keras's default momentum of 0.99 it takes some 900 steps, with the 0.999 of
+    MobileNetV2 ten times as many.
+    """
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    return any(norm.momentum**steps > _REMAINS for norm in norms)
 
 
 def recalibrate(model: keras.Model, batches) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from tas_tf.classifier import TrainSettings, check_above_chance, check_fits, inherited, logits_of, train_network
 from tas_tf.cost import CostModel
+from tas_tf.data.task import Task
 from tas_tf.errors import UserError
 from tas_tf.graph import Graph
 from tas_tf.shape import Shape
@@ -141,3 +142,33 @@ def test_chance_level(task):
 def test_settings_that_make_no_sense(changes):
     with pytest.raises(UserError, match="`kd_"):
         TrainSettings(**changes)
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_statistics_are_averaged_anew_where_training_was_too_short_for_them(two_replicas, replicas):
+    """Momentum as MobileNetV2 has it: after 66 steps its statistics are hardly those of the images."""
+    slow = keras.models.clone_model(tiny_network(), clone_function=_with_slow_statistics)
+    space = SearchSpace.from_graph(Graph.from_model(slow))
+    task = Task.load("digits")
+    strategy = two_replicas if replicas == 2 else make_strategy("one_device")
+    settings = TrainSettings(epochs=6, warmup_epochs=0, batch_size=128, lr=0.1)
+    result = train_network(space, Shape.full(space), task, settings, strategy=strategy, verbose=0)
+    assert result.metrics["recalibrated"]
+    assert result.metrics["accuracy"] > 0.7
+    assert result.model.get_layer("stem_bn").momentum == 0.999
+    stem = keras.Model(result.model.input, result.model.get_layer("stem").output)
+    batches = [np.asarray(stem(images)) for images, _ in task.shuffled(task.indices, 128, 20)]
+    mean = np.mean([batch.mean((0, 1, 2)) for batch in batches], axis=0)
+    np.testing.assert_allclose(result.model.get_layer("stem_bn").moving_mean.numpy(), mean, atol=1e-4)
+
+
+def _with_slow_statistics(layer: keras.Layer) -> keras.Layer:
+    config = layer.get_config()
+    if isinstance(layer, keras.layers.BatchNormalization):
+        config["momentum"] = 0.999
+    return type(layer).from_config(config)
+
+
+def test_statistics_that_have_settled_are_left_alone(task):
+    result = train(task, settings=TrainSettings(epochs=16, warmup_epochs=0, batch_size=32, lr=0.05))
+    assert not result.metrics["recalibrated"]
