@@ -1,9 +1,11 @@
-"""Reads budgets as users write them: `macs:0.5`, `macs:40M`, `params:200k`."""
+"""Reads budgets as users write them: `macs:0.5`, `macs:40M`, `params:200k`, `bytes:400k`."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+
+import numpy as np
 
 from tas_tf.cost import KINDS
 from tas_tf.errors import UserError
@@ -17,7 +19,7 @@ class Budget:
     """The most that a network may cost.
 
     Attributes:
-        kind: What is counted, `macs` or `params`.
+        kind: What is counted, one of `tas_tf.cost.KINDS`.
         value: A share of the unpruned network's cost, or a count.
         is_share: Which of the two.
     """
@@ -36,6 +38,8 @@ class Budget:
         Raises:
             UserError: It can't be read.
         """
+        if not isinstance(text, str):
+            raise UserError(f"`budget` must be a text such as 'macs:0.5'. Received: {text!r}.")
         match = _PATTERN.match(text.strip())
         if match is None or match["kind"] not in KINDS:
             raise UserError(
@@ -51,6 +55,8 @@ class Budget:
                 f"`budget` must be a share up to 1, such as {match['kind']}:0.5, or a count: whole, or with k, M or G. "
                 f"Received: {text!r}."
             )
+        if not is_share and number * _UNITS[match["unit"]] < 1:
+            raise UserError(f"`budget` must be a share, or a count from 1 on. Received: {text!r}.")
         return cls(match["kind"], number if is_share else number * _UNITS[match["unit"]], is_share)
 
     def limit(self, full: int) -> int:
@@ -63,4 +69,6 @@ class Budget:
         return int((self.value * full if self.is_share else self.value) + 1e-6)
 
     def __str__(self) -> str:
-        return f"{self.kind}:{self.value if self.is_share else self.limit(0)}"
+        # Never as 5e-05, which `parse` wouldn't read.
+        value = np.format_float_positional(self.value, trim="-") if self.is_share else self.limit(0)
+        return f"{self.kind}:{value}"

@@ -27,7 +27,7 @@ from tas_tf.data.task import Task
 from tas_tf.errors import UserError
 from tas_tf.file_size import FileSize
 from tas_tf.graph import Graph
-from tas_tf.search import run_search
+from tas_tf.search import prepare, run_search
 from tas_tf.search_monitor import SearchResult
 from tas_tf.search_settings import SearchSettings
 from tas_tf.shape import Shape
@@ -69,8 +69,10 @@ def compress(
     distillation: TrainSettings | None = None,
     start: str = "fresh",
     augment: Augmentation | None = None,
+    axes: str = "both",
     width_divisor: int = 1,
     couple_trunk: bool | None = None,
+    search_dense: bool = False,
     strategy: tf.distribute.Strategy | None = None,
     measure: Callable[[keras.Model], int] | None = None,
     verbose: int | str = "auto",
@@ -88,8 +90,10 @@ def compress(
         distillation: Settings of the student's training; by default the paper's.
         start: Whose weights the student starts from, one of `STARTS`.
         augment: Changes to training images. What is cut out of float images is a matter of their scale: black is 0.
+        axes: What may shrink: `width`, `depth` or `both`.
         width_divisor: Widths are rounded to multiples of it.
         couple_trunk: See `tas_tf.trunk.make_space`.
+        search_dense: Also searches hidden Dense layers on vectors.
         strategy: Devices; by default all GPUs.
         measure: Bytes of the file that a network becomes, such as `export.tflite.file_size`; for a budget in bytes.
         verbose: As in Keras.
@@ -104,8 +108,17 @@ def compress(
     distillation = TrainSettings() if distillation is None else distillation
     strategy = make_strategy() if strategy is None else strategy
     wanted = Budget.parse(budget)
-    space = make_space(Graph.from_model(model), couple_trunk=couple_trunk, width_divisor=width_divisor)
+    if wanted.kind == "bytes" and measure is None:
+        raise UserError("`measure` is needed for a budget in bytes, such as `export.tflite.file_size`. Received: none.")
+    space = make_space(
+        Graph.from_model(model),
+        couple_trunk=couple_trunk,
+        axes=axes,
+        width_divisor=width_divisor,
+        search_dense=search_dense,
+    )
     file_size = None if measure is None else FileSize(space, measure)
+    prepare(space, wanted, file_size)  # refused before anything is read
     task = _make_task(train, test, space.graph.num_classes, augment or Augmentation(), search.seed)
     check_fits(model, space, task)
     with strategy.scope():

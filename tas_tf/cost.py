@@ -10,7 +10,7 @@ from tas_tf.channels import Segment
 from tas_tf.errors import UserError
 from tas_tf.shape import ActiveChannels, Shape
 from tas_tf.space import SearchSpace
-from tas_tf.terms import at_full_width, byte_terms, mac_terms, param_terms
+from tas_tf.terms import Term, at_full_width, byte_terms, mac_terms, param_terms
 
 KINDS = ("macs", "params", "bytes")
 #: Of a file that wasn't measured; of those measured, residual networks have 540, MobileNetV2 has 810.
@@ -50,7 +50,7 @@ class CostModel:
         self.space = space
         self.kind = kind
         if kind == "bytes":
-            self.terms = tuple(byte_terms(space, _op_bytes(space, file_bytes)))
+            self.terms = _calibrated(space, file_bytes)
         else:
             self.terms = tuple((mac_terms if kind == "macs" else param_terms)(space))
         self.sources = {choice.name: place for place, choice in enumerate((*space.units, *space.stages))}
@@ -135,12 +135,13 @@ class CostModel:
         return sizes[:, self.sources[segment.source]]
 
 
-def _op_bytes(space: SearchSpace, file_bytes: int | None) -> int:
-    """What of an unpruned network's file isn't weights, for each operation."""
+def _calibrated(space: SearchSpace, file_bytes: int | None) -> tuple[Term, ...]:
+    """Terms that come to the unpruned network's file: what isn't weights is shared out evenly among operations."""
     if file_bytes is None:
-        return _TYPICAL_OP_BYTES
+        return tuple(byte_terms(space, _TYPICAL_OP_BYTES))
     weights, both = (sum(at_full_width(term) for term in byte_terms(space, size) if not term.differ) for size in (0, 1))
-    return max(0, round((file_bytes - weights) / (both - weights)))
+    op_bytes, rest = divmod(file_bytes - weights, both - weights)
+    return (*byte_terms(space, max(0, op_bytes)), Term(space.graph.output, rest if op_bytes >= 0 else 0))
 
 
 def projections(space: SearchSpace, shape: Shape) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from tas_tf.cost import CostModel
+from tas_tf.decode import check_reachable, smallest_shape
 from tas_tf.errors import UserError
 from tas_tf.shape import Shape
 from tas_tf.space import SearchSpace
@@ -63,6 +64,8 @@ def find_within(
 ) -> tuple[Shape, int]:
     """Finds a shape that really costs at most `limit`.
 
+    A file that is too large lowers what is asked for by as much, hence each round asks for less, and there is an end.
+
     Args:
         find: Gives a shape that costs at most so much by the cost model; raises `UserError` where there is none.
         cost: What counts.
@@ -75,10 +78,33 @@ def find_within(
     Raises:
         UserError: There is no such shape.
     """
+    shape = find(limit)
     allowed = limit
-    while True:
-        shape = find(allowed)
-        real = real_cost(cost, shape, file_size)
-        if real <= limit:
-            return shape, real
+    while (real := real_cost(cost, shape, file_size)) > limit:
         allowed -= real - limit
+        try:
+            shape = find(allowed)
+        except UserError as error:
+            shape = smallest_shape(cost)
+            if real_cost(cost, shape, file_size) > limit:
+                raise _too_small(cost, limit, real_cost(cost, shape, file_size)) from error
+    return shape, real
+
+
+def check_smallest(cost: CostModel, limit: int, file_size: FileSize | None) -> None:
+    """Makes sure that the cheapest shape really costs at most `limit`.
+
+    Raises:
+        UserError: It doesn't.
+    """
+    check_reachable(cost, limit)
+    lowest = real_cost(cost, smallest_shape(cost), file_size)
+    if lowest > limit:
+        raise _too_small(cost, limit, lowest)
+
+
+def _too_small(cost: CostModel, limit: int, lowest: int) -> UserError:
+    return UserError(
+        f"`budget` is below what {cost.space.graph.network} can reach. Expected at least {cost.kind}:{lowest} (every "
+        f"width and depth at its smallest, measured). Received: {limit:,} {cost.kind}."
+    )

@@ -12,10 +12,9 @@ import tensorflow as tf
 from tas_tf.budget import Budget
 from tas_tf.cost import CostModel
 from tas_tf.data.task import Task
-from tas_tf.decode import check_reachable
 from tas_tf.errors import UserError
 from tas_tf.expected_cost import ExpectedCost
-from tas_tf.file_size import FileSize, make_cost
+from tas_tf.file_size import FileSize, check_smallest, make_cost
 from tas_tf.held_out import HeldOutScore
 from tas_tf.initial_logits import lean_towards_budget
 from tas_tf.search_monitor import BestShape, SearchMonitor, SearchResult
@@ -45,7 +44,7 @@ def prepare(space: SearchSpace, budget: Budget, file_size: FileSize | None = Non
             f"`budget` is more than {space.graph.network} costs. Expected at most {cost.full:,} {cost.kind}. "
             f"Received: {limit:,}."
         )
-    check_reachable(cost, limit)
+    check_smallest(cost, limit, file_size)
     return cost, limit
 
 

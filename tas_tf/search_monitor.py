@@ -12,7 +12,7 @@ from keras.initializers import Constant
 
 from tas_tf.cost import CostModel
 from tas_tf.decode import decode
-from tas_tf.file_size import FileSize, find_within
+from tas_tf.file_size import FileSize, find_within, real_cost
 from tas_tf.held_out import HeldOutScore
 from tas_tf.search_settings import SearchSettings
 from tas_tf.shape import Shape
@@ -95,7 +95,9 @@ class SearchMonitor:
 
     def __call__(self) -> dict[str, float]:
         """Held-out accuracy and cost of the decoded shape, and how decided the distributions are."""
-        self.shape = self.decode(self.limit)
+        keeps_best = self.settings.keep_shape == "best"
+        # What may be kept has to be affordable; files take seconds to measure, so others are taken as predicted.
+        self.shape = self._affordable() if keeps_best else self.decode(self.limit)
         accuracy = self._score(self.shape)
         self._best.consider(self.shape, accuracy)
         widths, depths = self.entropies()
@@ -115,10 +117,9 @@ class SearchMonitor:
         tolerance = int(self.settings.tolerance * self.cost.full)
         return decode(self.cost, *self.probabilities(), limit=limit, tolerance=tolerance)
 
-    def _find(self, limit: int) -> Shape:
-        """The shape to keep; another one only where that turned out to cost too much."""
-        keeps_best = self.settings.keep_shape == "best" and limit == self.limit
-        return self._best.shape() if keeps_best else self.decode(limit)
+    def _affordable(self) -> Shape:
+        """The most probable shape that really costs at most the budget."""
+        return find_within(self.decode, self.cost, self.limit, self._file_size)[0]
 
     def entropies(self) -> tuple[float, float]:
         """Mean entropy of widths and of depths, as shares of the uniform distribution's; 0 where nothing is chosen."""
@@ -134,19 +135,22 @@ class SearchMonitor:
 
     def result(self, history: dict[str, list[float]]) -> SearchResult:
         """Settles on a shape, leaves its running statistics in the supernet, and gathers everything."""
-        self.shape, spent = find_within(self._find, self.cost, self.limit, self._file_size)
+        self.shape = self._best.shape() if self.settings.keep_shape == "best" else self._affordable()
+        spent = real_cost(self.cost, self.shape, self._file_size)
         accuracies, kind = history["val_accuracy"], self.cost.kind
         # Of equal ones the last, as `BestShape` has it.
         kept = max(range(len(accuracies)), key=lambda epoch: (accuracies[epoch], epoch))
         kept = kept if self.settings.keep_shape == "best" else len(accuracies) - 1
         at_the_end = self._score(self.shape)
+        # A last shape whose file was too large has made way for another.
+        is_scored = self.settings.keep_shape == "best" or self.shape == self.decode(self.limit)
         widths, depths = self.entropies()
         metrics = {
             "budget_kind": kind,
             f"budget_{kind}": self.limit,
             f"shape_{kind}": spent,
             f"shape_{kind}_ratio": spent / self.cost.full,
-            "held_out_accuracy": accuracies[kept],
+            "held_out_accuracy": accuracies[kept] if is_scored else at_the_end,
             "kept_epoch": kept + 1,
             "supernet_accuracy": at_the_end,
             "width_entropy": widths,

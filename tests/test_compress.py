@@ -63,7 +63,7 @@ def test_bytes_and_weights_of_the_model(model, datasets):
     result = compress(
         model, *datasets, "bytes:0.7", search=search, distillation=STILL, start="teacher", measure=file_size, verbose=0
     )
-    assert file_size(result.student) <= 0.7 * file_size(model) + 30  # the whole is known but for rounding
+    assert file_size(result.student) <= 0.7 * file_size(model)
     kernel = result.student.get_layer("stem").kernel.numpy()
     np.testing.assert_allclose(kernel, model.get_layer("stem").kernel.numpy()[..., : kernel.shape[-1]], atol=1e-5)
 
@@ -82,7 +82,9 @@ def test_weights_of_the_supernet(model, datasets):
     ("change", "message"),
     [
         ({"budget": "macs:0.001"}, "below what"),
-        ({"budget": "bytes:0.5"}, "file_size"),
+        ({"budget": "bytes:0.5"}, "measure"),
+        ({"budget": 0.5}, "budget"),
+        ({"axes": "height"}, "axes"),
         ({"start": "middle"}, "start"),
         ({"augment": Augmentation(random_resized_crop=True)}, "uint8"),
     ],

@@ -34,7 +34,7 @@ def main() -> None:
     kind = options.required(options.KIND)
     if kind != "random" and options.RANDOM_SHAPES.value > 1:
         raise UserError(f"`--random_shapes` goes with --kind=random. Received: --kind={kind}.")
-    space = session.space_of(session.unpruned_network())
+    space = session.space_of(session.unpruned_network(), anew=True)
     for one in session.at_budgets():
         cost, limit = one.prepare(space)
         step = baseline_step(one, kind)

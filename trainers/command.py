@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from absl import flags, logging
 
@@ -64,9 +65,8 @@ def _read_flags(argv: Sequence[str], more: flags.FlagHolder[list[str]] | None) -
         place, _, detail = str(error).partition(": ")
         wanted = next((text for sign, text in _NUMBERS.items() if detail.startswith(sign)), detail)
         raise UserError(f"{place}: {wanted}.") from error
-    own = _own_budgets(argv)
-    if own:
-        flags.FLAGS["budget"].value = own
+    if budgets := _last_budgets(argv):
+        flags.FLAGS["budget"].value = budgets
     if more is None:
         options.refuse(options.COMPARE)
     elif more.value and not any("=" in text for text in left):
@@ -77,14 +77,25 @@ def _read_flags(argv: Sequence[str], more: flags.FlagHolder[list[str]] | None) -
         raise UserError(f"Expected flags only, `--name=value`. Received: {' '.join(left)}.{hint}")
 
 
-def _own_budgets(argv: Sequence[str]) -> list[str]:
-    """Budgets given outside of flagfiles: they replace a file's rather than to be added to them."""
-    found = []
-    for place, text in enumerate(argv[1:], 1):
+def _last_budgets(argv: Sequence[str]) -> list[str]:
+    """The budgets of that flagfile, or of the command line, which names one last: they replace those named before."""
+    found = list(_budgets(list(argv[1:]), "command line"))
+    return [budget for place, budget in found if place == found[-1][0]]
+
+
+def _budgets(arguments: list[str], place: str) -> Iterator[tuple[str, str]]:
+    """Yields where budgets are named, and the budgets, those of flagfiles within flagfiles included."""
+    for number, text in enumerate(arguments):
         name, equals, value = text.partition("=")
-        if name in ("-budget", "--budget"):
-            found.append(value if equals else argv[place + 1])
-    return found
+        if name.lstrip("-") not in ("budget", "flagfile") or not name.startswith("-"):
+            continue
+        value = value if equals else arguments[number + 1]
+        if name.endswith("budget"):
+            yield place, value
+        else:
+            path = Path(value).expanduser()
+            lines = [line.strip() for line in path.read_text().splitlines()]
+            yield from _budgets([line for line in lines if line.startswith("-")], str(path))
 
 
 def _default(flag: flags.Flag) -> str:
@@ -106,5 +117,8 @@ def help_text(docstring: str) -> str:
             text = options.holder_help(holder) + _default(flag)
             lines.append(textwrap.fill(text, 100, initial_indent=f"  {name:<22} ", subsequent_indent=" " * 25))
         lines.append("")
-    lines.append("--flagfile=FILE reads flags from a file, one a line; the last value of a flag wins.")
+    lines.append(
+        "--flagfile=FILE reads flags from a file, one a line; the last value of a flag wins; of --budget, which can be "
+        "repeated, the last file that names any, or the command line."
+    )
     return "\n".join(lines)

@@ -102,14 +102,12 @@ def _check(session: Session) -> None:
             "`--inherit=supernet` suits the shape found alone. Expected --rivals= or --rivals=no_kd with it. "
             f"Received: --rivals={','.join(options.RIVALS.value)}."
         )
-    if options.INHERIT.value == "supernet" and len(session.budgets) > 1:
-        raise UserError("`--inherit=supernet` suits the shape of one budget. Expected a single --budget with it.")
     if _is_done(session):
         return
     teacher_settings(), student_settings()
     settings = search_settings()
     network = session.network if "teacher" in _searched(session) else session.unpruned_network()
-    space = session.space_of(network)
+    space = session.space_of(network, anew="search" in _searched(session))
     if "search" in _searched(session):
         for one in session.at_budgets():
             one.prepare(space)
@@ -123,7 +121,7 @@ def _check(session: Session) -> None:
             # Refused here where there is no uniform shape that cheap.
             cost, limit = one.prepare(space)
             baseline_shape("uniform", cost, limit=limit, tolerance=0, divisor=options.WIDTH_DIVISOR.value)
-    session.checked_space(network)
+    session.checked_space(network, anew="search" in _searched(session))
 
 
 def _is_done(session: Session) -> bool:

@@ -35,7 +35,9 @@ MORE = options.COMPARE
 def main() -> None:
     """Reports on the run, or compares the runs, that the flags name."""
     if not options.COMPARE.value:
-        report_run(Session.of_earlier_run())
+        first, *others = Session.of_earlier_run().at_budgets()
+        for one in (first, *(other for other in others if other.run.metrics("student").exists())):
+            report_run(one)
         return
     rows = compare_runs(options.COMPARE.value)
     if options.JSON.value:
@@ -83,8 +85,10 @@ def report_run(session: Session, rivals: Mapping[str, Run] | None = None) -> dic
 def _settings(run_folder: Run) -> dict[str, str]:
     """The flags of a run, as its flag file has them."""
     lines = run_folder.flags_cfg.read_text().splitlines() if run_folder.flags_cfg.exists() else []
-    pairs = [line.removeprefix("--").partition("=") for line in lines]
-    return {name: value if separator else "yes" for name, separator, value in pairs}
+    found: dict[str, list[str]] = {}
+    for name, separator, value in (line.removeprefix("--").partition("=") for line in lines):
+        found.setdefault(name, []).append(value if separator else "yes")
+    return {name: ", ".join(values) for name, values in found.items()}
 
 
 def _command(run_folder: Run) -> str:

@@ -57,10 +57,10 @@ def run_search_step(session: Session) -> bool:
     settings = search_settings()
     # A search needs the network, not its trained weights: it may run before the teacher.
     network = session.unpruned_network()
-    space = session.space_of(network)
+    space = session.space_of(network, anew=True)
     for one in session.at_budgets():
         one.prepare(space)  # an unreachable budget is refused before anything is loaded or written
-    session.checked_space(network)
+    session.checked_space(network, anew=True)
     session.task.searching(settings.batch_size, settings.split_share)
     begin(session, step)
     result = run_search(

@@ -53,9 +53,11 @@ class Session:
         self.teacher_run = Run(options.TEACHER_FROM.value) if options.TEACHER_FROM.value else self.run
         self._shape, self._inherit = options.SHAPE.value, options.INHERIT.value
         self._beside: Session | None = None
-        self.budgets = tuple(dict.fromkeys(str(Budget.parse(text)) for text in options.BUDGET.value))
+        self.budgets = tuple(dict.fromkeys(map(Budget.parse, options.BUDGET.value)))
         if self._shape and len(self.budgets) > 1:
             raise UserError("`--budget` can be repeated with a search alone. Leave out --shape, or give one budget.")
+        if self._inherit == "supernet" and len(self.budgets) > 1:
+            raise UserError("`--inherit=supernet` suits the shape of one budget. Expected a single --budget with it.")
         self._file_sizes: dict[tuple, FileSize] = {}
         self.seed = options.SEED.value
         keras.mixed_precision.set_global_policy(options.PRECISION.value)
@@ -73,7 +75,7 @@ class Session:
     def rival(self, name: str) -> Session:
         """A rival's run, inside this one's folder; teacher and data are this one's, the shape where it is the same."""
         other = copy.copy(self)
-        other.run = Run(self.run.path / "rivals" / name)
+        other.run, other.budgets = Run(self.run.path / "rivals" / name), self.budgets[:1]
         same = RIVALS[name].shape == "searched"
         other._shape, other._beside = (self._shape or str(self.run.search_shape)) if same else None, self
         if RIVALS[name].shape in CRITERIA:
@@ -85,7 +87,7 @@ class Session:
         others = []
         for budget in self.budgets[1:]:
             other = copy.copy(self)
-            other.run = Run(self.run.path / "budgets" / budget.replace(":", "_"))
+            other.run = Run(self.run.path / "budgets" / str(budget).replace(":", "_"))
             other.budgets, other._beside = (budget,), self
             others.append(other)
         return (self, *others)
@@ -93,7 +95,7 @@ class Session:
     @property
     def budget(self) -> Budget:
         """What the student may cost."""
-        return Budget.parse(self.budgets[0])
+        return self.budgets[0]
 
     def prepare(self, space: SearchSpace) -> tuple[CostModel, int]:
         """The cost model and the limit of the run's budget, see `tas_tf.search.prepare`."""
@@ -103,10 +105,12 @@ class Session:
         """Measures the files that shapes of a space become, each once."""
         key = (space.graph.digest, *space.unit)
         if key not in self._file_sizes:
-            layers = self.task.preprocessing.layers if options.PREPROCESSING_INSIDE.value else tuple
-            measure = lambda student: file_size(student, preprocessing_layers=layers())  # noqa: E731
-            self._file_sizes[key] = FileSize(space, measure)
+            self._file_sizes[key] = FileSize(space, self._measure)
         return self._file_sizes[key]
+
+    def _measure(self, student: keras.Model) -> int:
+        inside = options.PREPROCESSING_INSIDE.value
+        return file_size(student, preprocessing_layers=self.task.preprocessing.layers() if inside else ())
 
     @property
     def verbose(self) -> int | str:
@@ -211,18 +215,27 @@ class Session:
                 )
         return teacher
 
-    def space_of(self, model: keras.Model) -> SearchSpace:
-        """What the flags let the search change of a network."""
+    def space_of(self, model: keras.Model, *, anew: bool = False) -> SearchSpace:
+        """What the flags let the search change of a network.
+
+        Args:
+            model: The network.
+            anew: Whether a shape is yet to be found, so that the one in the run, if any, has no say.
+        """
         shape = Shape.load(self.require_shape()) if self._shape else None
+        if shape is None and not anew:
+            runs = [session for session in (self, self._beside) if session is not None]
+            found = [session.shape_path for session in runs if session.shape_path.exists()]
+            shape = Shape.load(found[0]) if found else None
         return space_of(Graph.from_model(model), shape)
 
-    def checked_space(self, model: keras.Model) -> SearchSpace:
+    def checked_space(self, model: keras.Model, *, anew: bool = False) -> SearchSpace:
         """As `space_of`, once it is clear that the data fits the network and batches fit data and devices.
 
         Raises:
             UserError: They don't.
         """
-        space = self.space_of(model)
+        space = self.space_of(model, anew=anew)
         check_fits(model, space, self.task)
         check_batch_size(self.strategy, options.BATCH_SIZE.value)
         self.task.training(options.BATCH_SIZE.value)

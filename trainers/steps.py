@@ -46,6 +46,12 @@ def begin(session: Session, step: Step) -> None:
         Console().print(f"{step.name}: goes on after epoch {read_json(progress).get('epochs')}.", highlight=False)
 
 
+def _budget(session: Session) -> dict[str, Any]:
+    """The budget; what a file measures depends on what is put into it."""
+    inside = options.named("preprocessing_inside", "preprocess") if session.budget.kind == "bytes" else {}
+    return {"budget": str(session.budget), **inside}
+
+
 def _model(session: Session) -> dict[str, Any]:
     """The network by name; a file counts by its content instead."""
     return {} if session.model_file else {"model": options.MODEL.value}
@@ -68,7 +74,7 @@ def search_step(session: Session) -> Step:
     settings = _settings(
         "Data", "Training", _NETWORK, "Search", without=TEACHER_ONLY, also=("image_size", "jit_compile")
     )
-    settings["budget"] = str(session.budget)  # of several the first drives the search
+    settings |= _budget(session)  # of several the first drives the search
     inputs = {"model": session.model_file} if session.model_file else {}
     if not session.teacher_run.teacher_model.exists():
         options.required(options.MODEL)
@@ -99,7 +105,7 @@ def decode_step(session: Session, searched: Session) -> Step:
     settings = {**options.values(_NETWORK, without=("shape",)), **options.named("tolerance")}
     return session.run.step(
         "search",
-        settings={**settings, "budget": str(session.budget)},
+        settings={**settings, **_budget(session)},
         inputs={"probabilities": searched.run.probabilities},
         outputs=[session.run.search_shape, session.run.metrics("search")],
     )
@@ -136,7 +142,7 @@ def rival_step(session: Session, rival: Session, kind: str) -> Step:
 
 
 def _baseline_settings(session: Session, kind: str) -> dict[str, Any]:
-    settings = {**options.values(_NETWORK, without=("shape",)), "budget": str(session.budget), "kind": kind}
+    settings = {**options.values(_NETWORK, without=("shape",)), **_budget(session), "kind": kind}
     if kind != "random":
         return settings
     settings |= options.named("seed", "tolerance")

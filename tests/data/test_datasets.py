@@ -50,6 +50,12 @@ def test_bytes_stay_bytes():
         (dataset().take(0).batch(2), "empty"),
         (dataset(images=IMAGES[..., 0]).batch(2), r"\[10, 4, 5\]|float32"),
         (dataset(labels=LABELS + 1).batch(2), "1 to 3"),
+        (dataset(labels=LABELS + 0.5).batch(2), "whole numbers"),
+        (dataset(labels=LABELS.astype(str)).batch(2), "numbers"),
+        (dataset(labels=np.eye(5)[LABELS]).batch(2), r"one-hot ones, \[batch, 3\]"),
+        (dataset(labels=np.ones((10, 3))).batch(2), "single 1"),
+        (dataset(images=IMAGES * np.nan).batch(2), "finite"),
+        (dataset().map(lambda image, label: (image[: label + 1], label)), "of one size"),
     ],
     ids=str,
 )
@@ -57,3 +63,8 @@ def test_others_are_refused(train, message):
     with pytest.raises(UserError, match=message) as caught:
         source_of_datasets(train, dataset(), num_classes=3)
     assert "`train`" in str(caught.value)
+
+
+def test_train_and_test_have_images_of_one_size():
+    with pytest.raises(UserError, match=r"`test` must have images as `train` has, \(4, 5, 3\)"):
+        source_of_datasets(dataset(), dataset(images=IMAGES[:, :3]), num_classes=3)
