@@ -1,6 +1,6 @@
 """How near to its budget a decoded shape comes, and how near to the most probable shape that the budget allows.
 
-    python -m benchmarks.decode [--count=500] [--kinds=macs,params] [--seed=0] [--json]
+    python -m benchmarks.decode [--count=500] [--kinds=macs,params,bytes] [--seed=0] [--json]
 
 Random logits, from hardly decided to almost one-hot, are decoded at budgets drawn from the smallest reachable cost to
 the whole, and the costs held against the budgets: none may be above. In small networks the shapes found are held
@@ -27,7 +27,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from tas_tf import decode as decode_module
-from tas_tf.cost import CostModel
+from tas_tf.cost import KINDS, CostModel
 from tas_tf.graph import Graph
 from tas_tf.space import SearchSpace
 from tas_tf.zoo import load_network
@@ -190,7 +190,7 @@ def _names(text: str) -> list[str]:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=500, help="shapes to decode for each network and kind")
-    parser.add_argument("--kinds", type=_names, default=["macs", "params"], help="costs, with commas between")
+    parser.add_argument("--kinds", type=_names, default=list(KINDS), help="costs, with commas between")
     parser.add_argument("--networks", type=_names, default=list(LARGE), help=f"of {', '.join(LARGE)}")
     parser.add_argument("--tolerance", type=float, default=0.05, help="share of the whole")
     parser.add_argument("--seed", type=int, default=0, help="of logits and budgets")

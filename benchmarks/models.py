@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -40,7 +39,7 @@ from tas_tf.space import SearchSpace
 from tas_tf.student import build_student
 from tas_tf.supernet import build_supernet
 from tas_tf.training import arch_adam, sgd
-from tas_tf.trunk import MOST_PROJECTED, projected_share
+from tas_tf.trunk import MOST_PROJECTED, make_space, projected_share
 from tas_tf.zoo import load_network
 from tests.networks import count_macs, randomize
 
@@ -96,8 +95,9 @@ class Checked:
         units: Searched widths.
         coupled: Units of several convolutions.
         stages: Blocks of each stage.
-        frozen: Reasons with the number of layers they hold for.
-        projected: Share of the multiply-adds of random shapes that projections take.
+        frozen: Reasons with the layers they hold for.
+        projected: Share of the multiply-adds of random shapes that projections take where blocks have widths of their
+            own.
         smallest: Least share of the multiply-adds that can be reached.
         step_loss: Loss of the weight step.
         students: Shapes whose student was built, counted, saved and loaded elsewhere.
@@ -113,7 +113,7 @@ class Checked:
     units: int
     coupled: int
     stages: list[int]
-    frozen: dict[str, int]
+    frozen: dict[str, list[str]]
     projected: float
     smallest: float
     step_loss: float
@@ -124,7 +124,7 @@ class Checked:
 
 
 def check(name: str, *, num_random: int = NUM_RANDOM) -> Checked:
-    """Checks one network, its trunk not coupled.
+    """Checks one network as it is searched by default.
 
     Args:
         name: One of `NETWORKS`.
@@ -135,7 +135,8 @@ def check(name: str, *, num_random: int = NUM_RANDOM) -> Checked:
     """
     started, size = time.monotonic(), NETWORKS[name]
     network = load_network(f"keras.applications.{name}", image_size=size)
-    space = SearchSpace.from_graph(Graph.from_model(network))
+    graph = Graph.from_model(network)
+    space, free = make_space(graph), SearchSpace.from_graph(graph)
     macs, params = CostModel(space), CostModel(space, "params")
     assert macs.full == count_macs(network), (macs.full, count_macs(network))
     assert params.full == network.count_params(), (params.full, network.count_params())
@@ -151,8 +152,9 @@ def check(name: str, *, num_random: int = NUM_RANDOM) -> Checked:
         count, keras_difference = run_elsewhere(Path(scratch))
         assert count == len(shapes)
         assert keras_difference < TOLERANCE, keras_difference
-        known = np.load(Path(scratch) / "2.npz")
-        student = keras.models.load_model(Path(scratch) / "2.keras", compile=False)
+        last = Path(scratch) / f"{len(shapes) - 1}.keras"
+        known = np.load(last.with_suffix(".npz"))
+        student = keras.models.load_model(last, compile=False)
         lite = TFLiteModel(export_tflite(student, Path(scratch) / "student.tflite")).predict(images)
         tflite_difference = relative(lite, known["outputs"])
         assert tflite_difference < TOLERANCE, tflite_difference
@@ -165,8 +167,8 @@ def check(name: str, *, num_random: int = NUM_RANDOM) -> Checked:
         units=len(units),
         coupled=sum(bool(unit.coupled_with) for unit in units),
         stages=[stage.blocks for stage in space.stages],
-        frozen=dict(Counter(map(_in_general, space.frozen.values()))),
-        projected=projected_share(space),
+        frozen=frozen_layers(space),
+        projected=projected_share(free),
         smallest=macs.of(smallest) / macs.full,
         step_loss=loss,
         students=len(shapes),
@@ -174,6 +176,14 @@ def check(name: str, *, num_random: int = NUM_RANDOM) -> Checked:
         tflite_difference=tflite_difference,
         seconds=round(time.monotonic() - started, 1),
     )
+
+
+def frozen_layers(space: SearchSpace) -> dict[str, list[str]]:
+    """The layers that each reason holds for."""
+    found: dict[str, list[str]] = {}
+    for layer, reason in space.frozen.items():
+        found.setdefault(_in_general(reason), []).append(layer)
+    return found
 
 
 def _in_general(reason: str) -> str:
@@ -268,26 +278,32 @@ def markdown(rows: list[Checked]) -> str:
         "",
         "Coupled: units of several convolutions, which must have the same number of filters. Smallest: the least share",
         "of the multiply-adds that can be reached. Projections: the share that they take in random shapes where blocks",
-        f"of a stage have widths of their own; above {MOST_PROJECTED:.0%} they get one width by default",
-        "(`--couple_trunk`).",
+        f"of a stage have widths of their own; above {MOST_PROJECTED:.0%} all of a stage get one width by default",
+        "(`--couple_trunk`), as here.",
         "",
         "What keeps its width, and why:",
         "",
         "| network | layers | reason |",
-        "| --- | ---: | --- |",
+        "| --- | --- | --- |",
     ]
-    lines += [f"| {row.name} | {count} | {reason} |" for row in rows for reason, count in row.frozen.items()]
+    lines += [f"| {row.name} | {_names(names)} | {reason} |" for row in rows for reason, names in row.frozen.items()]
     lines += [
         "",
-        "| network | students | `.keras` differs by | TFLite differs by | seconds |",
-        "| --- | ---: | ---: | ---: | ---: |",
+        "| network | loss of a step | students | `.keras` differs by | TFLite differs by | seconds |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     lines += [
-        f"| {row.name} | {row.students} | {_small(row.keras_difference)} | {_small(row.tflite_difference)} "
-        f"| {row.seconds:.0f} |"
+        f"| {row.name} | {row.step_loss:.2f} | {row.students} | {_small(row.keras_difference)} "
+        f"| {_small(row.tflite_difference)} | {row.seconds:.0f} |"
         for row in rows
     ]
     return "\n".join(lines) + "\n"
+
+
+def _names(names: list[str]) -> str:
+    """The first of some names, and how many more there are."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(f"`{name}`" for name in names[:3]) + more
 
 
 def _small(difference: float) -> str:

@@ -156,6 +156,11 @@ class SearchSpace:
         """Stages by the node that their last block ends in."""
         return {stage.ends[-1]: stage for stage in self.stages}
 
+    @property
+    def is_coupled(self) -> bool:
+        """Whether the blocks of every stage end in one width, and there are stages."""
+        return bool(self.stages) and all(len({self.segments[end] for end in stage.ends}) == 1 for stage in self.stages)
+
     def read_segments(self, name: str) -> tuple[Segment, ...]:
         """Segments of a tensor as its readers see it: behind a stage, those of whichever block came last."""
         stage = self.stage_ending_at.get(name)

@@ -28,7 +28,8 @@ def test_limits(text, limit):
 @pytest.mark.parametrize(
     "text",
     ["", "macs", "0.5", "macs:", "macs:half", "macs:-0.5", "macs:0", "macs:0M", "flops:0.5", "macs:40T", "macs:40m"]
-    + ["macs:50%", "macs:1e6", "macs:0.5:0.6", "macs: 0.5", "MACS:0.5", "macs:nan", "macs:inf", "macs:1.5", "macs:0,5"],
+    + ["macs:50%", "macs:1e6", "macs:0.5:0.6", "macs: 0.5", "MACS:0.5", "macs:nan", "macs:inf", "macs:1.5", "macs:0,5"]
+    + ["macs:0.0001k", 0.5, None],
 )
 def test_what_is_no_budget(text):
     with pytest.raises(UserError, match=r"`budget` must be .*Received") as error:
@@ -37,5 +38,5 @@ def test_what_is_no_budget(text):
 
 
 def test_a_budget_reads_as_it_was_written():
-    for text in ("macs:0.5", "params:0.25", "macs:40M", "params:250k"):
+    for text in ("macs:0.5", "params:0.25", "macs:40M", "params:250k", "macs:0.00005", "bytes:1.0", "bytes:3k"):
         assert Budget.parse(str(Budget.parse(text))) == Budget.parse(text)

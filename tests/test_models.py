@@ -5,9 +5,9 @@ import pytest
 from benchmarks.models import check
 
 
-@pytest.mark.parametrize("name", ["MobileNet", "MobileNetV3Small", "ConvNeXtTiny"])
+@pytest.mark.parametrize("name", ["MobileNet", "MobileNetV3Small", "VGG16"])
 def test_networks_of_keras_applications(name):
-    checked = check(name, num_random=1)
-    assert checked.students == 3
-    assert checked.smallest < 0.1
-    assert checked.frozen == {"it makes the class scores": 1}
+    checked = check(name, num_random=0)
+    assert checked.students == 2
+    assert checked.smallest < 0.15
+    assert "it makes the class scores" in checked.frozen

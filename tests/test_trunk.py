@@ -22,22 +22,17 @@ def basic() -> Graph:
     return Graph.from_model(resnet_cifar(20))
 
 
-def is_coupled(space: SearchSpace) -> bool:
-    """Whether all blocks of each stage end in one unit."""
-    return all(len({space.segments[end] for end in stage.ends}) == 1 for stage in space.stages)
-
-
 def test_bottlenecks_are_coupled_by_default_and_basic_blocks_are_not(bottlenecks, basic):
-    assert is_coupled(make_space(bottlenecks))
-    assert not is_coupled(make_space(basic))
-    assert is_coupled(make_space(basic, couple_trunk=True))
-    assert not is_coupled(make_space(bottlenecks, couple_trunk=False))
+    assert make_space(bottlenecks).is_coupled
+    assert not make_space(basic).is_coupled
+    assert make_space(basic, couple_trunk=True).is_coupled
+    assert not make_space(bottlenecks, couple_trunk=False).is_coupled
 
 
 def test_a_shape_says_how_it_was_found(bottlenecks):
     for couple_trunk in (False, True):
         shape = Shape.full(make_space(bottlenecks, couple_trunk=couple_trunk))
-        assert is_coupled(make_space(bottlenecks, shape=shape)) == couple_trunk
+        assert make_space(bottlenecks, shape=shape).is_coupled == couple_trunk
 
 
 def test_other_options_reach_the_space(bottlenecks):

@@ -125,10 +125,9 @@ def show(description: dict[str, Any], space: SearchSpace, console: Console) -> N
     lowest = math.ceil(1000 * description["min_macs_ratio"]) / 1000  # a budget of so much has to do
     console.print(f"smallest reachable: {lowest:.3f} of its MACs", highlight=False)
     projected = description["projected_share"]
-    coupled = any(len({space.segments[end] for end in stage.ends}) == 1 for stage in space.stages)
     console.print(
         f"projections: {projected:.0%} of the MACs of random shapes, on average"
-        + ("; blocks of a stage end in one width, see --couple_trunk" if coupled else ""),
+        + ("; blocks of a stage end in one width, see --couple_trunk" if space.is_coupled else ""),
         highlight=False,
     )
     units = [

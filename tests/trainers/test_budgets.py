@@ -14,7 +14,7 @@ from tas_tf.probabilities import from_json
 from tas_tf.shape import Shape
 from tas_tf.trunk import make_space
 from tas_tf.zoo.loading import load_file
-from trainers import baseline, distill, pipeline, search
+from trainers import baseline, distill, pipeline, report, search
 
 FURTHER = "budgets/macs_0.4"
 
@@ -120,6 +120,45 @@ def test_budgets_of_the_command_line_replace_those_of_a_flagfile(run, command, t
         outcome = command(pipeline, *common, *own)
         assert outcome.code == 0, outcome.err
         assert " at macs" not in outcome.out
+
+
+def test_the_last_file_that_names_budgets_wins(run, command, tmp_path):
+    """As for every other flag, though this one can be repeated: files within files, and one behind another."""
+    _, flags, _ = run
+    flags = [f"--run_dir={tmp_path / 'run'}", *(flag for flag in flags[1:] if "budget" not in flag), "--dry_run"]
+    files = {
+        "base.cfg": "--budget=macs:0.9\n# --budget=macs:0.85\n--budget=macs:0.8\n",
+        "inner.cfg": f"--flagfile={tmp_path / 'base.cfg'}\n--budget=macs:0.7\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    base, inner = (f"--flagfile={tmp_path / name}" for name in files)
+    for given, further in (([inner], []), ([inner, base], ["macs:0.8"]), ([base, inner], [])):
+        outcome = command(pipeline, *given, *flags)
+        assert outcome.code == 0, outcome.err
+        assert [f"macs:0.{tenths}" for tenths in (9, 85, 8, 7) if f" at macs:0.{tenths}" in outcome.out] == further
+
+
+def test_what_goes_into_the_file_is_part_of_a_budget_in_bytes(run, command, tmp_path):
+    path, _, _ = run
+    flags = [f"--run_dir={tmp_path}", f"--teacher_from={path}", "--kind=uniform", "--budget=bytes:0.7"]
+    assert command(baseline, *flags).code == 0
+    outcome = command(baseline, *flags, "--preprocessing_inside")
+    assert outcome.code == 1
+    assert "preprocessing_inside: was false, now true" in outcome.err
+    assert command(baseline, *flags, "--preprocessing_inside", "--overwrite").code == 0
+
+
+def test_rivals_and_reports_know_their_own_budget(run, command):
+    path, _, _ = run
+    for folder, budgets in ((path / "rivals/random", ["bytes:0.6"]), (path / FURTHER / "rivals/random", ["macs:0.4"])):
+        lines = (folder / "flags.cfg").read_text().splitlines()
+        assert [line for line in lines if "budget" in line] == [f"--budget={budget}" for budget in budgets]
+    outcome = command(report, f"--run_dir={path}")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.count("Test set results") == 2
+    assert read(path / "report.json")["settings"]["budget"] == "bytes:0.6, macs:0.4"
+    assert command(report, f"--run_dir={path / 'rivals/random'}").code == 0
 
 
 @pytest.mark.parametrize(
