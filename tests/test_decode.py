@@ -99,7 +99,7 @@ def test_the_smallest_shape_is_the_smallest(small, table):
 def test_the_smallest_shape_of_other_networks(body):
     """Narrowing one side of an Add alone costs a projection: the smallest candidates needn't be the cheapest."""
     space = SearchSpace.from_graph(Graph.from_model(make(body)), width_divisor=5)
-    for kind in ("macs", "params"):
+    for kind in ("macs", "params", "bytes"):
         cost = CostModel(space, kind)
         choices = itertools.product(*(choice.candidates for choice in (*space.units, *space.stages)))
         states = np.array(list(itertools.islice(choices, 50_000)))
@@ -142,7 +142,7 @@ def test_one_axis_alone(axes):
 def test_moves_cost_what_counting_anew_says(space):
     space = space()
     rng = np.random.default_rng(0)
-    for kind in ("macs", "params"):
+    for kind in ("macs", "params", "bytes"):
         cost = CostModel(space, kind)
         choices = Choices(cost, *random_probabilities(space, rng, 1.0))
         for _ in range(2):

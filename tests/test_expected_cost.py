@@ -41,7 +41,7 @@ def resnet56():
     return space_of(load_network("resnet56"))
 
 
-@pytest.mark.parametrize("kind", ["macs", "params"])
+@pytest.mark.parametrize("kind", ["macs", "params", "bytes"])
 def test_certain_choices_cost_exactly_what_the_shape_costs(resnet56, kind):
     cost = CostModel(resnet56, kind)
     expected = tf.function(ExpectedCost(cost))
@@ -52,7 +52,7 @@ def test_certain_choices_cost_exactly_what_the_shape_costs(resnet56, kind):
 
 
 @pytest.mark.parametrize("name", ["gate_of_convs", "concat", "flatten", "separable", "depthwise", "preactivation"])
-@pytest.mark.parametrize("kind", ["macs", "params"])
+@pytest.mark.parametrize("kind", ["macs", "params", "bytes"])
 def test_certain_choices_of_other_structures(name, kind):
     space = space_of(make(name))
     cost = CostModel(space, kind)

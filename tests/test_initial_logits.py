@@ -11,7 +11,7 @@ from tas_tf.zoo import load_network
 from tests.digits import tiny_space
 
 
-@pytest.mark.parametrize("kind", ["macs", "params"])
+@pytest.mark.parametrize("kind", ["macs", "params", "bytes"])
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
 def test_the_expected_cost_is_the_budget(kind, share):
     space = SearchSpace.from_graph(Graph.from_model(load_network("resnet14", image_size=8)))

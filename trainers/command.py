@@ -117,8 +117,9 @@ def help_text(docstring: str) -> str:
             text = options.holder_help(holder) + _default(flag)
             lines.append(textwrap.fill(text, 100, initial_indent=f"  {name:<22} ", subsequent_indent=" " * 25))
         lines.append("")
-    lines.append(
-        "--flagfile=FILE reads flags from a file, one a line; the last value of a flag wins; of --budget, which can be "
-        "repeated, the last file that names any, or the command line."
+    note = (
+        "--flagfile=FILE reads flags from a file, one a line; the last value of a flag wins. Of --budget, which can be "
+        "repeated, those of the last file that names any, or of the command line."
     )
+    lines.append(textwrap.fill(note, 100))
     return "\n".join(lines)

@@ -153,7 +153,7 @@ def test_rivals_and_reports_know_their_own_budget(run, command):
     path, _, _ = run
     for folder, budgets in ((path / "rivals/random", ["bytes:0.6"]), (path / FURTHER / "rivals/random", ["macs:0.4"])):
         lines = (folder / "flags.cfg").read_text().splitlines()
-        assert [line for line in lines if "budget" in line] == [f"--budget={budget}" for budget in budgets]
+        assert [line for line in lines if line.startswith("--budget")] == [f"--budget={budget}" for budget in budgets]
     outcome = command(report, f"--run_dir={path}")
     assert outcome.code == 0, outcome.err
     assert outcome.out.count("Test set results") == 2
