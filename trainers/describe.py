@@ -19,11 +19,15 @@ from absl import flags
 from rich.console import Console
 from rich.table import Table
 
+from export.tflite import file_size
+from tas_tf.budget import Budget
 from tas_tf.cost import CostModel, projections
 from tas_tf.data import load_source
 from tas_tf.decode import smallest_shape
+from tas_tf.file_size import FileSize
 from tas_tf.graph import Graph
 from tas_tf.published import PublishedShape, published_shape, shape_file
+from tas_tf.search import prepare
 from tas_tf.shape import Shape
 from tas_tf.space import SearchSpace
 from tas_tf.trunk import projected_share
@@ -49,12 +53,25 @@ def main() -> None:
     )
     space = space_of(Graph.from_model(model), shape)
     description = describe(name, space, shape)
+    if flags.FLAGS["budget"].present:
+        description["budgets"] = _limits(space)
     if published and published.accuracy:
         description["paper_accuracy"] = published.accuracy
     if options.JSON.value:
         print(json.dumps(description, indent=2))
     else:
         show(description, space, Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH))
+
+
+def _limits(space: SearchSpace) -> dict[str, int]:
+    """What the budgets given come to.
+
+    Raises:
+        UserError: One can't be read or reached.
+    """
+    measure = FileSize(space, file_size)
+    limits = [(budget, prepare(space, budget, measure)) for budget in map(Budget.parse, options.BUDGET.value)]
+    return {str(budget): limit for budget, (_, limit) in limits}
 
 
 def _sizes(published: PublishedShape | None) -> tuple[int, int, int]:
@@ -80,8 +97,8 @@ def describe(name: str, space: SearchSpace, shape: Shape | None = None) -> dict[
         shape: Adds the shape's own figures.
 
     Returns:
-        `model`, `macs`, `params`, `min_macs_ratio`, `projected_share`, `units`, `stages`, `frozen`, and with a shape
-        `shape_macs`, `shape_params`, `projections`; fit for JSON.
+        `model`, `macs`, `params`, `min_macs_ratio`, `min_params_ratio`, `projected_share`, `units`, `stages`, `frozen`,
+        and with a shape `shape_macs`, `shape_params`, `projections`; fit for JSON.
 
     Raises:
         UserError: The shape belongs to another network.
@@ -92,6 +109,7 @@ def describe(name: str, space: SearchSpace, shape: Shape | None = None) -> dict[
         "macs": macs.full,
         "params": params.full,
         "min_macs_ratio": macs.of(smallest_shape(macs)) / macs.full,
+        "min_params_ratio": params.of(smallest_shape(params)) / params.full,
         "projected_share": projected_share(space),
         "units": [
             {
@@ -122,8 +140,11 @@ def show(description: dict[str, Any], space: SearchSpace, console: Console) -> N
         f"[bold]{description['model']}[/bold], images of {images}, {space.graph.num_classes} classes", highlight=False
     )
     console.print(f"{description['macs']:,} MACs, {description['params']:,} parameters", highlight=False)
-    lowest = math.ceil(1000 * description["min_macs_ratio"]) / 1000  # a budget of so much has to do
-    console.print(f"smallest reachable: {lowest:.3f} of its MACs", highlight=False)
+    # Rounded up: a budget of so much has to do.
+    macs, params = (math.ceil(1000 * description[f"min_{kind}_ratio"]) / 1000 for kind in ("macs", "params"))
+    console.print(f"smallest reachable: {macs:.3f} of its MACs, {params:.3f} of its parameters", highlight=False)
+    for budget, limit in description.get("budgets", {}).items():
+        console.print(f"budget {budget}: {limit:,} {budget.partition(':')[0]}", highlight=False)
     projected = description["projected_share"]
     console.print(
         f"projections: {projected:.0%} of the MACs of random shapes, on average"

@@ -19,7 +19,7 @@ from tests.networks import classify, conv_bn
 from trainers import command, describe
 
 ROOT = Path(__file__).parents[2]
-KEYS = {"model", "macs", "params", "min_macs_ratio", "projected_share", "units", "stages", "frozen"}
+KEYS = {"model", "macs", "params", "min_macs_ratio", "min_params_ratio", "projected_share", "units", "stages", "frozen"}
 
 
 @pytest.fixture(autouse=True)
@@ -190,3 +190,18 @@ def test_bottlenecks_are_described_as_they_are_searched(tmp_path):
     assert "projections: 0% of the MACs of random shapes, on average; blocks of a stage end in one width" in default.out
     assert "one width" not in free.out
     assert "projections: 0%" not in free.out
+
+
+def test_budgets_are_told_and_checked():
+    given = ["--model=resnet8", "--image_size=8", "--budget=macs:0.5", "--budget=params:20k", "--budget=bytes:0.5"]
+    outcome = run_command(describe, *given, "--json")
+    assert outcome.code == 0, outcome.err
+    found = json.loads(outcome.out)
+    assert found["budgets"]["macs:0.5"] == found["macs"] // 2
+    assert found["budgets"]["params:20000"] == 20_000
+    assert 4 * found["params"] / 2 < found["budgets"]["bytes:0.5"] < 1.1 * 4 * found["params"] / 2
+    assert found["min_params_ratio"] < 0.2
+    for budget, message in (("bytes:half", "must be KIND:VALUE"), ("params:100", "below what")):
+        outcome = run_command(describe, "--model=resnet8", f"--budget={budget}")
+        assert outcome.code == 1
+        assert message in outcome.err
