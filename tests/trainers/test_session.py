@@ -72,7 +72,7 @@ def test_a_single_step_changes_the_flags_it_uses_alone(parse, tmp_path):
     parse(f"--run_dir={tmp_path}", "--model=resnet8", "--budget=macs:0.3", "--teacher_epochs=7")
     Session().write_flags(["model", "teacher_epochs"])
     parse(f"--run_dir={tmp_path}", "--search_epochs=9")
-    flags.FLAGS["budget"].value, flags.FLAGS["teacher_epochs"].value = "macs:0.5", 300
+    flags.FLAGS["budget"].value, flags.FLAGS["teacher_epochs"].value = ["macs:0.5"], 300
     Session().write_flags(["budget", "search_epochs"])
     found = lines(tmp_path)
     assert {"--model=resnet8", "--teacher_epochs=7", "--search_epochs=9", "--budget=macs:0.5"} <= found
