@@ -14,7 +14,7 @@ from tas_tf.baselines import baseline_shape
 from tas_tf.classifier import inherited
 from tas_tf.cost import CostModel
 from tas_tf.errors import UserError
-from tas_tf.file_size import find_within
+from tas_tf.file_size import find_within, real_cost
 from tas_tf.files import write_json, write_model
 from tas_tf.filters import CRITERIA, kept_filters
 from tas_tf.random_shapes import RandomShape, best_random_shape
@@ -42,7 +42,7 @@ def main() -> None:
             make_baseline(one, step, kind, cost, limit=limit, tolerance=int(options.TOLERANCE.value * cost.full))
         shape = Shape.load(one.run.search_shape)
         Console().print(
-            f"{one.run.search_shape}: {cost.of(shape):,} {cost.kind}, budget {limit:,}. "
+            f"{one.run.search_shape}: {real_cost(cost, shape, one.file_size(space)):,} {cost.kind}, budget {limit:,}. "
             "Next: python -m trainers.distill with the same flags.",
             highlight=False,
             soft_wrap=True,
