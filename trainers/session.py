@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 
 import keras
-from absl import flags
 
 from export.tflite import file_size
 from tas_tf.budget import Budget
@@ -17,7 +16,6 @@ from tas_tf.cost import CostModel
 from tas_tf.data.task import Task
 from tas_tf.errors import UserError
 from tas_tf.file_size import FileSize
-from tas_tf.files import write_bytes
 from tas_tf.filters import CRITERIA
 from tas_tf.graph import Graph
 from tas_tf.published import shape_file
@@ -31,12 +29,11 @@ from tas_tf.trunk import make_space
 from tas_tf.zoo import load_network
 from tas_tf.zoo.loading import in_precision, load_file
 from trainers import options
+from trainers.run_flags import restore_flags, write_flags
 
 _VERBOSE = {"auto": "auto", "bar": 1, "lines": 2, "none": 0}
 #: Flags of the training group that only the teacher has.
 TEACHER_ONLY = ("teacher_epochs", "teacher_warmup", "teacher_lr")
-#: Flags of one call rather than of a run, and, last, those that the run's own places stand in for.
-_NOT_KEPT = ("overwrite", "dry_run", "json", "progress", "compare", "kind", "run_dir", "teacher_from", "shape")
 
 
 class Session:
@@ -323,22 +320,11 @@ class Session:
         Args:
             used: Flags that count as they are now, given or not: the step's own.
         """
-        self.run.prepare()
-        earlier = {} if self.keeps_what_is_up_to_date else _read_flags(self.run)
-        lines = []
-        for holder in (holder for group in options.GROUPS.values() for holder in group):
-            flag = flags.FLAGS[holder.name]
-            if holder.name in earlier and not flag.present and holder.name not in used:
-                lines += earlier[holder.name]
-            elif holder.name == "budget":
-                lines += [f"--budget={budget}" for budget in self.budgets]
-            elif holder.name not in _NOT_KEPT:
-                lines += [line for line in flag.serialize().splitlines() if line]
         places = {"run_dir": self.run.path, "shape": self._shape}
         if self.teacher_run is not self.run:
             places["teacher_from"] = self.teacher_run.path
-        lines += [f"--{name}={value}" for name, value in places.items() if value]
-        write_bytes(self.run.flags_cfg, ("\n".join(lines) + "\n").encode())
+        self.run.prepare()
+        write_flags(self.run, used, self.budgets, places, keeps_earlier=not self.keeps_what_is_up_to_date)
 
 
 def space_of(graph: Graph, shape: Shape | None = None) -> SearchSpace:
@@ -356,24 +342,3 @@ def space_of(graph: Graph, shape: Shape | None = None) -> SearchSpace:
         width_divisor=options.WIDTH_DIVISOR.value,
         search_dense=options.SEARCH_DENSE.value,
     )
-
-
-def _read_flags(run: Run) -> dict[str, list[str]]:
-    """Lines of a run's flagfile by flag, without those that places stand in for."""
-    found: dict[str, list[str]] = {}
-    for line in run.flags_cfg.read_text().splitlines() if run.flags_cfg.exists() else ():
-        found.setdefault(_flag_name(line), []).append(line)
-    return {name: lines for name, lines in found.items() if name not in _NOT_KEPT}
-
-
-def restore_flags(run: Run) -> None:
-    """Sets flags that weren't given to what a run was made with, as its flagfile says."""
-    if run.flags_cfg.exists():
-        given = {name for name in flags.FLAGS if flags.FLAGS[name].present}
-        lines = [line for line in run.flags_cfg.read_text().splitlines() if _flag_name(line) not in given]
-        flags.FLAGS(["", *lines])
-
-
-def _flag_name(line: str) -> str:
-    name = line.lstrip("-").partition("=")[0]
-    return name if name in flags.FLAGS else name.removeprefix("no")

@@ -11,7 +11,8 @@ from absl.testing import flagsaver
 from tas_tf.errors import UserError
 from tas_tf.training import Run
 from trainers import options
-from trainers.session import Session, restore_flags
+from trainers.run_flags import restore_flags
+from trainers.session import Session
 
 
 @pytest.fixture
