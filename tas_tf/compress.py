@@ -36,6 +36,8 @@ from tas_tf.training import evaluate, make_strategy
 from tas_tf.transfer import inherit_from_supernet
 from tas_tf.trunk import make_space
 
+#: Training images that the model is scored on, to see whether they are like the test's.
+_COMPARED = 1000
 #: Whose weights a student may start from.
 STARTS = ("fresh", "teacher", "supernet")
 
@@ -125,6 +127,7 @@ def compress(
         teacher = logits_of(model, space)
     teacher_metrics = network_metrics(space, Shape.full(space), evaluate(teacher, task.test()))
     check_above_chance(teacher_metrics["accuracy"], task)
+    _check_alike(teacher, task, teacher_metrics["accuracy"])
     found = run_search(
         space, task, wanted, search, strategy=strategy, teacher=model, verbose=verbose, file_size=file_size
     )
@@ -136,6 +139,17 @@ def compress(
         space, found.shape, task, distillation, strategy=strategy, teacher=teacher, start=weights, verbose=verbose
     )
     return Compressed(trained.model, found.shape, teacher_metrics, trained.metrics, found)
+
+
+def _check_alike(teacher: keras.Model, task: Task, tested: float) -> None:
+    """Makes sure that the model knows training images as well as test images: else they are prepared otherwise."""
+    chosen = np.random.default_rng(0).choice(task.indices, min(_COMPARED, len(task.indices)), replace=False)
+    trained = evaluate(teacher, task.plain(np.sort(chosen)))["accuracy"]
+    if trained < tested / 2:
+        raise UserError(
+            f"`train` must have images as `test` has them. Received: the model's accuracy is {trained:.3f} on the one "
+            f"and {tested:.3f} on the other. Are both scaled alike, and labelled alike?"
+        )
 
 
 def _make_task(train, test, num_classes: int, augment: Augmentation, seed: int) -> Task:

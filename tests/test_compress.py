@@ -95,6 +95,19 @@ def test_bad_arguments(model, datasets, change, message):
         compress(model, *datasets, **{"search": tiny_search(), "distillation": BRIEF, "verbose": 0, **change})
 
 
+def test_images_that_are_scaled_in_two_ways_are_refused(model, datasets):
+    train, test = datasets
+    with pytest.raises(UserError, match="scaled alike"):
+        compress(
+            model,
+            train.map(lambda images, labels: (images * -255.0, labels)),
+            test,
+            search=tiny_search(),
+            distillation=BRIEF,
+            verbose=0,
+        )
+
+
 def test_a_model_at_chance_is_refused(model, datasets):
     untrained = keras.models.clone_model(model)
     with pytest.raises(UserError, match="near chance"):

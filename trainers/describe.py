@@ -24,7 +24,7 @@ from tas_tf.budget import Budget
 from tas_tf.cost import CostModel, projections
 from tas_tf.data import load_source
 from tas_tf.decode import smallest_shape
-from tas_tf.file_size import FileSize
+from tas_tf.file_size import FileSize, real_cost
 from tas_tf.graph import Graph
 from tas_tf.published import PublishedShape, published_shape, shape_file
 from tas_tf.search import prepare
@@ -63,15 +63,19 @@ def main() -> None:
         show(description, space, Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH))
 
 
-def _limits(space: SearchSpace) -> dict[str, int]:
-    """What the budgets given come to.
+def _limits(space: SearchSpace) -> dict[str, dict[str, int]]:
+    """What the budgets given come to, of how much, and what is the least that can be reached.
 
     Raises:
         UserError: One can't be read or reached.
     """
     measure = FileSize(space, file_size)
-    limits = [(budget, prepare(space, budget, measure)) for budget in map(Budget.parse, options.BUDGET.value)]
-    return {str(budget): limit for budget, (_, limit) in limits}
+    found = {}
+    for budget in map(Budget.parse, options.BUDGET.value):
+        cost, limit = prepare(space, budget, measure)
+        smallest = real_cost(cost, smallest_shape(cost), measure)
+        found[str(budget)] = {"limit": limit, "full": cost.full, "smallest": smallest}
+    return found
 
 
 def _sizes(published: PublishedShape | None) -> tuple[int, int, int]:
@@ -143,8 +147,14 @@ def show(description: dict[str, Any], space: SearchSpace, console: Console) -> N
     # Rounded up: a budget of so much has to do.
     macs, params = (math.ceil(1000 * description[f"min_{kind}_ratio"]) / 1000 for kind in ("macs", "params"))
     console.print(f"smallest reachable: {macs:.3f} of its MACs, {params:.3f} of its parameters", highlight=False)
-    for budget, limit in description.get("budgets", {}).items():
-        console.print(f"budget {budget}: {limit:,} {budget.partition(':')[0]}", highlight=False)
+    for budget, numbers in description.get("budgets", {}).items():
+        limit, full, smallest = numbers.values()
+        kind = budget.partition(":")[0]
+        console.print(
+            f"budget {budget}: {limit:,} of {full:,} {kind} ({limit / full:.3f}), smallest {smallest:,}",
+            highlight=False,
+            soft_wrap=True,
+        )
     projected = description["projected_share"]
     console.print(
         f"projections: {projected:.0%} of the MACs of random shapes, on average"

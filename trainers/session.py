@@ -54,7 +54,9 @@ class Session:
         if self._shape and len(self.budgets) > 1:
             raise UserError("`--budget` can be repeated with a search alone. Leave out --shape, or give one budget.")
         if self._inherit == "supernet" and len(self.budgets) > 1:
-            raise UserError("`--inherit=supernet` suits the shape of one budget. Expected a single --budget with it.")
+            raise UserError(
+                "`--inherit=supernet` suits the shape of one budget. Expected a single --budget with it, or --inherit=teacher."
+            )
         self._file_sizes: dict[tuple, FileSize] = {}
         self.seed = options.SEED.value
         keras.mixed_precision.set_global_policy(options.PRECISION.value)

@@ -197,9 +197,11 @@ def test_budgets_are_told_and_checked():
     outcome = run_command(describe, *given, "--json")
     assert outcome.code == 0, outcome.err
     found = json.loads(outcome.out)
-    assert found["budgets"]["macs:0.5"] == found["macs"] // 2
-    assert found["budgets"]["params:20000"] == 20_000
-    assert 4 * found["params"] / 2 < found["budgets"]["bytes:0.5"] < 1.1 * 4 * found["params"] / 2
+    budgets = found["budgets"]
+    assert (budgets["macs:0.5"]["limit"], budgets["macs:0.5"]["full"]) == (found["macs"] // 2, found["macs"])
+    assert budgets["params:20000"]["smallest"] < budgets["params:20000"]["limit"] == 20_000
+    assert 4 * found["params"] < budgets["bytes:0.5"]["full"] < 1.1 * 4 * found["params"]
+    assert budgets["bytes:0.5"]["limit"] == budgets["bytes:0.5"]["full"] // 2
     assert found["min_params_ratio"] < 0.2
     for budget, message in (("bytes:half", "must be KIND:VALUE"), ("params:100", "below what")):
         outcome = run_command(describe, "--model=resnet8", f"--budget={budget}")
