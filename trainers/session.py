@@ -55,7 +55,8 @@ class Session:
             raise UserError("`--budget` can be repeated with a search alone. Leave out --shape, or give one budget.")
         if self._inherit == "supernet" and len(self.budgets) > 1:
             raise UserError(
-                "`--inherit=supernet` suits the shape of one budget. Expected a single --budget with it, or --inherit=teacher."
+                "`--inherit=supernet` suits the shape of one budget. Expected a single --budget with it, or "
+                "--inherit=teacher."
             )
         self._file_sizes: dict[tuple, FileSize] = {}
         self.seed = options.SEED.value
