@@ -94,6 +94,24 @@ def test_traps(name):
     assert_is_its_students(keras.Model(images, end(TRAPS[name](images))), seed=3)
 
 
+#: What random networks have failed on: constructions that amplify rounding, each at the width that did it.
+AMPLIFIERS = {
+    "LN of one channel": lambda x: conv(layers.LayerNormalization()(conv(x, 3)), 8, 1),
+    "LN of one channel, then BN": lambda x: layers.BatchNormalization(epsilon=1e-6)(
+        conv(layers.LayerNormalization()(conv(x, 3)), 8, 1)
+    ),
+    "ReLU with a jump": lambda x: conv(layers.ReLU(negative_slope=0.1, threshold=0.5)(conv(x, 9)), 8, 1),
+    "BN of small epsilon": lambda x: conv(layers.BatchNormalization(epsilon=1e-6)(layers.ReLU()(conv(x, 9))), 8, 1),
+}
+
+
+@pytest.mark.parametrize("name", AMPLIFIERS)
+def test_what_random_networks_have_failed_on(name):
+    images = keras.Input((6, 6, 3))
+    space = space_of(keras.Model(images, end(AMPLIFIERS[name](images))))
+    Comparison(space, random_images(8, 6), seed=4).check(Shape.smallest(space))
+
+
 def test_sequences():
     source = keras.Input((12, 3))
     x = layers.ReLU()(layers.BatchNormalization()(layers.Conv1D(10, 3, padding="causal", dilation_rate=2)(source)))
