@@ -47,6 +47,22 @@ class Unregistered(layers.Layer):
         return inputs
 
 
+@keras.saving.register_keras_serializable(package="tests")
+class WithoutShapeRule(layers.Layer):
+    """Tells its output's shape once, when the model is built, and then no more."""
+
+    told = False
+
+    def call(self, inputs):
+        return inputs
+
+    def compute_output_spec(self, inputs):
+        if self.told:
+            raise NotImplementedError("No rule for shapes.")
+        self.told = True
+        return keras.KerasTensor(inputs.shape)
+
+
 class WithoutConfig(layers.Layer):
     def __init__(self, table):
         super().__init__(name="bare")
@@ -136,6 +152,10 @@ REFUSED = {
     "class that isn't registered": (
         lambda: model_of(lambda x: classify(Unregistered(name="mine")(x))),
         "`mine` \\(Unregistered\\) can't be made again.*register_keras_serializable",
+    ),
+    "layer without a rule for its shape": (
+        lambda: model_of(lambda x: classify(WithoutShapeRule(name="mute")(x))),
+        "`mute` \\(WithoutShapeRule\\) can't be called as its config says: No rule for shapes",
     ),
     "layer without config": (lambda: model_of(lambda x: classify(WithoutConfig(object())(x))), "get_config"),
     "sequence layer": (
