@@ -14,9 +14,11 @@ import keras
 import numpy as np
 
 from export.latency import time_interleaved
+from export.metadata import Metadata
+from export.profile import OperatorTime, profile_operators
 from export.saved_model import LoadedSavedModel, serving_model, write_saved_model
-from export.tflite import CONVERTERS, TFLiteModel, export_tflite
-from export.verify import TOLERANCES, ArtefactMetrics, select_test_set, verify_artefact
+from export.tflite import CONVERTERS, INTEGER_FORMATS, TFLiteModel, check_calibration, export_tflite
+from export.verify import TOLERANCES, ArtefactMetrics, check_accuracy, select_test_set, verify_artefact
 from tas_tf.errors import UserError
 from tas_tf.files import PARTIAL_PREFIX, write_json
 
@@ -24,15 +26,74 @@ FORMATS = ("saved_model", *CONVERTERS)
 METRICS_FILE = "metrics.json"
 STUDENT = "student"
 _BATCH = 128
+# A large network takes minutes for the usual number of rounds.
+_PROFILE_SECONDS = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class _TestSet:
+    """What artefacts are scored on: images as they take them, `[n, height, width, channels]`, and integer labels."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Extras:
+    """What some formats need besides the models.
+
+    Attributes:
+        calibration: For `int8` and `qat_int8`: training images as the artefacts take them.
+        quantised: For `qat_int8`: by name, the same networks trained with fake quantisation, see `tas_tf.qat`.
+        metadata: By name, what the files shall carry.
+    """
+
+    calibration: np.ndarray | None = None
+    quantised: Mapping[str, keras.Model] = dataclasses.field(default_factory=dict)
+    metadata: Mapping[str, Metadata] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Checks:
+    """How artefacts are checked and timed.
+
+    Attributes:
+        tolerance: Largest difference from the Keras model, as a share of its largest output, in formats that don't
+            round to 8 bits. Default: each format's own.
+        max_accuracy_drop: What the student's files may lose of the Keras model's accuracy, 0 to 1.
+        threads: Threads of the TFLite interpreter. A SavedModel runs on TensorFlow's own.
+        rounds: Timed calls for each artefact; one image each.
+        warmup: Calls before them.
+    """
+
+    tolerance: float | None = None
+    max_accuracy_drop: float = 0.02
+    threads: int = 1
+    rounds: int = 100
+    warmup: int = 10
 
 
 @dataclasses.dataclass(frozen=True)
 class _Job:
-    """One model on its way out: the graph that is deployed, and its outputs on the test images."""
+    """One model on its way out.
+
+    Attributes:
+        name: Of the model.
+        model: The graph that is deployed.
+        from_floats: The same taking float32, even where it is pixels: integer formats set their own input type.
+        quantised: That of the fake-quantised network, if there is one.
+        expected: The model's outputs on the test images.
+    """
 
     name: str
     model: keras.Model
+    from_floats: keras.Model
+    quantised: keras.Model | None
     expected: np.ndarray
+
+    def source(self, format: str) -> keras.Model:
+        """The graph that a format is converted from."""
+        return {"int8": self.from_floats, "qat_int8": self.quantised}.get(format, self.model)
 
 
 def export_models(
@@ -43,10 +104,9 @@ def export_models(
     labels: np.ndarray,
     formats: Sequence[str] = ("saved_model", "fp32"),
     preprocessing_layers: Sequence[keras.layers.Layer] = (),
-    threads: int = 1,
     limit: int | None = None,
-    tolerance: float | None = None,
-    rounds: int = 100,
+    extras: Extras | None = None,
+    checks: Checks | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> dict:
     """Writes models in several formats, checks each by loading it again, and times them side by side.
@@ -63,11 +123,9 @@ def export_models(
         labels: Integer classes, `[n]`.
         formats: Out of `FORMATS`.
         preprocessing_layers: Layers put inside the graphs.
-        threads: Threads of the TFLite interpreter. A SavedModel runs on TensorFlow's own.
         limit: Test images used; `None` for all.
-        tolerance: Largest difference from the Keras model, as a share of its largest output. Default: each
-            format's own.
-        rounds: Timed calls for each artefact; one image each.
+        extras: What some formats need.
+        checks: How files are checked and timed.
         progress: Called with a line on what comes next.
 
     Returns:
@@ -75,28 +133,19 @@ def export_models(
 
     Raises:
         UserError: If an argument doesn't fit.
-        ExportError: If a model can't be converted, or an artefact computes something else.
+        ExportError: If a model can't be converted, an artefact computes something else, or loses too much accuracy.
     """
-    out_dir = Path(out_dir)
-    _check_arguments(models, out_dir, formats)
-    images, labels = select_test_set(images, labels, limit=limit)
-    input_dtype = _raw_dtype(images) if preprocessing_layers else None
-    served = {
-        name: serving_model(model, preprocessing_layers=preprocessing_layers, input_dtype=input_dtype)
-        for name, model in models.items()
-    }
-    for name, model in served.items():
-        _check_test_set(name, model, images, labels)
+    out_dir, extras, checks = Path(out_dir), extras or Extras(), checks or Checks()
+    _check_arguments(models, out_dir, formats, extras)
+    test = _TestSet(*select_test_set(images, labels, limit=limit))
     report = progress or (lambda line: None)
+    report("computing the outputs to compare with")
+    jobs = [_make_job(name, model, preprocessing_layers, test, extras) for name, model in models.items()]
     with _staging(out_dir) as partial:
-        report("computing the outputs to compare with")
-        jobs = [_Job(name, model, _compute_expected(name, model, images)) for name, model in served.items()]
         measured = {}
         for format in formats:
             report(f"{format}: writing, checking and timing {', '.join(models)}")
-            measured[format] = _export_format(
-                format, jobs, partial, images, labels, threads=threads, tolerance=tolerance, rounds=rounds
-            )
+            measured[format] = _export_format(format, jobs, partial, test, extras, checks)
         metrics = _by_model(measured)
         write_json(partial / METRICS_FILE, metrics)
         _publish(partial, out_dir, models=list(models))
@@ -138,6 +187,34 @@ def _publish(partial: Path, out_dir: Path, *, models: Sequence[str]) -> None:
     (partial / METRICS_FILE).replace(out_dir / METRICS_FILE)
 
 
+def _make_job(
+    name: str,
+    model: keras.Model,
+    preprocessing_layers: Sequence[keras.layers.Layer],
+    test: _TestSet,
+    extras: Extras,
+) -> _Job:
+    """Wraps a model for deployment and runs it on the test images.
+
+    Raises:
+        UserError: They aren't of its kind, or it returns what is no number.
+    """
+
+    def served(network: keras.Model, dtype: str) -> keras.Model:
+        return serving_model(network, preprocessing_layers=preprocessing_layers, input_dtype=dtype)
+
+    deployed = served(model, _raw_dtype(test.images) if preprocessing_layers else model.inputs[0].dtype)
+    _check_test_set(name, deployed, test.images, test.labels)
+    quantised = extras.quantised.get(name)
+    return _Job(
+        name=name,
+        model=deployed,
+        from_floats=served(model, "float32"),
+        quantised=None if quantised is None else served(quantised, "float32"),
+        expected=_compute_expected(name, deployed, test.images),
+    )
+
+
 def _compute_expected(name: str, model: keras.Model, images: np.ndarray) -> np.ndarray:
     """Returns the Keras model's outputs, `[n, classes]`, which must be numbers to be compared with."""
     # Not `predict`: it would be compiled anew for each model, at which TensorFlow warns.
@@ -152,43 +229,62 @@ def _export_format(
     format: str,
     jobs: Sequence[_Job],
     root: Path,
-    images: np.ndarray,
-    labels: np.ndarray,
-    *,
-    threads: int,
-    tolerance: float | None,
-    rounds: int,
+    test: _TestSet,
+    extras: Extras,
+    checks: Checks,
 ) -> dict[str, ArtefactMetrics]:
     """Writes, verifies and times every model in one format; returns the metrics by model."""
     verified, calls = {}, {}
     for job in jobs:
-        path = _write(job, format, root)
-        artefact = _load(path, format, threads=threads)
+        path, label = _write(job, format, root, extras), f"The {job.name}'s {format}"
+        artefact = _load(path, format, threads=checks.threads)
         verified[job.name] = verify_artefact(
             artefact,
             path,
-            name=f"The {job.name}'s {format}",
-            images=images,
-            labels=labels,
+            name=label,
+            images=test.images,
+            labels=test.labels,
             expected=job.expected,
-            tolerance=TOLERANCES[format] if tolerance is None else tolerance,
+            tolerance=_tolerance(format, checks),
         )
-        calls[job.name] = artefact.bind(images[:1])
-    latencies = time_interleaved(calls, rounds=rounds)
+        if job.name == STUDENT:
+            expected = float(np.mean(job.expected.argmax(axis=-1) == test.labels))
+            check_accuracy(verified[job.name], format, name=label, expected=expected, max_drop=checks.max_accuracy_drop)
+        calls[job.name] = artefact.bind(test.images[:1])
+    latencies = time_interleaved(calls, rounds=checks.rounds, warmup=checks.warmup)
     return {
         name: dataclasses.replace(
-            metrics, latency_ms=latencies[name].median_ms, latency_spread_ms=latencies[name].spread_ms
+            metrics,
+            latency_ms=latencies[name].median_ms,
+            latency_spread_ms=latencies[name].spread_ms,
+            operators=_profile(artefact_path(root, format, model=name), format, checks),
         )
         for name, metrics in verified.items()
     }
 
 
-def _write(job: _Job, format: str, root: Path) -> Path:
+def _tolerance(format: str, checks: Checks) -> float | None:
+    own = TOLERANCES.get(format)
+    return own if own is None or checks.tolerance is None else checks.tolerance
+
+
+def _profile(path: Path, format: str, checks: Checks) -> list[OperatorTime] | None:
+    if format == "saved_model":
+        return None
+    found = profile_operators(path, threads=checks.threads, timeout=_PROFILE_SECONDS)
+    return None if found is None else list(found)
+
+
+def _write(job: _Job, format: str, root: Path, extras: Extras) -> Path:
     """Writes one artefact; returns its file or folder."""
     path, saved_model = (artefact_path(root, name, model=job.name) for name in (format, "saved_model"))
+    metadata = extras.metadata.get(job.name)
     if format == "saved_model":
-        return write_saved_model(job.model, path)
-    return export_tflite(saved_model if saved_model.is_dir() else job.model, path, format=format)
+        return write_saved_model(job.model, path, metadata=metadata)
+    source = job.source(format)
+    if source is job.model and saved_model.is_dir():
+        source = saved_model
+    return export_tflite(source, path, format=format, calibration=extras.calibration, metadata=metadata)
 
 
 def _load(path: Path, format: str, *, threads: int) -> LoadedSavedModel | TFLiteModel:
@@ -206,8 +302,8 @@ def _by_model(measured: Mapping[str, Mapping[str, ArtefactMetrics]]) -> dict:
     return result
 
 
-def _check_arguments(models: Mapping[str, keras.Model], out_dir: Path, formats: Sequence[str]) -> None:
-    """Refuses unknown formats, names that collide, and a file in the place of the folder."""
+def _check_arguments(models: Mapping[str, keras.Model], out_dir: Path, formats: Sequence[str], extras: Extras) -> None:
+    """Refuses unknown formats, what they lack, names that collide, and a file in the place of the folder."""
     unknown = [name for name in formats if name not in FORMATS]
     if unknown or not formats:
         raise UserError(f"`formats` must name some of {', '.join(FORMATS)}. Received: {', '.join(formats) or '-'}.")
@@ -216,6 +312,11 @@ def _check_arguments(models: Mapping[str, keras.Model], out_dir: Path, formats: 
     for name in models:
         if name in FORMATS or not re.fullmatch(r"[\w-]+", name):
             raise UserError(f"`models`: a name becomes a folder and must not be a format. Received: {name!r}.")
+    if set(formats) & set(INTEGER_FORMATS):
+        check_calibration(extras.calibration)
+    lacking = [name for name in models if name not in extras.quantised]
+    if "qat_int8" in formats and lacking:
+        raise UserError(f"`quantised` must have the networks for qat_int8. Missing: {', '.join(lacking)}.")
     if out_dir.exists() and not out_dir.is_dir():
         raise UserError(f"`out_dir` must be a folder. Received: {out_dir}, which is a file.")
 

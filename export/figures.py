@@ -74,6 +74,9 @@ def draw_all(report: Mapping) -> list[Drawing]:
     points = _accuracy_points(report)
     if points:
         drawings.append(_draw_accuracy(points))
+    speedups = {format: value for format, value in report["comparison"]["speedup"].items() if value is not None}
+    if len(speedups) > 1:
+        drawings.append(_draw_speedups(speedups, report["comparison"]["macs_reduction"]))
     history = {name: values for name, values in (report["history"] or {}).items() if values}
     search = report["search"] or {}
     kind = search.get("budget_kind", "macs")
@@ -179,6 +182,22 @@ def _draw_accuracy(points: Mapping[str, tuple[float, float]]) -> Drawing:
         f"{name} {macs:.4g} million, {accuracy:.2f} percent" for name, (macs, accuracy) in points.items()
     )
     return _render("Accuracy against cost", f"Multiply-adds and accuracy: {listed}.", draw, size=NARROW)
+
+
+def _draw_speedups(speedups: Mapping[str, float], macs_reduction: float | None) -> Drawing:
+    def draw(axes: Axes) -> None:
+        places = range(len(speedups))
+        axes.bar(places, list(speedups.values()), color=STUDENT, width=0.6, label="faster")
+        if macs_reduction is not None:
+            axes.axhline(macs_reduction, color=INK, linestyle=":", linewidth=1.5, label="fewer multiply-adds")
+        axes.set_xticks(places, list(speedups))
+        axes.set_ylabel("teacher / student")
+        axes.grid(axis="x", visible=False)
+        _legend_above(axes)
+
+    listed = ", ".join(f"{format} {value:.2f}" for format, value in speedups.items())
+    limit = "" if macs_reduction is None else f"; multiply-adds are {macs_reduction:.2f} times fewer"
+    return _render("Speed-up by format", f"Times faster than the teacher: {listed}{limit}.", draw, size=NARROW)
 
 
 def _draw_cost_history(history: Mapping[str, Sequence], kind: str, budget: float | None) -> Drawing:

@@ -12,7 +12,7 @@ import jinja2
 from rich.console import Console
 from rich.table import Table
 
-from export import figures
+from export import figures, speed
 from export.formatting import (
     KIND_NAMES,
     MISSING,
@@ -42,6 +42,7 @@ def build_report(
     search: Mapping | None = None,
     export: Mapping | None = None,
     rivals: Mapping[str, Mapping] | None = None,
+    qat: Mapping[str, Mapping] | None = None,
     shape: Mapping | None = None,
     history: Mapping[str, Sequence[float]] | None = None,
     budget: str | None = None,
@@ -60,6 +61,7 @@ def build_report(
             of the width distributions as a share of the uniform one's) and `held_out_accuracy` are shown.
         export: `metrics.json` of the export: the student's formats, others' nested by name.
         rivals: Like `student`, by name, for models to compare with.
+        qat: By the name of a model, `metrics.json` of its training with fake quantisation; `float_accuracy` is shown.
         shape: See `summarise_shape`.
         history: Values by epoch: `expected_macs`, `argmax_macs`, `held_out_accuracy`.
         budget: As it was asked for, e.g. `macs:0.5`.
@@ -71,7 +73,7 @@ def build_report(
 
     Returns:
         A dictionary that `json.dumps` takes: `teacher`, `student` and each rival by its name, all with
-        `accuracy`, `macs`, `params`, `tflite` (by format) and `saved_model`; `rivals`, their names;
+        `accuracy`, `macs`, `params`, `tflite` (by format), `saved_model` and `qat`; `rivals`, their names;
         `comparison`; and the rest of the arguments. NaN and infinity become `None`.
 
     Raises:
@@ -85,7 +87,7 @@ def build_report(
     own_formats = {name: value for name, value in exported.items() if "bytes" in value}
     models = {"teacher": (teacher, exported.get("teacher")), "student": (student, own_formats)}
     models |= {name: (metrics, exported.get(name)) for name, metrics in rivals.items()}
-    report: dict = {name: _describe_model(*pieces) for name, pieces in models.items()}
+    report: dict = {name: {**_describe_model(*each), "qat": (qat or {}).get(name)} for name, each in models.items()}
     report |= {
         "rivals": list(rivals),
         "comparison": _compare(report["teacher"], report["student"]),
@@ -163,8 +165,23 @@ def print_table(report: Mapping, *, console: Console | None = None) -> None:
     for label, cells in comparison_rows(report):
         table.add_row(label, *cells)
     console.print(table)
+    speeds = speed.compare_speed(report)
+    if speeds:
+        _print_speed(speeds, console)
     for label, path in report["files"].items():
         console.print(f"{label}: {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_speed(speeds: Sequence[speed.Speed], console: Console) -> None:
+    table = Table(title="Student against teacher")
+    for column in ("", "faster", "fewer MACs", "smaller file"):
+        table.add_column(column, justify="right" if column else "left")
+    for each in speeds:
+        table.add_row(*speed.speed_cells(each))
+    console.print(table)
+    for each in speeds:
+        if each.falls_short:
+            console.print(speed.explain(each), markup=False, highlight=False, soft_wrap=True)
 
 
 def render_html(report: Mapping, path: str | Path) -> Path:
@@ -179,6 +196,9 @@ def render_html(report: Mapping, path: str | Path) -> Path:
         rows=comparison_rows(report),
         tiles=headline(report),
         facts=search_facts(report),
+        speeds=[(each, speed.speed_cells(each)) for each in speed.compare_speed(report)],
+        operator_cells=speed.operator_cells,
+        format_ms=format_ms,
         figures=figures.draw_all(report),
     )
     return write_bytes(path, page.encode())
@@ -205,6 +225,9 @@ def comparison_rows(report: Mapping) -> list[tuple[str, list[str]]]:
             (f"{name}.tflite size", [format_bytes(artefact.get("bytes")) for artefact in artefacts]),
             (f"{name}.tflite latency", [_format_latency(artefact) for artefact in artefacts]),
         ]
+    control = [(model["qat"] or {}).get("float_accuracy") for model in models]
+    if any(value is not None for value in control):
+        rows.append(("float, fine-tuned as long as qat_int8", [format_share(value) for value in control]))
     saved = [model[SAVED_MODEL] or {} for model in models]
     if any(saved):
         rows += [

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from export.errors import ExportError
+from export.metadata import Metadata, write_extra
 from tas_tf.errors import UserError
 from tas_tf.files import atomic_folder
 
@@ -53,6 +54,7 @@ def export_saved_model(
     path: str | Path,
     *,
     preprocessing_layers: Sequence[keras.layers.Layer] = (),
+    metadata: Metadata | None = None,
 ) -> Path:
     """Writes a classifier as a SavedModel whose serving signature takes `images` of any batch size.
 
@@ -63,6 +65,7 @@ def export_saved_model(
         model: See `serving_model`.
         path: Folder to write.
         preprocessing_layers: Layers put inside the graph; the signature then takes raw `uint8` images.
+        metadata: What the folder shall carry.
 
     Returns:
         The folder.
@@ -71,10 +74,10 @@ def export_saved_model(
         UserError: If the model isn't a classifier of images.
         ExportError: If Keras can't export it.
     """
-    return write_saved_model(serving_model(model, preprocessing_layers=preprocessing_layers), path)
+    return write_saved_model(serving_model(model, preprocessing_layers=preprocessing_layers), path, metadata=metadata)
 
 
-def write_saved_model(model: keras.Model, path: str | Path) -> Path:
+def write_saved_model(model: keras.Model, path: str | Path, *, metadata: Metadata | None = None) -> Path:
     """Writes what `serving_model` returned, as `export_saved_model` does."""
     path = Path(path)
     with atomic_folder(path) as partial:
@@ -82,6 +85,8 @@ def write_saved_model(model: keras.Model, path: str | Path) -> Path:
             model.export(str(partial), verbose=False)
         except Exception as error:  # the layers of a model may raise anything while they are traced
             raise ExportError(f"The model can't be written as a SavedModel: {error}") from error
+        if metadata is not None:
+            write_extra(partial, metadata.files("saved_model"))
     return path
 
 

@@ -7,19 +7,28 @@ Examples:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import trainers  # noqa: F401 - first of all: it loads TensorFlow quietly
 
 # isort: split
+import keras
 from rich.console import Console
 
-from export.artefacts import FORMATS, export_models
+from export.artefacts import FORMATS, Checks, Extras, export_models
+from export.tflite import INTEGER_FORMATS
 from tas_tf.data import StreamedSource
 from tas_tf.errors import UserError
+from tas_tf.files import read_json
+from tas_tf.qat.saving import load_network
+from tas_tf.shape import Shape
 from tas_tf.zoo.loading import load_file
 from trainers import options
 from trainers.command import run
+from trainers.file_metadata import file_metadata
+from trainers.quantise import QAT_FORMAT, run_qat, settle_formats
 from trainers.quiet import without_notes
 from trainers.report import report_run
 from trainers.session import Session
@@ -52,15 +61,18 @@ def run_export(session: Session, rivals: Sequence[str] | None = None) -> bool:
         raise UserError(
             f"`run_dir`: there is no student, {session.run.student_model}. Run `python -m trainers.distill` first."
         )
-    formats, others = export_formats(), session.rival_students(rivals)
-    step = export_step(session, others, formats)
+    others = session.rival_students(rivals)
+    with without_notes():
+        formats = settle_formats(session, export_formats(), list(others))
+    quantised = run_qat(session, list(others)) if QAT_FORMAT in formats else {}
+    step = export_step(session, others, formats, quantised)
     if is_up_to_date(session, step):
         return False
     inside = options.PREPROCESSING_INSIDE.value
     images, labels = session.task.test_arrays(_test_limit(session), raw=inside)
-    files = {"student": session.run.student_model, "teacher": session.teacher_run.teacher_model, **others}
+    files = {"student": session.run.student_model, "teacher": session.require_teacher(), **others}
     models = {name: load_file(path) for name, path in files.items()}
-    begin(session, step)
+    begin(session, step, keep=True)
     with without_notes():
         export_models(
             models,
@@ -69,12 +81,44 @@ def run_export(session: Session, rivals: Sequence[str] | None = None) -> bool:
             labels=labels,
             formats=formats,
             preprocessing_layers=session.task.preprocessing.layers() if inside else (),
-            threads=options.THREADS.value,
-            tolerance=options.EXPORT_TOLERANCE.value,
+            extras=_extras(session, models, formats, quantised),
+            checks=Checks(
+                tolerance=options.EXPORT_TOLERANCE.value,
+                max_accuracy_drop=options.MAX_ACCURACY_DROP.value,
+                threads=options.THREADS.value,
+                rounds=options.LATENCY_ROUNDS.value,
+                warmup=options.LATENCY_WARMUP.value,
+            ),
             progress=None if options.PROGRESS.value == "none" else lambda line: print(f"export: {line}", flush=True),
         )
     step.finish()
     return True
+
+
+def _extras(
+    session: Session, models: Mapping[str, keras.Model], formats: Sequence[str], quantised: Mapping[str, Path]
+) -> Extras:
+    """What formats need besides the models."""
+    calibration = None
+    if set(formats) & set(INTEGER_FORMATS):
+        calibration = session.task.train_images(
+            options.CALIBRATION_IMAGES.value, raw=options.PREPROCESSING_INSIDE.value
+        )
+    return Extras(
+        calibration=calibration,
+        quantised={name: load_network(folder, models[name].input_shape[1:]) for name, folder in quantised.items()},
+        metadata={
+            name: file_metadata(model, session.task, _shape(session, name, model)) for name, model in models.items()
+        },
+    )
+
+
+def _shape(session: Session, name: str, model: keras.Model) -> Mapping[str, Any] | None:
+    """A network's shape as `shape.json` has it, the teacher's full one; `None` where the file is gone."""
+    if name == "teacher":
+        return Shape.full(session.space_of(model)).to_json()
+    path = (session if name == "student" else session.rival(name)).shape_path
+    return read_json(path) if path.exists() else None
 
 
 def _test_limit(session: Session) -> int | None:

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from export.errors import ExportError
+from export.profile import OperatorTime
 from tas_tf.errors import UserError
 
-# Largest difference allowed from the Keras model's outputs, as a share of their largest magnitude.
-TOLERANCES = {"saved_model": 1e-3, "fp32": 1e-3}
+# Largest difference allowed from the Keras model's outputs, as a share of their largest magnitude. What is rounded to 8
+# bits is judged by its accuracy alone.
+TOLERANCES = {"saved_model": 1e-3, "fp32": 1e-3, "fp16": 2e-2}
+#: What to try where rounding costs too much accuracy.
+_REMEDIES = {
+    "fp16": "Try fp32.",
+    "dynamic": "Try fp16.",
+    "int8": "Try qat_int8, which trains for it; or more --calibration_images; or dynamic, which rounds weights alone.",
+    "qat_int8": "Try more --qat_epochs or another --qat_lr; or dynamic, which rounds weights alone.",
+}
 
 
 class Artefact(Protocol):
@@ -33,6 +43,7 @@ class ArtefactMetrics:
         latency_ms: Median milliseconds for one image; `None` until timed.
         latency_spread_ms: Milliseconds between the 10th and the 90th percentile.
         max_abs_diff: Largest absolute difference between its outputs and the Keras model's.
+        operators: Which kinds of operator take the time, the most expensive first; `None` where nobody says.
     """
 
     accuracy: float
@@ -41,6 +52,7 @@ class ArtefactMetrics:
     latency_ms: float | None
     latency_spread_ms: float | None
     max_abs_diff: float
+    operators: list[OperatorTime] | None = None
 
 
 def verify_artefact(
@@ -51,7 +63,7 @@ def verify_artefact(
     images: np.ndarray,
     labels: np.ndarray,
     expected: np.ndarray,
-    tolerance: float,
+    tolerance: float | None,
 ) -> ArtefactMetrics:
     """Runs an artefact on the test set and compares it with the outputs of its Keras model.
 
@@ -62,10 +74,11 @@ def verify_artefact(
         images: Test images, `[n, height, width, channels]`.
         labels: Integer classes, `[n]`.
         expected: The Keras model's outputs for these images, `[n, classes]`.
-        tolerance: Largest difference allowed, as a share of the largest magnitude in `expected`.
+        tolerance: Largest difference allowed, as a share of the largest magnitude in `expected`; `None`: any, as
+            long as it is a number.
 
     Returns:
-        Everything except the latency, which is `None`.
+        Everything except latency and operators, which are `None`.
 
     Raises:
         ExportError: If the outputs differ by more, or have another shape; the message has the figures.
@@ -82,15 +95,37 @@ def verify_artefact(
         latency_spread_ms=None,
         max_abs_diff=float(np.max(np.abs(outputs - expected))),
     )
-    allowed = tolerance * float(np.max(np.abs(expected)))
+    largest = float(np.max(np.abs(expected)))
+    allowed = sys.float_info.max if tolerance is None else tolerance * largest
     # NaN compares false with everything, and infinite outputs would allow any difference.
-    if not (np.isfinite(allowed) and metrics.max_abs_diff <= allowed):
+    if not (np.isfinite(largest) and metrics.max_abs_diff <= allowed):
         raise ExportError(
             f"{name} differs from its Keras model: max_abs_diff {metrics.max_abs_diff:.3g} on {len(images)} "
-            f"images, allowed are {allowed:.3g} ({tolerance:g} of the largest output); "
+            f"images, allowed are {allowed:.3g} ({allowed / largest:g} of the largest output); "
             f"agreement {metrics.agreement:.4f}, accuracy {metrics.accuracy:.4f}, {metrics.bytes} bytes."
         )
     return metrics
+
+
+def check_accuracy(metrics: ArtefactMetrics, format: str, *, name: str, expected: float, max_drop: float) -> None:
+    """Refuses an artefact whose rounding costs too much accuracy.
+
+    Args:
+        metrics: What was measured of it.
+        format: Its format.
+        name: What an error calls it.
+        expected: Accuracy of the Keras model on the same images, 0 to 1.
+        max_drop: What it may lose, 0 to 1.
+
+    Raises:
+        ExportError: It loses more; the message says what to try.
+    """
+    drop = expected - metrics.accuracy
+    if drop > max_drop + 1e-9:
+        raise ExportError(
+            f"{name} loses {100 * drop:.2f} points of accuracy against its Keras model ({expected:.4f} to "
+            f"{metrics.accuracy:.4f}); `max_accuracy_drop` allows {100 * max_drop:.2f}. {_REMEDIES.get(format, '')}"
+        )
 
 
 def size_on_disk(path: str | Path) -> int:

@@ -13,25 +13,29 @@ import numpy as np
 from tas_tf.errors import UserError
 from tas_tf.graph import Node
 from tas_tf.kinds import MAKES_CHANNELS, Kind, is_op
-from tas_tf.reader import call, deserialize, original_layer
+from tas_tf.layer_library import KERAS, LayerLibrary
+from tas_tf.reader import call, original_layer
 from tas_tf.shape import ActiveChannels, Shape, dropped_nodes
 from tas_tf.space import SearchSpace
 
 
-def build_student(space: SearchSpace, shape: Shape, *, logits: bool = False) -> keras.Model:
+def build_student(
+    space: SearchSpace, shape: Shape, *, logits: bool = False, library: LayerLibrary = KERAS
+) -> keras.Model:
     """Builds the network that a shape describes.
 
     Args:
         space: The unpruned network and where shapes act in it.
         shape: Filters and blocks to keep.
         logits: Leaves out the final softmax, if the network had one.
+        library: Where layers are taken from.
 
     Returns:
         A functional model of standard layers, freshly initialised. Layers keep their names; a projection is called
         after its Add.
 
     Raises:
-        UserError: The shape belongs to another network.
+        UserError: The shape belongs to another network, or the library lacks a layer.
     """
     shape.check(space)
     active = ActiveChannels(space, shape)
@@ -42,22 +46,24 @@ def build_student(space: SearchSpace, shape: Shape, *, logits: bool = False) -> 
     tensors: dict[str, Any] = {}
     for node in graph:
         if node.kind is Kind.INPUT:
-            tensors[node.name] = keras.Input(batch_shape=node.shape, dtype=node.config["dtype"], name=node.name)
+            tensors[node.name] = library.package.Input(
+                batch_shape=node.shape, dtype=node.config["dtype"], name=node.name
+            )
             continue
         inputs = dict(tensors)
         for identity in space.identities.get(node.name, ()):
             kept, wanted = active.read(identity), active.made(node.name)
             if (node.name, identity) in places and not np.array_equal(kept, wanted):
-                layer = _projection(space, node, len(wanted), name=places[node.name, identity])
+                layer = _projection(space, node, len(wanted), library, name=places[node.name, identity])
                 read = rewired.get(identity, identity)
                 inputs[read] = layer(inputs[read])
         described = head if head is not None and head.name == node.name else node
-        layer = deserialize(node, _narrowed(described, len(active.made(node.name))))
+        layer = library.layer(node, _narrowed(described, len(active.made(node.name))))
         tensors[node.name] = call(layer, node, inputs)
     if head is not None and head.name not in tensors:
-        tensors[head.name] = call(deserialize(head), head, tensors)
+        tensors[head.name] = call(library.layer(head, head.config), head, tensors)
     output = tensors[graph.output if head is None else head.name]
-    return keras.Model(tensors[graph.input.name], output, name=graph.network)
+    return library.package.Model(tensors[graph.input.name], output, name=graph.network)
 
 
 def _projection_places(space: SearchSpace) -> dict[tuple[str, str], str]:
@@ -69,7 +75,7 @@ def _projection_places(space: SearchSpace) -> dict[tuple[str, str], str]:
     return names
 
 
-def _projection(space: SearchSpace, add: Node, width: int, *, name: str) -> keras.Layer:
+def _projection(space: SearchSpace, add: Node, width: int, library: LayerLibrary, *, name: str) -> keras.Layer:
     """A product with a matrix at every position, for images a 1x1 convolution."""
     # Functional arithmetic has no type of its own.
     typed = next(node for node in (add, *space.graph) if node.kind is not Kind.INPUT and "dtype" in node.config)
@@ -81,8 +87,8 @@ def _projection(space: SearchSpace, add: Node, width: int, *, name: str) -> kera
     }
     rank = len(add.shape) - 2
     if rank == 0:
-        return keras.layers.Dense(width, **options)
-    return getattr(keras.layers, f"Conv{rank}D")(width, kernel_size=1, **options)
+        return library.new("Dense", {"units": width, **options})
+    return library.new(f"Conv{rank}D", {"filters": width, "kernel_size": 1, **options})
 
 
 def _narrowed(node: Node, width: int) -> dict[str, Any]:

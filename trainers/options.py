@@ -316,15 +316,61 @@ RANDOM_EPOCHS = _in(
     "Baseline", flags.DEFINE_integer("random_epochs", 5, "Epochs that each of several is trained.", lower_bound=1)
 )
 
-FORMATS = _in("Export", flags.DEFINE_list("formats", ["saved_model", "fp32"], "What to write."))
+FORMATS = _in(
+    "Export",
+    flags.DEFINE_list(
+        "formats",
+        ["saved_model", "fp32"],
+        "What to write: saved_model, and as .tflite fp32, fp16, dynamic (int8 weights), int8 (calibrated), qat_int8 "
+        "(fine-tuned for it).",
+    ),
+)
 PREPROCESSING_INSIDE = _in(
     "Export", flags.DEFINE_bool("preprocessing_inside", False, "Puts preprocessing inside: files take pixels 0 to 255.")
 )
 TEST_LIMIT = _in("Export", flags.DEFINE_integer("test_limit", None, "Test images that files are scored on at most.", 1))
 THREADS = _in("Export", flags.DEFINE_integer("threads", 1, "Threads of the TFLite interpreter.", lower_bound=1))
+LATENCY_ROUNDS = _in(
+    "Export", flags.DEFINE_integer("latency_rounds", 100, "Timed calls of each file, in turns.", lower_bound=1)
+)
+LATENCY_WARMUP = _in(
+    "Export", flags.DEFINE_integer("latency_warmup", 10, "Calls before these that don't count.", lower_bound=0)
+)
 EXPORT_TOLERANCE = _in(
     "Export",
-    flags.DEFINE_float("export_tolerance", None, "Largest difference from Keras, a share of the largest output.", 0.0),
+    flags.DEFINE_float(
+        "export_tolerance",
+        None,
+        "Largest difference from Keras, a share of the largest output, of files that aren't rounded to 8 bits.",
+        0.0,
+    ),
+)
+MAX_ACCURACY_DROP = _in(
+    "Export",
+    flags.DEFINE_float(
+        "max_accuracy_drop", 0.02, "What a file of the student may lose of its test accuracy, 0 to 1.", 0.0, 1.0
+    ),
+)
+
+CALIBRATION_IMAGES = _in(
+    "Quantisation",
+    flags.DEFINE_integer(
+        "calibration_images", 200, "Training images from which int8 takes the ranges of activations.", lower_bound=1
+    ),
+)
+QAT_EPOCHS = _in(
+    "Quantisation", flags.DEFINE_integer("qat_epochs", 10, "Epochs of fine-tuning for qat_int8.", lower_bound=1)
+)
+QAT_LR = _in("Quantisation", flags.DEFINE_float("qat_lr", 0.01, "Learning rate that this starts at.", 0.0))
+QAT_FALLBACK = _in(
+    "Quantisation",
+    flags.DEFINE_bool(
+        "qat_fallback", False, "Writes int8 in place of qat_int8 for networks that can't be fine-tuned so."
+    ),
+)
+QAT_FLOAT = _in(
+    "Quantisation",
+    flags.DEFINE_bool("qat_float", False, "Fine-tunes the float student equally long too, to tell what QAT gains."),
 )
 
 COMPARE = _in(

@@ -63,6 +63,7 @@ def report_run(session: Session, rivals: Mapping[str, Run] | None = None) -> dic
         search=_without(_read(session.run.metrics("search")), "history"),
         export=_read(session.run.export_dir / "metrics.json"),
         rivals={name: metrics for name, other in rivals.items() if (metrics := _read(other.metrics("student")))},
+        qat=_qat_metrics(session, rivals),
         shape=_shape_summary(session),
         history=(_read(session.run.metrics("search")) or {}).get("history"),
         budget=str(session.budget),
@@ -117,6 +118,18 @@ def _found_rivals(run_folder: Run) -> dict[str, Run]:
 
 def _read(path: Path) -> dict[str, Any] | None:
     return read_json(path) if path.exists() else None
+
+
+def _qat_metrics(session: Session, rivals: Mapping[str, Run]) -> dict[str, dict[str, Any]]:
+    """What was measured while networks were trained for 8 bits, of those exported so."""
+    if "qat_int8" not in (_read(session.run.export_dir / "metrics.json") or {}):
+        return {}
+    paths = {
+        "student": session.run.metrics("qat_student"),
+        "teacher": session.outermost.run.metrics("qat_teacher"),
+        **{name: other.metrics("qat_student") for name, other in rivals.items()},
+    }
+    return {name: metrics for name, path in paths.items() if (metrics := _read(path))}
 
 
 def _without(metrics: dict[str, Any] | None, name: str) -> dict[str, Any] | None:

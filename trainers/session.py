@@ -9,7 +9,6 @@ from pathlib import Path
 
 import keras
 
-from export.tflite import file_size
 from tas_tf.budget import Budget
 from tas_tf.classifier import check_fits, inherited
 from tas_tf.cost import CostModel
@@ -29,6 +28,7 @@ from tas_tf.trunk import make_space
 from tas_tf.zoo import load_network
 from tas_tf.zoo.loading import in_precision, load_file
 from trainers import options
+from trainers.file_metadata import measure_file
 from trainers.run_flags import restore_flags, write_flags
 
 _VERBOSE = {"auto": "auto", "bar": 1, "lines": 2, "none": 0}
@@ -93,6 +93,11 @@ class Session:
         return (self, *others)
 
     @property
+    def outermost(self) -> Session:
+        """The session of the run that this one lies in, if it is that of a rival or of a further budget."""
+        return self if self._beside is None else self._beside.outermost
+
+    @property
     def budget(self) -> Budget:
         """What the student may cost."""
         return self.budgets[0]
@@ -105,12 +110,8 @@ class Session:
         """Measures the files that shapes of a space become, each once."""
         key = (space.graph.digest, *space.unit)
         if key not in self._file_sizes:
-            self._file_sizes[key] = FileSize(space, self._measure)
+            self._file_sizes[key] = FileSize(space, lambda student: measure_file(student, space, self.task))
         return self._file_sizes[key]
-
-    def _measure(self, student: keras.Model) -> int:
-        inside = options.PREPROCESSING_INSIDE.value
-        return file_size(student, preprocessing_layers=self.task.preprocessing.layers() if inside else ())
 
     @property
     def verbose(self) -> int | str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tas_tf.classifier import TrainSettings
 from tas_tf.errors import UserError
+from tas_tf.qat.finetune import FineTuneSettings
 from tas_tf.search_settings import SearchSettings
 from trainers import options
 
@@ -50,6 +51,17 @@ def student_settings() -> TrainSettings:
         epochs=options.STUDENT_EPOCHS.value,
         warmup_epochs=options.STUDENT_WARMUP.value,
         lr=_rate(options.STUDENT_LR.value),
+        alpha=options.KD_ALPHA.value,
+        temperature=options.KD_TEMPERATURE.value,
+        **_common(),
+    )
+
+
+def qat_settings() -> FineTuneSettings:
+    """The settings of the fine-tuning for 8 bits."""
+    return FineTuneSettings(
+        epochs=options.QAT_EPOCHS.value,
+        lr=options.QAT_LR.value,
         alpha=options.KD_ALPHA.value,
         temperature=options.KD_TEMPERATURE.value,
         **_common(),

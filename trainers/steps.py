@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from export.artefacts import artefact_path
+from export.tflite import INTEGER_FORMATS
 from tas_tf.errors import UserError
 from tas_tf.files import read_json
 from tas_tf.filters import CRITERIA
@@ -32,14 +33,19 @@ def is_up_to_date(session: Session, step: Step) -> bool:
     return not again and step.status() == "fresh"
 
 
-def begin(session: Session, step: Step) -> None:
+def begin(session: Session, step: Step, *, keep: bool = False) -> None:
     """Readies the folder of a step that has to run, and notes the flags.
+
+    Args:
+        session: The run.
+        step: The step.
+        keep: See `Step.begin`.
 
     Raises:
         UserError: A result from other settings is there and `--overwrite` isn't given, or nothing can be written.
     """
     again = not session.keeps_what_is_up_to_date or step.status() == "stale"
-    step.begin(overwrite=options.OVERWRITE.value and again)
+    step.begin(overwrite=options.OVERWRITE.value and again, keep=keep)
     session.write_flags(step.settings)
     progress = step.checkpoints / "progress.json"
     if progress.exists():
@@ -175,13 +181,43 @@ def student_step(session: Session, *, kd: bool) -> Step:
     )
 
 
-def export_step(session: Session, others: Mapping[str, Path], formats: Sequence[str]) -> Step:
-    """The export depends on all its networks and on the test data."""
+def qat_step(session: Session, name: str, *, float_control: bool) -> Step:
+    """A network trained for 8 bits depends on what it was before, on the teacher, on data and training.
+
+    Args:
+        session: The run; of a rival its own.
+        name: `student` or `teacher`.
+        float_control: Whether it is fine-tuned without quantisation as well.
+
+    Raises:
+        UserError: There is no teacher.
+    """
+    run, teacher = session.run, session.require_teacher()
+    settings = _settings("Data", also=("image_size", "batch_size", "momentum", "l2", "qat_epochs", "qat_lr", "kd"))
+    if options.KD.value:
+        settings |= options.named("kd_alpha", "kd_temperature")
+    return run.step(
+        f"qat_{name}",
+        settings={**settings, "float_control": float_control},
+        inputs={"teacher": teacher, **({"student": run.student_model} if name == "student" else {})},
+        outputs=[run.quantised(name), run.metrics(f"qat_{name}")],
+    )
+
+
+def export_step(
+    session: Session, others: Mapping[str, Path], formats: Sequence[str], quantised: Mapping[str, Path]
+) -> Step:
+    """The export depends on all its networks and on the data."""
     settings = _settings("Export", also=("dataset", "test_share", "preprocess", "train_limit", "image_size"))
+    if set(formats) & set(INTEGER_FORMATS):
+        settings |= options.named("calibration_images")
     return session.run.step(
         "export",
         settings=settings,
-        inputs={"teacher": session.require_teacher(), "student": session.run.student_model, **others},
+        inputs={
+            **{"teacher": session.require_teacher(), "student": session.run.student_model, **others},
+            **{f"qat_{name}": folder for name, folder in quantised.items()},
+        },
         outputs=[
             session.run.export_dir / "metrics.json",
             *(

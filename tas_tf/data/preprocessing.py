@@ -103,7 +103,19 @@ class Preprocessing:
         rescaling = keras.layers.Rescaling(scale, offset, dtype="float32", name="preprocessing")
         return [*_blue_first(), rescaling] if self.kind == "caffe" else [rescaling]
 
+    def affine(self) -> dict[str, Any]:
+        """Describes the map for programs that know none of `KINDS`.
+
+        Returns:
+            `channel_order`, `rgb`, or `bgr` where channels are turned round first; then the network's input is
+            `pixels * scale + offset`, two lists of one number each or of one for each channel.
+        """
+        scale, offset = ((value if isinstance(value, list) else [value]) for value in self._scale_and_offset())
+        return {"channel_order": "bgr" if self.kind == "caffe" else "rgb", "scale": scale, "offset": offset}
+
     def _scale_and_offset(self) -> tuple[float | list[float], float | list[float]]:
+        if self.kind == "none":
+            return 1.0, 0.0
         if self.kind == "scale_0_1":
             return 1.0 / 255.0, 0.0
         if self.kind == "scale_-1_1":

@@ -170,8 +170,22 @@ class Task:
         chosen = np.arange(len(labels))
         if limit is not None and limit < len(labels):
             chosen = np.sort(stratified_subset(labels, count=limit))
+        return self._arrays("test", chosen, raw=raw)
+
+    def train_images(self, limit: int, *, raw: bool = False) -> np.ndarray:
+        """Training images in memory, unaugmented.
+
+        Args:
+            limit: So many at most, a stratified choice.
+            raw: Pixels from 0 to 255, uint8, instead of the network's input.
+        """
+        labels = self.source.labels("train")[self.indices]
+        chosen = stratified_subset(labels, count=min(limit, len(labels)))
+        return self._arrays("train", self.indices[chosen], raw=raw)[0]
+
+    def _arrays(self, split: str, indices: np.ndarray, *, raw: bool) -> tuple[np.ndarray, np.ndarray]:
         preprocessing = Preprocessing("none") if raw else self.preprocessing
-        batches = evaluation(self.source, "test", chosen, batch_size=_EVALUATION_BATCH, preprocessing=preprocessing)
+        batches = evaluation(self.source, split, indices, batch_size=_EVALUATION_BATCH, preprocessing=preprocessing)
         images, found = zip(*batches.as_numpy_iterator(), strict=True)
         images = np.concatenate(images)
         return images.astype(np.uint8) if raw else images, np.concatenate(found)

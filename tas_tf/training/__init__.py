@@ -3,7 +3,7 @@
 from tas_tf.files import atomic_folder, read_json, write_json, write_model
 from tas_tf.training.callbacks import TensorBoardScalars
 from tas_tf.training.evaluation import Evaluator, evaluate, make_evaluator
-from tas_tf.training.loop import SECONDS, fit
+from tas_tf.training.loop import SECONDS, fit, verbosity
 from tas_tf.training.optimizers import L2SGD, add_l2, arch_adam, cosine, sgd
 from tas_tf.training.runs import Run, Step
 from tas_tf.training.seeding import seed_everything
@@ -29,6 +29,7 @@ __all__ = [
     "read_json",
     "seed_everything",
     "sgd",
+    "verbosity",
     "write_json",
     "write_model",
 ]

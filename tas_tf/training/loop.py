@@ -78,9 +78,9 @@ def fit(
     history = keras.callbacks.History()
     callback_list = keras.callbacks.CallbackList(
         [*callbacks, history],
-        add_progbar=_verbosity(verbose) != 0,
+        add_progbar=verbosity(verbose) != 0,
         model=model,
-        verbose=_verbosity(verbose),
+        verbose=verbosity(verbose),
         epochs=epochs,
         steps=steps_per_epoch,
     )
@@ -246,7 +246,8 @@ def _diverged(model: keras.Model, what: str) -> UserError:
     )
 
 
-def _verbosity(verbose: int | str) -> int:
+def verbosity(verbose: int | str) -> int:
+    """What `auto` stands for: 1, a bar, on a terminal, elsewhere 2, a line an epoch."""
     if verbose == "auto":
         return 1 if sys.stdout.isatty() else 2
     return int(verbose)

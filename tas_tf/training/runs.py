@@ -62,6 +62,10 @@ class Run:
         """The small, trained network."""
         return self.path / "student" / "model.keras"
 
+    def quantised(self, name: str) -> Path:
+        """Returns the folder of a network, `student` or `teacher`, trained with fake quantisation."""
+        return self.path / f"qat_{name}" / "saved_model"
+
     @property
     def export_dir(self) -> Path:
         """The folder of SavedModel and TFLite files."""
@@ -171,6 +175,11 @@ class Step:
         """The record of what the result was made from."""
         return self.folder / "digest.json"
 
+    @property
+    def _pending_path(self) -> Path:
+        """What a result is being made from that is to replace another."""
+        return self.folder / "digest.pending.json"
+
     def status(self) -> Status:
         """Returns what is there.
 
@@ -202,11 +211,13 @@ class Step:
             *_compare_settings({"step version": was.get("version")}, {"step version": now["version"]}),
         ] or ["digest.json: was changed by hand"]
 
-    def begin(self, *, overwrite: bool = False) -> bool:
+    def begin(self, *, overwrite: bool = False, keep: bool = False) -> bool:
         """Decides whether the step has to run, and readies its folder if so.
 
         Args:
             overwrite: First remove whatever it left, checkpoints and logs included.
+            keep: Run in any case, over whatever is there, which stays until `finish`: for a step that puts its result
+                into place as a whole.
 
         Returns:
             False if the result is there and up to date.
@@ -216,9 +227,9 @@ class Step:
                 folder can't be written.
         """
         record = self._record(complete=False)
-        if overwrite:
+        if overwrite and not keep:
             self.remove()
-        status = self.status()
+        status = "missing" if keep else self.status()
         if status == "fresh":
             return False
         if status == "stale":
@@ -231,7 +242,7 @@ class Step:
         try:
             self.folder.mkdir(exist_ok=True)
             remove_partial(self.folder)
-            write_json(self.digest_path, record)
+            write_json(self._pending_path if keep else self.digest_path, record)
         except OSError as error:
             raise UserError(f"Can't write into {self.folder}: {error.strerror}.") from error
         return True
@@ -246,7 +257,9 @@ class Step:
             if not output.exists():
                 raise FileNotFoundError(f"The step `{self.name}` did not write {output}.")
         # What `begin` recorded: an input that changed meanwhile must show up as a difference.
-        write_json(self.digest_path, self._read_record() | {"complete": True})
+        record = read_json(self._pending_path) if self._pending_path.exists() else self._read_record()
+        write_json(self.digest_path, record | {"complete": True})
+        self._pending_path.unlink(missing_ok=True)
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def remove(self) -> None:

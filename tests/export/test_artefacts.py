@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 
 from export import artefacts
-from export.artefacts import artefact_path, export_models
+from export.artefacts import Checks, artefact_path, export_models
 from export.errors import ExportError
 from export.saved_model import LoadedSavedModel
 from export.tflite import TFLiteModel
 from tas_tf.errors import UserError
 from tas_tf.training.runs import Run
 
-KEYS = {"accuracy", "agreement", "bytes", "latency_ms", "latency_spread_ms", "max_abs_diff"}
+KEYS = {"accuracy", "agreement", "bytes", "latency_ms", "latency_spread_ms", "max_abs_diff", "operators"}
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,9 @@ def models(make_classifier):
 def exported(models, test_set, tmp_path_factory):
     out_dir = tmp_path_factory.mktemp("run") / "export"
     lines = []
-    metrics = export_models(models, out_dir, images=test_set[0], labels=test_set[1], rounds=3, progress=lines.append)
+    metrics = export_models(
+        models, out_dir, images=test_set[0], labels=test_set[1], checks=Checks(rounds=3), progress=lines.append
+    )
     return out_dir, metrics, lines
 
 
@@ -74,7 +76,7 @@ def test_a_wrong_artefact_fails_loudly_and_the_earlier_export_stays(
 
     monkeypatch.setattr(artefacts, "export_tflite", write_impostor)
     with pytest.raises(ExportError, match="teacher's fp32 differs from its Keras model: max_abs_diff"):
-        export_models(models, out_dir, images=test_set[0], labels=test_set[1], rounds=1)
+        export_models(models, out_dir, images=test_set[0], labels=test_set[1], checks=Checks(rounds=1))
     assert snapshot(out_dir) == before
     assert list(out_dir.parent.iterdir()) == [out_dir]
 
@@ -85,7 +87,7 @@ def test_failing_midway_leaves_nothing_in_a_new_place(models, test_set, tmp_path
 
     monkeypatch.setattr(artefacts, "export_tflite", fail)
     with pytest.raises(ExportError, match="no kernel"):
-        export_models(models, tmp_path / "export", images=test_set[0], labels=test_set[1], rounds=1)
+        export_models(models, tmp_path / "export", images=test_set[0], labels=test_set[1], checks=Checks(rounds=1))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -100,7 +102,7 @@ def test_one_format_limit_preprocessing_and_a_rival(models, tmp_path):
         formats=("fp32",),
         preprocessing_layers=[keras.layers.Rescaling(1 / 127.5, offset=-1)],
         limit=5,
-        rounds=1,
+        checks=Checks(rounds=1),
     )
     assert set(metrics) == {"fp32", "random"}
     assert {path.name for path in (tmp_path / "export").iterdir()} == {"fp32.tflite", "random", "metrics.json"}
@@ -147,7 +149,7 @@ def test_other_files_stay_and_artefacts_left_out_go(models, test_set, tmp_path):
         (folder / "saved_model" / "old").touch()
         (folder / "digest.json").write_text("kept")
         (folder / "fp32.tflite").write_text("old")
-    export_models(models, tmp_path, images=test_set[0], labels=test_set[1], formats=("fp32",), rounds=1)
+    export_models(models, tmp_path, images=test_set[0], labels=test_set[1], formats=("fp32",), checks=Checks(rounds=1))
     assert {path.name for path in tmp_path.iterdir()} == {"digest.json", "fp32.tflite", "teacher", "metrics.json"}
     assert {path.name for path in (tmp_path / "teacher").iterdir()} == {"digest.json", "fp32.tflite"}
     assert (tmp_path / "digest.json").read_text() == "kept"
@@ -165,7 +167,9 @@ def test_it_fits_into_a_step_of_a_run(models, test_set, tmp_path):
     step = Run(tmp_path).step("export", settings={}, inputs={}, outputs=outputs)
     for overwrite in (False, True):
         assert step.begin(overwrite=overwrite)
-        export_models(models, step.folder, images=test_set[0], labels=test_set[1], formats=("fp32",), rounds=1)
+        export_models(
+            models, step.folder, images=test_set[0], labels=test_set[1], formats=("fp32",), checks=Checks(rounds=1)
+        )
         step.finish()
         assert step.status() == "fresh"
 

@@ -48,7 +48,7 @@ def test_threads_do_not_change_outputs(make_classifier, test_set, tmp_path):
 
 
 def test_unknown_format_lists_the_known(make_classifier, tmp_path):
-    with pytest.raises(UserError, match=r"one of fp32\. Received: 'int4'"):
+    with pytest.raises(UserError, match=r"one of fp32, fp16, dynamic, int8, qat_int8\. Received: 'int4'"):
         export_tflite(make_classifier(), tmp_path / "model.tflite", format="int4")
 
 
@@ -56,7 +56,7 @@ def test_failed_conversion_keeps_the_earlier_file(make_classifier, tmp_path, mon
     path = tmp_path / "model.tflite"
     path.write_bytes(b"earlier")
 
-    def fail(saved_model):
+    def fail(saved_model, calibration):
         raise RuntimeError("no kernel for this")
 
     monkeypatch.setattr(tflite, "CONVERTERS", MappingProxyType({"fp32": fail}))

@@ -25,7 +25,7 @@ def states(interrupted, finished):
                 "teacher": teacher_step(session),
                 "search": search_step(session),
                 "student": student_step(session, kd=True),
-                "export": export_step(session, session.rival_students(["uniform"]), ["saved_model", "fp32"]),
+                "export": export_step(session, session.rival_students(["uniform"]), ["saved_model", "fp32"], {}),
             }
             return {name: step.status() for name, step in steps.items() if step.status() != "fresh"}
 

@@ -1,0 +1,37 @@
+"""Classifies images with a SavedModel: `python classify_saved_model.py FOLDER IMAGE...`.
+
+Needs tensorflow alone. Labels and normalisation are files in the folder's `assets.extra`.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import tensorflow as tf
+
+
+def read_image(path, height, width, channels):
+    """Reads pixels 0 to 255, grey or RGB, and resizes their central part as in training, with antialiasing."""
+    image = tf.io.decode_image(Path(path).read_bytes(), channels=channels, expand_animations=False)
+    scale = min(image.shape[0] / height, image.shape[1] / width)
+    rows, columns = round(height * scale), round(width * scale)
+    top, left = (image.shape[0] - rows) // 2, (image.shape[1] - columns) // 2
+    image = image[top : top + rows, left : left + columns]
+    return tf.round(tf.image.resize(image, (height, width), antialias=True))
+
+
+sys.excepthook = lambda kind, error, trace: print(f"error: {path}: {error}", file=sys.stderr)  # one line is enough
+path, *images = sys.argv[1:] or sys.exit(__doc__)
+labels = Path(path, "assets.extra", "labels.txt").read_text(encoding="utf-8").splitlines()
+metadata = json.loads(Path(path, "assets.extra", "metadata.json").read_text(encoding="utf-8"))
+wanted = metadata["input"]
+model = tf.saved_model.load(path)
+classify = model.signatures["serving_default"]
+dtype = classify.structured_input_signature[1]["images"].dtype
+for path in images:
+    pixels = read_image(path, wanted["height"], wanted["width"], wanted["channels"])
+    pixels = pixels[..., ::-1] if wanted["channel_order"] == "bgr" else pixels
+    values = pixels * wanted["scale"] + wanted["offset"]
+    (outputs,) = classify(images=tf.cast(values[tf.newaxis], dtype)).values()
+    output = tf.nn.softmax(outputs[0]) if metadata["output"] == "logits" else outputs[0]
+    print(path, *(f"{output[index]:9.2%}  {labels[index]}" for index in tf.argsort(-output)[:5]), sep="\n")

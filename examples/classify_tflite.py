@@ -1,0 +1,55 @@
+"""Classifies images with a TFLite file: `python classify_tflite.py MODEL.tflite IMAGE...`.
+
+Needs numpy and ai-edge-litert, and pillow for images other than binary PPM and PGM. Labels and normalisation are in the
+model file, as a ZIP archive behind the model.
+"""
+
+import json
+import re
+import sys
+import zipfile
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+
+def read_image(path, height, width, channels):
+    """Reads pixels 0 to 255, grey or RGB, and resizes their central part as in training, with antialiasing."""
+    data = np.fromfile(path, np.uint8)
+    if header := re.match(rb"P[56](?:\s|#.*\n)+(\d+)\s+(\d+)\s+255\s", data):
+        image = data[header.end() :].reshape(int(header[2]), int(header[1]), -1)
+    else:
+        from PIL import Image
+
+        image = np.asarray(Image.open(path).convert("RGB"))
+    image = np.round(image @ [[0.299], [0.587], [0.114]]) if channels < image.shape[2] else image
+    scale = min(image.shape[0] / height, image.shape[1] / width)
+    for size in (height, width):  # each round resizes the first axis, then swaps the two
+        length, centres = round(size * scale), scale * (np.arange(size)[:, np.newaxis] + 0.5) - 0.5
+        weights = np.maximum(1 - abs(np.arange(length) - centres) / max(scale, 1), 0)
+        weights /= weights.sum(axis=1, keepdims=True)
+        image = np.tensordot(weights, image[(len(image) - length) // 2 :][:length], axes=1).swapaxes(0, 1)
+    return np.broadcast_to(np.round(image), (height, width, channels))
+
+
+sys.excepthook = lambda kind, error, trace: print(f"error: {path}: {error}", file=sys.stderr)  # one line is enough
+path, *images = sys.argv[1:] or sys.exit(__doc__)
+archive = zipfile.ZipFile(path)
+labels, metadata = archive.read("labels.txt").decode().splitlines(), json.loads(archive.read("metadata.json"))
+model = Interpreter(path)
+model.allocate_tensors()
+(source,), (target,) = model.get_input_details(), model.get_output_details()
+for path in images:
+    pixels = read_image(path, *source["shape"][1:])
+    pixels = pixels[..., ::-1] if metadata["input"]["channel_order"] == "bgr" else pixels
+    values = pixels * metadata["input"]["scale"] + metadata["input"]["offset"]
+    (scale, zero_point), dtype = source["quantization"], source["dtype"]
+    if scale:  # an integer type that stands for real numbers
+        values = np.round(values / scale + zero_point).clip(np.iinfo(dtype).min, np.iinfo(dtype).max)
+    model.set_tensor(source["index"], values[np.newaxis].astype(dtype))
+    model.invoke()
+    scale, zero_point = target["quantization"]
+    output = (model.get_tensor(target["index"])[0].astype(float) - zero_point) * (scale or 1)
+    if metadata["output"] == "logits":
+        output = np.exp(output - np.logaddexp.reduce(output))
+    print(path, *(f"{output[index]:9.2%}  {labels[index]}" for index in np.argsort(-output)[:5]), sep="\n")

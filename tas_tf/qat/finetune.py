@@ -1,0 +1,174 @@
+"""Fine-tunes a tf_keras network, quantised or not, on labels and on what a teacher says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+import tf_keras
+
+from tas_tf.data.task import Task
+from tas_tf.distill import check_distillation
+from tas_tf.errors import UserError
+from tas_tf.training import add_l2, verbosity
+
+
+@dataclass(frozen=True)
+class FineTuneSettings:
+    """Settings of a fine-tuning; the rate falls from its first step on, along half a cosine.
+
+    Attributes:
+        epochs: Epochs.
+        batch_size: Images in a batch, over all replicas.
+        lr: Learning rate of the first step.
+        momentum: Nesterov momentum.
+        l2: Penalty in the gradient.
+        alpha: Weight of the teacher's word.
+        temperature: Of the distillation.
+        seed: Of whatever the network draws, such as dropout.
+    """
+
+    epochs: int = 10
+    batch_size: int = 256
+    lr: float = 0.01
+    momentum: float = 0.9
+    l2: float = 5e-4
+    alpha: float = 0.9
+    temperature: float = 4.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_distillation(self.alpha, self.temperature)
+
+
+def fine_tune(
+    network: tf_keras.Model,
+    task: Task,
+    settings: FineTuneSettings,
+    *,
+    teacher: keras.Model | None = None,
+    checkpoint_dir: str | Path | None = None,
+    callbacks: Sequence[tf_keras.callbacks.Callback] = (),
+    verbose: int | str = "auto",
+) -> None:
+    """Trains a network in place; resumes after the last finished epoch of an earlier call with the same folder.
+
+    Args:
+        network: Functional tf_keras model ending in logits.
+        task: Images to learn from.
+        settings: Of the training.
+        teacher: Keras 3 network ending in logits, which stays as it is; labels alone unless given.
+        checkpoint_dir: Where to save each epoch.
+        callbacks: Of tf_keras.
+        verbose: As in Keras.
+
+    Raises:
+        UserError: The batch doesn't fit the data, or the training diverges.
+    """
+    dataset, steps = task.training(settings.batch_size)
+    tf_keras.utils.set_random_seed(settings.seed)
+    rate = tf_keras.optimizers.schedules.CosineDecay(settings.lr, settings.epochs * steps)
+    optimizer = tf_keras.optimizers.SGD(rate, momentum=settings.momentum, nesterov=True)
+    optimizer.build(network.trainable_variables)
+    learner = _Learner(network, teacher, settings)
+    learner.compile(optimizer)
+    checkpoints = None if checkpoint_dir is None else _Checkpoints(checkpoint_dir, network, optimizer)
+    done = 0 if checkpoints is None else checkpoints.restore()
+    if done >= settings.epochs:
+        return
+    learner.fit(
+        dataset(done),
+        epochs=settings.epochs,
+        initial_epoch=done,
+        steps_per_epoch=steps,
+        callbacks=[_StopsAtNaN(), *([] if checkpoints is None else [checkpoints]), *callbacks],
+        verbose=verbosity(verbose),
+    )
+
+
+def score(network: tf_keras.Model, task: Task) -> float:
+    """Accuracy on the test images, 0 to 1."""
+    network.compile(metrics=[tf_keras.metrics.SparseCategoricalAccuracy(name="accuracy")])
+    return network.evaluate(task.test(), verbose=0, return_dict=True)["accuracy"]
+
+
+class _Learner(tf_keras.Model):
+    """`(1 - alpha) * CE + alpha * T^2 * KL(teacher || network)`, as `tas_tf.distill` has it for Keras 3."""
+
+    def __init__(self, network: tf_keras.Model, teacher: keras.Model | None, settings: FineTuneSettings) -> None:
+        super().__init__()
+        self.network = network
+        self._settings = settings
+        # In a closure, so that tf_keras doesn't take it for a part to train and to save.
+        self._teach: Callable | None = None
+        if teacher is not None:
+            self._teach = lambda images: tf.cast(teacher(images, training=False), tf.float32)
+        self._loss, self._accuracy = (
+            tf_keras.metrics.Mean(name="loss"),
+            tf_keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
+        )
+
+    def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
+        return self.network(images, training=training)
+
+    @property
+    def metrics(self) -> list[tf_keras.metrics.Metric]:
+        return [self._loss, self._accuracy]
+
+    def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
+        images, labels = data
+        with tf.GradientTape() as tape:
+            logits = self.network(images, training=True)
+            loss = self._mean_loss(images, labels, logits)
+            # Optimizers sum gradients over replicas.
+            share = loss / tf.distribute.get_strategy().num_replicas_in_sync
+        variables = self.network.trainable_variables
+        gradients = add_l2(tape.gradient(share, variables), variables, self._settings.l2)
+        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        self._loss.update_state(loss)
+        self._accuracy.update_state(labels, logits)
+        return {metric.name: metric.result() for metric in self.metrics}
+
+    def _mean_loss(self, images: tf.Tensor, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+        if self._teach is None:
+            return loss
+        alpha, temperature = self._settings.alpha, self._settings.temperature
+        wanted, found = self._teach(images) / temperature, logits / temperature
+        surprise = tf.nn.log_softmax(wanted) - tf.nn.log_softmax(found)
+        divergence = tf.reduce_mean(tf.reduce_sum(tf.nn.softmax(wanted) * surprise, axis=-1))
+        return (1 - alpha) * loss + alpha * temperature**2 * divergence
+
+
+class _Checkpoints(tf_keras.callbacks.Callback):
+    """Saves each epoch, so that a resumed run goes on with the next one's images."""
+
+    def __init__(self, folder: str | Path, network: tf_keras.Model, optimizer: tf_keras.optimizers.Optimizer) -> None:
+        super().__init__()
+        self._epochs = tf.Variable(0, dtype=tf.int64, trainable=False)
+        checkpoint = tf.train.Checkpoint(network=network, optimizer=optimizer, epochs=self._epochs)
+        self._manager = tf.train.CheckpointManager(checkpoint, str(folder), max_to_keep=1)
+
+    def restore(self) -> int:
+        """Restores the last epoch saved, if any; returns how many are done."""
+        self._manager.restore_or_initialize()
+        return int(self._epochs.numpy())
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self._epochs.assign(epoch + 1)
+        self._manager.save()
+
+
+class _StopsAtNaN(tf_keras.callbacks.Callback):
+    """Refuses to go on, hence to save, once the loss isn't finite."""
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        if not math.isfinite((logs or {}).get("loss", 0.0)):
+            raise UserError(
+                f"Fine-tuning diverged in epoch {epoch + 1}: the loss is not finite. Lower the learning rate, "
+                "--qat_lr. The checkpoint of the epoch before, if any, is kept."
+            )

@@ -1,0 +1,85 @@
+"""From a trained Keras classifier to the same one trained for 8 bits, kept as a SavedModel."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+import tf_keras
+
+from tas_tf.data.task import Task
+from tas_tf.graph import Graph
+from tas_tf.qat.finetune import FineTuneSettings, fine_tune, score
+from tas_tf.qat.quantise import calibrate, quantise
+from tas_tf.qat.saving import write_network
+from tas_tf.qat.twin import make_twin
+
+_CALIBRATION_BATCHES = 20
+_CALIBRATION_BATCH = 128
+
+
+def check_quantisable(model: keras.Model) -> None:
+    """Makes sure that a classifier can be trained quantisation-aware.
+
+    Raises:
+        QatError: It can't; the message names the layers.
+    """
+    quantise(make_twin(model))
+
+
+def train_quantised(
+    model: keras.Model,
+    task: Task,
+    settings: FineTuneSettings,
+    path: str | Path,
+    *,
+    strategy: tf.distribute.Strategy,
+    teacher: keras.Model | None = None,
+    float_control: bool = False,
+    checkpoint_dir: str | Path | None = None,
+    callbacks: Sequence[tf_keras.callbacks.Callback] = (),
+    verbose: int | str = "auto",
+) -> dict[str, Any]:
+    """Fine-tunes a classifier with fake quantisation; resumes where an earlier call with the same folder stopped.
+
+    Args:
+        model: Trained classifier of Keras 3; stays as it is.
+        task: Images to learn from, and to be tested on.
+        settings: Of the fine-tuning.
+        path: Folder to write the network to, as a SavedModel that `load_network` reads.
+        strategy: What it runs on.
+        teacher: Network ending in logits to learn from besides the labels.
+        float_control: Whether to fine-tune the model without quantisation as well, equally long, to tell what is owed
+            to more training.
+        checkpoint_dir: Where to save each epoch.
+        callbacks: Of tf_keras.
+        verbose: As in Keras.
+
+    Returns:
+        `accuracy` of the quantised network (test set, 0 to 1), `calibrated_accuracy` before the fine-tuning,
+        `float_accuracy` of the control, `epochs`, `seed` and `seconds` of this call.
+
+    Raises:
+        QatError: The toolkit can't take the network.
+        UserError: The batch doesn't fit the data, or the training diverges.
+    """
+    started = time.monotonic()
+    with strategy.scope():
+        twin = make_twin(model)
+        network = quantise(twin)
+    shuffled = task.shuffled(task.indices, min(_CALIBRATION_BATCH, len(task.indices)), _CALIBRATION_BATCHES)
+    calibrate(network, shuffled.map(lambda images, _: images))
+    metrics: dict[str, Any] = {"calibrated_accuracy": score(network, task)}
+    trained = {"quantised": network, **({"float": twin} if float_control else {})}
+    for name, one in trained.items():
+        folder = None if checkpoint_dir is None else Path(checkpoint_dir) / name
+        with strategy.scope():
+            fine_tune(one, task, settings, teacher=teacher, checkpoint_dir=folder, callbacks=callbacks, verbose=verbose)
+        metrics["accuracy" if name == "quantised" else "float_accuracy"] = score(one, task)
+    write_network(path, network, softmax=Graph.from_model(model).head is not None)
+    seconds = round(time.monotonic() - started, 1)
+    return {**metrics, "epochs": settings.epochs, "seed": settings.seed, "seconds": seconds}

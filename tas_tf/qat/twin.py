@@ -1,0 +1,103 @@
+"""The same network in tf_keras, for tools that know Keras 2 alone."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tf_keras
+
+from tas_tf.classifier import logits_of
+from tas_tf.errors import UserError
+from tas_tf.graph import Graph
+from tas_tf.kinds import is_op
+from tas_tf.layer_library import LayerLibrary
+from tas_tf.nodes import Node
+from tas_tf.reader import original_layer
+from tas_tf.shape import Shape
+from tas_tf.space import SearchSpace
+from tas_tf.student import build_student, named_weights
+from tas_tf.zoo.loading import in_precision
+
+#: Largest difference allowed between the outputs of a network and of its twin, as a share of the largest output.
+_TOLERANCE = 1e-4
+#: What only a fresh start needs: weights are copied, and the penalty is the training's.
+_OF_FRESH_WEIGHTS = ("_initializer", "_regularizer", "_constraint")
+_RENAMED = {"LeakyReLU": {"negative_slope": "alpha"}}
+
+
+class _TfKeras(LayerLibrary):
+    """Keras 2, made from configs of Keras 3."""
+
+    package = tf_keras
+
+    def layer(self, node: Node, config: Mapping[str, Any]) -> tf_keras.layers.Layer:
+        if is_op(node.module):
+            raise UserError(
+                f"Operation `{node.name}` ({node.class_name}) is functional arithmetic, which Keras 2 lacks. "
+                "Expected a layer in its place."
+            )
+        return self.new(node.class_name, {**config, "name": node.name})
+
+    def new(self, class_name: str, config: Mapping[str, Any]) -> tf_keras.layers.Layer:
+        kind = getattr(tf_keras.layers, class_name, None)
+        name = config["name"]
+        if kind is None:
+            raise UserError(f"Layer `{name}` ({class_name}) is unknown to Keras 2.")
+        renamed = {_RENAMED.get(class_name, {}).get(key, key): value for key, value in config.items()}
+        accepted = _parameters(kind)
+        options = {
+            key: value
+            for key, value in renamed.items()
+            if key in accepted and not key.endswith(_OF_FRESH_WEIGHTS) and key != "dtype"
+        }
+        try:
+            return kind(name=name, **{key: value for key, value in options.items() if key != "name"})
+        except (TypeError, ValueError) as error:
+            raise UserError(f"Layer `{name}` ({class_name}) can't be made in Keras 2: {error}") from error
+
+
+TF_KERAS = _TfKeras()
+
+
+def make_twin(model: keras.Model) -> tf_keras.Model:
+    """Builds a classifier again in tf_keras, with the same weights, in float32 and ending in logits.
+
+    Args:
+        model: Functional or Sequential classifier of Keras 3.
+
+    Raises:
+        UserError: Keras 2 has no such layer, or one that computes something else.
+    """
+    model = in_precision(model, "float32")
+    graph = Graph.from_model(model)
+    space = SearchSpace.from_graph(graph)
+    shape = Shape.full(space)
+    twin = build_student(space, shape, logits=True, library=TF_KERAS)
+    for node in graph:
+        if node.num_params:
+            twin.get_layer(node.name).set_weights(list(named_weights(original_layer(model, node)).values()))
+    _check_equal(twin, logits_of(model, space))
+    return twin
+
+
+def _check_equal(twin: tf_keras.Model, model: keras.Model) -> None:
+    """Compares the outputs on random images: layers of one name may differ in what they do."""
+    images = np.random.default_rng(0).standard_normal((4, *model.input_shape[1:]), dtype=np.float32)
+    expected = keras.ops.convert_to_numpy(model(images, training=False)).astype(np.float32)
+    outputs = np.asarray(twin(images, training=False))
+    difference, largest = float(np.max(np.abs(outputs - expected))), float(np.max(np.abs(expected)))
+    if not difference <= _TOLERANCE * largest:
+        raise UserError(
+            f"The network computes something else in Keras 2: outputs differ by {difference:.3g}, the largest is "
+            f"{largest:.3g}. A layer means another thing there."
+        )
+
+
+def _parameters(kind: type) -> frozenset[str]:
+    """What a layer class can be given, its bases included."""
+    classes = kind.__mro__[: kind.__mro__.index(tf_keras.layers.Layer)]
+    return frozenset(name for each in classes for name in inspect.signature(each.__init__).parameters) | {"name"}
