@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from tas_tf.files import atomic_folder
 
 INPUT_NAME = "images"
 SIGNATURE = "serving_default"
+_FULL = os.strerror(errno.ENOSPC)  # TensorFlow tells it by words alone
 
 
 def serving_model(
@@ -73,6 +76,7 @@ def export_saved_model(
     Raises:
         UserError: If the model isn't a classifier of images.
         ExportError: If Keras can't export it.
+        OSError: If the disk is full.
     """
     return write_saved_model(serving_model(model, preprocessing_layers=preprocessing_layers), path, metadata=metadata)
 
@@ -84,6 +88,8 @@ def write_saved_model(model: keras.Model, path: str | Path, *, metadata: Metadat
         try:
             model.export(str(partial), verbose=False)
         except Exception as error:  # the layers of a model may raise anything while they are traced
+            if _FULL in str(error):
+                raise OSError(errno.ENOSPC, _FULL, str(path)) from error
             raise ExportError(f"The model can't be written as a SavedModel: {error}") from error
         if metadata is not None:
             write_extra(partial, metadata.files("saved_model"))

@@ -101,7 +101,8 @@ def explain(speed: Speed) -> str:
         f"{pair.name} {format_ms(pair.student_ms)} (teacher {format_ms(pair.teacher_ms)})"
         for pair in speed.operators[:_MOST_SHOWN]
     )
-    return f"{summary} Of {format_ms(speed.latency_ms)}, operators take {format_ms(speed.seen_ms)}: {listed}."
+    seen = f"{format_ms(speed.seen_ms)}, latency {format_ms(speed.latency_ms)}"
+    return f"{summary} Its operators, profiled apart ({seen}): {listed}."
 
 
 def _pair_operators(teacher: Mapping, student: Mapping) -> list[OperatorPair]:

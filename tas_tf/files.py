@@ -91,6 +91,10 @@ def _aside(path: Path) -> Iterator[Path]:
             os.replace(path, scratch / "replaced")
         os.replace(partial, path)
         _flush_entry(path.parent)
+    except OSError as error:
+        # What fails while it writes doesn't say where.
+        error.filename = error.filename or str(path)
+        raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

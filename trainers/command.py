@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +15,8 @@ from tas_tf.errors import UserError
 from trainers import options
 
 _HELP = frozenset(["-h", "-help", "--help", "--helpshort", "--helpfull"])
+#: What a disk may refuse: it is full, too small for a file, or not to be written.
+_DISK_TROUBLE = frozenset([errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM])
 #: What Python says of a text that isn't a number, and what we say.
 _NUMBERS = {
     "invalid literal for int": "expected a whole number",
@@ -43,7 +47,21 @@ def _exit_code(main: Callable[[], None], argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted: the same command goes on with what is finished.", file=sys.stderr)
         return 130
+    except Exception as error:  # TensorFlow has errors of its own for a disk
+        trouble = _disk_trouble(error)
+        if trouble is None:
+            raise
+        print(f"error: {trouble}. What was finished before is kept.", file=sys.stderr)
+        return 1
     return 0
+
+
+def _disk_trouble(error: Exception) -> str | None:
+    """What a disk refused, if that is what an error is about."""
+    if isinstance(error, OSError) and error.errno in _DISK_TROUBLE:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    full = os.strerror(errno.ENOSPC)
+    return full if full in str(error) else None
 
 
 def _read_flags(argv: Sequence[str], more: flags.FlagHolder[list[str]] | None) -> None:

@@ -29,6 +29,7 @@ from trainers.baseline import make_baseline
 from trainers.command import run
 from trainers.distill import run_distill
 from trainers.plan import PIPED_WIDTH, show_plan
+from trainers.quantise import QAT_FORMAT, check_trainable
 from trainers.report import report_run
 from trainers.search import run_decode_step, run_search_step
 from trainers.session import Session
@@ -96,7 +97,7 @@ def _searched(session: Session) -> list[str]:
 
 def _check(session: Session) -> None:
     """Refuses what a later step would refuse, before hours are spent on an earlier one."""
-    export_formats()
+    formats = export_formats()
     if options.INHERIT.value == "supernet" and set(options.RIVALS.value) - {"no_kd"}:
         raise UserError(
             "`--inherit=supernet` suits the shape found alone. Expected --rivals= or --rivals=no_kd with it. "
@@ -107,6 +108,8 @@ def _check(session: Session) -> None:
     teacher_settings(), student_settings()
     settings = search_settings()
     network = session.network if "teacher" in _searched(session) else session.unpruned_network()
+    if QAT_FORMAT in formats and not options.QAT_FALLBACK.value:
+        check_trainable("network", network)
     space = session.space_of(network, anew="search" in _searched(session))
     if "search" in _searched(session):
         for one in session.at_budgets():
