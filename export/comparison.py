@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from export.formatting import MISSING, format_count, format_ms, format_ratio, format_share
+from export.formatting import MISSING, format_bytes, format_count, format_ms, format_ratio, format_share
 from tas_tf.errors import UserError
 from tas_tf.files import read_json
 from tas_tf.published import shape_file
@@ -120,6 +120,7 @@ _COLUMNS: Mapping[str, tuple[str, Callable[[float], str]]] = {
     "test accuracy": ("accuracy", format_share),
     "MACs": ("macs", format_count),
     "parameters": ("params", format_count),
+    "fp32 file": ("bytes", format_bytes),
     "fp32 latency": ("latency_ms", format_ms),
     "speed-up": ("speedup", format_ratio),
 }

@@ -21,7 +21,7 @@ def format_count(value: float | None) -> str:
     return f"{value:g}"
 
 
-def format_bytes(value: int | None) -> str:
+def format_bytes(value: float | None) -> str:
     """Writes a file size.
 
     >>> format_bytes(1_094_000), format_bytes(812)
@@ -32,7 +32,7 @@ def format_bytes(value: int | None) -> str:
     for factor, suffix in ((1e6, "MB"), (1e3, "kB")):
         if value >= factor:
             return f"{value / factor:.3g} {suffix}"
-    return f"{value} B"
+    return f"{value:.0f} B"
 
 
 def format_ms(value: float | None) -> str:

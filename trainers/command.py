@@ -30,7 +30,14 @@ def run(main: Callable[[], None]) -> None:
     The exit code is 0 on success, 1 after a mistake of the user's and 130 after an interruption. What isn't the
     user's mistake keeps its traceback.
     """
-    sys.exit(_exit_code(main, sys.argv))
+    try:
+        code = _exit_code(main, sys.argv)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Who reads has had enough, as `head` has; nor would Python's own last flush get through.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code)
 
 
 def _exit_code(main: Callable[[], None], argv: Sequence[str]) -> int:

@@ -81,11 +81,16 @@ def _do(session: Session, name: str, work: Callable[[], bool]) -> None:
 
 
 def _of_each_budget(session: Session, rivals: Sequence[str]) -> list[str]:
-    """The steps behind the search, as `show_plan` takes them."""
-    others = [name for name in rivals if RIVALS[name].shape != "full"]
-    steps = ["student", *(f"rival {name}" for name in rivals)]
-    for one in session.at_budgets()[1:]:
-        steps += [f"{step} at {one.budget}" for step in ("student", *(f"rival {name}" for name in others))]
+    """The steps behind the search, as `show_plan` takes them; a rival that is as it was for any budget comes once."""
+    steps: list[str] = []
+    for one in session.at_budgets():
+        first = one is session
+        own = [name for name in rivals if first or RIVALS[name].shape != "full"]
+        names = ["student", *(f"rival {name}" for name in own)]
+        if QAT_FORMAT in export_formats():
+            # The teacher's serves all budgets.
+            names += [f"qat {name}" for name in ("student", *(["teacher"] if first else []), *own)]
+        steps += names if first else [f"{name} at {one.budget}" for name in names]
     return steps
 
 

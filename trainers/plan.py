@@ -21,8 +21,9 @@ from tas_tf.space import SearchSpace
 from tas_tf.student import build_student
 from tas_tf.training import Step, sgd
 from trainers import options
+from trainers.quantise import networks_of
 from trainers.session import Session
-from trainers.settings import search_settings, student_settings, teacher_settings
+from trainers.settings import qat_settings, search_settings, student_settings, teacher_settings
 from trainers.steps import search_step, student_step, teacher_step
 
 PIPED_WIDTH = 120  # of a table that goes to a file
@@ -33,6 +34,8 @@ _SEARCH_ITERATION = 2.0
 _TEACHER_PASS = 0.35
 _TIMED_STEPS = 3
 _FRESH = "up to date"
+_REFUSED = "refused: see --overwrite"
+_QAT = "qat "
 
 
 def show_plan(session: Session, steps: Sequence[str]) -> None:
@@ -40,11 +43,11 @@ def show_plan(session: Session, steps: Sequence[str]) -> None:
 
     Args:
         session: The run.
-        steps: Out of `teacher`, `search`, `student` and `rival NAME`, the last two with ` at BUDGET` behind them for
-            further budgets.
+        steps: Out of `teacher`, `search`, `student`, `rival NAME`, `qat NAME`, the last three with ` at BUDGET` behind
+            them for further budgets.
 
     Raises:
-        UserError: What the steps themselves would refuse.
+        UserError: What the steps themselves would refuse; of a result from other settings once the plan is shown.
     """
     model = session.unpruned_network()
     space = session.checked_space(model)
@@ -59,6 +62,7 @@ def show_plan(session: Session, steps: Sequence[str]) -> None:
     table = Table(title=f"{space.graph.network} on {session.task.source.name}, {images:,} training images")
     for column in ("step", "state", "epochs", "iterations", "estimated time"):
         table.add_column(column, justify="left" if column in ("step", "state") else "right")
+    refused = []
     for step in steps:
         name, _, budget = step.partition(" at ")
         one = runs[budget or str(session.budget)]
@@ -68,6 +72,7 @@ def show_plan(session: Session, steps: Sequence[str]) -> None:
             state, epochs = "is taken over", 0
         seconds = 0.0 if state == _FRESH else epochs * per_epoch * plain * relative
         table.add_row(step, state, str(epochs), f"{epochs * per_epoch:,}", _duration(seconds))
+        refused += [step] if state == _REFUSED else []
     console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
     console.print(table)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -75,10 +80,16 @@ def show_plan(session: Session, steps: Sequence[str]) -> None:
     console.print(
         f"Unpruned: {full.full:,} MACs. Budget: {budgets}. A plain step at batch "
         f"{options.BATCH_SIZE.value} took {1000 * plain:.0f} ms here, with a peak memory of {peak:.0f} MB; a search "
-        "takes up to twice as much.",
+        "takes up to twice as much. Not counted: starting each step (half a minute and more for deep networks), and "
+        "writing, checking and timing files.",
         highlight=False,
         soft_wrap=True,
     )
+    if refused:
+        raise UserError(
+            f"The run would stop at `{refused[0]}`, whose result was made from other settings. Give --overwrite to "
+            "make it again, or another --run_dir."
+        )
 
 
 def _effort(step: str, session: Session, share: float) -> tuple[int, int, float]:
@@ -87,6 +98,11 @@ def _effort(step: str, session: Session, share: float) -> tuple[int, int, float]
         settings = search_settings()
         _, per_epoch = session.task.searching(settings.batch_size, settings.split_share)
         return settings.epochs, per_epoch, _SEARCH_ITERATION
+    if step.startswith(_QAT):
+        settings = qat_settings()
+        _, per_epoch = session.task.training(settings.batch_size)
+        relative = 1.0 if step == f"{_QAT}teacher" else share
+        return settings.epochs, per_epoch, relative + (_TEACHER_PASS if options.KD.value else 0.0)
     settings = teacher_settings() if step == "teacher" else student_settings()
     _, per_epoch = session.task.training(settings.batch_size)
     epochs = settings.epochs + settings.warmup_epochs
@@ -106,12 +122,16 @@ def _state(step: str, session: Session) -> str:
         return "runs"  # it waits for what an earlier step makes
     if options.OVERWRITE.value and (status == "stale" or not session.keeps_what_is_up_to_date):
         return "runs again"
-    return {"missing": "runs", "unfinished": "goes on", "fresh": _FRESH, "stale": "refused: see --overwrite"}[status]
+    return {"missing": "runs", "unfinished": "goes on", "fresh": _FRESH, "stale": _REFUSED}[status]
 
 
 def _step_of(step: str, session: Session) -> Step:
     if step in ("teacher", "search"):
         return {"teacher": teacher_step, "search": search_step}[step](session)
+    if step.startswith(_QAT):
+        name = step.removeprefix(_QAT)
+        rivals = [] if name in ("student", "teacher") else [name]
+        return next(one.step for one in networks_of(session, rivals) if one.name == name)
     name = step.removeprefix("rival ")
     rival = RIVALS.get(name)
     return student_step(

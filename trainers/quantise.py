@@ -38,7 +38,7 @@ def settle_formats(session: Session, formats: Sequence[str], others: Sequence[st
     """
     if QAT_FORMAT not in formats:
         return list(formats)
-    waiting = [one for one in _networks(session, others) if one.step.status() != "fresh"]
+    waiting = [one for one in networks_of(session, others) if one.step.status() != "fresh"]
     try:
         for one in waiting:
             check_trainable(one.name, load_file(one.file))
@@ -75,14 +75,14 @@ def run_qat(session: Session, others: Sequence[str]) -> dict[str, Path]:
     Raises:
         UserError: A network is missing or can't be taken, there is one from other settings, or the training diverges.
     """
-    networks = _networks(session, others)
+    networks = networks_of(session, others)
     for network in networks:
         _run_one(network)
     return {network.name: network.owner.run.quantised(network.role) for network in networks}
 
 
 @dataclass(frozen=True)
-class _Network:
+class TrainedFor8Bits:
     """One network of a run.
 
     Attributes:
@@ -111,16 +111,16 @@ class _Network:
         return self.owner.require_teacher() if self.role == "teacher" else self.owner.run.student_model
 
 
-def _networks(session: Session, others: Sequence[str]) -> list[_Network]:
+def networks_of(session: Session, others: Sequence[str]) -> list[TrainedFor8Bits]:
     """Student and teacher, which runs that lie in one another share, and rivals."""
     return [
-        _Network("student", session, "student"),
-        _Network("teacher", session.outermost, "teacher"),
-        *(_Network(name, session.rival(name), "student") for name in others),
+        TrainedFor8Bits("student", session, "student"),
+        TrainedFor8Bits("teacher", session.outermost, "teacher"),
+        *(TrainedFor8Bits(name, session.rival(name), "student") for name in others),
     ]
 
 
-def _run_one(network: _Network) -> None:
+def _run_one(network: TrainedFor8Bits) -> None:
     """Trains one network for 8 bits unless it is."""
     session, role, step = network.owner, network.role, network.step
     if is_up_to_date(session, step):

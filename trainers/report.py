@@ -15,8 +15,10 @@ from typing import Any
 
 from rich.console import Console
 
+from export.artefacts import artefact_path
 from export.comparison import compare_runs, print_comparison
 from export.report import build_report, print_table, render_html, summarise_shape
+from export.tflite import CONVERTERS
 from tas_tf.errors import UserError
 from tas_tf.files import read_json, write_json
 from tas_tf.rivals import KINDS as RIVAL_KINDS
@@ -155,7 +157,7 @@ def _files(run_folder: Run) -> dict[str, str]:
     files = {
         "student": run_folder.student_model,
         "SavedModel": run_folder.export_dir / "saved_model",
-        "TFLite": run_folder.export_dir / "fp32.tflite",
+        **{f"TFLite {format}": artefact_path(run_folder.export_dir, format) for format in CONVERTERS},
         "report": run_folder.report_html,
         "TensorBoard logs": run_folder.path / "logs",
     }

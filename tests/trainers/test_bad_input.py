@@ -234,3 +234,12 @@ def test_in_a_process_of_its_own(tmp_path, arguments):
 def test_tiny_networks_are_not_refused():
     """The mistakes above are their own, not that of the network they vary."""
     assert Graph.from_model(tiny_network()).num_classes == 10
+
+
+def test_a_reader_that_has_had_enough_is_no_error():
+    command = f"{sys.executable} -m trainers.search --help | head -n 1"
+    done = subprocess.run(
+        command, shell=True, cwd=ROOT, env=quiet_environment(), capture_output=True, text=True, check=True
+    )
+    assert done.stdout.count("\n") == 1
+    assert done.stderr == ""

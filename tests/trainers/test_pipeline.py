@@ -103,7 +103,6 @@ def test_a_second_call_does_nothing(interrupted, finished, command):
         ("--budget=macs:0.6", "search", 'budget: was "macs:0.5", now "macs:0.6"'),
         ("--kd_alpha=0.5", "student", "kd_alpha: was 0.9, now 0.5"),
         ("--nokd", "student", "kd: was true, now false"),
-        ("--threads=2", "export", "threads: was 1, now 2"),
         ("--preprocess=scale_0_1", "teacher", 'preprocess: was "standardise", now "scale_0_1"'),
     ],
 )
@@ -115,6 +114,17 @@ def test_a_changed_flag_is_refused_by_name(interrupted, finished, command, chang
     assert difference in outcome.err
     assert "--overwrite" in outcome.err
     assert snapshot(finished) == before
+
+
+def test_an_export_is_made_again_where_its_flags_change(interrupted, finished, command):
+    before = snapshot(finished)
+    outcome = command(pipeline, f"--run_dir={finished}", *interrupted.flags, "--formats=fp16")
+    assert outcome.code == 0, outcome
+    assert up_to_date(outcome.out) == ["teacher", "search", "student", "rival uniform"]
+    assert {path.name for path in (finished / "export").glob("*.tflite")} == {"fp16.tflite"}
+    assert set(read(finished / "export/metrics.json")) == {"fp16", "teacher", "uniform"}
+    kept = {path: content for path, content in before.items() if "student" in str(path)}
+    assert {path: snapshot(finished)[path] for path in kept} == kept
 
 
 @pytest.mark.parametrize("changed", ["shape", "teacher"])
@@ -209,9 +219,10 @@ def test_dry_run_writes_nothing(interrupted, command, tmp_path, finished):
         assert word in outcome.out
     before = snapshot(finished)
     outcome = command(pipeline, f"--run_dir={finished}", *interrupted.flags, "--dry_run", "--student_epochs=2")
-    assert outcome.code == 0, outcome
+    assert outcome.code == 1, outcome
     assert outcome.out.count("up to date") == 2
     assert outcome.out.count("refused") == 2
+    assert "would stop at `student`" in outcome.err
     assert snapshot(finished) == before
 
 
