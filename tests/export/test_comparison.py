@@ -41,9 +41,9 @@ def test_runs_of_one_name_are_seeds_of_one_row(tmp_path):
     assert accuracy.spread == pytest.approx(statistics.stdev(accuracies))
     assert tas.figures["speedup"].mean == pytest.approx((3.0 + 2.0 + 1.5) / 3)
     assert cells(tas)[0] == "91.67 ± 2.08 %"
-    assert cells(tas)[3] == "1.5 ± 0.5 ms"
+    assert cells(tas)[3:5] == ["500 kB", "1.5 ± 0.5 ms"]
     assert (teacher.name, teacher.kd, teacher.figures["accuracy"].spread) == ("teacher", None, None)
-    assert cells(teacher) == ["95.00 %", "14 M", "100 k", "-", "-"]
+    assert cells(teacher) == ["95.00 %", "14 M", "100 k", "-", "-", "-"]
     json.dumps([tas.to_json(), teacher.to_json()])
 
 
