@@ -18,8 +18,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 
-from export.artefacts import STUDENT, Checks, Extras, export_models
+from export.artefacts import STUDENT, Checks, export_models
 from export.formatting import format_count, format_ms, format_ratio
+from export.jobs import Extras
 from export.report import build_report
 from export.speed import compare_speed, explain
 from tas_tf.baselines import baseline_shape

@@ -13,44 +13,20 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from export.jobs import Extras, Job, ScoredOn, make_job
 from export.latency import time_interleaved
-from export.metadata import Metadata
 from export.profile import OperatorTime, profile_operators
-from export.saved_model import LoadedSavedModel, serving_model, write_saved_model
+from export.saved_model import LoadedSavedModel, write_saved_model
 from export.tflite import CONVERTERS, INTEGER_FORMATS, TFLiteModel, check_calibration, export_tflite
 from export.verify import TOLERANCES, ArtefactMetrics, check_accuracy, select_test_set, verify_artefact
 from tas_tf.errors import UserError
-from tas_tf.files import PARTIAL_PREFIX, write_json
+from tas_tf.files import PARTIAL_PREFIX, read_json, write_json
 
 FORMATS = ("saved_model", *CONVERTERS)
 METRICS_FILE = "metrics.json"
 STUDENT = "student"
-_BATCH = 128
 # A large network takes minutes for the usual number of rounds.
 _PROFILE_SECONDS = 20
-
-
-@dataclasses.dataclass(frozen=True)
-class _TestSet:
-    """What artefacts are scored on: images as they take them, `[n, height, width, channels]`, and integer labels."""
-
-    images: np.ndarray
-    labels: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True)
-class Extras:
-    """What some formats need besides the models.
-
-    Attributes:
-        calibration: For `int8` and `qat_int8`: training images as the artefacts take them.
-        quantised: For `qat_int8`: by name, the same networks trained with fake quantisation, see `tas_tf.qat`.
-        metadata: By name, what the files shall carry.
-    """
-
-    calibration: np.ndarray | None = None
-    quantised: Mapping[str, keras.Model] = dataclasses.field(default_factory=dict)
-    metadata: Mapping[str, Metadata] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,29 +47,6 @@ class Checks:
     threads: int = 1
     rounds: int = 100
     warmup: int = 10
-
-
-@dataclasses.dataclass(frozen=True)
-class _Job:
-    """One model on its way out.
-
-    Attributes:
-        name: Of the model.
-        model: The graph that is deployed.
-        from_floats: The same taking float32, even where it is pixels: integer formats set their own input type.
-        quantised: That of the fake-quantised network, if there is one.
-        expected: The model's outputs on the test images.
-    """
-
-    name: str
-    model: keras.Model
-    from_floats: keras.Model
-    quantised: keras.Model | None
-    expected: np.ndarray
-
-    def source(self, format: str) -> keras.Model:
-        """The graph that a format is converted from."""
-        return {"int8": self.from_floats, "qat_int8": self.quantised}.get(format, self.model)
 
 
 def export_models(
@@ -137,10 +90,11 @@ def export_models(
     """
     out_dir, extras, checks = Path(out_dir), extras or Extras(), checks or Checks()
     _check_arguments(models, out_dir, formats, extras)
-    test = _TestSet(*select_test_set(images, labels, limit=limit))
+    _check_alike(extras.calibration, images, formats)
+    test = ScoredOn(*select_test_set(images, labels, limit=limit))
     report = progress or (lambda line: None)
     report("computing the outputs to compare with")
-    jobs = [_make_job(name, model, preprocessing_layers, test, extras) for name, model in models.items()]
+    jobs = [make_job(name, model, preprocessing_layers, test, extras) for name, model in models.items()]
     with _staging(out_dir) as partial:
         measured = {}
         for format in formats:
@@ -168,14 +122,17 @@ def _staging(out_dir: Path) -> Iterator[Path]:
             yield Path(scratch)
     except BaseException:
         if is_new:
-            out_dir.rmdir()
+            # What is in it by now stays; the error to tell is the first one.
+            with contextlib.suppress(OSError):
+                out_dir.rmdir()
         raise
 
 
 def _publish(partial: Path, out_dir: Path, *, models: Sequence[str]) -> None:
-    """Moves a complete export into place, artefact by artefact, and removes those of formats left out."""
+    """Moves a complete export into place, artefact by artefact, and removes those of formats and models left out."""
+    earlier = read_json(out_dir / METRICS_FILE) if (out_dir / METRICS_FILE).exists() else {}
     (out_dir / METRICS_FILE).unlink(missing_ok=True)
-    for model in models:
+    for model in dict.fromkeys([*models, *(set(earlier) - set(FORMATS))]):
         for format in FORMATS:
             made, place = (artefact_path(root, format, model=model) for root in (partial, out_dir))
             if place.is_dir():
@@ -187,49 +144,11 @@ def _publish(partial: Path, out_dir: Path, *, models: Sequence[str]) -> None:
     (partial / METRICS_FILE).replace(out_dir / METRICS_FILE)
 
 
-def _make_job(
-    name: str,
-    model: keras.Model,
-    preprocessing_layers: Sequence[keras.layers.Layer],
-    test: _TestSet,
-    extras: Extras,
-) -> _Job:
-    """Wraps a model for deployment and runs it on the test images.
-
-    Raises:
-        UserError: They aren't of its kind, or it returns what is no number.
-    """
-
-    def served(network: keras.Model, dtype: str) -> keras.Model:
-        return serving_model(network, preprocessing_layers=preprocessing_layers, input_dtype=dtype)
-
-    deployed = served(model, _raw_dtype(test.images) if preprocessing_layers else model.inputs[0].dtype)
-    _check_test_set(name, deployed, test.images, test.labels)
-    quantised = extras.quantised.get(name)
-    return _Job(
-        name=name,
-        model=deployed,
-        from_floats=served(model, "float32"),
-        quantised=None if quantised is None else served(quantised, "float32"),
-        expected=_compute_expected(name, deployed, test.images),
-    )
-
-
-def _compute_expected(name: str, model: keras.Model, images: np.ndarray) -> np.ndarray:
-    """Returns the Keras model's outputs, `[n, classes]`, which must be numbers to be compared with."""
-    # Not `predict`: it would be compiled anew for each model, at which TensorFlow warns.
-    starts = range(0, len(images), _BATCH)
-    outputs = np.concatenate([np.asarray(model(images[start : start + _BATCH], training=False)) for start in starts])
-    if not np.isfinite(outputs).all():
-        raise UserError(f"`models`: the {name} returns NaN or infinity on the test images. Did its training diverge?")
-    return outputs
-
-
 def _export_format(
     format: str,
-    jobs: Sequence[_Job],
+    jobs: Sequence[Job],
     root: Path,
-    test: _TestSet,
+    test: ScoredOn,
     extras: Extras,
     checks: Checks,
 ) -> dict[str, ArtefactMetrics]:
@@ -248,8 +167,10 @@ def _export_format(
             tolerance=_tolerance(format, checks),
         )
         if job.name == STUDENT:
-            expected = float(np.mean(job.expected.argmax(axis=-1) == test.labels))
-            check_accuracy(verified[job.name], format, name=label, expected=expected, max_drop=checks.max_accuracy_drop)
+            for outputs, whom in job.references(format):
+                expected = float(np.mean(outputs.argmax(axis=-1) == test.labels))
+                against = {"name": label, "whom": whom, "expected": expected, "max_drop": checks.max_accuracy_drop}
+                check_accuracy(verified[job.name], format, **against)
         calls[job.name] = artefact.bind(test.images[:1])
     latencies = time_interleaved(calls, rounds=checks.rounds, warmup=checks.warmup)
     return {
@@ -275,16 +196,18 @@ def _profile(path: Path, format: str, checks: Checks) -> list[OperatorTime] | No
     return None if found is None else list(found)
 
 
-def _write(job: _Job, format: str, root: Path, extras: Extras) -> Path:
+def _write(job: Job, format: str, root: Path, extras: Extras) -> Path:
     """Writes one artefact; returns its file or folder."""
     path, saved_model = (artefact_path(root, name, model=job.name) for name in (format, "saved_model"))
     metadata = extras.metadata.get(job.name)
     if format == "saved_model":
         return write_saved_model(job.model, path, metadata=metadata)
-    source = job.source(format)
+    source, options = job.source(format), {"format": format, "calibration": extras.calibration, "metadata": metadata}
     if source is job.model and saved_model.is_dir():
-        source = saved_model
-    return export_tflite(source, path, format=format, calibration=extras.calibration, metadata=metadata)
+        return export_tflite(saved_model, path, **options)
+    with tempfile.TemporaryDirectory(dir=root) as scratch:
+        # Not the model itself: wrapped for serving once more, its tensors get longer names, and the file more bytes.
+        return export_tflite(write_saved_model(source, Path(scratch) / "saved_model"), path, **options)
 
 
 def _load(path: Path, format: str, *, threads: int) -> LoadedSavedModel | TFLiteModel:
@@ -321,24 +244,9 @@ def _check_arguments(models: Mapping[str, keras.Model], out_dir: Path, formats: 
         raise UserError(f"`out_dir` must be a folder. Received: {out_dir}, which is a file.")
 
 
-def _raw_dtype(images: np.ndarray) -> str:
-    """Returns the type of raw images, which the artefacts then take too."""
-    if images.dtype.name not in ("uint8", "float32"):
+def _check_alike(calibration: np.ndarray | None, images: np.ndarray, formats: Sequence[str]) -> None:
+    """Refuses calibration images of another type than the test images: ranges, and the file's input, would be wrong."""
+    if set(formats) & set(INTEGER_FORMATS) and calibration.dtype != np.asarray(images).dtype:
         raise UserError(
-            f"`images` must be uint8 or float32 when preprocessing is inside. Received: {images.dtype.name}."
-        )
-    return images.dtype.name
-
-
-def _check_test_set(name: str, model: keras.Model, images: np.ndarray, labels: np.ndarray) -> None:
-    """Refuses images or labels that aren't this model's."""
-    wanted, classes = model.input_shape[1:], model.output_shape[-1]
-    if any(size not in (None, got) for size, got in zip(wanted, images.shape[1:], strict=True)):
-        raise UserError(f"`images` must be {wanted} each for the {name}. Received: {images.shape[1:]}.")
-    if images.dtype.name != model.inputs[0].dtype:
-        raise UserError(f"`images` must be {model.inputs[0].dtype} for the {name}. Received: {images.dtype.name}.")
-    if labels.min() < 0 or labels.max() >= classes:
-        raise UserError(
-            f"`labels` must be 0 to {classes - 1}: the {name} has {classes} classes. "
-            f"Received: {labels.min()} to {labels.max()}."
+            f"`calibration` must be {np.asarray(images).dtype} as the test images are. Received: {calibration.dtype}."
         )

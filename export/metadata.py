@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,9 @@ from tas_tf.version import __version__
 LABELS_FILE = "labels.txt"
 METADATA_FILE = "metadata.json"
 EXTRA_FOLDER = "assets.extra"
+# What reading raises, by where the damage is: in the archive's headers, its contents, the text or the JSON.
+_DAMAGE = (OSError, zipfile.BadZipFile, KeyError, NotImplementedError, RuntimeError, EOFError, zlib.error)
+_DAMAGE += (ValueError, TypeError)
 # The same contents give the same file.
 _DATE = (1980, 1, 1, 0, 0, 0)
 
@@ -111,6 +115,6 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         else:
             with zipfile.ZipFile(path) as archive:
                 contents = [archive.read(name) for name in (METADATA_FILE, LABELS_FILE)]
-    except (OSError, zipfile.BadZipFile, KeyError) as error:
+        return {**json.loads(contents[0]), "labels": contents[1].decode().splitlines()}
+    except _DAMAGE as error:
         raise UserError(f"`path` must be a file exported with its metadata. Received: {path} ({error}).") from error
-    return {**json.loads(contents[0]), "labels": contents[1].decode().splitlines()}

@@ -227,7 +227,7 @@ def comparison_rows(report: Mapping) -> list[tuple[str, list[str]]]:
         ]
     control = [(model["qat"] or {}).get("float_accuracy") for model in models]
     if any(value is not None for value in control):
-        rows.append(("float, fine-tuned as long as qat_int8", [format_share(value) for value in control]))
+        rows.append(("float, fine-tuned as long (whole test set)", [format_share(value) for value in control]))
     saved = [model[SAVED_MODEL] or {} for model in models]
     if any(saved):
         rows += [

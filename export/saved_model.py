@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,14 +9,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from export.errors import ExportError
+from export.errors import ExportError, raise_if_full
 from export.metadata import Metadata, write_extra
 from tas_tf.errors import UserError
 from tas_tf.files import atomic_folder
 
 INPUT_NAME = "images"
 SIGNATURE = "serving_default"
-_FULL = os.strerror(errno.ENOSPC)  # TensorFlow tells it by words alone
 
 
 def serving_model(
@@ -88,8 +85,7 @@ def write_saved_model(model: keras.Model, path: str | Path, *, metadata: Metadat
         try:
             model.export(str(partial), verbose=False)
         except Exception as error:  # the layers of a model may raise anything while they are traced
-            if _FULL in str(error):
-                raise OSError(errno.ENOSPC, _FULL, str(path)) from error
+            raise_if_full(error, path)
             raise ExportError(f"The model can't be written as a SavedModel: {error}") from error
         if metadata is not None:
             write_extra(partial, metadata.files("saved_model"))

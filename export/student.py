@@ -17,22 +17,24 @@ import trainers  # noqa: F401 - first of all: it loads TensorFlow quietly
 import keras
 from rich.console import Console
 
-from export.artefacts import FORMATS, Checks, Extras, export_models
+from export.artefacts import FORMATS, Checks, export_models
+from export.jobs import Extras
 from export.tflite import INTEGER_FORMATS
 from tas_tf.data import StreamedSource
 from tas_tf.errors import UserError
-from tas_tf.files import read_json
 from tas_tf.qat.saving import load_network
 from tas_tf.shape import Shape
+from tas_tf.space import SearchSpace
+from tas_tf.student import build_student
 from tas_tf.zoo.loading import load_file
 from trainers import options
 from trainers.command import run
-from trainers.file_metadata import file_metadata
+from trainers.file_metadata import file_metadata, layers_inside
 from trainers.quantise import QAT_FORMAT, run_qat, settle_formats
 from trainers.quiet import without_notes
 from trainers.report import report_run
 from trainers.session import Session
-from trainers.steps import begin, export_step, is_up_to_date
+from trainers.steps import export_step, is_up_to_date
 
 _STREAMED_TEST_LIMIT = 5_000
 
@@ -65,23 +67,24 @@ def run_export(session: Session, rivals: Sequence[str] | None = None) -> bool:
     with without_notes():
         formats = settle_formats(session, export_formats(), list(others))
     quantised = run_qat(session, list(others)) if QAT_FORMAT in formats else {}
-    step = export_step(session, others, formats, quantised)
+    shapes = shape_files(session, list(others))
+    step = export_step(session, others, formats, quantised=quantised, shapes=shapes)
     if is_up_to_date(session, step):
         return False
     inside = options.PREPROCESSING_INSIDE.value
     images, labels = session.task.test_arrays(_test_limit(session), raw=inside)
     files = {"student": session.run.student_model, "teacher": session.require_teacher(), **others}
     models = {name: load_file(path) for name, path in files.items()}
-    begin(session, step, keep=True)
-    with without_notes():
+    extras = _extras(session, models, formats, quantised, shapes)
+    with without_notes(), step.replacing():
         export_models(
             models,
             session.run.export_dir,
             images=images,
             labels=labels,
             formats=formats,
-            preprocessing_layers=session.task.preprocessing.layers() if inside else (),
-            extras=_extras(session, models, formats, quantised),
+            preprocessing_layers=layers_inside(session.task),
+            extras=extras,
             checks=Checks(
                 tolerance=options.EXPORT_TOLERANCE.value,
                 max_accuracy_drop=options.MAX_ACCURACY_DROP.value,
@@ -91,34 +94,52 @@ def run_export(session: Session, rivals: Sequence[str] | None = None) -> bool:
             ),
             progress=None if options.PROGRESS.value == "none" else lambda line: print(f"export: {line}", flush=True),
         )
-    step.finish()
+    session.write_flags(step.settings)
     return True
 
 
 def _extras(
-    session: Session, models: Mapping[str, keras.Model], formats: Sequence[str], quantised: Mapping[str, Path]
+    session: Session,
+    models: Mapping[str, keras.Model],
+    formats: Sequence[str],
+    quantised: Mapping[str, Path],
+    shapes: Mapping[str, Path],
 ) -> Extras:
     """What formats need besides the models."""
     calibration = None
     if set(formats) & set(INTEGER_FORMATS):
-        calibration = session.task.train_images(
-            options.CALIBRATION_IMAGES.value, raw=options.PREPROCESSING_INSIDE.value
-        )
+        raw = options.PREPROCESSING_INSIDE.value
+        calibration = session.task.train_images(options.CALIBRATION_IMAGES.value, raw=raw)
+    space = session.space_of(models["teacher"])
+    found = {name: _shape(space, path, models[name]) for name, path in shapes.items()}
+    found["teacher"] = Shape.full(space).to_json()
     return Extras(
         calibration=calibration,
         quantised={name: load_network(folder, models[name].input_shape[1:]) for name, folder in quantised.items()},
-        metadata={
-            name: file_metadata(model, session.task, _shape(session, name, model)) for name, model in models.items()
-        },
+        metadata={name: file_metadata(model, session.task, found.get(name)) for name, model in models.items()},
     )
 
 
-def _shape(session: Session, name: str, model: keras.Model) -> Mapping[str, Any] | None:
-    """A network's shape as `shape.json` has it, the teacher's full one; `None` where the file is gone."""
-    if name == "teacher":
-        return Shape.full(session.space_of(model)).to_json()
-    path = (session if name == "student" else session.rival(name)).shape_path
-    return read_json(path) if path.exists() else None
+def shape_files(session: Session, others: Sequence[str]) -> dict[str, Path]:
+    """Shapes of student and rivals, where they are still there."""
+    paths = {"student": session.shape_path, **{name: session.rival(name).shape_path for name in others}}
+    return {name: path for name, path in paths.items() if path.exists()}
+
+
+def _shape(space: SearchSpace, path: Path, model: keras.Model) -> dict[str, Any]:
+    """A network's shape as its file has it.
+
+    Raises:
+        UserError: The network is of another shape: there was another search since.
+    """
+    shape = Shape.load(path)
+    expected = build_student(space, shape)
+    if [weight.shape for weight in expected.weights] != [weight.shape for weight in model.weights]:
+        raise UserError(
+            f"`shape`: the student isn't of the shape in {path}. Train it again by `python -m trainers.distill`, or "
+            "give the --shape that it was made with."
+        )
+    return shape.to_json()
 
 
 def _test_limit(session: Session) -> int | None:

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
-from export.errors import ExportError
+from export.errors import ExportError, raise_if_full
 from export.metadata import Metadata, append_files
 from export.saved_model import export_saved_model
 from tas_tf.errors import UserError
@@ -90,6 +90,7 @@ def export_tflite(
     Raises:
         UserError: If the format is unknown, `source` is neither, or calibration images are missing or unusable.
         ExportError: If LiteRT has no operation for something in the model.
+        OSError: If the disk is full.
     """
     if format not in CONVERTERS:
         raise UserError(f"`format` must be one of {', '.join(CONVERTERS)}. Received: {format!r}.")
@@ -104,6 +105,7 @@ def export_tflite(
     try:
         flatbuffer = CONVERTERS[format](Path(source), calibration)
     except Exception as error:  # TensorFlow's ConverterError is private and derives from Exception alone
+        raise_if_full(error, Path(path))
         reason = str(error).strip().split("\n")[0]
         raise ExportError(f"The model can't be converted to TFLite ({format}): {reason}") from error
     if metadata is not None:

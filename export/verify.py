@@ -99,23 +99,33 @@ def verify_artefact(
     allowed = sys.float_info.max if tolerance is None else tolerance * largest
     # NaN compares false with everything, and infinite outputs would allow any difference.
     if not (np.isfinite(largest) and metrics.max_abs_diff <= allowed):
+        limit = "any that is a number" if tolerance is None else f"{allowed:.3g} ({tolerance:g} of the largest output)"
         raise ExportError(
             f"{name} differs from its Keras model: max_abs_diff {metrics.max_abs_diff:.3g} on {len(images)} "
-            f"images, allowed are {allowed:.3g} ({allowed / largest:g} of the largest output); "
-            f"agreement {metrics.agreement:.4f}, accuracy {metrics.accuracy:.4f}, {metrics.bytes} bytes."
+            f"images, allowed is {limit}; agreement {metrics.agreement:.4f}, accuracy {metrics.accuracy:.4f}, "
+            f"{metrics.bytes} bytes."
         )
     return metrics
 
 
-def check_accuracy(metrics: ArtefactMetrics, format: str, *, name: str, expected: float, max_drop: float) -> None:
+def check_accuracy(
+    metrics: ArtefactMetrics,
+    format: str,
+    *,
+    name: str,
+    expected: float,
+    max_drop: float,
+    whom: str = "its Keras model",
+) -> None:
     """Refuses an artefact whose rounding costs too much accuracy.
 
     Args:
         metrics: What was measured of it.
         format: Its format.
         name: What an error calls it.
-        expected: Accuracy of the Keras model on the same images, 0 to 1.
+        expected: Accuracy of what it is compared with on the same images, 0 to 1.
         max_drop: What it may lose, 0 to 1.
+        whom: What it is compared with.
 
     Raises:
         ExportError: It loses more; the message says what to try.
@@ -123,7 +133,7 @@ def check_accuracy(metrics: ArtefactMetrics, format: str, *, name: str, expected
     drop = expected - metrics.accuracy
     if drop > max_drop + 1e-9:
         raise ExportError(
-            f"{name} loses {100 * drop:.2f} points of accuracy against its Keras model ({expected:.4f} to "
+            f"{name} loses {100 * drop:.2f} points of accuracy against {whom} ({expected:.4f} to "
             f"{metrics.accuracy:.4f}); `max_accuracy_drop` allows {100 * max_drop:.2f}. {_REMEDIES.get(format, '')}"
         )
 

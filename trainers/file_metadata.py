@@ -36,6 +36,13 @@ def file_metadata(model: keras.Model, task: Task, shape: Mapping[str, Any] | Non
     )
 
 
+def layers_inside(task: Task) -> list[keras.Layer]:
+    """Layers that `--preprocessing_inside` puts before a network: one at least, so that it takes pixels as uint8."""
+    if not options.PREPROCESSING_INSIDE.value:
+        return []
+    return task.preprocessing.layers() or [keras.layers.Rescaling(1.0, dtype="float32", name="preprocessing")]
+
+
 def measure_file(student: keras.Model, space: SearchSpace, task: Task) -> int:
     """Bytes of the float32 `.tflite` that a student of the space becomes, with all that it carries.
 
@@ -43,6 +50,6 @@ def measure_file(student: keras.Model, space: SearchSpace, task: Task) -> int:
     """
     return file_size(
         student,
-        preprocessing_layers=task.preprocessing.layers() if options.PREPROCESSING_INSIDE.value else (),
+        preprocessing_layers=layers_inside(task),
         metadata=file_metadata(student, task, Shape.full(space).to_json()),
     )

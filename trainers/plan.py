@@ -21,7 +21,7 @@ from tas_tf.space import SearchSpace
 from tas_tf.student import build_student
 from tas_tf.training import Step, sgd
 from trainers import options
-from trainers.quantise import networks_of
+from trainers.quantise import TrainedFor8Bits, networks_of
 from trainers.session import Session
 from trainers.settings import qat_settings, search_settings, student_settings, teacher_settings
 from trainers.steps import search_step, student_step, teacher_step
@@ -101,8 +101,9 @@ def _effort(step: str, session: Session, share: float) -> tuple[int, int, float]
     if step.startswith(_QAT):
         settings = qat_settings()
         _, per_epoch = session.task.training(settings.batch_size)
-        relative = 1.0 if step == f"{_QAT}teacher" else share
-        return settings.epochs, per_epoch, relative + (_TEACHER_PASS if options.KD.value else 0.0)
+        network = _network(step, session)
+        relative = (1.0 if network.unpruned else share) + (_TEACHER_PASS if network.kd else 0.0)
+        return settings.epochs * (2 if network.float_control else 1), per_epoch, relative
     settings = teacher_settings() if step == "teacher" else student_settings()
     _, per_epoch = session.task.training(settings.batch_size)
     epochs = settings.epochs + settings.warmup_epochs
@@ -129,14 +130,18 @@ def _step_of(step: str, session: Session) -> Step:
     if step in ("teacher", "search"):
         return {"teacher": teacher_step, "search": search_step}[step](session)
     if step.startswith(_QAT):
-        name = step.removeprefix(_QAT)
-        rivals = [] if name in ("student", "teacher") else [name]
-        return next(one.step for one in networks_of(session, rivals) if one.name == name)
+        return _network(step, session).step
     name = step.removeprefix("rival ")
     rival = RIVALS.get(name)
     return student_step(
         session if rival is None else session.rival(name), kd=options.KD.value and (rival is None or rival.kd)
     )
+
+
+def _network(step: str, session: Session) -> TrainedFor8Bits:
+    name = step.removeprefix(_QAT)
+    rivals = [] if name in ("student", "teacher") else [name]
+    return next(one for one in networks_of(session, rivals) if one.name == name)
 
 
 def _seconds_of_a_step(space: SearchSpace, session: Session) -> float:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import keras
-import tf_keras
 from rich.console import Console
 
 from tas_tf.classifier import logits_of
@@ -15,12 +14,13 @@ from tas_tf.errors import UserError
 from tas_tf.files import write_json
 from tas_tf.qat.quantise import QatError
 from tas_tf.qat.train import check_quantisable, train_quantised
+from tas_tf.rivals import RIVALS
 from tas_tf.training import Step
 from tas_tf.zoo.loading import load_file
 from trainers import options
 from trainers.session import Session
 from trainers.settings import qat_settings
-from trainers.steps import begin, is_up_to_date, qat_step
+from trainers.steps import begin, qat_step
 
 QAT_FORMAT, CALIBRATED_FORMAT = "qat_int8", "int8"
 
@@ -98,7 +98,18 @@ class TrainedFor8Bits:
     @property
     def step(self) -> Step:
         """Its training. What more training alone would give is asked of the student."""
-        return qat_step(self.owner, self.role, float_control=self.float_control)
+        return qat_step(self.owner, self.role, kd=self.kd, float_control=self.float_control)
+
+    @property
+    def kd(self) -> bool:
+        """Whether it learns from the teacher, as it did before."""
+        rival = RIVALS.get(self.name)
+        return options.KD.value and (rival is None or rival.kd)
+
+    @property
+    def unpruned(self) -> bool:
+        """Whether it has the unpruned network's shape."""
+        return self.role == "teacher" or (self.name in RIVALS and RIVALS[self.name].shape == "full")
 
     @property
     def float_control(self) -> bool:
@@ -121,12 +132,12 @@ def networks_of(session: Session, others: Sequence[str]) -> list[TrainedFor8Bits
 
 
 def _run_one(network: TrainedFor8Bits) -> None:
-    """Trains one network for 8 bits unless it is."""
+    """Trains one network for 8 bits unless it is; `--overwrite` replaces only what was made from other settings."""
     session, role, step = network.owner, network.role, network.step
-    if is_up_to_date(session, step):
+    if step.status() == "fresh":
         return
     settings, model, taught_by = qat_settings(), load_file(network.file), None
-    if options.KD.value:
+    if network.kd:
         original = session.load_teacher()
         with session.strategy.scope():
             taught_by = logits_of(original, session.space_of(original))
@@ -142,7 +153,7 @@ def _run_one(network: TrainedFor8Bits) -> None:
         teacher=taught_by,
         float_control=network.float_control,
         checkpoint_dir=step.checkpoints,
-        callbacks=[tf_keras.callbacks.TensorBoard(str(session.run.logs(step.name)))],
+        log_dir=session.run.logs(step.name),
         verbose=session.verbose,
     )
     write_json(session.run.metrics(step.name), metrics)

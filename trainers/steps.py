@@ -33,19 +33,14 @@ def is_up_to_date(session: Session, step: Step) -> bool:
     return not again and step.status() == "fresh"
 
 
-def begin(session: Session, step: Step, *, keep: bool = False) -> None:
+def begin(session: Session, step: Step) -> None:
     """Readies the folder of a step that has to run, and notes the flags.
-
-    Args:
-        session: The run.
-        step: The step.
-        keep: See `Step.begin`.
 
     Raises:
         UserError: A result from other settings is there and `--overwrite` isn't given, or nothing can be written.
     """
     again = not session.keeps_what_is_up_to_date or step.status() == "stale"
-    step.begin(overwrite=options.OVERWRITE.value and again, keep=keep)
+    step.begin(overwrite=options.OVERWRITE.value and again)
     session.write_flags(step.settings)
     progress = step.checkpoints / "progress.json"
     if progress.exists():
@@ -75,6 +70,11 @@ def teacher_step(session: Session) -> Step:
     )
 
 
+def _file_version(session: Session) -> int:
+    """Of shapes within a budget in bytes: 2 since files carry labels and more."""
+    return 2 if session.budget.kind == "bytes" else 1
+
+
 def search_step(session: Session) -> Step:
     """The search depends on the network, its weights only where it starts from them."""
     settings = _settings(
@@ -94,6 +94,7 @@ def search_step(session: Session) -> Step:
             *(session.run.search_shape, session.run.probabilities, session.run.supernet_student),
             session.run.metrics("search"),
         ],
+        version=_file_version(session),
     )
 
 
@@ -114,6 +115,7 @@ def decode_step(session: Session, searched: Session) -> Step:
         settings={**settings, **_budget(session)},
         inputs={"probabilities": searched.run.probabilities},
         outputs=[session.run.search_shape, session.run.metrics("search")],
+        version=_file_version(session),
     )
 
 
@@ -181,33 +183,42 @@ def student_step(session: Session, *, kd: bool) -> Step:
     )
 
 
-def qat_step(session: Session, name: str, *, float_control: bool) -> Step:
+def qat_step(session: Session, name: str, *, kd: bool, float_control: bool) -> Step:
     """A network trained for 8 bits depends on what it was before, on the teacher, on data and training.
 
     Args:
         session: The run; of a rival its own.
         name: `student` or `teacher`.
+        kd: Whether it learns from the teacher.
         float_control: Whether it is fine-tuned without quantisation as well.
 
     Raises:
         UserError: There is no teacher.
     """
-    run, teacher = session.run, session.require_teacher()
-    settings = _settings("Data", also=("image_size", "batch_size", "momentum", "l2", "qat_epochs", "qat_lr", "kd"))
-    if options.KD.value:
+    run = session.run
+    settings = _settings("Data", also=("image_size", "batch_size", "momentum", "l2", "qat_epochs", "qat_lr"))
+    inputs = {"student": run.student_model} if name == "student" else {}
+    if kd or name == "teacher":
+        inputs["teacher"] = session.require_teacher()
+    if kd:
         settings |= options.named("kd_alpha", "kd_temperature")
     return run.step(
         f"qat_{name}",
-        settings={**settings, "float_control": float_control},
-        inputs={"teacher": teacher, **({"student": run.student_model} if name == "student" else {})},
+        settings={**settings, "kd": kd, "qat_float": float_control},
+        inputs=inputs,
         outputs=[run.quantised(name), run.metrics(f"qat_{name}")],
     )
 
 
 def export_step(
-    session: Session, others: Mapping[str, Path], formats: Sequence[str], quantised: Mapping[str, Path]
+    session: Session,
+    others: Mapping[str, Path],
+    formats: Sequence[str],
+    *,
+    quantised: Mapping[str, Path],
+    shapes: Mapping[str, Path],
 ) -> Step:
-    """The export depends on all its networks and on the data."""
+    """The export depends on all its networks, on their shapes, which files carry, and on the data."""
     settings = _settings("Export", also=("dataset", "test_share", "preprocess", "train_limit", "image_size"))
     if set(formats) & set(INTEGER_FORMATS):
         settings |= options.named("calibration_images")
@@ -217,6 +228,7 @@ def export_step(
         inputs={
             **{"teacher": session.require_teacher(), "student": session.run.student_model, **others},
             **{f"qat_{name}": folder for name, folder in quantised.items()},
+            **{f"shape of {name}": path for name, path in shapes.items()},
         },
         outputs=[
             session.run.export_dir / "metrics.json",

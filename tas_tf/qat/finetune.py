@@ -9,12 +9,13 @@ from pathlib import Path
 
 import keras
 import tensorflow as tf
+import tensorflow_model_optimization as tfmot
 import tf_keras
 
 from tas_tf.data.task import Task
 from tas_tf.distill import check_distillation
 from tas_tf.errors import UserError
-from tas_tf.training import add_l2, verbosity
+from tas_tf.training import add_l2, check_batch_size, verbosity
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ def fine_tune(
     task: Task,
     settings: FineTuneSettings,
     *,
+    strategy: tf.distribute.Strategy,
     teacher: keras.Model | None = None,
     checkpoint_dir: str | Path | None = None,
     callbacks: Sequence[tf_keras.callbacks.Callback] = (),
@@ -61,6 +63,7 @@ def fine_tune(
         network: Functional tf_keras model ending in logits.
         task: Images to learn from.
         settings: Of the training.
+        strategy: What it runs on.
         teacher: Keras 3 network ending in logits, which stays as it is; labels alone unless given.
         checkpoint_dir: Where to save each epoch.
         callbacks: Of tf_keras.
@@ -69,23 +72,49 @@ def fine_tune(
     Raises:
         UserError: The batch doesn't fit the data, or the training diverges.
     """
+    check_batch_size(strategy, settings.batch_size)
     dataset, steps = task.training(settings.batch_size)
     tf_keras.utils.set_random_seed(settings.seed)
     rate = tf_keras.optimizers.schedules.CosineDecay(settings.lr, settings.epochs * steps)
-    optimizer = tf_keras.optimizers.SGD(rate, momentum=settings.momentum, nesterov=True)
-    optimizer.build(network.trainable_variables)
-    learner = _Learner(network, teacher, settings)
-    learner.compile(optimizer)
-    checkpoints = None if checkpoint_dir is None else _Checkpoints(checkpoint_dir, network, optimizer)
-    done = 0 if checkpoints is None else checkpoints.restore()
-    if done >= settings.epochs:
-        return
+    with strategy.scope():
+        trained = _replicated(network, strategy)
+        optimizer = tf_keras.optimizers.SGD(rate, momentum=settings.momentum, nesterov=True)
+        optimizer.build(trained.trainable_variables)
+        learner = _Learner(trained, teacher, settings)
+        learner.compile(optimizer)
+        checkpoints = None if checkpoint_dir is None else _Checkpoints(checkpoint_dir, trained, optimizer)
+        done = 0 if checkpoints is None else checkpoints.restore()
+    if done < settings.epochs:
+        _fit(learner, dataset(done), done, steps, settings, [*filter(None, [checkpoints]), *callbacks], verbose)
+    if trained is not network:
+        network.set_weights(trained.get_weights())
+
+
+def _replicated(network: tf_keras.Model, strategy: tf.distribute.Strategy) -> tf_keras.Model:
+    """The network itself on one device, else a copy with variables on all of them."""
+    if strategy.num_replicas_in_sync == 1:
+        return network
+    with tfmot.quantization.keras.quantize_scope():
+        copy = tf_keras.models.clone_model(network)
+    copy.set_weights(network.get_weights())
+    return copy
+
+
+def _fit(
+    learner: _Learner,
+    dataset: tf.data.Dataset,
+    done: int,
+    steps: int,
+    settings: FineTuneSettings,
+    callbacks: Sequence[tf_keras.callbacks.Callback],
+    verbose: int | str,
+) -> None:
     learner.fit(
-        dataset(done),
+        dataset,
         epochs=settings.epochs,
         initial_epoch=done,
         steps_per_epoch=steps,
-        callbacks=[_StopsAtNaN(), *([] if checkpoints is None else [checkpoints]), *callbacks],
+        callbacks=[_StopsAtNaN(), *callbacks],
         verbose=verbosity(verbose),
     )
 
@@ -170,5 +199,5 @@ class _StopsAtNaN(tf_keras.callbacks.Callback):
         if not math.isfinite((logs or {}).get("loss", 0.0)):
             raise UserError(
                 f"Fine-tuning diverged in epoch {epoch + 1}: the loss is not finite. Lower the learning rate, "
-                "--qat_lr. The checkpoint of the epoch before, if any, is kept."
+                "--qat_lr, with --overwrite. Nothing of that epoch is kept."
             )

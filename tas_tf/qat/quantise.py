@@ -49,7 +49,8 @@ def _is_taken(layer: tf_keras.layers.Layer) -> bool:
     if isinstance(layer, tf_keras.layers.InputLayer):
         return True
     if isinstance(layer, tf_keras.layers.BatchNormalization):
-        return type(layer.inbound_nodes[0].inbound_layers).__name__ in _CONVOLUTIONS  # tf_keras: one layer, not a list
+        before = layer.inbound_nodes[0].inbound_layers  # one layer: tf_keras makes no list of it
+        return type(before).__name__ in _CONVOLUTIONS and before.activation is tf_keras.activations.linear
     inputs = tf.nest.map_structure(lambda tensor: tf_keras.Input(tensor.shape[1:]), layer.input)
     alone = tf_keras.Model(inputs, type(layer).from_config(layer.get_config())(inputs))
     try:

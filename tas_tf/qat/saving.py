@@ -20,6 +20,9 @@ def write_network(path: str | Path, network: tf_keras.Model, *, softmax: bool) -
         path: Folder to write.
         network: Ends in logits.
         softmax: Whether the file shall end in probabilities.
+
+    Raises:
+        OSError: It can't be written there.
     """
 
     def infer(images: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,8 @@ def check_quantisable(model: keras.Model) -> None:
     """Makes sure that a classifier can be trained quantisation-aware.
 
     Raises:
-        QatError: It can't; the message names the layers.
+        QatError: The toolkit can't take some layers; the message names them.
+        UserError: Keras 2 has no such layer, or one that computes something else.
     """
     quantise(make_twin(model))
 
@@ -41,7 +41,7 @@ def train_quantised(
     teacher: keras.Model | None = None,
     float_control: bool = False,
     checkpoint_dir: str | Path | None = None,
-    callbacks: Sequence[tf_keras.callbacks.Callback] = (),
+    log_dir: str | Path | None = None,
     verbose: int | str = "auto",
 ) -> dict[str, Any]:
     """Fine-tunes a classifier with fake quantisation; resumes where an earlier call with the same folder stopped.
@@ -56,7 +56,7 @@ def train_quantised(
         float_control: Whether to fine-tune the model without quantisation as well, equally long, to tell what is owed
             to more training.
         checkpoint_dir: Where to save each epoch.
-        callbacks: Of tf_keras.
+        log_dir: Where to write curves for TensorBoard, those of the control apart.
         verbose: As in Keras.
 
     Returns:
@@ -65,20 +65,26 @@ def train_quantised(
 
     Raises:
         QatError: The toolkit can't take the network.
-        UserError: The batch doesn't fit the data, or the training diverges.
+        UserError: Keras 2 can't build the network, the batch doesn't fit the data, or the training diverges.
     """
     started = time.monotonic()
-    with strategy.scope():
-        twin = make_twin(model)
-        network = quantise(twin)
+    twin = make_twin(model)
+    network = quantise(twin)
     shuffled = task.shuffled(task.indices, min(_CALIBRATION_BATCH, len(task.indices)), _CALIBRATION_BATCHES)
     calibrate(network, shuffled.map(lambda images, _: images))
     metrics: dict[str, Any] = {"calibrated_accuracy": score(network, task)}
     trained = {"quantised": network, **({"float": twin} if float_control else {})}
     for name, one in trained.items():
-        folder = None if checkpoint_dir is None else Path(checkpoint_dir) / name
-        with strategy.scope():
-            fine_tune(one, task, settings, teacher=teacher, checkpoint_dir=folder, callbacks=callbacks, verbose=verbose)
+        fine_tune(
+            one,
+            task,
+            settings,
+            strategy=strategy,
+            teacher=teacher,
+            checkpoint_dir=None if checkpoint_dir is None else Path(checkpoint_dir) / name,
+            callbacks=[] if log_dir is None else [tf_keras.callbacks.TensorBoard(str(Path(log_dir) / name))],
+            verbose=verbose,
+        )
         metrics["accuracy" if name == "quantised" else "float_accuracy"] = score(one, task)
     write_network(path, network, softmax=Graph.from_model(model).head is not None)
     seconds = round(time.monotonic() - started, 1)

@@ -1,5 +1,6 @@
 """The run folder: where results lie, and which steps are done, stale or half done."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -7,7 +8,7 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -177,7 +178,7 @@ class Step:
 
     @property
     def _pending_path(self) -> Path:
-        """What a result is being made from that is to replace another."""
+        """What a result that is to replace another is being made from; gone once it is in place, or has failed."""
         return self.folder / "digest.pending.json"
 
     def status(self) -> Status:
@@ -196,6 +197,8 @@ class Step:
             return "missing"
         if self.differences():
             return "stale"
+        if self._pending_path.exists():
+            return "unfinished"
         return "fresh" if all(there) and self._read_record().get("complete") else "unfinished"
 
     def differences(self) -> list[str]:
@@ -211,13 +214,11 @@ class Step:
             *_compare_settings({"step version": was.get("version")}, {"step version": now["version"]}),
         ] or ["digest.json: was changed by hand"]
 
-    def begin(self, *, overwrite: bool = False, keep: bool = False) -> bool:
+    def begin(self, *, overwrite: bool = False) -> bool:
         """Decides whether the step has to run, and readies its folder if so.
 
         Args:
             overwrite: First remove whatever it left, checkpoints and logs included.
-            keep: Run in any case, over whatever is there, which stays until `finish`: for a step that puts its result
-                into place as a whole.
 
         Returns:
             False if the result is there and up to date.
@@ -227,9 +228,9 @@ class Step:
                 folder can't be written.
         """
         record = self._record(complete=False)
-        if overwrite and not keep:
+        if overwrite:
             self.remove()
-        status = "missing" if keep else self.status()
+        status = self.status()
         if status == "fresh":
             return False
         if status == "stale":
@@ -238,14 +239,27 @@ class Step:
                 f"The step `{self.name}` in {self.run.path} was made from other settings or inputs:\n"
                 f"{listing}\nUse --overwrite to make it again, or another --run_dir."
             )
-        self.run.prepare()
-        try:
-            self.folder.mkdir(exist_ok=True)
-            remove_partial(self.folder)
-            write_json(self._pending_path if keep else self.digest_path, record)
-        except OSError as error:
-            raise UserError(f"Can't write into {self.folder}: {error.strerror}.") from error
+        self._start(self.digest_path, record)
         return True
+
+    @contextlib.contextmanager
+    def replacing(self) -> Iterator[None]:
+        """Runs the step over whatever is there, which counts until the block ends without an error.
+
+        For a step that puts its result into place as a whole. Killed in between, the step is `unfinished`.
+
+        Raises:
+            UserError: An input is missing, or the folder can't be written.
+            FileNotFoundError: If an output was not written.
+        """
+        record = self._record(complete=True)
+        self._start(self._pending_path, record)
+        try:
+            yield
+            self._check_outputs()
+            write_json(self.digest_path, record)
+        finally:
+            self._pending_path.unlink(missing_ok=True)
 
     def finish(self) -> None:
         """Records that the result is whole, and removes the checkpoints.
@@ -253,14 +267,25 @@ class Step:
         Raises:
             FileNotFoundError: If an output was not written.
         """
+        self._check_outputs()
+        # What `begin` recorded: an input that changed meanwhile must show up as a difference.
+        write_json(self.digest_path, self._read_record() | {"complete": True})
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+    def _start(self, record_path: Path, record: Mapping[str, Any]) -> None:
+        """Readies the folder and writes what the result is being made from."""
+        self.run.prepare()
+        try:
+            self.folder.mkdir(exist_ok=True)
+            remove_partial(self.folder)
+            write_json(record_path, record)
+        except OSError as error:
+            raise UserError(f"Can't write into {self.folder}: {error.strerror}.") from error
+
+    def _check_outputs(self) -> None:
         for output in self.outputs:
             if not output.exists():
                 raise FileNotFoundError(f"The step `{self.name}` did not write {output}.")
-        # What `begin` recorded: an input that changed meanwhile must show up as a difference.
-        record = read_json(self._pending_path) if self._pending_path.exists() else self._read_record()
-        write_json(self.digest_path, record | {"complete": True})
-        self._pending_path.unlink(missing_ok=True)
-        shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def remove(self) -> None:
         """Removes the step's outputs, folder and logs."""

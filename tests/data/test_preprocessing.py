@@ -40,6 +40,26 @@ def test_apply_equals_numpy_and_the_layers(small_source, kind, dtype):
     assert np.array_equal(applied, np.asarray(layered))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_description_is_enough_to_do_it_in_numpy(small_source, kind):
+    images = small_source.images("test")
+    preprocessing = Preprocessing.fit(small_source, kind)
+    described = json.loads(json.dumps(preprocessing.affine()))
+    assert described.keys() == {"channel_order", "scale", "offset"}
+    assert {len(described["scale"]), len(described["offset"])} <= {1, 3}
+    pixels = {"rgb": images, "bgr": images[..., ::-1]}[described["channel_order"]]
+    found = pixels * np.array(described["scale"]) + np.array(described["offset"])
+    np.testing.assert_allclose(found, preprocessing.apply(images), rtol=1e-6, atol=1e-5)
+
+
+def test_grey_images_are_described_alike():
+    images = np.arange(4 * 16, dtype=np.uint8).reshape(4, 4, 4, 1)
+    source = make_array_source("grey", "ab", train=(images, np.arange(4) % 2), test=(images, np.zeros(4)), flip_ok=True)
+    described = Preprocessing.fit(source, "standardise").affine()
+    found = images * np.array(described["scale"]) + np.array(described["offset"])
+    np.testing.assert_allclose(found, (images - 31.5) / np.arange(64).std(), rtol=1e-6)
+
+
 def test_only_the_given_training_images_are_measured(small_source):
     indices = np.array([3, 10, 11])
     preprocessing = Preprocessing.fit(small_source, "standardise", indices=indices)

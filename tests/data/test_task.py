@@ -78,6 +78,23 @@ def test_test_images_in_memory(task):
     assert numbers(images) == sorted(numbers(images))
 
 
+def test_training_images_in_memory(small_source):
+    preprocessing, augment = Preprocessing("scale_0_1"), Augmentation(pad_crop=2, flip=True)
+    used = np.arange(1, 41)  # ten of each class
+    task = Task(source=small_source, preprocessing=preprocessing, augment=augment, indices=used, seed=3)
+    images = task.train_images(12)
+    assert images.dtype == np.float32
+    chosen = np.round(images[:, 0, 0, 0] * 255).astype(int)
+    assert set(chosen) <= set(used)
+    assert np.bincount(chosen % 4).tolist() == [3, 3, 3, 3]
+    # As they are, not shifted, not mirrored; the same ones each time, and as pixels.
+    np.testing.assert_allclose(images, small_source.images("train")[chosen] / 255, atol=1e-6)
+    raw = task.train_images(12, raw=True)
+    assert raw.dtype == np.uint8
+    np.testing.assert_array_equal(raw, small_source.images("train")[chosen])
+    assert sorted(numbers(task.train_images(1000, raw=True))) == used.tolist()
+
+
 def test_a_limit_takes_a_fixed_stratified_part():
     tasks = [Task.load("digits", train_limit=100, seed=seed) for seed in (0, 1)]
     assert np.array_equal(tasks[0].indices, tasks[1].indices)  # runs of other seeds see the same images

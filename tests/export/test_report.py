@@ -54,6 +54,36 @@ PIECES = {
 }
 
 
+#: As in `metrics.json`: the most expensive first.
+TEACHER_OPERATORS = [
+    {"name": "Convolution (NHWC, F32) IGEMM", "count": 9, "milliseconds": 1.25, "share": 0.9},
+    {"name": "Add <ND>", "count": 3, "milliseconds": 0.14, "share": 0.1},
+]
+STUDENT_OPERATORS = [
+    {"name": "Convolution (NHWC, F32) IGEMM", "count": 6, "milliseconds": 0.7, "share": 0.7},
+    {"name": "Add <ND>", "count": 3, "milliseconds": 0.3, "share": 0.3},
+]
+
+
+def all_formats():
+    """The pieces with formats that are faster, as fast as the multiply-adds promise, and not."""
+    latencies = {"fp32": 1.0, "fp16": 0.5, "dynamic": None, "int8": 0.6, "qat_int8": 0.61}
+    own = {format: artefact(100_000, latency, 0.96) for format, latency in latencies.items()}
+    others = {format: artefact(400_000, 1.5, 0.98) for format in latencies}
+    own["fp32"]["operators"], others["fp32"]["operators"] = STUDENT_OPERATORS, TEACHER_OPERATORS
+    own["int8"]["operators"] = None
+    return {**PIECES, "export": {**own, "teacher": others}, "rivals": {}}
+
+
+def print_lines(report, path, width=160):
+    """Prints the table; returns the lines of it all, and the cells of tables by the first of a row."""
+    with path.open("w") as file:
+        print_table(report, console=Console(file=file, width=width))
+    lines = path.read_text().splitlines()
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "│" in line]
+    return lines, {row[0]: row[1:] for row in rows}
+
+
 class Page(html.parser.HTMLParser):
     """Collects what a page's structure promises."""
 
@@ -142,19 +172,114 @@ def test_page_escapes_what_users_named(tmp_path):
 
 
 def test_table(tmp_path):
-    path = tmp_path / "table.txt"
-    with path.open("w") as file:
-        print_table(build_report(**PIECES), console=Console(file=file, width=140))
-    lines = path.read_text().splitlines()
-    rows = {
-        cells[1].strip(): [cell.strip() for cell in cells[2:-1]] for cells in (x.split("│") for x in lines if "│" in x)
-    }
+    lines, rows = print_lines(build_report(**PIECES), tmp_path / "table.txt", width=140)
     assert rows["test accuracy"] == ["98.00 %", "97.00 %", "94.00 %"]
     assert rows["MACs"] == ["40 M", "16 M", "15.9 M"]
     assert rows["fp32.tflite size"] == ["1.2 MB", "400 kB", "410 kB"]
     assert rows["fp32.tflite latency"] == ["1.5 ms ± 0.1", "1 ms ± 0.1", "1.1 ms ± 0.1"]
     assert rows["SavedModel size"] == ["1.3 MB", "500 kB", "-"]
     assert "student, fp32: export/fp32.tflite" in lines
+
+
+def test_speed_table_stands_below_and_says_what_takes_the_time(tmp_path):
+    lines, rows = print_lines(build_report(**all_formats()), tmp_path / "table.txt")
+    assert rows["fp32.tflite"] == ["1.5x", "2.5x", "4x"]
+    assert rows["fp16.tflite"] == ["3x", "2.5x", "4x"]
+    assert rows["dynamic.tflite"] == ["-", "2.5x", "4x"]
+    assert rows["int8.tflite"] == ["2.5x", "2.5x", "4x"]
+    assert rows["qat_int8.tflite"] == ["2.46x", "2.5x", "4x"]
+    titles = [
+        number for number, line in enumerate(lines) if line.strip() in ("Test set results", "Student against teacher")
+    ]
+    assert len(titles) == 2
+    # One line, of the one format that falls short.
+    (explained,) = [line for line in lines if line.partition(": ")[0] in all_formats()["export"]["teacher"]]
+    assert explained.startswith("fp32: 1.5x")
+    assert "Convolution (NHWC, F32) IGEMM 0.7 ms (teacher 1.25 ms)" in explained
+    assert lines.index(explained) > titles[1]
+    assert "Add <ND> 0.3 ms (teacher 0.14 ms)" in explained
+
+
+def test_no_speed_table_without_a_teacher_to_compare_with(tmp_path):
+    alone = {**PIECES, "export": {"fp32": artefact(1, 1.0, 0.9)}}
+    for report in (build_report(), build_report(**alone)):
+        lines, _ = print_lines(report, tmp_path / "table.txt")
+        assert not any("Student against teacher" in line for line in lines)
+        assert "Speed" not in render_html(report, tmp_path / "report.html").read_text()
+
+
+CONTROL = "float, fine-tuned as long (whole test set)"
+
+
+def test_the_float_control_is_a_row_of_its_own(tmp_path):
+    qat = {
+        "student": {"accuracy": 0.968, "float_accuracy": 0.9731, "epochs": 10},
+        "teacher": {"accuracy": 0.979, "epochs": 10},
+    }
+    report = build_report(**all_formats(), qat=qat)
+    assert json.loads(json.dumps(report)) == report
+    assert report["student"]["qat"] == qat["student"]
+    assert report["teacher"]["qat"]["accuracy"] == 0.979
+    assert print_lines(report, tmp_path / "table.txt")[1][CONTROL] == ["-", "97.31 %"]
+    text = render_html(report, tmp_path / "report.html").read_text()
+    assert CONTROL in text
+    assert "97.31 %" in text
+
+
+@pytest.mark.parametrize("qat", [None, {}, {"student": {"accuracy": 0.968, "epochs": 10}}])
+def test_no_row_where_no_control_was_trained(tmp_path, qat):
+    report = build_report(**PIECES, qat=qat)
+    assert CONTROL not in print_lines(report, tmp_path / "table.txt")[1]
+    assert CONTROL not in render_html(report, tmp_path / "report.html").read_text()
+    assert report["random"]["qat"] is None
+
+
+def test_a_rivals_control_stands_in_its_column(tmp_path):
+    report = build_report(**PIECES, qat={"random": {"float_accuracy": 0.9444}})
+    assert print_lines(report, tmp_path / "table.txt")[1][CONTROL] == ["-", "-", "94.44 %"]
+
+
+def test_page_shows_speed_and_operators(tmp_path):
+    text = render_html(build_report(**all_formats()), tmp_path / "report.html").read_text()
+    page = Page(text)
+    assert page.open == []
+    assert len(page.ids) == len(set(page.ids))
+    assert "<h2>Speed</h2>" in text
+    for format in ("fp32", "fp16", "dynamic", "int8", "qat_int8"):
+        assert f'<th scope="row">{format}.tflite</th>' in text
+    # Operators where the speed-up falls short, and nowhere else.
+    assert text.count("What takes the time of") == 1
+    assert "What takes the time of fp32.tflite" in text
+    assert "Add &lt;ND&gt;" in text
+    assert "<ND>" not in text
+    for shown in ("1.25 ms", "0.7 ms", "70 %", "30 %", "2.46x"):
+        assert shown in text
+
+
+def test_page_of_a_slow_format_without_a_profile(tmp_path):
+    pieces = all_formats()
+    pieces["export"]["fp32"]["operators"] = None
+    text = render_html(build_report(**pieces), tmp_path / "report.html").read_text()
+    assert "What takes the time of fp32.tflite" in text
+    assert "no profile" in text
+    assert Page(text).open == []
+
+
+def test_speed_ups_are_drawn_once_there_are_two(tmp_path):
+    def labels(report):
+        return Page(render_html(report, tmp_path / "report.html").read_text()).labels
+
+    shown = labels(build_report(**all_formats()))
+    assert len(shown) == 6
+    (label,) = [label for label in shown if "faster than the teacher" in label]
+    # `dynamic` has no latency.
+    assert "fp32 1.50, fp16 3.00, int8 2.50, qat_int8 2.46;" in label
+    assert "2.50 times fewer" in label
+    assert not any("faster than the teacher" in label for label in labels(build_report(**PIECES)))
+
+    unknown = {**all_formats(), "teacher": {"accuracy": 0.98}}
+    (label,) = [label for label in labels(build_report(**unknown)) if "faster than the teacher" in label]
+    assert "fewer" not in label
 
 
 def test_summarise_shape():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from export.errors import ExportError
-from export.verify import select_test_set, size_on_disk, verify_artefact
+from export.verify import ArtefactMetrics, check_accuracy, select_test_set, size_on_disk, verify_artefact
 from tas_tf.errors import UserError
 
 
@@ -73,6 +73,71 @@ def test_expected_outputs_that_are_no_numbers_fail(tmp_path):
 def test_other_shape_fails(tmp_path):
     with pytest.raises(ExportError, match="shape"):
         verify(np.zeros((4, 3)), tmp_path, 0.1)
+
+
+def test_without_tolerance_any_number_passes(tmp_path):
+    off = [[-1e6, 0], [0, 1e9], [0, 1], [1, 0]]
+    metrics = verify(off, tmp_path, None)
+    assert metrics.max_abs_diff == pytest.approx(1e9)
+    assert metrics.agreement == 0.5
+    assert metrics.accuracy == 0.25
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_without_tolerance_what_is_no_number_still_fails(tmp_path, bad):
+    outputs = EXPECTED.copy()
+    outputs[2, 1] = bad
+    with pytest.raises(ExportError, match="It differs from its Keras model"):
+        verify(outputs, tmp_path, None)
+    with pytest.raises(ExportError, match="shape"):
+        verify(np.zeros((4, 3)), tmp_path, None)
+
+
+def accurate(accuracy):
+    """Metrics of a file that is right so often."""
+    return ArtefactMetrics(accuracy, 0.9, 1000, None, None, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("expected", "accuracy", "max_drop"),
+    [
+        (0.97, 0.95, 0.02),  # 0.97 - 0.95 is above 0.02 in floating point
+        (0.3, 0.1, 0.2),
+        (1.0, 0.995, 0.005),
+        (0.9, 0.9, 0.0),
+        (0.9, 0.95, 0.0),
+        (1.0, 0.0, 1.0),
+    ],
+)
+def test_exactly_the_drop_allowed_passes(expected, accuracy, max_drop):
+    check_accuracy(accurate(accuracy), "int8", name="It", expected=expected, max_drop=max_drop)
+
+
+@pytest.mark.parametrize("images", [10, 10_000, 1_000_000])
+def test_one_image_more_fails(images):
+    max_drop = 0.3
+    with pytest.raises(ExportError):
+        check_accuracy(accurate(0.6 - 1 / images), "int8", name="It", expected=0.9, max_drop=max_drop)
+
+
+@pytest.mark.parametrize(
+    ("format", "advice"),
+    [
+        ("int8", ["qat_int8", "--calibration_images", "dynamic"]),
+        ("qat_int8", ["--qat_epochs", "--qat_lr", "dynamic"]),
+        ("dynamic", ["fp16"]),
+        ("fp16", ["fp32"]),
+        ("fp32", []),
+    ],
+)
+def test_a_drop_is_told_with_figures_and_what_to_try(format, advice):
+    with pytest.raises(ExportError) as raised:
+        check_accuracy(accurate(0.8765), format, name=f"The student's {format}", expected=0.9321, max_drop=0.015)
+    message = str(raised.value)
+    assert message.startswith(f"The student's {format} loses 5.56 points")
+    for part in ("0.9321", "0.8765", "`max_accuracy_drop` allows 1.50", *advice):
+        assert part in message
+    assert ("Try" in message) == bool(advice)
 
 
 def test_size_of_a_file(tmp_path):

@@ -165,6 +165,97 @@ def test_input_changed_while_running_is_noticed(run):
     assert describe(run).status() == "stale"
 
 
+def put_into_place(step, value):
+    for output in step.outputs:
+        write_json(output, {"made": value})
+
+
+def replace(step, value="later"):
+    with step.replacing():
+        put_into_place(step, value)
+
+
+def pending(step):
+    return step.digest_path.with_name("digest.pending.json")
+
+
+def test_an_earlier_result_counts_until_the_new_one_is_whole(run):
+    complete(describe(run))
+    earlier = describe(run).digest_path.read_bytes()
+    step = describe(run, epochs=5)
+    with step.replacing():
+        assert read_json(run.search_shape) == {"made": "now"}
+        assert step.digest_path.read_bytes() == earlier
+        assert describe(run, epochs=5).status() == "stale"
+        put_into_place(step, "later")
+        # Nor does the new one pass for the result of the settings before.
+        assert describe(run).status() == "unfinished"
+        assert describe(run, epochs=5).status() == "stale"
+    assert not pending(step).exists()
+    assert read_json(step.digest_path)["settings"]["epochs"] == 5
+    assert describe(run, epochs=5).status() == "fresh"
+    assert describe(run).status() == "stale"
+
+
+@pytest.mark.parametrize("error", [UserError, KeyboardInterrupt])
+def test_a_failure_leaves_the_earlier_result_as_it_was(run, error):
+    complete(describe(run))
+    before = {path: path.read_bytes() for path in describe(run).folder.iterdir()}
+    with pytest.raises(error), describe(run, epochs=5).replacing():
+        raise error
+    assert {path: path.read_bytes() for path in describe(run).folder.iterdir()} == before
+    assert describe(run).status() == "fresh"
+    assert describe(run, epochs=5).differences() == ["epochs: was 3, now 5"]
+
+
+def test_a_result_up_to_date_is_replaced_too(run):
+    complete(describe(run))
+    replace(describe(run), "again")
+    assert read_json(run.search_shape) == {"made": "again"}
+    assert describe(run).status() == "fresh"
+
+
+def test_a_first_result_is_put_into_place_as_a_whole(run):
+    step = describe(run)
+
+    def leave_half():
+        with step.replacing():
+            assert describe(run).status() == "missing"
+            write_json(run.search_shape, {})
+
+    with pytest.raises(FileNotFoundError, match=r"metrics\.json"):
+        leave_half()
+    assert not step.digest_path.exists()
+    assert not pending(step).exists()
+    replace(step)
+    assert describe(run).status() == "fresh"
+    assert sorted(path.name for path in step.folder.iterdir()) == ["digest.json", "metrics.json", "shape.json"]
+
+
+def test_one_who_was_killed_while_replacing_left_nothing_fresh(run):
+    """What a killed process leaves: nothing of it is cleaned up."""
+    complete(describe(run))
+    attempt = describe(run, epochs=5).replacing()
+    attempt.__enter__()
+    put_into_place(describe(run), "by whom")
+    for step in (describe(run), describe(run, epochs=5), describe(run, epochs=7)):
+        assert step.status() != "fresh"
+    # Another attempt, with other settings again, and an input that changes meanwhile.
+    step = describe(run, epochs=7)
+    with step.replacing():
+        put_into_place(step, "later")
+        run.teacher_model.write_text("changed meanwhile")
+    assert [line.split(":")[0] for line in describe(run, epochs=7).differences()] == ["input teacher"]
+    assert not pending(step).exists()
+
+
+def test_nothing_is_replaced_where_nothing_can_be_written(run, tmp_path):
+    (tmp_path / "file").write_text("")
+    step = Run(tmp_path / "file" / "run").step("export", settings={}, outputs=[])
+    with pytest.raises(UserError, match="`run_dir`"), step.replacing():
+        pytest.fail("the step must not run")
+
+
 def test_folder_as_input(run):
     folder = run.path / "saved"
     folder.mkdir()

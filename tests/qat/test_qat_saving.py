@@ -1,0 +1,62 @@
+"""A fake-quantised network written and read back as a Keras 3 model."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+from keras import layers
+
+from tas_tf.qat.quantise import calibrate, quantise
+from tas_tf.qat.saving import load_network, write_network
+from tas_tf.qat.twin import make_twin
+from tests.networks import classify, conv_bn, randomize
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(7, 8, 6, 2)).astype("float32")
+
+
+@pytest.fixture(scope="module")
+def network(images) -> tf_keras.Model:
+    """For images that aren't square."""
+    inputs = keras.Input((8, 6, 2))
+    result = quantise(make_twin(randomize(keras.Model(inputs, classify(layers.Dropout(0.5)(conv_bn(inputs, 6)))))))
+    calibrate(result, tf.data.Dataset.from_tensors(images))
+    return result
+
+
+@pytest.mark.parametrize("softmax", [False, True])
+def test_a_network_comes_back_as_it_is_in_inference(network, images, tmp_path, softmax):
+    write_network(tmp_path / "made" / "network", network, softmax=softmax)
+    loaded = load_network(tmp_path / "made" / "network", (8, 6, 2))
+    assert isinstance(loaded, keras.Model)
+    assert (loaded.input_shape, loaded.output_shape) == ((None, 8, 6, 2), (None, 5))
+    expected = network(images, training=False).numpy()
+    if softmax:
+        powers = np.exp(expected - expected.max(-1, keepdims=True))
+        expected = powers / powers.sum(-1, keepdims=True)
+    for count in (1, 3, 7):
+        np.testing.assert_allclose(loaded(images[:count]), expected[:count], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(loaded.predict(images, batch_size=4, verbose=0), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_what_stood_there_stays_until_the_new_one_is_whole(network, images, tmp_path, monkeypatch):
+    path = tmp_path / "network"
+    write_network(path, network, softmax=False)
+    before = {file.relative_to(path): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    save = tf.saved_model.save
+
+    def full(module, folder, **options):
+        save(module, folder, **options)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tf.saved_model, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_network(path, network, softmax=True)
+    assert {file.relative_to(path): file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
+    assert [file.name for file in tmp_path.iterdir()] == ["network"]
+    monkeypatch.undo()
+    write_network(path, network, softmax=True)
+    np.testing.assert_allclose(np.sum(load_network(path, (8, 6, 2))(images), axis=-1), 1, rtol=1e-5)

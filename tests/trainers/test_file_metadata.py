@@ -1,0 +1,81 @@
+"""What the files of a run carry, and what they weigh with it."""
+
+from pathlib import Path
+
+import keras
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+from keras import layers
+
+from export.metadata import read_metadata
+from export.saved_model import serving_model, write_saved_model
+from export.tflite import export_tflite
+from tas_tf.data.task import Task
+from tas_tf.graph import Graph
+from tas_tf.shape import Shape
+from tas_tf.space import SearchSpace
+from tas_tf.student import build_student
+from tests.digits import tiny_network, tiny_space
+from trainers.file_metadata import file_metadata, measure_file
+
+
+@pytest.fixture
+def parse():
+    """Sets flags as a command would, until the test ends."""
+    with flagsaver.flagsaver():
+        yield lambda *arguments: flags.FLAGS(["command", *arguments])
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    return Task.load("digits", train_limit=100)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("activation", ["softmax", None])
+def test_what_files_carry(parse, task, inside, activation):
+    parse(f"--preprocessing_inside={inside}")
+    shape = Shape.random(tiny_space(), 0).to_json()
+    found = file_metadata(tiny_network(activation), task, shape)
+    assert found.network == "tiny"
+    assert list(found.labels) == [str(digit) for digit in range(10)]
+    assert found.input_shape == (8, 8, 1)
+    assert found.preprocessing == task.preprocessing
+    assert found.inside is inside
+    assert found.probabilities is (activation == "softmax")
+    assert found.shape == shape
+    assert file_metadata(tiny_network(activation), task, None).shape is None
+
+
+def _exported(student: keras.Model, task: Task, shape: Shape, path: Path, *, inside: bool = False) -> int:
+    """Bytes of the file as an export writes it, by way of a SavedModel."""
+    before = task.preprocessing.layers() if inside else ()
+    served = serving_model(student, preprocessing_layers=before, input_dtype="uint8" if inside else "float32")
+    folder = write_saved_model(served, path.with_name("saved_model"))
+    return export_tflite(folder, path, metadata=file_metadata(student, task, shape.to_json())).stat().st_size
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_measured_is_what_is_exported_with_all_it_carries(parse, task, tmp_path, inside):
+    parse(f"--preprocessing_inside={inside}")
+    space = tiny_space()
+    shape = Shape.random(space, 1)  # all widths of one digit, as in the unpruned network
+    student = build_student(space, shape)
+    size = _exported(student, task, shape, tmp_path / "student.tflite", inside=inside)
+    assert read_metadata(tmp_path / "student.tflite")["shape"] == shape.to_json()
+    assert measure_file(student, space, task) == size
+
+
+def test_the_unpruned_shape_takes_the_most_digits(parse, task, tmp_path):
+    """A file may come out smaller than measured, by the digits of its widths, never larger."""
+    parse()
+    images = keras.Input((8, 8, 1))
+    x = layers.Conv2D(12, 3, activation="relu", name="second")(layers.Conv2D(10, 3, name="first")(images))
+    model = keras.Model(images, layers.Dense(10, name="scores")(layers.GlobalAveragePooling2D(name="pool")(x)))
+    space = SearchSpace.from_graph(Graph.from_model(model))
+    for widths, fewer in (([10, 9], 1), ([4, 3], 2)):
+        shape = Shape.of(space, widths, [])
+        student = build_student(space, shape)
+        size = _exported(student, task, shape, tmp_path / "student.tflite")
+        assert measure_file(student, space, task) - size == fewer

@@ -1,0 +1,297 @@
+"""Networks of a run trained for 8 bits: which, once, and what comes in place of those that can't be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+from keras import layers
+
+from tas_tf.errors import UserError
+from tas_tf.files import read_json, write_json, write_model
+from tas_tf.graph import Graph
+from tas_tf.qat.quantise import QatError
+from tas_tf.qat.saving import load_network
+from tas_tf.shape import Shape
+from tas_tf.space import SearchSpace
+from tas_tf.student import build_student
+from tests.networks import classify, conv_bn, randomize
+from trainers import quantise
+from trainers.quantise import run_qat, settle_formats
+from trainers.session import Session
+
+FURTHER = "budgets/macs_0.4"
+
+
+def small_network() -> keras.Model:
+    images = keras.Input((8, 8, 1))
+    x = layers.BatchNormalization(name="norm")(layers.Conv2D(9, 3, strides=2, name="conv")(images))
+    return randomize(keras.Model(images, classify(layers.ReLU(name="relu")(x), 10, "softmax"), name="small"))
+
+
+def write_student(run: Path, teacher: keras.Model, seed: int) -> None:
+    space = SearchSpace.from_graph(Graph.from_model(teacher))
+    shape = Shape.of(space, [3 + seed], [])
+    write_json(run / "search/shape.json", shape.to_json())
+    write_model(run / "student/model.keras", randomize(build_student(space, shape), seed))
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory) -> Path:
+    """A teacher, and students of two budgets with a rival each."""
+    path = tmp_path_factory.mktemp("networks")
+    teacher = small_network()
+    write_model(path / "teacher/model.keras", teacher)
+    for seed, place in enumerate(["", "rivals/uniform", FURTHER, f"{FURTHER}/rivals/uniform"]):
+        write_student(path / place, teacher, seed)
+    return path
+
+
+@pytest.fixture
+def run(networks, tmp_path) -> Path:
+    """A run folder of these to do as one likes with."""
+    path = tmp_path / "run"
+    for file in networks.rglob("*"):
+        if file.is_file():
+            copied = path / file.relative_to(networks)
+            copied.parent.mkdir(parents=True, exist_ok=True)
+            copied.write_bytes(file.read_bytes())
+    return path
+
+
+@pytest.fixture
+def session(run):
+    """Gives sessions of the run under further flags."""
+    common = ["--train_limit=100", "--batch_size=50", "--qat_epochs=1", "--progress=none"]
+
+    def make(*arguments: str, **options) -> Session:
+        flags.FLAGS.unparse_flags()
+        for name in flags.FLAGS:
+            flags.FLAGS[name].present = 0
+            flags.FLAGS[name].value = flags.FLAGS[name].default
+        budgets = ["--budget=macs:0.5", "--budget=macs:0.4"]
+        flags.FLAGS(["command", f"--run_dir={run}", *common, *budgets, *arguments])
+        return Session(**options)
+
+    with flagsaver.flagsaver():
+        yield make
+
+
+class FakeTraining:
+    """Stands for `train_quantised`: notes what it was asked for, and writes something."""
+
+    def __init__(self):
+        self.asked, self.failing = {}, None
+
+    def __call__(self, model, task, settings, path, **options):
+        self.asked[Path(path)] = {"model": model, "settings": settings, **options}
+        if self.failing and self.failing in str(path):
+            raise UserError("Fine-tuning diverged.")
+        Path(path).mkdir(parents=True)
+        (Path(path) / "saved_model.pb").write_text(str(len(self.asked)))
+        return {"accuracy": 0.5}
+
+    def paths(self) -> list[Path]:
+        """What was trained since this was asked last, in order."""
+        found = list(self.asked)
+        self.asked = {}
+        return found
+
+
+@pytest.fixture
+def training(monkeypatch) -> FakeTraining:
+    fake = FakeTraining()
+    monkeypatch.setattr(quantise, "train_quantised", fake)
+    return fake
+
+
+def folders(run: Path) -> dict[str, Path]:
+    return {
+        "student": run / "qat_student/saved_model",
+        "teacher": run / "qat_teacher/saved_model",
+        "uniform": run / "rivals/uniform/qat_student/saved_model",
+    }
+
+
+def test_each_network_is_trained_once(run, session, training):
+    assert run_qat(session(), ["uniform"]) == folders(run)
+    asked = dict(training.asked)
+    assert training.paths() == list(folders(run).values())
+    for name, folder in folders(run).items():
+        options = asked[folder]
+        source = folder.parents[1] / ("teacher" if name == "teacher" else "student") / "model.keras"
+        for one, other in zip(
+            options["model"].get_weights(), keras.models.load_model(source).get_weights(), strict=True
+        ):
+            np.testing.assert_array_equal(one, other)
+        assert read_json(folder.parent / "metrics.json") == {"accuracy": 0.5}
+        assert options["checkpoint_dir"] == folder.parent / "checkpoints"
+        assert options["log_dir"] == folder.parents[1] / "logs" / folder.parent.name
+        assert (options["settings"].epochs, options["settings"].batch_size) == (1, 50)
+    # The second time, even where results are to be replaced: this is no result that a user looks at.
+    for given in ([], ["--overwrite"]):
+        assert run_qat(session(*given), ["uniform"]) == folders(run)
+    assert training.paths() == []
+
+
+def test_the_teacher_of_the_run_teaches_all(run, session, training):
+    run_qat(session(), ["uniform"])
+    images = np.random.default_rng(0).normal(size=(3, 8, 8, 1)).astype("float32")
+    expected = np.asarray(keras.models.load_model(run / "teacher/model.keras")(images))
+    for options in training.asked.values():
+        logits = np.asarray(options["teacher"](images))
+        assert np.abs(logits.sum(-1) - 1).max() > 1e-2
+        np.testing.assert_allclose(keras.ops.softmax(logits), expected, rtol=1e-4, atol=1e-6)
+    training.asked = {}
+    run_qat(session("--nokd", "--overwrite"), [])
+    assert {options["teacher"] for options in training.asked.values()} == {None}
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_float_control_is_for_the_student_alone(run, session, training, asked):
+    run_qat(session("--qat_float" if asked else "--noqat_float"), ["uniform"])
+    found = {path: options["float_control"] for path, options in training.asked.items()}
+    assert [path for path, control in found.items() if control] == ([folders(run)["student"]] if asked else [])
+    training.paths()
+    if not asked:
+        with pytest.raises(UserError, match=r"`qat_student` .*\n.*qat_float: was false, now true"):
+            run_qat(session("--qat_float"), ["uniform"])
+
+
+def test_a_rival_without_distillation_goes_without(run, session, training):
+    (run / "rivals/uniform").rename(run / "rivals/no_kd")
+    run_qat(session(), ["no_kd"])
+    taught = {path.parents[1].name for path, options in training.asked.items() if options["teacher"] is not None}
+    assert taught == {run.name}
+    assert len(training.asked) == 3
+    # Nor does it matter to it how the others are taught.
+    training.paths()
+    run_qat(session("--kd_alpha=0.5", "--overwrite"), ["no_kd"])
+    assert training.paths() == [folders(run)["student"], folders(run)["teacher"]]
+
+
+def test_further_budgets_share_the_teacher(run, session, training):
+    first, second = session().at_budgets()
+    assert first.outermost is second.outermost is first
+    assert second.rival("uniform").outermost is first
+    assert first.rival("uniform").outermost is first
+    run_qat(first, ["uniform"])
+    training.paths()
+    expected = {**folders(run / FURTHER), "teacher": folders(run)["teacher"]}
+    assert run_qat(second, ["uniform"]) == expected
+    assert training.paths() == [expected["student"], expected["uniform"]]
+    assert not (run / FURTHER / "qat_teacher").exists()
+    # Made again for one, it serves the others as well.
+    for one in session("--qat_lr=0.5", "--overwrite").at_budgets():
+        run_qat(one, [])
+    assert training.paths() == [*(folders(run)[name] for name in ("student", "teacher")), expected["student"]]
+
+
+def test_other_settings_are_refused_until_overwritten(run, session, training):
+    run_qat(session(), [])
+    training.paths()
+    with pytest.raises(UserError, match=r"qat_epochs: was 1, now 2\n(.*\n)*Use --overwrite"):
+        run_qat(session("--qat_epochs=2"), [])
+    assert training.paths() == []
+    assert folders(run)["student"].exists()
+    run_qat(session("--qat_epochs=2", "--overwrite"), [])
+    assert len(training.paths()) == 2
+    assert "--qat_epochs=2" in (run / "flags.cfg").read_text().split()
+
+
+def test_what_was_finished_before_a_failure_stays(run, session, training):
+    training.failing = "qat_teacher"
+    with pytest.raises(UserError, match="diverged"):
+        run_qat(session(), ["uniform"])
+    assert len(training.paths()) == 2
+    assert not (run / "qat_teacher/metrics.json").exists()
+    (run / "qat_teacher/checkpoints").mkdir()
+    training.failing = None
+    run_qat(session(), ["uniform"])
+    assert training.paths() == [folders(run)["teacher"], folders(run)["uniform"]]
+    assert not (run / "qat_teacher/checkpoints").exists()
+
+
+def test_a_network_is_really_trained(run, session):
+    one = session("--qat_float")
+    found = run_qat(one, [])
+    metrics = {name: read_json(folder.parent / "metrics.json") for name, folder in found.items()}
+    assert [name for name in found if "float_accuracy" in metrics[name]] == ["student"]
+    images, labels = one.task.test_arrays()
+    for name, folder in found.items():
+        outputs = np.asarray(load_network(folder, (8, 8, 1))(images))
+        assert (outputs.argmax(-1) == labels).mean() == pytest.approx(metrics[name]["accuracy"], abs=1e-6)
+        assert list((run / f"logs/qat_{name}").rglob("events.*"))
+    assert run_qat(session("--qat_float"), []) == found
+
+
+def write_gated(path: Path) -> None:
+    """A student with a layer that the toolkit can't take."""
+    images = keras.Input((8, 8, 1))
+    x = conv_bn(images, 6)
+    x = layers.Multiply(name="gated")([x, layers.Conv2D(6, 1, activation="sigmoid")(x)])
+    write_model(path, randomize(keras.Model(images, classify(x, 10, "softmax"))))
+
+
+def write_arithmetic(path: Path) -> None:
+    """A student that Keras 2 can't build."""
+    images = keras.Input((8, 8, 1))
+    write_model(path, randomize(keras.Model(images, classify(conv_bn(images, 6) + 1.0, 10))))
+
+
+def test_formats_stay_where_all_can_be_trained(session):
+    formats = ["fp32", "qat_int8", "int8"]
+    assert settle_formats(session(), formats, ["uniform"]) == formats
+
+
+def test_without_qat_nothing_is_looked_at(run, session):
+    (run / "teacher/model.keras").write_text("damaged")
+    (run / "student/model.keras").unlink()
+    assert settle_formats(session(), ["int8", "saved_model"], ["uniform"]) == ["int8", "saved_model"]
+
+
+@pytest.mark.parametrize(
+    ("write", "reason"), [(write_gated, r"gated \(Multiply\)"), (write_arithmetic, r"`add\w*` \(Add\) is functional")]
+)
+def test_a_refusal_names_network_layers_and_flags(run, session, write, reason):
+    write(run / "rivals/uniform/student/model.keras")
+    with pytest.raises(QatError, match=reason) as caught:
+        settle_formats(session(), ["fp32", "qat_int8"], ["uniform"])
+    message = str(caught.value)
+    assert message.startswith("`--formats`: the uniform can't become qat_int8. ")
+    for part in ("Leave qat_int8 out", "--qat_fallback"):
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("formats", "expected"),
+    [
+        (["fp32", "qat_int8"], ["fp32", "int8"]),
+        (["qat_int8", "int8", "fp32"], ["int8", "fp32"]),
+        (["int8", "dynamic", "qat_int8"], ["int8", "dynamic"]),
+    ],
+)
+def test_the_fallback_writes_int8_once(run, session, capsys, formats, expected):
+    write_arithmetic(run / "student/model.keras")
+    assert settle_formats(session("--qat_fallback"), formats, []) == expected
+    out = capsys.readouterr().out
+    assert out.startswith("int8 instead of qat_int8: `--formats`: the student can't become qat_int8.")
+    assert out.count("\n") == 1
+    assert "--qat_fallback" not in out
+
+
+def test_what_is_up_to_date_is_not_checked_again(run, session, training, monkeypatch):
+    checked = []
+    monkeypatch.setattr(quantise, "check_quantisable", lambda model: checked.append(model.name))
+    settle_formats(session(), ["qat_int8"], ["uniform"])
+    assert len(checked) == 3
+    run_qat(session(), ["uniform"])
+    settle_formats(session(), ["qat_int8"], ["uniform"])
+    assert len(checked) == 3
+    write_gated(run / "rivals/uniform/student/model.keras")
+    settle_formats(session(), ["qat_int8"], ["uniform"])
+    assert len(checked) == 4
