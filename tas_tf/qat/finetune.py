@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 import tensorflow_model_optimization as tfmot
 import tf_keras
@@ -193,11 +194,12 @@ class _Checkpoints(tf_keras.callbacks.Callback):
 
 
 class _StopsAtNaN(tf_keras.callbacks.Callback):
-    """Refuses to go on, hence to save, once the loss isn't finite."""
+    """Refuses to go on, hence to save, once loss or weights aren't finite."""
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        if not math.isfinite((logs or {}).get("loss", 0.0)):
+        finite = all(np.isfinite(weight).all() for weight in self.model.network.get_weights())
+        if not finite or not math.isfinite((logs or {}).get("loss", 0.0)):
             raise UserError(
-                f"Fine-tuning diverged in epoch {epoch + 1}: the loss is not finite. Lower the learning rate, "
+                f"Fine-tuning diverged in epoch {epoch + 1}: loss or weights are not finite. Lower the learning rate, "
                 "--qat_lr, with --overwrite. Nothing of that epoch is kept."
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 
 import tensorflow as tf
@@ -13,7 +14,7 @@ from tensorflow_model_optimization.python.core.quantization.keras import quant_o
 from tas_tf.errors import UserError
 
 #: What batch normalisation is folded into.
-_CONVOLUTIONS = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense")
+_CONVOLUTIONS = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Conv2DTranspose", "Dense")
 _MOST_NAMED = 8
 
 
@@ -30,6 +31,7 @@ def quantise(twin: tf_keras.Model) -> tf_keras.Model:
     Raises:
         QatError: The toolkit can't take some layers; the message names them.
     """
+    _pass_over_names(twin)
     try:
         return tfmot.quantization.keras.quantize_model(twin)
     except (RuntimeError, ValueError) as error:
@@ -37,6 +39,27 @@ def quantise(twin: tf_keras.Model) -> tf_keras.Model:
         more = f" and {len(refused) - _MOST_NAMED} more" if len(refused) > _MOST_NAMED else ""
         listed = ", ".join(refused[:_MOST_NAMED]) or str(error).strip().split("\n")[0]
         raise QatError(f"Quantisation-aware training can't take the layers {listed}{more}.") from error
+
+
+def _pass_over_names(twin: tf_keras.Model) -> None:
+    """Makes tf_keras number new layers beyond those of a network.
+
+    The toolkit splits separable convolutions into two layers that it leaves unnamed. Were they called like others of
+    the network, which Keras 3 has numbered by counters of its own, the toolkit would fail, or never end.
+    """
+    if not any(isinstance(layer, tf_keras.layers.SeparableConv2D) for layer in twin.layers):
+        return
+    names = [layer.name for layer in twin.layers]
+    for kind, prefix in ((tf_keras.layers.Conv2D, "conv2d"), (tf_keras.layers.DepthwiseConv2D, "depthwise_conv2d")):
+        highest = max((_number(name, prefix) for name in names), default=-1)
+        while _number((kind(1, 1) if prefix == "conv2d" else kind(1)).name, prefix) < highest:
+            continue
+
+
+def _number(name: str, prefix: str) -> int:
+    """What counts a name: 0 for the prefix alone, -1 for other names."""
+    found = re.fullmatch(rf"{prefix}(?:_(\d+))?", name)
+    return -1 if found is None else int(found[1] or 0)
 
 
 def refused_layers(twin: tf_keras.Model) -> list[str]:
@@ -50,7 +73,8 @@ def _is_taken(layer: tf_keras.layers.Layer) -> bool:
         return True
     if isinstance(layer, tf_keras.layers.BatchNormalization):
         before = layer.inbound_nodes[0].inbound_layers  # one layer: tf_keras makes no list of it
-        return type(before).__name__ in _CONVOLUTIONS and before.activation is tf_keras.activations.linear
+        folds = type(before).__name__ in _CONVOLUTIONS and before.activation is tf_keras.activations.linear
+        return folds and len(before.outbound_nodes) == 1
     inputs = tf.nest.map_structure(lambda tensor: tf_keras.Input(tensor.shape[1:]), layer.input)
     alone = tf_keras.Model(inputs, type(layer).from_config(layer.get_config())(inputs))
     try:

@@ -172,3 +172,23 @@ def test_calibrated_scores_are_near_those_of_the_float_network(trained_tiny):
     assert np.sqrt(np.mean((found - expected) ** 2)) < 0.1 * expected.std()
     assert agreement() > 0.97
     assert abs((found.argmax(-1) == labels).mean() - (expected.argmax(-1) == labels).mean()) < 0.02
+
+
+def test_separable_convolutions_do_not_take_the_names_of_others():
+    images = keras.Input((8, 8, 3))
+    x = layers.Conv2D(4, 3, name="conv2d")(images)
+    x = layers.SeparableConv2D(4, 3, name="separable_conv2d")(x)
+    x = layers.Conv2D(4, 1, name="conv2d_40")(layers.DepthwiseConv2D(3, name="depthwise_conv2d_7")(x))
+    model = keras.Model(images, layers.Dense(3)(layers.GlobalAveragePooling2D()(x)))
+    twin = make_twin(model)
+    pixels = np.random.default_rng(0).normal(size=(4, 8, 8, 3)).astype(np.float32)
+    network = quantise(twin)
+    calibrate(network, tf.data.Dataset.from_tensors(pixels))
+    np.testing.assert_allclose(network(pixels, training=False), twin(pixels), atol=0.1)
+
+
+def test_a_network_of_dense_layers_alone_is_taken():
+    images = keras.Input((4, 4, 1))
+    hidden = keras.layers.Dense(6, activation="relu")(keras.layers.Flatten()(images))
+    network = quantise(make_twin(keras.Model(images, keras.layers.Dense(3)(hidden))))
+    assert network.output_shape == (None, 3)
