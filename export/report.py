@@ -222,6 +222,10 @@ def comparison_rows(report: Mapping) -> list[tuple[str, list[str]]]:
         artefacts = [model["tflite"].get(name) or {} for model in models]
         rows += [
             (f"{name}.tflite accuracy", [format_share(artefact.get("accuracy")) for artefact in artefacts]),
+            (
+                f"{name}.tflite agreement with Keras",
+                [format_share(artefact.get("agreement")) for artefact in artefacts],
+            ),
             (f"{name}.tflite size", [format_bytes(artefact.get("bytes")) for artefact in artefacts]),
             (f"{name}.tflite latency", [_format_latency(artefact) for artefact in artefacts]),
         ]
