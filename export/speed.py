@@ -11,6 +11,8 @@ from export.formatting import format_ms, format_ratio
 _ENOUGH = 0.9
 _MOST_SHOWN = 4
 _LEAST_SHARE = 0.005
+#: Part of the latency that a profile must cover to be shown.
+_COVERED = 0.5
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,11 @@ class Speed:
     latency_ms: float | None
     seen_ms: float
     operators: Sequence[OperatorPair]
+
+    @property
+    def profile_tells(self) -> bool:
+        """Whether the profile covers enough of the time to say where it goes."""
+        return bool(self.operators) and (self.latency_ms is None or self.seen_ms >= _COVERED * self.latency_ms)
 
 
 def compare_speed(report: Mapping) -> list[Speed]:
@@ -99,6 +106,8 @@ def explain(speed: Speed) -> str:
         f"{pair.name} {format_ms(pair.student_ms)} (teacher {format_ms(pair.teacher_ms)})"
         for pair in speed.operators[:_MOST_SHOWN]
     )
+    if not speed.profile_tells:
+        return f"{summary} Its operators are too fast for LiteRT's profiler, which drops what is below a microsecond."
     seen = f"{format_ms(speed.seen_ms)}, latency {format_ms(speed.latency_ms)}"
     return f"{summary} Its operators, profiled apart ({seen}): {listed}."
 

@@ -21,7 +21,7 @@ _REMEDIES = {
     "fp16": "Try fp32.",
     "dynamic": "Try fp16.",
     "int8": "Try qat_int8, which trains for it; or more --calibration_images; or dynamic, which rounds weights alone.",
-    "qat_int8": "Try more --qat_epochs or another --qat_lr; or dynamic, which rounds weights alone.",
+    "qat_int8": "Try more --qat_epochs or another --qat_lr, with --overwrite; or dynamic, which rounds weights alone.",
 }
 
 

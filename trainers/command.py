@@ -52,7 +52,7 @@ def _exit_code(main: Callable[[], None], argv: Sequence[str]) -> int:
         print(f"error: {str(error).removeprefix('ERROR:: ')}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on with what is finished.", file=sys.stderr)
+        print("interrupted: the same command, without --overwrite, goes on with what is finished.", file=sys.stderr)
         return 130
     except Exception as error:  # TensorFlow has errors of its own for a disk
         trouble = _disk_trouble(error)

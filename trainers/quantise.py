@@ -143,7 +143,7 @@ def _run_one(network: TrainedFor8Bits) -> None:
             taught_by = logits_of(original, session.space_of(original))
     begin(session, step)
     if options.PROGRESS.value != "none":
-        print(f"export: fine-tuning the {network.name} for {QAT_FORMAT}", flush=True)
+        print(f"export: fine-tuning {network.name} for {QAT_FORMAT}", flush=True)
     metrics = train_quantised(
         model,
         session.task,
