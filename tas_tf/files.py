@@ -93,7 +93,8 @@ def _aside(path: Path) -> Iterator[Path]:
         _flush_entry(path.parent)
     except OSError as error:
         # What fails while it writes doesn't say where.
-        error.filename = error.filename or str(path)
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
         raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
