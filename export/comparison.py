@@ -17,7 +17,7 @@ from tas_tf.errors import UserError
 from tas_tf.files import read_json
 from tas_tf.published import shape_file
 from tas_tf.training import Run
-from tas_tf.training.runs import hash_content
+from tas_tf.training.origins import hash_content
 
 _FORMAT = "fp32"
 

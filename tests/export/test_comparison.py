@@ -8,7 +8,7 @@ import pytest
 
 from export.comparison import cells, compare_runs
 from tas_tf.errors import UserError
-from tas_tf.training.runs import hash_content
+from tas_tf.training.origins import hash_content
 
 
 def write_run(folder: Path, *, seed: int, accuracy: float, step: str = "student", latency: float | None = None, **more):

@@ -5,7 +5,7 @@ import pytest
 
 from tas_tf.errors import UserError
 from tas_tf.training import Run, read_json, write_json
-from tas_tf.training.runs import hash_content
+from tas_tf.training.origins import hash_content
 
 SETTINGS = {"epochs": 3, "optimizer": {"learning_rate": 0.1}, "widths": (4, 8)}
 

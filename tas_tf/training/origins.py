@@ -1,0 +1,84 @@
+"""What a step's result was made from: files by their content, and in words what differs."""
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tas_tf.errors import UserError
+
+
+def hash_content(path: Path) -> str:
+    """Returns the SHA-256 of a file, or of a folder's file names and contents.
+
+    Of a `.keras` file the parts count but for the one that holds the date: the same network saved again is the same.
+
+    Raises:
+        UserError: If there is nothing.
+    """
+    if path.is_dir():
+        digest = hashlib.sha256()
+        for file in sorted(file for file in path.rglob("*") if file.is_file()):
+            digest.update(f"{file.relative_to(path).as_posix()}\0{hash_content(file)}\n".encode())
+        return digest.hexdigest()
+    try:
+        if zipfile.is_zipfile(path) and path.suffix == ".keras":
+            return _hash_members(path)
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"Can't read the input {path}: {error.strerror}.") from error
+
+
+def _hash_members(path: Path) -> str:
+    digest = hashlib.sha256()
+    with zipfile.ZipFile(path) as archive:
+        for name in sorted(set(archive.namelist()) - {"metadata.json"}):
+            with archive.open(name) as member:
+                digest.update(f"{name}\0{hashlib.file_digest(member, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def compare_settings(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Says in words which settings differ, nested ones by dotted names."""
+    was, now = _flatten(was), _flatten(now)
+    return [
+        f"{name}: was {_show(was, name)}, now {_show(now, name)}"
+        for name in sorted(was.keys() | now.keys())
+        if name not in was or name not in now or was[name] != now[name]
+    ]
+
+
+def compare_inputs(was: Mapping[str, str], now: Mapping[str, str], paths: Mapping[str, Path]) -> list[str]:
+    """Says in words which inputs differ, by their hashes.
+
+    Args:
+        was: Hashes by label, as recorded.
+        now: The same as they are now.
+        paths: Where the inputs are now.
+    """
+    lines = []
+    for label in sorted(was.keys() | now.keys()):
+        if label not in now:
+            lines.append(f"input {label}: was used, now is not")
+        elif label not in was:
+            lines.append(f"input {label}: was not used, now is {paths[label]}")
+        elif was[label] != now[label]:
+            lines.append(f"input {label}: was another file, now is {paths[label]} (content differs)")
+    return lines
+
+
+def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _show(settings: Mapping[str, Any], name: str) -> str:
+    return json.dumps(settings[name]) if name in settings else "unset"
