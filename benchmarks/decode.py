@@ -26,11 +26,11 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from tas_tf import decode as decode_module
-from tas_tf.cost import KINDS, CostModel
-from tas_tf.graph import Graph
-from tas_tf.space import SearchSpace
-from tas_tf.zoo import load_network
+from tas_tf.cost.cost_model import KINDS, CostModel
+from tas_tf.decode.decode import decode as decode_module
+from tas_tf.graph.graph import Graph
+from tas_tf.space.space import SearchSpace
+from tas_tf.zoo.loading import load_network
 from tests.decoding import Decoding, all_shapes, decode_randomly, gap_to_the_optimum
 from tests.networks import make
 from tests.supernets import residual_network

@@ -19,12 +19,12 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from export.tflite import file_size
-from tas_tf.file_size import FileSize, make_cost
-from tas_tf.graph import Graph
-from tas_tf.shape import Shape
-from tas_tf.trunk import make_space
-from tas_tf.zoo import load_network
+from tas_tf.cost.trunk import make_space
+from tas_tf.deploy.tflite import file_size
+from tas_tf.graph.graph import Graph
+from tas_tf.space.shape import Shape
+from tas_tf.student.file_size import FileSize, make_cost
+from tas_tf.zoo.loading import load_network
 
 MODELS = ("resnet20", "keras.applications.MobileNetV2", "keras.applications.EfficientNetB0")
 

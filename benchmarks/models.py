@@ -26,21 +26,21 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from export.tflite import TFLiteModel, export_tflite
-from tas_tf.cost import CostModel
-from tas_tf.decode import smallest_shape
-from tas_tf.expected_cost import ExpectedCost
+from tas_tf.cost.cost_model import CostModel
+from tas_tf.cost.expected_cost import ExpectedCost
+from tas_tf.cost.trunk import MOST_PROJECTED, make_space, projected_share
+from tas_tf.decode.decode import smallest_shape
+from tas_tf.deploy.tflite import TFLiteModel, export_tflite
 from tas_tf.files import read_json, write_bytes, write_json
-from tas_tf.graph import Graph
-from tas_tf.search_settings import SearchSettings
-from tas_tf.searcher import Searcher
-from tas_tf.shape import Shape
-from tas_tf.space import SearchSpace
-from tas_tf.student import build_student
-from tas_tf.supernet import build_supernet
-from tas_tf.training import arch_adam, sgd
-from tas_tf.trunk import MOST_PROJECTED, make_space, projected_share
-from tas_tf.zoo import load_network
+from tas_tf.graph.graph import Graph
+from tas_tf.searching.settings import SearchSettings
+from tas_tf.searching.step import Searcher
+from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
+from tas_tf.student.build import build_student
+from tas_tf.supernet.build import build_supernet
+from tas_tf.training.optimizers import arch_adam, sgd
+from tas_tf.zoo.loading import load_network
 from tests.networks import count_macs, randomize
 
 #: Networks and the side of their images: what they take at least, or 32.

@@ -20,15 +20,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from export.saved_model import export_saved_model
-from export.tflite import TFLiteModel, export_tflite
-from tas_tf.cost import CostModel
-from tas_tf.graph import Graph
+from tas_tf.cost.cost_model import CostModel
+from tas_tf.deploy.saved_model import export_saved_model
+from tas_tf.deploy.tflite import TFLiteModel, export_tflite
+from tas_tf.graph.graph import Graph
 from tas_tf.published import PUBLISHED, shape_file
-from tas_tf.shape import Shape
-from tas_tf.space import SearchSpace
-from tas_tf.student import build_student
-from tas_tf.zoo import load_network
+from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
+from tas_tf.student.build import build_student
+from tas_tf.zoo.loading import load_network
 
 
 def main() -> None:

@@ -16,10 +16,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from export.comparison import Row, cells, compare_runs
-from export.formatting import format_ms
 from tas_tf.files import write_bytes
-from tas_tf.training import Run
+from tas_tf.report.comparison import Row, cells, compare_runs
+from tas_tf.report.formatting import format_ms
+from tas_tf.runs.run import Run
 
 #: Where shapes come from: the command that finds one, and what it is told beside the common flags.
 METHODS = {

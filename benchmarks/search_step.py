@@ -21,14 +21,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tas_tf.cost import CostModel
-from tas_tf.expected_cost import ExpectedCost
-from tas_tf.graph import Graph
-from tas_tf.searcher import CostTarget, Searcher
-from tas_tf.space import SearchSpace
-from tas_tf.supernet import build_supernet
-from tas_tf.training import arch_adam, sgd
-from tas_tf.zoo import load_network
+from tas_tf.cost.cost_model import CostModel
+from tas_tf.cost.expected_cost import ExpectedCost
+from tas_tf.graph.graph import Graph
+from tas_tf.searching.step import CostTarget, Searcher
+from tas_tf.space.space import SearchSpace
+from tas_tf.supernet.build import build_supernet
+from tas_tf.training.optimizers import arch_adam, sgd
+from tas_tf.zoo.loading import load_network
 
 
 def main() -> None:

@@ -18,19 +18,19 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 
-from export.artefacts import STUDENT, Checks, export_models
-from export.formatting import format_count, format_ms, format_ratio
-from export.jobs import Extras
-from export.report import build_report
-from export.speed import compare_speed, explain
-from tas_tf.baselines import baseline_shape
-from tas_tf.cost import CostModel
-from tas_tf.graph import Graph
+from tas_tf.baselines.shapes import baseline_shape
+from tas_tf.cost.cost_model import CostModel
+from tas_tf.deploy.artefacts import STUDENT, Checks, export_models
+from tas_tf.deploy.jobs import Extras
+from tas_tf.graph.graph import Graph
 from tas_tf.published import PUBLISHED, shape_file
-from tas_tf.shape import Shape
-from tas_tf.space import SearchSpace
-from tas_tf.student import build_student
-from tas_tf.zoo import load_network
+from tas_tf.report.formatting import format_count, format_ms, format_ratio
+from tas_tf.report.report import build_report
+from tas_tf.report.speed import compare_speed, explain
+from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
+from tas_tf.student.build import build_student
+from tas_tf.zoo.loading import load_network
 
 _TEACHER, _UNIFORM = "teacher", "uniform"
 _IMAGES = 64

@@ -41,22 +41,22 @@ from rich.console import Console
 from rich.table import Table
 from scipy.linalg import hadamard
 
-from tas_tf.baselines import baseline_shape
-from tas_tf.budget import Budget
-from tas_tf.classifier import TrainSettings, train_network
-from tas_tf.cost import CostModel
+from tas_tf.baselines.random_shapes import best_random_shape
+from tas_tf.baselines.shapes import baseline_shape
+from tas_tf.cost.budget import Budget
+from tas_tf.cost.cost_model import CostModel
 from tas_tf.data.augmentation import Augmentation
 from tas_tf.data.preprocessing import Preprocessing
 from tas_tf.data.source import make_array_source
 from tas_tf.data.task import Task
-from tas_tf.graph import Graph
-from tas_tf.random_shapes import best_random_shape
-from tas_tf.search import run_search
-from tas_tf.search_monitor import SearchResult
-from tas_tf.search_settings import SearchSettings
-from tas_tf.shape import Shape
-from tas_tf.space import SearchSpace
-from tas_tf.training import make_strategy
+from tas_tf.graph.graph import Graph
+from tas_tf.searching.monitor import SearchResult
+from tas_tf.searching.run import run_search
+from tas_tf.searching.settings import SearchSettings
+from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
+from tas_tf.training.network import TrainSettings, train_network
+from tas_tf.training.strategy import make_strategy
 
 CODES = hadamard(8)[:, 1:]
 ROWS, COLUMNS = 14, CODES.shape[1]

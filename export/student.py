@@ -17,15 +17,15 @@ import trainers  # noqa: F401 - first of all: it loads TensorFlow quietly
 import keras
 from rich.console import Console
 
-from export.artefacts import FORMATS, Checks, export_models
-from export.jobs import Extras
-from export.tflite import INTEGER_FORMATS
-from tas_tf.data import StreamedSource
+from tas_tf.data.source import StreamedSource
+from tas_tf.deploy.artefacts import FORMATS, Checks, export_models
+from tas_tf.deploy.jobs import Extras
+from tas_tf.deploy.tflite import INTEGER_FORMATS
 from tas_tf.errors import UserError
 from tas_tf.qat.saving import load_network
-from tas_tf.shape import Shape
-from tas_tf.space import SearchSpace
-from tas_tf.student import build_student
+from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
+from tas_tf.student.build import build_student
 from tas_tf.zoo.loading import load_file
 from trainers import options
 from trainers.command import run

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from tas_tf.data.task import Task
-from tas_tf.training import make_strategy
+from tas_tf.training.strategy import make_strategy
 from tests.digits import tiny_network
 
 # Must happen before TensorFlow touches a device, hence at import.

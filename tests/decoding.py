@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tas_tf.cost import CostModel
-from tas_tf.decode import decode, smallest_shape
-from tas_tf.shape import Shape
-from tas_tf.space import SearchSpace
+from tas_tf.cost.cost_model import CostModel
+from tas_tf.decode.decode import decode, smallest_shape
+from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
 
 #: Standard deviations of logits, from hardly decided to almost one-hot.
 SPREADS = (0.01, 1.0, 4.0)

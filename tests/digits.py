@@ -6,9 +6,9 @@ import keras
 from keras import layers
 
 from tas_tf.data.task import Task
-from tas_tf.graph import Graph
-from tas_tf.search_settings import SearchSettings
-from tas_tf.space import SearchSpace
+from tas_tf.graph.graph import Graph
+from tas_tf.searching.settings import SearchSettings
+from tas_tf.space.space import SearchSpace
 
 #: Three iterations an epoch.
 TINY_SEARCH = {

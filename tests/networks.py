@@ -8,8 +8,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from tas_tf.graph import Graph
-from tas_tf.zoo import load_network
+from tas_tf.graph.graph import Graph
+from tas_tf.zoo.loading import load_network
 
 
 def count_macs(model: keras.Model) -> int:

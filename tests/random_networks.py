@@ -9,10 +9,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from tas_tf.cost import CostModel
+from tas_tf.cost.cost_model import CostModel
 from tas_tf.errors import UserError
-from tas_tf.shape import Shape
-from tas_tf.space import SearchSpace
+from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
 from tests.networks import count_macs
 from tests.random_parts import KINDS, Parts
 from tests.supernets import Comparison, space_of

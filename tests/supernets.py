@@ -7,14 +7,14 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from tas_tf.graph import Graph
-from tas_tf.layers.statistics import running_momentum
-from tas_tf.sample import Sample
-from tas_tf.shape import Shape
-from tas_tf.space import SearchSpace
-from tas_tf.student import build_student
-from tas_tf.supernet import Supernet, build_supernet
-from tas_tf.transfer import inherit_from_supernet
+from tas_tf.graph.graph import Graph
+from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
+from tas_tf.student.build import build_student
+from tas_tf.supernet.build import Supernet, build_supernet
+from tas_tf.supernet.layers.statistics import running_momentum
+from tas_tf.supernet.sample import Sample
+from tas_tf.supernet.transfer import inherit_from_supernet
 from tests.networks import draw_weights
 
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from tas_tf.errors import UserError
-from tas_tf.files import remove_partial
-from tas_tf.training import atomic_folder, read_json, write_json, write_model
+from tas_tf.files import atomic_folder, read_json, remove_partial, write_json, write_model
 
 
 def names(folder):

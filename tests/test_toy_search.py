@@ -17,9 +17,9 @@ from benchmarks.toy_search import (
     random_shapes,
     search,
 )
-from tas_tf.cost import CostModel
-from tas_tf.shape import Shape
-from tas_tf.student import build_student
+from tas_tf.cost.cost_model import CostModel
+from tas_tf.space.shape import Shape
+from tas_tf.student.build import build_student
 
 
 @pytest.fixture(scope="module")

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from tas_tf.baselines import baseline_shape
-from tas_tf.classifier import inherited
-from tas_tf.cost import CostModel
+from tas_tf.baselines.random_shapes import RandomShape, best_random_shape
+from tas_tf.baselines.shapes import baseline_shape
+from tas_tf.cost.cost_model import CostModel
 from tas_tf.errors import UserError
-from tas_tf.file_size import find_within, real_cost
 from tas_tf.files import write_json, write_model
-from tas_tf.filters import CRITERIA, kept_filters
-from tas_tf.random_shapes import RandomShape, best_random_shape
-from tas_tf.shape import Shape
-from tas_tf.training import Step
+from tas_tf.runs.run import Step
+from tas_tf.space.shape import Shape
+from tas_tf.student.file_size import find_within, real_cost
+from tas_tf.student.filters import CRITERIA, kept_filters
+from tas_tf.training.network import inherited
 from trainers import options
 from trainers.command import run
 from trainers.session import Session

@@ -19,19 +19,19 @@ from absl import flags
 from rich.console import Console
 from rich.table import Table
 
-from export.tflite import file_size
-from tas_tf.budget import Budget
-from tas_tf.cost import CostModel, projections
-from tas_tf.data import load_source
-from tas_tf.decode import smallest_shape
-from tas_tf.file_size import FileSize, real_cost
-from tas_tf.graph import Graph
+from tas_tf.cost.budget import Budget
+from tas_tf.cost.cost_model import CostModel, projections
+from tas_tf.cost.trunk import projected_share
+from tas_tf.data.sources import load_source
+from tas_tf.decode.decode import smallest_shape
+from tas_tf.deploy.tflite import file_size
+from tas_tf.graph.graph import Graph
 from tas_tf.published import PublishedShape, published_shape, shape_file
-from tas_tf.search import prepare
-from tas_tf.shape import Shape
-from tas_tf.space import SearchSpace
-from tas_tf.trunk import projected_share
-from tas_tf.zoo import load_network
+from tas_tf.searching.run import prepare
+from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
+from tas_tf.student.file_size import FileSize, real_cost
+from tas_tf.zoo.loading import load_network
 from trainers import options
 from trainers.command import run
 from trainers.session import space_of

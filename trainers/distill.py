@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from tas_tf.classifier import logits_of, train_network
 from tas_tf.files import read_json, write_json, write_model
+from tas_tf.training.network import logits_of, train_network
 from trainers import options
 from trainers.command import run
 from trainers.plan import show_plan

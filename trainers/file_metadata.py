@@ -7,12 +7,12 @@ from typing import Any
 
 import keras
 
-from export.metadata import Metadata
-from export.tflite import file_size
 from tas_tf.data.task import Task
-from tas_tf.graph import Graph
-from tas_tf.shape import Shape
-from tas_tf.space import SearchSpace
+from tas_tf.deploy.metadata import Metadata
+from tas_tf.deploy.tflite import file_size
+from tas_tf.graph.graph import Graph
+from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
 from trainers import options
 
 

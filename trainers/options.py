@@ -7,15 +7,15 @@ from typing import Any, TypeVar
 
 from absl import flags
 
-from tas_tf.baselines import KINDS as BASELINE_KINDS
+from tas_tf.baselines.rivals import KINDS as RIVAL_KINDS
+from tas_tf.baselines.shapes import KINDS as BASELINE_KINDS
 from tas_tf.data.preprocessing import KINDS as PREPROCESSING_KINDS
 from tas_tf.errors import UserError
-from tas_tf.initial_logits import START_KINDS
-from tas_tf.rivals import KINDS as RIVAL_KINDS
-from tas_tf.search_settings import KEPT_SHAPES
-from tas_tf.searcher import COST_DRIVERS
-from tas_tf.space import AXES
-from tas_tf.training import STRATEGIES
+from tas_tf.searching.settings import KEPT_SHAPES
+from tas_tf.searching.step import COST_DRIVERS
+from tas_tf.space.space import AXES
+from tas_tf.supernet.initial_logits import START_KINDS
+from tas_tf.training.strategy import STRATEGIES
 
 _T = TypeVar("_T")
 

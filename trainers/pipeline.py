@@ -12,18 +12,18 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
-from export.comparison import compare_runs, print_comparison
 from export.student import export_formats, run_export
-from tas_tf.baselines import baseline_shape
+from tas_tf.baselines.rivals import RIVALS, Rival
+from tas_tf.baselines.shapes import baseline_shape
 from tas_tf.errors import UserError
-from tas_tf.file_size import real_cost
 from tas_tf.files import write_json
-from tas_tf.filters import CRITERIA
-from tas_tf.rivals import RIVALS, Rival
-from tas_tf.shape import Shape
-from tas_tf.space import SearchSpace
-from tas_tf.student import check_inheritable
-from tas_tf.training import Step
+from tas_tf.report.comparison import compare_runs, print_comparison
+from tas_tf.runs.run import Step
+from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
+from tas_tf.student.build import check_inheritable
+from tas_tf.student.file_size import real_cost
+from tas_tf.student.filters import CRITERIA
 from trainers import options
 from trainers.baseline import make_baseline
 from trainers.command import run

@@ -12,14 +12,15 @@ import tensorflow as tf
 from rich.console import Console
 from rich.table import Table
 
-from tas_tf.cost import CostModel
-from tas_tf.distill import classifier
+from tas_tf.baselines.rivals import RIVALS
+from tas_tf.cost.cost_model import CostModel
 from tas_tf.errors import UserError
-from tas_tf.rivals import RIVALS
-from tas_tf.shape import Shape
-from tas_tf.space import SearchSpace
-from tas_tf.student import build_student
-from tas_tf.training import Step, sgd
+from tas_tf.runs.run import Step
+from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
+from tas_tf.student.build import build_student
+from tas_tf.training.distill import classifier
+from tas_tf.training.optimizers import sgd
 from trainers import options
 from trainers.quantise import TrainedFor8Bits, networks_of
 from trainers.session import Session

@@ -9,13 +9,13 @@ from pathlib import Path
 import keras
 from rich.console import Console
 
-from tas_tf.classifier import logits_of
+from tas_tf.baselines.rivals import RIVALS
 from tas_tf.errors import UserError
 from tas_tf.files import write_json
 from tas_tf.qat.quantise import QatError
 from tas_tf.qat.train import check_quantisable, train_quantised
-from tas_tf.rivals import RIVALS
-from tas_tf.training import Step
+from tas_tf.runs.run import Step
+from tas_tf.training.network import logits_of
 from tas_tf.zoo.loading import load_file
 from trainers import options
 from trainers.session import Session

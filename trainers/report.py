@@ -15,15 +15,15 @@ from typing import Any
 
 from rich.console import Console
 
-from export.artefacts import artefact_path
-from export.comparison import compare_runs, print_comparison
-from export.report import build_report, print_table, render_html, summarise_shape
-from export.tflite import CONVERTERS
+from tas_tf.baselines.rivals import KINDS as RIVAL_KINDS
+from tas_tf.deploy.artefacts import artefact_path
+from tas_tf.deploy.tflite import CONVERTERS
 from tas_tf.errors import UserError
 from tas_tf.files import read_json, write_json
-from tas_tf.rivals import KINDS as RIVAL_KINDS
-from tas_tf.shape import Shape, dropped_nodes
-from tas_tf.training import Run
+from tas_tf.report.comparison import compare_runs, print_comparison
+from tas_tf.report.report import build_report, print_table, render_html, summarise_shape
+from tas_tf.runs.run import Run
+from tas_tf.space.shape import Shape, dropped_nodes
 from tas_tf.zoo.loading import load_file
 from trainers import options
 from trainers.command import run

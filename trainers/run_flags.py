@@ -7,9 +7,9 @@ from typing import Any
 
 from absl import flags
 
-from tas_tf.budget import Budget
+from tas_tf.cost.budget import Budget
 from tas_tf.files import write_bytes
-from tas_tf.training import Run
+from tas_tf.runs.run import Run
 from trainers import options
 
 #: Flags of one call rather than of a run, and, last, those that the run's own places stand in for.

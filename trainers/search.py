@@ -10,15 +10,15 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from tas_tf.decode import decode
-from tas_tf.file_size import find_within
+from tas_tf.decode.decode import decode
 from tas_tf.files import read_json, write_json, write_model
-from tas_tf.probabilities import from_json, to_json
-from tas_tf.search import run_search
-from tas_tf.search_logs import SearchSummaries
-from tas_tf.shape import Shape
-from tas_tf.student import build_student
-from tas_tf.transfer import inherit_from_supernet
+from tas_tf.searching.logs import SearchSummaries
+from tas_tf.searching.run import run_search
+from tas_tf.space.probabilities import from_json, to_json
+from tas_tf.space.shape import Shape
+from tas_tf.student.build import build_student
+from tas_tf.student.file_size import find_within
+from tas_tf.supernet.transfer import inherit_from_supernet
 from trainers import options
 from trainers.command import run
 from trainers.plan import show_plan

@@ -9,24 +9,26 @@ from pathlib import Path
 
 import keras
 
-from tas_tf.budget import Budget
-from tas_tf.classifier import check_fits, inherited
-from tas_tf.cost import CostModel
+from tas_tf.baselines.rivals import RIVALS
+from tas_tf.cost.budget import Budget
+from tas_tf.cost.cost_model import CostModel
+from tas_tf.cost.trunk import make_space
 from tas_tf.data.task import Task
 from tas_tf.errors import UserError
-from tas_tf.file_size import FileSize
-from tas_tf.filters import CRITERIA
-from tas_tf.graph import Graph
+from tas_tf.graph.graph import Graph
 from tas_tf.published import shape_file
-from tas_tf.rivals import RIVALS
-from tas_tf.search import prepare
-from tas_tf.shape import Shape
-from tas_tf.space import SearchSpace
-from tas_tf.student import build_student
-from tas_tf.training import Run, TensorBoardScalars, check_batch_size, make_strategy, seed_everything
-from tas_tf.trunk import make_space
-from tas_tf.zoo import load_network
-from tas_tf.zoo.loading import in_precision, load_file
+from tas_tf.runs.run import Run
+from tas_tf.searching.run import prepare
+from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
+from tas_tf.student.build import build_student
+from tas_tf.student.file_size import FileSize
+from tas_tf.student.filters import CRITERIA
+from tas_tf.training.callbacks import TensorBoardScalars
+from tas_tf.training.network import check_fits, inherited
+from tas_tf.training.seeding import seed_everything
+from tas_tf.training.strategy import check_batch_size, make_strategy
+from tas_tf.zoo.loading import in_precision, load_file, load_network
 from trainers import options
 from trainers.file_metadata import measure_file
 from trainers.run_flags import restore_flags, write_flags
@@ -103,7 +105,7 @@ class Session:
         return self.budgets[0]
 
     def prepare(self, space: SearchSpace) -> tuple[CostModel, int]:
-        """The cost model and the limit of the run's budget, see `tas_tf.search.prepare`."""
+        """The cost model and the limit of the run's budget, see `tas_tf.searching.run.prepare`."""
         return prepare(space, self.budget, self.file_size(space))
 
     def file_size(self, space: SearchSpace) -> FileSize:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tas_tf.classifier import TrainSettings
 from tas_tf.errors import UserError
 from tas_tf.qat.finetune import FineTuneSettings
-from tas_tf.search_settings import SearchSettings
+from tas_tf.searching.settings import SearchSettings
+from tas_tf.training.network import TrainSettings
 from trainers import options
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from rich.console import Console
 
-from export.artefacts import artefact_path
-from export.tflite import INTEGER_FORMATS
+from tas_tf.deploy.artefacts import artefact_path
+from tas_tf.deploy.tflite import INTEGER_FORMATS
 from tas_tf.errors import UserError
 from tas_tf.files import read_json
-from tas_tf.filters import CRITERIA
-from tas_tf.training import Run, Step
+from tas_tf.runs.run import Run, Step
+from tas_tf.student.filters import CRITERIA
 from trainers import options
 from trainers.session import TEACHER_ONLY, Session
 

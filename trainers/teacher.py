@@ -12,11 +12,11 @@ from typing import Any
 import keras
 from rich.console import Console
 
-from tas_tf.classifier import check_above_chance, logits_of, network_metrics, train_network
 from tas_tf.files import read_json, write_json, write_model
-from tas_tf.shape import Shape
-from tas_tf.space import SearchSpace
-from tas_tf.training import evaluate
+from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
+from tas_tf.training.evaluation import evaluate
+from tas_tf.training.network import check_above_chance, logits_of, network_metrics, train_network
 from trainers import options
 from trainers.command import run
 from trainers.plan import show_plan

@@ -14,9 +14,11 @@ import tensorflow_model_optimization as tfmot
 import tf_keras
 
 from tas_tf.data.task import Task
-from tas_tf.distill import check_distillation
 from tas_tf.errors import UserError
-from tas_tf.training import add_l2, check_batch_size, verbosity
+from tas_tf.training.distill import check_distillation
+from tas_tf.training.loop import verbosity
+from tas_tf.training.optimizers import add_l2
+from tas_tf.training.strategy import check_batch_size
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ def score(network: tf_keras.Model, task: Task) -> float:
 
 
 class _Learner(tf_keras.Model):
-    """`(1 - alpha) * CE + alpha * T^2 * KL(teacher || network)`, as `tas_tf.distill` has it for Keras 3."""
+    """`(1 - alpha) * CE + alpha * T^2 * KL(teacher || network)`, as `tas_tf.training.distill` has it for Keras 3."""
 
     def __init__(self, network: tf_keras.Model, teacher: keras.Model | None, settings: FineTuneSettings) -> None:
         super().__init__()

@@ -11,7 +11,7 @@ import tensorflow as tf
 import tf_keras
 
 from tas_tf.data.task import Task
-from tas_tf.graph import Graph
+from tas_tf.graph.graph import Graph
 from tas_tf.qat.finetune import FineTuneSettings, fine_tune, score
 from tas_tf.qat.quantise import calibrate, quantise
 from tas_tf.qat.saving import write_network

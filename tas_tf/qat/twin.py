@@ -10,16 +10,16 @@ import keras
 import numpy as np
 import tf_keras
 
-from tas_tf.classifier import logits_of
 from tas_tf.errors import UserError
-from tas_tf.graph import Graph
-from tas_tf.kinds import is_op
-from tas_tf.layer_library import LayerLibrary
-from tas_tf.nodes import Node
-from tas_tf.reader import original_layer
-from tas_tf.shape import Shape
-from tas_tf.space import SearchSpace
-from tas_tf.student import build_student, named_weights
+from tas_tf.graph.graph import Graph
+from tas_tf.graph.kinds import is_op
+from tas_tf.graph.layer_library import LayerLibrary
+from tas_tf.graph.nodes import Node
+from tas_tf.graph.reader import original_layer
+from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
+from tas_tf.student.build import build_student, named_weights
+from tas_tf.training.network import logits_of
 from tas_tf.zoo.loading import in_precision
 
 #: Largest difference allowed between the outputs of a network and of its twin, as a share of the largest output.

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tas_tf.data import Augmentation
-from tas_tf.data.augmentation import random_boxes, random_resized_crop, shift_and_flip
+from tas_tf.data.augmentation import Augmentation, random_boxes, random_resized_crop, shift_and_flip
 from tas_tf.errors import UserError
 
 

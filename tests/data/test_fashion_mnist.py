@@ -3,7 +3,8 @@ import gzip
 import numpy as np
 import pytest
 
-from tas_tf.data import fashion_mnist, load_source
+from tas_tf.data import fashion_mnist
+from tas_tf.data.sources import load_source
 from tas_tf.errors import UserError
 
 _needs_package = pytest.mark.skipif(

@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tas_tf.data import Preprocessing, StreamedSource, epochs, evaluation, load_source, sources
+from tas_tf.data import sources
+from tas_tf.data.pipeline import epochs, evaluation
+from tas_tf.data.preprocessing import Preprocessing
+from tas_tf.data.source import StreamedSource
+from tas_tf.data.sources import load_source
 from tas_tf.errors import UserError
 
 

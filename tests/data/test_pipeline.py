@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tas_tf.data import Augmentation, Preprocessing, epochs, evaluation, paired_epochs
+from tas_tf.data.augmentation import Augmentation
+from tas_tf.data.pipeline import epochs, evaluation, paired_epochs
+from tas_tf.data.preprocessing import Preprocessing
 from tas_tf.errors import UserError
 
 _PLAIN = Preprocessing("none")

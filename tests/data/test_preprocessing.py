@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from keras.applications.imagenet_utils import preprocess_input
 
-from tas_tf.data import Preprocessing
-from tas_tf.data.preprocessing import KINDS
+from tas_tf.data.preprocessing import KINDS, Preprocessing
 from tas_tf.data.source import make_array_source
 from tas_tf.errors import UserError
 

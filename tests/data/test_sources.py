@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from tas_tf.data import ArraySource, load_source
-from tas_tf.data.source import looks_alike_mirrored, resize_images
+from tas_tf.data.source import ArraySource, looks_alike_mirrored, resize_images
+from tas_tf.data.sources import load_source
 from tas_tf.errors import UserError
 
 

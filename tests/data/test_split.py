@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tas_tf.data import stratified_halves, stratified_subset
+from tas_tf.data.split import stratified_halves, stratified_subset
 from tas_tf.errors import UserError
 
 

@@ -5,18 +5,13 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from tas_tf.data import (
-    Augmentation,
-    Preprocessing,
-    StreamedSource,
-    epochs,
-    evaluation,
-    load_source,
-    network,
-    sources,
-    tfds_builder,
-)
+from tas_tf.data import network, sources, tfds_builder
+from tas_tf.data.augmentation import Augmentation
 from tas_tf.data.fashion_mnist import FashionMnistIdx
+from tas_tf.data.pipeline import epochs, evaluation
+from tas_tf.data.preprocessing import Preprocessing
+from tas_tf.data.source import StreamedSource
+from tas_tf.data.sources import load_source
 from tas_tf.errors import UserError
 
 

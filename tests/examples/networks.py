@@ -12,9 +12,9 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from export.saved_model import export_saved_model
-from export.tflite import export_tflite
 from tas_tf.data.source import resize_image
+from tas_tf.deploy.saved_model import export_saved_model
+from tas_tf.deploy.tflite import export_tflite
 
 COLOURS = ("ant", "bee", "café table", "dog", "eel", "fox", "gnu")
 GREYS = ("left", "right", "up", "down")

@@ -17,8 +17,8 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 from PIL import Image
 
-from export.tflite import export_tflite
 from tas_tf.data.source import resize_image
+from tas_tf.deploy.tflite import export_tflite
 from tests.examples.networks import BLUE_FIRST, COLOUR, GREY, RAW, Network
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -10,8 +10,8 @@ import pytest
 
 from export import student
 from tas_tf.files import write_json, write_model
-from tas_tf.shape import Shape
-from tas_tf.student import build_student
+from tas_tf.space.shape import Shape
+from tas_tf.student.build import build_student
 from tests.commands import run_command
 from tests.digits import tiny_network, tiny_space
 from tests.networks import randomize

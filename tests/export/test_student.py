@@ -13,14 +13,15 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 from keras import layers
 
-from export import artefacts, student
-from export.metadata import read_metadata
+from export import student
 from tas_tf.data.task import Task
+from tas_tf.deploy import artefacts
+from tas_tf.deploy.metadata import read_metadata
 from tas_tf.files import write_json, write_model
-from tas_tf.graph import Graph
-from tas_tf.shape import Shape
-from tas_tf.space import SearchSpace
-from tas_tf.student import build_student
+from tas_tf.graph.graph import Graph
+from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
+from tas_tf.student.build import build_student
 from tests.commands import Outcome, quiet_environment, run_command
 from tests.digits import tiny_network
 from tests.networks import classify, conv_bn, randomize

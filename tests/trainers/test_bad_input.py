@@ -11,7 +11,7 @@ import pytest
 from keras import layers
 
 from tas_tf.errors import UserError
-from tas_tf.graph import Graph
+from tas_tf.graph.graph import Graph
 from tests.commands import quiet_environment
 from tests.digits import tiny_network
 from tests.networks import classify, conv_bn, randomize

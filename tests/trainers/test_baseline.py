@@ -6,12 +6,12 @@ from unittest import mock
 import keras
 import numpy as np
 
-from tas_tf.classifier import inherited
-from tas_tf.cost import CostModel
-from tas_tf.filters import kept_filters
-from tas_tf.graph import Graph
-from tas_tf.shape import Shape
-from tas_tf.space import SearchSpace
+from tas_tf.cost.cost_model import CostModel
+from tas_tf.graph.graph import Graph
+from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
+from tas_tf.student.filters import kept_filters
+from tas_tf.training.network import inherited
 from tests.digits import tiny_space
 from trainers import baseline, distill, report
 

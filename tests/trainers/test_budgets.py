@@ -7,12 +7,12 @@ from unittest import mock
 import pytest
 
 from export import student as export_command
-from tas_tf.cost import CostModel
-from tas_tf.decode import decode
-from tas_tf.graph import Graph
-from tas_tf.probabilities import from_json
-from tas_tf.shape import Shape
-from tas_tf.trunk import make_space
+from tas_tf.cost.cost_model import CostModel
+from tas_tf.cost.trunk import make_space
+from tas_tf.decode.decode import decode
+from tas_tf.graph.graph import Graph
+from tas_tf.space.probabilities import from_json
+from tas_tf.space.shape import Shape
 from tas_tf.zoo.loading import load_file
 from trainers import baseline, distill, pipeline, report, search
 

@@ -9,11 +9,12 @@ import pytest
 from absl import flags
 from keras import layers
 
-from tas_tf.cost import CostModel, projections
-from tas_tf.graph import Graph
-from tas_tf.shape import Shape
-from tas_tf.space import SearchSpace
-from tas_tf.zoo import load_network, resnet_cifar
+from tas_tf.cost.cost_model import CostModel, projections
+from tas_tf.graph.graph import Graph
+from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
+from tas_tf.zoo.loading import load_network
+from tas_tf.zoo.resnet_cifar import resnet_cifar
 from tests.commands import run_command
 from tests.networks import classify, conv_bn
 from trainers import command, describe

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from tas_tf.data.task import Task
-from tas_tf.graph import Graph
-from tas_tf.shape import Shape
-from tas_tf.space import SearchSpace
-from tas_tf.student import build_student, inherit_weights
+from tas_tf.graph.graph import Graph
+from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
+from tas_tf.student.build import build_student, inherit_weights
 from tests.commands import quiet_environment
 from trainers import distill
 

@@ -8,14 +8,14 @@ from absl import flags
 from absl.testing import flagsaver
 from keras import layers
 
-from export.metadata import read_metadata
-from export.saved_model import serving_model, write_saved_model
-from export.tflite import export_tflite
 from tas_tf.data.task import Task
-from tas_tf.graph import Graph
-from tas_tf.shape import Shape
-from tas_tf.space import SearchSpace
-from tas_tf.student import build_student
+from tas_tf.deploy.metadata import read_metadata
+from tas_tf.deploy.saved_model import serving_model, write_saved_model
+from tas_tf.deploy.tflite import export_tflite
+from tas_tf.graph.graph import Graph
+from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
+from tas_tf.student.build import build_student
 from tests.digits import tiny_network, tiny_space
 from trainers.file_metadata import file_metadata, measure_file
 

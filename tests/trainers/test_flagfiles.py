@@ -8,13 +8,13 @@ import pytest
 from absl import flags
 
 from benchmarks.flagfile_steps import made_up, networks_flagfiles
-from tas_tf.budget import Budget
-from tas_tf.cost import CostModel
-from tas_tf.graph import Graph
+from tas_tf.cost.budget import Budget
+from tas_tf.cost.cost_model import CostModel
+from tas_tf.graph.graph import Graph
 from tas_tf.published import PUBLISHED, shape_file
-from tas_tf.shape import Shape
-from tas_tf.space import SearchSpace
-from tas_tf.zoo import load_network
+from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
+from tas_tf.zoo.loading import load_network
 from tests.commands import run_command
 from tests.networks import count_macs
 from trainers import options, pipeline, search

@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 from export import student as export_command
-from tas_tf.cost import CostModel
+from tas_tf.cost.cost_model import CostModel
 from tas_tf.data.task import Task
-from tas_tf.graph import Graph
-from tas_tf.shape import Shape
-from tas_tf.space import SearchSpace
+from tas_tf.graph.graph import Graph
+from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
 from trainers import pipeline, report, teacher
 
 

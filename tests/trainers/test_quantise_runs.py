@@ -13,12 +13,12 @@ from keras import layers
 
 from tas_tf.errors import UserError
 from tas_tf.files import read_json, write_json, write_model
-from tas_tf.graph import Graph
+from tas_tf.graph.graph import Graph
 from tas_tf.qat.quantise import QatError
 from tas_tf.qat.saving import load_network
-from tas_tf.shape import Shape
-from tas_tf.space import SearchSpace
-from tas_tf.student import build_student
+from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
+from tas_tf.student.build import build_student
 from tests.networks import classify, conv_bn, randomize
 from trainers import quantise
 from trainers.quantise import run_qat, settle_formats

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from tas_tf.cost import CostModel
+from tas_tf.cost.cost_model import CostModel
 from tas_tf.data.task import Task
 from tests.commands import quiet_environment
 from tests.digits import tiny_space

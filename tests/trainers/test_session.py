@@ -9,7 +9,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 from tas_tf.errors import UserError
-from tas_tf.training import Run
+from tas_tf.runs.run import Run
 from trainers import options
 from trainers.run_flags import restore_flags
 from trainers.session import Session

@@ -6,7 +6,7 @@ import keras
 import pytest
 
 from tas_tf.data.task import Task
-from tas_tf.zoo import load_network
+from tas_tf.zoo.loading import load_network
 from tests.networks import count_macs
 from trainers import teacher
 

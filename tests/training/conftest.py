@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tas_tf.training import make_strategy
+from tas_tf.training.strategy import make_strategy
 
 BATCH_SIZE = 8
 STEPS_PER_EPOCH = 4

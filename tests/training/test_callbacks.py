@@ -1,6 +1,8 @@
 import tensorflow as tf
 
-from tas_tf.training import TensorBoardScalars, fit, make_strategy
+from tas_tf.training.callbacks import TensorBoardScalars
+from tas_tf.training.loop import fit
+from tas_tf.training.strategy import make_strategy
 
 
 def read_scalars(folder):

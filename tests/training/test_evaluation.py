@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from tas_tf.errors import UserError
-from tas_tf.training import evaluate, make_evaluator
+from tas_tf.training.evaluation import evaluate, make_evaluator
 
 
 def reference(logits, labels):

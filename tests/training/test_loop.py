@@ -4,7 +4,9 @@ import pytest
 import tensorflow as tf
 
 from tas_tf.errors import UserError
-from tas_tf.training import SECONDS, fit, make_strategy, sgd
+from tas_tf.training.loop import SECONDS, fit
+from tas_tf.training.optimizers import sgd
+from tas_tf.training.strategy import make_strategy
 
 STEPS = 4
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tas_tf.training import add_l2, arch_adam, cosine, sgd
+from tas_tf.training.optimizers import add_l2, arch_adam, cosine, sgd
 
 
 def test_cosine_with_and_without_warmup():

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tas_tf.training import seed_everything
+from tas_tf.training.seeding import seed_everything
 
 
 def test_same_seed_same_numbers():

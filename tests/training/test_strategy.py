@@ -2,7 +2,7 @@ import pytest
 import tensorflow as tf
 
 from tas_tf.errors import UserError
-from tas_tf.training import check_batch_size, make_strategy
+from tas_tf.training.strategy import check_batch_size, make_strategy
 
 
 def test_names():

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from tas_tf.errors import UserError
-from tas_tf.zoo import load_network
-from tas_tf.zoo.loading import in_precision
+from tas_tf.zoo.loading import in_precision, load_network
 
 
 def test_by_name_takes_size_channels_and_classes():

@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tas_tf.cost import CostModel
-from tas_tf.space import SearchSpace
-from tas_tf.zoo import resnet_cifar
+from tas_tf.cost.cost_model import CostModel
+from tas_tf.space.space import SearchSpace
+from tas_tf.zoo.resnet_cifar import resnet_cifar
 from tests.networks import count_macs, graph_of, network
 
 MACS = {20: 40_813_184, 32: 69_124_736, 44: 97_436_288, 56: 125_747_840, 110: 253_149_824}

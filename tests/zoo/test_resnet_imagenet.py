@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from keras import layers
 
-from tas_tf.cost import CostModel
-from tas_tf.graph import Graph
-from tas_tf.space import SearchSpace
-from tas_tf.zoo import load_network, resnet_imagenet
+from tas_tf.cost.cost_model import CostModel
+from tas_tf.graph.graph import Graph
+from tas_tf.space.space import SearchSpace
+from tas_tf.zoo.loading import load_network
+from tas_tf.zoo.resnet_imagenet import resnet_imagenet
 
 # torchvision's ResNet18_Weights, ResNet34_Weights and ResNet50_Weights.IMAGENET1K_V1: `num_params`, and GFLOPS as
 # `_ops` in its source (in its tables 1.81, 3.66 and 4.09), which are multiply-adds, as ours.

@@ -1,0 +1,1 @@
+"""Shapes found without a search, and the rivals of a report."""

@@ -1,0 +1,80 @@
+"""Shapes to compare with: found without a search, at the same cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tas_tf.cost.cost_model import CostModel
+from tas_tf.decode.decode import check_reachable, decode
+from tas_tf.errors import UserError
+from tas_tf.space.shape import Shape
+from tas_tf.student.filters import CRITERIA
+
+KINDS = ("uniform", "random", *CRITERIA)
+#: As NumPy takes it.
+Seed = int | Sequence[int]
+_BATCH = 512
+_MAX_BATCHES = 40
+
+
+def baseline_shape(
+    kind: str, cost: CostModel, *, limit: int, tolerance: int, divisor: int = 1, seed: Seed = 0
+) -> Shape:
+    """A shape of one of `KINDS` that costs at most `limit`.
+
+    Args:
+        kind: `uniform`: all blocks, every unit the same share of its filters, the largest that fits; `random`: every
+            choice drawn evenly, among shapes that cost at least `limit - tolerance`; `l1` and `fpgm`: as `uniform`,
+            what differs is which filters `tas_tf.student.filters` keeps.
+        cost: What counts.
+        limit: The budget.
+        tolerance: How far below it a random shape may be.
+        divisor: Uniform widths are rounded down to multiples of it; random ones follow the space's candidates.
+        seed: Of random shapes.
+
+    Raises:
+        UserError: The kind is unknown, or no such shape is that cheap.
+    """
+    if kind not in KINDS:
+        raise UserError(f"`kind` must be one of {', '.join(KINDS)}. Received: {kind!r}.")
+    check_reachable(cost, limit)
+    if kind == "random":
+        return _random(cost, limit, tolerance, seed)
+    return _uniform(cost, limit, divisor)
+
+
+def _uniform(cost: CostModel, limit: int, divisor: int) -> Shape:
+    space = cost.space
+    full = np.array([unit.width for unit in space.units])
+    searched = np.array([len(unit.candidates) > 1 for unit in space.units], bool)
+    depths = np.array([[stage.blocks for stage in space.stages]], np.int64)
+    # Every factor at which some width changes, the largest first.
+    factors = sorted({count / width for width in set(full.tolist()) for count in range(1, width + 1)}, reverse=True)
+    for factor in factors:
+        wanted = np.floor(full * factor + 1e-9).astype(np.int64) // divisor * divisor
+        widths = np.where(searched, np.clip(wanted, np.minimum(divisor, full), full), full)
+        if cost.exact(widths[None], depths)[0] <= limit:
+            return Shape.of(space, widths, depths[0])
+    raise UserError(
+        f"`budget` can't be reached by a uniform width, even with one filter a layer. Received: {limit:,} {cost.kind}."
+    )
+
+
+def _random(cost: CostModel, limit: int, tolerance: int, seed: Seed) -> Shape:
+    space, rng = cost.space, np.random.default_rng(seed)
+    for _ in range(_MAX_BATCHES):
+        widths = np.stack([rng.choice(unit.candidates, _BATCH) for unit in space.units], axis=1)
+        depths = [rng.choice(stage.candidates, _BATCH) for stage in space.stages]
+        depths = np.stack(depths, axis=1) if depths else np.zeros((_BATCH, 0), np.int64)
+        costs = cost.exact(widths, depths)
+        (fitting,) = np.nonzero((costs <= limit) & (costs >= limit - tolerance))
+        if len(fitting):
+            return Shape.of(space, widths[fitting[0]], depths[fitting[0]])
+    # Even draws hardly ever cost this: lean towards it by the most probable shape under random probabilities.
+    longest = max((len(unit.candidates) for unit in space.searched_units), default=1)
+    deepest = max((len(stage.candidates) for stage in space.searched_stages), default=1)
+    widths = rng.dirichlet(np.ones(longest), max(1, len(space.searched_units)))
+    depths = rng.dirichlet(np.ones(deepest), max(1, len(space.searched_stages)))
+    return decode(cost, widths, depths, limit=limit, tolerance=tolerance)

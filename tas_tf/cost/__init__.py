@@ -1,0 +1,1 @@
+"""What a shape costs, exactly and in expectation."""

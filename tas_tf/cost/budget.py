@@ -1,0 +1,74 @@
+"""Reads budgets as users write them: `macs:0.5`, `macs:40M`, `params:200k`, `bytes:400k`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from tas_tf.cost.cost_model import KINDS
+from tas_tf.errors import UserError
+
+_PATTERN = re.compile(r"^(?P<kind>[a-z]+):(?P<number>\d+(\.\d*)?|\.\d+)(?P<unit>[kMG]?)$")
+_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The most that a network may cost.
+
+    Attributes:
+        kind: What is counted, one of `tas_tf.cost.cost_model.KINDS`.
+        value: A share of the unpruned network's cost, or a count.
+        is_share: Which of the two.
+    """
+
+    kind: str
+    value: float
+    is_share: bool
+
+    @classmethod
+    def parse(cls, text: str) -> Budget:
+        """Reads `kind:value`; a bare value up to 1 is a share, k, M and G are decimal.
+
+        >>> Budget.parse("macs:0.5"), Budget.parse("params:40k").limit(10**6)
+        (Budget(kind='macs', value=0.5, is_share=True), 40000)
+
+        Raises:
+            UserError: It can't be read.
+        """
+        if not isinstance(text, str):
+            raise UserError(f"`budget` must be a text such as 'macs:0.5'. Received: {text!r}.")
+        match = _PATTERN.match(text.strip())
+        if match is None or match["kind"] not in KINDS:
+            raise UserError(
+                f"`budget` must be KIND:VALUE, such as macs:0.5 (half the cost) or macs:40M, KIND being one of "
+                f"{', '.join(KINDS)}. Received: {text!r}."
+            )
+        number = float(match["number"])
+        if number <= 0:
+            raise UserError(f"`budget` must be above 0. Received: {text!r}.")
+        is_share = not match["unit"] and number <= 1
+        if not is_share and not match["unit"] and "." in match["number"]:
+            raise UserError(
+                f"`budget` must be a share up to 1, such as {match['kind']}:0.5, or a count: whole, or with k, M or G. "
+                f"Received: {text!r}."
+            )
+        if not is_share and number * _UNITS[match["unit"]] < 1:
+            raise UserError(f"`budget` must be a share, or a count from 1 on. Received: {text!r}.")
+        return cls(match["kind"], number if is_share else number * _UNITS[match["unit"]], is_share)
+
+    def limit(self, full: int) -> int:
+        """The budget as a whole number.
+
+        Args:
+            full: Cost of the unpruned network.
+        """
+        # A little more: in binary 0.29 is less than 29 hundredths.
+        return int((self.value * full if self.is_share else self.value) + 1e-6)
+
+    def __str__(self) -> str:
+        # Never as 5e-05, which `parse` wouldn't read.
+        value = np.format_float_positional(self.value, trim="-") if self.is_share else self.limit(0)
+        return f"{self.kind}:{value}"

@@ -1,0 +1,158 @@
+"""What a shape costs: multiply-adds, parameters or bytes, one formula for exact and for expected sizes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tas_tf.cost.terms import Term, at_full_width, byte_terms, mac_terms, param_terms
+from tas_tf.errors import UserError
+from tas_tf.space.channels import Segment
+from tas_tf.space.shape import ActiveChannels, Shape
+from tas_tf.space.space import SearchSpace
+
+KINDS = ("macs", "params", "bytes")
+#: Of a file that wasn't measured; of those measured, residual networks have 540, MobileNetV2 has 810.
+_TYPICAL_OP_BYTES = 650
+
+
+def summands(factors: Any, reads: Any, makes: Any, present: Any) -> Any:
+    """The formula: exact on whole numbers, expected on means and probabilities.
+
+    Args:
+        factors: `[terms]`.
+        reads: Channels read, `[..., terms]`.
+        makes: Channels made, `[..., terms]`.
+        present: 1 where the term's layer is there, else 0, or its probability, `[..., terms]`.
+
+    Returns:
+        What each term contributes, `[..., terms]`.
+    """
+    return reads * makes * present * factors
+
+
+class CostModel:
+    """The cost of shapes of one network.
+
+    Widths and depths are given in the order of the space's units and stages, any number of shapes at once. What
+    `exact` and `of` say of multiply-adds and parameters is exact; of bytes it is a prediction.
+
+    Args:
+        space: The network.
+        kind: What counts: `macs`, `params`, or `bytes` of the float32 TFLite file.
+        file_bytes: Size of the unpruned network's file, by which bytes of shapes are predicted within a percent or so.
+    """
+
+    def __init__(self, space: SearchSpace, kind: str = "macs", *, file_bytes: int | None = None) -> None:
+        if kind not in KINDS:
+            raise UserError(f"Cost must be one of {', '.join(KINDS)}. Received: {kind!r}.")
+        self.space = space
+        self.kind = kind
+        if kind == "bytes":
+            self.terms = _calibrated(space, file_bytes)
+        else:
+            self.terms = tuple((mac_terms if kind == "macs" else param_terms)(space))
+        self.sources = {choice.name: place for place, choice in enumerate((*space.units, *space.stages))}
+        self.factors = np.array([term.factor for term in self.terms], np.int64)
+        self.reads = self._linear([term.reads for term in self.terms])
+        self.makes = self._linear([term.makes for term in self.terms])
+        self._stage_index = {stage.name: place for place, stage in enumerate(space.stages)}
+        blocks = [space.block_of.get(term.layer, ("", 1)) for term in self.terms]
+        #: Stage (by place) and block number of each term's layer; block 1 is always there.
+        self.block_stage = np.array([self._stage_index.get(stage, 0) for stage, _ in blocks], np.int64)
+        self.block_number = np.array([number for _, number in blocks], np.int64)
+        self.full = self.of(Shape.full(space))
+
+    def _linear(self, sides: list[tuple[Segment, ...]]) -> np.ndarray:
+        """Counts of channels as linear forms of the sources' widths, a constant last: `[sources + 1, terms]`."""
+        form = np.zeros((len(self.sources) + 1, len(sides)), np.int64)
+        for place, segments in enumerate(sides):
+            if not segments:
+                form[-1, place] = 1
+            for segment in segments:
+                if segment.source is None:
+                    form[-1, place] += segment.width
+                else:
+                    form[self.sources[segment.source], place] += 1
+        return form
+
+    def of(self, shape: Shape) -> int:
+        """Exact cost of a shape."""
+        widths = [[shape.widths[unit.name] for unit in self.space.units]]
+        depths = [[shape.depths[stage.name] for stage in self.space.stages]]
+        return int(self.exact(np.array(widths, np.int64), np.array(depths, np.int64))[0])
+
+    def exact(self, widths: np.ndarray, depths: np.ndarray) -> np.ndarray:
+        """Exact costs.
+
+        Args:
+            widths: `[shapes, units]`.
+            depths: `[shapes, stages]`.
+
+        Returns:
+            `[shapes]`, whole numbers.
+        """
+        return self._summands(widths, depths).sum(1).astype(np.int64)
+
+    def projected(self, widths: np.ndarray, depths: np.ndarray) -> np.ndarray:
+        """What of `exact` the projections take that pruning makes necessary, `[shapes]`."""
+        optional = np.array([bool(term.differ) for term in self.terms])
+        return self._summands(widths, depths)[:, optional].sum(1).astype(np.int64)
+
+    def _summands(self, widths: np.ndarray, depths: np.ndarray) -> np.ndarray:
+        """What each term contributes, `[shapes, terms]`."""
+        sizes = self._sizes(widths, depths)
+        present = np.ones((len(sizes), len(self.terms)))
+        if self.space.stages:
+            present *= depths[:, self.block_stage] >= self.block_number
+        for place, term in enumerate(self.terms):
+            if term.differ:
+                same = np.ones(len(sizes), bool)
+                for identity, branch in term.differ:
+                    same &= self._size(sizes, identity) == self._size(sizes, branch)
+                present[:, place] *= ~same
+        # Matrix products on whole numbers are slow in NumPy; float64 is exact up to 2^53, far above any network.
+        numbers = sizes.astype(np.float64)
+        return summands(self.factors.astype(np.float64), numbers @ self.reads, numbers @ self.makes, present)
+
+    def _sizes(self, widths: np.ndarray, depths: np.ndarray) -> np.ndarray:
+        """Widths of units and of what stages hand on, and a constant 1: `[shapes, sources + 1]`."""
+        count = len(widths)
+        stages = np.zeros((count, len(self.space.stages)), np.int64)
+        sizes = np.concatenate([widths, stages, np.ones((count, 1), np.int64)], axis=1)
+        for place, stage in enumerate(self.space.stages):
+            ends = [self.space.segments[end] for end in stage.ends]
+            if any(len(segments) != 1 for segments in ends):
+                continue  # nobody reads them as the stage's
+            by_depth = np.stack([self._size(sizes, segments[0]) for segments in ends], axis=1)
+            sizes[:, self.sources[stage.name]] = by_depth[np.arange(count), depths[:, place] - 1]
+        return sizes
+
+    def _size(self, sizes: np.ndarray, segment: Segment) -> np.ndarray:
+        if segment.source is None:
+            return np.full(len(sizes), segment.width, np.int64)
+        return sizes[:, self.sources[segment.source]]
+
+
+def _calibrated(space: SearchSpace, file_bytes: int | None) -> tuple[Term, ...]:
+    """Terms that come to the unpruned network's file: what isn't weights is shared out evenly among operations."""
+    if file_bytes is None:
+        return tuple(byte_terms(space, _TYPICAL_OP_BYTES))
+    weights, both = (sum(at_full_width(term) for term in byte_terms(space, size) if not term.differ) for size in (0, 1))
+    op_bytes, rest = divmod(file_bytes - weights, both - weights)
+    return (*byte_terms(space, max(0, op_bytes)), Term(space.graph.output, rest if op_bytes >= 0 else 0))
+
+
+def projections(space: SearchSpace, shape: Shape) -> list[dict[str, Any]]:
+    """The 1x1 convolutions that a shape makes necessary: `{layer, in, out, macs}`."""
+    active = ActiveChannels(space, shape)
+    found = []
+    for add, identity, reads, makes in space.projections():
+        stage, block = space.block_of.get(add, ("", 1))
+        kept = not stage or shape.depths[stage] >= block
+        if kept and any(active.width(one) != active.width(other) for one, other in zip(reads, makes, strict=True)):
+            width_in, width_out = (sum(map(active.width, side)) for side in (reads, makes))
+            macs = space.graph[identity].positions * width_in * width_out
+            found.append({"layer": add, "in": width_in, "out": width_out, "macs": macs})
+    return found

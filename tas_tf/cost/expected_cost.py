@@ -1,0 +1,171 @@
+"""The cost model read on probabilities: what a distribution over shapes costs on average, differentiably."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from tas_tf.cost.cost_model import CostModel, summands
+from tas_tf.space.channels import Segment
+
+
+class ExpectedCost:
+    """Expected cost of independent choices, as a share of the unpruned network's.
+
+    Where every distribution is one-hot it equals the exact cost. A product of two widths is taken as the product of
+    their means, a block counts with the probability that its stage is at least that deep, and a projection with the
+    probability that the widths at its two sides differ.
+
+    Reference:
+        Dong and Yang 2019, section 3.3, https://arxiv.org/abs/1905.09717
+    """
+
+    def __init__(self, cost: CostModel) -> None:
+        self.cost = cost
+        space = self._space = cost.space
+        self._unit_row = {unit.name: row for row, unit in enumerate(space.searched_units)}
+        self._stage_row = {stage.name: row for row, stage in enumerate(space.searched_stages)}
+        longest = max((len(unit.candidates) for unit in space.searched_units), default=1)
+        self._candidates = np.zeros((max(1, len(self._unit_row)), longest), np.float32)
+        for row, unit in enumerate(space.searched_units):
+            self._candidates[row, : len(unit.candidates)] = unit.candidates
+        self._factors = (cost.factors / cost.full).astype(np.float32)
+        self._differing = [place for place, term in enumerate(cost.terms) if term.differ]
+        self._prepare_presence()
+        self._prepare_pairs()
+
+    def __call__(self, width_probabilities: tf.Tensor, depth_probabilities: tf.Tensor) -> tf.Tensor:
+        """Gives the expected cost, a scalar share of the unpruned network's.
+
+        Args:
+            width_probabilities: `[units, candidates]` in the order of the space's searched units, 0 where absent.
+            depth_probabilities: `[stages, candidates]` in the order of its searched stages.
+        """
+        sizes = self._sizes(width_probabilities, depth_probabilities)
+        present = self._presence(depth_probabilities)
+        if self._differing:
+            present *= self._difference(width_probabilities, depth_probabilities)
+        reads = tf.linalg.matvec(self.cost.reads.astype(np.float32), sizes, transpose_a=True)
+        makes = tf.linalg.matvec(self.cost.makes.astype(np.float32), sizes, transpose_a=True)
+        return tf.reduce_sum(summands(self._factors, reads, makes, present))
+
+    def _sizes(self, widths: tf.Tensor, depths: tf.Tensor) -> tf.Tensor:
+        """Mean widths of units and of what stages hand on, and a constant 1: `[sources + 1]`."""
+        searched = tf.unstack(tf.reduce_sum(widths * self._candidates, -1), num=len(self._candidates))
+        sizes = [
+            searched[self._unit_row[unit.name]] if unit.name in self._unit_row else tf.constant(float(unit.width))
+            for unit in self._space.units
+        ]
+        for stage in self._space.stages:
+            if any(len(self._space.segments[end]) != 1 for end in stage.ends):
+                sizes.append(tf.constant(0.0))  # all ends alike, hence read as the units that they are
+                continue
+            ends = [self._source_size(sizes, self._space.segments[end][0]) for end in self._ends(stage)]
+            if stage.name in self._stage_row:
+                chances = depths[self._stage_row[stage.name], : len(ends)]
+                sizes.append(tf.reduce_sum(chances * tf.stack(ends)))
+            else:
+                sizes.append(ends[-1])
+        return tf.stack([*sizes, tf.constant(1.0)])
+
+    def _ends(self, stage) -> list[str]:
+        return [stage.ends[depth - 1] for depth in stage.candidates]
+
+    def _source_size(self, sizes: list[tf.Tensor], segment: Segment) -> tf.Tensor:
+        return tf.constant(float(segment.width)) if segment.source is None else sizes[self.cost.sources[segment.source]]
+
+    # Presence of blocks: [terms] = constant + matrix applied to the flat depth probabilities.
+
+    def _prepare_presence(self) -> None:
+        longest = max((len(stage.candidates) for stage in self._space.searched_stages), default=1)
+        self._presence_shape = (max(1, len(self._stage_row)), longest)
+        chances = np.zeros((*self._presence_shape, len(self.cost.terms)), np.float32)
+        always = np.ones(len(self.cost.terms), np.float32)
+        for place, number in enumerate(self.cost.block_number):
+            if number == 1:
+                continue
+            stage = self._space.stages[self.cost.block_stage[place]]
+            if stage.name not in self._stage_row:
+                always[place] = float(stage.candidates[0] >= number)
+                continue
+            always[place] = 0.0
+            for index, depth in enumerate(stage.candidates):
+                chances[self._stage_row[stage.name], index, place] = float(depth >= number)
+        self._chances, self._always = chances.reshape(-1, len(self.cost.terms)), always
+
+    def _presence(self, depths: tf.Tensor) -> tf.Tensor:
+        return self._always + tf.linalg.matvec(self._chances, tf.reshape(depths, [-1]), transpose_a=True)
+
+    # Projections: P(differ) of two sources; a stage is one of its ends, each with its chance.
+
+    def _prepare_pairs(self) -> None:
+        sides = [pair for place in self._differing for pair in self.cost.terms[place].differ]
+        widths = {width for unit in self._space.units for width in unit.candidates}
+        values = sorted(widths | {segment.width for pair in sides for segment in pair})
+        column = {value: place for place, value in enumerate(values)}
+        units, candidates = self._candidates.shape
+        self._to_values = np.zeros((units, candidates, len(values)), np.float32)
+        for row, unit in enumerate(self._space.searched_units):
+            for index, width in enumerate(unit.candidates):
+                self._to_values[row, index, column[width]] = 1.0
+        # Rows of the value distributions: searched units, then one row for each width that is certain.
+        self._certain = np.eye(len(values), dtype=np.float32)
+
+        def row_of(segment: Segment) -> int:
+            if segment.source in self._unit_row:
+                return self._unit_row[segment.source]
+            return units + column[segment.width]
+
+        longest = self._presence_shape[1]
+        always = self._presence_shape[0] * longest  # behind all depth probabilities stands a 1
+        pairs: list[tuple[int, int]] = []  # (term, pair within the term)
+        lefts, rights, owners, chances = [], [], [], []
+        for place in self._differing:
+            for left, right in self.cost.terms[place].differ:
+                for factors, one, other in self._expand(left, right):
+                    if one == other:
+                        continue  # the same unit: never different
+                    lefts.append(row_of(one))
+                    rights.append(row_of(other))
+                    owners.append(len(pairs))
+                    flat = [self._stage_row[stage] * longest + index for stage, index in factors]
+                    chances.append(flat)
+                pairs.append((place, len(pairs)))
+        deepest = max((len(flat) for flat in chances), default=1) or 1
+        self._pair_chances = np.array([flat + [always] * (deepest - len(flat)) for flat in chances], np.int32)
+        self._pair_chances = self._pair_chances.reshape(-1, deepest)
+        self._lefts, self._rights = np.array(lefts, np.int32), np.array(rights, np.int32)
+        self._owners, self._pair_terms = np.array(owners, np.int32), np.array([term for term, _ in pairs], np.int32)
+
+    def _expand(self, left: Segment, right: Segment, factors: tuple = ()):
+        """Yields cases of two sources that are units or constants: the depths that bring them about, and they."""
+        sides = (left, right)
+        if left == right:
+            yield factors, left, left
+            return
+        stages = [segment.source for segment in sides if segment.source in self._space.stage]
+        if not stages:
+            yield factors, left, right
+            return
+        # The later stage first: it may end in what the earlier one hands on.
+        later = max(stages, key=self.cost.sources.__getitem__)
+        stage = self._space.stage[later]
+        for index, end in enumerate(self._ends(stage)):
+            inner = self._space.segments[end][0]
+            replaced = [inner if segment.source == later else segment for segment in sides]
+            more = ((later, index),) if later in self._stage_row else ()
+            yield from self._expand(*replaced, (*factors, *more))
+
+    def _difference(self, widths: tf.Tensor, depths: tf.Tensor) -> tf.Tensor:
+        """Probability that a term's two sides differ, 1 for terms without sides: `[terms]`."""
+        distributions = tf.concat([tf.einsum("uc,ucv->uv", widths, self._to_values), self._certain], 0)
+        chances = tf.concat([tf.reshape(depths, [-1]), [1.0]], 0)
+        case = tf.reduce_prod(tf.gather(chances, self._pair_chances), -1)
+        same = tf.reduce_sum(tf.gather(distributions, self._lefts) * tf.gather(distributions, self._rights), -1)
+        pairs = tf.math.unsorted_segment_sum(case * (1.0 - same), self._owners, len(self._pair_terms))
+        # Sides of several runs of channels differ unless every run agrees.
+        agree = tf.tensor_scatter_nd_update(
+            tf.ones([len(self.cost.terms)]), np.array(self._differing)[:, None], tf.zeros([len(self._differing)])
+        )
+        alike = tf.math.unsorted_segment_prod(1.0 - pairs, self._pair_terms, len(self.cost.terms))
+        return 1.0 - alike * (1.0 - agree)

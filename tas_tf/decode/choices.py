@@ -1,0 +1,207 @@
+"""Every choice of a space as a row of candidate indices, with what it costs and how probable it is."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from tas_tf.cost.cost_model import CostModel
+from tas_tf.cost.width_costs import WidthCosts
+from tas_tf.space.shape import Shape
+
+
+@dataclass(frozen=True)
+class Moves:
+    """Changes of one choice each, from one state.
+
+    Attributes:
+        choice: Which choice, `[moves]`.
+        candidate: What it becomes, `[moves]`.
+        cost: Exact cost of the state before.
+        spent: By how much each raises the cost, exactly, `[moves]`.
+        lost: By how much each makes the shape less probable, in nats, `[moves]`.
+    """
+
+    choice: np.ndarray
+    candidate: np.ndarray
+    cost: float
+    spent: np.ndarray
+    lost: np.ndarray
+
+    def apply(self, state: np.ndarray, *moves: int) -> np.ndarray:
+        """The state after some of the moves, of different choices."""
+        result, places = state.copy(), list(moves)
+        result[self.choice[places]] = self.candidate[places]
+        return result
+
+
+@dataclass(frozen=True)
+class _AtDepths:
+    """What is the same for all states of the same depths."""
+
+    widths: WidthCosts
+    there: np.ndarray  # whether each searched unit's width matters
+
+
+class Choices:
+    """States of all choices as rows of candidate indices: searched units, then searched stages.
+
+    Widths of dropped blocks count at their most probable, else shallow shapes would always win.
+
+    Args:
+        cost: What counts.
+        width_probabilities: `[units, candidates]` in the order of the space's searched units.
+        depth_probabilities: `[stages, candidates]` in the order of its searched stages.
+    """
+
+    def __init__(self, cost: CostModel, width_probabilities: np.ndarray, depth_probabilities: np.ndarray) -> None:
+        self.cost, self.space = cost, cost.space
+        units, stages = self.space.searched_units, self.space.searched_stages
+        self.num_units, self.size = len(units), len(units) + len(stages)
+        self.counts = np.array([len(choice.candidates) for choice in (*units, *stages)], np.int64)
+        rows = [*width_probabilities[: len(units)], *depth_probabilities[: len(stages)]]
+        self._losses = np.full((self.size, max(self.counts)), np.inf)
+        for row, (probabilities, count) in enumerate(zip(rows, self.counts, strict=True)):
+            logs = np.log(np.maximum(np.asarray(probabilities[:count], np.float64), 1e-300))
+            self._losses[row, :count] = logs.max() - logs
+        self.argmax = self._losses.argmin(1)
+        self._at_depths: dict[bytes, _AtDepths] = {}
+
+    @property
+    def num_shapes(self) -> int:
+        """How many states there are."""
+        return int(np.prod(self.counts.astype(object)))
+
+    def all(self) -> np.ndarray:
+        """Every state, `[shapes, choices]`."""
+        grids = np.meshgrid(*(np.arange(count) for count in self.counts), indexing="ij")
+        return np.stack([grid.ravel() for grid in grids], axis=1)
+
+    def of(self, shape: Shape) -> np.ndarray:
+        """The state of a shape made of candidates."""
+        units, stages = self.space.searched_units, self.space.searched_stages
+        state = [unit.candidates.index(shape.widths[unit.name]) for unit in units]
+        return np.array([*state, *(stage.candidates.index(shape.depths[stage.name]) for stage in stages)], np.int64)
+
+    def shape(self, state: np.ndarray) -> Shape:
+        """The shape of a state; dropped blocks' units at their most probable width."""
+        (widths,), (depths,) = self._counts_of(self._settled(state)[None])
+        return Shape.of(self.space, widths, depths)
+
+    def costs(self, states: np.ndarray) -> np.ndarray:
+        """Exact costs, `[shapes]`."""
+        return self.cost.exact(*self._counts_of(states))
+
+    def losses(self, states: np.ndarray) -> np.ndarray:
+        """How much less probable than the most probable shape, in nats, `[shapes]`."""
+        each = self._losses[np.arange(self.size), states]
+        each[:, : self.num_units] *= self._there(self._counts_of(states)[1])
+        return each.sum(1)
+
+    def depth_losses(self, states: np.ndarray) -> np.ndarray:
+        """As `losses`, of the depths alone."""
+        depths = np.arange(self.num_units, self.size)
+        return self._losses[depths, states[:, self.num_units :]].sum(1)
+
+    def moves(self, state: np.ndarray, *, kept: Collection[int] = ()) -> Moves:
+        """All changes of one choice, but for choices that are kept."""
+        here = self._fixed(state)
+        choice, candidate = self._width_moves
+        cost, spent = here.widths(self._counts_of(state[None])[0][0])
+        lost = (self._losses[choice, candidate] - self._losses[choice, state[choice]]) * here.there[choice]
+        wanted = candidate != state[choice]
+        if kept:
+            wanted &= ~np.isin(choice, list(kept))
+        widths = Moves(choice[wanted], candidate[wanted], cost, spent[wanted], lost[wanted])
+        others = [(row, index) for row, index in self._depth_moves if index != state[row] and row not in kept]
+        if not others:
+            return widths
+        rows, indices = np.array(others).T
+        states = np.repeat(state[None], len(others), axis=0)
+        states[np.arange(len(others)), rows] = indices
+        return Moves(
+            np.concatenate([widths.choice, rows]),
+            np.concatenate([widths.candidate, indices]),
+            cost,
+            np.concatenate([widths.spent, self.costs(states) - cost]),
+            np.concatenate([widths.lost, self.losses(states) - self.losses(state[None])]),
+        )
+
+    @cached_property
+    def _depth_moves(self) -> list[tuple[int, int]]:
+        return [(row, index) for row in range(self.num_units, self.size) for index in range(self.counts[row])]
+
+    @cached_property
+    def _width_moves(self) -> tuple[np.ndarray, np.ndarray]:
+        counts = self.counts[: self.num_units]
+        return np.repeat(np.arange(len(counts)), counts), np.concatenate([np.arange(0), *map(np.arange, counts)])
+
+    def _fixed(self, state: np.ndarray) -> _AtDepths:
+        key = state[self.num_units :].tobytes()
+        if key not in self._at_depths:
+            depths = self._counts_of(state[None])[1]
+            place = {unit.name: row for row, unit in enumerate(self.space.units)}
+            units = self.space.searched_units
+            rows, candidates = self._width_moves
+            moves = [
+                (place[units[row].name], units[row].candidates[candidate])
+                for row, candidate in zip(rows, candidates, strict=True)
+            ]
+            self._at_depths[key] = _AtDepths(WidthCosts(self.cost, depths[0], moves), self._there(depths)[0])
+        return self._at_depths[key]
+
+    def _settled(self, state: np.ndarray) -> np.ndarray:
+        there = self._there(self._counts_of(state[None])[1])[0]
+        settled = state.copy()
+        settled[: self.num_units] = np.where(there, state[: self.num_units], self.argmax[: self.num_units])
+        return settled
+
+    def _counts_of(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Widths `[shapes, units]` and depths `[shapes, stages]` of all units and stages, fixed ones included."""
+        table, columns = self._tables
+        fixed = np.broadcast_to(self._fixed_counts, (len(states), len(self._fixed_counts)))
+        counts = np.concatenate([table[np.arange(self.size), states], fixed], axis=1)[:, columns]
+        return counts[:, : len(self.space.units)], counts[:, len(self.space.units) :]
+
+    @cached_property
+    def _tables(self) -> tuple[np.ndarray, np.ndarray]:
+        """Counts by choice and candidate, and where each unit and stage stands among choices and fixed ones."""
+        searched = (*self.space.searched_units, *self.space.searched_stages)
+        table = np.zeros((self.size, max(self.counts)), np.int64)
+        for row, choice in enumerate(searched):
+            table[row, : len(choice.candidates)] = choice.candidates
+        place = {choice.name: row for row, choice in enumerate(searched)}
+        columns, fixed = [], self.size
+        for choice in (*self.space.units, *self.space.stages):
+            columns.append(place.get(choice.name, fixed))
+            fixed += choice.name not in place
+        return table, np.array(columns, np.int64)
+
+    @cached_property
+    def _fixed_counts(self) -> np.ndarray:
+        choices = (*self.space.units, *self.space.stages)
+        return np.array([choice.candidates[0] for choice in choices if len(choice.candidates) == 1], np.int64)
+
+    @cached_property
+    def _blocks(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Convolutions of searched units that can be dropped: unit, stage and block number, all by place."""
+        stage_place = {stage.name: row for row, stage in enumerate(self.space.stages)}
+        found = []
+        for row, unit in enumerate(self.space.searched_units):
+            where = [self.space.block_of.get(member) for member in unit.members]
+            if None not in where:
+                found += [(row, stage_place[stage], number) for stage, number in where]
+        return tuple(np.array(found, np.int64).reshape(-1, 3).T)
+
+    def _there(self, depths: np.ndarray) -> np.ndarray:
+        """Whether the width of each searched unit matters: some of its convolutions is kept, `[shapes, units]`."""
+        unit, stage, number = self._blocks
+        there = np.ones((len(depths), self.num_units), bool)
+        there[:, unit] = False
+        kept = depths[:, stage] >= number
+        shape, entry = np.nonzero(kept)
+        there[shape, unit[entry]] = True
+        return there

@@ -1,0 +1,220 @@
+"""Turns probabilities into the most probable shape within a budget.
+
+A heuristic with a guarantee: every shape is judged by its exact cost, so the budget is kept whatever the search finds.
+Cost isn't monotone - narrowing one unit may make projections necessary - hence every step is counted anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+
+from tas_tf.cost.cost_model import CostModel
+from tas_tf.decode.choices import Choices, Moves
+from tas_tf.errors import UserError
+from tas_tf.space.shape import Shape
+
+_EXHAUSTIVE = 20_000  # spaces up to this many shapes are tried out whole
+_STARTS = 12  # depths from which the local search starts
+_POLISHED = 4  # of the shapes found from there, the most probable ones, are improved further
+_PAIRS = 64  # pairs of changes that are counted exactly, out of all that look as if they fitted
+_PAID = 24  # changes that are tried with others paying for them
+
+
+@dataclass(frozen=True)
+class Window:
+    """Costs that are accepted.
+
+    Attributes:
+        low: Where possible, at least this.
+        high: Never more than this.
+    """
+
+    low: int
+    high: int
+
+    def below(self, costs: np.ndarray) -> np.ndarray:
+        """How far costs stay below it; infinite above it."""
+        return np.where(costs > self.high, np.inf, np.maximum(self.low - costs, 0.0))
+
+
+def decode(
+    cost: CostModel, width_probabilities: np.ndarray, depth_probabilities: np.ndarray, *, limit: int, tolerance: int = 0
+) -> Shape:
+    """Finds the most probable shape that costs at most `limit`, and at least `limit - tolerance` where one does.
+
+    Widths of dropped blocks count at their most probable, else shallow shapes would always win.
+
+    Args:
+        cost: What counts.
+        width_probabilities: `[units, candidates]` in the order of the space's searched units.
+        depth_probabilities: `[stages, candidates]` in the order of its searched stages.
+        limit: The budget.
+        tolerance: How far below it the cost should stay at most.
+
+    Raises:
+        UserError: No shape is that cheap; says what the cheapest costs.
+    """
+    smallest = smallest_shape(cost)
+    check_reachable(cost, limit, smallest)
+    choices = Choices(cost, width_probabilities, depth_probabilities)
+    window = Window(limit - tolerance, limit)
+    if choices.num_shapes <= _EXHAUSTIVE:
+        return choices.shape(_ranked(choices, choices.all(), window)[0])
+    starts, depths = _starts(choices, smallest), range(choices.num_units, choices.size)
+    ends = [_into_window(choices, start, window, kept=kept) for start in starts for kept in ((), depths)]
+    best = _ranked(choices, np.unique(np.stack(ends), axis=0), window)[:_POLISHED]
+    (state, *_) = _ranked(choices, np.stack([_polish(choices, end, window) for end in best]), window)
+    while (better := _better_paid(choices, state, window)) is not None:
+        state = _polish(choices, better, window)
+    return choices.shape(state)
+
+
+def smallest_shape(cost: CostModel) -> Shape:
+    """The cheapest shape found: every choice at its smallest, and from there whatever is cheaper still."""
+    units, stages = cost.space.searched_units, cost.space.searched_stages
+    longest, deepest = (max((len(choice.candidates) for choice in choices), default=1) for choices in (units, stages))
+    choices = Choices(cost, np.ones((len(units), longest)), np.ones((len(stages), deepest)))
+    state = np.zeros(choices.size, np.int64)
+    while (moves := choices.moves(state)).spent.min() < 0:
+        state = moves.apply(state, moves.spent.argmin())
+    return choices.shape(state)
+
+
+def check_reachable(cost: CostModel, limit: int, smallest: Shape | None = None) -> None:
+    """Makes sure that some shape costs at most `limit`.
+
+    Raises:
+        UserError: None does; says what the cheapest costs.
+    """
+    lowest = cost.of(smallest or smallest_shape(cost))
+    if lowest > limit:
+        share = np.ceil(1000 * lowest / cost.full) / 1000
+        raise UserError(
+            f"`budget` is below what {cost.space.graph.network} can reach. Expected at least {cost.kind}:{share:.3f} "
+            f"({lowest:,} {cost.kind}: every width and depth at its smallest). Received: {limit:,} {cost.kind}."
+        )
+
+
+def _ranked(choices: Choices, states: np.ndarray, window: Window) -> np.ndarray:
+    """The affordable states, nearest to the window first, of these the most probable first."""
+    below = window.below(choices.costs(states))
+    order = np.lexsort((choices.losses(states), below))
+    return states[order[np.isfinite(below[order])]]
+
+
+def _starts(choices: Choices, smallest: Shape) -> list[np.ndarray]:
+    """The most probable shape, alike with the next probable depths, and the cheapest shape."""
+    frontier, seen, starts = [choices.argmax], {tuple(choices.argmax)}, []
+    while frontier and len(starts) < _STARTS:
+        nearest = int(choices.depth_losses(np.stack(frontier)).argmin())
+        state = frontier.pop(nearest)
+        starts.append(state)
+        for row in range(choices.num_units, choices.size):
+            for candidate in range(choices.counts[row]):
+                other = state.copy()
+                other[row] = candidate
+                if tuple(other) not in seen:
+                    seen.add(tuple(other))
+                    frontier.append(other)
+    return [*starts, choices.of(smallest)]
+
+
+def _into_window(choices: Choices, state: np.ndarray, window: Window, *, kept: Collection[int] = ()) -> np.ndarray:
+    """Trades probability for cost, best exchange first: down until affordable, then up into the window.
+
+    Args:
+        choices: What can be exchanged.
+        state: Where to begin.
+        window: Where to go.
+        kept: Choices that stay as they are.
+
+    Returns:
+        A state in the window, or the dead end that was reached.
+    """
+    moves = choices.moves(state, kept=kept)
+    while True:
+        if moves.cost > window.high:
+            sign, due, room = -1, moves.cost - window.high, np.inf
+        elif moves.cost < window.low:
+            sign, due, room = 1, window.low - moves.cost, window.high - moves.cost
+        else:
+            return state
+        gained = sign * moves.spent
+        (useful,) = np.nonzero((gained > 0) & (gained <= room))
+        if not len(useful):
+            return state
+        # What goes beyond what is due is worth nothing.
+        price = moves.lost[useful] / np.minimum(gained[useful], due)
+        order = useful[np.argsort(price, kind="stable")]
+        taken = _cheapest(moves, order, gained, due / 2)
+        after = choices.moves(moves.apply(state, *taken), kept=kept)
+        if len(taken) > 1 and not gained[order[0]] <= sign * (after.cost - moves.cost) <= room:
+            # What moves gain together isn't the sum of what each does.
+            taken = taken[:1]
+            after = choices.moves(moves.apply(state, *taken), kept=kept)
+        state, moves = moves.apply(state, *taken), after
+
+
+def _cheapest(moves: Moves, order: np.ndarray, gained: np.ndarray, enough: float) -> list[int]:
+    """The first of the moves, and further ones of other choices while together they gain less than enough."""
+    taken, changed, total = [order[0]], {moves.choice[order[0]]}, gained[order[0]]
+    for move in order[1:]:
+        if total + gained[move] > enough:
+            break
+        if moves.choice[move] not in changed:
+            changed.add(moves.choice[move])
+            taken.append(move)
+            total += gained[move]
+    return taken
+
+
+def _polish(choices: Choices, state: np.ndarray, window: Window) -> np.ndarray:
+    """Makes one move, or two at once, as long as the shape gets more probable or comes nearer to the window."""
+    while True:
+        moves = choices.moves(state)
+        below, now = window.below(moves.cost + moves.spent), window.below(np.array(moves.cost))
+        best = np.lexsort((moves.lost, below))[0]
+        if below[best] < now or (below[best] == now and moves.lost[best] < -1e-9):
+            state = moves.apply(state, best)
+            continue
+        better = _better_pair(choices, state, moves, window)
+        if better is None:
+            return state
+        state = better
+
+
+def _better_paid(choices: Choices, state: np.ndarray, window: Window) -> np.ndarray | None:
+    """The state after one move that makes it more probable, paid for by any number of others, if that is better."""
+    moves = choices.moves(state)
+    order = np.argsort(moves.lost, kind="stable")[:_PAID]
+    gains = order[moves.lost[order] < 0]
+    ends = [_into_window(choices, moves.apply(state, gain), window, kept=[moves.choice[gain]]) for gain in gains]
+    return _better(choices, state, ends, window)
+
+
+def _better_pair(choices: Choices, state: np.ndarray, moves: Moves, window: Window) -> np.ndarray | None:
+    """The state after two moves, one paying for the other, if it is more probable or nearer to the window."""
+    below = window.below(np.array(moves.cost))
+    # Below the window any pair may lead up; inside, one of the two has to gain probability.
+    (gains,) = np.nonzero((moves.lost < 0) | (below > 0))
+    lost = moves.lost[gains][:, None] + moves.lost
+    distance = window.below(moves.cost + moves.spent[gains][:, None] + moves.spent)
+    improves = (distance < below) | ((distance == below) & (lost < -1e-9))
+    first, second = np.nonzero(improves & (moves.choice[gains][:, None] != moves.choice))
+    order = np.lexsort((lost[first, second], distance[first, second]))[:_PAIRS]
+    # Together two moves may cost something else, and lose something else where one of them drops blocks.
+    states = [moves.apply(state, gains[one], other) for one, other in zip(first[order], second[order], strict=True)]
+    return _better(choices, state, states, window)
+
+
+def _better(choices: Choices, state: np.ndarray, others: list[np.ndarray], window: Window) -> np.ndarray | None:
+    """The best of other states, if it is better than this one."""
+    if not others:
+        return None
+    best = _ranked(choices, np.stack([state, *others]), window)[0]
+    states = np.stack([state, best])
+    (here, there), (lost_here, lost_there) = window.below(choices.costs(states)), choices.losses(states)
+    return best if there < here or (there == here and lost_there < lost_here - 1e-9) else None

@@ -1,0 +1,1 @@
+"""SavedModel and TFLite files: written, checked, timed."""

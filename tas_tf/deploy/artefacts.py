@@ -1,0 +1,252 @@
+"""Everything an export folder holds: each model in each format, verified, timed, with its metrics."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from tas_tf.deploy.jobs import Extras, Job, ScoredOn, make_job
+from tas_tf.deploy.latency import time_interleaved
+from tas_tf.deploy.profile import OperatorTime, profile_operators
+from tas_tf.deploy.saved_model import LoadedSavedModel, write_saved_model
+from tas_tf.deploy.tflite import CONVERTERS, INTEGER_FORMATS, TFLiteModel, check_calibration, export_tflite
+from tas_tf.deploy.verify import TOLERANCES, ArtefactMetrics, check_accuracy, select_test_set, verify_artefact
+from tas_tf.errors import UserError
+from tas_tf.files import PARTIAL_PREFIX, read_json, write_json
+
+FORMATS = ("saved_model", *CONVERTERS)
+METRICS_FILE = "metrics.json"
+STUDENT = "student"
+# A large network takes minutes for the usual number of rounds.
+_PROFILE_SECONDS = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Checks:
+    """How artefacts are checked and timed.
+
+    Attributes:
+        tolerance: Largest difference from the Keras model, as a share of its largest output, in formats that don't
+            round to 8 bits. Default: each format's own.
+        max_accuracy_drop: What the student's files may lose of the Keras model's accuracy, 0 to 1.
+        threads: Threads of the TFLite interpreter. A SavedModel runs on TensorFlow's own.
+        rounds: Timed calls for each artefact; one image each.
+        warmup: Calls before them.
+    """
+
+    tolerance: float | None = None
+    max_accuracy_drop: float = 0.02
+    threads: int = 1
+    rounds: int = 100
+    warmup: int = 10
+
+
+def export_models(
+    models: Mapping[str, keras.Model],
+    out_dir: str | Path,
+    *,
+    images: np.ndarray,
+    labels: np.ndarray,
+    formats: Sequence[str] = ("saved_model", "fp32"),
+    preprocessing_layers: Sequence[keras.layers.Layer] = (),
+    limit: int | None = None,
+    extras: Extras | None = None,
+    checks: Checks | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> dict:
+    """Writes models in several formats, checks each by loading it again, and times them side by side.
+
+    The student's artefacts are `out_dir/saved_model` and `out_dir/fp32.tflite`, those of any other model the
+    same under `out_dir/<name>`. They are moved there, in place of earlier ones, only when all have passed;
+    `metrics.json` goes first and comes last, so an export that has one is whole. Other files are left alone.
+    A model in mixed precision is exported, and compared, in float32.
+
+    Args:
+        models: Classifiers by name: `student`, usually `teacher`, and rivals if wanted.
+        out_dir: Folder to write.
+        images: Test images as the artefacts take them: normalised float32, or raw with preprocessing layers.
+        labels: Integer classes, `[n]`.
+        formats: Out of `FORMATS`.
+        preprocessing_layers: Layers put inside the graphs.
+        limit: Test images used; `None` for all.
+        extras: What some formats need.
+        checks: How files are checked and timed.
+        progress: Called with a line on what comes next.
+
+    Returns:
+        What `metrics.json` holds: the student's metrics by format, and under each other model's name its own.
+
+    Raises:
+        UserError: If an argument doesn't fit.
+        ExportError: If a model can't be converted, an artefact computes something else, or loses too much accuracy.
+    """
+    out_dir, extras, checks = Path(out_dir), extras or Extras(), checks or Checks()
+    _check_arguments(models, out_dir, formats, extras)
+    _check_alike(extras.calibration, images, formats)
+    test = ScoredOn(*select_test_set(images, labels, limit=limit))
+    report = progress or (lambda line: None)
+    report("computing the outputs to compare with")
+    jobs = [make_job(name, model, preprocessing_layers, test, extras) for name, model in models.items()]
+    with _staging(out_dir) as partial:
+        measured = {}
+        for format in formats:
+            report(f"{format}: writing, checking and timing {', '.join(models)}")
+            measured[format] = _export_format(format, jobs, partial, test, extras, checks)
+        metrics = _by_model(measured)
+        write_json(partial / METRICS_FILE, metrics)
+        _publish(partial, out_dir, models=list(models))
+    return metrics
+
+
+def artefact_path(root: str | Path, format: str, *, model: str = STUDENT) -> Path:
+    """Returns where a model's artefact lies below an export folder: the student's at the top, others by name."""
+    folder = Path(root) if model == STUDENT else Path(root) / model
+    return folder / (format if format == "saved_model" else f"{format}.tflite")
+
+
+@contextlib.contextmanager
+def _staging(out_dir: Path) -> Iterator[Path]:
+    """Gives a scratch folder inside `out_dir`: what is on the same file system is moved by renaming."""
+    is_new = not out_dir.exists()
+    out_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix=PARTIAL_PREFIX, dir=out_dir) as scratch:
+            yield Path(scratch)
+    except BaseException:
+        if is_new:
+            # What is in it by now stays; the error to tell is the first one.
+            with contextlib.suppress(OSError):
+                out_dir.rmdir()
+        raise
+
+
+def _publish(partial: Path, out_dir: Path, *, models: Sequence[str]) -> None:
+    """Moves a complete export into place, artefact by artefact, and removes those of formats and models left out."""
+    earlier = read_json(out_dir / METRICS_FILE) if (out_dir / METRICS_FILE).exists() else {}
+    (out_dir / METRICS_FILE).unlink(missing_ok=True)
+    for model in dict.fromkeys([*models, *(set(earlier) - set(FORMATS))]):
+        for format in FORMATS:
+            made, place = (artefact_path(root, format, model=model) for root in (partial, out_dir))
+            if place.is_dir():
+                shutil.rmtree(place)
+            place.unlink(missing_ok=True)
+            if made.exists():
+                place.parent.mkdir(exist_ok=True)
+                made.replace(place)
+    (partial / METRICS_FILE).replace(out_dir / METRICS_FILE)
+
+
+def _export_format(
+    format: str,
+    jobs: Sequence[Job],
+    root: Path,
+    test: ScoredOn,
+    extras: Extras,
+    checks: Checks,
+) -> dict[str, ArtefactMetrics]:
+    """Writes, verifies and times every model in one format; returns the metrics by model."""
+    verified, calls = {}, {}
+    for job in jobs:
+        path, label = _write(job, format, root, extras), f"The {job.name}'s {format}"
+        artefact = _load(path, format, threads=checks.threads)
+        verified[job.name] = verify_artefact(
+            artefact,
+            path,
+            name=label,
+            images=test.images,
+            labels=test.labels,
+            expected=job.expected,
+            tolerance=_tolerance(format, checks),
+        )
+        if job.name == STUDENT:
+            for outputs, whom in job.references(format):
+                expected = float(np.mean(outputs.argmax(axis=-1) == test.labels))
+                against = {"name": label, "whom": whom, "expected": expected, "max_drop": checks.max_accuracy_drop}
+                check_accuracy(verified[job.name], format, **against)
+        calls[job.name] = artefact.bind(test.images[:1])
+    latencies = time_interleaved(calls, rounds=checks.rounds, warmup=checks.warmup)
+    return {
+        name: dataclasses.replace(
+            metrics,
+            latency_ms=latencies[name].median_ms,
+            latency_spread_ms=latencies[name].spread_ms,
+            operators=_profile(artefact_path(root, format, model=name), format, checks),
+        )
+        for name, metrics in verified.items()
+    }
+
+
+def _tolerance(format: str, checks: Checks) -> float | None:
+    own = TOLERANCES.get(format)
+    return own if own is None or checks.tolerance is None else checks.tolerance
+
+
+def _profile(path: Path, format: str, checks: Checks) -> list[OperatorTime] | None:
+    if format == "saved_model":
+        return None
+    found = profile_operators(path, threads=checks.threads, timeout=_PROFILE_SECONDS)
+    return None if found is None else list(found)
+
+
+def _write(job: Job, format: str, root: Path, extras: Extras) -> Path:
+    """Writes one artefact; returns its file or folder."""
+    path, saved_model = (artefact_path(root, name, model=job.name) for name in (format, "saved_model"))
+    metadata = extras.metadata.get(job.name)
+    if format == "saved_model":
+        return write_saved_model(job.model, path, metadata=metadata)
+    source, options = job.source(format), {"format": format, "calibration": extras.calibration, "metadata": metadata}
+    if source is job.model and saved_model.is_dir():
+        return export_tflite(saved_model, path, **options)
+    with tempfile.TemporaryDirectory(dir=root) as scratch:
+        # Not the model itself: wrapped for serving once more, its tensors get longer names, and the file more bytes.
+        return export_tflite(write_saved_model(source, Path(scratch) / "saved_model"), path, **options)
+
+
+def _load(path: Path, format: str, *, threads: int) -> LoadedSavedModel | TFLiteModel:
+    """Loads an artefact as a user of it would."""
+    return LoadedSavedModel(path) if format == "saved_model" else TFLiteModel(path, num_threads=threads)
+
+
+def _by_model(measured: Mapping[str, Mapping[str, ArtefactMetrics]]) -> dict:
+    """Turns format -> model -> metrics into the student's formats with every other model nested by name."""
+    result: dict = {}
+    for format, by_name in measured.items():
+        for name, metrics in by_name.items():
+            place = result if name == STUDENT else result.setdefault(name, {})
+            place[format] = dataclasses.asdict(metrics)
+    return result
+
+
+def _check_arguments(models: Mapping[str, keras.Model], out_dir: Path, formats: Sequence[str], extras: Extras) -> None:
+    """Refuses unknown formats, what they lack, names that collide, and a file in the place of the folder."""
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown or not formats:
+        raise UserError(f"`formats` must name some of {', '.join(FORMATS)}. Received: {', '.join(formats) or '-'}.")
+    if STUDENT not in models:
+        raise UserError(f"`models` must have an entry {STUDENT!r}. Received: {', '.join(models) or '-'}.")
+    for name in models:
+        if name in FORMATS or not re.fullmatch(r"[\w-]+", name):
+            raise UserError(f"`models`: a name becomes a folder and must not be a format. Received: {name!r}.")
+    if set(formats) & set(INTEGER_FORMATS):
+        check_calibration(extras.calibration)
+    lacking = [name for name in models if name not in extras.quantised]
+    if "qat_int8" in formats and lacking:
+        raise UserError(f"`quantised` must have the networks for qat_int8. Missing: {', '.join(lacking)}.")
+    if out_dir.exists() and not out_dir.is_dir():
+        raise UserError(f"`out_dir` must be a folder. Received: {out_dir}, which is a file.")
+
+
+def _check_alike(calibration: np.ndarray | None, images: np.ndarray, formats: Sequence[str]) -> None:
+    """Refuses calibration images of another type than the test images: ranges, and the file's input, would be wrong."""
+    if set(formats) & set(INTEGER_FORMATS) and calibration.dtype != np.asarray(images).dtype:
+        raise UserError(
+            f"`calibration` must be {np.asarray(images).dtype} as the test images are. Received: {calibration.dtype}."
+        )

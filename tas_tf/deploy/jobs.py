@@ -1,0 +1,131 @@
+"""One model on its way out: the graphs that its files are converted from, and what they must compute."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import keras
+import numpy as np
+
+from tas_tf.deploy.metadata import Metadata
+from tas_tf.deploy.saved_model import serving_model
+from tas_tf.errors import UserError
+
+_BATCH = 128
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoredOn:
+    """What artefacts are scored on: images as they take them, `[n, height, width, channels]`, and integer labels."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Extras:
+    """What some formats need besides the models.
+
+    Attributes:
+        calibration: For `int8` and `qat_int8`: training images as the artefacts take them.
+        quantised: For `qat_int8`: by name, the same networks trained with fake quantisation, see `tas_tf.qat`.
+        metadata: By name, what the files shall carry.
+    """
+
+    calibration: np.ndarray | None = None
+    quantised: Mapping[str, keras.Model] = dataclasses.field(default_factory=dict)
+    metadata: Mapping[str, Metadata] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One model on its way out.
+
+    Attributes:
+        name: Of the model.
+        model: The graph that is deployed.
+        from_floats: The same taking float32, even where it is pixels: integer formats set their own input type.
+        quantised: That of the fake-quantised network, if there is one.
+        expected: The model's outputs on the test images.
+        expected_quantised: The fake-quantised network's.
+    """
+
+    name: str
+    model: keras.Model
+    from_floats: keras.Model
+    quantised: keras.Model | None
+    expected: np.ndarray
+    expected_quantised: np.ndarray | None
+
+    def references(self, format: str) -> list[tuple[np.ndarray, str]]:
+        """Outputs that a file must be as accurate as, and whose they are."""
+        own = [(self.expected_quantised, "the network trained for 8 bits")] if format == "qat_int8" else []
+        return [(self.expected, "its Keras model"), *own]
+
+    def source(self, format: str) -> keras.Model:
+        """The graph that a format is converted from."""
+        return {"int8": self.from_floats, "qat_int8": self.quantised}.get(format, self.model)
+
+
+def make_job(
+    name: str,
+    model: keras.Model,
+    preprocessing_layers: Sequence[keras.layers.Layer],
+    test: ScoredOn,
+    extras: Extras,
+) -> Job:
+    """Wraps a model for deployment and runs it on the test images.
+
+    Raises:
+        UserError: They aren't of its kind, or it returns what is no number.
+    """
+
+    def served(network: keras.Model, dtype: str) -> keras.Model:
+        return serving_model(network, preprocessing_layers=preprocessing_layers, input_dtype=dtype)
+
+    deployed = served(model, _raw_dtype(test.images) if preprocessing_layers else model.inputs[0].dtype)
+    _check_test_set(name, deployed, test.images, test.labels)
+    quantised = served(extras.quantised[name], "float32") if name in extras.quantised else None
+    as_floats = test.images.astype(np.float32)
+    return Job(
+        name=name,
+        model=deployed,
+        from_floats=served(model, "float32"),
+        quantised=quantised,
+        expected=_compute_expected(name, deployed, test.images),
+        expected_quantised=None if quantised is None else _compute_expected(name, quantised, as_floats),
+    )
+
+
+def _compute_expected(name: str, model: keras.Model, images: np.ndarray) -> np.ndarray:
+    """Returns the Keras model's outputs, `[n, classes]`, which must be numbers to be compared with."""
+    # Not `predict`: it would be compiled anew for each model, at which TensorFlow warns.
+    starts = range(0, len(images), _BATCH)
+    outputs = np.concatenate([np.asarray(model(images[start : start + _BATCH], training=False)) for start in starts])
+    if not np.isfinite(outputs).all():
+        raise UserError(f"`models`: the {name} returns NaN or infinity on the test images. Did its training diverge?")
+    return outputs
+
+
+def _raw_dtype(images: np.ndarray) -> str:
+    """Returns the type of raw images, which the artefacts then take too."""
+    if images.dtype.name not in ("uint8", "float32"):
+        raise UserError(
+            f"`images` must be uint8 or float32 when preprocessing is inside. Received: {images.dtype.name}."
+        )
+    return images.dtype.name
+
+
+def _check_test_set(name: str, model: keras.Model, images: np.ndarray, labels: np.ndarray) -> None:
+    """Refuses images or labels that aren't this model's."""
+    wanted, classes = model.input_shape[1:], model.output_shape[-1]
+    if any(size not in (None, got) for size, got in zip(wanted, images.shape[1:], strict=True)):
+        raise UserError(f"`images` must be {wanted} each for the {name}. Received: {images.shape[1:]}.")
+    if images.dtype.name != model.inputs[0].dtype:
+        raise UserError(f"`images` must be {model.inputs[0].dtype} for the {name}. Received: {images.dtype.name}.")
+    if labels.min() < 0 or labels.max() >= classes:
+        raise UserError(
+            f"`labels` must be 0 to {classes - 1}: the {name} has {classes} classes. "
+            f"Received: {labels.min()} to {labels.max()}."
+        )

@@ -1,0 +1,219 @@
+"""Writing a classifier as a `.tflite` file in one of several formats, and running one with LiteRT."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+import keras
+import numpy as np
+import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
+
+from tas_tf.deploy.errors import ExportError, raise_if_full
+from tas_tf.deploy.metadata import Metadata, append_files
+from tas_tf.deploy.saved_model import export_saved_model
+from tas_tf.errors import UserError
+from tas_tf.files import write_bytes
+
+
+def convert_fp32(saved_model: Path, calibration: np.ndarray | None = None) -> bytes:
+    """Converts a SavedModel to a flatbuffer of float32 weights; built-in operations only."""
+    return _converter(saved_model).convert()
+
+
+def convert_fp16(saved_model: Path, calibration: np.ndarray | None = None) -> bytes:
+    """Stores weights in float16, half the size; where a runtime lacks it they are computed with in float32."""
+    converter = _converter(saved_model, optimise=True)
+    converter.target_spec.supported_types = [tf.float16]
+    return converter.convert()
+
+
+def convert_dynamic(saved_model: Path, calibration: np.ndarray | None = None) -> bytes:
+    """Stores weights in int8; activations are rounded while it runs, by what range they happen to have."""
+    return _converter(saved_model, optimise=True).convert()
+
+
+def convert_int8(saved_model: Path, calibration: np.ndarray) -> bytes:
+    """Computes in int8 alone, output included, by the ranges that calibration images have.
+
+    Where a network was trained with fake quantisation it has ranges of its own, which stay: only what stands around
+    it, such as preprocessing, is calibrated. Pixels, uint8, are taken as such; other input is int8.
+    """
+    converter = _converter(saved_model, optimise=True)
+    converter.inference_input_type = tf.uint8 if calibration.dtype == np.uint8 else tf.int8
+    converter.inference_output_type = tf.int8
+    converter.representative_dataset = lambda: _one_by_one(calibration)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    return converter.convert()
+
+
+# Format name -> SavedModel folder and calibration images to flatbuffer. A further format is one more entry.
+CONVERTERS: MappingProxyType[str, Callable[[Path, np.ndarray | None], bytes]] = MappingProxyType(
+    {
+        "fp32": convert_fp32,
+        "fp16": convert_fp16,
+        "dynamic": convert_dynamic,
+        "int8": convert_int8,
+        "qat_int8": convert_int8,
+    }
+)
+#: Formats that are integers throughout, and need images to calibrate with.
+INTEGER_FORMATS = ("int8", "qat_int8")
+
+
+def export_tflite(
+    source: keras.Model | str | Path,
+    path: str | Path,
+    *,
+    format: str = "fp32",
+    calibration: np.ndarray | None = None,
+    metadata: Metadata | None = None,
+) -> Path:
+    """Writes a `.tflite` file with a free batch size; batch normalisation is folded into convolutions.
+
+    Args:
+        source: A SavedModel folder, or the model itself, see `export_saved_model`. For `qat_int8` one with fake
+            quantisation, see `tas_tf.qat`.
+        path: File to write; replaced only once the new one is complete.
+        format: A key of `CONVERTERS`.
+        calibration: For `INTEGER_FORMATS`: images as the source takes them, float32 `[n, height, width, channels]`,
+            some hundred of those it was trained on. Of a source with preprocessing inside, uint8 pixels, while its own
+            input is float32: the file then takes uint8.
+        metadata: What the file shall carry.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: If the format is unknown, `source` is neither, or calibration images are missing or unusable.
+        ExportError: If LiteRT has no operation for something in the model.
+        OSError: If the disk is full.
+    """
+    if format not in CONVERTERS:
+        raise UserError(f"`format` must be one of {', '.join(CONVERTERS)}. Received: {format!r}.")
+    if format in INTEGER_FORMATS:
+        check_calibration(calibration)
+    if isinstance(source, keras.Model):
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = export_saved_model(source, Path(scratch) / "saved_model")
+            return export_tflite(folder, path, format=format, calibration=calibration, metadata=metadata)
+    if not (Path(source) / "saved_model.pb").is_file():
+        raise UserError(f"`source` must be a Keras model or a SavedModel folder. Received: {str(source)!r}.")
+    try:
+        flatbuffer = CONVERTERS[format](Path(source), calibration)
+    except Exception as error:  # TensorFlow's ConverterError is private and derives from Exception alone
+        raise_if_full(error, Path(path))
+        reason = str(error).strip().split("\n")[0]
+        raise ExportError(f"The model can't be converted to TFLite ({format}): {reason}") from error
+    if metadata is not None:
+        flatbuffer = append_files(flatbuffer, metadata.files(format))
+    return write_bytes(path, flatbuffer)
+
+
+def check_calibration(images: np.ndarray | None) -> None:
+    """Makes sure that images can be calibrated with.
+
+    Raises:
+        UserError: They can't.
+    """
+    if images is None or images.ndim != 4 or not len(images):
+        received = "none" if images is None else f"shape {images.shape}"
+        raise UserError(
+            "`calibration` must hold at least one training image, [n, height, width, channels]: integer "
+            f"formats take ranges from them. Received: {received}."
+        )
+    if images.dtype.name not in ("uint8", "float32") or not np.isfinite(images).all():
+        raise UserError(
+            f"`calibration` must be finite float32, or uint8 for pixels. Received: {images.dtype.name}"
+            f"{'' if np.isfinite(images).all() else ' with NaN or infinity'}."
+        )
+
+
+def file_size(
+    model: keras.Model,
+    *,
+    preprocessing_layers: Sequence[keras.layers.Layer] = (),
+    metadata: Metadata | None = None,
+) -> int:
+    """Bytes of the float32 `.tflite` file that a classifier becomes; arguments as for the two exports."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = export_saved_model(model, Path(scratch) / "saved_model", preprocessing_layers=preprocessing_layers)
+        return export_tflite(folder, Path(scratch) / "fp32.tflite", metadata=metadata).stat().st_size
+
+
+class TFLiteModel:
+    """A `.tflite` classifier, run by LiteRT's interpreter on NumPy arrays.
+
+    Where the file's own input or output is quantised, arrays are converted.
+
+    Args:
+        path: The file.
+        num_threads: Threads of the interpreter.
+
+    Raises:
+        UserError: If the file is missing or isn't a TFLite model.
+    """
+
+    def __init__(self, path: str | Path, *, num_threads: int = 1):
+        try:
+            self._interpreter = Interpreter(model_path=str(path), num_threads=num_threads)
+        except ValueError as error:
+            raise UserError(f"`path` must be a TFLite model. Received: {str(path)!r} ({error}).") from error
+        (self._input,) = self._interpreter.get_input_details()
+        (self._output,) = self._interpreter.get_output_details()
+        self._shape: tuple[int, ...] | None = None
+
+    def predict(self, images: np.ndarray, *, batch_size: int = 128) -> np.ndarray:
+        """Runs images `[n, height, width, channels]` in batches; returns outputs `[n, classes]`, float32."""
+        starts = range(0, len(images), batch_size)
+        return np.concatenate([self._decode(self._run(self._encode(images[i : i + batch_size]))) for i in starts])
+
+    def bind(self, images: np.ndarray) -> Callable[[], None]:
+        """Returns a call that runs `images` once, for timing: copies in, computes, copies out."""
+        encoded = self._encode(images)
+        self._run(encoded)
+
+        def run() -> None:
+            self._run(encoded)
+
+        return run
+
+    def _run(self, images: np.ndarray) -> np.ndarray:
+        if images.shape != self._shape:
+            self._interpreter.resize_tensor_input(self._input["index"], images.shape)
+            self._interpreter.allocate_tensors()
+            self._shape = images.shape
+        self._interpreter.set_tensor(self._input["index"], images)
+        self._interpreter.invoke()
+        return self._interpreter.get_tensor(self._output["index"])
+
+    def _encode(self, images: np.ndarray) -> np.ndarray:
+        scale, zero_point = self._input["quantization"]
+        if not scale:
+            return images
+        limits = np.iinfo(self._input["dtype"])
+        rounded = np.rint(images / np.float32(scale)) + zero_point
+        return np.clip(rounded, limits.min, limits.max).astype(self._input["dtype"])
+
+    def _decode(self, outputs: np.ndarray) -> np.ndarray:
+        scale, zero_point = self._output["quantization"]
+        return (outputs.astype(np.float32) - zero_point) * np.float32(scale) if scale else outputs
+
+
+def _converter(saved_model: Path, *, optimise: bool = False) -> tf.lite.TFLiteConverter:
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model))
+    if optimise:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    return converter
+
+
+def _one_by_one(images: np.ndarray) -> Iterator[list[np.ndarray]]:
+    for number, image in enumerate(images):
+        if number == 0 and images.dtype == np.uint8:
+            # With the whole range present the file's input is the pixels themselves: scale 1, zero point 0.
+            image = image.copy()
+            image[0, 0], image[-1, -1] = 0, 255
+        yield [image[np.newaxis].astype(np.float32)]

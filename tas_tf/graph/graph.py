@@ -1,0 +1,184 @@
+"""A small immutable description of a Keras functional model, read from its public config."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from tas_tf.graph.kinds import MAKES_CHANNELS, TRANSPARENT, activation_name
+from tas_tf.graph.nodes import Node, Ref, map_refs
+
+__all__ = ["Graph", "Node", "Ref", "conv_signature"]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The network from its image input to its logits.
+
+    Attributes:
+        network: The model's name.
+        nodes: Topologically ordered; the first is the input, the last but `head` gives the logits.
+        output: Name of the node that gives the logits.
+        head: The final softmax, split off: the node itself, or the classifier with its activation.
+    """
+
+    network: str
+    nodes: tuple[Node, ...]
+    output: str
+    head: Node | None = None
+
+    @classmethod
+    def from_model(cls, model: Any) -> Graph:
+        """Reads a Keras 3 functional or Sequential classifier.
+
+        Raises:
+            UserError: It isn't one, or holds something that can't be described; names the layer.
+        """
+        # Not at the top: whoever only computes with graphs and shapes needs no Keras.
+        from tas_tf.graph.reader import read_model
+
+        return cls(*read_model(model))
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Node]:
+        """Nodes by name."""
+        return {node.name: node for node in self.nodes}
+
+    @cached_property
+    def position(self) -> Mapping[str, int]:
+        """Place of each node in the topological order."""
+        return {node.name: place for place, node in enumerate(self.nodes)}
+
+    @cached_property
+    def consumers(self) -> Mapping[str, tuple[str, ...]]:
+        """Names of the nodes that read each node."""
+        found: dict[str, list[str]] = {node.name: [] for node in self.nodes}
+        for node in self.nodes:
+            for name in dict.fromkeys(node.inputs):
+                found[name].append(node.name)
+        return {name: tuple(names) for name, names in found.items()}
+
+    def __getitem__(self, name: str) -> Node:
+        return self.by_name[name]
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes)
+
+    @property
+    def input(self) -> Node:
+        """The image input."""
+        return self.nodes[0]
+
+    @property
+    def num_classes(self) -> int:
+        """Number of logits."""
+        return self[self.output].channels
+
+    @property
+    def num_params(self) -> int:
+        """All weights, those that aren't trained included."""
+        return sum(node.num_params for node in self.nodes)
+
+    @cached_property
+    def cut_tensors(self) -> frozenset[str]:
+        """Nodes that every path from the input to the output passes through."""
+        cuts = set()
+        furthest = 0  # how far anything before the node at hand is still read
+        for place, node in enumerate(self.nodes):
+            if furthest <= place:
+                cuts.add(node.name)
+            for name in self.consumers[node.name]:
+                furthest = max(furthest, self.position[name])
+        return frozenset(cuts)
+
+    @cached_property
+    def ancestors(self) -> Mapping[str, int]:
+        """Strict ancestors of each node, as a bit set over positions."""
+        found: dict[str, int] = {}
+        for node in self.nodes:
+            bits = 0
+            for name in node.inputs:
+                bits |= found[name] | (1 << self.position[name])
+            found[node.name] = bits
+        return found
+
+    def is_ancestor(self, name: str, of: str) -> bool:
+        """Whether `name` lies strictly before `of` on some path."""
+        return bool(self.ancestors[of] >> self.position[name] & 1)
+
+    def trace(self, name: str, through: Callable[[Node], bool] | None = None) -> tuple[str, tuple[Node, ...]]:
+        """Follows a tensor back to where its channels were made.
+
+        Args:
+            name: Node to start at.
+            through: Which nodes to walk through; parameter-free ones, pooling and BN unless given.
+
+        Returns:
+            The source's name and the nodes walked through, last first.
+        """
+        walked = []
+        node = self[name]
+        while node.kind in TRANSPARENT and len(node.inputs) == 1 and (through is None or through(node)):
+            walked.append(node)
+            node = self[node.inputs[0]]
+        return node.name, tuple(walked)
+
+    @cached_property
+    def digest(self) -> str:
+        """Fingerprint of the structure; names count only where a shape refers to them.
+
+        Keras numbers unnamed layers by what the process made before, so other names say nothing.
+        """
+        entries = []
+        for node in self.nodes:
+            named = node.kind in MAKES_CHANNELS
+            config = {key: node.config[key] for key in _STRUCTURE if key in node.config}
+            if "activation" in config:
+                config["activation"] = activation_name(config["activation"])
+            entries.append(
+                [
+                    node.name if named else "",
+                    node.class_name,
+                    config,
+                    [self.position[name] for name in node.inputs],
+                ]
+                + [list(node.shape[1:])]
+            )
+        text = json.dumps(entries, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def without(self, dropped: frozenset[str], rewired: Mapping[str, str]) -> Graph:
+        """Leaves nodes out; whoever read a key of `rewired` reads its value instead."""
+
+        def swap(ref: Ref) -> Ref:
+            return Ref(rewired.get(ref.name, ref.name))
+
+        nodes = tuple(
+            replace(
+                node,
+                inputs=tuple(rewired.get(name, name) for name in node.inputs),
+                args=map_refs(node.args, swap),
+                kwargs=map_refs(node.kwargs, swap),
+            )
+            for node in self.nodes
+            if node.name not in dropped
+        )
+        return Graph(self.network, nodes, rewired.get(self.output, self.output), self.head)
+
+
+#: What of a layer's config shapes the computation.
+_STRUCTURE = (
+    *("filters", "units", "kernel_size", "strides", "padding", "dilation_rate", "groups", "depth_multiplier"),
+    *("pool_size", "axis", "use_bias", "activation", "keepdims", "target_shape", "size", "cropping"),
+)
+
+
+def conv_signature(node: Node) -> tuple[str, bool]:
+    """What a convolution looks like from afar: its class, and whether it looks at one place only."""
+    size = node.config.get("kernel_size", (1,))
+    size = (size,) if isinstance(size, int) else size
+    return node.class_name, all(side == 1 for side in size)

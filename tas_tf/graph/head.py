@@ -1,0 +1,98 @@
+"""The end of a classifier: its softmax is split off, so that what remains gives logits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+from tas_tf.errors import UserError
+from tas_tf.graph.kinds import Kind, activation_name
+from tas_tf.graph.nodes import Node
+
+#: Layers and operations that turn scores into something else, in Keras's spellings.
+_SQUASHES = frozenset(
+    [
+        *("ELU", "Elu", "Exp", "Gelu", "HardSigmoid", "HardSilu", "HardTanh", "LeakyReLU", "LeakyRelu"),
+        *("LogSigmoid", "LogSoftmax", "PReLU", "ReLU", "Relu", "Relu6", "Sigmoid", "Silu", "Softplus", "Tanh"),
+    ]
+)
+
+
+class Classifier(NamedTuple):
+    """What a graph is made of."""
+
+    network: str
+    nodes: tuple[Node, ...]
+    output: str  # the node that gives the logits
+    head: Node | None  # the softmax, or the classifier with the softmax inside
+
+
+def split_softmax(network: str, nodes: tuple[Node, ...], output: str) -> Classifier:
+    """Leaves the final softmax out of the nodes.
+
+    Raises:
+        UserError: The model doesn't end in scores for at least two classes.
+    """
+    by_name = {node.name: node for node in nodes}
+    last = by_name[output]
+    if len(last.shape) != 2:
+        raise UserError(
+            f"`model` must end in one vector of class scores an image, [batch, classes]. Received: {last.shape} "
+            f"from layer `{output}`. Put a pooling layer or `Flatten` and a `Dense` layer behind it."
+        )
+    head = None
+    if _activation(last) == "softmax":
+        head = last
+        if _is_activation_alone(last):
+            nodes = tuple(node for node in nodes if node.name != output)
+            output = last.inputs[0]
+        else:
+            last = replace(last, config={**last.config, "activation": "linear"})
+            nodes = tuple(last if node.name == output else node for node in nodes)
+        last = {node.name: node for node in nodes}[output]
+    _check_scores(by_name, last, network)
+    nodes = tuple(_in_float32(node) if node.name == output else node for node in nodes)
+    return Classifier(network, nodes, output, None if head is None else _in_float32(head))
+
+
+def _in_float32(node: Node) -> Node:
+    """The node computing in float32 where the model computes in mixed precision: few digits make many ties."""
+    dtype = node.config.get("dtype")
+    name = dtype["config"].get("name", "") if isinstance(dtype, Mapping) else dtype or ""
+    return replace(node, config={**node.config, "dtype": "float32"}) if name.startswith("mixed_") else node
+
+
+def _is_activation_alone(node: Node) -> bool:
+    return node.class_name in ("Softmax", "Activation")
+
+
+def _activation(node: Node) -> str:
+    """Name of what a node applies to scores last, `linear` for nothing."""
+    if node.class_name == "Activation":
+        return activation_name(node.config["activation"])
+    if node.class_name == "Softmax":
+        return "softmax"
+    return node.class_name if node.class_name in _SQUASHES else node.activation
+
+
+def _check_scores(by_name: dict[str, Node], last: Node, network: str) -> None:
+    if last.channels < 2:
+        raise UserError(
+            f"`model` must tell at least 2 classes apart. Received: {last.channels} output (`{last.name}`)."
+        )
+    node = last
+    while len(node.inputs) == 1 and _passes_scores(node):
+        node = by_name[node.inputs[0]]
+    activation = _activation(node)
+    if activation != "linear":
+        raise UserError(
+            f"`model` ({network}) ends in the activation `{activation}` (layer `{node.name}`). Expected class scores: "
+            "logits, or a softmax behind everything else. Multi-label and regression models are not supported."
+        )
+
+
+def _passes_scores(node: Node) -> bool:
+    if node.kind in (Kind.FLATTEN, Kind.RESHAPE) or node.class_name in ("Identity", "Dropout"):
+        return True
+    return node.class_name == "Activation" and _activation(node) == "linear"

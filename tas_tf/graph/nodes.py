@@ -1,0 +1,78 @@
+"""A node of the graph: one layer or operation, and the tensors that it is called on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tas_tf.graph.kinds import Kind, activation_name
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A tensor among a node's call arguments: the node that makes it."""
+
+    name: str
+
+
+def map_refs(value: Any, replace: Callable[[Ref], Any]) -> Any:
+    """Copies nested call arguments, with `replace(ref)` in place of each tensor.
+
+    >>> map_refs(([Ref("a"), Ref("b")], 3.0), lambda ref: ref.name)
+    (['a', 'b'], 3.0)
+    """
+    if isinstance(value, Ref):
+        return replace(value)
+    if isinstance(value, Mapping):
+        return {key: map_refs(item, replace) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map_refs(item, replace) for item in value)
+    return value
+
+
+def list_refs(value: Any) -> list[str]:
+    """Names the tensors in nested call arguments, in order, repeated ones repeatedly.
+
+    >>> list_refs(([Ref("a"), Ref("b")], {"scale": Ref("a")}))
+    ['a', 'b', 'a']
+    """
+    names: list[str] = []
+    map_refs(value, lambda ref: names.append(ref.name))
+    return names
+
+
+@dataclass(frozen=True)
+class Node:
+    """One layer, or one operation of functional arithmetic, and where its inputs come from."""
+
+    name: str
+    module: str
+    class_name: str
+    registered_name: str | None
+    config: Mapping[str, Any] = field(repr=False)
+    args: tuple = field(repr=False)  # call arguments, tensors as `Ref`
+    kwargs: Mapping[str, Any] = field(repr=False)
+    inputs: tuple[str, ...]  # each tensor once
+    shape: tuple[int | None, ...]  # of its one output, batch first
+    kind: Kind
+    num_params: int = 0
+    path: tuple[str, ...] = ()  # layer names from the outer model down to it
+
+    @property
+    def channels(self) -> int:
+        """Size of the last axis of the output."""
+        return self.shape[-1]
+
+    @property
+    def positions(self) -> int:
+        """How many places of the output carry channels: height x width."""
+        product = 1
+        for size in self.shape[1:-1]:
+            product *= size
+        return product
+
+    @property
+    def activation(self) -> str:
+        """Name of the activation inside the layer, `linear` where it has none."""
+        return activation_name(self.config.get("activation"))

@@ -1,0 +1,189 @@
+"""Several runs side by side; those that differ in nothing but the seed make one row, with mean and spread."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tas_tf.errors import UserError
+from tas_tf.files import read_json
+from tas_tf.published import shape_file
+from tas_tf.report.formatting import MISSING, format_bytes, format_count, format_ms, format_ratio, format_share
+from tas_tf.runs.origins import hash_content
+from tas_tf.runs.run import Run
+
+_FORMAT = "fp32"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure over several seeds.
+
+    Attributes:
+        mean: Of those measured.
+        spread: Their sample standard deviation; `None` of one alone.
+        count: How many were measured.
+    """
+
+    mean: float
+    spread: float | None
+    count: int
+
+    @classmethod
+    def over(cls, values: Sequence[float]) -> Figure:
+        """Mean and spread of one value or more."""
+        spread = statistics.stdev(values) if len(values) > 1 else None
+        return cls(statistics.fmean(values), spread, len(values))
+
+
+@dataclass(frozen=True)
+class Row:
+    """Runs of one name.
+
+    Attributes:
+        name: Their folders' name.
+        seeds: Of each.
+        kd: Whether students learned from the teacher; `None` of teachers.
+        figures: By name: `accuracy` (0 to 1, test set), `macs`, `params`, `seconds` (of the last training),
+            `search_seconds`, `bytes`, `latency_ms` (fp32 TFLite), `teacher_latency_ms` (timed in turns with it) and
+            `speedup` (the latter over the former); only those that all its runs have.
+    """
+
+    name: str
+    seeds: tuple[int, ...]
+    kd: bool | None
+    figures: Mapping[str, Figure]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        figures = {name: asdict(figure) for name, figure in self.figures.items()}
+        return {"name": self.name, "seeds": list(self.seeds), "kd": self.kd, **figures}
+
+
+def compare_runs(folders: Sequence[str | Path]) -> list[Row]:
+    """Reads runs and gathers those of one name: `seed0/tas` and `seed1/tas` make the row `tas`.
+
+    Args:
+        folders: Run folders. One without a student counts by its teacher.
+
+    Returns:
+        A row for each name, in the order of their first runs.
+
+    Raises:
+        UserError: A folder holds no result, or runs of one name differ in more than the seed, or not in that.
+    """
+    groups: dict[str, list[Run]] = {}
+    for folder in folders:
+        run = Run(folder)
+        groups.setdefault(run.path.resolve().name, []).append(run)
+    return [_row(name, runs) for name, runs in groups.items()]
+
+
+def print_comparison(rows: Sequence[Row], console: Console) -> None:
+    """Prints a table; `±` is the sample standard deviation over seeds."""
+    table = Table(title="Test set results")
+    for column in ("", "seeds", "KD"):
+        table.add_column(column)
+    for column in _COLUMNS:
+        table.add_column(column, justify="right")
+    for row in rows:
+        kd = {True: "yes", False: "no", None: MISSING}[row.kd]
+        table.add_row(row.name, ", ".join(map(str, row.seeds)), kd, *cells(row))
+    console.print(table)
+
+
+def cells(row: Row) -> list[str]:
+    """The figures of a row as a table shows them."""
+    return [_with_spread(row.figures.get(name), write) for name, write in _COLUMNS.values()]
+
+
+def _with_spread(figure: Figure | None, write: Callable[[float], str]) -> str:
+    if figure is None:
+        return MISSING
+    text = write(figure.mean)
+    if not figure.spread or not figure.mean:
+        return text
+    # In the mean's unit and with its decimals.
+    number, unit = re.match(r"([\d.]+)(.*)", text).groups()
+    spread = figure.spread * float(number) / figure.mean
+    return f"{number} ± {spread:.{len(number.partition('.')[2])}f}{unit}"
+
+
+_COLUMNS: Mapping[str, tuple[str, Callable[[float], str]]] = {
+    "test accuracy": ("accuracy", format_share),
+    "MACs": ("macs", format_count),
+    "parameters": ("params", format_count),
+    "fp32 file": ("bytes", format_bytes),
+    "fp32 latency": ("latency_ms", format_ms),
+    "speed-up": ("speedup", format_ratio),
+}
+
+
+def _row(name: str, runs: Sequence[Run]) -> Row:
+    step = "student" if runs[0].metrics("student").exists() else "teacher"
+    for run in runs:
+        if not run.metrics(step).exists():
+            raise UserError(f"`compare`: {run.path} holds no trained {step}: there is no {run.metrics(step)}.")
+    metrics = [read_json(run.metrics(step)) for run in runs]
+    seeds = tuple(one.get("seed", 0) for one in metrics)  # a teacher that was taken over has none
+    if len(set(seeds)) < len(seeds):
+        raise UserError(
+            f"`compare`: runs of one name are taken for seeds of one setting, but those called `{name}` have the seeds "
+            f"{', '.join(map(str, seeds))}. Expected another --seed each, or folders of different names."
+        )
+    _check_alike(name, runs)
+    each = [_figures(run, own) for run, own in zip(runs, metrics, strict=True)]
+    figures = {key: Figure.over([one[key] for one in each]) for key in each[0] if all(key in one for one in each)}
+    return Row(name, seeds, metrics[0].get("kd") if step == "student" else None, figures)
+
+
+def _figures(run: Run, own: Mapping[str, Any]) -> dict[str, float]:
+    """The figures of one run; what was measured of an earlier student or shape of it is left out."""
+    figures = {key: own[key] for key in ("accuracy", "macs", "params", "seconds") if key in own}
+    searched, searched_seconds = _shape_folder(run), _read(_shape_folder(run) / "metrics.json").get("seconds")
+    if searched_seconds is not None and _made_from(run, "student", "shape", searched / "shape.json"):
+        figures["search_seconds"] = searched_seconds
+    exported = _read(run.export_dir / "metrics.json")
+    if _FORMAT in exported and _made_from(run, "export", "student", run.student_model):
+        lite, teacher = exported[_FORMAT], exported["teacher"][_FORMAT]
+        figures |= {key: lite[key] for key in ("bytes", "latency_ms")}
+        figures |= {"teacher_latency_ms": teacher["latency_ms"], "speedup": teacher["latency_ms"] / lite["latency_ms"]}
+    return figures
+
+
+def _made_from(run: Run, step: str, label: str, path: Path) -> bool:
+    """Whether a file is the one that a step read."""
+    return path.exists() and _read(run.path / step / "digest.json").get("inputs", {}).get(label) == hash_content(path)
+
+
+def _shape_folder(run: Run) -> Path:
+    """Where the shape of a run lies: a run made with `--shape` takes another's."""
+    lines = run.flags_cfg.read_text().splitlines() if run.flags_cfg.exists() else []
+    given = [line.removeprefix("--shape=") for line in lines if line.startswith("--shape=")]
+    return shape_file(given[-1]).parent if given else run.search_shape.parent
+
+
+def _check_alike(name: str, runs: Sequence[Run]) -> None:
+    """Compares the settings of each step among the runs that have it."""
+    for step in ("search", "teacher", "student", "export"):
+        folders = [_shape_folder(run) if step == "search" else run.path / step for run in runs]
+        settings = [_read(folder / "digest.json").get("settings", {}) for folder in folders]
+        settings = [each for each in settings if each]
+        keys = {key for each in settings for key in each} - {"seed"}
+        differing = sorted(key for key in keys if any(each.get(key) != settings[0].get(key) for each in settings))
+        if differing:
+            raise UserError(
+                f"`compare`: runs of one name are taken for seeds of one setting, but those called `{name}` differ in "
+                f"{', '.join(f'--{key}' for key in differing)} ({step}). Give their folders different names."
+            )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.exists() else {}

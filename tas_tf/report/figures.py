@@ -1,0 +1,278 @@
+"""The figures of a report, as SVG that takes its colours from the page around it."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import markupsafe
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from tas_tf.report.formatting import KIND_NAMES
+
+# Drawn with stand-ins, each then replaced by a variable of the style sheet: one drawing, light and dark.
+INK, FAINT, GRID = "#010101", "#020202", "#030303"
+TEACHER, STUDENT, RIVAL = "#040404", "#050505", "#060606"
+COLOURS = {INK: "ink", FAINT: "faint", GRID: "grid", TEACHER: "teacher", STUDENT: "student", RIVAL: "rival"}
+STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "report",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": INK,
+    "axes.edgecolor": GRID,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+}
+# Beyond this many bars names no longer fit under them.
+MOST_NAMED_BARS = 45
+# Inches; they decide how large the text is beside the text of the page.
+NARROW, WIDE = (5.0, 3.1), (9.5, 3.9)
+RIVAL_MARKERS = "s^vDP*X<>"
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One figure of the page.
+
+    Attributes:
+        title: Heading above it.
+        alt: What it shows, for who can't see it.
+        svg: The drawing.
+        wide: Whether it needs the whole width of the page.
+    """
+
+    title: str
+    alt: str
+    svg: markupsafe.Markup
+    wide: bool = False
+
+
+def draw_all(report: Mapping) -> list[Drawing]:
+    """Draws every figure that the report has data for."""
+    drawings = []
+    shape = report["shape"] or {}
+    if shape.get("units"):
+        drawings.append(_draw_widths(shape["units"]))
+    if shape.get("stages"):
+        drawings.append(_draw_depths(shape["stages"]))
+    points = _accuracy_points(report)
+    if points:
+        drawings.append(_draw_accuracy(points))
+    speedups = {format: value for format, value in report["comparison"]["speedup"].items() if value is not None}
+    if len(speedups) > 1:
+        drawings.append(_draw_speedups(speedups, report["comparison"]["macs_reduction"]))
+    history = {name: values for name, values in (report["history"] or {}).items() if values}
+    search = report["search"] or {}
+    kind = search.get("budget_kind", "macs")
+    if f"expected_{kind}" in history or f"argmax_{kind}" in history:
+        drawings.append(_draw_cost_history(history, kind, search.get(f"budget_{kind}")))
+    if "held_out_accuracy" in history:
+        drawings.append(_draw_accuracy_history(history["held_out_accuracy"]))
+    return drawings
+
+
+def _draw_widths(units: Sequence[Mapping]) -> Drawing:
+    def draw(axes: Axes) -> None:
+        places = range(len(units))
+        axes.bar(places, [unit["width"] for unit in units], color=FAINT, width=0.8)
+        axes.bar(
+            places,
+            [0 if unit["dropped"] else unit["kept"] for unit in units],
+            color=STUDENT,
+            width=0.8,
+        )
+        dropped = [place for place in places if units[place]["dropped"]]
+        axes.bar(
+            dropped,
+            [units[place]["width"] for place in dropped],
+            color="none",
+            edgecolor=INK,
+            hatch="////",
+            linewidth=0.5,
+            width=0.8,
+        )
+        axes.set_ylabel("channels")
+        axes.set_xlim(-0.7, len(units) - 0.3)
+        axes.grid(axis="x", visible=False)
+        if len(units) <= MOST_NAMED_BARS:
+            axes.set_xticks(places, [unit["name"] for unit in units], rotation=90, fontsize=8)
+        else:
+            axes.set_xlabel("unit, in the order of the network")
+        handles = [Patch(color=FAINT, label="full"), Patch(color=STUDENT, label="kept")]
+        if dropped:
+            handles.append(Patch(facecolor=FAINT, edgecolor=INK, hatch="////", label="in a dropped block"))
+        _legend_above(axes, handles=handles)
+
+    kept = [unit for unit in units if not unit["dropped"]]
+    share = sum(unit["kept"] for unit in kept) / sum(unit["width"] for unit in units)
+    alt = (
+        f"Bars of the channels kept in each of {len(units)} width units; {len(units) - len(kept)} stand in "
+        f"dropped blocks. {100 * share:.0f} percent of all searched channels are kept."
+    )
+    return _render("Channels kept in each width unit", alt, draw, size=WIDE)
+
+
+def _draw_depths(stages: Sequence[Mapping]) -> Drawing:
+    def draw(axes: Axes) -> None:
+        places = range(len(stages))
+        axes.barh(places, [stage["blocks"] for stage in stages], color=FAINT, height=0.6)
+        axes.barh(places, [stage["kept"] for stage in stages], color=STUDENT, height=0.6)
+        for place, stage in enumerate(stages):
+            axes.annotate(
+                f"{stage['kept']} of {stage['blocks']}",
+                (stage["blocks"], place),
+                xytext=(5, 0),
+                textcoords="offset points",
+                va="center",
+            )
+        axes.set_yticks(places, [stage["name"] for stage in stages])
+        axes.invert_yaxis()
+        axes.set_xlim(0, 1.15 * max(stage["blocks"] for stage in stages))
+        axes.set_xlabel("blocks")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(axis="y", visible=False)
+        _legend_above(axes, handles=[Patch(color=FAINT, label="full"), Patch(color=STUDENT, label="kept")])
+
+    kept = ", ".join(f"{stage['name']} {stage['kept']} of {stage['blocks']}" for stage in stages)
+    height = 1.4 + 0.42 * len(stages)
+    return _render("Blocks kept in each stage", f"Blocks kept: {kept}.", draw, size=(NARROW[0], height))
+
+
+def _accuracy_points(report: Mapping) -> dict[str, tuple[float, float]]:
+    """Returns MACs in millions and accuracy in percent of every model that has both."""
+    models = {name: report[name] for name in ("teacher", "student", *report["rivals"])}
+    return {
+        name: (model["macs"] / 1e6, 100 * model["accuracy"])
+        for name, model in models.items()
+        if model["macs"] is not None and model["accuracy"] is not None
+    }
+
+
+def _draw_accuracy(points: Mapping[str, tuple[float, float]]) -> Drawing:
+    def draw(axes: Axes) -> None:
+        markers = iter(RIVAL_MARKERS * len(points))
+        for name, (macs, accuracy) in points.items():
+            colour = {"teacher": TEACHER, "student": STUDENT}.get(name, RIVAL)
+            marker = "o" if name in ("teacher", "student") else next(markers)
+            axes.plot(macs, accuracy, marker, color=colour, markersize=9, label=name, linestyle="none")
+        axes.margins(0.15)
+        axes.set_xlim(left=0)
+        axes.set_xlabel("multiply-adds, millions")
+        axes.set_ylabel("test accuracy, percent")
+        axes.ticklabel_format(useOffset=False)
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+    listed = "; ".join(
+        f"{name} {macs:.4g} million, {accuracy:.2f} percent" for name, (macs, accuracy) in points.items()
+    )
+    return _render("Accuracy against cost", f"Multiply-adds and accuracy: {listed}.", draw, size=NARROW)
+
+
+def _draw_speedups(speedups: Mapping[str, float], macs_reduction: float | None) -> Drawing:
+    def draw(axes: Axes) -> None:
+        places = range(len(speedups))
+        axes.bar(places, list(speedups.values()), color=STUDENT, width=0.6, label="faster")
+        if macs_reduction is not None:
+            axes.axhline(macs_reduction, color=INK, linestyle=":", linewidth=1.5, label="fewer multiply-adds")
+        axes.set_xticks(places, list(speedups))
+        axes.set_ylabel("teacher / student")
+        axes.grid(axis="x", visible=False)
+        _legend_above(axes)
+
+    listed = ", ".join(f"{format} {value:.2f}" for format, value in speedups.items())
+    limit = "" if macs_reduction is None else f"; multiply-adds are {macs_reduction:.2f} times fewer"
+    return _render("Speed-up by format", f"Times faster than the teacher: {listed}{limit}.", draw, size=NARROW)
+
+
+def _draw_cost_history(history: Mapping[str, Sequence], kind: str, budget: float | None) -> Drawing:
+    curves = {
+        "expected": (history.get(f"expected_{kind}"), STUDENT, "-"),
+        "most probable shape": (history.get(f"argmax_{kind}"), TEACHER, "--"),
+    }
+    curves = {name: curve for name, curve in curves.items() if curve[0]}
+
+    def draw(axes: Axes) -> None:
+        for name, (values, colour, line) in curves.items():
+            axes.plot(
+                range(1, len(values) + 1),
+                _millions(values),
+                line,
+                color=colour,
+                label=name,
+                marker=".",
+                linewidth=1.8,
+            )
+        if budget is not None:
+            axes.axhline(budget / 1e6, color=INK, linestyle=":", linewidth=1.5, label="budget")
+        axes.set_ylabel(f"{KIND_NAMES[kind]}, millions")
+        _label_epochs(axes)
+        _legend_above(axes)
+
+    last = ", ".join(f"{name} {_millions(values)[-1]:.4g}" for name, (values, _, _) in curves.items())
+    limit = "" if budget is None else f"; the budget is {budget / 1e6:.4g}"
+    alt = f"Millions of {KIND_NAMES[kind]} by epoch of the search. In the last epoch: {last}{limit}."
+    return _render("Cost during the search", alt, draw, size=NARROW)
+
+
+def _draw_accuracy_history(values: Sequence[float | None]) -> Drawing:
+    percent = [float("nan") if value is None else 100 * value for value in values]
+
+    def draw(axes: Axes) -> None:
+        axes.plot(range(1, len(percent) + 1), percent, "-", color=STUDENT, marker=".", linewidth=1.8)
+        axes.set_ylabel("held-out accuracy, percent")
+        _label_epochs(axes)
+
+    alt = f"Held-out accuracy of the decoded shape by epoch; {percent[-1]:.2f} percent in the last."
+    return _render("Accuracy during the search", alt, draw, size=NARROW)
+
+
+def _millions(values: Sequence[float | None]) -> list[float]:
+    return [float("nan") if value is None else value / 1e6 for value in values]
+
+
+def _label_epochs(axes: Axes) -> None:
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _legend_above(axes: Axes, **options: object) -> None:
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.2, columnspacing=1.2, **options)
+
+
+def _render(title: str, alt: str, draw: Callable[[Axes], None], *, size: tuple[float, float]) -> Drawing:
+    """Runs `draw` on fresh axes and turns the result into SVG for inclusion in a page."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        draw(figure.subplots())
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    svg = markupsafe.Markup(_for_page(buffer.getvalue(), prefix=title))
+    return Drawing(title, alt, svg, wide=size == WIDE)
+
+
+def _for_page(svg: str, *, prefix: str) -> str:
+    """Cuts off the XML head, gives ids a prefix (several drawings share a page) and lets the page colour."""
+    svg = svg[svg.index("<svg") :]
+    prefix = re.sub(r"\W+", "-", prefix.lower())
+    for before in ('id="', 'href="#', "url(#"):
+        svg = svg.replace(before, f"{before}{prefix}-")
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    for stand_in, name in COLOURS.items():
+        svg = svg.replace(stand_in, f"var(--{name})")
+    return svg

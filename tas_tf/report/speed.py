@@ -1,0 +1,121 @@
+"""Fewer multiply-adds must mean less time: how far they do, format by format, and what takes the time where not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tas_tf.report.formatting import format_ms, format_ratio
+
+#: A speed-up below this share of the reduction in multiply-adds falls short.
+_ENOUGH = 0.9
+_MOST_SHOWN = 4
+_LEAST_SHARE = 0.005
+#: Part of the latency that a profile must cover to be shown.
+_COVERED = 0.5
+
+
+@dataclass(frozen=True)
+class OperatorPair:
+    """One type of operator in both networks.
+
+    Attributes:
+        name: As LiteRT calls it.
+        teacher_ms: Its milliseconds in the teacher; `None` if the teacher has none such.
+        student_ms: The same in the student.
+        share: Part of the student's time, 0 to 1.
+    """
+
+    name: str
+    teacher_ms: float | None
+    student_ms: float
+    share: float
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Student against teacher in one format; factors are teacher / student.
+
+    Attributes:
+        format: The format.
+        speedup: Of the median latency.
+        macs_reduction: Of multiply-adds.
+        size_reduction: Of bytes.
+        falls_short: Whether the speed-up is clearly smaller than the reduction in multiply-adds.
+        latency_ms: Of the student.
+        seen_ms: Of all its operators: the profiler drops what is below a microsecond, and calls cost time too.
+        operators: What takes the student's time, the most expensive first, without trifles; empty where nobody says.
+    """
+
+    format: str
+    speedup: float | None
+    macs_reduction: float | None
+    size_reduction: float | None
+    falls_short: bool
+    latency_ms: float | None
+    seen_ms: float
+    operators: Sequence[OperatorPair]
+
+    @property
+    def profile_tells(self) -> bool:
+        """Whether the profile covers enough of the time to say where it goes."""
+        return bool(self.operators) and (self.latency_ms is None or self.seen_ms >= _COVERED * self.latency_ms)
+
+
+def compare_speed(report: Mapping) -> list[Speed]:
+    """Sets speed-up beside the reduction in multiply-adds, for each TFLite format of a report."""
+    comparison = report["comparison"]
+    reduction = comparison["macs_reduction"]
+    rows = []
+    for format, speedup in comparison["speedup"].items():
+        teacher, student = (report[name]["tflite"][format] for name in ("teacher", "student"))
+        rows.append(
+            Speed(
+                format=format,
+                speedup=speedup,
+                macs_reduction=reduction,
+                size_reduction=comparison["size_reduction"][format],
+                falls_short=None not in (speedup, reduction) and speedup < _ENOUGH * reduction,
+                latency_ms=student.get("latency_ms"),
+                seen_ms=sum(one["milliseconds"] for one in student.get("operators") or ()),
+                operators=_pair_operators(teacher, student),
+            )
+        )
+    return rows
+
+
+def speed_cells(speed: Speed) -> list[str]:
+    """A row of the table: format, speed-up, fewer multiply-adds, smaller file."""
+    factors = (speed.speedup, speed.macs_reduction, speed.size_reduction)
+    return [f"{speed.format}.tflite", *(format_ratio(factor) for factor in factors)]
+
+
+def operator_cells(pair: OperatorPair) -> list[str]:
+    """A row of the table of operators: name, milliseconds in the teacher and in the student, share."""
+    return [pair.name, format_ms(pair.teacher_ms), format_ms(pair.student_ms), f"{100 * pair.share:.0f} %"]
+
+
+def explain(speed: Speed) -> str:
+    """Says in a line what takes the time of a student that is slower than its multiply-adds promise."""
+    summary = (
+        f"{speed.format}: {format_ratio(speed.speedup)} faster with {format_ratio(speed.macs_reduction)} fewer MACs."
+    )
+    if not speed.operators:
+        return f"{summary} This LiteRT gives no profile of its operators."
+    listed = "; ".join(
+        f"{pair.name} {format_ms(pair.student_ms)} (teacher {format_ms(pair.teacher_ms)})"
+        for pair in speed.operators[:_MOST_SHOWN]
+    )
+    if not speed.profile_tells:
+        return f"{summary} Its operators are too fast for LiteRT's profiler, which drops what is below a microsecond."
+    seen = f"{format_ms(speed.seen_ms)}, latency {format_ms(speed.latency_ms)}"
+    return f"{summary} Its operators, profiled apart ({seen}): {listed}."
+
+
+def _pair_operators(teacher: Mapping, student: Mapping) -> list[OperatorPair]:
+    before = {operator["name"]: operator["milliseconds"] for operator in teacher.get("operators") or ()}
+    return [
+        OperatorPair(one["name"], before.get(one["name"]), one["milliseconds"], one["share"])
+        for one in student.get("operators") or ()
+        if one["share"] >= _LEAST_SHARE
+    ]

@@ -1,0 +1,1 @@
+"""The run folder: where results lie, and which steps are done."""

@@ -1,0 +1,1 @@
+"""The differentiable search: one step, a whole run, and what it reports."""

@@ -1,0 +1,97 @@
+"""What TensorBoard shows of a search beyond curves: every distribution as an image, the decoded shape as text."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import keras
+import matplotlib
+import numpy as np
+import tensorflow as tf
+from matplotlib.figure import Figure
+
+from tas_tf.searching.monitor import SearchMonitor
+
+_ROW_INCHES = 0.22
+
+
+class SearchSummaries(keras.callbacks.Callback):
+    """Writes the distributions and the decoded shape after each epoch.
+
+    Args:
+        log_dir: Folder of the event files.
+        monitor: Of the search.
+    """
+
+    def __init__(self, log_dir: str | Path, monitor: SearchMonitor) -> None:
+        super().__init__()
+        self._log_dir, self._monitor = Path(log_dir) / "architecture", monitor
+        self._writer: tf.summary.SummaryWriter | None = None
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Writes one epoch."""
+        if self._writer is None:
+            self._writer = tf.summary.create_file_writer(str(self._log_dir))
+        monitor = self._monitor
+        widths, depths = monitor.probabilities()
+        with self._writer.as_default(step=epoch):
+            if monitor.space.searched_units:
+                tf.summary.image("architecture/widths", draw_distributions(widths, monitor.space.searched_units))
+            if monitor.space.searched_stages:
+                tf.summary.image("architecture/depths", draw_distributions(depths, monitor.space.searched_stages))
+            if monitor.shape is not None:
+                tf.summary.text("architecture/shape", _describe(monitor))
+            full = monitor.cost.full
+            for name, value in (("budget", monitor.limit), *_shares(logs or {}, full)):
+                tf.summary.scalar(f"cost_in_{monitor.cost.kind}/{name}", value)
+        self._writer.flush()
+
+    def on_train_end(self, logs=None):
+        """Closes the event file."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _shares(logs: dict, full: int) -> list[tuple[str, float]]:
+    names = {"expected": "expected_cost", "argmax": "argmax_cost", "decoded": "val_cost"}
+    return [(name, logs[log] * full) for name, log in names.items() if log in logs]
+
+
+def _describe(monitor: SearchMonitor) -> str:
+    shape, space = monitor.shape, monitor.space
+    lines = ["| choice | kept | of |", "|---|---|---|"]
+    lines += [f"| {stage.name} | {shape.depths[stage.name]} | {stage.blocks} blocks |" for stage in space.stages]
+    lines += [f"| {unit.name} | {shape.widths[unit.name]} | {unit.width} filters |" for unit in space.units]
+    cost = monitor.cost.of(shape)
+    return f"{cost:,} {monitor.cost.kind}, {cost / monitor.cost.full:.3f} of the whole\n\n" + "\n".join(lines)
+
+
+def draw_distributions(probabilities: np.ndarray, choices: tuple) -> np.ndarray:
+    """Draws one row a choice, one cell a candidate, the darker the more probable, the most probable one framed.
+
+    Args:
+        probabilities: `[choices, candidates]`.
+        choices: Units or stages, in that order.
+
+    Returns:
+        `[1, height, width, 4]`, uint8.
+    """
+    longest = max(len(choice.candidates) for choice in choices)
+    figure = Figure(figsize=(2.5 + 0.6 * longest, 0.8 + _ROW_INCHES * len(choices)), dpi=80, layout="constrained")
+    axes = figure.subplots()
+    shown = np.full((len(choices), longest), np.nan)
+    for row, choice in enumerate(choices):
+        count = len(choice.candidates)
+        shown[row, :count] = probabilities[row, :count]
+        best = int(np.argmax(probabilities[row, :count]))
+        axes.add_patch(matplotlib.patches.Rectangle((best - 0.5, row - 0.5), 1, 1, fill=False, ec="tab:red", lw=1))
+        for column, candidate in enumerate(choice.candidates):
+            dark = shown[row, column] > 0.5
+            axes.text(column, row, candidate, ha="center", va="center", size=6, color="white" if dark else "black")
+    axes.imshow(shown, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    axes.set_yticks(range(len(choices)), [choice.name for choice in choices], fontsize=6)
+    axes.set_xticks([])
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return tf.image.decode_png(buffer.getvalue(), channels=4)[None].numpy()

@@ -1,0 +1,176 @@
+"""What a search has found after each epoch and in the end: decoded, scored, and how decided it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+from keras.initializers import Constant
+
+from tas_tf.cost.cost_model import CostModel
+from tas_tf.decode.decode import decode
+from tas_tf.searching.settings import SearchSettings
+from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
+from tas_tf.student.file_size import FileSize, find_within, real_cost
+from tas_tf.supernet.build import Supernet
+from tas_tf.supernet.held_out import HeldOutScore
+from tas_tf.training.loop import SECONDS
+
+#: Mean entropy, as a share of the uniform distribution's, above which a search hasn't decided.
+UNDECIDED = 0.8
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search found.
+
+    Attributes:
+        shape: The most probable shape within the budget, of the epoch that `SearchSettings.keep_shape` names.
+        metrics: Numbers about it, ready for JSON.
+        history: Values by epoch.
+        warnings: What to change where the search did not converge.
+        supernet: The supernet as it was at the end, its running statistics those of the shape; `supernet_accuracy` of
+            the metrics is the held-out accuracy of just that.
+        probabilities: Of widths and depths at the end, as `tas_tf.decode.decode.decode` takes them.
+    """
+
+    shape: Shape
+    metrics: dict[str, Any]
+    history: dict[str, list[float]]
+    warnings: tuple[str, ...]
+    supernet: Supernet = field(repr=False)
+    probabilities: tuple[np.ndarray, np.ndarray] = field(repr=False)
+
+
+class BestShape(keras.layers.Layer):
+    """The shape of the highest held-out accuracy so far, kept as variables."""
+
+    def __init__(self, space: SearchSpace, **kwargs: Any) -> None:
+        super().__init__(trainable=False, **kwargs)
+        self._space = space
+        count = len(space.units) + len(space.stages)
+        self.counts = self.add_weight(name="counts", shape=(count,), dtype="int64", initializer="zeros")
+        self.accuracy = self.add_weight(name="accuracy", shape=(), dtype="float64", initializer=Constant(-1.0))
+
+    def consider(self, shape: Shape, accuracy: float) -> None:
+        """Takes a shape unless an earlier one was better; accuracies are 0 to 1."""
+        if accuracy >= float(keras.ops.convert_to_numpy(self.accuracy)):
+            self.accuracy.assign(accuracy)
+            self.counts.assign([*shape.widths.values(), *shape.depths.values()])
+
+    def shape(self) -> Shape:
+        """The best one.
+
+        Raises:
+            ValueError: None was considered yet.
+        """
+        if float(keras.ops.convert_to_numpy(self.accuracy)) < 0:
+            raise ValueError("No shape was considered yet.")
+        counts = keras.ops.convert_to_numpy(self.counts)
+        widths, depths = np.split(counts, [len(self._space.units)])
+        return Shape.of(self._space, widths, depths)
+
+
+class SearchMonitor:
+    """Decodes the distributions after each epoch and scores what they say."""
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        cost: CostModel,
+        limit: int,
+        settings: SearchSettings,
+        score: HeldOutScore,
+        best: BestShape,
+        file_size: FileSize | None = None,
+    ) -> None:
+        self.supernet, self.cost, self.limit, self.settings = supernet, cost, limit, settings
+        self.space = cost.space
+        self._score, self._best, self._file_size = score, best, file_size
+        self.shape: Shape | None = None
+
+    def __call__(self) -> dict[str, float]:
+        """Held-out accuracy and cost of the decoded shape, and how decided the distributions are."""
+        keeps_best = self.settings.keep_shape == "best"
+        # What may be kept has to be affordable; files take seconds to measure, so others are taken as predicted.
+        self.shape = self._affordable() if keeps_best else self.decode(self.limit)
+        accuracy = self._score(self.shape)
+        self._best.consider(self.shape, accuracy)
+        widths, depths = self.entropies()
+        return {
+            "accuracy": accuracy,
+            "cost": self.cost.of(self.shape) / self.cost.full,
+            "width_entropy": widths,
+            "depth_entropy": depths,
+        }
+
+    def probabilities(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of widths and depths, rows in the order of the space's searched units and stages."""
+        return tuple(tensor.numpy() for tensor in self.supernet.gates.probabilities())
+
+    def decode(self, limit: int) -> Shape:
+        """The most probable shape that costs at most `limit`."""
+        tolerance = int(self.settings.tolerance * self.cost.full)
+        return decode(self.cost, *self.probabilities(), limit=limit, tolerance=tolerance)
+
+    def _affordable(self) -> Shape:
+        """The most probable shape that really costs at most the budget."""
+        return find_within(self.decode, self.cost, self.limit, self._file_size)[0]
+
+    def entropies(self) -> tuple[float, float]:
+        """Mean entropy of widths and of depths, as shares of the uniform distribution's; 0 where nothing is chosen."""
+        counts = (self.space.searched_units, self.space.searched_stages)
+        means = []
+        for rows, choices in zip(self.probabilities(), counts, strict=True):
+            shares = [
+                -(row[row > 0] * np.log(row[row > 0])).sum() / np.log(len(choice.candidates))
+                for row, choice in zip(rows, choices, strict=False)
+            ]
+            means.append(float(np.mean(shares)) if shares else 0.0)
+        return means[0], means[1]
+
+    def result(self, history: dict[str, list[float]]) -> SearchResult:
+        """Settles on a shape, leaves its running statistics in the supernet, and gathers everything."""
+        self.shape = self._best.shape() if self.settings.keep_shape == "best" else self._affordable()
+        spent = real_cost(self.cost, self.shape, self._file_size)
+        accuracies, kind = history["val_accuracy"], self.cost.kind
+        # Of equal ones the last, as `BestShape` has it.
+        kept = max(range(len(accuracies)), key=lambda epoch: (accuracies[epoch], epoch))
+        kept = kept if self.settings.keep_shape == "best" else len(accuracies) - 1
+        at_the_end = self._score(self.shape)
+        # A last shape whose file was too large has made way for another.
+        is_scored = self.settings.keep_shape == "best" or self.shape == self.decode(self.limit)
+        widths, depths = self.entropies()
+        metrics = {
+            "budget_kind": kind,
+            f"budget_{kind}": self.limit,
+            f"shape_{kind}": spent,
+            f"shape_{kind}_ratio": spent / self.cost.full,
+            "held_out_accuracy": accuracies[kept] if is_scored else at_the_end,
+            "kept_epoch": kept + 1,
+            "supernet_accuracy": at_the_end,
+            "width_entropy": widths,
+            "depth_entropy": depths,
+            "epochs": self.settings.epochs,
+            "seed": self.settings.seed,
+            "seconds": round(sum(history[SECONDS]), 1),
+        }
+        by_epoch = {
+            f"expected_{kind}": [share * self.cost.full for share in history["expected_cost"]],
+            f"argmax_{kind}": [share * self.cost.full for share in history["argmax_cost"]],
+            "held_out_accuracy": accuracies,
+        }
+        warnings = tuple(self._warnings(widths, depths))
+        return SearchResult(self.shape, metrics, by_epoch, warnings, self.supernet, self.probabilities())
+
+    def _warnings(self, widths: float, depths: float) -> Iterator[str]:
+        for axis, entropy in (("width", widths), ("depth", depths)):
+            if entropy > UNDECIDED:
+                yield (
+                    f"The {axis} distributions have not converged: mean entropy {entropy:.2f} of the uniform one's. "
+                    "Raise --arch_lr or --search_epochs."
+                )

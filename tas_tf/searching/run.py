@@ -1,0 +1,157 @@
+"""Runs a search from data to a shape: supernet, optimizers, schedules, and the loop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from tas_tf.cost.budget import Budget
+from tas_tf.cost.cost_model import CostModel
+from tas_tf.cost.expected_cost import ExpectedCost
+from tas_tf.data.task import Task
+from tas_tf.errors import UserError
+from tas_tf.searching.monitor import BestShape, SearchMonitor, SearchResult
+from tas_tf.searching.settings import SearchSettings
+from tas_tf.searching.step import Searcher
+from tas_tf.space.space import SearchSpace
+from tas_tf.student.file_size import FileSize, check_smallest, make_cost
+from tas_tf.supernet.build import Supernet, build_supernet
+from tas_tf.supernet.held_out import HeldOutScore
+from tas_tf.supernet.initial_logits import lean_towards_budget
+from tas_tf.supernet.transfer import load_teacher
+from tas_tf.training.loop import fit
+from tas_tf.training.optimizers import arch_adam, cosine, sgd
+
+
+def prepare(space: SearchSpace, budget: Budget, file_size: FileSize | None = None) -> tuple[CostModel, int]:
+    """The cost model and the limit of a budget.
+
+    Args:
+        space: What may change.
+        budget: What a shape may cost.
+        file_size: Measures files; needed for a budget in bytes alone.
+
+    Raises:
+        UserError: The budget can't be reached, says what can; or the unpruned network is within it.
+    """
+    cost = make_cost(space, budget.kind, file_size)
+    limit = budget.limit(cost.full)
+    if limit > cost.full:
+        raise UserError(
+            f"`budget` is more than {space.graph.network} costs. Expected at most {cost.full:,} {cost.kind}. "
+            f"Received: {limit:,}."
+        )
+    check_smallest(cost, limit, file_size)
+    return cost, limit
+
+
+def run_search(
+    space: SearchSpace,
+    task: Task,
+    budget: Budget,
+    settings: SearchSettings,
+    *,
+    strategy: tf.distribute.Strategy,
+    teacher: keras.Model | None = None,
+    callbacks: Callable[[SearchMonitor], Sequence[keras.callbacks.Callback]] = lambda monitor: (),
+    checkpoint_dir: str | Path | None = None,
+    verbose: int | str = "auto",
+    file_size: FileSize | None = None,
+) -> SearchResult:
+    """Searches widths and depths; resumes where an earlier call with the same folder stopped.
+
+    Args:
+        space: What may change.
+        task: Images to learn from.
+        budget: What the shape may cost.
+        settings: Of the search.
+        strategy: What it runs on.
+        teacher: The trained network, for `settings.from_teacher`.
+        callbacks: Makes further callbacks, given the monitor of the search.
+        checkpoint_dir: Where to save each epoch.
+        verbose: As in Keras.
+        file_size: Measures files; needed for a budget in bytes alone.
+
+    Raises:
+        UserError: The budget can't be reached, the batch doesn't fit, or training diverges.
+    """
+    cost, limit = prepare(space, budget, file_size)
+    dataset, steps = task.searching(settings.batch_size, settings.split_share)
+    keras.utils.set_random_seed(settings.seed)
+    with strategy.scope():
+        searcher = _make_searcher(space, cost, limit, settings, steps, task, teacher)
+        searcher.best = BestShape(space, name="best")  # as a part of the searcher it is saved with each epoch
+    score = _make_score(searcher.supernet, space, task, settings)
+    monitor = SearchMonitor(searcher.supernet, cost, limit, settings, score, searcher.best, file_size)
+    history = fit(
+        searcher,
+        dataset,
+        strategy=strategy,
+        epochs=settings.epochs,
+        steps_per_epoch=steps,
+        callbacks=[TemperatureSchedule(settings), *callbacks(monitor)],
+        checkpoint_dir=checkpoint_dir,
+        validation=monitor,
+        verbose=verbose,
+    )
+    return monitor.result(history.history)
+
+
+def _make_searcher(space, cost, limit, settings: SearchSettings, steps: int, task: Task, teacher) -> Searcher:
+    drawn = settings.num_drawn or max((len(unit.candidates) for unit in space.units), default=1)
+    supernet = build_supernet(space, num_drawn=drawn, noise=settings.noise, seed=settings.seed)
+    if settings.from_teacher:
+        if teacher is None:
+            raise UserError("`from_teacher` needs a trained teacher. Received: none.")
+        load_teacher(supernet, teacher, space)
+    expected_cost = ExpectedCost(cost)
+    if settings.init_logits == "budget":
+        lean_towards_budget(supernet, expected_cost, limit / cost.full)
+    searcher = Searcher(
+        supernet,
+        expected_cost,
+        settings.target(limit / cost.full),
+        arch_l2=settings.arch_l2,
+        jit_compile=settings.jit_compile,
+        name="searcher",
+    )
+    rate = cosine(settings.lr, epochs=settings.epochs, steps_per_epoch=steps, warmup_epochs=settings.warmup_epochs)
+    searcher.compile(
+        sgd(rate, momentum=settings.momentum, l2=settings.l2),
+        arch_adam(settings.arch_rate(steps * settings.epochs), betas=settings.arch_betas),
+    )
+    return searcher
+
+
+def _make_score(supernet: Supernet, space: SearchSpace, task: Task, settings: SearchSettings) -> HeldOutScore:
+    weights, _ = task.halves(settings.split_share)
+    # Shuffled, as in training: batches of one class each would hide how classes differ from the variances.
+    calibration = task.shuffled(weights, min(settings.batch_size, 128, len(weights)), settings.calibration_batches)
+    return HeldOutScore(supernet, space, calibration, task.held_out(settings.split_share, settings.held_out_limit))
+
+
+class TemperatureSchedule(keras.callbacks.Callback):
+    """Sets the temperature of the draws at the start of each epoch, along half a cosine."""
+
+    def __init__(self, settings: SearchSettings) -> None:
+        super().__init__()
+        self._settings = settings
+
+    def at(self, epoch: int) -> float:
+        """The temperature in an epoch, counted from 0."""
+        (first, last), epochs = self._settings.temperature, self._settings.epochs
+        progress = epoch / (epochs - 1) if epochs > 1 else 1.0
+        return last + (first - last) * (1 + math.cos(math.pi * progress)) / 2
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Sets the epoch's temperature."""
+        self.model.supernet.gates.temperature.assign(self.at(epoch))
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Logs it."""
+        if logs is not None:
+            logs["temperature"] = self.at(epoch)

@@ -1,0 +1,198 @@
+"""One step of the search: weights on one half of the data, the architecture's logits on the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tas_tf.cost.expected_cost import ExpectedCost
+from tas_tf.errors import UserError
+from tas_tf.supernet.build import Supernet
+from tas_tf.supernet.layers.statistics import running_momentum
+from tas_tf.training.optimizers import add_l2
+
+COST_DRIVERS = ("max", "argmax")
+
+
+@dataclass(frozen=True)
+class CostTarget:
+    """What the cost is pushed to, in shares of the unpruned network's cost.
+
+    Attributes:
+        budget: The most that the network found may cost.
+        tolerance: How far below it may stay.
+        weight: Of the cost's loss beside the cross-entropy.
+        driver: Whose cost is compared with the budget: `argmax`, the most probable shape's, as in the paper; or
+            `max`, that or the expected cost, whichever is higher.
+    """
+
+    budget: float
+    tolerance: float = 0.05
+    weight: float = 2.0
+    driver: str = "max"
+
+    def __post_init__(self) -> None:
+        if self.driver not in COST_DRIVERS:
+            raise UserError(f"`cost_driver` must be one of {', '.join(COST_DRIVERS)}. Received: {self.driver!r}.")
+        if not 0 <= self.tolerance < 1 or self.weight < 0:
+            raise UserError(
+                "`tolerance` must be from 0 up to 1 and `cost_weight` at least 0. "
+                f"Received: {self.tolerance} and {self.weight}."
+            )
+
+    def loss(self, expected: tf.Tensor, argmax: tf.Tensor) -> tf.Tensor:
+        """`log E` where the cost is above the budget, `-log E` where it is needlessly below, else 0.
+
+        Args:
+            expected: Expected cost, a scalar.
+            argmax: Exact cost of the most probable shape, a scalar.
+
+        Reference:
+            Dong and Yang 2019, equation 7, https://arxiv.org/abs/1905.09717
+        """
+        driving = tf.maximum(expected, argmax) if self.driver == "max" else argmax
+        too_high = tf.cast(driving > self.budget, tf.float32)
+        too_low = tf.cast(driving < self.budget - self.tolerance, tf.float32)
+        return (too_high - too_low) * tf.math.log(expected)
+
+
+class Searcher(keras.Model):
+    """Trains a supernet's weights and its logits in turn.
+
+    A batch is a pair `((images, labels), (images, labels))`, the first for the weights, the second for the logits.
+
+    Args:
+        supernet: What is searched.
+        expected_cost: Cost on probabilities.
+        target: What the cost is pushed to.
+        arch_l2: Penalty in the gradient of logits that are trained.
+        jit_compile: Compiles the two gradient functions by XLA.
+    """
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        expected_cost: ExpectedCost,
+        target: CostTarget,
+        *,
+        arch_l2: float = 1e-3,
+        jit_compile: bool = False,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.supernet = supernet
+        self.target = target
+        self.arch_l2 = arch_l2
+        self.expected_cost = expected_cost
+        self._cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        self._means = {
+            name: keras.metrics.Mean(name=name)
+            for name in ("weight_loss", "arch_loss", "cost_loss", "expected_cost", "argmax_cost")
+        }
+        self._accuracies = {
+            name: keras.metrics.SparseCategoricalAccuracy(name=name) for name in ("weight_accuracy", "arch_accuracy")
+        }
+        self._weight_gradients, self._arch_gradients = self._compute_weight_gradients, self._compute_arch_gradients
+        if jit_compile:
+            # Gradients alone: optimizers have to reach other replicas, which XLA can't.
+            self._weight_gradients = tf.function(self._weight_gradients, jit_compile=True)
+            self._arch_gradients = tf.function(self._arch_gradients, jit_compile=True)
+        self.built = True
+
+    def compile(self, optimizer: keras.Optimizer, arch_optimizer: keras.Optimizer) -> None:
+        """Takes the optimizers of the weights and of the logits, and builds both; the caller is in scope."""
+        super().compile(optimizer=optimizer)
+        self.arch_optimizer = arch_optimizer
+        optimizer.build(self.supernet.weight_variables)
+        arch_optimizer.build(self.supernet.architecture_variables)
+
+    @property
+    def optimizers(self) -> tuple[keras.Optimizer, ...]:
+        """Both optimizers."""
+        return self.optimizer, self.arch_optimizer
+
+    @property
+    def metrics(self) -> list:
+        """Means over an epoch; Keras resets them."""
+        return [*self._means.values(), *self._accuracies.values()]
+
+    def call(self, images, training=None):
+        """Runs the supernet on the sample of step 0."""
+        return self.supernet(images, training=training)
+
+    def train_step(self, data):
+        """Updates the weights by the first batch, then the logits by the second."""
+        for_weights, for_logits = data
+        # Even draws are the weights', odd ones the logits'; the optimizer's count is alike on all replicas.
+        draw = 2 * tf.cast(self.optimizer.iterations, tf.int32)
+        self.update_weights(*for_weights, draw)
+        self.update_logits(*for_logits, draw + 1)
+        return self.get_metrics_result()
+
+    def update_weights(self, images: tf.Tensor, labels: tf.Tensor, draw: tf.Tensor) -> None:
+        """The first half of a step.
+
+        Args:
+            images: `[batch, ...]`.
+            labels: Class numbers, `[batch]`.
+            draw: Number of the draw, a scalar.
+        """
+        loss, logits, gradients = self._weight_gradients(images, labels, draw)
+        self.optimizer.apply_gradients(zip(gradients, self.supernet.weight_variables, strict=True))
+        self._record("weight", loss, logits, labels)
+
+    def update_logits(self, images: tf.Tensor, labels: tf.Tensor, draw: tf.Tensor) -> None:
+        """The second half of a step; arguments as for the first."""
+        loss, logits, costs, gradients = self._arch_gradients(images, labels, draw)
+        variables = self.supernet.architecture_variables
+        gradients = add_l2(gradients, variables, self.arch_l2)
+        self.arch_optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        self._record("arch", loss, logits, labels)
+        for name, value in zip(("cost_loss", "expected_cost", "argmax_cost"), costs, strict=True):
+            self._means[name].update_state(value)
+
+    def _compute_weight_gradients(self, images, labels, draw):
+        """Loss, logits and gradients of the weights; the logits of the architecture stay out of it."""
+        variables = self.supernet.weight_variables
+        sample = tuple(map(tf.stop_gradient, self.supernet.gates(draw)))
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch([variable.value for variable in variables])
+            logits = self.supernet(images, sample=sample, training=True)
+            loss = self._cross_entropy(labels, logits)
+        # A bias in front of batch normalisation cancels out, yet shall decay as in ordinary training.
+        sources, none = [variable.value for variable in variables], tf.UnconnectedGradients.ZERO
+        return loss, logits, tape.gradient(loss, sources, unconnected_gradients=none)
+
+    def _compute_arch_gradients(self, images, labels, draw):
+        """Loss, logits, costs and gradients of the logits; running statistics are left alone."""
+        variables = self.supernet.architecture_variables
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        with running_momentum(1.0), tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch([variable.value for variable in variables])
+            logits = self.supernet(images, sample=self.supernet.gates(draw), training=True)
+            loss = self._cross_entropy(labels, logits)
+            costs = self.costs()
+            # The loss object divides by the replicas, as gradients are summed over them; so must the cost.
+            total = loss + self.target.weight * costs[0] / replicas
+        return loss, logits, costs, tape.gradient(total, [variable.value for variable in variables])
+
+    def costs(self) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Loss of the cost, expected cost, exact cost of the most probable shape; shares of the unpruned network's."""
+        widths, depths = self.supernet.gates.probabilities()
+        expected = self.expected_cost(widths, depths)
+        argmax = self.expected_cost(_one_hot(widths), _one_hot(depths))
+        return self.target.loss(expected, argmax), expected, argmax
+
+    def _record(self, name: str, loss, logits, labels) -> None:
+        # Metrics average over replicas, whereas the loss object has divided by their number.
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        self._means[f"{name}_loss"].update_state(loss * replicas)
+        self._accuracies[f"{name}_accuracy"].update_state(labels, logits)
+
+
+def _one_hot(probabilities: tf.Tensor) -> tf.Tensor:
+    """The most probable candidate of each row, as a distribution without a gradient."""
+    return tf.one_hot(tf.argmax(probabilities, -1), probabilities.shape[-1])

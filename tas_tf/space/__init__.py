@@ -1,0 +1,1 @@
+"""What may change: candidates, units, stages, and shapes."""

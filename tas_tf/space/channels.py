@@ -1,0 +1,229 @@
+"""Follows channels through the graph: whose they are, which convolutions must agree, which are frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from tas_tf.graph.graph import Graph, Node
+from tas_tf.graph.kinds import (
+    CONV_CLASSES,
+    MAKES_CHANNELS,
+    MERGES,
+    TRANSPARENT,
+    TRANSPOSED_CLASSES,
+    Kind,
+    activation_kind,
+)
+from tas_tf.graph.nodes import list_refs
+from tas_tf.space.stages import find_identities
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A run of channels made together.
+
+    Attributes:
+        source: The unit or stage whose width it has; None for channels that are always there.
+        width: Channels in the unpruned network.
+    """
+
+    source: str | None
+    width: int
+
+
+class ChannelFlow:
+    """One pass over the graph that gives every tensor its segments.
+
+    Attributes:
+        segments: Segments of each node's own output, sources being unit names.
+        groups: Coupled convolutions, each group and all groups in graph order.
+        frozen: Layers that make channels but keep them all, with the reason.
+        identities: Inputs of residual Adds that bypass the others.
+        norms: The BatchNormalization of each searched convolution.
+    """
+
+    def __init__(
+        self, graph: Graph, stage_ends: Mapping[str, tuple[str, ...]], couple_trunk: bool, search_dense: bool
+    ) -> None:
+        self.graph = graph
+        self.identities = find_identities(graph)
+        self._parent: dict[str, str] = {}
+        self._reasons: dict[str, str] = {}
+        self._ends = stage_ends
+        self._stage_at = {ends[-1]: stage for stage, ends in stage_ends.items()}
+        self._raw: dict[str, tuple[Segment, ...]] = {}
+        for node in graph:
+            self._raw[node.name] = self._visit(node)
+            if node.name in self._stage_at:
+                self._end_stage(self._stage_at[node.name], couple_trunk)
+        self._freeze(self._read(graph.output), "it makes the class scores")
+        if not search_dense:
+            self._freeze_lone_dense()
+        self._settle()
+
+    def _visit(self, node: Node) -> tuple[Segment, ...]:
+        inputs = [self._read(name) for name in node.inputs]
+        if node.kind in MAKES_CHANNELS:
+            self._parent[node.name] = node.name
+            made = (Segment(node.name, node.channels),)
+            if activation_kind(node.activation) is Kind.OPAQUE:
+                self._freeze(made, f"its activation `{node.activation}` isn't known to act on each channel alone")
+            return made
+        if node.kind in TRANSPARENT | {Kind.DEPTHWISE, Kind.LAYER_NORM}:
+            return inputs[0]
+        if node.kind in MERGES:
+            return self._merge(node, inputs)
+        if node.kind is Kind.CONCAT:
+            return self._concatenate(node, inputs)
+        if node.kind is Kind.FLATTEN:
+            return inputs[0] * self.graph[node.inputs[0]].positions
+        if node.kind is Kind.RESHAPE and node.channels == self.graph[node.inputs[0]].channels:
+            return inputs[0]
+        for segments in inputs:
+            self._freeze(segments, f"its channels reach `{node.name}` ({node.class_name}), which needs them all")
+        return (Segment(None, node.channels),) if node.shape and node.channels else ()
+
+    def _merge(self, node: Node, inputs: list[tuple[Segment, ...]]) -> tuple[Segment, ...]:
+        full = {
+            name: segments
+            for name, segments in zip(node.inputs, inputs, strict=True)
+            if self.graph[name].channels == node.channels
+        }
+        if self._differ(node, list(full.values())):
+            return (Segment(None, node.channels),)
+        bypassing = self.identities.get(node.name, ())
+        branches = [segments for name, segments in full.items() if name not in bypassing]
+        for other in branches[1:]:
+            self._couple(branches[0], other)
+        return branches[0]
+
+    def _differ(self, node: Node, inputs: list[tuple[Segment, ...]]) -> bool:
+        """Freezes channels that meet at a node without matching run by run."""
+        if len({tuple(segment.width for segment in segments) for segments in inputs}) <= 1:
+            return False
+        for segments in inputs:
+            self._freeze(segments, f"channels of different make-up meet at `{node.name}`")
+        return True
+
+    def _concatenate(self, node: Node, inputs: list[tuple[Segment, ...]]) -> tuple[Segment, ...]:
+        axis = node.config.get("axis", -1)
+        if axis in (-1, len(node.shape) - 1):
+            by_name = dict(zip(node.inputs, inputs, strict=True))
+            # The same tensor may be concatenated with itself.
+            names = list_refs((node.args, node.kwargs))
+            return tuple(segment for name in names for segment in by_name[name])
+        if self._differ(node, inputs):
+            return (Segment(None, node.channels),)
+        for other in inputs[1:]:
+            self._couple(inputs[0], other)
+        return inputs[0]
+
+    def _read(self, name: str) -> tuple[Segment, ...]:
+        segments = self._raw[name]
+        stage = self._stage_at.get(name)
+        if stage is None or all(self._raw[end] == segments for end in self._ends[stage]):
+            return segments
+        if any(len(self._raw[end]) > 1 for end in self._ends[stage]):
+            return (Segment(None, self.graph[name].channels),)  # frozen where the stage ends
+        return (Segment(stage, segments[0].width),)
+
+    def _end_stage(self, stage: str, couple_trunk: bool) -> None:
+        ends = [self._raw[end] for end in self._ends[stage]]
+        if all(segments == ends[0] for segments in ends):
+            return
+        if any(len(segments) > 1 for segments in ends):
+            for segments in ends:
+                self._freeze(segments, f"blocks of {stage} end in channels of different make-up")
+        elif couple_trunk:
+            for other in ends[1:]:
+                self._couple(ends[0], other)
+
+    # Coupling is a union-find over convolutions; a stage stands for the convolutions its blocks end in.
+
+    def _convs(self, segment: Segment) -> Iterable[str | None]:
+        if segment.source in self._ends:
+            for end in self._ends[segment.source]:
+                for inner in self._raw[end]:
+                    yield from self._convs(inner)
+        else:
+            yield segment.source
+
+    def _root(self, name: str) -> str:
+        while self._parent[name] != name:
+            self._parent[name] = self._parent[self._parent[name]]
+            name = self._parent[name]
+        return name
+
+    def _couple(self, left: tuple[Segment, ...], right: tuple[Segment, ...]) -> None:
+        for one, other in zip(left, right, strict=True):
+            if one == other:
+                continue
+            names = [*self._convs(one), *self._convs(other)]
+            if None in names:
+                self._freeze((one, other), "it meets channels that can't be dropped")
+                continue
+            roots = sorted({self._root(name) for name in names}, key=self.graph.position.__getitem__)
+            for root in roots[1:]:
+                self._parent[root] = roots[0]
+                if root in self._reasons:
+                    self._reasons.setdefault(roots[0], self._reasons[root])
+
+    def _freeze(self, segments: tuple[Segment, ...], reason: str) -> None:
+        for segment in segments:
+            for name in self._convs(segment):
+                if name is not None:
+                    self._reasons.setdefault(self._root(name), reason)
+
+    def _freeze_lone_dense(self) -> None:
+        searched = {self._root(name) for name in self._parent if len(self.graph[name].shape) > 2}
+        for name in self._parent:
+            if self._root(name) not in searched:
+                self._reasons.setdefault(self._root(name), "hidden Dense layers are searched on request only")
+
+    def _settle(self) -> None:
+        members: dict[str, list[str]] = {}
+        for name in self._parent:
+            members.setdefault(self._root(name), []).append(name)
+        self.frozen = {
+            name: self._reasons[self._root(name)] for name in self._parent if self._root(name) in self._reasons
+        }
+        for node in self.graph:
+            if node.kind is Kind.OPAQUE and node.num_params:
+                self.frozen[node.name] = _why_kept(node)
+        groups = [tuple(names) for root, names in members.items() if root not in self._reasons]
+        self.groups = tuple(sorted(groups, key=lambda names: self.graph.position[names[0]]))
+        first = {name: names[0] for names in self.groups for name in names}
+
+        def settled(segment: Segment) -> Segment:
+            if segment.source in self._ends:
+                ends = {tuple(map(settled, self._raw[end])) for end in self._ends[segment.source]}
+                return next(iter(ends))[0] if len(ends) == 1 else segment
+            return Segment(first.get(segment.source), segment.width)
+
+        self.segments = {name: tuple(map(settled, segments)) for name, segments in self._raw.items()}
+        self.norms = {}
+        for name in first:
+            norm = self._own_norm(self.graph[name])
+            if norm is not None:
+                self.norms[name] = norm
+
+    def _own_norm(self, node: Node) -> str | None:
+        readers = self.graph.consumers[node.name]
+        alone = len(readers) == 1 and node.activation == "linear"
+        is_norm = alone and self.graph[readers[0]].kind is Kind.BATCH_NORM
+        return readers[0] if is_norm else None
+
+
+def _why_kept(node: Node) -> str:
+    if node.config.get("groups", 1) > 1:
+        return "grouped convolutions are kept as they are"
+    if node.config.get("depth_multiplier", 1) > 1:
+        return "depthwise convolutions with a multiplier are kept as they are"
+    reason = f"layers of class {node.class_name} are kept as they are"
+    counted = node.class_name in CONV_CLASSES | TRANSPOSED_CLASSES or node.class_name in _WITHOUT_MACS
+    return reason if counted else f"{reason}, and their multiply-adds aren't counted"
+
+
+#: Layers with weights that are neither convolutions nor matrix products.
+_WITHOUT_MACS = frozenset(["BatchNormalization", "GroupNormalization", "LayerNormalization", "Normalization", "PReLU"])

@@ -1,0 +1,204 @@
+"""A network's size: how many filters each unit keeps and how many blocks each stage keeps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tas_tf.errors import UserError
+from tas_tf.space.channels import Segment
+from tas_tf.space.space import SearchSpace
+
+_VERSION = 1
+_KEYS = {"version", "network", "graph_digest", "widths", "depths"}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Widths by unit and depths by stage, those of dropped blocks included.
+
+    Attributes:
+        network: Name of the network it is for.
+        graph_digest: Fingerprint of that network's structure; empty for a shape that goes by the name alone.
+        widths: Filters kept by each unit, from 1 to all; of a shape that goes by the name alone to twice as many.
+        depths: Blocks kept by each stage, from 1 to all.
+    """
+
+    network: str
+    graph_digest: str
+    widths: Mapping[str, int] = field(repr=False)
+    depths: Mapping[str, int]
+
+    @classmethod
+    def full(cls, space: SearchSpace) -> Shape:
+        """The unpruned network."""
+        return cls.of(space, [unit.width for unit in space.units], [stage.blocks for stage in space.stages])
+
+    @classmethod
+    def smallest(cls, space: SearchSpace) -> Shape:
+        """Every choice at its smallest candidate."""
+        return cls.of(
+            space,
+            [unit.candidates[0] for unit in space.units],
+            [stage.candidates[0] for stage in space.stages],
+        )
+
+    @classmethod
+    def random(cls, space: SearchSpace, seed: int) -> Shape:
+        """Every choice drawn evenly from its candidates."""
+        rng = np.random.default_rng(seed)
+        return cls.of(
+            space,
+            [int(rng.choice(unit.candidates)) for unit in space.units],
+            [int(rng.choice(stage.candidates)) for stage in space.stages],
+        )
+
+    @classmethod
+    def of(cls, space: SearchSpace, widths: Any, depths: Any) -> Shape:
+        """From numbers in the order of the space's units and stages."""
+        return cls(
+            space.graph.network,
+            space.graph.digest,
+            {unit.name: int(width) for unit, width in zip(space.units, widths, strict=True)},
+            {stage.name: int(depth) for stage, depth in zip(space.stages, depths, strict=True)},
+        )
+
+    @classmethod
+    def load(cls, path: str | Path) -> Shape:
+        """Reads a shape file.
+
+        Raises:
+            UserError: It is missing or not a shape; names the place.
+        """
+        path = Path(path)
+        try:
+            data = json.loads(path.read_text())
+        except OSError as error:
+            raise UserError(f"`shape`: can't read {path}: {error.strerror}.") from error
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise UserError(f"`shape`: {path} is not JSON: {error}.") from error
+        return cls.from_json(data, where=f"`shape`: {path}")
+
+    @classmethod
+    def from_json(cls, data: Any, *, where: str = "shape") -> Shape:
+        """Checks and takes the JSON form.
+
+        Args:
+            data: What `to_json` gives.
+            where: Named in errors.
+        """
+        if not isinstance(data, dict) or set(data) != _KEYS:
+            got = ", ".join(sorted(data)) if isinstance(data, dict) else type(data).__name__
+            raise UserError(f"{where}: expected an object with the keys {', '.join(sorted(_KEYS))}. Received: {got}.")
+        if data["version"] != _VERSION:
+            raise UserError(f"{where}: version: expected {_VERSION}. Received: {data['version']!r}.")
+        for key in ("network", "graph_digest"):
+            if not isinstance(data[key], str):
+                raise UserError(f"{where}: {key}: expected a text. Received: {data[key]!r}.")
+        for key in ("widths", "depths"):
+            if not isinstance(data[key], dict):
+                raise UserError(f"{where}: {key}: expected an object of whole numbers. Received: {data[key]!r}.")
+            for name, count in data[key].items():
+                if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+                    raise UserError(f"{where}: {key}.{name}: expected a whole number from 1 on. Received: {count!r}.")
+        return cls(data["network"], data["graph_digest"], data["widths"], data["depths"])
+
+    def to_json(self) -> dict[str, Any]:
+        """The form of a shape file."""
+        return {
+            "version": _VERSION,
+            "network": self.network,
+            "graph_digest": self.graph_digest,
+            "widths": dict(self.widths),
+            "depths": dict(self.depths),
+        }
+
+    def check(self, space: SearchSpace) -> None:
+        """Makes sure that the shape is one of this space's network.
+
+        Raises:
+            UserError: It belongs to another network, or a count is out of range; names the place.
+        """
+        graph = space.graph
+        if self.graph_digest and self.graph_digest != graph.digest:
+            raise UserError(
+                f"`shape` belongs to another network: it was made for {self.network} ({self.graph_digest}). "
+                f"Received the network {graph.network} ({graph.digest}). "
+                "Give the model, image size and classes of its search."
+            )
+        if not self.graph_digest and self.network != graph.network:
+            raise UserError(f"`shape` is for {self.network}. Received the network {graph.network}.")
+        limits = {
+            "widths": (self.widths, {unit.name: unit.width for unit in space.units}),
+            "depths": (self.depths, {stage.name: stage.blocks for stage in space.stages}),
+        }
+        for key, (counts, expected) in limits.items():
+            for name in [*expected, *counts]:
+                if name not in counts:
+                    raise UserError(f"`shape`: {key}.{name} is missing. Expected 1 to {expected[name]}.")
+                if name not in expected:
+                    raise UserError(f"`shape`: {key}.{name} is unknown to {graph.network}.")
+                # The shape that was published for ResNet-50 is wider than the network in two places, 70 for 64.
+                wider = 2 if key == "widths" and not self.graph_digest else 1
+                if not 1 <= counts[name] <= wider * expected[name]:
+                    raise UserError(f"`shape`: {key}.{name}: expected 1 to {expected[name]}. Received: {counts[name]}.")
+
+
+class ActiveChannels:
+    """Which of a tensor's channels a shape keeps.
+
+    Args:
+        space: The unpruned network.
+        shape: How many filters are kept.
+        filters: Which ones, ascending, by unit; the first ones unless given.
+    """
+
+    def __init__(self, space: SearchSpace, shape: Shape, filters: Mapping[str, np.ndarray] | None = None) -> None:
+        self._space = space
+        self._shape = shape
+        self._filters = filters or {}
+
+    def width(self, segment: Segment) -> int:
+        """How many channels are kept of a segment."""
+        return len(self._kept(segment))
+
+    def _kept(self, segment: Segment) -> np.ndarray:
+        """Channels kept of a segment."""
+        if segment.source is None:
+            return np.arange(segment.width)
+        stage = self._space.stage.get(segment.source)
+        if stage is not None:
+            return self._kept(self._space.segments[stage.ends[self._shape.depths[stage.name] - 1]][0])
+        chosen = self._filters.get(segment.source)
+        return np.arange(self._shape.widths[segment.source]) if chosen is None else chosen
+
+    def _indices(self, segments: tuple[Segment, ...]) -> np.ndarray:
+        kept, start = [], 0
+        for segment in segments:
+            kept.append(start + self._kept(segment))
+            start += segment.width
+        return np.concatenate(kept) if kept else np.zeros(0, np.int64)
+
+    def made(self, name: str) -> np.ndarray:
+        """Indices of the channels that a node's own output keeps."""
+        return self._indices(self._space.segments[name])
+
+    def read(self, name: str) -> np.ndarray:
+        """Indices of the channels that readers of a node's output get, behind a stage those of its last block kept."""
+        return self._indices(self._space.read_segments(name))
+
+
+def dropped_nodes(space: SearchSpace, shape: Shape) -> tuple[frozenset[str], dict[str, str]]:
+    """Nodes of blocks that a shape drops, and which end stands in for each stage's last one."""
+    dropped = frozenset(name for name, (stage, block) in space.block_of.items() if block > shape.depths[stage])
+    rewired = {
+        stage.ends[-1]: stage.ends[shape.depths[stage.name] - 1]
+        for stage in space.stages
+        if shape.depths[stage.name] < stage.blocks
+    }
+    return dropped, rewired

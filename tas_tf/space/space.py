@@ -1,0 +1,202 @@
+"""What the search may change: width units with their coupling, stages with their depths, and what is frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from tas_tf.errors import UserError
+from tas_tf.graph.graph import Graph
+from tas_tf.space.candidates import depth_candidates, width_candidates
+from tas_tf.space.channels import ChannelFlow, Segment
+from tas_tf.space.stages import find_chains
+
+AXES = ("both", "width", "depth")
+
+
+@dataclass(frozen=True)
+class WidthUnit:
+    """Convolutions that share one number of filters.
+
+    Attributes:
+        name: The first of them in graph order.
+        width: Filters of the unpruned network.
+        candidates: Filter counts to choose from, ascending; one alone is fixed.
+        coupled_with: The other convolutions.
+    """
+
+    name: str
+    width: int
+    candidates: tuple[int, ...]
+    coupled_with: tuple[str, ...] = ()
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """All its convolutions, in graph order."""
+        return (self.name, *self.coupled_with)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Blocks of one shape, of which the first few are kept.
+
+    Attributes:
+        name: `stage_1`, `stage_2`, ... in graph order.
+        ends: The node that each block ends in.
+        candidates: Block counts to choose from, ascending; one alone is fixed.
+    """
+
+    name: str
+    ends: tuple[str, ...]
+    candidates: tuple[int, ...]
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of the unpruned network."""
+        return len(self.ends)
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """Everything that a shape decides, and where it acts in the graph.
+
+    Attributes:
+        graph: The network described.
+        units: Width units in graph order.
+        stages: Stages in graph order.
+        frozen: Layers that make channels but keep them all, with the reason.
+        segments: For each node, whose channels its output carries, in order along the last axis.
+        identities: For each residual Add, its inputs that bypass the others.
+        norms: For each convolution of a unit, the BatchNormalization that belongs to it, if any.
+        unit_of: For each convolution of a unit, the unit's name.
+    """
+
+    graph: Graph
+    units: tuple[WidthUnit, ...]
+    stages: tuple[Stage, ...]
+    frozen: Mapping[str, str]
+    segments: Mapping[str, tuple[Segment, ...]]
+    identities: Mapping[str, tuple[str, ...]]
+    norms: Mapping[str, str]
+    unit_of: Mapping[str, str]
+
+    @classmethod
+    def from_graph(
+        cls,
+        graph: Graph,
+        *,
+        axes: str = "both",
+        width_divisor: int = 1,
+        couple_trunk: bool = False,
+        search_dense: bool = False,
+    ) -> SearchSpace:
+        """Derives the space from the structure alone, never from names.
+
+        Args:
+            graph: The network.
+            axes: What may change: `width`, `depth` or `both`.
+            width_divisor: Widths are rounded to multiples of it.
+            couple_trunk: Gives all block outputs of a stage one width, so that no projection is needed inside it.
+            search_dense: Also searches hidden Dense layers on vectors.
+
+        Raises:
+            UserError: An argument is off, or nothing can be searched.
+        """
+        if axes not in AXES:
+            raise UserError(f"`axes` must be one of {', '.join(AXES)}. Received: {axes!r}.")
+        chains = find_chains(graph)
+        stages = tuple(
+            Stage(
+                f"stage_{number}",
+                chain.ends,
+                depth_candidates(chain.blocks) if axes != "width" else (chain.blocks,),
+            )
+            for number, chain in enumerate(chains, 1)
+        )
+        flow = ChannelFlow(graph, {stage.name: stage.ends for stage in stages}, couple_trunk, search_dense)
+        units = tuple(
+            WidthUnit(
+                members[0],
+                graph[members[0]].channels,
+                width_candidates(graph[members[0]].channels, divisor=width_divisor)
+                if axes != "depth"
+                else (graph[members[0]].channels,),
+                members[1:],
+            )
+            for members in flow.groups
+        )
+        space = cls(
+            graph=graph,
+            units=units,
+            stages=stages,
+            frozen=flow.frozen,
+            segments=flow.segments,
+            identities=flow.identities,
+            norms=flow.norms,
+            unit_of={member: unit.name for unit in units for member in unit.members},
+        )
+        if all(len(choice.candidates) == 1 for choice in (*units, *stages)):
+            reasons = "; ".join(f"{layer}: {reason}" for layer, reason in list(flow.frozen.items())[:3])
+            raise UserError(f"Nothing can be searched in `{graph.network}` with axes={axes}. {reasons}".rstrip() + ".")
+        return space
+
+    @cached_property
+    def unit(self) -> Mapping[str, WidthUnit]:
+        """Units by name."""
+        return {unit.name: unit for unit in self.units}
+
+    @cached_property
+    def stage(self) -> Mapping[str, Stage]:
+        """Stages by name."""
+        return {stage.name: stage for stage in self.stages}
+
+    @cached_property
+    def stage_ending_at(self) -> Mapping[str, Stage]:
+        """Stages by the node that their last block ends in."""
+        return {stage.ends[-1]: stage for stage in self.stages}
+
+    @property
+    def is_coupled(self) -> bool:
+        """Whether the blocks of every stage end in one width, and there are stages."""
+        return bool(self.stages) and all(len({self.segments[end] for end in stage.ends}) == 1 for stage in self.stages)
+
+    def read_segments(self, name: str) -> tuple[Segment, ...]:
+        """Segments of a tensor as its readers see it: behind a stage, those of whichever block came last."""
+        stage = self.stage_ending_at.get(name)
+        own = self.segments[name]
+        if stage is None or all(self.segments[end] == own for end in stage.ends):
+            return own
+        if len(own) > 1 or any(len(self.segments[end]) > 1 for end in stage.ends):
+            return (Segment(None, self.graph[name].channels),)
+        return (Segment(stage.name, own[0].width),)
+
+    @cached_property
+    def block_of(self) -> Mapping[str, tuple[str, int]]:
+        """For each node that can be dropped, its stage and the number of its block, from 2 on."""
+        found = {}
+        for stage in self.stages:
+            for block in range(1, stage.blocks):
+                first, last = (self.graph.position[end] for end in stage.ends[block - 1 : block + 1])
+                for node in self.graph.nodes[first + 1 : last + 1]:
+                    found[node.name] = (stage.name, block + 1)
+        return found
+
+    @cached_property
+    def searched_units(self) -> tuple[WidthUnit, ...]:
+        """Units with a choice."""
+        return tuple(unit for unit in self.units if len(unit.candidates) > 1)
+
+    @cached_property
+    def searched_stages(self) -> tuple[Stage, ...]:
+        """Stages with a choice."""
+        return tuple(stage for stage in self.stages if len(stage.candidates) > 1)
+
+    def projections(self) -> Iterator[tuple[str, str, tuple[Segment, ...], tuple[Segment, ...]]]:
+        """Yields where a residual Add may need a 1x1 projection: Add, identity, its segments, the branch's."""
+        for add, bypassing in self.identities.items():
+            for identity in bypassing:
+                segments = self.read_segments(identity)
+                searched = any(segment.source for segment in (*segments, *self.segments[add]))
+                if segments != self.segments[add] and searched:
+                    yield add, identity, segments, self.segments[add]

@@ -1,0 +1,138 @@
+"""Finds identities and stages: where a network repeats blocks that may be dropped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tas_tf.graph.graph import Graph, Node, conv_signature
+from tas_tf.graph.kinds import CONVOLVES, Kind
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Blocks behind one another, by the nodes that they end in; all of one shape."""
+
+    ends: tuple[str, ...]
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks."""
+        return len(self.ends)
+
+
+def find_identities(graph: Graph) -> dict[str, tuple[str, ...]]:
+    """Names the inputs of each residual Add that bypass its other inputs.
+
+    An input whose source is an ancestor of another input's source is an identity. Only Adds that every path passes
+    are residual in this sense: inside cells an Add merely sums what several branches made.
+    """
+    found = {}
+    for node in graph:
+        if node.kind is not Kind.ADD or node.name not in graph.cut_tensors:
+            continue
+        # One number for all channels may be added as well; it neither bypasses nor is bypassed.
+        full = [name for name in node.inputs if graph[name].channels == node.channels]
+        sources = {name: graph.trace(name)[0] for name in full}
+        bypassing = tuple(
+            name
+            for name, source in sources.items()
+            if any(graph.is_ancestor(source, of=other) for other in sources.values())
+        )
+        if bypassing:
+            found[node.name] = bypassing
+    return found
+
+
+def find_chains(graph: Graph) -> tuple[Chain, ...]:
+    """Finds the stages of two or more blocks, in the order of the network."""
+    links = _find_links(graph)
+    by_previous_add = {link.source: link for link in links}
+    followers = {link.add for link in links if link.source in {other.add for other in links}}
+    chains = []
+    for link in links:
+        if link.add in followers:
+            continue
+        chain = [link]
+        while chain[-1].add in by_previous_add:
+            chain.append(by_previous_add[chain[-1].add])
+        ends = _block_ends(graph, chain)
+        if len(ends) >= 2:
+            chains.append(Chain(ends))
+    return tuple(chains)
+
+
+@dataclass(frozen=True)
+class _Link:
+    """A residual Add, and the end of the block before it, which it takes as identity."""
+
+    add: str
+    start: str  # the cut tensor that the identity comes from
+    source: str  # what made it: the Add of the block before, or a convolution
+    walked: tuple[Node, ...]  # operations between source and start, last first
+
+
+def _find_links(graph: Graph) -> list[_Link]:
+    links = []
+    for add, identities in find_identities(graph).items():
+        shape = graph[add].shape
+
+        def keeps_shape(node: Node, shape=shape) -> bool:
+            return node.shape == shape
+
+        for identity in identities:
+            start = identity
+            while start not in graph.cut_tensors and _is_parameter_free(graph[start], shape):
+                start = graph[start].inputs[0]
+            if start not in graph.cut_tensors or graph[start].shape != shape:
+                continue
+            source, walked = graph.trace(start, keeps_shape)
+            if graph[source].shape == shape:
+                links.append(_Link(add, start, source, walked))
+                break
+    return links
+
+
+def _is_parameter_free(node: Node, shape: tuple) -> bool:
+    kinds = (Kind.KEEPS_ZEROS, Kind.SHIFTS_ZEROS, Kind.POOL)
+    return node.kind in kinds and node.num_params == 0 and len(node.inputs) == 1 and node.shape == shape
+
+
+def _block_ends(graph: Graph, chain: list[_Link]) -> tuple[str, ...]:
+    first = chain[0]
+    ends = [link.start for link in chain]
+    if graph[first.source].kind is not Kind.ADD and not _is_like_a_block(graph, first):
+        ends = ends[1:]
+    last = _follow(graph, chain[-1].add, _operations_after_adds(graph, chain))
+    return (*ends, last) if last else tuple(ends)
+
+
+def _is_like_a_block(graph: Graph, first: _Link) -> bool:
+    """Whether what stands before the first identity ends in the convolutions of the first residual branch."""
+
+    def signatures(low: int, high: int) -> list:
+        return [conv_signature(node) for node in graph.nodes[low : high + 1] if node.kind in CONVOLVES]
+
+    start = graph.position[first.start]
+    branch = signatures(start + 1, graph.position[first.add])
+    before = signatures(0, start)
+    return bool(branch) and before[-len(branch) :] == branch
+
+
+def _operations_after_adds(graph: Graph, chain: list[_Link]) -> tuple[Node, ...]:
+    for link in chain:
+        if graph[link.source].kind is Kind.ADD:
+            return tuple(reversed(link.walked))
+    return ()
+
+
+def _follow(graph: Graph, name: str, operations: tuple[Node, ...]) -> str | None:
+    """Walks forward through operations like `operations`; the end, or None where they aren't there."""
+    for wanted in operations:
+        readers = graph.consumers[name]
+        if len(readers) != 1:
+            return None
+        reader = graph[readers[0]]
+        if (reader.class_name, reader.activation) != (wanted.class_name, wanted.activation):
+            return None
+        name = reader.name
+    return name if name in graph.cut_tensors and name != graph.output else None

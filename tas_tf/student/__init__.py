@@ -1,0 +1,1 @@
+"""The small network of a shape, and the weights that it inherits."""

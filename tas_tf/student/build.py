@@ -1,0 +1,234 @@
+"""Builds the small network of a shape: plain standard layers, and weights inherited on request."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from tas_tf.errors import UserError
+from tas_tf.graph.graph import Node
+from tas_tf.graph.kinds import MAKES_CHANNELS, Kind, is_op
+from tas_tf.graph.layer_library import KERAS, LayerLibrary
+from tas_tf.graph.reader import call, original_layer
+from tas_tf.space.shape import ActiveChannels, Shape, dropped_nodes
+from tas_tf.space.space import SearchSpace
+
+
+def build_student(
+    space: SearchSpace, shape: Shape, *, logits: bool = False, library: LayerLibrary = KERAS
+) -> keras.Model:
+    """Builds the network that a shape describes.
+
+    Args:
+        space: The unpruned network and where shapes act in it.
+        shape: Filters and blocks to keep.
+        logits: Leaves out the final softmax, if the network had one.
+        library: Where layers are taken from.
+
+    Returns:
+        A functional model of standard layers, freshly initialised. Layers keep their names; a projection is called
+        after its Add.
+
+    Raises:
+        UserError: The shape belongs to another network, or the library lacks a layer.
+    """
+    shape.check(space)
+    active = ActiveChannels(space, shape)
+    dropped, rewired = dropped_nodes(space, shape)
+    graph = space.graph.without(dropped, rewired)
+    head = None if logits else graph.head
+    places = _projection_places(space)
+    tensors: dict[str, Any] = {}
+    for node in graph:
+        if node.kind is Kind.INPUT:
+            tensors[node.name] = library.package.Input(
+                batch_shape=node.shape, dtype=node.config["dtype"], name=node.name
+            )
+            continue
+        inputs = dict(tensors)
+        for identity in space.identities.get(node.name, ()):
+            kept, wanted = active.read(identity), active.made(node.name)
+            if (node.name, identity) in places and not np.array_equal(kept, wanted):
+                layer = _projection(space, node, len(wanted), library, name=places[node.name, identity])
+                read = rewired.get(identity, identity)
+                inputs[read] = layer(inputs[read])
+        described = head if head is not None and head.name == node.name else node
+        layer = library.layer(node, _narrowed(described, len(active.made(node.name))))
+        tensors[node.name] = call(layer, node, inputs)
+    if head is not None and head.name not in tensors:
+        tensors[head.name] = call(library.layer(head, head.config), head, tensors)
+    output = tensors[graph.output if head is None else head.name]
+    return library.package.Model(tensors[graph.input.name], output, name=graph.network)
+
+
+def _projection_places(space: SearchSpace) -> dict[tuple[str, str], str]:
+    """Names of the projections that may be needed, by Add and identity."""
+    names: dict[tuple[str, str], str] = {}
+    for add, identity, *_ in space.projections():
+        number = 1 + sum(add == other for other, _ in names)
+        names[add, identity] = f"{add}_projection" if number == 1 else f"{add}_projection_{number}"
+    return names
+
+
+def _projection(space: SearchSpace, add: Node, width: int, library: LayerLibrary, *, name: str) -> keras.Layer:
+    """A product with a matrix at every position, for images a 1x1 convolution."""
+    # Functional arithmetic has no type of its own.
+    typed = next(node for node in (add, *space.graph) if node.kind is not Kind.INPUT and "dtype" in node.config)
+    options = {
+        "use_bias": False,
+        "kernel_initializer": "he_normal",
+        "dtype": typed.config["dtype"],
+        "name": name,
+    }
+    rank = len(add.shape) - 2
+    if rank == 0:
+        return library.new("Dense", {"units": width, **options})
+    return library.new(f"Conv{rank}D", {"filters": width, "kernel_size": 1, **options})
+
+
+def _narrowed(node: Node, width: int) -> dict[str, Any]:
+    """The node's config for another number of channels."""
+    config = dict(node.config)
+    if not is_op(node.module):
+        config["name"] = node.name  # nested models are inlined: their layers' names may clash
+    if node.kind in (Kind.CONV, Kind.SEPARABLE):
+        config["filters"] = width
+    elif node.kind is Kind.DENSE:
+        config["units"] = width
+    elif node.kind is Kind.DEPTHWISE and "groups" in config and "filters" in config:
+        config["filters"] = config["groups"] = width
+    elif node.class_name == "LayerScale" and "projection_dim" in config:
+        config["projection_dim"] = width
+    elif node.kind is Kind.RESHAPE:
+        key = "target_shape" if "target_shape" in config else "newshape"
+        if config[key][-1] == node.channels:
+            config[key] = (*config[key][:-1], width)
+    return config
+
+
+def inherit_weights(
+    student: keras.Model,
+    teacher: keras.Model,
+    space: SearchSpace,
+    shape: Shape,
+    *,
+    filters: Mapping[str, np.ndarray] | None = None,
+) -> None:
+    """Gives a student the slices of the unpruned network's weights that its shape keeps.
+
+    A projection copies the channels that identity and branch share and fills the others with zeros, which is what a
+    residual Add on masked channels computes.
+
+    Args:
+        student: Built for `shape`.
+        teacher: The unpruned network.
+        space: Where shapes act.
+        shape: What the student keeps.
+        filters: Which filters of a unit are kept, ascending; the first ones unless given. Where an identity and its
+            branch are equally wide, no projection could put their channels in order: both must keep the same ones.
+
+    Raises:
+        UserError: The shape is wider than the network.
+    """
+    active = ActiveChannels(space, shape, filters)
+    assign_slices(student, space, shape, lambda node: named_weights(original_layer(teacher, node)), active=active)
+
+
+def check_inheritable(space: SearchSpace, shape: Shape) -> None:
+    """Makes sure that the unpruned network has all filters of a shape; some published ones are wider.
+
+    Raises:
+        UserError: It hasn't.
+    """
+    for unit in space.units:
+        if shape.widths[unit.name] > unit.width:
+            raise UserError(
+                f"`inherit`: the shape is wider than {space.graph.network}, whose weights it would take. Expected at "
+                f"most {unit.width} filters in {unit.name}. Received: {shape.widths[unit.name]}. Give --inherit=none."
+            )
+
+
+def weights_by_name(layer: keras.Layer) -> dict[str, keras.Variable]:
+    """A layer's variables by the names that it gives them; layers within it may repeat one: `kernel`, `kernel_2`.
+
+    Variables that were given no name are counted by Keras through the whole process, here within the layer.
+    """
+    found: dict[str, keras.Variable] = {}
+    numbers: Counter[str] = Counter()
+    for weight in layer.weights:
+        name = re.sub(r"^variable(_\d+)?$", "variable", weight.name)
+        numbers[name] += 1
+        found[name if numbers[name] == 1 else f"{name}_{numbers[name]}"] = weight
+    return found
+
+
+def named_weights(layer: keras.Layer) -> dict[str, np.ndarray]:
+    """A layer's weights by name, see `weights_by_name`."""
+    return {name: keras.ops.convert_to_numpy(weight) for name, weight in weights_by_name(layer).items()}
+
+
+def assign_slices(
+    student: keras.Model,
+    space: SearchSpace,
+    shape: Shape,
+    weights_of: Callable[[Node], Mapping[str, np.ndarray]],
+    *,
+    active: ActiveChannels | None = None,
+) -> None:
+    """Fills a student from full-size weights.
+
+    Args:
+        student: Built for `shape`.
+        space: Where shapes act.
+        shape: What the student keeps.
+        weights_of: Gives the full-size weights of a node by name.
+        active: The channels kept; the shape's first ones unless given.
+
+    Raises:
+        UserError: The student has filters that the weights don't.
+    """
+    check_inheritable(space, shape)
+    dropped, _ = dropped_nodes(space, shape)
+    active = active or ActiveChannels(space, shape)
+    for node in space.graph:
+        if node.name in dropped or is_op(node.module) or not node.num_params:
+            continue
+        full = weights_of(node)
+        for name, weight in weights_by_name(student.get_layer(node.name)).items():
+            weight.assign(slice_weight(full[name], name, node, active))
+    _fill_projections(student, space, active)
+
+
+def _fill_projections(student: keras.Model, space: SearchSpace, active: ActiveChannels) -> None:
+    """Sets each projection of a student to copy the channels that its two sides share."""
+    names = {layer.name for layer in student.layers}
+    for (add, identity), name in _projection_places(space).items():
+        if name in names:
+            kept, wanted = active.read(identity), active.made(add)
+            kernel = student.get_layer(name).kernel
+            kernel.assign((kept[:, None] == wanted[None, :]).astype("float32").reshape(kernel.shape))
+
+
+def slice_weight(value: np.ndarray, name: str, node: Node, active: ActiveChannels) -> np.ndarray:
+    """Keeps what a shape keeps of one weight.
+
+    Args:
+        value: The weight of the unpruned layer.
+        name: What the layer calls it, such as `kernel`.
+        node: The layer.
+        active: The shape's channels.
+    """
+    if node.kind is Kind.OPAQUE:
+        return value
+    made = active.made(node.name)
+    if node.kind in MAKES_CHANNELS and name.endswith("kernel"):
+        value = np.take(value, active.read(node.inputs[0]), axis=-2)
+        return value if name == "depthwise_kernel" else np.take(value, made, axis=-1)
+    if node.kind is Kind.DEPTHWISE and name.endswith("kernel") and "depth_multiplier" in node.config:
+        return np.take(value, made, axis=-2)
+    return np.take(value, made, axis=-1) if value.shape and value.shape[-1] == node.channels else value

@@ -1,0 +1,91 @@
+"""Ranks the filters of a trained network, for baselines that keep the ones that seem to matter most."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+import keras
+import numpy as np
+
+from tas_tf.errors import UserError
+from tas_tf.graph.reader import original_layer
+from tas_tf.space.channels import Segment
+from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
+from tas_tf.student.build import named_weights
+
+
+def _l1_norms(filters: np.ndarray) -> np.ndarray:
+    return np.abs(filters).sum(1)
+
+
+def _distances(filters: np.ndarray) -> np.ndarray:
+    """Sums of Euclidean distances to all other filters, least at the geometric median."""
+    squares = (filters**2).sum(1)
+    # Rounding may leave less than nothing between filters that are nearly alike.
+    return np.sqrt(np.maximum(squares[:, None] + squares - 2 * filters @ filters.T, 0)).sum(1)
+
+
+#: How much each of a layer's filters matters, from its filters as rows.
+_SCORES: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {"l1": _l1_norms, "fpgm": _distances}
+CRITERIA = tuple(_SCORES)
+
+
+def kept_filters(criterion: str, teacher: keras.Model, space: SearchSpace, shape: Shape) -> dict[str, np.ndarray]:
+    """Which filters of a trained network are kept, by unit and ascending.
+
+    Channels that meet at a residual Add are ranked as one, by the mean of what their layers say: whatever the network
+    adds up stays in place, and a narrower unit keeps a part of what a wider one does.
+
+    Args:
+        criterion: `l1`: the largest norms (Li et al. 2017, https://arxiv.org/abs/1608.08710); `fpgm`: the farthest from
+            the layer's geometric median (He et al. 2019, https://arxiv.org/abs/1811.00250).
+        teacher: The trained network.
+        space: Describes it.
+        shape: How many filters each unit keeps.
+
+    Returns:
+        For each unit the indices of its filters that are kept, `[width of the shape]`.
+
+    Raises:
+        UserError: The criterion is unknown.
+    """
+    if criterion not in _SCORES:
+        raise UserError(f"`criterion` must be one of {', '.join(CRITERIA)}. Received: {criterion!r}.")
+    result = {}
+    for names in _meeting_units(space):
+        members = [member for name in names for member in space.unit[name].members]
+        scores = np.mean([_shares(criterion, teacher, space, member) for member in members], axis=0)
+        ranking = np.argsort(-scores, kind="stable")
+        result |= {name: np.sort(ranking[: shape.widths[name]]) for name in names}
+    return result
+
+
+def _shares(criterion: str, teacher: keras.Model, space: SearchSpace, member: str) -> np.ndarray:
+    """Scores of a layer's filters as multiples of their mean: layers of different scale count alike."""
+    weights = named_weights(original_layer(teacher, space.graph[member]))
+    kernel = weights.get("pointwise_kernel", weights.get("kernel"))
+    scores = _SCORES[criterion](kernel.reshape(-1, kernel.shape[-1]).T.astype(np.float64))
+    return scores / max(scores.mean(), np.finfo(np.float64).tiny)
+
+
+def _meeting_units(space: SearchSpace) -> list[list[str]]:
+    """Units in groups: those whose channels meet at residual Adds together."""
+    group = {unit.name: [unit.name] for unit in space.units}
+    for add, bypassing in space.identities.items():
+        for identity in bypassing:
+            for one, other in zip(space.read_segments(identity), space.segments[add], strict=False):
+                names = [*_units_of(space, one), *_units_of(space, other)]
+                merged = list(dict.fromkeys(name for unit in names for name in group[unit]))
+                group |= dict.fromkeys(merged, merged)
+    return list({id(names): names for names in group.values()}.values())
+
+
+def _units_of(space: SearchSpace, segment: Segment) -> Iterator[str]:
+    """The units that a segment's channels may come from: behind a stage, those of any block."""
+    if segment.source in space.stage:
+        for end in space.stage[segment.source].ends:
+            for inner in space.segments[end]:
+                yield from _units_of(space, inner)
+    elif segment.source is not None:
+        yield segment.source

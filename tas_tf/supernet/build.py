@@ -1,0 +1,261 @@
+"""Builds the supernet: the whole network at full size, in which every shape of the space is one way of masking."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tas_tf.graph.graph import Node
+from tas_tf.graph.kinds import Kind, activation_kind
+from tas_tf.graph.reader import call, deserialize
+from tas_tf.space.space import SearchSpace
+from tas_tf.supernet.layers.gates import ArchitectureGates
+from tas_tf.supernet.layers.masking import DepthMix, KeptChannels, MaskChannels
+from tas_tf.supernet.layers.normalization import PACKAGE, MaskedBatchNormalization, MaskedLayerNormalization
+from tas_tf.supernet.layers.plan import ChannelPlan
+from tas_tf.supernet.layers.searchable_conv import SearchableConv
+from tas_tf.supernet.sample import Sample
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class Supernet(keras.Model):
+    """The network that is searched.
+
+    Attributes:
+        body: Functional model of images and one sample's tensors; gives logits.
+        gates: Holds the logits of the architecture.
+    """
+
+    def __init__(self, body: keras.Model, gates: ArchitectureGates, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.body = body
+        self.gates = gates
+        self.built = True
+
+    def call(self, images, sample=None, training=None):
+        """Gives logits, `[batch, classes]`, float32.
+
+        Args:
+            images: `[batch, height, width, channels]`.
+            sample: Tensors as `self.gates(step)` gives them; drawn afresh at step 0 without it.
+            training: Whether BN uses the batch's statistics.
+        """
+        sample = self.gates(tf.constant(0)) if sample is None else sample
+        return tf.cast(self.body([images, *sample], training=training), tf.float32)
+
+    @property
+    def architecture_variables(self) -> list:
+        """Logits that are trained."""
+        return self.gates.trainable_variables
+
+    @property
+    def weight_variables(self) -> list:
+        """Everything else that is trained."""
+        return self.body.trainable_variables
+
+    def get_config(self):
+        """Gives both parts, serialised."""
+        parts = {"body": self.body, "gates": self.gates}
+        config = {name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}
+        return {**config, "name": self.name}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """Makes both parts again."""
+        parts = {name: keras.saving.deserialize_keras_object(config.pop(name)) for name in ("body", "gates")}
+        return cls(**parts, **config)
+
+
+def apply_supernet(
+    supernet: Supernet, space: SearchSpace, images: Any, sample: Sample, *, training: bool = False
+) -> tf.Tensor:
+    """Runs the supernet on an explicit sample.
+
+    Args:
+        supernet: Built for `space`.
+        space: Gives the order of units and stages.
+        images: `[batch, height, width, channels]`.
+        sample: What to mix.
+        training: Whether BN uses the batch's statistics, and moves its running ones.
+
+    Returns:
+        Logits, `[batch, classes]`.
+    """
+    tensors = tuple(tf.constant(array) for array in sample.arrays(space))
+    return supernet(tf.convert_to_tensor(images), sample=tensors, training=training)
+
+
+def build_supernet(space: SearchSpace, *, num_drawn: int = 2, noise: bool = True, seed: int = 0) -> Supernet:
+    """Builds the supernet of a space, freshly initialised.
+
+    Args:
+        space: What the search may change.
+        num_drawn: Widths drawn at once for each unit.
+        noise: Whether draws are perturbed by Gumbel noise.
+        seed: Of the draws and of the logits' start.
+    """
+    gates = ArchitectureGates(
+        [{"name": unit.name, "candidates": list(unit.candidates)} for unit in space.searched_units],
+        [{"name": stage.name, "depths": list(stage.candidates)} for stage in space.searched_stages],
+        num_drawn=num_drawn,
+        noise=noise,
+        seed=seed,
+        name="architecture",
+    )
+    return Supernet(_Body(space, gates).build(), gates, name=f"{space.graph.network}_supernet")
+
+
+class _Body:
+    """Walks the graph once and builds the functional part."""
+
+    def __init__(self, space: SearchSpace, gates: ArchitectureGates) -> None:
+        self.space = space
+        self.names = {node.name for node in space.graph}
+        units = max(1, len(space.searched_units))
+        stages = max(1, len(space.searched_stages))
+        self.sample = (
+            keras.Input(batch_shape=(units, None), dtype="int32", name=self._own("candidates")),
+            keras.Input(batch_shape=(units, None), dtype="float32", name=self._own("candidate_weights")),
+            keras.Input(batch_shape=(stages, gates.longest_depth), dtype="float32", name=self._own("depth_weights")),
+        )
+        self.plan = ChannelPlan(*self._plan_arguments(), name=self._own("plan"))
+        planned = self.plan(self.sample)
+        self.active, self.taps, self.mixing = planned["active"], planned["units"], planned["stages"]
+        self.masks: dict[tuple, Any] = {}
+        self.tensors: dict[str, Any] = {}
+
+    def _own(self, name: str) -> str:
+        """A name for a layer of our own that no layer of the network has."""
+        while name in self.names:
+            name += "_"
+        self.names.add(name)
+        return name
+
+    def _plan_arguments(self) -> tuple[list, list, dict]:
+        space = self.space
+        units = [
+            {"name": unit.name, "width": unit.width, "candidates": list(unit.candidates)}
+            for unit in space.searched_units
+        ]
+        constants = {unit.name: unit.width for unit in space.units if len(unit.candidates) == 1}
+        stages = []
+        for stage in space.searched_stages:
+            sources = []
+            for depth in stage.candidates:
+                (segment, *others) = space.segments[stage.ends[depth - 1]]
+                source = segment.source
+                if source is None or others:
+                    source = f"all_{segment.width}"
+                    constants[source] = segment.width
+                sources.append(source)
+            width = space.graph[stage.ends[0]].channels
+            alike = len(set(sources)) == 1
+            stages.append(
+                {
+                    "name": stage.name,
+                    "width": width,
+                    "ends": sources[:1] if alike else sources,
+                    "depths": list(stage.candidates),
+                }
+            )
+        return units, stages, constants
+
+    def build(self) -> keras.Model:
+        graph = self.space.graph
+        for node in graph:
+            if node.kind is Kind.INPUT:
+                self.tensors[node.name] = keras.Input(
+                    batch_shape=node.shape, dtype=node.config["dtype"], name=node.name
+                )
+                continue
+            if node.name in self.space.norms.values() and self._absorbed(node):
+                self.tensors[node.name] = self.tensors[node.inputs[0]]
+            else:
+                self.tensors[node.name] = self._visit(node)
+            stage = self.space.stage_ending_at.get(node.name)
+            if stage is not None and len(stage.candidates) > 1:
+                ends = [self.tensors[stage.ends[depth - 1]] for depth in stage.candidates]
+                self.tensors[node.name] = DepthMix(name=self._own(f"{stage.name}_mix"))(ends, self.mixing[stage.name])
+        images = self.tensors[graph.input.name]
+        return keras.Model([images, *self.sample], self.tensors[graph.output], name=f"{graph.network}_body")
+
+    def _absorbed(self, norm: Node) -> bool:
+        return self._is_searched(norm.inputs[0])
+
+    def _is_searched(self, name: str) -> bool:
+        return self.space.unit_of.get(name) in self.taps
+
+    def _visit(self, node: Node) -> Any:
+        made = self.space.segments[node.name]
+        if self._is_searched(node.name):
+            outputs = self._searchable(node)
+            return outputs if _keeps_zeros(node) else self._masked(node, outputs)
+        config = {**node.config, "name": node.name} if "name" in node.config else dict(node.config)
+        if node.kind is Kind.BATCH_NORM:
+            layer = MaskedBatchNormalization.from_config(config)
+            return layer(self.tensors[node.inputs[0]], self._kept(made))
+        if node.kind is Kind.LAYER_NORM and self._kept(made) is not None:
+            layer = MaskedLayerNormalization.from_config(config)
+            return layer(self.tensors[node.inputs[0]], self._kept(made))
+        outputs = call(deserialize(node, config), node, self.tensors)
+        kept = _keeps_zeros(node) and not self._reads_beyond(node)
+        return outputs if kept else self._masked(node, outputs)
+
+    def _reads_beyond(self, node: Node) -> bool:
+        """Whether an input has something where the output's channels are inactive."""
+        made = self.space.segments[node.name]
+        if any(self.space.read_segments(identity) != made for identity in self.space.identities.get(node.name, ())):
+            return True
+        # A map of one channel is added to all of them.
+        graph = self.space.graph
+        return node.kind in (Kind.ADD, Kind.COMBINE) and any(
+            graph[name].channels != node.channels for name in node.inputs
+        )
+
+    def _searchable(self, node: Node) -> Any:
+        unit = self.space.unit[self.space.unit_of[node.name]]
+        norm = self.space.norms.get(node.name)
+        layer = SearchableConv(
+            conv={**node.config, "dtype": "float32"},
+            conv_class=node.class_name,
+            norm=None if norm is None else self.space.graph[norm].config,
+            candidates=unit.candidates,
+            dtype=node.config.get("dtype"),
+            name=node.name,
+        )
+        return layer(self.tensors[node.inputs[0]], self.taps[unit.name])
+
+    def _masked(self, node: Node, tensor: Any) -> Any:
+        kept = self._kept(self.space.segments[node.name])
+        return tensor if kept is None else MaskChannels(name=self._own(f"{node.name}_mask"))(tensor, kept)
+
+    def _kept(self, segments: tuple) -> Any:
+        """The mask of channels, made once for all tensors that share it; None where all are active."""
+        if segments not in self.masks:
+            places = tuple((self._source(segment.source), segment.width) for segment in segments)
+            varies = any(place is not None for place, _ in places)
+            layer = KeptChannels(places, name=self._own(f"kept_{len(self.masks)}")) if varies else None
+            self.masks[segments] = None if layer is None else layer(self.active)
+        return self.masks[segments]
+
+    def _source(self, source: str | None) -> int | None:
+        """Place among the plan's sources; None for channels that are always active."""
+        if source is None:
+            return None
+        stage = self.space.stage.get(source)
+        if stage is not None and len(stage.candidates) == 1:
+            return self._source(self.space.segments[stage.ends[-1]][0].source)
+        unit = self.space.unit.get(source)
+        if unit is not None and len(unit.candidates) == 1:
+            return None
+        return self.plan.sources[source]
+
+
+def _keeps_zeros(node: Node) -> bool:
+    if node.kind in (Kind.SHIFTS_ZEROS, Kind.BATCH_NORM, Kind.LAYER_NORM):
+        return False
+    if node.kind is Kind.DEPTHWISE and node.config["use_bias"]:
+        return False
+    return node.kind in (Kind.OPAQUE, Kind.KEEPS_ZEROS) or activation_kind(node.activation) is Kind.KEEPS_ZEROS

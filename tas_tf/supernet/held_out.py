@@ -1,0 +1,57 @@
+"""How good a shape is inside the supernet: recalibrated, on images that its weights never saw."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import tensorflow as tf
+
+from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
+from tas_tf.supernet.build import Supernet
+from tas_tf.supernet.layers.statistics import running_momentum
+from tas_tf.supernet.sample import Sample
+
+
+class HeldOutScore:
+    """Scores shapes by the supernet's weights.
+
+    The running statistics of a supernet are those of a mixture, useless for any one shape: they are averaged anew over
+    a few batches first.
+
+    Args:
+        supernet: Its running statistics are changed, nothing else.
+        space: What the supernet was built for.
+        calibration: Finite batches of images that train the weights.
+        held_out: Finite batches of images that don't.
+    """
+
+    def __init__(self, supernet: Supernet, space: SearchSpace, calibration: Iterable, held_out: Iterable) -> None:
+        self._supernet, self._space = supernet, space
+        self._calibration, self._held_out = calibration, held_out
+        self._calibrate = tf.function(self._calibrate_batch, reduce_retracing=True)
+        self._hits = tf.function(self._count_hits, reduce_retracing=True)
+
+    def __call__(self, shape: Shape) -> float:
+        """Gives the accuracy of a shape, 0 to 1."""
+        sample = tuple(tf.constant(array) for array in Sample.one_hot(self._space, shape).arrays(self._space))
+        self.calibrate(sample)
+        hits = examples = 0
+        for images, labels in self._held_out:
+            hits += int(self._hits(images, labels, sample))
+            examples += len(labels)
+        return hits / examples
+
+    def calibrate(self, sample: tuple) -> None:
+        """Sets the running statistics to the mean over the calibration batches."""
+        for number, (images, _) in enumerate(self._calibration):
+            self._calibrate(images, sample, tf.constant(number / (number + 1), tf.float32))
+
+    def _calibrate_batch(self, images, sample, momentum):
+        with running_momentum(momentum):
+            self._supernet(images, sample=sample, training=True)
+
+    def _count_hits(self, images, labels, sample):
+        logits = self._supernet(images, sample=sample, training=False)
+        predicted = tf.argmax(logits, -1, output_type=labels.dtype)
+        return tf.reduce_sum(tf.cast(predicted == labels, tf.int32))

@@ -1,0 +1,143 @@
+"""The layer that holds the architecture: logits of every width and depth, and how candidates are drawn from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tas_tf.errors import UserError
+from tas_tf.supernet.layers.gumbel import draw_candidates, gumbel_noise, mixture_weights, perturb
+from tas_tf.supernet.layers.normalization import PACKAGE
+
+_ABSENT = -float("inf")
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class ArchitectureGates(keras.layers.Layer):
+    """Holds one vector of logits for each unit and stage with a choice.
+
+    Calling it with a step draws, for each unit, `num_drawn` distinct widths with their weights, and for each stage the
+    weights of all its depths. Equal seeds and steps give equal draws on every replica.
+
+    Args:
+        units: For each unit `{name, candidates}`.
+        stages: For each stage `{name, depths}`.
+        num_drawn: Widths drawn at once; all where it exceeds a unit's candidates.
+        noise: Whether Gumbel noise is added; without it, draws still are random but follow the probabilities alone.
+        seed: Of the draws.
+        init_stddev: Spread of the logits at first.
+    """
+
+    def __init__(
+        self,
+        units: Sequence[Mapping[str, Any]],
+        stages: Sequence[Mapping[str, Any]],
+        *,
+        num_drawn: int = 2,
+        noise: bool = True,
+        seed: int = 0,
+        init_stddev: float = 0.01,
+        **kwargs: Any,
+    ):
+        kwargs.setdefault("dtype", "float32")  # whatever the layers compute in
+        super().__init__(**kwargs)
+        if num_drawn < 1:
+            raise UserError(f"`num_drawn` must be at least 1. Received: {num_drawn}.")
+        self.units, self.stages = [dict(unit) for unit in units], [dict(stage) for stage in stages]
+        self.num_drawn, self.noise, self.seed, self.init_stddev = num_drawn, noise, seed, init_stddev
+        constant = keras.initializers.Constant(5.0)
+        self.temperature = self.add_weight(
+            name="temperature", shape=(), initializer=constant, trainable=False, autocast=False
+        )
+        self.width_logits = [self._add_logits(unit["name"], len(unit["candidates"])) for unit in units]
+        self.depth_logits = [self._add_logits(stage["name"], len(stage["depths"])) for stage in stages]
+        self.built = True
+
+    def _add_logits(self, name: str, count: int):
+        # A seed for each: one alone would give equal logits to all choices of equally many candidates.
+        seed = self.seed * 100_003 + len(self.weights)
+        initializer = keras.initializers.RandomNormal(stddev=self.init_stddev, seed=seed)
+        return self.add_weight(name=f"{name}_logits", shape=(count,), initializer=initializer, autocast=False)
+
+    @property
+    def longest_width(self) -> int:
+        """Most width candidates of any unit; at least 1."""
+        return max((len(unit["candidates"]) for unit in self.units), default=1)
+
+    @property
+    def longest_depth(self) -> int:
+        """Most depth candidates of any stage; at least 1."""
+        return max((len(stage["depths"]) for stage in self.stages), default=1)
+
+    def logits_of(self, name: str):
+        """The variable of a unit or stage."""
+        for choice, variable in zip([*self.units, *self.stages], [*self.width_logits, *self.depth_logits], strict=True):
+            if choice["name"] == name:
+                return variable
+        raise KeyError(name)
+
+    def freeze(self, names: Iterable[str]) -> None:
+        """Takes the logits of these units and stages out of training, one by one."""
+        for name in names:
+            self.logits_of(name).trainable = False
+
+    def call(self, step):
+        """Draws for a step.
+
+        Args:
+            step: Scalar integer; each sub-step has one of its own.
+
+        Returns:
+            Indices `[units, drawn]` int32, weights `[units, drawn]`, depth weights `[stages, candidates]`.
+        """
+        step = tf.cast(step, tf.int32)
+        seed = tf.stack([tf.constant(self.seed, tf.int32), step])
+        seeds = tf.unstack(tf.random.split(seed, 3, alg="philox"), num=3)
+        widths = self._perturbed(self.width_logits, self.longest_width, seeds[0])
+        count = min(self.num_drawn, self.longest_width)
+        drawn = draw_candidates(widths, count, seeds[1])
+        weights = mixture_weights(widths, drawn)
+        depths = self._perturbed(self.depth_logits, self.longest_depth, seeds[2])
+        return tf.where(weights > 0, drawn, 0), weights, tf.nn.softmax(depths)
+
+    def _perturbed(self, variables, longest: int, seed: tf.Tensor) -> tf.Tensor:
+        logits = _padded(variables, longest)
+        noise = gumbel_noise(tuple(logits.shape), seed) if self.noise else tf.zeros(logits.shape)
+        return perturb(logits, noise, tf.convert_to_tensor(self.temperature))
+
+    def probabilities(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Softmax of the logits, no noise: `[units, candidates]` and `[stages, candidates]`, 0 where there is none."""
+        return tuple(
+            tf.nn.softmax(_padded(variables, longest))
+            for variables, longest in ((self.width_logits, self.longest_width), (self.depth_logits, self.longest_depth))
+        )
+
+    def compute_output_spec(self, step):
+        """Gives the shapes and types of what `call` returns."""
+        units, stages = max(1, len(self.units)), max(1, len(self.stages))
+        count = min(self.num_drawn, self.longest_width)
+        return (
+            keras.KerasTensor((units, count), "int32"),
+            keras.KerasTensor((units, count), "float32"),
+            keras.KerasTensor((stages, self.longest_depth), "float32"),
+        )
+
+    def get_config(self):
+        """Gives what the constructor takes."""
+        config = super().get_config()
+        own = ("units", "stages", "num_drawn", "noise", "seed", "init_stddev")
+        return {**config, **{name: getattr(self, name) for name in own}}
+
+
+def _padded(variables, longest: int) -> tf.Tensor:
+    """Logits as one tensor, `[choices, longest]`, minus infinity where a choice has fewer; one row at least."""
+    if not variables:
+        return tf.constant([[0.0] + [_ABSENT] * (longest - 1)])
+    rows = [
+        tf.pad(tf.convert_to_tensor(variable), [[0, longest - variable.shape[0]]], constant_values=_ABSENT)
+        for variable in variables
+    ]
+    return tf.stack(rows)

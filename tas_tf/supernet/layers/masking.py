@@ -1,0 +1,106 @@
+"""Keeps inactive channels at zero, and mixes the depths of a stage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tas_tf.supernet.layers.normalization import PACKAGE
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class KeptChannels(keras.layers.Layer):
+    """Makes the mask of a tensor's channels: 1 for active ones, else 0.
+
+    Call arguments:
+        active: Active channels of every source, `[sources]`, int32.
+
+    Returns:
+        `[channels]`, float32.
+
+    Args:
+        segments: Place of the source (None: always active) and full width of each run of channels.
+    """
+
+    def __init__(self, segments: Sequence[tuple[int | None, int]], **kwargs: Any):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.segments = [tuple(segment) for segment in segments]
+
+    def build(self, active_shape):
+        """Makes no weights."""
+        self.built = True
+
+    def call(self, active):
+        """Makes the mask."""
+        # Flattened tensors repeat the same few segments at every position: make each once.
+        made = {
+            segment: tf.ones([segment[1]])
+            if segment[0] is None
+            else tf.cast(tf.range(segment[1]) < active[segment[0]], tf.float32)
+            for segment in dict.fromkeys(self.segments)
+        }
+        return tf.concat([made[segment] for segment in self.segments], axis=0)
+
+    def compute_output_shape(self, active_shape):
+        """Gives the number of channels."""
+        return (sum(width for _, width in self.segments),)
+
+    def get_config(self):
+        """Gives what the constructor takes."""
+        return {**super().get_config(), "segments": self.segments}
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class MaskChannels(keras.layers.Layer):
+    """Sets inactive channels to zero.
+
+    Call arguments:
+        inputs: `[batch, ..., channels]`.
+        kept: 1 for active channels, else 0, `[channels]`.
+    """
+
+    def build(self, inputs_shape, kept_shape):
+        """Makes no weights."""
+        self.built = True
+
+    def call(self, inputs, kept):
+        """Masks."""
+        return inputs * tf.cast(kept, inputs.dtype)
+
+    def compute_output_shape(self, inputs_shape, kept_shape):
+        """Gives the inputs' shape."""
+        return inputs_shape
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class DepthMix(keras.layers.Layer):
+    """Sums the outputs of a stage's blocks, each weighted with its depth's probability and widened to the widest.
+
+    Call arguments:
+        ends: Outputs of the blocks that the depth candidates end in, `[batch, ..., channels]` each.
+        mixing: Weights `[depths]`; then, where the blocks differ in width, matrices `[depths, channels, channels]`
+            that hold the weights already.
+    """
+
+    def build(self, ends_shape, mixing_shape):
+        """Makes no weights."""
+        self.built = True
+
+    def call(self, ends, mixing):
+        """Mixes."""
+        if len(mixing) == 1:
+            shares = tf.unstack(tf.cast(mixing[0], ends[0].dtype), num=len(ends))
+            return tf.add_n([end * share for end, share in zip(ends, shares, strict=True)])
+        channels = ends[0].shape[-1]
+        matrices = tf.unstack(tf.cast(mixing[1], ends[0].dtype), num=len(ends))
+        flat = [tf.reshape(end, [-1, channels]) for end in ends]
+        mixed = tf.add_n([end @ matrix for end, matrix in zip(flat, matrices, strict=True)])
+        return tf.reshape(mixed, tf.shape(ends[0]))
+
+    def compute_output_shape(self, ends_shape, mixing_shape):
+        """Gives the shape that all ends have."""
+        return ends_shape[0]

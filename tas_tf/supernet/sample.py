@@ -1,0 +1,101 @@
+"""One draw of candidates, spelled out: what the supernet mixes, and how much of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tas_tf.errors import UserError
+from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Weights of candidates, for every unit and stage with a choice.
+
+    Attributes:
+        widths: For each unit the indices of the drawn candidates, and their weights.
+        depths: For each stage the weights of all its candidates.
+    """
+
+    widths: Mapping[str, tuple[Sequence[int], Sequence[float]]] = field(default_factory=dict)
+    depths: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+    @classmethod
+    def one_hot(cls, space: SearchSpace, shape: Shape) -> Sample:
+        """The sample in which every choice is the shape's.
+
+        Raises:
+            UserError: A width or depth of the shape isn't among the candidates.
+        """
+        shape.check(space)
+        widths, depths = {}, {}
+        for unit in space.searched_units:
+            widths[unit.name] = ((_index(unit, shape.widths[unit.name]),), (1.0,))
+        for stage in space.searched_stages:
+            chosen = _index(stage, shape.depths[stage.name])
+            depths[stage.name] = tuple(float(place == chosen) for place in range(len(stage.candidates)))
+        for choice in (*space.units, *space.stages):
+            if len(choice.candidates) == 1:
+                _index(choice, shape.widths.get(choice.name) or shape.depths.get(choice.name))
+        return cls(widths, depths)
+
+    def arrays(self, space: SearchSpace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The form that layers take, in the order of the space's searched units and stages.
+
+        Returns:
+            Indices `[units, drawn]` int32, weights `[units, drawn]` float32, depth weights `[stages, candidates]`
+            float32; absent entries are 0, and there is one row at least.
+
+        Raises:
+            UserError: It doesn't fit the space; names the place.
+        """
+        self._check(space)
+        drawn = max((len(indices) for indices, _ in self.widths.values()), default=1)
+        units, stages = space.searched_units, space.searched_stages
+        indices = np.zeros((max(1, len(units)), drawn), np.int32)
+        weights = np.zeros((max(1, len(units)), drawn), np.float32)
+        for row, unit in enumerate(units):
+            own_indices, own_weights = self.widths[unit.name]
+            indices[row, : len(own_indices)] = own_indices
+            weights[row, : len(own_weights)] = own_weights
+        longest = max((len(stage.candidates) for stage in stages), default=1)
+        depths = np.zeros((max(1, len(stages)), longest), np.float32)
+        for row, stage in enumerate(stages):
+            depths[row, : len(stage.candidates)] = self.depths[stage.name]
+        return indices, weights, depths
+
+    def _check(self, space: SearchSpace) -> None:
+        for key, choices, given in (
+            ("widths", space.searched_units, self.widths),
+            ("depths", space.searched_stages, self.depths),
+        ):
+            names = {choice.name for choice in choices}
+            for name in names ^ set(given):
+                raise UserError(f"`sample`: {key}.{name} {'is missing' if name in names else 'is no choice'}.")
+        for unit in space.searched_units:
+            indices, weights = self.widths[unit.name]
+            count = len(unit.candidates)
+            if not len(indices) == len(weights) >= 1 or not all(0 <= index < count for index in indices):
+                raise UserError(
+                    f"`sample`: widths.{unit.name}: expected indices from 0 to {count - 1} and as many weights. "
+                    f"Received: {indices} and {weights}."
+                )
+        for stage in space.searched_stages:
+            if len(self.depths[stage.name]) != len(stage.candidates):
+                raise UserError(
+                    f"`sample`: depths.{stage.name}: expected {len(stage.candidates)} weights, one a candidate. "
+                    f"Received: {self.depths[stage.name]}."
+                )
+
+
+def _index(choice, count: int) -> int:
+    if count not in choice.candidates:
+        raise UserError(
+            f"`shape`: {choice.name} keeps {count}, which is no candidate of the search. "
+            f"Expected one of {', '.join(map(str, choice.candidates))}."
+        )
+    return choice.candidates.index(count)

@@ -1,0 +1,223 @@
+"""Trains one network of a given shape, teacher or student, from data to tested model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tas_tf.cost.cost_model import CostModel
+from tas_tf.data.task import Task
+from tas_tf.errors import UserError
+from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
+from tas_tf.student.build import build_student, inherit_weights
+from tas_tf.training.distill import check_distillation, classifier, distiller, is_unsettled, recalibrate
+from tas_tf.training.evaluation import evaluate
+from tas_tf.training.loop import SECONDS, fit
+from tas_tf.training.optimizers import cosine, sgd
+
+#: Batches that running statistics are averaged over where training was too short for them.
+_CALIBRATION_BATCHES = 20
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Settings of ordinary training; the defaults are the paper's for CIFAR.
+
+    Attributes:
+        epochs: Epochs after the warm-up.
+        warmup_epochs: Epochs before, in which the rate rises.
+        batch_size: Images in a batch, over all replicas.
+        lr: Highest learning rate.
+        momentum: Nesterov momentum.
+        l2: Penalty in the gradient.
+        alpha: Weight of the teacher's word, where there is a teacher.
+        temperature: Of the distillation.
+        seed: Of the weights at first.
+    """
+
+    epochs: int = 300
+    warmup_epochs: int = 5
+    batch_size: int = 256
+    lr: float = 0.1
+    momentum: float = 0.9
+    l2: float = 5e-4
+    alpha: float = 0.9
+    temperature: float = 4.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_distillation(self.alpha, self.temperature)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A trained network.
+
+    Attributes:
+        model: Ends as the original does, in logits or softmax.
+        metrics: `accuracy` (test set, 0 to 1), `macs`, `params` and more, ready for JSON.
+    """
+
+    model: keras.Model = field(repr=False)
+    metrics: dict[str, Any]
+
+
+def logits_of(model: keras.Model, space: SearchSpace) -> keras.Model:
+    """The same network with the same weights, ending in logits.
+
+    Args:
+        model: What `space` was read from.
+        space: Describes it.
+    """
+    shape = Shape.full(space)
+    result = build_student(space, shape, logits=True)
+    inherit_weights(result, model, space, shape)
+    return result
+
+
+def check_fits(model: keras.Model, space: SearchSpace, task: Task) -> None:
+    """Makes sure that a network takes the images of a task and tells its classes apart.
+
+    Raises:
+        UserError: It doesn't.
+    """
+    wanted, got = tuple(task.source.image_shape), tuple(model.inputs[0].shape[1:])
+    if wanted != got:
+        raise UserError(
+            f"`model` takes images of {'x'.join(map(str, got))}, but those of `{task.source.name}` are "
+            f"{'x'.join(map(str, wanted))}. Give another --dataset or --model, or --image_size."
+        )
+    if space.graph.num_classes != task.source.num_classes:
+        raise UserError(
+            f"`model` tells {space.graph.num_classes} classes apart, but `{task.source.name}` has "
+            f"{task.source.num_classes}."
+        )
+
+
+def check_above_chance(accuracy: float, task: Task) -> None:
+    """Refuses a teacher that has hardly learned anything: nothing good can come from it.
+
+    Raises:
+        UserError: It is near what guessing the most frequent class gives.
+    """
+    labels = task.source.labels("test")
+    chance = np.bincount(labels).max() / len(labels)
+    if accuracy < chance + 0.1 * (1 - chance):
+        raise UserError(
+            f"The teacher is near chance level: its test accuracy is {accuracy:.3f}, guessing gives {chance:.3f}. "
+            "Train it longer, check the order of its classes, or give the --preprocess that it was trained with."
+        )
+
+
+def train_network(
+    space: SearchSpace,
+    shape: Shape,
+    task: Task,
+    settings: TrainSettings,
+    *,
+    strategy: tf.distribute.Strategy,
+    teacher: keras.Model | None = None,
+    start: keras.Model | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    checkpoint_dir: str | Path | None = None,
+    verbose: int | str = "auto",
+    scored_on: tf.data.Dataset | None = None,
+) -> TrainResult:
+    """Trains the network of a shape; resumes where an earlier call with the same folder stopped.
+
+    Where training was too short for the momentum of batch normalisation, running statistics are averaged anew at the
+    end, over training images.
+
+    Args:
+        space: The unpruned network.
+        shape: What of it is kept.
+        task: Images to learn from, and to be tested on once.
+        settings: Of the training.
+        strategy: What it runs on.
+        teacher: Network ending in logits, made in the strategy's scope, to learn from besides the labels.
+        start: Network of this shape whose weights to start from; fresh ones unless given.
+        callbacks: Of Keras.
+        checkpoint_dir: Where to save each epoch.
+        verbose: As in Keras.
+        scored_on: Other images to be scored on than those of the test set.
+
+    Raises:
+        UserError: The batch doesn't fit, training diverges, or what `checkpoint_dir` holds is of another network.
+    """
+    dataset, steps = task.training(settings.batch_size)
+    epochs = settings.epochs + settings.warmup_epochs
+    rate = cosine(settings.lr, epochs=epochs, steps_per_epoch=steps, warmup_epochs=settings.warmup_epochs)
+    keras.utils.set_random_seed(settings.seed)
+    with strategy.scope():
+        network = build_student(space, shape, logits=True)
+        if start is not None:
+            network.set_weights(start.get_weights())
+        optimizer = sgd(rate, momentum=settings.momentum, l2=settings.l2)
+        if teacher is None:
+            learner = classifier(network, optimizer)
+        else:
+            learner = distiller(network, teacher, optimizer, alpha=settings.alpha, temperature=settings.temperature)
+    history = fit(
+        learner,
+        dataset,
+        strategy=strategy,
+        epochs=epochs,
+        steps_per_epoch=steps,
+        callbacks=callbacks,
+        checkpoint_dir=checkpoint_dir,
+        verbose=verbose,
+    )
+    unsettled = is_unsettled(network, epochs * steps)
+    if unsettled:
+        batch = min(settings.batch_size, 128, len(task.indices))
+        recalibrate(network, task.shuffled(task.indices, batch, _CALIBRATION_BATCHES))
+    scores = evaluate(network, task.test() if scored_on is None else scored_on)
+    metrics = {
+        **network_metrics(space, shape, scores),
+        "train_accuracy": history.history["accuracy"][-1],
+        "epochs": epochs,
+        "seed": settings.seed,
+        "kd": teacher is not None,
+        "recalibrated": unsettled,
+        "seconds": round(sum(history.history[SECONDS]), 1),
+    }
+    return TrainResult(_finished(network, space, shape), metrics)
+
+
+def inherited(
+    teacher: keras.Model, space: SearchSpace, shape: Shape, *, filters: Mapping[str, np.ndarray] | None = None
+) -> keras.Model:
+    """The network of a shape with the weights that it keeps of the unpruned one.
+
+    Args:
+        teacher: The unpruned network.
+        space: Describes it.
+        shape: What is kept.
+        filters: Which filters of a unit, as `tas_tf.student.filters.kept_filters` gives them; by default the first.
+
+    Raises:
+        UserError: The shape is wider than the network.
+    """
+    student = build_student(space, shape)
+    inherit_weights(student, teacher, space, shape, filters=filters)
+    return student
+
+
+def network_metrics(space: SearchSpace, shape: Shape, scores: dict[str, float]) -> dict[str, Any]:
+    """What a report says of every network: test scores, MACs and parameters."""
+    costs = {kind: CostModel(space, kind).of(shape) for kind in ("macs", "params")}
+    return {"accuracy": scores["accuracy"], "loss": scores["loss"], **costs}
+
+
+def _finished(network: keras.Model, space: SearchSpace, shape: Shape) -> keras.Model:
+    """Copies weights into a model that ends as the original did and was never compiled with anything of ours."""
+    model = build_student(space, shape)
+    model.set_weights(network.get_weights())
+    return model

@@ -1,0 +1,311 @@
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+from tas_tf.data.preprocessing import Preprocessing
+from tas_tf.deploy import tflite
+from tas_tf.deploy.errors import ExportError
+from tas_tf.deploy.metadata import Metadata, read_metadata
+from tas_tf.deploy.saved_model import export_saved_model, serving_model
+from tas_tf.deploy.tflite import CONVERTERS, INTEGER_FORMATS, TFLiteModel, export_tflite, file_size
+from tas_tf.errors import UserError
+
+
+@pytest.mark.parametrize("activation", [None, "softmax"])
+def test_outputs_equal_keras_at_any_batch_size(make_classifier, test_set, tmp_path, activation):
+    model, images = make_classifier(activation=activation), test_set[0]
+    loaded = TFLiteModel(export_tflite(model, tmp_path / "model.tflite"))
+    expected = model.predict(images, verbose=0)
+    for batch_size in (1, 5, 16, 128):
+        np.testing.assert_allclose(loaded.predict(images, batch_size=batch_size), expected, atol=1e-4)
+
+
+def test_batch_normalisation_is_folded_and_batch_is_free(make_classifier, tmp_path, capsys):
+    path = export_tflite(make_classifier(), tmp_path / "model.tflite")
+    assert Interpreter(model_path=str(path)).get_input_details()[0]["shape_signature"].tolist() == [-1, 8, 8, 3]
+    tf.lite.experimental.Analyzer.analyze(model_path=str(path))
+    operations = re.findall(r"Op#\d+ (\w+)", capsys.readouterr().out)
+    # ReLU and normalisation went into the convolutions: the first, the second, the sum, the head.
+    assert operations == ["CONV_2D", "CONV_2D", "ADD", "MEAN", "FULLY_CONNECTED"]
+
+
+def test_saved_model_folder_as_source_gives_the_same_function(make_classifier, test_set, tmp_path):
+    model = make_classifier()
+    folder = export_saved_model(model, tmp_path / "saved_model")
+    from_folder = TFLiteModel(export_tflite(folder, tmp_path / "a.tflite"))
+    from_model = TFLiteModel(export_tflite(model, tmp_path / "b.tflite"))
+    np.testing.assert_array_equal(from_folder.predict(test_set[0]), from_model.predict(test_set[0]))
+
+
+def test_threads_do_not_change_outputs(make_classifier, test_set, tmp_path):
+    path = export_tflite(make_classifier(), tmp_path / "model.tflite")
+    one, two = (TFLiteModel(path, num_threads=threads).predict(test_set[0]) for threads in (1, 2))
+    np.testing.assert_allclose(one, two, atol=1e-6)
+
+
+def test_unknown_format_lists_the_known(make_classifier, tmp_path):
+    with pytest.raises(UserError, match=r"one of fp32, fp16, dynamic, int8, qat_int8\. Received: 'int4'"):
+        export_tflite(make_classifier(), tmp_path / "model.tflite", format="int4")
+
+
+def test_failed_conversion_keeps_the_earlier_file(make_classifier, tmp_path, monkeypatch):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(b"earlier")
+
+    def fail(saved_model, calibration):
+        raise RuntimeError("no kernel for this")
+
+    monkeypatch.setattr(tflite, "CONVERTERS", MappingProxyType({"fp32": fail}))
+    with pytest.raises(ExportError, match="no kernel for this"):
+        export_tflite(make_classifier(), path)
+    assert path.read_bytes() == b"earlier"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_bad_sources_are_user_errors(tmp_path):
+    with pytest.raises(UserError, match="source"):
+        export_tflite(tmp_path, tmp_path / "model.tflite")
+    with pytest.raises(UserError, match="TFLite model"):
+        TFLiteModel(tmp_path / "missing.tflite")
+    (tmp_path / "broken.tflite").write_bytes(b"nonsense" * 8)
+    with pytest.raises(UserError, match="TFLite model"):
+        TFLiteModel(tmp_path / "broken.tflite")
+
+
+FOREIGN = """
+import sys
+sys.modules["tas_tf"] = None  # any import of it now fails
+sys.modules["export"] = None
+sys.modules["keras"] = None
+import numpy as np, tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
+
+folder, images = sys.argv[1], np.load(sys.argv[1] + "/images.npy")
+loaded = tf.saved_model.load(folder + "/saved_model")
+(saved,) = loaded.signatures["serving_default"](images=tf.constant(images)).values()
+runner = Interpreter(model_path=folder + "/fp32.tflite").get_signature_runner("serving_default")
+(lite,) = runner(images=images).values()
+np.savez(folder + "/outputs.npz", saved=saved, lite=lite)
+"""
+
+
+def test_artefacts_run_where_this_package_cannot_be_imported(make_classifier, test_set, tmp_path):
+    model, images = make_classifier(activation="softmax"), test_set[0][:5]
+    folder = export_saved_model(model, tmp_path / "saved_model")
+    export_tflite(folder, tmp_path / "fp32.tflite")
+    np.save(tmp_path / "images.npy", images)
+
+    subprocess.run([sys.executable, "-c", FOREIGN, str(tmp_path)], check=True, cwd=tmp_path, timeout=120)
+
+    outputs = np.load(tmp_path / "outputs.npz")
+    for name in ("saved", "lite"):
+        np.testing.assert_allclose(outputs[name], model(images), atol=1e-5)
+
+
+METADATA = Metadata("net", ("ant", "bee", "cat", "dog"), (8, 8, 3), Preprocessing("torch"), False, False)
+
+
+@dataclass(frozen=True)
+class Formats:
+    """A network in every format, the images that it was calibrated with, and what files are to compute.
+
+    `qat_int8` is measured by the network with fake quantisation, the others by the original.
+    """
+
+    files: Mapping[str, Path]
+    images: np.ndarray
+    expected: Mapping[str, np.ndarray]
+
+
+@pytest.fixture(scope="module", params=[None, "softmax"], ids=["logits", "softmax"])
+def formats(request, make_classifier, make_pixels, settle, make_quantised, tmp_path_factory) -> Formats:
+    images = (make_pixels(64, seed=5).astype(np.float32) - 128) / 74
+    # The second kernel has 1,296 weights: those below 1,024 stay as they are in `dynamic`.
+    model = settle(make_classifier(seed=2, filters=12, activation=request.param), images)
+    quantised = make_quantised(model, images)
+    folder = tmp_path_factory.mktemp("formats")
+    saved_model = export_saved_model(model, folder / "saved_model")
+    files, expected = {}, {}
+    for format in CONVERTERS:
+        network, source = (quantised, quantised) if format == "qat_int8" else (model, saved_model)
+        files[format] = export_tflite(
+            source, folder / f"{format}.tflite", format=format, calibration=images, metadata=METADATA
+        )
+        expected[format] = network.predict(images, verbose=0)
+    return Formats(files, images, expected)
+
+
+def stored_types(path: Path) -> tuple[set[str], set[tuple[tuple[int, ...], str]]]:
+    """Types of all tensors in the flatbuffer itself, and shape and type of those that hold weights."""
+    names = {number: name for name, number in vars(schema.TensorType).items() if isinstance(number, int)}
+    model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+    tensors = [tensor for graph in model.subgraphs for tensor in graph.tensors]
+    held = [tensor for tensor in tensors if model.buffers[tensor.buffer].data is not None and len(tensor.shape) > 1]
+    return {names[each.type] for each in tensors}, {(tuple(each.shape.tolist()), names[each.type]) for each in held}
+
+
+FIRST, SECOND, DENSE = (12, 3, 3, 3), (12, 3, 3, 12), (4, 12)
+
+
+@pytest.mark.parametrize(
+    ("format", "first", "second"),
+    [
+        ("fp32", "FLOAT32", "FLOAT32"),
+        ("fp16", "FLOAT16", "FLOAT16"),
+        ("dynamic", "FLOAT32", "INT8"),
+        ("int8", "INT8", "INT8"),
+        ("qat_int8", "INT8", "INT8"),
+    ],
+)
+def test_weights_are_stored_as_the_format_says(formats, format, first, second):
+    _, weights = stored_types(formats.files[format])
+    assert weights == {(FIRST, first), (SECOND, second), (DENSE, first)}
+
+
+@pytest.mark.parametrize("format", INTEGER_FORMATS)
+def test_integer_files_hold_no_float_at_all(formats, format):
+    path = formats.files[format]
+    assert stored_types(path)[0] == {"INT8", "INT32"}
+    for resolver in (OpResolverType.AUTO, OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES):
+        interpreter = Interpreter(model_path=str(path), experimental_op_resolver_type=resolver)
+        interpreter.allocate_tensors()
+        assert {tensor["dtype"] for tensor in interpreter.get_tensor_details()} == {np.int8, np.int32}
+
+
+@pytest.mark.parametrize("format", CONVERTERS)
+def test_ends_have_a_free_batch_size_and_the_type_promised(formats, format):
+    interpreter = Interpreter(model_path=str(formats.files[format]))
+    (images,), (outputs,) = interpreter.get_input_details(), interpreter.get_output_details()
+    assert images["shape_signature"].tolist() == [-1, 8, 8, 3]
+    assert outputs["shape_signature"].tolist() == [-1, 4]
+    wanted = np.int8 if format in INTEGER_FORMATS else np.float32
+    assert (images["dtype"], outputs["dtype"]) == (wanted, wanted)
+
+
+@pytest.mark.parametrize("format", CONVERTERS)
+def test_outputs_are_near_the_networks(formats, format):
+    outputs, expected = TFLiteModel(formats.files[format]).predict(formats.images), formats.expected[format]
+    assert (outputs.dtype, outputs.shape) == (np.float32, (64, 4))
+    step = Interpreter(model_path=str(formats.files[format])).get_output_details()[0]["quantization"][0]
+    # In steps of the output where that is quantised, else as a share of the largest.
+    allowed = {"fp32": 1e-5, "fp16": 2e-3, "dynamic": 0.02}.get(format, 0) * np.abs(expected).max() or 4 * step
+    assert np.abs(outputs - expected).max() <= allowed
+    assert (outputs.argmax(-1) == expected.argmax(-1)).mean() >= 0.95
+
+
+@pytest.mark.parametrize("format", CONVERTERS)
+def test_batch_size_does_not_matter(formats, format):
+    loaded = TFLiteModel(formats.files[format])
+    at_once = loaded.predict(formats.images)
+    for batch_size in (1, 7, 32):
+        np.testing.assert_allclose(loaded.predict(formats.images, batch_size=batch_size), at_once, atol=1e-5)
+
+
+def run_raw(path: Path, images: np.ndarray) -> tuple[np.ndarray, dict, dict]:
+    """Feeds a file what it takes itself; returns what it gives itself, and the details of both ends."""
+    interpreter = Interpreter(model_path=str(path))
+    (fed,), (given,) = interpreter.get_input_details(), interpreter.get_output_details()
+    interpreter.resize_tensor_input(fed["index"], images.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(fed["index"], images)
+    interpreter.invoke()
+    return interpreter.get_tensor(given["index"]), fed, given
+
+
+@pytest.mark.parametrize("format", INTEGER_FORMATS)
+def test_arrays_are_quantised_as_numpy_would(formats, format):
+    # A third is far outside the calibrated range, on both sides.
+    images = np.concatenate([formats.images, 50 * formats.images, -0.01 * formats.images])
+    details = Interpreter(model_path=str(formats.files[format])).get_input_details()[0]
+    scale, zero_point = details["quantization"]
+    integers = np.round(images.astype(np.float64) / scale) + zero_point
+    assert integers.min() < -128
+    assert integers.max() > 127
+    outputs, _, given = run_raw(formats.files[format], np.clip(integers, -128, 127).astype(np.int8))
+    scale, zero_point = given["quantization"]
+    expected = (outputs.astype(np.float64) - zero_point) * scale
+    np.testing.assert_allclose(TFLiteModel(formats.files[format]).predict(images), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("format", CONVERTERS)
+def test_every_format_carries_the_metadata(formats, format):
+    found = read_metadata(formats.files[format])
+    assert found == {**METADATA.describe(format), "labels": list(METADATA.labels)}
+
+
+@pytest.mark.parametrize("kind", ["standardise", "scale_0_1", "caffe"])
+def test_pixels_are_taken_as_they_are(make_classifier, make_pixels, settle, tmp_path, kind):
+    preprocessing = Preprocessing(kind, *(((128.0,) * 3, (74.0,) * 3) if kind == "standardise" else ()))
+    # The calibration's range isn't that of all pixels.
+    pixels, calibration = np.arange(768, dtype=np.uint8).reshape(4, 8, 8, 3), make_pixels(64, seed=6)
+    assert 0 < calibration.min() < calibration.max() < 255
+    kept = calibration.copy()
+    model = settle(make_classifier(seed=2), preprocessing.apply(tf.constant(calibration)))
+    source = serving_model(model, preprocessing_layers=preprocessing.layers(), input_dtype="float32")
+
+    path = export_tflite(source, tmp_path / "int8.tflite", format="int8", calibration=calibration)
+
+    np.testing.assert_array_equal(calibration, kept)
+    outputs, fed, given = run_raw(path, pixels)
+    assert (fed["dtype"], fed["quantization"]) == (np.uint8, (1.0, 0))
+    assert given["dtype"] == np.int8
+    assert stored_types(path)[0] <= {"UINT8", "INT8", "INT32"}
+    scale, zero_point = given["quantization"]
+    loaded = TFLiteModel(path).predict(pixels)
+    np.testing.assert_allclose(loaded, (outputs.astype(np.float64) - zero_point) * scale, rtol=1e-6)
+    expected = model.predict(preprocessing.apply(tf.constant(calibration)), verbose=0)
+    outputs = TFLiteModel(path).predict(calibration)
+    assert np.abs(outputs - expected).max() <= 5 * scale
+    assert (outputs.argmax(-1) == expected.argmax(-1)).mean() >= 0.9
+
+
+IMAGES = np.zeros((4, 8, 8, 3), np.float32)
+
+
+@pytest.mark.parametrize("format", INTEGER_FORMATS)
+@pytest.mark.parametrize(
+    ("calibration", "match"),
+    [
+        (None, "at least one training image.*Received: none"),
+        (IMAGES[:0], r"at least one training image.*Received: shape \(0, 8, 8, 3\)"),
+        (IMAGES[0], r"at least one training image.*Received: shape \(8, 8, 3\)"),
+        (np.where(np.arange(3) == 1, np.nan, IMAGES).astype(np.float32), "float32 with NaN or infinity"),
+        (np.where(np.arange(3) == 1, np.inf, IMAGES).astype(np.float32), "float32 with NaN or infinity"),
+        (IMAGES.astype(np.float64), "finite float32, or uint8 for pixels. Received: float64"),
+        (IMAGES.astype(np.int32), "Received: int32"),
+        (IMAGES.astype(np.int8), "Received: int8"),
+    ],
+)
+def test_unusable_calibration_keeps_the_earlier_file(make_classifier, tmp_path, format, calibration, match):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(b"earlier")
+    with pytest.raises(UserError, match=f"`calibration` must .*{match}"):
+        export_tflite(make_classifier(), path, format=format, calibration=calibration)
+    assert path.read_bytes() == b"earlier"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_calibration_of_another_size_is_told(formats, make_classifier, tmp_path):
+    with pytest.raises(UserError):
+        export_tflite(make_classifier(), tmp_path / "x", format="int8", calibration=np.ones((4, 9, 8, 3), np.float32))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("metadata", [None, METADATA], ids=["bare", "described with preprocessing inside"])
+def test_file_size_is_that_of_the_file(make_classifier, tmp_path, metadata):
+    model = make_classifier(seed=2)
+    layers = [] if metadata is None else [keras.layers.Rescaling([0.1, 0.2, 0.3], -1.0)]
+    folder = export_saved_model(model, tmp_path / "saved_model", preprocessing_layers=layers, metadata=metadata)
+    path = export_tflite(folder, tmp_path / "fp32.tflite", metadata=metadata)
+    assert file_size(model, preprocessing_layers=layers, metadata=metadata) == path.stat().st_size

@@ -1,0 +1,306 @@
+"""What is read from a model, and what is refused with the layer's name."""
+
+import keras
+import numpy as np
+import pytest
+import tf_keras
+from keras import layers, ops
+
+from tas_tf.errors import UserError
+from tas_tf.graph.graph import Graph
+from tas_tf.graph.kinds import Kind
+from tests.networks import classify, conv_bn, make
+
+
+def model_of(body, size=(8, 8, 3)) -> keras.Model:
+    images = keras.Input(size)
+    return keras.Model(images, body(images))
+
+
+def kinds(model: keras.Model) -> dict[str, Kind]:
+    return {node.class_name: node.kind for node in Graph.from_model(model)}
+
+
+class Subclassed(keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.scores = layers.Dense(3)
+
+    def call(self, images):
+        return self.scores(ops.mean(images, axis=(1, 2)))
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Registered(Subclassed):
+    def get_config(self):
+        return {"name": self.name}
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Halves(layers.Layer):
+    def call(self, inputs):
+        return inputs[..., :4], inputs[..., 4:]
+
+
+class Unregistered(layers.Layer):
+    def call(self, inputs):
+        return inputs
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class WithoutShapeRule(layers.Layer):
+    """Tells its output's shape once, when the model is built, and then no more."""
+
+    told = False
+
+    def call(self, inputs):
+        return inputs
+
+    def compute_output_spec(self, inputs):
+        if self.told:
+            raise NotImplementedError("No rule for shapes.")
+        self.told = True
+        return keras.KerasTensor(inputs.shape)
+
+
+class WithoutConfig(layers.Layer):
+    def __init__(self, table):
+        super().__init__(name="bare")
+        self.table = table
+
+    def call(self, inputs):
+        return inputs
+
+
+def _two_inputs():
+    images, more = keras.Input((8, 8, 3), name="left"), keras.Input((8, 8, 3), name="right")
+    return keras.Model([images, more], classify(layers.Add()([images, more])))
+
+
+def _two_outputs():
+    images = keras.Input((8, 8, 3))
+    x = conv_bn(images, 8)
+    return keras.Model(images, [classify(x), classify(x)])
+
+
+def _shared_layer():
+    conv = layers.Conv2D(3, 3, padding="same", name="twice")
+    return model_of(lambda x: classify(conv(conv(x))))
+
+
+def _shared_model():
+    inner = keras.Sequential([layers.Conv2D(3, 3, padding="same")], name="inner_twice")
+    return model_of(lambda x: classify(inner(inner(x))))
+
+
+def _shared_between_models():
+    image = keras.Input((8, 8, 3))
+    conv = layers.Conv2D(3, 3, padding="same", name="inside")
+    first = keras.Model(image, conv(image))
+    second = keras.Model(image, layers.ReLU()(conv(image)))
+    return model_of(lambda x: classify(second(first(x))))
+
+
+def _channels_first():
+    pool = layers.GlobalAveragePooling2D(data_format="channels_first", name="first")
+    return model_of(lambda x: layers.Dense(3)(pool(conv_bn(x, 8))))
+
+
+def _tf_keras():
+    return tf_keras.Sequential([tf_keras.layers.InputLayer((2,)), tf_keras.layers.Dense(2)])
+
+
+def _ends_in(layer):
+    return lambda: model_of(lambda x: layer(classify(conv_bn(x, 8))))
+
+
+REFUSED = {
+    "subclassed model": (Subclassed, "subclassed model.*Subclassed.*keras.Model\\(inputs, outputs\\)"),
+    "subclassed model inside": (lambda: model_of(Registered(name="own")), "Nested model `own`.*Registered"),
+    "Lambda": (lambda: model_of(lambda x: classify(layers.Lambda(abs, name="code")(x))), "`code` is a Lambda"),
+    "two inputs": (_two_inputs, "one input. Received 2 \\(left, right\\)"),
+    "two outputs": (_two_outputs, "one output. Received 2"),
+    "shared layer": (_shared_layer, "`twice` is shared: it is called 2 times"),
+    "shared nested model": (_shared_model, "`inner_twice` is shared: it is called 2 times"),
+    "layer shared between nested models": (_shared_between_models, "`inside` is shared"),
+    "unbuilt Sequential": (lambda: keras.Sequential([layers.Dense(2)], name="new"), "new.*no input shape yet"),
+    "unknown size": (lambda: model_of(lambda x: classify(conv_bn(x, 8)), (None, None, 3)), "input of fixed size"),
+    "tf_keras model": (_tf_keras, "tf_keras"),
+    "no model": (lambda: "resnet20", "must be a Keras model. Received: str"),
+    "one output": (lambda: model_of(lambda x: classify(conv_bn(x, 8), 1)), "at least 2 classes.*1 output"),
+    "sigmoid inside": (lambda: model_of(lambda x: classify(conv_bn(x, 8), 4, "sigmoid")), "`sigmoid`.*Multi-label"),
+    "sigmoid layer": (_ends_in(layers.Activation("sigmoid", name="end")), "`sigmoid` \\(layer `end`\\)"),
+    "sigmoid function": (_ends_in(ops.sigmoid), "`Sigmoid`"),
+    "ReLU": (_ends_in(layers.ReLU(name="end")), "`ReLU` \\(layer `end`\\)"),
+    "softmax, then more": (
+        lambda: model_of(lambda x: layers.Reshape((5,))(layers.Softmax(name="soft")(classify(conv_bn(x, 8))))),
+        "`softmax` \\(layer `soft`\\)",
+    ),
+    "feature map": (
+        lambda: model_of(lambda x: conv_bn(x, 8)),
+        "one vector of class scores.*Received: \\(None, 8, 8, 8",
+    ),
+    "channels first": (_channels_first, "`first` \\(GlobalAveragePooling2D\\) is channels_first"),
+    "layer of two outputs": (
+        lambda: model_of(lambda x: classify(Halves(name="halves")(conv_bn(x, 8))[0])),
+        "`halves` \\(Halves\\) has several outputs",
+    ),
+    "second output of a layer": (
+        lambda: model_of(lambda x: classify(Halves(name="halves")(conv_bn(x, 8))[1])),
+        "output 1 of `halves`|`halves` \\(Halves\\) has several outputs",
+    ),
+    "class that isn't registered": (
+        lambda: model_of(lambda x: classify(Unregistered(name="mine")(x))),
+        "`mine` \\(Unregistered\\) can't be made again.*register_keras_serializable",
+    ),
+    "layer without a rule for its shape": (
+        lambda: model_of(lambda x: classify(WithoutShapeRule(name="mute")(x))),
+        "`mute` \\(WithoutShapeRule\\) can't be called as its config says: No rule for shapes",
+    ),
+    "layer without config": (lambda: model_of(lambda x: classify(WithoutConfig(object())(x))), "get_config"),
+    "sequence layer": (
+        lambda: model_of(lambda x: layers.Dense(3)(layers.LSTM(4, name="memory")(layers.Reshape((64, 3))(x)))),
+        "`memory` \\(LSTM\\)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make_model", "message"), REFUSED.values(), ids=REFUSED)
+def test_refused_with_a_line_that_names_the_place(make_model, message):
+    with pytest.raises(UserError, match=message) as caught:
+        Graph.from_model(make_model())
+    assert str(caught.value).count("\n") == 0
+
+
+def test_nested_models_are_inlined():
+    graph = Graph.from_model(make("nested"))
+    convs = [node for node in graph if node.kind is Kind.CONV]
+    assert [conv.path[-1] for conv in convs] == ["conv", "conv", "conv"]
+    assert len({conv.name for conv in convs}) == 3
+    assert [conv.shape for conv in convs] == [(None, 6, 6, 8), (None, 4, 4, 12), (None, 4, 4, 6)]
+    assert sum(node.kind is Kind.INPUT for node in graph) == 1
+
+
+def test_names_made_for_nested_layers_never_clash():
+    inner = keras.Sequential([layers.Conv2D(8, 3, name="b")], name="a")
+
+    def body(x):
+        x = layers.Conv2D(8, 1, name="a_b")(x)
+        return classify(inner(layers.Conv2D(8, 1, name="b")(x)))
+
+    names = [node.name for node in Graph.from_model(model_of(body))]
+    assert len(set(names)) == len(names)
+
+
+def test_a_sequential_is_read_however_it_was_built():
+    def parts():
+        return [layers.Conv2D(8, 3, name="conv"), layers.Flatten(), layers.Dense(4, name="scores")]
+
+    called = keras.Sequential(parts())
+    called(np.zeros((1, 8, 8, 3), "float32"))
+    declared = keras.Sequential([keras.Input((8, 8, 3)), *parts()])
+    nested = keras.Sequential([keras.Input((8, 8, 3)), keras.Sequential(parts())])
+    shapes = [[node.shape[1:] for node in Graph.from_model(model)] for model in (called, declared, nested)]
+    assert shapes[0] == shapes[1] == shapes[2] == [(8, 8, 3), (6, 6, 8), (288,), (4,)]
+
+
+def test_inputs_and_outputs_in_dictionaries_and_tensors_by_keyword():
+    images = keras.Input((8, 8, 3), name="image")
+    x = layers.Conv2D(8, 3)(inputs=images)
+    x = layers.Concatenate()(inputs=[x, layers.Conv2D(4, 3)(images)])
+    model = keras.Model({"image": images}, {"scores": classify(x)})
+    graph = Graph.from_model(model)
+    assert graph.num_classes == 5
+    assert graph.num_params == model.count_params()
+
+
+@pytest.mark.parametrize("head", ["inside", "layer", "activation", "function"])
+def test_a_softmax_is_split_off(head):
+    ends = {
+        "inside": lambda x: classify(x, activation="softmax"),
+        "layer": lambda x: layers.Softmax()(classify(x)),
+        "activation": lambda x: layers.Activation("softmax")(classify(x)),
+        "function": lambda x: ops.softmax(classify(x)),
+    }
+    graph = Graph.from_model(model_of(lambda x: ends[head](conv_bn(x, 8))))
+    assert graph.head is not None
+    assert graph[graph.output].class_name == "Dense"
+    assert graph[graph.output].activation == "linear"
+    assert (graph.head.name in graph.by_name) == (head == "inside")
+
+
+def test_arithmetic_with_constants():
+    def body(x):
+        x = layers.Conv2D(8, 3)(x)
+        return classify(layers.Conv2D(8, 3)((x + 3.0) * 2.0 / 6.0 - 1.0))
+
+    found = kinds(model_of(body))
+    assert found["Add"] is Kind.SHIFTS_ZEROS
+    assert found["Multiply"] is Kind.KEEPS_ZEROS
+    assert found["TrueDivide"] is Kind.KEEPS_ZEROS
+    assert found["Subtract"] is Kind.SHIFTS_ZEROS
+
+
+def test_arithmetic_that_channels_cannot_pass():
+    assert kinds(model_of(lambda x: classify(1.0 / layers.Conv2D(8, 3)(x))))["TrueDivide"] is Kind.OPAQUE
+    constant = np.arange(8, dtype="float32")
+    assert kinds(model_of(lambda x: classify(layers.Conv2D(8, 3)(x) + constant)))["Add"] is Kind.OPAQUE
+    sliced = kinds(model_of(lambda x: classify(layers.Conv2D(8, 3)(x)[:, 1:, ...])))
+    assert sliced["GetItem"] is Kind.OPAQUE
+
+
+@pytest.mark.parametrize(
+    ("layer", "kind"),
+    [
+        (lambda: layers.DepthwiseConv2D(3), Kind.DEPTHWISE),
+        (lambda: layers.Conv2D(8, 3, groups=8), Kind.DEPTHWISE),
+        (lambda: layers.Conv2D(8, 3, groups=2), Kind.OPAQUE),
+        (lambda: layers.Conv2D(16, 3, groups=8), Kind.OPAQUE),
+        (lambda: layers.DepthwiseConv2D(3, depth_multiplier=2), Kind.OPAQUE),
+        (lambda: layers.DepthwiseConv2D(3, activation="softmax"), Kind.OPAQUE),
+        (lambda: layers.BatchNormalization(axis=1), Kind.OPAQUE),
+        (lambda: layers.LayerNormalization(axis=[1, 2, 3]), Kind.OPAQUE),
+        (lambda: layers.LayerNormalization(), Kind.LAYER_NORM),
+        (lambda: layers.GroupNormalization(4), Kind.OPAQUE),
+        (lambda: layers.PReLU(shared_axes=[1, 2]), Kind.KEEPS_ZEROS),
+        (lambda: layers.PReLU(shared_axes=[1, 2, 3]), Kind.OPAQUE),
+        (lambda: layers.ReLU(threshold=1.0), Kind.KEEPS_ZEROS),
+        (lambda: layers.ReLU(threshold=1.0, negative_slope=0.1), Kind.SHIFTS_ZEROS),
+        (lambda: layers.GaussianNoise(0.1), Kind.SHIFTS_ZEROS),
+        (lambda: layers.Rescaling(2.0), Kind.KEEPS_ZEROS),
+        (lambda: layers.Rescaling(2.0, offset=1.0), Kind.SHIFTS_ZEROS),
+        (lambda: layers.Softmax(), Kind.OPAQUE),
+        (lambda: layers.Reshape((16, 4, 8)), Kind.RESHAPE),
+    ],
+)
+def test_kinds_of_layers(layer, kind):
+    graph = Graph.from_model(model_of(lambda x: classify(layers.Conv2D(8, 1)(layer()(conv_bn(x, 8))))))
+    place = next(place for place, node in enumerate(graph) if node.class_name == "GlobalAveragePooling2D")
+    assert graph.nodes[place - 2].kind is kind
+
+
+@pytest.mark.parametrize(
+    "make_layer",
+    [
+        lambda: layers.ReLU(threshold=1.0),
+        lambda: layers.ReLU(threshold=1.0, negative_slope=0.1),
+        lambda: layers.ELU(),
+        lambda: layers.PReLU(),
+        lambda: layers.UpSampling2D(2),
+        *(
+            lambda name=name: layers.Activation(name)
+            for name in (
+                *("relu", "relu6", "silu", "gelu", "tanh", "elu", "selu", "leaky_relu", "hard_silu", "softsign"),
+                *("hard_tanh", "tanh_shrink", "celu", "mish", "sigmoid", "hard_sigmoid", "softplus", "exponential"),
+                "log_sigmoid",
+            )
+        ),
+    ],
+)
+def test_zeros_are_kept_where_the_table_says_so(make_layer):
+    layer = make_layer()
+    graph = Graph.from_model(model_of(lambda x: classify(layers.Conv2D(8, 1)(layer(conv_bn(x, 8))))))
+    kind = graph[layer.name].kind
+    assert kind in (Kind.KEEPS_ZEROS, Kind.SHIFTS_ZEROS)
+    value = np.asarray(layer(np.zeros((1, 8, 8, 8), "float32")))
+    assert (np.abs(value).max() == 0) == (kind is Kind.KEEPS_ZEROS)

@@ -1,0 +1,94 @@
+"""Several runs side by side: mean and spread over seeds, and what is refused."""
+
+import json
+import statistics
+from pathlib import Path
+
+import pytest
+
+from tas_tf.errors import UserError
+from tas_tf.report.comparison import cells, compare_runs
+from tas_tf.runs.origins import hash_content
+
+
+def write_run(folder: Path, *, seed: int, accuracy: float, step: str = "student", latency: float | None = None, **more):
+    (folder / step).mkdir(parents=True)
+    metrics = {"accuracy": accuracy, "macs": 14_000_000, "params": 100_000, "seconds": 10.0, "seed": seed, "kd": True}
+    (folder / step / "metrics.json").write_text(json.dumps(metrics))
+    (folder / step / "digest.json").write_text(json.dumps({"settings": {"seed": seed, "lr": 0.1, **more}}))
+    (folder / step / "model.keras").write_text(f"{accuracy}")
+    if latency is not None:
+        (folder / "export").mkdir()
+        made_from = {"student": hash_content(folder / "student/model.keras")}
+        (folder / "export/digest.json").write_text(json.dumps({"settings": {"threads": 1}, "inputs": made_from}))
+        lite = {"latency_ms": latency, "bytes": 500_000}
+        exported = {"fp32": lite, "teacher": {"fp32": {"latency_ms": 3.0, "bytes": 900_000}}}
+        (folder / "export/metrics.json").write_text(json.dumps(exported))
+    return folder
+
+
+def test_runs_of_one_name_are_seeds_of_one_row(tmp_path):
+    accuracies, latencies = (0.90, 0.91, 0.94), (1.0, 1.5, 2.0)
+    runs = [
+        write_run(tmp_path / f"{seed}/tas", seed=seed, accuracy=accuracy, latency=latency)
+        for seed, (accuracy, latency) in enumerate(zip(accuracies, latencies, strict=True))
+    ]
+    runs.append(write_run(tmp_path / "0/teacher", seed=0, accuracy=0.95, step="teacher"))
+    tas, teacher = compare_runs(runs)
+    assert (tas.name, tas.seeds, tas.kd) == ("tas", (0, 1, 2), True)
+    accuracy = tas.figures["accuracy"]
+    assert accuracy.mean == pytest.approx(sum(accuracies) / 3)
+    assert accuracy.spread == pytest.approx(statistics.stdev(accuracies))
+    assert tas.figures["speedup"].mean == pytest.approx((3.0 + 2.0 + 1.5) / 3)
+    assert cells(tas)[0] == "91.67 ± 2.08 %"
+    assert cells(tas)[3:5] == ["500 kB", "1.5 ± 0.5 ms"]
+    assert (teacher.name, teacher.kd, teacher.figures["accuracy"].spread) == ("teacher", None, None)
+    assert cells(teacher) == ["95.00 %", "14 M", "100 k", "-", "-", "-"]
+    json.dumps([tas.to_json(), teacher.to_json()])
+
+
+def test_a_figure_that_a_seed_lacks_is_no_mean_of_the_others(tmp_path):
+    runs = [
+        write_run(tmp_path / "0/tas", seed=0, accuracy=0.9, latency=1.0),
+        write_run(tmp_path / "1/tas", seed=1, accuracy=0.9),
+    ]
+    (row,) = compare_runs(runs)
+    assert "latency_ms" not in row.figures
+    assert row.figures["accuracy"].count == 2
+
+
+def test_what_is_no_seed_of_the_same_is_refused(tmp_path):
+    first = write_run(tmp_path / "0/tas", seed=0, accuracy=0.9)
+    with pytest.raises(UserError, match="have the seeds 0, 0"):
+        compare_runs([first, write_run(tmp_path / "1/tas", seed=0, accuracy=0.9)])
+    with pytest.raises(UserError, match=r"differ in --lr \(student\)"):
+        compare_runs([first, write_run(tmp_path / "2/tas", seed=2, accuracy=0.9, lr=0.3)])
+    with pytest.raises(UserError, match="holds no trained teacher"):
+        compare_runs([tmp_path / "none"])
+    with pytest.raises(UserError, match="holds no trained student"):
+        compare_runs([first, write_run(tmp_path / "3/tas", seed=3, accuracy=0.9, step="teacher")])
+
+
+def test_a_step_that_one_run_borrowed_is_no_difference(tmp_path):
+    """The second takes the first one's teacher."""
+    first = write_run(tmp_path / "0/tas", seed=0, accuracy=0.9)
+    write_run(first, seed=0, accuracy=0.95, step="teacher")
+    (row,) = compare_runs([first, write_run(tmp_path / "1/tas", seed=1, accuracy=0.9)])
+    assert row.seeds == (0, 1)
+
+
+def test_shapes_from_elsewhere_count_as_the_search_that_made_them(tmp_path):
+    runs = []
+    for seed, budget in ((0, "macs:0.5"), (1, "macs:0.3")):
+        found = write_run(tmp_path / f"found{seed}", seed=seed, accuracy=0.5, step="search", budget=budget)
+        runs.append(write_run(tmp_path / f"{seed}/tas", seed=seed, accuracy=0.9))
+        (runs[-1] / "flags.cfg").write_text(f"--seed={seed}\n--shape={found}/search/shape.json\n")
+    with pytest.raises(UserError, match=r"differ in --budget \(search\)"):
+        compare_runs(runs)
+
+
+def test_what_was_measured_of_an_earlier_student_is_left_out(tmp_path):
+    run = write_run(tmp_path / "tas", seed=0, accuracy=0.9, latency=1.0)
+    assert compare_runs([run])[0].figures["latency_ms"].mean == 1.0
+    (run / "student/model.keras").write_text("trained again")
+    assert "latency_ms" not in compare_runs([run])[0].figures

@@ -1,0 +1,111 @@
+"""Distillation against NumPy, on one device and on two; statistics recalibrated."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+from tas_tf.errors import UserError
+from tas_tf.training.distill import classifier, distiller, recalibrate
+from tas_tf.training.loop import fit
+from tas_tf.training.optimizers import sgd
+
+BATCH, CLASSES = 16, 5
+
+
+@pytest.fixture(scope="module")
+def batch() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(BATCH, 6)).astype(np.float32), rng.integers(0, CLASSES, BATCH)
+
+
+def linear(seed: int, scale: float = 2.0) -> keras.Model:
+    keras.utils.set_random_seed(seed)
+    features = keras.Input((6,))
+    initializer = keras.initializers.RandomNormal(stddev=scale)
+    return keras.Model(features, layers.Dense(CLASSES, kernel_initializer=initializer)(features))
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    logits = logits.astype(np.float64) - logits.max(-1, keepdims=True)
+    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+
+
+def expected_loss(student, teacher, batch, alpha: float, temperature: float) -> float:
+    """(1 - alpha) CE + alpha T^2 KL(teacher || student)."""
+    images, labels = batch
+    ours, theirs = student(images).numpy(), teacher(images).numpy()
+    cross_entropy = -log_softmax(ours)[np.arange(BATCH), labels].mean()
+    log_p, log_q = log_softmax(theirs / temperature), log_softmax(ours / temperature)
+    divergence = (np.exp(log_p) * (log_p - log_q)).sum(-1).mean()
+    return (1 - alpha) * cross_entropy + alpha * temperature**2 * divergence
+
+
+def one_step(strategy, batch, alpha: float, temperature: float) -> tuple[float, np.ndarray, keras.Model]:
+    """The loss of one step over the batch, the kernel after it, the teacher."""
+    with strategy.scope():
+        student, teacher = linear(1), linear(2)
+        learner = distiller(student, teacher, sgd(0.1, momentum=0.0), alpha=alpha, temperature=temperature)
+    dataset = tf.data.Dataset.from_tensors(batch).unbatch().batch(BATCH, drop_remainder=True).repeat()
+    history = fit(learner, lambda epoch: dataset, strategy=strategy, epochs=1, steps_per_epoch=1, verbose=0)
+    return history.history["loss"][0], np.array(student.weights[0]), teacher
+
+
+@pytest.mark.parametrize(("alpha", "temperature"), [(0.9, 4.0), (0.3, 1.0), (0.0, 4.0), (1.0, 2.5)])
+def test_the_loss_is_numpys(batch, alpha, temperature):
+    loss, _, teacher = one_step(tf.distribute.get_strategy(), batch, alpha, temperature)
+    assert loss == pytest.approx(expected_loss(linear(1), linear(2), batch, alpha, temperature), rel=1e-5)
+    np.testing.assert_array_equal(teacher.weights[0], linear(2).weights[0])
+
+
+def test_the_gradient_is_that_of_the_loss(batch):
+    _, kernel, _ = one_step(tf.distribute.get_strategy(), batch, 0.9, 4.0)
+    student, teacher = linear(1), linear(2)
+    start, step = np.array(student.weights[0]), 1e-2
+    for place in [(0, 0), (3, 2), (5, 4)]:
+        losses = []
+        for sign in (1, -1):
+            shifted = start.copy()
+            shifted[place] += sign * step
+            student.weights[0].assign(shifted)
+            losses.append(expected_loss(student, teacher, batch, 0.9, 4.0))
+        slope = (losses[0] - losses[1]) / (2 * step)
+        assert kernel[place] - start[place] == pytest.approx(-0.1 * slope, rel=1e-2, abs=1e-4)
+
+
+def test_two_replicas_take_the_same_step(batch, two_replicas):
+    loss, kernel, _ = one_step(tf.distribute.get_strategy(), batch, 0.9, 4.0)
+    other_loss, other_kernel, _ = one_step(two_replicas, batch, 0.9, 4.0)
+    assert other_loss == pytest.approx(loss, rel=1e-5)
+    np.testing.assert_allclose(other_kernel, kernel, atol=1e-5)
+
+
+def test_without_a_teacher_it_is_cross_entropy(batch):
+    images, labels = batch
+    student = linear(1)
+    expected = -log_softmax(student(images).numpy())[np.arange(BATCH), labels].mean()
+    logs = classifier(student, sgd(0.1)).train_on_batch(images, labels, return_dict=True)
+    assert logs["loss"] == pytest.approx(expected, rel=1e-5)
+    assert set(logs) == {"loss", "accuracy"}
+
+
+@pytest.mark.parametrize(("alpha", "temperature"), [(-0.1, 4.0), (1.1, 4.0), (0.9, 0.0), (0.9, float("nan"))])
+def test_settings_that_make_no_sense(alpha, temperature):
+    with pytest.raises(UserError, match="`kd_"):
+        distiller(linear(1), linear(2), sgd(0.1), alpha=alpha, temperature=temperature)
+
+
+def test_recalibration_is_the_mean_over_batches():
+    rng = np.random.default_rng(1)
+    batches = [rng.normal(3, 2, size=(8, 4, 4, 3)).astype(np.float32) for _ in range(3)]
+    images = keras.Input((4, 4, 3))
+    model = keras.Model(images, layers.GlobalAveragePooling2D()(layers.BatchNormalization(momentum=0.8)(images)))
+    norm = next(layer for layer in model.layers if isinstance(layer, layers.BatchNormalization))
+    norm.moving_mean.assign([100.0, -100.0, 7.0])
+    recalibrate(model, tf.data.Dataset.from_tensor_slices((np.stack(batches), np.zeros((3, 8)))))
+    means = np.mean([part.mean((0, 1, 2)) for part in batches], axis=0)
+    variances = np.mean([part.var((0, 1, 2)) for part in batches], axis=0)
+    np.testing.assert_allclose(norm.moving_mean, means, rtol=1e-5)
+    np.testing.assert_allclose(norm.moving_variance, variances, rtol=1e-4)
+    assert norm.momentum == 0.8
