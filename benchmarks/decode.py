@@ -26,8 +26,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from tas_tf.cost.cost_model import KINDS, CostModel
-from tas_tf.decode.decode import decode as decode_module
+from tas_tf.cost.cost_model import COST_KINDS, CostModel
+from tas_tf.decode import decode as decode_module
 from tas_tf.graph.graph import Graph
 from tas_tf.space.space import SearchSpace
 from tas_tf.zoo.loading import load_network
@@ -153,7 +153,7 @@ def _summary(row: type[Row], name: str, cost: CostModel, found: list[Decoding], 
     return row(
         network=name.removeprefix("keras.applications."),
         kind=cost.kind,
-        lowest=cost.of(decode_module.smallest_shape(cost)) / cost.full,
+        lowest=cost(decode_module.smallest_shape(cost)) / cost.full,
         decoded=len(found),
         over=int((below < 0).sum()),
         within=float(((below >= 0) & (below <= tolerances)).mean()),
@@ -190,7 +190,7 @@ def _names(text: str) -> list[str]:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=500, help="shapes to decode for each network and kind")
-    parser.add_argument("--kinds", type=_names, default=list(KINDS), help="costs, with commas between")
+    parser.add_argument("--kinds", type=_names, default=list(COST_KINDS), help="costs, with commas between")
     parser.add_argument("--networks", type=_names, default=list(LARGE), help=f"of {', '.join(LARGE)}")
     parser.add_argument("--tolerance", type=float, default=0.05, help="share of the whole")
     parser.add_argument("--seed", type=int, default=0, help="of logits and budgets")

@@ -35,7 +35,7 @@ def measure(name: str, students: int) -> list[tuple[int, int]]:
     real = FileSize(space, file_size)
     cost = make_cost(space, "bytes", real)
     shapes = [Shape.random(space, seed) for seed in range(students)]
-    return [(cost.of(shape), real(shape)) for shape in track(shapes, name, console=Console(stderr=True))]
+    return [(cost(shape), real(shape)) for shape in track(shapes, name, console=Console(stderr=True))]
 
 
 def main() -> None:

@@ -169,7 +169,7 @@ def check(name: str, *, num_random: int = NUM_RANDOM) -> Checked:
         stages=[stage.blocks for stage in space.stages],
         frozen=frozen_layers(space),
         projected=projected_share(free),
-        smallest=macs.of(smallest) / macs.full,
+        smallest=macs(smallest) / macs.full,
         step_loss=loss,
         students=len(shapes),
         keras_difference=keras_difference,
@@ -216,7 +216,7 @@ def save_student(space: SearchSpace, shape: Shape, images: np.ndarray, path: Pat
     student = randomize(build_student(space, shape, logits=True))  # a softmax could hide differences
     counts = {"macs": count_macs(student), "params": student.count_params()}
     for kind, count in counts.items():
-        predicted = CostModel(space, kind).of(shape)
+        predicted = CostModel(space, kind)(shape)
         assert predicted == count, (kind, predicted, count)
     student.save(path)
     np.savez(path.with_suffix(".npz"), images=images, outputs=np.asarray(student(images)))

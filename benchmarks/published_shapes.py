@@ -63,7 +63,7 @@ def measure(name: str) -> tuple[int, int, int, float, float]:
         path = export_tflite(folder, Path(scratch) / "fp32.tflite")
         lite = TFLiteModel(path).predict(images)
         size = path.stat().st_size
-    costs = (CostModel(space, kind).of(shape) for kind in ("macs", "params"))
+    costs = (CostModel(space, kind)(shape) for kind in ("macs", "params"))
     return (*costs, size, np.abs(saved.numpy() - expected).max() / scale, np.abs(lite - expected).max() / scale)
 
 

@@ -62,9 +62,9 @@ def build(name: str) -> tuple[dict[str, keras.Model], dict[str, int]]:
     space = SearchSpace.from_graph(Graph.from_model(network))
     cost = CostModel(space)
     shapes = {STUDENT: Shape.load(shape_file(f"published/{name}")), _TEACHER: Shape.full(space)}
-    shapes[_UNIFORM] = baseline_shape("uniform", cost, limit=cost.of(shapes[STUDENT]), tolerance=0)
+    shapes[_UNIFORM] = baseline_shape("uniform", cost, limit=cost(shapes[STUDENT]), tolerance=0)
     models = {label: build_student(space, shape) for label, shape in shapes.items()}
-    return models, {label: cost.of(shape) for label, shape in shapes.items()}
+    return models, {label: cost(shape) for label, shape in shapes.items()}
 
 
 def show(metrics: dict, macs: dict[str, int], formats: list[str]) -> None:

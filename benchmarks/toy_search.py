@@ -133,7 +133,7 @@ def make_space() -> SearchSpace:
 
 def make_shape(space: SearchSpace, *, depth: int, **widths: int) -> Shape:
     """A shape of that depth whose units have the widths given, else their smallest."""
-    return Shape.of(space, [widths.get(unit.name, unit.candidates[0]) for unit in space.units], [depth])
+    return Shape.from_counts(space, [widths.get(unit.name, unit.candidates[0]) for unit in space.units], [depth])
 
 
 def known_answer(space: SearchSpace) -> Shape:
@@ -154,14 +154,14 @@ def search(space: SearchSpace, task: Task, seed: int) -> SearchResult:
     """Trains the unpruned network, as the first step of the method has it, and searches from there."""
     strategy, whole = make_strategy("one_device"), Shape.full(space)
     teacher = train_network(space, whole, task, replace(TEACHER, seed=seed), strategy=strategy, verbose=0).model
-    budget = Budget.parse(f"macs:{CostModel(space).of(known_answer(space))}")
+    budget = Budget.parse(f"macs:{CostModel(space)(known_answer(space))}")
     return run_search(space, task, budget, replace(SEARCH, seed=seed), strategy=strategy, teacher=teacher, verbose=0)
 
 
 def random_shapes(space: SearchSpace, count: int) -> list[Shape]:
     """Random shapes that cost what the known one costs."""
     cost = CostModel(space)
-    options = {"limit": cost.of(known_answer(space)), "tolerance": int(TOLERANCE * cost.full)}
+    options = {"limit": cost(known_answer(space)), "tolerance": int(TOLERANCE * cost.full)}
     return [baseline_shape("random", cost, seed=[count, number], **options) for number in range(count)]
 
 
@@ -173,7 +173,7 @@ def random_search(space: SearchSpace, task: Task, seed: int, tries: int = 0) -> 
         task,
         replace(STUDENT, seed=RANDOM_SEED + seed),
         count=tries or equal_tries(cost),
-        limit=cost.of(known_answer(space)),
+        limit=cost(known_answer(space)),
         tolerance=int(TOLERANCE * cost.full),
         held_out_limit=SEARCH.held_out_limit,
         strategy=make_strategy("one_device"),
@@ -184,7 +184,7 @@ def random_search(space: SearchSpace, task: Task, seed: int, tries: int = 0) -> 
 
 def equal_tries(cost: CostModel) -> int:
     """Brief trainings that cost the multiply-adds of one search, which runs the unpruned network on either half."""
-    return round(2 * SEARCH.epochs * cost.full / (STUDENT.epochs * cost.of(known_answer(cost.space))))
+    return round(2 * SEARCH.epochs * cost.full / (STUDENT.epochs * cost(known_answer(cost.space))))
 
 
 def accuracy(space: SearchSpace, shape: Shape, task: Task, seed: int) -> float:
@@ -250,7 +250,7 @@ def ladder(space: SearchSpace) -> dict[str, Shape]:
         "unpruned": Shape.full(space),
         "known answer": known_answer(space),
         **{f"reader {width}": make_shape(space, depth=2, reader=width) for width in (6, 4, 2)},
-        "depth 1, else unpruned": Shape.of(space, [unit.width for unit in space.units], [1]),
+        "depth 1, else unpruned": Shape.from_counts(space, [unit.width for unit in space.units], [1]),
     }
 
 

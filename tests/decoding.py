@@ -66,7 +66,7 @@ def decode_randomly(
         tolerances: Shares of the whole, one after the other.
         seed: Of logits and budgets.
     """
-    lowest, rng = cost.of(smallest_shape(cost)), np.random.default_rng(seed)
+    lowest, rng = cost(smallest_shape(cost)), np.random.default_rng(seed)
     for number in range(count):
         probabilities = random_probabilities(cost.space, rng, SPREADS[number % len(SPREADS)])
         limit = int(rng.integers(lowest, cost.full, endpoint=True))
@@ -74,7 +74,7 @@ def decode_randomly(
         started = time.process_time()
         shape = decode(cost, *probabilities, limit=limit, tolerance=tolerance)
         seconds = time.process_time() - started
-        yield Decoding(probabilities, limit, tolerance, shape, cost.of(shape), seconds)
+        yield Decoding(probabilities, limit, tolerance, shape, cost(shape), seconds)
 
 
 def all_shapes(cost: CostModel) -> list[tuple[Shape, int]]:
@@ -82,8 +82,8 @@ def all_shapes(cost: CostModel) -> list[tuple[Shape, int]]:
     space = cost.space
     widths = itertools.product(*(unit.candidates for unit in space.units))
     depths = list(itertools.product(*(stage.candidates for stage in space.stages)))
-    shapes = [Shape.of(space, width, depth) for width in widths for depth in depths]
-    return [(shape, cost.of(shape)) for shape in shapes]
+    shapes = [Shape.from_counts(space, width, depth) for width in widths for depth in depths]
+    return [(shape, cost(shape)) for shape in shapes]
 
 
 def log_probability(space: SearchSpace, probabilities: Probabilities, shape: Shape) -> float:

@@ -73,7 +73,7 @@ def check(case: Case) -> None:
     comparison = Comparison(space, images, seed=case.seed)
     student = comparison.student(shape)
     for kind, counted in (("macs", count_macs(student)), ("params", student.count_params())):
-        assert CostModel(space, kind).of(shape) == counted, f"{kind}: {CostModel(space, kind).of(shape)}, not {counted}"
+        assert CostModel(space, kind)(shape) == counted, f"{kind}: {CostModel(space, kind)(shape)}, not {counted}"
     comparison.check(shape, student)
 
 

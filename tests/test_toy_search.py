@@ -79,8 +79,8 @@ def test_one_block_cannot_tell_near_from_far_whatever_its_weights(space):
 
 def test_random_shapes_cost_the_same_and_are_others(space):
     cost, shapes = CostModel(space), random_shapes(space, 100)
-    limit = cost.of(known_answer(space))
-    assert all(limit - TOLERANCE * cost.full <= cost.of(shape) <= limit for shape in shapes)
+    limit = cost(known_answer(space))
+    assert all(limit - TOLERANCE * cost.full <= cost(shape) <= limit for shape in shapes)
     assert sum(is_answer(shape, space) for shape in shapes) <= 2
 
 
@@ -88,4 +88,4 @@ def test_the_search_finds_the_known_shape(space):
     """With one seed; the benchmark has them all."""
     result = search(space, make_task(2), 2)
     assert is_answer(result.shape, space)
-    assert result.metrics["shape_macs"] == CostModel(space).of(known_answer(space))
+    assert result.metrics["shape_macs"] == CostModel(space)(known_answer(space))

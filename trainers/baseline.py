@@ -87,9 +87,9 @@ def _best_of_several(session: Session, step: Step, cost: CostModel, limit: int, 
     console, tried = Console(), []
 
     def note(one: RandomShape) -> None:
-        tried.append({cost.kind: cost.of(one.shape), "held_out_accuracy": one.accuracy, "seconds": one.seconds})
+        tried.append({cost.kind: cost(one.shape), "held_out_accuracy": one.accuracy, "seconds": one.seconds})
         console.print(
-            f"{len(tried)} of {options.RANDOM_SHAPES.value}: {cost.of(one.shape):,} {cost.kind}, "
+            f"{len(tried)} of {options.RANDOM_SHAPES.value}: {cost(one.shape):,} {cost.kind}, "
             f"held-out accuracy {one.accuracy:.4f}",
             highlight=False,
         )

@@ -112,8 +112,8 @@ def describe(name: str, space: SearchSpace, shape: Shape | None = None) -> dict[
         "model": name,
         "macs": macs.full,
         "params": params.full,
-        "min_macs_ratio": macs.of(smallest_shape(macs)) / macs.full,
-        "min_params_ratio": params.of(smallest_shape(params)) / params.full,
+        "min_macs_ratio": macs(smallest_shape(macs)) / macs.full,
+        "min_params_ratio": params(smallest_shape(params)) / params.full,
         "projected_share": projected_share(space),
         "units": [
             {
@@ -131,8 +131,8 @@ def describe(name: str, space: SearchSpace, shape: Shape | None = None) -> dict[
     }
     if shape is not None:
         shape.check(space)
-        description["shape_macs"] = macs.of(shape)
-        description["shape_params"] = params.of(shape)
+        description["shape_macs"] = macs(shape)
+        description["shape_params"] = params(shape)
         description["projections"] = projections(space, shape)
     return description
 

@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 
 from absl import flags
 
-from tas_tf.baselines.rivals import KINDS as RIVAL_KINDS
-from tas_tf.baselines.shapes import KINDS as BASELINE_KINDS
-from tas_tf.data.preprocessing import KINDS as PREPROCESSING_KINDS
+from tas_tf.baselines.rivals import RIVALS
+from tas_tf.baselines.shapes import BASELINE_KINDS
+from tas_tf.data.preprocessing import PREPROCESSING_KINDS
 from tas_tf.errors import UserError
 from tas_tf.searching.settings import KEPT_SHAPES
 from tas_tf.searching.step import COST_DRIVERS
@@ -303,7 +303,7 @@ RIVALS = _in(
     flags.DEFINE_list(
         "rivals",
         [],
-        f"Trained alike beside the student by the pipeline: {', '.join(RIVAL_KINDS)}.",
+        f"Trained alike beside the student by the pipeline: {', '.join(RIVALS)}.",
     ),
 )
 

@@ -57,7 +57,7 @@ def show_plan(session: Session, steps: Sequence[str]) -> None:
     limits = {budget: one.prepare(space) for budget, one in runs.items()}
     shares = {budget: limit / cost.full for budget, (cost, limit) in limits.items()}
     if options.SHAPE.value:
-        shares[str(session.budget)] = full.of(session.load_shape(space)) / full.full
+        shares[str(session.budget)] = full(session.load_shape(space)) / full.full
     plain = _seconds_of_a_step(space, session)
     images = len(session.task.indices)
     table = Table(title=f"{space.graph.network} on {session.task.source.name}, {images:,} training images")

@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
-from tas_tf.baselines.rivals import KINDS as RIVAL_KINDS
+from tas_tf.baselines.rivals import RIVALS
 from tas_tf.deploy.artefacts import artefact_path
 from tas_tf.deploy.tflite import CONVERTERS
 from tas_tf.errors import UserError
@@ -112,9 +112,7 @@ def _command(run_folder: Run) -> str:
 
 def _found_rivals(run_folder: Run) -> dict[str, Run]:
     return {
-        name: Run(run_folder.path / "rivals" / name)
-        for name in RIVAL_KINDS
-        if (run_folder.path / "rivals" / name).is_dir()
+        name: Run(run_folder.path / "rivals" / name) for name in RIVALS if (run_folder.path / "rivals" / name).is_dir()
     }
 
 

@@ -32,4 +32,3 @@ RIVALS = {
         Rival("no_kd", "searched", kd=False),
     )
 }
-KINDS = tuple(RIVALS)

@@ -12,7 +12,7 @@ from tas_tf.errors import UserError
 from tas_tf.space.shape import Shape
 from tas_tf.student.filters import CRITERIA
 
-KINDS = ("uniform", "random", *CRITERIA)
+BASELINE_KINDS = ("uniform", "random", *CRITERIA)
 #: As NumPy takes it.
 Seed = int | Sequence[int]
 _BATCH = 512
@@ -22,7 +22,7 @@ _MAX_BATCHES = 40
 def baseline_shape(
     kind: str, cost: CostModel, *, limit: int, tolerance: int, divisor: int = 1, seed: Seed = 0
 ) -> Shape:
-    """A shape of one of `KINDS` that costs at most `limit`.
+    """A shape of one of `BASELINE_KINDS` that costs at most `limit`.
 
     Args:
         kind: `uniform`: all blocks, every unit the same share of its filters, the largest that fits; `random`: every
@@ -37,8 +37,8 @@ def baseline_shape(
     Raises:
         UserError: The kind is unknown, or no such shape is that cheap.
     """
-    if kind not in KINDS:
-        raise UserError(f"`kind` must be one of {', '.join(KINDS)}. Received: {kind!r}.")
+    if kind not in BASELINE_KINDS:
+        raise UserError(f"`kind` must be one of {', '.join(BASELINE_KINDS)}. Received: {kind!r}.")
     check_reachable(cost, limit)
     if kind == "random":
         return _random(cost, limit, tolerance, seed)
@@ -56,7 +56,7 @@ def _uniform(cost: CostModel, limit: int, divisor: int) -> Shape:
         wanted = np.floor(full * factor + 1e-9).astype(np.int64) // divisor * divisor
         widths = np.where(searched, np.clip(wanted, np.minimum(divisor, full), full), full)
         if cost.exact(widths[None], depths)[0] <= limit:
-            return Shape.of(space, widths, depths[0])
+            return Shape.from_counts(space, widths, depths[0])
     raise UserError(
         f"`budget` can't be reached by a uniform width, even with one filter a layer. Received: {limit:,} {cost.kind}."
     )
@@ -71,7 +71,7 @@ def _random(cost: CostModel, limit: int, tolerance: int, seed: Seed) -> Shape:
         costs = cost.exact(widths, depths)
         (fitting,) = np.nonzero((costs <= limit) & (costs >= limit - tolerance))
         if len(fitting):
-            return Shape.of(space, widths[fitting[0]], depths[fitting[0]])
+            return Shape.from_counts(space, widths[fitting[0]], depths[fitting[0]])
     # Even draws hardly ever cost this: lean towards it by the most probable shape under random probabilities.
     longest = max((len(unit.candidates) for unit in space.searched_units), default=1)
     deepest = max((len(stage.candidates) for stage in space.searched_stages), default=1)

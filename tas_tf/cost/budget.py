@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tas_tf.cost.cost_model import KINDS
+from tas_tf.cost.cost_model import COST_KINDS
 from tas_tf.errors import UserError
 
 _PATTERN = re.compile(r"^(?P<kind>[a-z]+):(?P<number>\d+(\.\d*)?|\.\d+)(?P<unit>[kMG]?)$")
@@ -19,7 +19,7 @@ class Budget:
     """The most that a network may cost.
 
     Attributes:
-        kind: What is counted, one of `tas_tf.cost.cost_model.KINDS`.
+        kind: What is counted, one of `tas_tf.cost.cost_model.COST_KINDS`.
         value: A share of the unpruned network's cost, or a count.
         is_share: Which of the two.
     """
@@ -41,10 +41,10 @@ class Budget:
         if not isinstance(text, str):
             raise UserError(f"`budget` must be a text such as 'macs:0.5'. Received: {text!r}.")
         match = _PATTERN.match(text.strip())
-        if match is None or match["kind"] not in KINDS:
+        if match is None or match["kind"] not in COST_KINDS:
             raise UserError(
                 f"`budget` must be KIND:VALUE, such as macs:0.5 (half the cost) or macs:40M, KIND being one of "
-                f"{', '.join(KINDS)}. Received: {text!r}."
+                f"{', '.join(COST_KINDS)}. Received: {text!r}."
             )
         number = float(match["number"])
         if number <= 0:

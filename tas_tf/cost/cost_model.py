@@ -12,7 +12,7 @@ from tas_tf.space.channels import Segment
 from tas_tf.space.shape import ActiveChannels, Shape
 from tas_tf.space.space import SearchSpace
 
-KINDS = ("macs", "params", "bytes")
+COST_KINDS = ("macs", "params", "bytes")
 #: Of a file that wasn't measured; of those measured, residual networks have 540, MobileNetV2 has 810.
 _TYPICAL_OP_BYTES = 650
 
@@ -35,8 +35,8 @@ def summands(factors: Any, reads: Any, makes: Any, present: Any) -> Any:
 class CostModel:
     """The cost of shapes of one network.
 
-    Widths and depths are given in the order of the space's units and stages, any number of shapes at once. What
-    `exact` and `of` say of multiply-adds and parameters is exact; of bytes it is a prediction.
+    Calling the model with a shape gives its cost; `exact` takes widths and depths of any number of shapes at once, in
+    the order of the space's units and stages. Multiply-adds and parameters are exact, bytes are a prediction.
 
     Args:
         space: The network.
@@ -45,8 +45,8 @@ class CostModel:
     """
 
     def __init__(self, space: SearchSpace, kind: str = "macs", *, file_bytes: int | None = None) -> None:
-        if kind not in KINDS:
-            raise UserError(f"Cost must be one of {', '.join(KINDS)}. Received: {kind!r}.")
+        if kind not in COST_KINDS:
+            raise UserError(f"Cost must be one of {', '.join(COST_KINDS)}. Received: {kind!r}.")
         self.space = space
         self.kind = kind
         if kind == "bytes":
@@ -62,7 +62,7 @@ class CostModel:
         #: Stage (by place) and block number of each term's layer; block 1 is always there.
         self.block_stage = np.array([self._stage_index.get(stage, 0) for stage, _ in blocks], np.int64)
         self.block_number = np.array([number for _, number in blocks], np.int64)
-        self.full = self.of(Shape.full(space))
+        self.full = self(Shape.full(space))
 
     def _linear(self, sides: list[tuple[Segment, ...]]) -> np.ndarray:
         """Counts of channels as linear forms of the sources' widths, a constant last: `[sources + 1, terms]`."""
@@ -77,8 +77,8 @@ class CostModel:
                     form[self.sources[segment.source], place] += 1
         return form
 
-    def of(self, shape: Shape) -> int:
-        """Exact cost of a shape."""
+    def __call__(self, shape: Shape) -> int:
+        """Gives the exact cost of a shape."""
         widths = [[shape.widths[unit.name] for unit in self.space.units]]
         depths = [[shape.depths[stage.name] for stage in self.space.stages]]
         return int(self.exact(np.array(widths, np.int64), np.array(depths, np.int64))[0])

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tas_tf.data.source import ArraySource, Source, StreamedSource, resize_image
 from tas_tf.errors import UserError
 
-KINDS = ("standardise", "none", "scale_0_1", "scale_-1_1", "torch", "caffe")
+PREPROCESSING_KINDS = ("standardise", "none", "scale_0_1", "scale_-1_1", "torch", "caffe")
 
 #: Means and deviations of ImageNet's channels, red first, on the scale 0 to 1, as networks trained there have them.
 _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -24,7 +24,7 @@ _CHUNK = 4096
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """One of `KINDS`: an affine map of pixel values 0 to 255.
+    """One of `PREPROCESSING_KINDS`: an affine map of pixel values 0 to 255.
 
     Attributes:
         kind: `standardise` (subtract mean, divide by std, both per channel), `none`, `scale_0_1`, `scale_-1_1`, and
@@ -39,8 +39,11 @@ class Preprocessing:
     std: tuple[float, ...] = ()
 
     def __post_init__(self):
-        if self.kind not in KINDS:
-            raise UserError(f"`preprocessing` is unknown. Expected one of {', '.join(KINDS)}. Received: {self.kind!r}.")
+        if self.kind not in PREPROCESSING_KINDS:
+            raise UserError(
+                f"`preprocessing` is unknown. Expected one of {', '.join(PREPROCESSING_KINDS)}. "
+                f"Received: {self.kind!r}."
+            )
         given = len(self.mean) > 0 and len(self.mean) == len(self.std) and min(self.std) > 0
         if self.kind == "standardise" and not given:
             raise UserError(
@@ -54,7 +57,7 @@ class Preprocessing:
 
         Args:
             source: Where the images come from. Of a streamed one a sample of 10,000 is measured.
-            kind: One of `KINDS`.
+            kind: One of `PREPROCESSING_KINDS`.
             indices: Training examples to measure; by default all.
 
         Raises:
@@ -104,7 +107,7 @@ class Preprocessing:
         return [*_blue_first(), rescaling] if self.kind == "caffe" else [rescaling]
 
     def affine(self) -> dict[str, Any]:
-        """Describes the map for programs that know none of `KINDS`.
+        """Describes the map for programs that know none of `PREPROCESSING_KINDS`.
 
         Returns:
             `channel_order`, `rgb`, or `bgr` where channels are turned round first; then the network's input is

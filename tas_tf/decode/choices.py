@@ -80,7 +80,7 @@ class Choices:
         grids = np.meshgrid(*(np.arange(count) for count in self.counts), indexing="ij")
         return np.stack([grid.ravel() for grid in grids], axis=1)
 
-    def of(self, shape: Shape) -> np.ndarray:
+    def state(self, shape: Shape) -> np.ndarray:
         """The state of a shape made of candidates."""
         units, stages = self.space.searched_units, self.space.searched_stages
         state = [unit.candidates.index(shape.widths[unit.name]) for unit in units]
@@ -89,7 +89,7 @@ class Choices:
     def shape(self, state: np.ndarray) -> Shape:
         """The shape of a state; dropped blocks' units at their most probable width."""
         (widths,), (depths,) = self._counts_of(self._settled(state)[None])
-        return Shape.of(self.space, widths, depths)
+        return Shape.from_counts(self.space, widths, depths)
 
     def costs(self, states: np.ndarray) -> np.ndarray:
         """Exact costs, `[shapes]`."""

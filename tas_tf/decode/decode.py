@@ -89,7 +89,7 @@ def check_reachable(cost: CostModel, limit: int, smallest: Shape | None = None) 
     Raises:
         UserError: None does; says what the cheapest costs.
     """
-    lowest = cost.of(smallest or smallest_shape(cost))
+    lowest = cost(smallest or smallest_shape(cost))
     if lowest > limit:
         share = np.ceil(1000 * lowest / cost.full) / 1000
         raise UserError(
@@ -119,7 +119,7 @@ def _starts(choices: Choices, smallest: Shape) -> list[np.ndarray]:
                 if tuple(other) not in seen:
                     seen.add(tuple(other))
                     frontier.append(other)
-    return [*starts, choices.of(smallest)]
+    return [*starts, choices.state(smallest)]
 
 
 def _into_window(choices: Choices, state: np.ndarray, window: Window, *, kept: Collection[int] = ()) -> np.ndarray:

@@ -63,7 +63,7 @@ def _describe(monitor: SearchMonitor) -> str:
     lines = ["| choice | kept | of |", "|---|---|---|"]
     lines += [f"| {stage.name} | {shape.depths[stage.name]} | {stage.blocks} blocks |" for stage in space.stages]
     lines += [f"| {unit.name} | {shape.widths[unit.name]} | {unit.width} filters |" for unit in space.units]
-    cost = monitor.cost.of(shape)
+    cost = monitor.cost(shape)
     return f"{cost:,} {monitor.cost.kind}, {cost / monitor.cost.full:.3f} of the whole\n\n" + "\n".join(lines)
 
 

@@ -72,7 +72,7 @@ class BestShape(keras.layers.Layer):
             raise ValueError("No shape was considered yet.")
         counts = keras.ops.convert_to_numpy(self.counts)
         widths, depths = np.split(counts, [len(self._space.units)])
-        return Shape.of(self._space, widths, depths)
+        return Shape.from_counts(self._space, widths, depths)
 
 
 class SearchMonitor:
@@ -103,7 +103,7 @@ class SearchMonitor:
         widths, depths = self.entropies()
         return {
             "accuracy": accuracy,
-            "cost": self.cost.of(self.shape) / self.cost.full,
+            "cost": self.cost(self.shape) / self.cost.full,
             "width_entropy": widths,
             "depth_entropy": depths,
         }

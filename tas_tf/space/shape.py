@@ -37,12 +37,12 @@ class Shape:
     @classmethod
     def full(cls, space: SearchSpace) -> Shape:
         """The unpruned network."""
-        return cls.of(space, [unit.width for unit in space.units], [stage.blocks for stage in space.stages])
+        return cls.from_counts(space, [unit.width for unit in space.units], [stage.blocks for stage in space.stages])
 
     @classmethod
     def smallest(cls, space: SearchSpace) -> Shape:
         """Every choice at its smallest candidate."""
-        return cls.of(
+        return cls.from_counts(
             space,
             [unit.candidates[0] for unit in space.units],
             [stage.candidates[0] for stage in space.stages],
@@ -52,14 +52,14 @@ class Shape:
     def random(cls, space: SearchSpace, seed: int) -> Shape:
         """Every choice drawn evenly from its candidates."""
         rng = np.random.default_rng(seed)
-        return cls.of(
+        return cls.from_counts(
             space,
             [int(rng.choice(unit.candidates)) for unit in space.units],
             [int(rng.choice(stage.candidates)) for stage in space.stages],
         )
 
     @classmethod
-    def of(cls, space: SearchSpace, widths: Any, depths: Any) -> Shape:
+    def from_counts(cls, space: SearchSpace, widths: Any, depths: Any) -> Shape:
         """From numbers in the order of the space's units and stages."""
         return cls(
             space.graph.network,

@@ -56,7 +56,7 @@ def make_cost(space: SearchSpace, kind: str, file_size: FileSize | None = None) 
 
 def real_cost(cost: CostModel, shape: Shape, file_size: FileSize | None) -> int:
     """What a shape costs: of bytes what its file has, where that can be measured."""
-    return file_size(shape) if cost.kind == "bytes" and file_size is not None else cost.of(shape)
+    return file_size(shape) if cost.kind == "bytes" and file_size is not None else cost(shape)
 
 
 def find_within(

@@ -212,7 +212,7 @@ def inherited(
 
 def network_metrics(space: SearchSpace, shape: Shape, scores: dict[str, float]) -> dict[str, Any]:
     """What a report says of every network: test scores, MACs and parameters."""
-    costs = {kind: CostModel(space, kind).of(shape) for kind in ("macs", "params")}
+    costs = {kind: CostModel(space, kind)(shape) for kind in ("macs", "params")}
     return {"accuracy": scores["accuracy"], "loss": scores["loss"], **costs}
 
 

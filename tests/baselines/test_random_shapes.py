@@ -37,7 +37,7 @@ def test_the_best_by_held_out_images(monkeypatch):
             on_tried=tried.append,
         )
     assert len({str(one.shape.to_json()) for one in tried}) == 2
-    assert all(limits["limit"] - limits["tolerance"] <= cost.of(one.shape) <= limits["limit"] for one in tried)
+    assert all(limits["limit"] - limits["tolerance"] <= cost(one.shape) <= limits["limit"] for one in tried)
     assert best.accuracy == max(one.accuracy for one in tried)
     assert tried[0].shape == baseline_shape("random", cost, **limits, seed=3)
     # The score of one of them, step by step.

@@ -22,16 +22,16 @@ def test_uniform_is_the_largest_factor_that_fits(cost, share):
     limit = int(share * cost.full)
     shape = baseline_shape("uniform", cost, limit=limit, tolerance=0)
     assert all(shape.depths[stage.name] == stage.blocks for stage in cost.space.stages)
-    assert cost.of(shape) <= limit
+    assert cost(shape) <= limit
 
     def at(factor: float) -> Shape:
         """Straight from the definition."""
         widths = [max(1, int(unit.width * factor + 1e-9)) for unit in cost.space.units]
-        return Shape.of(cost.space, widths, [stage.blocks for stage in cost.space.stages])
+        return Shape.from_counts(cost.space, widths, [stage.blocks for stage in cost.space.stages])
 
     factors = np.arange(64, 0, -1) / 64
-    best = next(at(factor) for factor in factors if cost.of(at(factor)) <= limit)
-    assert cost.of(shape) >= cost.of(best)
+    best = next(at(factor) for factor in factors if cost(at(factor)) <= limit)
+    assert cost(shape) >= cost(best)
     assert len({round(shape.widths[unit.name] / unit.width, 1) for unit in cost.space.units}) <= 2
 
 
@@ -39,7 +39,7 @@ def test_uniform_is_the_largest_factor_that_fits(cost, share):
 def test_random_is_near_the_budget_and_follows_the_seed(cost, share, tolerance):
     limit, below = int(share * cost.full), int(tolerance * cost.full)
     shapes = [baseline_shape("random", cost, limit=limit, tolerance=below, seed=seed) for seed in (0, 0, 1)]
-    assert all(limit - below <= cost.of(shape) <= limit for shape in shapes)
+    assert all(limit - below <= cost(shape) <= limit for shape in shapes)
     assert shapes[0] == shapes[1] != shapes[2]
     assert all(shapes[0].widths[unit.name] in unit.candidates for unit in cost.space.units)
 
@@ -48,12 +48,12 @@ def test_params_count_as_well():
     cost = CostModel(tiny_space(), "params")
     for kind in ("uniform", "random"):
         shape = baseline_shape(kind, cost, limit=cost.full // 2, tolerance=cost.full // 5)
-        assert cost.of(shape) <= cost.full // 2
+        assert cost(shape) <= cost.full // 2
 
 
 def test_out_of_reach(cost):
-    lowest = cost.of(smallest_shape(cost))
-    assert cost.of(baseline_shape("random", cost, limit=lowest, tolerance=0)) == lowest
+    lowest = cost(smallest_shape(cost))
+    assert cost(baseline_shape("random", cost, limit=lowest, tolerance=0)) == lowest
     for kind in ("uniform", "random"):
         with pytest.raises(UserError, match="can reach"):
             baseline_shape(kind, cost, limit=lowest - 1, tolerance=0)

@@ -19,7 +19,7 @@ def any_shape(space: SearchSpace, seed: int) -> Shape:
     """Widths and depths that needn't be candidates."""
     rng = np.random.default_rng(seed)
     widths = [rng.integers(1, unit.width + 1) for unit in space.units]
-    return Shape.of(space, widths, [rng.integers(1, stage.blocks + 1) for stage in space.stages])
+    return Shape.from_counts(space, widths, [rng.integers(1, stage.blocks + 1) for stage in space.stages])
 
 
 def assert_costs_are_counts(space: SearchSpace, shapes: list[Shape]) -> keras.Model:
@@ -27,8 +27,8 @@ def assert_costs_are_counts(space: SearchSpace, shapes: list[Shape]) -> keras.Mo
     macs, params = CostModel(space), CostModel(space, "params")
     for shape in shapes:
         student = build_student(space, shape)
-        assert macs.of(shape) == count_macs(student), shape
-        assert params.of(shape) == student.count_params(), shape
+        assert macs(shape) == count_macs(student), shape
+        assert params(shape) == student.count_params(), shape
     return student
 
 
@@ -72,7 +72,7 @@ def test_exact_on_a_batch_equals_one_by_one(resnet20):
     depths = np.array([[shape.depths[stage.name] for stage in resnet20.stages] for shape in shapes])
     for kind in ("macs", "params"):
         model = CostModel(resnet20, kind)
-        assert model.exact(widths, depths).tolist() == [model.of(shape) for shape in shapes]
+        assert model.exact(widths, depths).tolist() == [model(shape) for shape in shapes]
 
 
 #: Found and published by the authors: network, classes, widths along the main path, depths, and what it really costs.
@@ -109,7 +109,7 @@ def test_costs_of_published_shapes(name, classes, conv_widths, depths, macs):
     widths = {space.unit_of[conv]: width for conv, width in zip(main_path, conv_widths, strict=True)}
     shape = Shape(name, "", widths, {stage.name: depth for stage, depth in zip(space.stages, depths, strict=True)})
     shape.check(space)
-    assert CostModel(space).of(shape) == macs
+    assert CostModel(space)(shape) == macs
 
 
 def test_a_layer_kept_as_it_is_counts_when_its_macs_are_known():
@@ -133,7 +133,7 @@ def test_projections_exist_at_every_rank():
         x = getattr(layers, f"GlobalAveragePooling{rank}D")()(x)
         x = layers.Add()([x, layers.Dense(8)(x)])
         space = SearchSpace.from_graph(Graph.from_model(keras.Model(images, layers.Dense(4)(x))))
-        shape = Shape.of(space, range(3, 3 + len(space.units)), [stage.blocks for stage in space.stages])
+        shape = Shape.from_counts(space, range(3, 3 + len(space.units)), [stage.blocks for stage in space.stages])
         assert len(projections(space, shape)) == 3
         assert_costs_are_counts(space, [shape])
 

@@ -48,7 +48,7 @@ def test_certain_choices_cost_exactly_what_the_shape_costs(resnet56, kind):
     shapes = [Shape.random(resnet56, seed) for seed in range(98)] + [Shape.full(resnet56), Shape.smallest(resnet56)]
     assert sum(bool(projections(resnet56, shape)) for shape in shapes) > 90
     for shape in shapes:
-        assert float(expected(*one_hot(resnet56, shape))) * cost.full == pytest.approx(cost.of(shape), rel=2e-6)
+        assert float(expected(*one_hot(resnet56, shape))) * cost.full == pytest.approx(cost(shape), rel=2e-6)
 
 
 @pytest.mark.parametrize("name", ["gate_of_convs", "concat", "flatten", "separable", "depthwise", "preactivation"])
@@ -58,7 +58,7 @@ def test_certain_choices_of_other_structures(name, kind):
     cost = CostModel(space, kind)
     for seed in range(5):
         shape = Shape.random(space, seed)
-        assert float(ExpectedCost(cost)(*one_hot(space, shape))) * cost.full == pytest.approx(cost.of(shape), rel=2e-6)
+        assert float(ExpectedCost(cost)(*one_hot(space, shape))) * cost.full == pytest.approx(cost(shape), rel=2e-6)
 
 
 @pytest.mark.parametrize("options", [{"axes": "width"}, {"axes": "depth"}, {"couple_trunk": True}], ids=str)
@@ -67,7 +67,7 @@ def test_certain_choices_of_restricted_spaces(options):
     cost = CostModel(space)
     for seed in range(5):
         shape = Shape.random(space, seed)
-        assert float(ExpectedCost(cost)(*one_hot(space, shape))) * cost.full == pytest.approx(cost.of(shape), rel=2e-6)
+        assert float(ExpectedCost(cost)(*one_hot(space, shape))) * cost.full == pytest.approx(cost(shape), rel=2e-6)
 
 
 def pooled_shortcut_network():

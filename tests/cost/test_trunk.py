@@ -50,7 +50,7 @@ def test_the_share_is_that_of_the_projections_built(basic, bottlenecks):
         shares = []
         for seed in range(200):
             shape = Shape.random(space, seed)
-            shares.append(sum(entry["macs"] for entry in projections(space, shape)) / cost.of(shape))
+            shares.append(sum(entry["macs"] for entry in projections(space, shape)) / cost(shape))
         assert projected_share(space) == pytest.approx(sum(shares) / len(shares), rel=0.15)
     assert projected_share(SearchSpace.from_graph(bottlenecks)) > 2 * MOST_PROJECTED
     assert projected_share(SearchSpace.from_graph(bottlenecks, couple_trunk=True)) < MOST_PROJECTED / 2

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras.applications.imagenet_utils import preprocess_input
 
-from tas_tf.data.preprocessing import KINDS, Preprocessing
+from tas_tf.data.preprocessing import PREPROCESSING_KINDS, Preprocessing
 from tas_tf.data.source import make_array_source
 from tas_tf.errors import UserError
 
@@ -24,7 +24,7 @@ def _reference(images, kind, mean, std):
     }[kind]()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PREPROCESSING_KINDS)
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_apply_equals_numpy_and_the_layers(small_source, kind, dtype):
     images = small_source.images("train").astype(dtype)
@@ -39,7 +39,7 @@ def test_apply_equals_numpy_and_the_layers(small_source, kind, dtype):
     assert np.array_equal(applied, np.asarray(layered))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PREPROCESSING_KINDS)
 def test_the_description_is_enough_to_do_it_in_numpy(small_source, kind):
     images = small_source.images("test")
     preprocessing = Preprocessing.fit(small_source, kind)
@@ -74,7 +74,7 @@ def test_constant_channel():
     assert np.allclose(Preprocessing.fit(source, "standardise").std, [1.0, np.sqrt(2)])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PREPROCESSING_KINDS)
 def test_json_round_trip(small_source, kind):
     preprocessing = Preprocessing.fit(small_source, kind)
     assert Preprocessing.from_dict(json.loads(json.dumps(preprocessing.to_dict()))) == preprocessing

@@ -8,9 +8,9 @@ import pytest
 
 from tas_tf.cost.budget import Budget
 from tas_tf.cost.cost_model import CostModel
+from tas_tf.decode import decode as decode_module
 from tas_tf.decode.choices import Choices
 from tas_tf.decode.decode import check_reachable, decode, smallest_shape
-from tas_tf.decode.decode import decode as decode_module
 from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
 from tas_tf.space.shape import Shape
@@ -92,7 +92,7 @@ def test_units_of_dropped_blocks_stay_at_their_most_probable(small):
 
 
 def test_the_smallest_shape_is_the_smallest(small, table):
-    assert small.of(smallest_shape(small)) == table_min(table)
+    assert small(smallest_shape(small)) == table_min(table)
 
 
 @pytest.mark.parametrize("body", ["residual", "preactivation", "concat", "gate_of_convs", "flatten"])
@@ -104,7 +104,7 @@ def test_the_smallest_shape_of_other_networks(body):
         choices = itertools.product(*(choice.candidates for choice in (*space.units, *space.stages)))
         states = np.array(list(itertools.islice(choices, 50_000)))
         costs = cost.exact(states[:, : len(space.units)], states[:, len(space.units) :])
-        assert cost.of(smallest_shape(cost)) == costs.min()
+        assert cost(smallest_shape(cost)) == costs.min()
 
 
 def test_a_budget_out_of_reach_names_what_can_be_reached(small, table):
@@ -122,7 +122,7 @@ def test_one_axis_alone(axes):
     cost = CostModel(space, "params")
     probabilities = random_probabilities(space, np.random.default_rng(0), 1.0)
     shape = decode(cost, *probabilities, limit=int(0.6 * cost.full), tolerance=int(0.2 * cost.full))
-    assert 0.4 * cost.full - 1 <= cost.of(shape) <= 0.6 * cost.full
+    assert 0.4 * cost.full - 1 <= cost(shape) <= 0.6 * cost.full
     fixed = space.stages if axes == "width" else space.units
     counts = shape.depths if axes == "width" else shape.widths
     assert all(counts[choice.name] == choice.candidates[-1] for choice in fixed)
@@ -163,4 +163,4 @@ def test_a_deep_network_is_decoded_in_seconds():
     started = time.process_time()
     shape = decode(cost, *probabilities, limit=cost.full // 2, tolerance=cost.full // 20)
     assert time.process_time() - started < 5
-    assert 0.45 * cost.full - 1 <= cost.of(shape) <= 0.5 * cost.full
+    assert 0.45 * cost.full - 1 <= cost(shape) <= 0.5 * cost.full

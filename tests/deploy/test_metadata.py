@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tas_tf.data.preprocessing import KINDS, Preprocessing
+from tas_tf.data.preprocessing import PREPROCESSING_KINDS, Preprocessing
 from tas_tf.deploy.metadata import EXTRA_FOLDER, Metadata, append_files, read_metadata
 from tas_tf.deploy.saved_model import LoadedSavedModel, export_saved_model
 from tas_tf.deploy.tflite import TFLiteModel, export_tflite
@@ -114,7 +114,7 @@ def test_the_same_contents_are_the_same_bytes(bare, monkeypatch):
     assert append_files(flatbuffer, metadata().files("fp16")) != once
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PREPROCESSING_KINDS)
 def test_with_preprocessing_inside_pixels_are_taken_as_they_are(kind):
     fed = metadata(kind, inside=True).describe("int8")["input"]
     assert (fed["scale"], fed["offset"], fed["channel_order"]) == ([1.0], [0.0], "rgb")
@@ -127,7 +127,7 @@ def test_output_and_shape():
     assert described["shape"] is None
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PREPROCESSING_KINDS)
 def test_what_input_says_is_what_the_network_was_trained_with(bare, model, kind, tmp_path):
     path = tmp_path / "fp32.tflite"
     path.write_bytes(append_files(bare.read_bytes(), metadata(kind).files("fp32")))

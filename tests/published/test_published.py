@@ -62,7 +62,7 @@ def test_all_twelve_are_there():
 def test_costs_are_real(name):
     space, shape = published(name)
     shape.check(space)
-    assert CostModel(space).of(shape) == MACS[name]
+    assert CostModel(space)(shape) == MACS[name]
 
 
 @pytest.mark.parametrize("name", ["cifar10-resnet20", "cifar10-resnet56", "cifar100-resnet56", "imagenet-resnet18"])

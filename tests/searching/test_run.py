@@ -101,7 +101,7 @@ def test_the_best_epochs_shape_is_kept(whole):
     assert result.shape == shape
     assert (result.metrics["held_out_accuracy"], result.metrics["kept_epoch"]) == (accuracy, epoch + 1)
     cost, _ = prepare(tiny_space(), BUDGET)
-    assert result.metrics["shape_macs"] == cost.of(shape)
+    assert result.metrics["shape_macs"] == cost(shape)
 
 
 def test_the_best_shape_is_saved_with_each_epoch():
@@ -131,8 +131,8 @@ def test_the_result_is_within_budget_and_says_so(whole):
     cost, limit = prepare(tiny_space(), BUDGET)
     metrics = result.metrics
     assert limit == cost.full // 2 == metrics["budget_macs"]
-    assert cost.full * 0.45 - 1 <= cost.of(result.shape) == metrics["shape_macs"] <= limit
-    assert metrics["shape_macs_ratio"] == cost.of(result.shape) / cost.full
+    assert cost.full * 0.45 - 1 <= cost(result.shape) == metrics["shape_macs"] <= limit
+    assert metrics["shape_macs_ratio"] == cost(result.shape) / cost.full
     assert 0 <= metrics["held_out_accuracy"] <= 1
     assert (metrics["epochs"], metrics["seed"]) == (3, 0)
     assert all(len(values) == 3 for values in result.history.values())
@@ -296,7 +296,7 @@ def test_two_replicas_search_and_score(two_replicas):
     settings = tiny_search(from_teacher=True, init_logits="budget")
     result = search(settings=settings, strategy=two_replicas, teacher=teacher)
     cost, limit = prepare(tiny_space(), BUDGET)
-    assert cost.of(result.shape) <= limit
+    assert cost(result.shape) <= limit
     assert 0 <= result.metrics["held_out_accuracy"] <= 1
     assert result.history["expected_macs"][0] == pytest.approx(limit, rel=0.1)
 

@@ -74,7 +74,7 @@ def test_a_whole_search_of_all_widths_without_noise():
         verbose=0,
     )
     cost, limit = prepare(space, budget)
-    assert cost.of(result.shape) <= limit
+    assert cost(result.shape) <= limit
     gates = result.supernet.gates
     assert (gates.num_drawn, gates.noise) == (max(len(unit.candidates) for unit in space.units), False)
     for before, after in zip(logits, result.supernet.architecture_variables, strict=True):
@@ -166,7 +166,7 @@ def test_one_drawn_is_the_network_of_that_width_alone():
         assert indices.shape == (len(space.searched_units), 1)
         np.testing.assert_array_equal(weights, 1.0)
         widths = [unit.candidates[index] for unit, (index,) in zip(space.units, indices, strict=True)]
-        alone = Sample.one_hot(space, Shape.of(space, widths, [2]))
+        alone = Sample.one_hot(space, Shape.from_counts(space, widths, [2]))
         np.testing.assert_allclose(
             supernet(images(), sample=drawn), apply_supernet(supernet, space, images(), alone), rtol=1e-5, atol=1e-6
         )

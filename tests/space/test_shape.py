@@ -110,12 +110,12 @@ def test_a_shape_without_digest_goes_by_name(space):
 
 def test_active_channels_of_a_concat_and_of_flattened_images():
     space = SearchSpace.from_graph(Graph.from_model(make("concat")))
-    active = ActiveChannels(space, Shape.of(space, [3, 2, 1, 4], []))
+    active = ActiveChannels(space, Shape.from_counts(space, [3, 2, 1, 4], []))
     last = [node.name for node in space.graph if node.class_name == "Concatenate"][-1]
     np.testing.assert_array_equal(active.made(last), [0, 1, 2, 8, 9, 12, 16, 17, 18, 19])
 
     space = SearchSpace.from_graph(Graph.from_model(make("flatten")))
-    active = ActiveChannels(space, Shape.of(space, [1, 2], []))
+    active = ActiveChannels(space, Shape.from_counts(space, [1, 2], []))
     (flat,) = [node.name for node in space.graph if node.class_name == "Flatten"]
     np.testing.assert_array_equal(active.made(flat), [5 * place + kept for place in range(16) for kept in (0, 1)])
 

@@ -70,7 +70,7 @@ def test_a_pruned_student_computes_what_its_masked_teacher_does(name, seed):
         for read, made in zip(reads, makes, strict=True):
             shape.widths[read.source] = shape.widths[made.source]
     assert not projections(space, shape)
-    assert CostModel(space).of(shape) < CostModel(space).full
+    assert CostModel(space)(shape) < CostModel(space).full
     student = student_of(model, space, shape)
     mask_weights(model, space, shape)
     images = images_for(model, seed)
@@ -83,7 +83,7 @@ def test_a_plain_network_equals_numpy():
     x = layers.Conv2D(10, 1, activation="tanh", name="second")(x)
     model = randomize(keras.Model(images, layers.Dense(4, name="scores")(layers.Flatten()(x))))
     space = SearchSpace.from_graph(Graph.from_model(model))
-    student = student_of(model, space, Shape.of(space, [3, 7], []))
+    student = student_of(model, space, Shape.from_counts(space, [3, 7], []))
     first, second, scores = (model.get_layer(name) for name in ("first", "second", "scores"))
     value = images_for(model)
     windows = np.lib.stride_tricks.sliding_window_view(value, (3, 3), axis=(1, 2))  # [n, 3, 3, in, y, x]
@@ -102,7 +102,7 @@ def test_a_projection_keeps_what_both_sides_share():
     model = randomize(keras.Model(images, classify(layers.Add(name="sum")([x, y]))))
     space = SearchSpace.from_graph(Graph.from_model(model))
     for widths in ([3, 6], [6, 3]):
-        shape = Shape.of(space, widths, [stage.blocks for stage in space.stages])
+        shape = Shape.from_counts(space, widths, [stage.blocks for stage in space.stages])
         student = student_of(model, space, shape)
         assert student.get_layer("sum_projection").kernel.shape == (1, 1, *widths)
         trunk = model.get_layer("trunk")(images_for(model)).numpy()[..., : widths[0]]
@@ -121,10 +121,10 @@ def test_an_add_with_two_identities_gets_two_projections():
     z = layers.Conv2D(8, 3, padding="same")(y)
     model = keras.Model(images, classify(layers.Add(name="sum")([x, y, z])))
     space = SearchSpace.from_graph(Graph.from_model(model))
-    student = build_student(space, Shape.of(space, [3, 4, 5], []))
+    student = build_student(space, Shape.from_counts(space, [3, 4, 5], []))
     names = {layer.name for layer in student.layers}
     assert {"sum_projection", "sum_projection_2"} <= names
-    assert CostModel(space).of(Shape.of(space, [3, 4, 5], [])) == count_macs(student)
+    assert CostModel(space)(Shape.from_counts(space, [3, 4, 5], [])) == count_macs(student)
 
 
 @pytest.mark.parametrize("head", ["layer", "inside", "function", "none"])
@@ -201,7 +201,7 @@ def test_types_are_the_teachers():
     x = layers.GlobalAveragePooling2D(dtype=policy)(layers.Add(dtype=policy, name="sum")([x, y]))
     model = keras.Model(images, layers.Dense(4, dtype="float32")(x))
     space = SearchSpace.from_graph(Graph.from_model(model))
-    student = student_of(model, space, Shape.of(space, [4, 5], [2]))
+    student = student_of(model, space, Shape.from_counts(space, [4, 5], [2]))
     assert student.get_layer("sum_projection").dtype_policy.name == "mixed_bfloat16"
     assert student(images_for(model)).dtype == "float32"
 
@@ -276,10 +276,10 @@ def test_any_network_any_shape(steps, flat, seed, options):
     space = SearchSpace.from_graph(Graph.from_model(model), **options)
     rng = np.random.default_rng(seed)
     widths = [rng.integers(1, unit.width + 1) for unit in space.units]
-    shape = Shape.of(space, widths, [rng.integers(1, stage.blocks + 1) for stage in space.stages])
+    shape = Shape.from_counts(space, widths, [rng.integers(1, stage.blocks + 1) for stage in space.stages])
     student = student_of(model, space, shape)
-    assert CostModel(space).of(shape) == count_macs(student)
-    assert CostModel(space, "params").of(shape) == student.count_params()
+    assert CostModel(space)(shape) == count_macs(student)
+    assert CostModel(space, "params")(shape) == student.count_params()
     assert CostModel(space).full == count_macs(model)
     assert student(images_for(model)).shape == (3, 3)
     active = ActiveChannels(space, shape)

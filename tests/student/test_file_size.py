@@ -24,7 +24,7 @@ def assert_predicted(space: SearchSpace, seeds: range, *, within: float) -> None
     assert cost.full == real(Shape.full(space))
     for seed in seeds:
         shape = Shape.random(space, seed)
-        assert cost.of(shape) == pytest.approx(real(shape), rel=within), seed
+        assert cost(shape) == pytest.approx(real(shape), rel=within), seed
 
 
 def test_predictions_come_near_real_files():
@@ -37,7 +37,7 @@ def test_predictions_know_other_layers(name):
     """What is left of a file without weights is alike in all shapes, as these have no blocks to drop."""
     space = space_of(make(name), axes="width")
     real, plain = FileSize(space, file_size), CostModel(space, "bytes", file_bytes=0)
-    rest = {real(shape) - plain.of(shape) for shape in (Shape.full(space), Shape.smallest(space))}
+    rest = {real(shape) - plain(shape) for shape in (Shape.full(space), Shape.smallest(space))}
     assert max(rest) - min(rest) < 200  # a flatbuffer aligns its parts
 
 
@@ -67,13 +67,13 @@ def test_a_file_that_is_larger_than_predicted_is_given_up(small):
     """Files are a tenth larger than predicted: what is found is within the budget by what was measured."""
     full = CostModel(small, "bytes").full
     cost = make_cost(small, "bytes", FileSize(small, lambda student: full))
-    real = FileSize(small, lambda student: int(1.1 * cost.of(shape_of(student))))
+    real = FileSize(small, lambda student: int(1.1 * cost(shape_of(student))))
 
     def shape_of(student) -> Shape:
         names = {layer.name: layer for layer in student.layers}
         widths = [names[unit.name].filters if unit.name in names else unit.candidates[0] for unit in small.units]
         depths = [sum(end in names for end in stage.ends) for stage in small.stages]
-        return Shape.of(small, widths, depths)
+        return Shape.from_counts(small, widths, depths)
 
     rng = np.random.default_rng(0)
     longest = max(len(unit.candidates) for unit in small.units)
@@ -86,17 +86,17 @@ def test_a_file_that_is_larger_than_predicted_is_given_up(small):
         return decode(cost, widths, depths, limit=allowed, tolerance=0)
 
     shape, spent = find_within(find, cost, limit, real)
-    assert spent == real(shape) <= limit < 1.1 * cost.of(find(limit))
+    assert spent == real(shape) <= limit < 1.1 * cost(find(limit))
     assert len(tried) > 2
-    assert real_cost(cost, shape, None) == cost.of(shape)
+    assert real_cost(cost, shape, None) == cost(shape)
     with pytest.raises(UserError, match="below what"):
-        find_within(find, cost, cost.of(smallest_shape(cost)), real)
+        find_within(find, cost, cost(smallest_shape(cost)), real)
 
 
 def test_multiply_adds_need_no_files(small):
     cost, limit = prepare(small, Budget.parse("macs:0.5"))
     shape, spent = find_within(lambda allowed: smallest_shape(cost), cost, limit, None)
-    assert spent == cost.of(shape)
+    assert spent == cost(shape)
 
 
 def test_bytes_without_measure_are_refused(small):
@@ -108,12 +108,12 @@ def test_a_budget_that_only_the_prediction_reaches_is_refused_at_once(small):
     """The smallest shape's file is larger than predicted: nobody should wait for a search to hear of it."""
     full = CostModel(small, "bytes").full
     cost = make_cost(small, "bytes", FileSize(small, lambda student: full))
-    lowest = cost.of(smallest_shape(cost))
+    lowest = cost(smallest_shape(cost))
     biggest = Shape.full(small)
     real = FileSize(small, lambda student: full if student.count_params() == params_of(biggest) else lowest + 100)
 
     def params_of(shape: Shape) -> int:
-        return CostModel(small, "params").of(shape)
+        return CostModel(small, "params")(shape)
 
     with pytest.raises(UserError, match=rf"Expected at least bytes:{lowest + 100} .*Received: {lowest + 50:,} bytes"):
         prepare(small, Budget.parse(f"bytes:{lowest + 50}"), real)

@@ -102,7 +102,7 @@ def test_layers_of_other_kinds_have_filters_too():
     width = shape.widths["separable"]
     np.testing.assert_array_equal(filters["separable"], sorted(np.argsort(-scores("l1", pointwise))[:width]))
     student = inherited(network, space, shape, filters=filters)
-    assert student.count_params() == CostModel(space, "params").of(shape)
+    assert student.count_params() == CostModel(space, "params")(shape)
 
 
 def test_an_unknown_criterion(network, space):

@@ -62,7 +62,7 @@ def test_shapes_off_the_candidates_are_refused(space):
     with pytest.raises(UserError, match="stem keeps 1, which is no candidate"):
         Sample.one_hot(space, odd)
     only_depths = space_of(residual_network(), axes="depth")
-    narrow = Shape.of(only_depths, [4] * len(only_depths.units), [1, 1])
+    narrow = Shape.from_counts(only_depths, [4] * len(only_depths.units), [1, 1])
     with pytest.raises(UserError, match="no candidate"):
         Sample.one_hot(only_depths, narrow)
 

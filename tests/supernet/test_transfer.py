@@ -75,7 +75,7 @@ def test_students_get_the_slices_of_their_own_candidate():
 def test_projections_copy_the_channels_that_both_sides_share():
     space = space_of(residual_network())
     widths = {unit.name: unit.width for unit in space.units}
-    shape = Shape.of(space, {**widths, "stem": 4, "block1_conv2": 6}.values(), [2, 2])
+    shape = Shape.from_counts(space, {**widths, "stem": 4, "block1_conv2": 6}.values(), [2, 2])
     student = build_student(space, shape)
     inherit_from_supernet(student, random_supernet(space), space, shape)
     np.testing.assert_array_equal(student.get_layer("block1_add_projection").kernel[0, 0], np.eye(4, 6))

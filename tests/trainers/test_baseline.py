@@ -24,8 +24,8 @@ def test_a_shape_at_the_budget_and_what_is_there_already(command, tmp_path, trai
     assert outcome.code == 0, outcome
     shape = Shape.load(path)
     shape.check(cost.space)
-    assert 0.4 * cost.full < cost.of(shape) <= 0.6 * cost.full
-    assert f"{cost.of(shape):,} macs" in outcome.out.replace("\n", " ")
+    assert 0.4 * cost.full < cost(shape) <= 0.6 * cost.full
+    assert f"{cost(shape):,} macs" in outcome.out.replace("\n", " ")
     before = path.read_bytes()
     assert command(baseline, *arguments, "--kind=uniform").code == 0
     assert path.read_bytes() == before
@@ -36,7 +36,7 @@ def test_a_shape_at_the_budget_and_what_is_there_already(command, tmp_path, trai
     assert command(baseline, *arguments, "--kind=random", "--overwrite").code == 0
     found = Shape.load(path)
     assert found != shape
-    assert 0.55 * cost.full - 1 <= cost.of(found) <= 0.6 * cost.full
+    assert 0.55 * cost.full - 1 <= cost(found) <= 0.6 * cost.full
 
 
 def test_the_same_seed_gives_the_same_shape(command, tmp_path, trained_tiny):

@@ -56,9 +56,9 @@ def test_json_has_the_figures_of_the_library(monkeypatch, capsys, space, tmp_pat
     assert set(found) == KEYS | {"shape_macs", "shape_params", "projections"}
     macs = CostModel(space)
     assert found["macs"] == macs.full
-    assert found["min_macs_ratio"] <= macs.of(Shape.smallest(space)) / macs.full
-    assert found["shape_macs"] == macs.of(shape)
-    assert found["shape_params"] == CostModel(space, "params").of(shape)
+    assert found["min_macs_ratio"] <= macs(Shape.smallest(space)) / macs.full
+    assert found["shape_macs"] == macs(shape)
+    assert found["shape_params"] == CostModel(space, "params")(shape)
     assert found["projections"] == projections(space, shape)
     assert found["units"][4] == {
         "name": "stage2_block1_conv2",

@@ -75,7 +75,7 @@ def test_the_unpruned_shape_takes_the_most_digits(parse, task, tmp_path):
     model = keras.Model(images, layers.Dense(10, name="scores")(layers.GlobalAveragePooling2D(name="pool")(x)))
     space = SearchSpace.from_graph(Graph.from_model(model))
     for widths, fewer in (([10, 9], 1), ([4, 3], 2)):
-        shape = Shape.of(space, widths, [])
+        shape = Shape.from_counts(space, widths, [])
         student = build_student(space, shape)
         size = _exported(student, task, shape, tmp_path / "student.tflite")
         assert measure_file(student, space, task) - size == fewer

@@ -92,7 +92,7 @@ def test_budgets_are_those_of_the_published_shapes(name):
     cost = CostModel(SearchSpace.from_graph(Graph.from_model(network)))
     (published,) = re.findall(r"--shape=published/([\w-]+)", flagfile.read_text())
     assert PUBLISHED[published].network == values["model"]
-    real = cost.of(Shape.load(shape_file(f"published/{published}")))
+    real = cost(Shape.load(shape_file(f"published/{published}")))
     assert Budget.parse(values["budget"]).limit(cost.full) == pytest.approx(real, rel=0.01)
 
 

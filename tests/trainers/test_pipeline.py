@@ -58,11 +58,11 @@ def test_everything_that_was_promised_is_there(interrupted, trained_tiny):
     shapes = [Shape.load(path / name / "search/shape.json") for name in ("", "rivals/uniform")]
     for shape in shapes:
         shape.check(space)
-    assert all(cost.of(shape) <= cost.full // 2 for shape in shapes)
+    assert all(cost(shape) <= cost.full // 2 for shape in shapes)
     assert set(shapes[1].depths.values()) == {2}
     found = read(path / "report.json")
     assert found["rivals"] == ["uniform"]
-    for name, macs in zip(("teacher", "student", "uniform"), (cost.full, *map(cost.of, shapes)), strict=True):
+    for name, macs in zip(("teacher", "student", "uniform"), (cost.full, *map(cost, shapes)), strict=True):
         assert found[name]["macs"] == macs
         assert found[name]["params"] > 0
         assert 0 <= found[name]["accuracy"] <= 1

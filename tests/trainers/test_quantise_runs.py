@@ -35,7 +35,7 @@ def small_network() -> keras.Model:
 
 def write_student(run: Path, teacher: keras.Model, seed: int) -> None:
     space = SearchSpace.from_graph(Graph.from_model(teacher))
-    shape = Shape.of(space, [3 + seed], [])
+    shape = Shape.from_counts(space, [3 + seed], [])
     write_json(run / "search/shape.json", shape.to_json())
     write_model(run / "student/model.keras", randomize(build_student(space, shape), seed))
 

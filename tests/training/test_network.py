@@ -55,7 +55,7 @@ def test_the_network_is_that_of_the_shape_and_its_figures_are_its_own(task, teac
     result = train(task, teacher=logits_of(teacher, space))
     wanted = build_student(space, shape)
     assert [weight.shape for weight in result.model.weights] == [weight.shape for weight in wanted.weights]
-    assert result.metrics["macs"] == CostModel(space).of(shape)
+    assert result.metrics["macs"] == CostModel(space)(shape)
     assert result.metrics["params"] == sum(int(np.prod(weight.shape)) for weight in wanted.trainable_weights) + sum(
         int(np.prod(weight.shape)) for weight in wanted.non_trainable_weights
     )
