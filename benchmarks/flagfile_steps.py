@@ -89,8 +89,8 @@ def measure(flagfile: Path, *, batch_size: int) -> Measured:
 def _search(folder: str, num_examples: str, arguments: str) -> None:
     from absl import flags
 
+    from tas_tf.cli.command import run
     from trainers import search
-    from trainers.command import run
 
     given = json.loads(arguments)
     values = dict(text.lstrip("-").split("=", 1) for text in flags.FLAGS.read_flags_from_files(given) if "=" in text)

@@ -33,8 +33,7 @@ from tas_tf.decode.decode import smallest_shape
 from tas_tf.deploy.tflite import TFLiteModel, export_tflite
 from tas_tf.files import read_json, write_bytes, write_json
 from tas_tf.graph.graph import Graph
-from tas_tf.searching.settings import SearchSettings
-from tas_tf.searching.step import Searcher
+from tas_tf.searching.step import CostTarget, Searcher
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student
@@ -193,8 +192,8 @@ def _in_general(reason: str) -> str:
 
 def take_step(space: SearchSpace, images: np.ndarray, labels: np.ndarray) -> float:
     """Runs the supernet forward and takes one step of weights and one of logits; the loss of the first."""
-    cost, settings = CostModel(space), SearchSettings()
-    searcher = Searcher(build_supernet(space), ExpectedCost(cost), settings.target(0.5))
+    cost = CostModel(space)
+    searcher = Searcher(build_supernet(space), ExpectedCost(cost), CostTarget(0.5))
     searcher.compile(sgd(0.01, l2=5e-4), arch_adam(1e-3))
     logits = searcher.supernet(images, training=False)
     assert np.isfinite(logits).all()

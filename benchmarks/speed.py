@@ -20,8 +20,9 @@ import numpy as np
 
 from tas_tf.baselines.shapes import baseline_shape
 from tas_tf.cost.cost_model import CostModel
-from tas_tf.deploy.artefacts import STUDENT, Checks, export_models
+from tas_tf.deploy.artefacts import STUDENT, export_models
 from tas_tf.deploy.jobs import Extras
+from tas_tf.deploy.settings import Checks
 from tas_tf.graph.graph import Graph
 from tas_tf.published import PUBLISHED, shape_file
 from tas_tf.report.formatting import format_count, format_ms, format_ratio

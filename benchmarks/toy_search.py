@@ -55,7 +55,8 @@ from tas_tf.searching.run import run_search
 from tas_tf.searching.settings import SearchSettings
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
-from tas_tf.training.network import TrainSettings, train_network
+from tas_tf.training.network import train_network
+from tas_tf.training.settings import TrainSettings
 from tas_tf.training.strategy import make_strategy
 
 CODES = hadamard(8)[:, 1:]
@@ -77,7 +78,7 @@ SEARCH = SearchSettings(
     l2=1e-4,
     tolerance=TOLERANCE,
     cost_weight=1.0,
-    temperature=(1.0, 0.1),
+    temperature_start=1.0,
     from_teacher=True,
     calibration_batches=4,
     held_out_limit=500,

@@ -27,7 +27,6 @@ from tas_tf.student.file_size import FileSize
 from tas_tf.supernet.transfer import inherit_from_supernet
 from tas_tf.training.evaluation import evaluate
 from tas_tf.training.network import (
-    TrainSettings,
     check_above_chance,
     check_fits,
     inherited,
@@ -35,6 +34,7 @@ from tas_tf.training.network import (
     network_metrics,
     train_network,
 )
+from tas_tf.training.settings import TrainSettings
 from tas_tf.training.strategy import make_strategy
 
 #: Training images that the model is scored on, to see whether they are like the test's.

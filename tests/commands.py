@@ -14,7 +14,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from trainers import command as command_module
+from tas_tf.cli import command as command_module
 
 
 def quiet_environment() -> dict[str, str]:

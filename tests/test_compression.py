@@ -16,7 +16,7 @@ from tas_tf.deploy.tflite import TFLiteModel, file_size
 from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
 from tas_tf.supernet.transfer import inherit_from_supernet
-from tas_tf.training.network import TrainSettings
+from tas_tf.training.settings import TrainSettings
 from tas_tf.zoo.loading import load_file
 from tests.digits import tiny_search, tiny_task
 from tests.networks import count_macs

@@ -1,6 +1,6 @@
 """Command-line entry points: one module a command."""
 
-from trainers.quiet import import_tensorflow
+from tas_tf.quiet import import_tensorflow
 
 # Before any command imports the library, and TensorFlow with it.
 import_tensorflow()

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import json
 import math
-import sys
+from collections.abc import Sequence
 from typing import Any
 
-from absl import flags
 from rich.console import Console
 from rich.table import Table
 
+from tas_tf.cli.command import make_console, run
+from tas_tf.cli.options import is_given, parse
 from tas_tf.cost.budget import Budget
 from tas_tf.cost.cost_model import CostModel, projections
 from tas_tf.cost.trunk import projected_share
@@ -27,69 +28,66 @@ from tas_tf.decode.decode import smallest_shape
 from tas_tf.deploy.tflite import file_size
 from tas_tf.graph.graph import Graph
 from tas_tf.published import PublishedShape, published_shape, shape_file
+from tas_tf.runs.config import RunConfig
+from tas_tf.runs.workspace import space_of
 from tas_tf.searching.run import prepare
+from tas_tf.settings import require
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.file_size import FileSize, real_cost
 from tas_tf.zoo.loading import load_network
-from trainers import options
-from trainers.command import run
-from trainers.session import space_of
 
-_PIPED_WIDTH = 120  # of tables that go to a file
+COMMAND = "describe"
 
 
 def main() -> None:
     """Describes the network that the flags name."""
-    name = options.required(options.MODEL)
-    shape = Shape.load(shape_file(options.SHAPE.value)) if options.SHAPE.value else None
-    published = published_shape(options.SHAPE.value)
-    num_classes, image_size, channels = _sizes(published)
-    model = load_network(
-        name,
-        num_classes=options.NUM_CLASSES.value or num_classes,
-        image_size=options.IMAGE_SIZE.value or image_size,
-        channels=options.CHANNELS.value or channels,
-    )
-    space = space_of(Graph.from_model(model), shape)
+    parsed = parse()
+    config = parsed.config
+    name = require(config.network, "model")
+    shape = Shape.load(shape_file(config.shape)) if config.shape else None
+    published = published_shape(config.shape)
+    num_classes, image_size, channels = _sizes(config, published)
+    model = load_network(name, num_classes=num_classes, image_size=image_size, channels=channels)
+    space = space_of(Graph.from_model(model), config.space, shape)
     description = describe(name, space, shape)
-    if flags.FLAGS["budget"].present:
-        description["budgets"] = _limits(space)
+    if is_given("budget"):
+        description["budgets"] = _limits(space, config.budgets)
     if published and published.accuracy:
         description["paper_accuracy"] = published.accuracy
-    if options.JSON.value:
+    if parsed.call.json:
         print(json.dumps(description, indent=2))
     else:
-        show(description, space, Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH))
+        show(description, space, make_console())
 
 
-def _limits(space: SearchSpace) -> dict[str, dict[str, int]]:
+def _limits(space: SearchSpace, budgets: Sequence[Budget]) -> dict[str, dict[str, int]]:
     """What the budgets given come to, of how much, and what is the least that can be reached.
 
     Raises:
-        UserError: One can't be read or reached.
+        UserError: One can't be reached.
     """
     measure = FileSize(space, file_size)
     found = {}
-    for budget in map(Budget.parse, options.BUDGET.value):
+    for budget in budgets:
         cost, limit = prepare(space, budget, measure)
         smallest = real_cost(cost, smallest_shape(cost), measure)
         found[str(budget)] = {"limit": limit, "full": cost.full, "smallest": smallest}
     return found
 
 
-def _sizes(published: PublishedShape | None) -> tuple[int, int, int]:
-    """Classes, side and channels of the images: the data's where data is named, else the published shape's."""
-    if flags.FLAGS["dataset"].present:
+def _sizes(config: RunConfig, published: PublishedShape | None) -> tuple[int, int, int]:
+    """Classes, side and channels of the images: as given, else the data's where data is named, else the shape's."""
+    data, network = config.data, config.network
+    found = (published.num_classes, published.image_size, 3) if published else (10, 32, 3)
+    if is_given("dataset"):
         source = load_source(
-            options.DATASET.value,
-            data_dir=options.DATA_DIR.value,
-            image_size=options.IMAGE_SIZE.value,
-            test_share=options.TEST_SHARE.value,
+            data.dataset, data_dir=data.data_dir, image_size=data.image_size, test_share=data.test_share
         )
         height, _, channels = source.image_shape
-        return source.num_classes, height, channels
-    return (published.num_classes, published.image_size, 3) if published else (10, 32, 3)
+        found = (source.num_classes, height, channels)
+    given = (network.num_classes, data.image_size, network.channels)
+    return tuple(one or other for one, other in zip(given, found, strict=True))
 
 
 def describe(name: str, space: SearchSpace, shape: Shape | None = None) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from tas_tf.cost.cost_model import CostModel
 from tas_tf.data.task import Task
 from tas_tf.space.shape import Shape
 from tas_tf.student.file_size import FileSize, find_within
-from tas_tf.training.network import TrainSettings, train_network
+from tas_tf.training.network import train_network
+from tas_tf.training.settings import TrainSettings
 
 
 @dataclass(frozen=True)

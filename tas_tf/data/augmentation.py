@@ -6,30 +6,29 @@ import math
 import tensorflow as tf
 
 from tas_tf.errors import UserError
+from tas_tf.settings import Settings, setting
 
 _CROP_AREA = (0.08, 1.0)
 _CROP_ASPECT = (3.0 / 4.0, 4.0 / 3.0)
 _CROP_TRIES = 10
 
 
-@dataclasses.dataclass(frozen=True)
-class Augmentation:
-    """What is done to training images, before normalisation.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Augmentation(Settings):
+    """What is done to training images, before normalisation."""
 
-    Attributes:
-        pad_crop: Pixels of black added on every side before a window of the old size is cut out at random.
-        flip: Mirror left and right with probability 1/2. Not for digits: see `Source.flip_ok`.
-        random_resized_crop: Cut out 8 to 100 % of the area, aspect ratio 3:4 to 4:3, and resize it (as usual
-            for ImageNet).
-    """
+    pad_crop: int = setting(
+        0, "Pads training images with so many pixels of black and cuts out a random window of the old size.", at_least=0
+    )
+    flip: bool = setting(
+        False, "Mirrors half of the training images, unless mirroring changes what they show, as with digits."
+    )
+    random_resized_crop: bool = setting(
+        False, "Cuts random windows out of training images, 8 to 100 % of the area, and resizes them, as for ImageNet."
+    )
 
-    pad_crop: int = 0
-    flip: bool = False
-    random_resized_crop: bool = False
-
-    def __post_init__(self):
-        if self.pad_crop < 0:
-            raise UserError(f"`pad_crop` is out of range. Expected 0 pixels or more. Received: {self.pad_crop}.")
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.pad_crop and self.random_resized_crop:
             raise UserError("`pad_crop` and `random_resized_crop` exclude each other. Expected one of them at most.")
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -11,6 +12,7 @@ import tensorflow as tf
 from tas_tf.data.augmentation import Augmentation
 from tas_tf.data.pipeline import epochs, evaluation, paired_epochs, steps_per_epoch
 from tas_tf.data.preprocessing import Preprocessing
+from tas_tf.data.settings import DataSettings
 from tas_tf.data.source import Source
 from tas_tf.data.sources import load_source
 from tas_tf.data.split import stratified_halves, stratified_subset
@@ -41,54 +43,36 @@ class Task:
     seed: int
 
     @classmethod
-    def load(
-        cls,
-        dataset: str,
-        *,
-        data_dir: str | None = None,
-        image_size: int | None = None,
-        test_share: float | None = None,
-        train_limit: int | None = None,
-        preprocess: str = "standardise",
-        pad_crop: int = 0,
-        flip: bool = False,
-        random_resized_crop: bool = False,
-        seed: int = 0,
-    ) -> Task:
+    def load(cls, dataset: str, **settings: Any) -> Task:
         """Loads a data set by name.
 
         Args:
             dataset: As `load_source` takes it.
-            data_dir: Where TFDS keeps its files.
-            image_size: Images are resized to it; needed where they differ in size.
-            test_share: Share of a folder's images that are kept for testing.
-            train_limit: Uses a fixed stratified subset of so many training images.
-            preprocess: Kind of preprocessing.
-            pad_crop: Pixels by which training images are shifted at most.
-            flip: Mirrors training images, unless mirroring would change what they show.
-            random_resized_crop: Cuts out random parts, as for ImageNet.
-            seed: Of order and augmentation; the choice of images doesn't depend on it.
+            **settings: Further ones of `DataSettings`. The seed is that of order and augmentation; which images are
+                used doesn't depend on it.
 
         Raises:
             UserError: An argument is off, or the data isn't there.
         """
-        source = load_source(dataset, data_dir=data_dir, image_size=image_size, test_share=test_share)
-        if train_limit is not None and not source.num_classes <= train_limit <= source.num_train:
+        wanted = DataSettings(dataset=dataset, **settings)
+        source = load_source(
+            dataset, data_dir=wanted.data_dir, image_size=wanted.image_size, test_share=wanted.test_share
+        )
+        limit = wanted.train_limit
+        if limit is not None and not source.num_classes <= limit <= source.num_train:
             raise UserError(
                 f"`train_limit` must be from {source.num_classes}, the number of classes, to {source.num_train}, the "
-                f"number of training images. Received: {train_limit}."
+                f"number of training images. Received: {limit}."
             )
         indices = np.arange(source.num_train)
-        if train_limit is not None:
-            indices = stratified_subset(source.labels("train"), count=train_limit)
+        if limit is not None:
+            indices = stratified_subset(source.labels("train"), count=limit)
         return cls(
             source=source,
-            preprocessing=Preprocessing.fit(source, preprocess, indices=indices),
-            augment=Augmentation(
-                pad_crop=pad_crop, flip=flip and source.flip_ok, random_resized_crop=random_resized_crop
-            ),
+            preprocessing=Preprocessing.fit(source, wanted.preprocess, indices=indices),
+            augment=replace(wanted.augment, flip=wanted.flip and source.flip_ok),
             indices=indices,
-            seed=seed,
+            seed=wanted.seed,
         )
 
     def training(self, batch_size: int) -> tuple[EpochsDataset, int]:

@@ -17,36 +17,16 @@ from tas_tf.deploy.jobs import Extras, Job, ScoredOn, make_job
 from tas_tf.deploy.latency import time_interleaved
 from tas_tf.deploy.profile import OperatorTime, profile_operators
 from tas_tf.deploy.saved_model import LoadedSavedModel, write_saved_model
-from tas_tf.deploy.tflite import CONVERTERS, INTEGER_FORMATS, TFLiteModel, check_calibration, export_tflite
+from tas_tf.deploy.settings import FORMATS, Checks
+from tas_tf.deploy.tflite import INTEGER_FORMATS, TFLiteModel, check_calibration, export_tflite
 from tas_tf.deploy.verify import TOLERANCES, ArtefactMetrics, check_accuracy, select_test_set, verify_artefact
 from tas_tf.errors import UserError
 from tas_tf.files import PARTIAL_PREFIX, read_json, write_json
 
-FORMATS = ("saved_model", *CONVERTERS)
 METRICS_FILE = "metrics.json"
 STUDENT = "student"
 # A large network takes minutes for the usual number of rounds.
 _PROFILE_SECONDS = 20
-
-
-@dataclasses.dataclass(frozen=True)
-class Checks:
-    """How artefacts are checked and timed.
-
-    Attributes:
-        tolerance: Largest difference from the Keras model, as a share of its largest output, in formats that don't
-            round to 8 bits. Default: each format's own.
-        max_accuracy_drop: What the student's files may lose of the Keras model's accuracy, 0 to 1.
-        threads: Threads of the TFLite interpreter. A SavedModel runs on TensorFlow's own.
-        rounds: Timed calls for each artefact; one image each.
-        warmup: Calls before them.
-    """
-
-    tolerance: float | None = None
-    max_accuracy_drop: float = 0.02
-    threads: int = 1
-    rounds: int = 100
-    warmup: int = 10
 
 
 def export_models(
@@ -186,7 +166,7 @@ def _export_format(
 
 def _tolerance(format: str, checks: Checks) -> float | None:
     own = TOLERANCES.get(format)
-    return own if own is None or checks.tolerance is None else checks.tolerance
+    return own if own is None or checks.max_difference is None else checks.max_difference
 
 
 def _profile(path: Path, format: str, checks: Checks) -> list[OperatorTime] | None:

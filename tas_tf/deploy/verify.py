@@ -20,8 +20,8 @@ TOLERANCES = {"saved_model": 1e-3, "fp32": 1e-3, "fp16": 2e-2}
 _REMEDIES = {
     "fp16": "Try fp32.",
     "dynamic": "Try fp16.",
-    "int8": "Try qat_int8, which trains for it; or more --calibration_images; or dynamic, which rounds weights alone.",
-    "qat_int8": "Try more --qat_epochs or another --qat_lr, with --overwrite; or dynamic, which rounds weights alone.",
+    "int8": "Try qat_int8, which trains for it; or more `calibration_images`; or dynamic, which rounds weights alone.",
+    "qat_int8": "Try more `qat.epochs` or another `qat.lr`, with `overwrite`; or dynamic, which rounds weights alone.",
 }
 
 

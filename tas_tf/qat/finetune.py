@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -15,38 +14,10 @@ import tf_keras
 
 from tas_tf.data.task import Task
 from tas_tf.errors import UserError
-from tas_tf.training.distill import check_distillation
+from tas_tf.qat.settings import FineTuneSettings
 from tas_tf.training.loop import verbosity
 from tas_tf.training.optimizers import add_l2
 from tas_tf.training.strategy import check_batch_size
-
-
-@dataclass(frozen=True)
-class FineTuneSettings:
-    """Settings of a fine-tuning; the rate falls from its first step on, along half a cosine.
-
-    Attributes:
-        epochs: Epochs.
-        batch_size: Images in a batch, over all replicas.
-        lr: Learning rate of the first step.
-        momentum: Nesterov momentum.
-        l2: Penalty in the gradient.
-        alpha: Weight of the teacher's word.
-        temperature: Of the distillation.
-        seed: Of whatever the network draws, such as dropout.
-    """
-
-    epochs: int = 10
-    batch_size: int = 256
-    lr: float = 0.01
-    momentum: float = 0.9
-    l2: float = 5e-4
-    alpha: float = 0.9
-    temperature: float = 4.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_distillation(self.alpha, self.temperature)
 
 
 def fine_tune(
@@ -203,5 +174,5 @@ class _StopsAtNaN(tf_keras.callbacks.Callback):
         if not finite or not math.isfinite((logs or {}).get("loss", 0.0)):
             raise UserError(
                 f"Fine-tuning diverged in epoch {epoch + 1}: loss or weights are not finite. Lower the learning rate, "
-                "--qat_lr, with --overwrite. Nothing of that epoch is kept."
+                "`lr`, with `overwrite`. Nothing of that epoch is kept."
             )

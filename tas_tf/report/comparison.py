@@ -136,7 +136,7 @@ def _row(name: str, runs: Sequence[Run]) -> Row:
     if len(set(seeds)) < len(seeds):
         raise UserError(
             f"`compare`: runs of one name are taken for seeds of one setting, but those called `{name}` have the seeds "
-            f"{', '.join(map(str, seeds))}. Expected another --seed each, or folders of different names."
+            f"{', '.join(map(str, seeds))}. Expected another `seed` each, or folders of different names."
         )
     _check_alike(name, runs)
     each = [_figures(run, own) for run, own in zip(runs, metrics, strict=True)]

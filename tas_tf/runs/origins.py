@@ -43,7 +43,7 @@ def _hash_members(path: Path) -> str:
 
 def compare_settings(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Says in words which settings differ, nested ones by dotted names."""
-    was, now = _flatten(was), _flatten(now)
+    was, now = flatten(was), flatten(now)
     return [
         f"{name}: was {_show(was, name)}, now {_show(now, name)}"
         for name in sorted(was.keys() | now.keys())
@@ -70,11 +70,12 @@ def compare_inputs(was: Mapping[str, str], now: Mapping[str, str], paths: Mappin
     return lines
 
 
-def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one level, by dotted names."""
     flat = {}
     for name, value in settings.items():
         if isinstance(value, Mapping) and value:
-            flat |= _flatten(value, f"{prefix}{name}.")
+            flat |= flatten(value, f"{prefix}{name}.")
         else:
             flat[prefix + name] = value
     return flat

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from tas_tf.errors import UserError
 from tas_tf.files import PARTIAL_PREFIX, read_json, remove_partial, write_json
-from tas_tf.runs.origins import compare_inputs, compare_settings, hash_content
+from tas_tf.runs.origins import compare_inputs, compare_settings, flatten, hash_content
 
 Status = Literal["missing", "unfinished", "fresh", "stale"]
 
@@ -162,6 +162,11 @@ class Step:
     version: int
 
     @property
+    def setting_names(self) -> tuple[str, ...]:
+        """Names of all settings, nested ones dotted."""
+        return tuple(flatten(self.settings))
+
+    @property
     def folder(self) -> Path:
         """The step's own folder."""
         return self.run.path / self.name
@@ -208,10 +213,11 @@ class Step:
         was, now = self._read_record(), self._record(complete=True)
         if was.get("digest") == now["digest"]:
             return []
+        if was.get("version") != now["version"]:
+            return compare_settings({"step version": was.get("version")}, {"step version": now["version"]})
         return [
             *compare_settings(was.get("settings", {}), now["settings"]),
             *compare_inputs(was.get("inputs", {}), now["inputs"], self.inputs),
-            *compare_settings({"step version": was.get("version")}, {"step version": now["version"]}),
         ] or ["digest.json: was changed by hand"]
 
     def begin(self, *, overwrite: bool = False) -> bool:
@@ -237,7 +243,7 @@ class Step:
             listing = "\n".join(f"  {line}" for line in self.differences())
             raise UserError(
                 f"The step `{self.name}` in {self.run.path} was made from other settings or inputs:\n"
-                f"{listing}\nUse --overwrite to make it again, or another --run_dir."
+                f"{listing}\nUse `overwrite` to make it again, or another `run_dir`."
             )
         self._start(self.digest_path, record)
         return True

@@ -155,7 +155,7 @@ class SearchMonitor:
             "supernet_accuracy": at_the_end,
             "width_entropy": widths,
             "depth_entropy": depths,
-            "epochs": self.settings.epochs,
+            "epochs": self.settings.all_epochs,
             "seed": self.settings.seed,
             "seconds": round(sum(history[SECONDS]), 1),
         }
@@ -172,5 +172,5 @@ class SearchMonitor:
             if entropy > UNDECIDED:
                 yield (
                     f"The {axis} distributions have not converged: mean entropy {entropy:.2f} of the uniform one's. "
-                    "Raise --arch_lr or --search_epochs."
+                    "Raise `arch_lr` or `epochs`."
                 )

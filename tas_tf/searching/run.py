@@ -16,7 +16,7 @@ from tas_tf.data.task import Task
 from tas_tf.errors import UserError
 from tas_tf.searching.monitor import BestShape, SearchMonitor, SearchResult
 from tas_tf.searching.settings import SearchSettings
-from tas_tf.searching.step import Searcher
+from tas_tf.searching.step import CostTarget, Searcher
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.file_size import FileSize, check_smallest, make_cost
 from tas_tf.supernet.build import Supernet, build_supernet
@@ -91,7 +91,7 @@ def run_search(
         searcher,
         dataset,
         strategy=strategy,
-        epochs=settings.epochs,
+        epochs=settings.all_epochs,
         steps_per_epoch=steps,
         callbacks=[TemperatureSchedule(settings), *callbacks(monitor)],
         checkpoint_dir=checkpoint_dir,
@@ -114,15 +114,15 @@ def _make_searcher(space, cost, limit, settings: SearchSettings, steps: int, tas
     searcher = Searcher(
         supernet,
         expected_cost,
-        settings.target(limit / cost.full),
+        CostTarget(limit / cost.full, settings.tolerance, settings.cost_weight, settings.cost_driver),
         arch_l2=settings.arch_l2,
         jit_compile=settings.jit_compile,
         name="searcher",
     )
-    rate = cosine(settings.lr, epochs=settings.epochs, steps_per_epoch=steps, warmup_epochs=settings.warmup_epochs)
+    rate = cosine(settings.lr, epochs=settings.all_epochs, steps_per_epoch=steps, warmup_epochs=settings.warmup_epochs)
     searcher.compile(
         sgd(rate, momentum=settings.momentum, l2=settings.l2),
-        arch_adam(settings.arch_rate(steps * settings.epochs), betas=settings.arch_betas),
+        arch_adam(settings.arch_rate(steps * settings.all_epochs), betas=settings.arch_betas),
     )
     return searcher
 
@@ -143,7 +143,8 @@ class TemperatureSchedule(keras.callbacks.Callback):
 
     def at(self, epoch: int) -> float:
         """The temperature in an epoch, counted from 0."""
-        (first, last), epochs = self._settings.temperature, self._settings.epochs
+        first, last = self._settings.temperature_start, self._settings.temperature_end
+        epochs = self._settings.all_epochs
         progress = epoch / (epochs - 1) if epochs > 1 else 1.0
         return last + (first - last) * (1 + math.cos(math.pi * progress)) / 2
 

@@ -9,12 +9,10 @@ import keras
 import tensorflow as tf
 
 from tas_tf.cost.expected_cost import ExpectedCost
-from tas_tf.errors import UserError
+from tas_tf.searching.settings import SearchSettings
 from tas_tf.supernet.build import Supernet
 from tas_tf.supernet.layers.statistics import running_momentum
 from tas_tf.training.optimizers import add_l2
-
-COST_DRIVERS = ("max", "argmax")
 
 
 @dataclass(frozen=True)
@@ -30,18 +28,9 @@ class CostTarget:
     """
 
     budget: float
-    tolerance: float = 0.05
-    weight: float = 2.0
-    driver: str = "max"
-
-    def __post_init__(self) -> None:
-        if self.driver not in COST_DRIVERS:
-            raise UserError(f"`cost_driver` must be one of {', '.join(COST_DRIVERS)}. Received: {self.driver!r}.")
-        if not 0 <= self.tolerance < 1 or self.weight < 0:
-            raise UserError(
-                "`tolerance` must be from 0 up to 1 and `cost_weight` at least 0. "
-                f"Received: {self.tolerance} and {self.weight}."
-            )
+    tolerance: float = SearchSettings.tolerance
+    weight: float = SearchSettings.cost_weight
+    driver: str = SearchSettings.cost_driver
 
     def loss(self, expected: tf.Tensor, argmax: tf.Tensor) -> tf.Tensor:
         """`log E` where the cost is above the budget, `-log E` where it is needlessly below, else 0.

@@ -149,7 +149,7 @@ def check_inheritable(space: SearchSpace, shape: Shape) -> None:
         if shape.widths[unit.name] > unit.width:
             raise UserError(
                 f"`inherit`: the shape is wider than {space.graph.network}, whose weights it would take. Expected at "
-                f"most {unit.width} filters in {unit.name}. Received: {shape.widths[unit.name]}. Give --inherit=none."
+                f"most {unit.width} filters in {unit.name}. Received: {shape.widths[unit.name]}. Give `inherit`=none."
             )
 
 

@@ -8,7 +8,6 @@ import tensorflow as tf
 from tas_tf.cost.expected_cost import ExpectedCost
 from tas_tf.supernet.build import Supernet
 
-START_KINDS = ("uniform", "budget")
 _STEEPEST = 40.0
 
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tas_tf.errors import UserError
 from tas_tf.files import read_json, write_json
 
-_ADVICE = "Use --overwrite to start again, or another --run_dir."
+_ADVICE = "Use `overwrite` to start again, or another `run_dir`."
 
 
 @dataclasses.dataclass(frozen=True)

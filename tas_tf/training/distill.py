@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 import keras
 
-from tas_tf.errors import UserError
+from tas_tf.training.settings import Distillation
 
 #: Share of their start that running statistics may keep.
 _REMAINS = 1e-4
@@ -28,8 +26,8 @@ def distiller(
     teacher: keras.Model,
     optimizer: keras.Optimizer,
     *,
-    alpha: float = 0.9,
-    temperature: float = 4.0,
+    alpha: float = Distillation.alpha,
+    temperature: float = Distillation.temperature,
 ) -> keras.distillation.Distiller:
     """Compiles `(1 - alpha) * CE + alpha * T^2 * KL(teacher || student)`.
 
@@ -43,7 +41,7 @@ def distiller(
     Reference:
         Hinton et al. 2015, https://arxiv.org/abs/1503.02531
     """
-    check_distillation(alpha, temperature)
+    Distillation(alpha=alpha, temperature=temperature)  # checks both
     result = keras.distillation.Distiller(
         teacher=teacher,
         student=student,
@@ -60,18 +58,6 @@ def distiller(
         jit_compile=False,
     )
     return result
-
-
-def check_distillation(alpha: float, temperature: float) -> None:
-    """Makes sure that the settings of a distillation make sense.
-
-    Raises:
-        UserError: They don't.
-    """
-    if not 0 <= alpha <= 1:
-        raise UserError(f"`kd_alpha` must be from 0 to 1. Received: {alpha}.")
-    if not 0 < temperature < math.inf:
-        raise UserError(f"`kd_temperature` must be above 0. Received: {temperature}.")
 
 
 def is_unsettled(model: keras.Model, steps: int) -> bool:

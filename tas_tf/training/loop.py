@@ -72,7 +72,7 @@ def fit(
     if progress.epochs > epochs:
         raise UserError(
             f"`epochs` is {epochs}, but {progress.epochs} epochs are done in {checkpoint_dir}. "
-            "Use --overwrite to start again, or another --run_dir."
+            "Use `overwrite` to start again, or another `run_dir`."
         )
 
     history = keras.callbacks.History()
@@ -241,8 +241,8 @@ def _diverged(model: keras.Model, what: str) -> UserError:
     rates = ", ".join(f"{float(optimizer.learning_rate):.3g}" for optimizer in list_optimizers(model))
     received = f" (now {rates})" if rates else ""
     return UserError(
-        f"Training diverged: {what} is not finite. Lower the learning rate{received} or warm it up. "
-        "The checkpoint of the epoch before, if any, is kept."
+        f"Training diverged: {what} is not finite. Lower the learning rate{received} or warm it up (`lr`, "
+        "`warmup_epochs`). The checkpoint of the epoch before, if any, is kept."
     )
 
 

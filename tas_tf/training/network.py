@@ -17,43 +17,14 @@ from tas_tf.errors import UserError
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student, inherit_weights
-from tas_tf.training.distill import check_distillation, classifier, distiller, is_unsettled, recalibrate
+from tas_tf.training.distill import classifier, distiller, is_unsettled, recalibrate
 from tas_tf.training.evaluation import evaluate
 from tas_tf.training.loop import SECONDS, fit
 from tas_tf.training.optimizers import cosine, sgd
+from tas_tf.training.settings import TrainSettings
 
 #: Batches that running statistics are averaged over where training was too short for them.
 _CALIBRATION_BATCHES = 20
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """Settings of ordinary training; the defaults are the paper's for CIFAR.
-
-    Attributes:
-        epochs: Epochs after the warm-up.
-        warmup_epochs: Epochs before, in which the rate rises.
-        batch_size: Images in a batch, over all replicas.
-        lr: Highest learning rate.
-        momentum: Nesterov momentum.
-        l2: Penalty in the gradient.
-        alpha: Weight of the teacher's word, where there is a teacher.
-        temperature: Of the distillation.
-        seed: Of the weights at first.
-    """
-
-    epochs: int = 300
-    warmup_epochs: int = 5
-    batch_size: int = 256
-    lr: float = 0.1
-    momentum: float = 0.9
-    l2: float = 5e-4
-    alpha: float = 0.9
-    temperature: float = 4.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_distillation(self.alpha, self.temperature)
 
 
 @dataclass(frozen=True)
@@ -92,7 +63,7 @@ def check_fits(model: keras.Model, space: SearchSpace, task: Task) -> None:
     if wanted != got:
         raise UserError(
             f"`model` takes images of {'x'.join(map(str, got))}, but those of `{task.source.name}` are "
-            f"{'x'.join(map(str, wanted))}. Give another --dataset or --model, or --image_size."
+            f"{'x'.join(map(str, wanted))}. Give another `dataset` or `model`, or `image_size`."
         )
     if space.graph.num_classes != task.source.num_classes:
         raise UserError(
@@ -112,7 +83,7 @@ def check_above_chance(accuracy: float, task: Task) -> None:
     if accuracy < chance + 0.1 * (1 - chance):
         raise UserError(
             f"The teacher is near chance level: its test accuracy is {accuracy:.3f}, guessing gives {chance:.3f}. "
-            "Train it longer, check the order of its classes, or give the --preprocess that it was trained with."
+            "Train it longer, check the order of its classes, or give the `preprocess` that it was trained with."
         )
 
 
@@ -152,7 +123,7 @@ def train_network(
         UserError: The batch doesn't fit, training diverges, or what `checkpoint_dir` holds is of another network.
     """
     dataset, steps = task.training(settings.batch_size)
-    epochs = settings.epochs + settings.warmup_epochs
+    epochs = settings.all_epochs
     rate = cosine(settings.lr, epochs=epochs, steps_per_epoch=steps, warmup_epochs=settings.warmup_epochs)
     keras.utils.set_random_seed(settings.seed)
     with strategy.scope():

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
+from tas_tf.training.settings import Optimisation
+
 
 def cosine(
     base_lr: float, *, epochs: int, steps_per_epoch: int, warmup_epochs: int = 0
@@ -73,7 +75,7 @@ class L2SGD(keras.optimizers.SGD):
 def sgd(
     learning_rate: float | keras.optimizers.schedules.LearningRateSchedule,
     *,
-    momentum: float = 0.9,
+    momentum: float = Optimisation.momentum,
     nesterov: bool = True,
     l2: float = 0.0,
 ) -> keras.optimizers.SGD:

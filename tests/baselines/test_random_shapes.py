@@ -9,7 +9,8 @@ from tas_tf.baselines.random_shapes import best_random_shape
 from tas_tf.baselines.shapes import baseline_shape
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.data.task import Task
-from tas_tf.training.network import TrainSettings, train_network
+from tas_tf.training.network import train_network
+from tas_tf.training.settings import TrainSettings
 from tas_tf.training.strategy import make_strategy
 from tests.digits import tiny_space, tiny_task
 

@@ -81,7 +81,7 @@ def test_resized_crops_of_a_ramp_stay_ramps():
 
 
 def test_contradictions():
-    with pytest.raises(UserError, match="`pad_crop` is out of range"):
+    with pytest.raises(UserError, match="`pad_crop` must be at least 0"):
         Augmentation(pad_crop=-1)
     with pytest.raises(UserError, match="exclude each other"):
         Augmentation(pad_crop=4, random_resized_crop=True)

@@ -12,14 +12,16 @@ from keras import layers
 from tas_tf.data.task import Task
 from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
-from tas_tf.qat.finetune import FineTuneSettings, fine_tune, score
+from tas_tf.qat.finetune import fine_tune, score
 from tas_tf.qat.quantise import calibrate, quantise
+from tas_tf.qat.settings import FineTuneSettings
 from tas_tf.qat.twin import make_twin
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.training.distill import distiller
-from tas_tf.training.network import TrainSettings, logits_of, train_network
+from tas_tf.training.network import logits_of, train_network
 from tas_tf.training.optimizers import sgd
+from tas_tf.training.settings import TrainSettings
 from tests.networks import randomize
 
 BATCH = 50

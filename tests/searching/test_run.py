@@ -15,7 +15,7 @@ from tas_tf.errors import UserError
 from tas_tf.searching.monitor import BestShape, SearchMonitor
 from tas_tf.searching.run import TemperatureSchedule, prepare, run_search
 from tas_tf.searching.settings import SearchSettings
-from tas_tf.searching.step import Searcher
+from tas_tf.searching.step import CostTarget, Searcher
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.supernet.build import build_supernet
@@ -185,7 +185,7 @@ def make_searcher(*, frozen: tuple[str, ...] = ()) -> Searcher:
     keras.utils.set_random_seed(0)
     supernet = build_supernet(space)
     supernet.gates.freeze(frozen)
-    searcher = Searcher(supernet, ExpectedCost(CostModel(space)), tiny_search().target(0.3))
+    searcher = Searcher(supernet, ExpectedCost(CostModel(space)), CostTarget(0.3))
     searcher.compile(sgd(0.05, l2=5e-4), arch_adam(0.1))
     return searcher
 
@@ -249,7 +249,7 @@ def test_entropy_and_its_warning():
     assert decided.result(history).warnings == ()
     warnings = undecided.result(history).warnings
     assert [warning.split()[1] for warning in warnings] == ["width", "depth"]
-    assert all("--arch_lr" in warning for warning in warnings)
+    assert all("`arch_lr`" in warning for warning in warnings)
     rows = [np.array(tf.nn.softmax(variable)) for variable in undecided.supernet.gates.width_logits]
     shares = [-(row * np.log(row)).sum() / np.log(len(row)) for row in rows]
     assert undecided.entropies()[0] == pytest.approx(np.mean(shares), rel=1e-5)
@@ -270,8 +270,9 @@ def test_an_unreachable_budget_is_refused_before_data_is_read():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"temperature": (5.0, 0.0)}, "temperature"),
-        ({"temperature": (float("nan"), 0.1)}, "temperature"),
+        ({"temperature_end": 0.0}, "temperature_end"),
+        ({"temperature_start": float("nan")}, "temperature_start"),
+        ({"cost_weight": -1.0}, "cost_weight"),
         ({"split_share": 1.0}, "split_share"),
         ({"arch_betas": (0.5, 1.0)}, "arch_betas"),
         ({"tolerance": -0.1}, "tolerance"),

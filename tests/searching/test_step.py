@@ -7,7 +7,6 @@ import tensorflow as tf
 
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.cost.expected_cost import ExpectedCost
-from tas_tf.errors import UserError
 from tas_tf.searching.step import CostTarget, Searcher
 from tas_tf.supernet.layers.gates import ArchitectureGates
 from tests.supernets import random_supernet, residual_network, space_of
@@ -242,11 +241,3 @@ def test_the_cost_moves_towards_the_budget(space, budget, driver, falls):
     for number in range(3):
         searcher.train_step(make_data(number, number + 20))
     assert (float(searcher.costs()[1]) < start) == falls
-
-
-@pytest.mark.parametrize(
-    "options", [{"driver": "hope"}, {"tolerance": 1.0}, {"tolerance": -0.1}, {"weight": -1.0}], ids=str
-)
-def test_bad_targets_are_refused(options):
-    with pytest.raises(UserError):
-        CostTarget(0.5, **options)

@@ -7,6 +7,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 from keras import layers
+from trainers.file_metadata import file_metadata, measure_file
 
 from tas_tf.data.task import Task
 from tas_tf.deploy.metadata import read_metadata
@@ -17,7 +18,6 @@ from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student
 from tests.digits import tiny_network, tiny_space
-from trainers.file_metadata import file_metadata, measure_file
 
 
 @pytest.fixture

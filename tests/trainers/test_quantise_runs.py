@@ -10,6 +10,8 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 from keras import layers
+from trainers.quantise import run_qat, settle_formats
+from trainers.session import Session
 
 from tas_tf.errors import UserError
 from tas_tf.files import read_json, write_json, write_model
@@ -21,8 +23,6 @@ from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student
 from tests.networks import classify, conv_bn, randomize
 from trainers import quantise
-from trainers.quantise import run_qat, settle_formats
-from trainers.session import Session
 
 FURTHER = "budgets/macs_0.4"
 

@@ -5,14 +5,19 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import textwrap
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 from absl import flags, logging
+from rich.console import Console
 
+from tas_tf.cli.flagfile import keep_settings, last_budgets, origin, restore_flags
+from tas_tf.cli.help import help_text
+from tas_tf.cli.options import FLAGS, Parsed, parse
+from tas_tf.cli.wording import message, translate
 from tas_tf.errors import UserError
-from trainers import options
+from tas_tf.pipeline.plan import show_plan
+from tas_tf.pipeline.steps import RunStep
+from tas_tf.runs.workspace import Shared, Workspace
 
 _HELP = frozenset(["-h", "-help", "--help", "--helpshort", "--helpfull"])
 #: What a disk may refuse: it is full, too small for a file, or not to be written.
@@ -22,6 +27,7 @@ _NUMBERS = {
     "invalid literal for int": "expected a whole number",
     "could not convert string to float": "expected a number",
 }
+_PIPED_WIDTH = 120  # of tables that go to a file
 
 
 def run(main: Callable[[], None]) -> None:
@@ -40,16 +46,56 @@ def run(main: Callable[[], None]) -> None:
     sys.exit(code)
 
 
+def start(*, earlier: bool = False, whole: bool = False, plans: bool = False) -> tuple[Workspace, Parsed]:
+    """What a command works with, from its flags.
+
+    Args:
+        earlier: Whether it goes on with a run that is there: flags that aren't given are what that was made with.
+        whole: Whether it is the whole pipeline, which replaces only what was made from other settings.
+        plans: Whether it can say what it would do.
+
+    Raises:
+        UserError: A flag is off.
+    """
+    parsed = parse()
+    if earlier:
+        restore_flags(parsed.config.run)
+        parsed = parse()
+    if parsed.call.dry_run and not plans:
+        raise UserError("`dry_run` means nothing to this command. Leave it out.")
+    return Workspace.open(parsed.config, make_shared(), keeps_fresh=whole), parsed
+
+
+def make_shared() -> Shared:
+    """Console, wording and flagfiles, as commands want them."""
+    return Shared(make_console(), keep_settings, translate, origin)
+
+
+def make_console() -> Console:
+    """Where commands write tables and messages."""
+    return Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+
+
+def planned(workspace: Workspace, parsed: Parsed, steps: Sequence[RunStep]) -> bool:
+    """Shows what the steps would do if that is all that was asked for; whether it was."""
+    if parsed.call.dry_run:
+        show_plan(workspace, steps)
+    return parsed.call.dry_run
+
+
 def _exit_code(main: Callable[[], None], argv: Sequence[str]) -> int:
-    if _HELP.intersection(argv[1:]):
-        print(help_text(sys.modules[main.__module__].__doc__ or ""))
+    module = sys.modules[main.__module__]
+    if asked := _HELP.intersection(argv[1:]):
+        command = None if "--helpfull" in asked else getattr(module, "COMMAND", None)
+        print(help_text(module.__doc__ or "", FLAGS, command))
         return 0
     logging.set_verbosity(logging.ERROR)
     try:
-        _read_flags(argv, getattr(sys.modules[main.__module__], "MORE", None))
+        _read_flags(argv, getattr(module, "TAKES_MORE", None))
         main()
     except (UserError, flags.Error) as error:
-        print(f"error: {str(error).removeprefix('ERROR:: ')}", file=sys.stderr)
+        text = message(error) if isinstance(error, UserError) else str(error)
+        print(f"error: {text.removeprefix('ERROR:: ')}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted: the same command, without --overwrite, goes on with what is finished.", file=sys.stderr)
@@ -71,7 +117,7 @@ def _disk_trouble(error: Exception) -> str | None:
     return full if full in str(error) else None
 
 
-def _read_flags(argv: Sequence[str], more: flags.FlagHolder[list[str]] | None) -> None:
+def _read_flags(argv: Sequence[str], more: str | None) -> None:
     """Reads the flags.
 
     Args:
@@ -85,66 +131,18 @@ def _read_flags(argv: Sequence[str], more: flags.FlagHolder[list[str]] | None) -
     try:
         left = flags.FLAGS(list(argv))[1:]
     except flags.UnrecognizedFlagError as error:
-        raise UserError(f"{error} `--help` lists all flags.") from error
+        raise UserError(f"{error} `--helpfull` lists all flags.") from error
     except flags.IllegalFlagValueError as error:
         place, _, detail = str(error).partition(": ")
         wanted = next((text for sign, text in _NUMBERS.items() if detail.startswith(sign)), detail)
         raise UserError(f"{place}: {wanted}.") from error
-    if budgets := _last_budgets(argv):
+    if budgets := last_budgets(list(argv)):
         flags.FLAGS["budget"].value = budgets
-    if more is None:
-        options.refuse(options.COMPARE)
-    elif more.value and not any("=" in text for text in left):
-        flags.FLAGS[more.name].value = [*more.value, *left]
+    if more is None and flags.FLAGS["compare"].value:
+        raise UserError("`compare` means nothing to this command. Leave it out.")
+    if more and flags.FLAGS[more].value and not any("=" in text for text in left):
+        flags.FLAGS[more].value = [*flags.FLAGS[more].value, *left]
         return
     if left:
         hint = f" Did you mean `--{left[0].lstrip('-')}`?" if "=" in left[0] else ""
         raise UserError(f"Expected flags only, `--name=value`. Received: {' '.join(left)}.{hint}")
-
-
-def _last_budgets(argv: Sequence[str]) -> list[str]:
-    """The budgets of that flagfile, or of the command line, which names one last: they replace those named before."""
-    found = list(_budgets(list(argv[1:]), "command line"))
-    return [budget for place, budget in found if place == found[-1][0]]
-
-
-def _budgets(arguments: list[str], place: str) -> Iterator[tuple[str, str]]:
-    """Yields where budgets are named, and the budgets, those of flagfiles within flagfiles included."""
-    for number, text in enumerate(arguments):
-        name, equals, value = text.partition("=")
-        if name.lstrip("-") not in ("budget", "flagfile") or not name.startswith("-"):
-            continue
-        value = value if equals else arguments[number + 1]
-        if name.endswith("budget"):
-            yield place, value
-        else:
-            path = Path(value).expanduser()
-            lines = [line.strip() for line in path.read_text().splitlines()]
-            yield from _budgets([line for line in lines if line.startswith("-")], str(path))
-
-
-def _default(flag: flags.Flag) -> str:
-    """A flag's default as one would type it."""
-    if flag.boolean:
-        return " (on unless given)" if flag.default else ""
-    default = ",".join(flag.default) if isinstance(flag.default, list) else flag.default
-    return "" if default in (None, "") else f" (default {default})"
-
-
-def help_text(docstring: str) -> str:
-    """A command's own docstring, then the project's flags with their defaults, by group."""
-    lines = [docstring.strip(), ""]
-    for group, holders in options.GROUPS.items():
-        lines.append(f"{group}:")
-        for holder in holders:
-            flag = flags.FLAGS[holder.name]
-            name = f"--[no]{flag.name}" if flag.boolean else f"--{flag.name}"
-            text = options.holder_help(holder) + _default(flag)
-            lines.append(textwrap.fill(text, 100, initial_indent=f"  {name:<22} ", subsequent_indent=" " * 25))
-        lines.append("")
-    note = (
-        "--flagfile=FILE reads flags from a file, one a line; the last value of a flag wins. Of --budget, which can be "
-        "repeated, those of the last file that names any, or of the command line."
-    )
-    lines.append(textwrap.fill(note, 100))
-    return "\n".join(lines)

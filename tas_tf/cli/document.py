@@ -1,0 +1,63 @@
+"""Writes the table of all settings into docs/METHOD.md, from the same source as flags and help.
+
+python -m tas_tf.cli.document docs/METHOD.md
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from tas_tf.cli.help import describe_flag, plain_default
+from tas_tf.cli.table import OPTIONS, Flag, resolve, sections
+from tas_tf.files import write_bytes
+from tas_tf.settings import Settings
+
+BEGIN = "<!-- settings: made by `make docs` -->"
+END = "<!-- end of settings -->"
+
+
+def main() -> None:
+    """Writes the table into the file that the command line names."""
+    (path,) = map(Path, sys.argv[1:])
+    write_bytes(path, with_table(path.read_text()).encode())
+
+
+def with_table(text: str, known: dict[str, Flag] | None = None) -> str:
+    """A document with the table between its marks.
+
+    Args:
+        text: The document, with both marks.
+        known: The flags by name; by default those of the commands.
+
+    Raises:
+        ValueError: A mark is missing.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"The document must have the lines {BEGIN} and {END}.")
+    return "\n".join([f"{before}{BEGIN}", "", *table(known or resolve()), "", f"{END}{after}"])
+
+
+def table(known: dict[str, Flag]) -> Iterator[str]:
+    """The lines of the table: a flag each, with the argument that it sets in Python."""
+    classes: dict[str, type[Settings]] = sections()
+    yield "| flag | argument | default | |"
+    yield "| --- | --- | --- | --- |"
+    for option in OPTIONS:
+        flag = known[option.flag]
+        arguments = ", ".join(f"`{_argument(target, classes)}`" for target in dict.fromkeys(option.targets))
+        default = f"`--{option.overrides}`" if option.overrides else plain_default(flag)
+        help = describe_flag(flag).replace("|", "\\|")
+        yield f"| `--{flag.name}` | {arguments} | {default} | {help} |"
+
+
+def _argument(target: str, classes: dict[str, type[Settings]]) -> str:
+    section, _, name = target.rpartition(".")
+    return f"{section}.{name}" if section and section in classes and section != "call" else name
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""The flagfile of a run: written beside its results, read back by commands that go on with it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from tas_tf.cli.options import FLAGS
+from tas_tf.cli.table import OPTIONS
+from tas_tf.cli.wording import command_line
+from tas_tf.files import read_json, write_bytes
+from tas_tf.runs.config import RunConfig
+from tas_tf.runs.run import Run
+from tas_tf.runs.workspace import Origin, Workspace
+
+_PLACES = ("run_dir", "teacher_from", "shape")
+
+
+def keep_settings(workspace: Workspace, names: Collection[str]) -> None:
+    """Writes the settings of a run as a flagfile into its folder, which is there.
+
+    Args:
+        workspace: The run.
+        names: Settings, by dotted name, that count as they are now, given or not. Of the others, those that aren't
+            given stay as they were written before, unless the whole pipeline runs.
+    """
+    config = workspace.config
+    earlier = {} if workspace.keeps_fresh else _read_flags(config.run)
+    used = {option.flag for option in OPTIONS if set(option.targets) & set(names)} | _budget_flag(names)
+    lines: list[str] = []
+    for option in OPTIONS:
+        if option.flag in earlier and not flags.FLAGS[option.flag].present and option.flag not in used:
+            lines += earlier[option.flag]
+        elif option.kept:
+            lines += _lines(option.flag, config)
+    places = {name: getattr(config, name) for name in _PLACES}
+    lines += [f"--{name}={value}" for name, value in places.items() if value]
+    write_bytes(config.run.flags_cfg, ("\n".join(lines) + "\n").encode())
+
+
+def _budget_flag(names: Collection[str]) -> set[str]:
+    return {"budget"} if "budget" in names else set()
+
+
+def _lines(name: str, config: RunConfig) -> list[str]:
+    """A flag as lines of a flagfile; what a rival or a further budget changes is its own."""
+    target = FLAGS[name].option.targets[0]
+    if name == "budget":
+        return [f"--budget={budget}" for budget in dict.fromkeys(config.budgets)]
+    if FLAGS[name].is_switch and "." not in target:
+        return [f"--{'' if getattr(config, target) else 'no'}{name}"]
+    return [line for line in flags.FLAGS[name].serialize().splitlines() if line]
+
+
+def restore_flags(run: Run) -> None:
+    """Sets flags that weren't given to what a run was made with, as its flagfile says."""
+    if run.flags_cfg.exists():
+        given = {name for name in flags.FLAGS if flags.FLAGS[name].present}
+        lines = [line for line in _text(run) if _flag_name(line) not in given]
+        flags.FLAGS(["", *lines])
+
+
+def origin(run: Run) -> Origin:
+    """How a run was made: its flags, and the command that makes it again."""
+    found: dict[str, list[str]] = {}
+    for name, separator, value in (line.removeprefix("--").partition("=") for line in _text(run)):
+        found.setdefault(name, []).append(value if separator else "yes")
+    return Origin({name: ", ".join(values) for name, values in found.items()}, _command(run))
+
+
+def _command(run: Run) -> str:
+    given = f"--flagfile={run.flags_cfg}"
+    digest = _read(run.search_shape.with_name("digest.json"))
+    kind = digest.get("settings", {}).get("kind")
+    if "probabilities" in digest.get("inputs", {}):
+        # Decoded from the search of the run that it lies in, at RUN/budgets/NAME.
+        given = f"--flagfile={Run(run.path.parents[1]).flags_cfg}"
+    if kind is None:
+        return f"{command_line('pipeline')} {given}"
+    return (
+        f"{command_line('baseline')} --kind={kind} {given}; {command_line('distill')} {given}; "
+        f"{command_line('export')} {given}"
+    )
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    return read_json(path) if path.exists() else {}
+
+
+def _text(run: Run) -> list[str]:
+    return run.flags_cfg.read_text().splitlines() if run.flags_cfg.exists() else []
+
+
+def _read_flags(run: Run) -> dict[str, list[str]]:
+    """Lines of a run's flagfile by flag, without those that the run's own places stand in for."""
+    kept = {option.flag for option in OPTIONS if option.kept}
+    found: dict[str, list[str]] = {}
+    for line in _text(run):
+        found.setdefault(_flag_name(line), []).append(line)
+    return {name: lines for name, lines in found.items() if name in kept}
+
+
+def _flag_name(line: str) -> str:
+    name = line.lstrip("-").partition("=")[0]
+    return name if name in flags.FLAGS else name.removeprefix("no")
+
+
+def last_budgets(argv: list[str]) -> list[str]:
+    """The budgets of that flagfile, or of the command line, which names one last: they replace those named before."""
+    found = list(_budgets(argv[1:], "command line"))
+    return [budget for place, budget in found if place == found[-1][0]]
+
+
+def _budgets(arguments: list[str], place: str) -> Iterator[tuple[str, str]]:
+    """Yields where budgets are named, and the budgets, those of flagfiles within flagfiles included."""
+    for number, text in enumerate(arguments):
+        name, equals, value = text.partition("=")
+        if name.lstrip("-") not in ("budget", "flagfile") or not name.startswith("-"):
+            continue
+        value = value if equals else arguments[number + 1]
+        if name.endswith("budget"):
+            yield place, value
+        else:
+            path = Path(value).expanduser()
+            lines = [line.strip() for line in path.read_text().splitlines()]
+            yield from _budgets([line for line in lines if line.startswith("-")], str(path))

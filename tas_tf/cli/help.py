@@ -1,0 +1,77 @@
+"""The help of a command: what it does, and the flags that it uses with their defaults, by group."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Any
+
+from tas_tf.cli.table import Flag, options_of
+from tas_tf.cli.wording import command_line, translate
+
+_WIDTH = 100
+_FLAGFILE = (
+    "--flagfile=FILE reads flags from a file, one to a line. If a flag is given more than once, its last value counts. "
+    "--budget can be repeated; the budgets of the last file that names any, or of the command line, count."
+)
+
+
+def help_text(docstring: str, known: dict[str, Flag], command: str | None = None) -> str:
+    """The text of `--help`.
+
+    Args:
+        docstring: Of the command's module.
+        known: The flags by name.
+        command: Whose flags are shown; all unless given.
+    """
+    lines = [with_commands(docstring.strip()), ""]
+    group = None
+    for option in options_of(command):
+        if option.group != group:
+            lines += [""] if group else []
+            lines.append(f"{option.group}:")
+            group = option.group
+        flag = known[option.flag]
+        name = f"--[no]{flag.name}" if flag.is_switch else f"--{flag.name}"
+        text = describe_flag(flag) + show_default(flag)
+        lines.append(textwrap.fill(text, _WIDTH, initial_indent=f"  {name:<22} ", subsequent_indent=" " * 25))
+    lines += ["", textwrap.fill(_FLAGFILE, _WIDTH)]
+    if command is not None:
+        lines.append("--helpfull shows the flags of all commands.")
+    return "\n".join(lines)
+
+
+def with_commands(text: str) -> str:
+    """A docstring whose examples call commands the way this one was called."""
+    for name in ("teacher", "search", "baseline", "distill", "pipeline", "describe", "report"):
+        text = text.replace(f"python -m trainers.{name}", command_line(name))
+    return text.replace("python -m export.student", command_line("export"))
+
+
+def describe_flag(flag: Flag) -> str:
+    """What a flag does, in terms of flags, with its choices."""
+    text = translate(flag.help).replace("`", "")
+    choices = flag.described.setting.choices
+    if choices and not all(choice in text for choice in choices):
+        text = f"{text.rstrip('.')}: {', '.join(choices)}."
+    return text
+
+
+def show_default(flag: Flag) -> str:
+    """A flag's default as one would type it, in brackets; empty if there is none."""
+    if flag.option.overrides:
+        return f" (default: --{flag.option.overrides})"
+    default = plain_default(flag)
+    return f" (default: {default})" if default else ""
+
+
+def plain_default(flag: Flag) -> str:
+    """A flag's default as one would type it; empty if there is none."""
+    return _show(flag.default)
+
+
+def _show(value: Any) -> str:
+    if value is None or value == ():
+        return ""
+    if isinstance(value, bool):
+        return "on" if value else ""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

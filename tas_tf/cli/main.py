@@ -1,0 +1,91 @@
+"""The console command: `tas-tf search --flagfile=mine.cfg` runs the module of that name."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Sequence
+
+from tas_tf.version import __version__
+
+#: Each command's module, below `tas_tf` in an installed package and at the top level in the repository.
+COMMANDS = {
+    "describe": ("trainers.describe", "what of a network can shrink, what can't and why, what it costs"),
+    "pipeline": ("trainers.pipeline", "everything: teacher, search, student, rivals, export, report"),
+    "teacher": ("trainers.teacher", "train the network to make smaller, or take a trained one"),
+    "search": ("trainers.search", "search widths and depths within a budget"),
+    "baseline": ("trainers.baseline", "a shape without a search, to compare"),
+    "distill": ("trainers.distill", "train the student of a shape"),
+    "export": ("export.student", "write, check and time SavedModel and TFLite files"),
+    "report": ("trainers.report", "report on a run, or compare runs"),
+}
+#: Commands that take a network as their first argument, `--model` otherwise.
+_TAKE_MODEL = ("describe", "pipeline")
+
+
+def main() -> None:
+    """Runs a command on the arguments of the process, and ends the process."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        sys.exit(0 if arguments else 1)
+    if arguments[0] in ("--version", "version"):
+        print(f"tas-tf {__version__}")
+        sys.exit(0)
+    name, *rest = arguments
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, 1, 0.5)
+        hint = f" Did you mean `tas-tf {near[0]}`?" if near else ""
+        print(f"error: there is no command {name!r}.{hint} `tas-tf --help` lists all commands.", file=sys.stderr)
+        sys.exit(1)
+    sys.argv = [f"tas-tf {name}", *with_model(name, rest)]
+    module = importlib.import_module(module_name(name))
+    # Behind the module's own import, which loads TensorFlow quietly.
+    from tas_tf.cli.command import run
+    from tas_tf.cli.wording import set_program
+
+    set_program(console=True)
+    run(module.main)
+
+
+def usage() -> str:
+    """What `tas-tf --help` says."""
+    lines = [
+        "usage: tas-tf COMMAND [FLAGS]",
+        "",
+        "Makes a trained Keras image classifier smaller and faster.",
+        "",
+        *(f"  {name:<10} {summary}" for name, (_, summary) in COMMANDS.items()),
+        "",
+        "  tas-tf describe mine.keras",
+        "  tas-tf pipeline mine.keras --dataset=folder:photos --budget=macs:0.5 --run_dir=runs/mine",
+        "  tas-tf export --run_dir=runs/mine --formats=fp32,int8",
+        "",
+        "tas-tf COMMAND --help shows the flags of a command, tas-tf --version the version.",
+    ]
+    return "\n".join(lines)
+
+
+def with_model(name: str, arguments: Sequence[str]) -> list[str]:
+    """The arguments of a command, a network that comes first as `--model`.
+
+    >>> with_model("describe", ["mine.keras", "--json"]), with_model("report", ["mine"])
+    (['--model=mine.keras', '--json'], ['mine'])
+    """
+    if name in _TAKE_MODEL and arguments and not arguments[0].startswith("-") and "=" not in arguments[0]:
+        return [f"--model={arguments[0]}", *arguments[1:]]
+    return list(arguments)
+
+
+def module_name(name: str) -> str:
+    """The module of a command: within the package if it is there, as in a wheel, else at the top level."""
+    module = COMMANDS[name][0]
+    inside = f"tas_tf.{module}"
+    package = inside.rpartition(".")[0]
+    return inside if importlib.util.find_spec(package) is not None else module
+
+
+if __name__ == "__main__":
+    main()

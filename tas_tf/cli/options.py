@@ -1,0 +1,113 @@
+"""The flags themselves, generated from the settings, and what was given on the command line read into a config."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from absl import flags
+
+from tas_tf.cli.table import OPTIONS, READERS, CallSettings, Flag, resolve, sections
+from tas_tf.errors import UserError, speaking_of
+from tas_tf.runs.config import RunConfig
+
+
+def define_flags(known: dict[str, Flag], values: flags.FlagValues) -> None:
+    """Defines all flags.
+
+    Args:
+        known: The flags by name.
+        values: Where they are defined; `absl.flags.FLAGS` in a command.
+    """
+    for flag in known.values():
+        _define(flag, values)
+
+
+def _define(flag: Flag, values: flags.FlagValues) -> None:
+    name, default, described, options = flag.name, flag.default, flag.described, {"flag_values": values}
+    bounds = {"lower_bound": described.setting.at_least, "upper_bound": described.setting.at_most}
+    if name == "budget":
+        flags.DEFINE_multi_string(name, [str(budget) for budget in default], flag.help, **options)
+    elif name in READERS:
+        flags.DEFINE_string(name, str(default), flag.help, **options)
+    elif described.is_tuple:
+        flags.DEFINE_list(name, [str(entry) for entry in default], flag.help, **options)
+    elif described.setting.choices:
+        flags.DEFINE_enum(name, default, described.setting.choices, flag.help, **options)
+    elif described.kind is bool:
+        flags.DEFINE_bool(name, default, flag.help, **options)
+    elif described.kind is int:
+        flags.DEFINE_integer(name, default, flag.help, **bounds, **options)
+    elif described.kind is float:
+        flags.DEFINE_float(name, default, flag.help, **bounds, **options)
+    else:
+        flags.DEFINE_string(name, default, flag.help, **options)
+
+
+#: By name, as defined for the commands: a flag that a command doesn't know would be fatal in its flagfile.
+FLAGS = resolve()
+define_flags(FLAGS, flags.FLAGS)
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """What was given on the command line.
+
+    Attributes:
+        config: What the run is told.
+        call: What concerns this call alone.
+    """
+
+    config: RunConfig
+    call: CallSettings
+
+
+def parse() -> Parsed:
+    """Reads the values of all flags.
+
+    Raises:
+        UserError: One is off.
+    """
+    found: dict[str, dict[str, Any]] = {name: {} for name in sections()}
+    for option in OPTIONS:
+        value = _value(FLAGS[option.flag])
+        for target in option.targets:
+            section, _, field = target.rpartition(".")
+            if value is not None or not option.overrides:
+                found[section][field] = value
+    own, call = found.pop(""), found.pop("call")
+    nested = {}
+    for name, values in found.items():
+        with speaking_of(name):
+            nested[name] = sections()[name](**values)
+    return Parsed(RunConfig(**own, **nested), CallSettings(**call))
+
+
+def _value(flag: Flag) -> Any:
+    """The value of a flag as its setting takes it.
+
+    Raises:
+        UserError: It can't be read.
+    """
+    given = flags.FLAGS[flag.name].value
+    if flag.name in READERS:
+        return READERS[flag.name](given)
+    if not flag.described.is_tuple:
+        return given
+    if flag.described.kind is str:
+        return tuple(dict.fromkeys(given))
+    try:
+        numbers = tuple(flag.described.kind(text) for text in given)
+    except ValueError:
+        numbers = ()
+    if flag.described.length not in (None, len(numbers)):
+        raise UserError(
+            f"`{flag.option.targets[0]}` must be {flag.described.length} numbers, comma between. "
+            f"Received: {','.join(given)}."
+        )
+    return numbers
+
+
+def is_given(name: str) -> bool:
+    """Whether a flag was given, rather than left at its default."""
+    return bool(flags.FLAGS[name].present)

@@ -1,0 +1,231 @@
+"""Which flags there are, where each goes, and which commands use it; all else is the setting's."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tas_tf.cost.budget import Budget
+from tas_tf.errors import UserError
+from tas_tf.runs.config import RunConfig
+from tas_tf.settings import Described, Settings, describe_settings, setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallSettings(Settings):
+    """What concerns one call of a command rather than the run."""
+
+    dry_run: bool = setting(False, "Says what would run, its cost, time and memory, and stops.")
+    compare: tuple[str, ...] = setting(
+        (), "Run folders for the report to set side by side; folders of one name are seeds of one row."
+    )
+    json: bool = setting(False, "Writes JSON to stdout instead of tables.")
+
+
+@dataclass(frozen=True)
+class Option:
+    """A flag.
+
+    Attributes:
+        flag: Its name.
+        targets: Settings that it sets, by dotted name: `student.epochs`; those of the run itself without a dot.
+        group: Heading in the help.
+        phase: What it concerns, where several flags share one description.
+        overrides: The flag that it takes the place of for its target, where it is given.
+        kept: Whether the flagfile of a run keeps it: not what concerns one call, or the run's own place.
+    """
+
+    flag: str
+    targets: tuple[str, ...]
+    group: str
+    phase: str = ""
+    overrides: str = ""
+    kept: bool = True
+
+
+def _rows() -> Iterator[Option]:
+    def group(name: str, section: str, *flags: str | tuple[str, str], **details: Any) -> Iterator[Option]:
+        for entry in flags:
+            flag, field = entry if isinstance(entry, tuple) else (entry, entry)
+            yield Option(flag, (f"{section}.{field}" if section else field,), name, **details)
+
+    def shared(flag: str, *sections: str) -> Option:
+        return Option(flag, tuple(f"{section}.{flag}" for section in sections), "Training")
+
+    def own(name: str, section: str, *fields: str, **details: Any) -> Iterator[Option]:
+        return group(name, section, *fields, phase=section, **details)
+
+    yield from group("Network", "network", "model", "num_classes")
+    yield from group("Network", "data", "image_size")
+    yield from group("Network", "network", "channels")
+    yield from group("What is searched", "space", "axes", "width_divisor", "couple_trunk", "search_dense")
+    yield from group("What is searched", "", "shape", kept=False)
+    yield from group("Data", "data", "dataset", "data_dir", "test_share", "train_limit", "preprocess")
+    yield from group("Data", "data", "pad_crop", "flip", "random_resized_crop")
+    yield from group("Run", "", "run_dir", "teacher_from", kept=False)
+    yield Option("seed", tuple(f"{name}.seed" for name in ("data", "teacher", "search", "student", "qat")), "Run")
+    yield from group("Run", "", "strategy", "precision")
+    yield from group("Run", "search", "jit_compile")
+    yield from group("Run", "", "deterministic")
+    yield from group("Run", "call", "dry_run", kept=False)
+    yield from group("Run", "", "overwrite", "progress", kept=False)
+    yield shared("batch_size", "teacher", "search", "student", "qat")
+    yield shared("lr", "teacher", "search", "student")
+    yield shared("momentum", "teacher", "search", "student", "qat")
+    yield shared("l2", "teacher", "search", "student", "qat")
+    yield from own("Training", "teacher", ("teacher_epochs", "epochs"), ("teacher_warmup", "warmup_epochs"))
+    yield from own("Training", "teacher", ("teacher_lr", "lr"), overrides="lr")
+    yield from group("Search", "", ("budget", "budgets"))
+    yield from group("Search", "search", "tolerance")
+    yield from own("Search", "search", ("search_epochs", "epochs"), ("search_warmup", "warmup_epochs"))
+    yield from own("Search", "search", ("search_lr", "lr"), overrides="lr")
+    yield from group("Search", "search", "arch_lr", "arch_l2", "arch_betas", "temperature_start", "temperature_end")
+    yield from group("Search", "search", "num_drawn", ("gumbel_noise", "noise"), "cost_weight", "cost_driver")
+    yield from group("Search", "search", "split_share", "init_logits", ("search_from_teacher", "from_teacher"))
+    yield from group("Search", "search", "calibration_batches", "keep_shape", "held_out_limit")
+    yield from own("Distillation", "student", ("student_epochs", "epochs"), ("student_warmup", "warmup_epochs"))
+    yield from own("Distillation", "student", ("student_lr", "lr"), overrides="lr")
+    yield from group("Distillation", "", "kd")
+    for flag, field in (("kd_alpha", "alpha"), ("kd_temperature", "temperature")):
+        yield Option(flag, tuple(f"{section}.{field}" for section in ("student", "qat")), "Distillation")
+    yield from group("Distillation", "", "inherit", "rivals")
+    yield from group("Baseline", "baseline", "kind", kept=False)
+    yield from group("Baseline", "baseline", "random_shapes", "random_epochs")
+    yield from group("Export", "export", "formats", "preprocessing_inside", "test_limit", "threads")
+    yield from group("Export", "export", ("latency_rounds", "rounds"), ("latency_warmup", "warmup"))
+    yield from group("Export", "export", ("export_tolerance", "max_difference"), "max_accuracy_drop")
+    yield from group("Quantisation", "export", "calibration_images")
+    yield from own("Quantisation", "qat", ("qat_epochs", "epochs"), ("qat_lr", "lr"))
+    yield from group("Quantisation", "qat", ("qat_fallback", "fallback"), ("qat_float", "float_control"))
+    yield from group("Output", "call", "compare", "json", kept=False)
+
+
+#: Every flag, in the order of the help.
+OPTIONS = tuple(_rows())
+#: What stands in the help for the section whose setting a flag sets.
+_PHASES = {"teacher": "teacher", "search": "search", "student": "student", "qat": "fine-tuning for 8 bits"}
+
+_RUN = ("Network", "Data", "Run")
+_SPACE = ("axes", "width_divisor", "couple_trunk", "search_dense")
+_STEP = ("batch_size", "lr", "momentum", "l2")
+#: What each command uses: groups, and flags of other groups.
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "describe": ("Network", "What is searched", "dataset", "data_dir", "test_share", "budget", "json"),
+    "pipeline": tuple(name for name in dict.fromkeys(option.group for option in OPTIONS) if name != "Baseline")[:-1],
+    "teacher": (*_RUN, "Training", *_SPACE),
+    "search": (*_RUN, *_SPACE, *_STEP, "Search", "preprocessing_inside"),
+    "baseline": (
+        *_RUN,
+        *_SPACE,
+        *_STEP,
+        "Baseline",
+        "budget",
+        "tolerance",
+        "split_share",
+        "held_out_limit",
+        "student_lr",
+    ),
+    "distill": (*_RUN, "What is searched", *_STEP, "Distillation", "budget"),
+    "export": (
+        *_RUN,
+        "shape",
+        "Export",
+        "Quantisation",
+        "batch_size",
+        "momentum",
+        "l2",
+        "kd",
+        "kd_alpha",
+        "kd_temperature",
+    ),
+    "report": ("run_dir", "teacher_from", "shape", "compare", "json"),
+}
+
+
+def options_of(command: str | None) -> tuple[Option, ...]:
+    """The flags that a command uses; all for `None` and commands that aren't in the table."""
+    used = COMMANDS.get(command or "")
+    return OPTIONS if used is None else tuple(one for one in OPTIONS if one.group in used or one.flag in used)
+
+
+def sections() -> dict[str, type[Settings]]:
+    """The classes of the settings by section; `` is the run itself, `call` one call of a command."""
+    hints = typing.get_type_hints(RunConfig)
+    found = {name: hint for name, hint in hints.items() if isinstance(hint, type) and issubclass(hint, Settings)}
+    return {"": RunConfig, **found, "call": CallSettings}
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A flag with all that its setting says.
+
+    Attributes:
+        option: Where it goes.
+        described: The setting, of its first target.
+    """
+
+    option: Option
+    described: Described
+
+    @property
+    def name(self) -> str:
+        """As users type it, without dashes."""
+        return self.option.flag
+
+    @property
+    def default(self) -> Any:
+        """The setting's; `None` where another flag counts unless this one is given."""
+        return None if self.option.overrides else self.described.default
+
+    @property
+    def help(self) -> str:
+        """What it does."""
+        text, phase = self.described.setting.help, _PHASES.get(self.option.phase)
+        return text if phase is None else f"{phase[0].upper()}{phase[1:]}: {text[0].lower()}{text[1:]}"
+
+    @property
+    def is_switch(self) -> bool:
+        """Whether it takes no value."""
+        return self.described.kind is bool
+
+
+def resolve(classes: dict[str, type[Settings]] | None = None) -> dict[str, Flag]:
+    """All flags by name.
+
+    Args:
+        classes: Of the settings by section; by default `sections()`.
+    """
+    known = {
+        f"{section}.{name}".lstrip("."): described
+        for section, cls in (classes or sections()).items()
+        for name, described in describe_settings(cls).items()
+    }
+    return {option.flag: Flag(option, known[option.targets[0]]) for option in OPTIONS}
+
+
+def read_num_drawn(text: str) -> int | None:
+    """Widths drawn at once, `None` for all.
+
+    Raises:
+        UserError: It is neither.
+    """
+    if text == "all":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f"`num_drawn` must be a whole number from 1 on, or all. Received: {text}.")
+    return int(text)
+
+
+def read_budgets(texts: list[str]) -> tuple[Budget, ...]:
+    """Budgets as users write them.
+
+    Raises:
+        UserError: One can't be read.
+    """
+    return tuple(dict.fromkeys(map(Budget.parse, texts)))
+
+
+#: Flags whose text isn't read as their type says.
+READERS: dict[str, Callable[[Any], Any]] = {"num_drawn": read_num_drawn, "budget": read_budgets}

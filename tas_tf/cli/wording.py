@@ -1,0 +1,103 @@
+"""Translates what the library says of arguments and steps into flags and commands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from tas_tf.cli.table import OPTIONS
+from tas_tf.errors import UserError
+
+#: How a module's command is called: `python -m trainers.search`, or `tas-tf search`.
+_MODULES = {
+    **{name: f"python -m trainers.{name}" for name in ("teacher", "search", "baseline", "distill", "pipeline")},
+    **{name: f"python -m trainers.{name}" for name in ("describe", "report")},
+    "export": "python -m export.student",
+}
+_ARGUMENT = re.compile(r"`([a-z_0-9]+(?:\.[a-z_0-9]+)?)`(=[\w-]+)?")
+_DIFFERENCE = re.compile(r"^  ([a-z_0-9.]+): was ", re.MULTILINE)
+_STEP = re.compile(r"\b([Rr]un) `(\w+)`")
+#: Arguments that the library knows by other names than the settings have.
+_ALIASES = {"budget": "budget", "preprocessing": "preprocess"}
+_console = False
+
+
+def set_program(*, console: bool) -> None:
+    """Says how commands are called: as `tas-tf search`, or as `python -m trainers.search`."""
+    global _console
+    _console = console
+
+
+def command_line(name: str) -> str:
+    """What a user types for a command.
+
+    >>> command_line("search")
+    'python -m trainers.search'
+    """
+    return f"tas-tf {name}" if _console else _MODULES[name]
+
+
+def flag_name(argument: str, section: str | None = None) -> str | None:
+    """The flag of an argument, without dashes; `None` if it is none.
+
+    Args:
+        argument: Dotted, or plain.
+        section: Of the config, that a plain one belongs to if it has one of that name.
+
+    >>> flag_name("student.alpha"), flag_name("epochs", "search"), flag_name("epochs")
+    ('kd_alpha', 'search_epochs', None)
+    """
+    if "." in argument:
+        return _last(argument)
+    for target in (f"{section}.{argument}", argument):
+        if found := _last(target):
+            return found
+    flags = {flag for target, flag in _targets() if target.rpartition(".")[2] == argument}
+    return flags.pop() if len(flags) == 1 else _ALIASES.get(argument)
+
+
+def _targets() -> Iterator[tuple[str, str]]:
+    for option in OPTIONS:
+        for target in option.targets:
+            yield target, option.flag
+
+
+def _last(target: str) -> str | None:
+    """The most special flag of a setting: those that override others come behind them."""
+    found = [flag for known, flag in _targets() if known == target]
+    return found[-1] if found else None
+
+
+def translate(text: str, section: str | None = None) -> str:
+    """Puts flags in the place of arguments, and commands in that of steps.
+
+    Args:
+        text: Names arguments in backticks, `` `epochs` ``, and says ``Run `search` first``.
+        section: Whose settings it speaks of.
+
+    >>> translate("`epochs` must be at least 1. Run `search` first.", "student")
+    '`--student_epochs` must be at least 1. Run `python -m trainers.search` first.'
+    """
+
+    def step(match: re.Match) -> str:
+        return f"{match[1]} `{command_line(match[2])}`" if match[2] in _MODULES else match[0]
+
+    def argument(match: re.Match) -> str:
+        flag = flag_name(match[1], section)
+        if flag is None:
+            return match[0]
+        return f"`--{flag}{match[2] or ''}`"
+
+    def difference(match: re.Match) -> str:
+        return f"  {flag_name(match[1]) or match[1]}: was "
+
+    lines = _DIFFERENCE.sub(difference, _ARGUMENT.sub(argument, _STEP.sub(step, text))).split("\n")
+    # Settings that several sections have share a flag: one line is enough.
+    return "\n".join(
+        line for number, line in enumerate(lines) if not line.startswith("  ") or line not in lines[:number]
+    )
+
+
+def message(error: UserError) -> str:
+    """What an error says to the user of a command."""
+    return translate(str(error), error.section)

@@ -1,0 +1,190 @@
+"""The step that writes, checks and times what gets deployed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from tas_tf.data.source import StreamedSource
+from tas_tf.deploy.artefacts import artefact_path, export_models
+from tas_tf.deploy.file_contents import file_metadata, layers_inside
+from tas_tf.deploy.jobs import Extras
+from tas_tf.deploy.tflite import INTEGER_FORMATS
+from tas_tf.errors import UserError, speaking_of
+from tas_tf.pipeline.quantising import QAT_FORMAT, QatStep, qat_steps, run_qat, settle_formats
+from tas_tf.pipeline.steps import VERSION, RunStep, settings_of
+from tas_tf.qat.saving import load_network
+from tas_tf.quiet import without_notes
+from tas_tf.runs.run import Step
+from tas_tf.runs.workspace import Workspace
+from tas_tf.settings import recorded
+from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
+from tas_tf.student.build import build_student
+from tas_tf.zoo.loading import load_file
+
+_STREAMED_TEST_LIMIT = 5_000
+#: Settings of the data that files depend on: training images give the preprocessing, test images the scores.
+_DATA = ("dataset", "image_size", "test_share", "train_limit", "preprocess", "seed")
+
+
+class ExportStep(RunStep):
+    """Exports the student, the teacher and rivals.
+
+    Args:
+        workspace: The run.
+        rivals: Those to export and time beside the student; all that are there unless given.
+        label: What the user sees.
+    """
+
+    kind, section = "export", "export"
+
+    def __init__(self, workspace: Workspace, rivals: Sequence[str] | None = None, label: str | None = None) -> None:
+        super().__init__(workspace, label)
+        self._rivals = rivals
+        self._formats: list[str] | None = None
+
+    @property
+    def parts(self) -> Sequence[QatStep]:
+        """The trainings for 8 bits that the formats ask for."""
+        if QAT_FORMAT not in self.workspace.config.export.formats:
+            return ()
+        steps = qat_steps(self.workspace, list(self._others()))
+        for step in steps:
+            step.label += self.label.removeprefix(self.kind)
+        # The teacher's serves all budgets.
+        return [step for step in steps if step.name != "teacher" or self.workspace.config.parent is None]
+
+    def _others(self) -> dict[str, Path]:
+        return self.workspace.rival_students(self._rivals)
+
+    @property
+    def record(self) -> Step:
+        """The export depends on all its networks, on their shapes, which files carry, and on the data."""
+        workspace, config = self.workspace, self.workspace.config
+        others, run = self._others(), config.run
+        formats = self._formats or list(dict.fromkeys(config.export.formats))
+        quantised = {}
+        if QAT_FORMAT in formats:
+            quantised = {step.name: step.folder for step in qat_steps(workspace, list(others))}
+        calibrated = bool(set(formats) & set(INTEGER_FORMATS))
+        export = recorded(config.export, without=() if calibrated else ["calibration_images"])
+        return run.step(
+            "export",
+            settings=settings_of(
+                workspace,
+                export={**export, "formats": formats},
+                data={name: getattr(config.data, name) for name in _DATA},
+            ),
+            inputs={
+                **{"teacher": workspace.require_teacher(), "student": run.student_model, **others},
+                **{f"qat_{name}": folder for name, folder in quantised.items()},
+                **{f"shape of {name}": path for name, path in self._shape_files(others).items()},
+            },
+            outputs=[
+                run.export_dir / "metrics.json",
+                *(
+                    artefact_path(run.export_dir, format, model=model)
+                    for model in ("student", "teacher", *others)
+                    for format in formats
+                ),
+            ],
+            version=VERSION,
+        )
+
+    def run(self) -> bool:
+        """Exports unless it is done; whether anything was done.
+
+        Raises:
+            UserError: There is no student, an argument is off, or a file computes something else than the student.
+        """
+        student, others = self.workspace.config.run.student_model, list(self._others())
+        if not student.exists():
+            raise UserError(f"`run_dir`: there is no student, {student}. Run `distill` first.")
+        with speaking_of(self.section):
+            with without_notes():
+                self._formats = settle_formats(self.workspace, others)
+            if QAT_FORMAT in self._formats:
+                run_qat(self.workspace, others)
+        return super().run()
+
+    def work(self, record: Step) -> None:
+        """Writes the files and what was measured of them.
+
+        Raises:
+            UserError: An argument is off, or a file computes something else than the student.
+        """
+        workspace, config = self.workspace, self.workspace.config
+        others, formats = self._others(), self._formats
+        inside = config.export.preprocessing_inside
+        images, labels = workspace.task.test_arrays(self._test_limit(), raw=inside)
+        files = {"student": config.run.student_model, "teacher": workspace.require_teacher(), **others}
+        models = {name: load_file(path) for name, path in files.items()}
+        extras = self._extras(models)
+        with without_notes(), record.replacing():
+            export_models(
+                models,
+                config.run.export_dir,
+                images=images,
+                labels=labels,
+                formats=formats,
+                preprocessing_layers=layers_inside(workspace.task, inside=inside),
+                extras=extras,
+                checks=config.export.checks,
+                progress=None if config.progress == "none" else lambda line: workspace.say(f"export: {line}"),
+            )
+        workspace.keep_settings(record)
+
+    def _extras(self, models: Mapping[str, keras.Model]) -> Extras:
+        """What formats need besides the models."""
+        workspace, config = self.workspace, self.workspace.config
+        task, inside = workspace.task, config.export.preprocessing_inside
+        calibration, quantised = None, {}
+        if set(self._formats) & set(INTEGER_FORMATS):
+            calibration = task.train_images(config.export.calibration_images, raw=inside)
+        if QAT_FORMAT in self._formats:
+            quantised = {
+                step.name: load_network(step.folder, models[step.name].input_shape[1:])
+                for step in qat_steps(workspace, list(self._others()))
+            }
+        space = workspace.space_of(models["teacher"])
+        shapes = self._shape_files(self._others())
+        found = {name: _shape(space, path, models[name]) for name, path in shapes.items()}
+        found["teacher"] = Shape.full(space).to_json()
+        return Extras(
+            calibration=calibration,
+            quantised=quantised,
+            metadata={
+                name: file_metadata(model, task, found.get(name), inside=inside) for name, model in models.items()
+            },
+        )
+
+    def _shape_files(self, others: Mapping[str, Path]) -> dict[str, Path]:
+        """Shapes of student and rivals, where they are still there."""
+        config = self.workspace.config
+        paths = {"student": config.shape_path, **{name: config.rival(name).shape_path for name in others}}
+        return {name: path for name, path in paths.items() if path.exists()}
+
+    def _test_limit(self) -> int | None:
+        """As given; data that doesn't fit in memory is never loaded whole."""
+        streamed = isinstance(self.workspace.task.source, StreamedSource)
+        return self.workspace.config.export.test_limit or (_STREAMED_TEST_LIMIT if streamed else None)
+
+
+def _shape(space: SearchSpace, path: Path, model: keras.Model) -> dict[str, Any]:
+    """A network's shape as its file has it.
+
+    Raises:
+        UserError: The network is of another shape: there was another search since.
+    """
+    shape = Shape.load(path)
+    expected = build_student(space, shape)
+    if [weight.shape for weight in expected.weights] != [weight.shape for weight in model.weights]:
+        raise UserError(
+            f"`shape`: the student isn't of the shape in {path}. Run `distill` to train it again, or give the `shape` "
+            "that it was made with."
+        )
+    return shape.to_json()

@@ -1,0 +1,114 @@
+"""What a dry run says: which steps would run, what they cost, and about how long they take."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Iterator, Sequence
+
+import keras
+import tensorflow as tf
+from rich.table import Table
+
+from tas_tf.cost.cost_model import CostModel
+from tas_tf.errors import UserError
+from tas_tf.pipeline.steps import RunStep
+from tas_tf.runs.workspace import Workspace
+from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
+from tas_tf.student.build import build_student
+from tas_tf.training.distill import classifier
+from tas_tf.training.optimizers import sgd
+
+_TIMED_STEPS = 3
+_FRESH = "up to date"
+_REFUSED = "refused: see `overwrite`"
+
+
+def show_plan(workspace: Workspace, steps: Sequence[RunStep]) -> None:
+    """Prints what the steps would do; writes nothing to the run folder.
+
+    Args:
+        workspace: The run.
+        steps: Of the run, those of further budgets included.
+
+    Raises:
+        UserError: What the steps themselves would refuse; of a result from other settings once the plan is shown.
+    """
+    space = workspace.checked_space(workspace.unpruned_network())
+    full = CostModel(space)
+    limits = [one.prepare(space) for one in workspace.at_budgets()]
+    plain = _seconds_of_a_step(space, workspace)
+    source, images = workspace.task.source.name, len(workspace.task.indices)
+    table = Table(title=f"{space.graph.network} on {source}, {images:,} training images")
+    for column in ("step", "state", "epochs", "iterations", "estimated time"):
+        table.add_column(column, justify="left" if column in ("step", "state") else "right")
+    refused = []
+    for step in _flat(steps):
+        effort = step.effort(space)
+        if effort is None:
+            continue
+        state = _state(step)
+        iterations = effort.epochs * effort.per_epoch
+        seconds = 0.0 if state == _FRESH else iterations * plain * effort.relative
+        shown = workspace.shared.wording(state, None).replace("`", "")
+        table.add_row(step.label, shown, str(effort.epochs), f"{iterations:,}", _duration(seconds))
+        refused += [step.label] if state == _REFUSED else []
+    workspace.shared.console.print(table)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    budgets = ", ".join(f"{limit:,} {cost.kind}" for cost, limit in limits)
+    workspace.say(
+        f"Unpruned: {full.full:,} MACs. Budget: {budgets}. A plain step at batch "
+        f"{workspace.config.student.batch_size} took {1000 * plain:.0f} ms here, with a peak memory of {peak:.0f} MB; "
+        "a search takes up to twice as much. Not counted: starting each step (half a minute and more for deep "
+        "networks), and writing, checking and timing files."
+    )
+    if refused:
+        raise UserError(
+            f"The run would stop at `{refused[0]}`, whose result was made from other settings. Give `overwrite` to "
+            "make it again, or another `run_dir`."
+        )
+
+
+def _flat(steps: Sequence[RunStep]) -> Iterator[RunStep]:
+    for step in steps:
+        yield step
+        yield from step.parts
+
+
+def _state(step: RunStep) -> str:
+    """What a step would do, in words."""
+    try:
+        status = step.record.status()
+    except UserError:
+        return step.does  # it waits for what an earlier step makes
+    workspace = step.workspace
+    if workspace.config.overwrite and (status == "stale" or not workspace.keeps_fresh):
+        return "runs again"
+    return {"missing": step.does, "unfinished": "goes on", "fresh": _FRESH, "stale": _REFUSED}[status]
+
+
+def _seconds_of_a_step(space: SearchSpace, workspace: Workspace) -> float:
+    settings = workspace.config.student
+    network = classifier(build_student(space, Shape.full(space), logits=True), sgd(settings.lr))
+    images = tf.random.normal([settings.batch_size, *workspace.task.source.image_shape])
+    labels = tf.zeros([settings.batch_size], tf.int64)
+    network.build(images.shape)
+    step = tf.function(lambda: network.train_step((images, labels)))
+    keras.tree.map_structure(lambda value: value.numpy(), step())
+    started = time.perf_counter()
+    for _ in range(_TIMED_STEPS):
+        keras.tree.map_structure(lambda value: value.numpy(), step())
+    return (time.perf_counter() - started) / _TIMED_STEPS
+
+
+def _duration(seconds: float) -> str:
+    """Seconds for people.
+
+    >>> _duration(50), _duration(4000)
+    ('50 s', '1 h 07 min')
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"

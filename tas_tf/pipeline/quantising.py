@@ -1,0 +1,196 @@
+"""The step that trains a network of a run for 8 bits, for exports that ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+
+from tas_tf.baselines.rivals import RIVALS
+from tas_tf.errors import UserError, speaking_of
+from tas_tf.files import write_json
+from tas_tf.pipeline.steps import VERSION, Effort, RunStep, settings_of
+from tas_tf.pipeline.training import DISTILLATION, TEACHER_PASS, student_share
+from tas_tf.qat.quantise import QatError
+from tas_tf.qat.train import check_quantisable, train_quantised
+from tas_tf.runs.run import Step
+from tas_tf.runs.workspace import Workspace
+from tas_tf.settings import recorded
+from tas_tf.space.space import SearchSpace
+from tas_tf.training.network import logits_of
+from tas_tf.zoo.loading import load_file
+
+QAT_FORMAT, CALIBRATED_FORMAT = "qat_int8", "int8"
+
+
+class QatStep(RunStep):
+    """Trains one network for 8 bits.
+
+    Args:
+        owner: The run that the network belongs to.
+        role: `student` or `teacher`, within that run.
+        name: What messages and files call it.
+        costs_like: The run whose student costs about as much; by default the owner.
+    """
+
+    section = "qat"
+
+    def __init__(self, owner: Workspace, role: str, name: str, *, costs_like: Workspace | None = None) -> None:
+        super().__init__(owner, f"qat {name}")
+        self.role, self.name, self._costs_like = role, name, costs_like or owner
+
+    @property
+    def file(self) -> Path:
+        """Where the network lies."""
+        return self.workspace.require_teacher() if self.role == "teacher" else self.workspace.config.run.student_model
+
+    @property
+    def folder(self) -> Path:
+        """Where the network trained for 8 bits lies."""
+        return self.workspace.config.run.quantised(self.role)
+
+    @property
+    def float_control(self) -> bool:
+        """Whether it is fine-tuned without quantisation as well: asked of the run's student alone."""
+        return self.name == "student" and self.workspace.config.qat.float_control
+
+    @property
+    def record(self) -> Step:
+        """The result depends on the network as it was, on the teacher, on data and training.
+
+        Raises:
+            UserError: There is no teacher.
+        """
+        workspace, config = self.workspace, self.workspace.config
+        inputs = {"student": config.run.student_model} if self.role == "student" else {}
+        if config.kd or self.role == "teacher":
+            inputs["teacher"] = workspace.require_teacher()
+        training = recorded(config.qat, without=() if config.kd else DISTILLATION)
+        return config.run.step(
+            f"qat_{self.role}",
+            settings={
+                **settings_of(workspace, "data", names=["kd"]),
+                "qat": {**training, "float_control": self.float_control},
+            },
+            inputs=inputs,
+            outputs=[self.folder, config.run.metrics(f"qat_{self.role}")],
+            version=VERSION,
+        )
+
+    def stays(self, record: Step) -> bool:
+        """As for every step, but `overwrite` replaces only what was made from other settings."""
+        return record.status() == "fresh"
+
+    def effort(self, space: SearchSpace) -> Effort:
+        """A training as much cheaper as the network, and the teacher's forward pass."""
+        config = self.workspace.config
+        _, per_epoch = self.workspace.task.training(config.qat.batch_size)
+        rival = RIVALS.get(self.name)
+        unpruned = self.role == "teacher" or (rival is not None and rival.shape == "full")
+        share = 1.0 if unpruned else student_share(self._costs_like, space)
+        relative = share + (TEACHER_PASS if config.kd else 0.0)
+        return Effort(config.qat.epochs * (2 if self.float_control else 1), per_epoch, relative)
+
+    def work(self, record: Step) -> None:
+        """Trains the network for 8 bits and writes it.
+
+        Raises:
+            UserError: The network is missing or can't be taken, there is one from other settings, or training diverges.
+        """
+        workspace, config = self.workspace, self.workspace.config
+        model, taught_by = load_file(self.file), None
+        if config.kd:
+            original = workspace.load_teacher()
+            with workspace.strategy.scope():
+                taught_by = logits_of(original, workspace.space_of(original))
+        self.begin(record)
+        if config.progress != "none":
+            workspace.say(f"export: fine-tuning {self.name} for {QAT_FORMAT}")
+        metrics = train_quantised(
+            model,
+            workspace.task,
+            config.qat,
+            self.folder,
+            strategy=workspace.strategy,
+            teacher=taught_by,
+            float_control=self.float_control,
+            checkpoint_dir=record.checkpoints,
+            log_dir=config.run.logs(record.name),
+            verbose=workspace.verbose,
+        )
+        write_json(config.run.metrics(record.name), metrics)
+        record.finish()
+        workspace.free_memory()
+
+
+def qat_steps(workspace: Workspace, rivals: Sequence[str]) -> list[QatStep]:
+    """One step each for the student, the teacher, which runs that lie in one another share, and rivals."""
+    return [
+        QatStep(workspace, "student", "student"),
+        QatStep(workspace.outermost, "teacher", "teacher"),
+        *(QatStep(workspace.rival(name), "student", name, costs_like=workspace) for name in rivals),
+    ]
+
+
+def run_qat(workspace: Workspace, rivals: Sequence[str]) -> dict[str, Path]:
+    """Trains student, teacher and rivals for 8 bits unless they are; gives their folders by name.
+
+    Args:
+        workspace: The run.
+        rivals: Names of the rivals.
+
+    Raises:
+        UserError: See `QatStep.work`.
+    """
+    steps = qat_steps(workspace, rivals)
+    for step in steps:
+        step.run()
+    return {step.name: step.folder for step in steps}
+
+
+def settle_formats(workspace: Workspace, rivals: Sequence[str]) -> list[str]:
+    """The formats that will be written, once it is clear whether networks can be trained for 8 bits.
+
+    Args:
+        workspace: The run.
+        rivals: Names of the rivals.
+
+    Raises:
+        UserError: One can't, and there is no fallback.
+    """
+    formats = list(dict.fromkeys(workspace.config.export.formats))
+    if QAT_FORMAT not in formats:
+        return formats
+    waiting = [step for step in qat_steps(workspace, rivals) if step.record.status() != "fresh"]
+    fallback = workspace.config.qat.fallback
+    try:
+        for step in waiting:
+            check_trainable(step.name, load_file(step.file), fallback=fallback)
+    except QatError as error:
+        if not fallback:
+            raise
+        workspace.say(f"{CALIBRATED_FORMAT} instead of {QAT_FORMAT}: {error}")
+        return list(dict.fromkeys(CALIBRATED_FORMAT if each == QAT_FORMAT else each for each in formats))
+    return formats
+
+
+def check_trainable(name: str, model: keras.Model, *, fallback: bool = False) -> None:
+    """Makes sure that a network can be trained for 8 bits.
+
+    Args:
+        name: Of the network, for messages.
+        model: The network.
+        fallback: Whether there is something else to write.
+
+    Raises:
+        QatError: It can't; the message says why, and what to do.
+    """
+    try:
+        with speaking_of("qat"):
+            check_quantisable(model)
+    except UserError as error:
+        message = f"`formats`: the {name} can't become {QAT_FORMAT}. {error}"
+        if not fallback:
+            message += f" Leave {QAT_FORMAT} out, or give `qat.fallback` for {CALIBRATED_FORMAT} in its place."
+        raise QatError(message) from error

@@ -1,0 +1,145 @@
+"""Gathers what a run measured into report.json and report.html."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tas_tf.baselines.rivals import RIVALS
+from tas_tf.deploy.artefacts import artefact_path
+from tas_tf.deploy.tflite import CONVERTERS
+from tas_tf.errors import UserError
+from tas_tf.files import read_json, write_json
+from tas_tf.pipeline.steps import RunStep
+from tas_tf.report.report import build_report, print_table, render_html, summarise_shape
+from tas_tf.runs.run import Run, Step
+from tas_tf.runs.workspace import Workspace
+from tas_tf.space.shape import Shape, dropped_nodes
+from tas_tf.zoo.loading import load_file
+
+
+def show_report(workspace: Workspace, rivals: Mapping[str, Run] | None = None) -> None:
+    """Writes the report of a run and prints its table, see `report_run`."""
+    print_table(report_run(workspace, rivals), console=workspace.shared.console)
+
+
+def report_run(workspace: Workspace, rivals: Mapping[str, Run] | None = None) -> dict[str, Any]:
+    """Writes the report of a run.
+
+    Args:
+        workspace: The run.
+        rivals: Runs to set beside it, by name; those inside the run folder unless given.
+
+    Returns:
+        What `report.json` holds.
+
+    Raises:
+        UserError: Nothing has been measured yet.
+    """
+    config = workspace.config
+    made_by = workspace.shared.made_by(config.run)
+    rivals = _found_rivals(config.run) if rivals is None else rivals
+    report = build_report(
+        teacher=_read(config.teacher_run.metrics("teacher")),
+        student=_read(config.run.metrics("student")),
+        search=_without(_read(config.run.metrics("search")), "history"),
+        export=_read(config.run.export_dir / "metrics.json"),
+        rivals={name: metrics for name, other in rivals.items() if (metrics := _read(other.metrics("student")))},
+        qat=_qat_metrics(workspace, rivals),
+        shape=_shape_summary(workspace),
+        history=(_read(config.run.metrics("search")) or {}).get("history"),
+        budget=str(config.budget),
+        seed=config.data.seed,
+        settings=made_by.settings,
+        command=made_by.command,
+        files=_files(config.run),
+    )
+    if not any(report[name]["accuracy"] is not None for name in ("teacher", "student")):
+        raise UserError(f"`run_dir`: nothing has been measured in {config.run.path} yet.")
+    write_json(config.run.report_json, report)
+    render_html(report, config.run.report_html)
+    return report
+
+
+def _found_rivals(run_folder: Run) -> dict[str, Run]:
+    return {
+        name: Run(run_folder.path / "rivals" / name) for name in RIVALS if (run_folder.path / "rivals" / name).is_dir()
+    }
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    return read_json(path) if path.exists() else None
+
+
+def _qat_metrics(workspace: Workspace, rivals: Mapping[str, Run]) -> dict[str, dict[str, Any]]:
+    """What was measured while networks were trained for 8 bits, of those exported so."""
+    config = workspace.config
+    if "qat_int8" not in (_read(config.run.export_dir / "metrics.json") or {}):
+        return {}
+    paths = {
+        "student": config.run.metrics("qat_student"),
+        "teacher": config.outermost.run.metrics("qat_teacher"),
+        **{name: other.metrics("qat_student") for name, other in rivals.items()},
+    }
+    return {name: metrics for name, path in paths.items() if (metrics := _read(path))}
+
+
+def _without(metrics: dict[str, Any] | None, name: str) -> dict[str, Any] | None:
+    return None if metrics is None else {key: value for key, value in metrics.items() if key != name}
+
+
+def _shape_summary(workspace: Workspace) -> dict[str, Any] | None:
+    config = workspace.config
+    paths = config.teacher_run.teacher_model, config.shape_path
+    if not all(path.exists() for path in paths):
+        return None
+    space = workspace.space_of(load_file(paths[0]))
+    shape = workspace.load_shape(space)
+    dropped, _ = dropped_nodes(space, shape)
+    return summarise_shape(
+        [{"name": unit.name, "width": unit.width} for unit in space.units],
+        [{"name": stage.name, "blocks": stage.blocks} for stage in space.stages],
+        Shape.to_json(shape),
+        dropped_units=[unit.name for unit in space.units if dropped.issuperset(unit.members)],
+    )
+
+
+def _files(run_folder: Run) -> dict[str, str]:
+    files = {
+        "student": run_folder.student_model,
+        "SavedModel": run_folder.export_dir / "saved_model",
+        **{f"TFLite {format}": artefact_path(run_folder.export_dir, format) for format in CONVERTERS},
+        "report": run_folder.report_html,
+        "TensorBoard logs": run_folder.path / "logs",
+    }
+    return {label: str(path) for label, path in files.items() if path.exists() or path == run_folder.report_html}
+
+
+class ReportStep(RunStep):
+    """Writes and shows the report, each time anew.
+
+    Args:
+        workspace: The run.
+        rivals: Names of those to set beside it.
+        label: What the user sees.
+    """
+
+    kind = "report"
+
+    def __init__(self, workspace: Workspace, rivals: Sequence[str], label: str | None = None) -> None:
+        super().__init__(workspace, label)
+        self._rivals = rivals
+
+    @property
+    def record(self) -> Step:
+        """There is none: a report is written anew each time."""
+        raise NotImplementedError("A report has no record.")
+
+    def run(self) -> bool:
+        """Writes the report and shows it."""
+        show_report(self.workspace, {name: self.workspace.config.rival(name).run for name in self._rivals})
+        return True
+
+    def work(self, record: Step) -> None:
+        """Not used, see `run`."""

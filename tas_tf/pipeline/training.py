@@ -1,0 +1,198 @@
+"""The steps that train ordinary networks: the teacher, the student and its rivals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from tas_tf.baselines.rivals import RIVALS
+from tas_tf.cost.cost_model import CostModel
+from tas_tf.files import write_json, write_model
+from tas_tf.pipeline.shapes import RivalShapeStep
+from tas_tf.pipeline.steps import VERSION, Effort, RunStep, network_settings, settings_of
+from tas_tf.runs.run import Step
+from tas_tf.runs.workspace import Workspace
+from tas_tf.settings import describe_settings, recorded
+from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
+from tas_tf.training.evaluation import evaluate
+from tas_tf.training.network import check_above_chance, logits_of, network_metrics, train_network
+from tas_tf.training.settings import Distillation
+
+#: What the teacher's forward pass adds to a step of its student, in training steps of the unpruned network.
+TEACHER_PASS = 0.35
+#: Settings that count only where there is a teacher.
+DISTILLATION = tuple(describe_settings(Distillation))
+
+
+class TeacherStep(RunStep):
+    """Trains the unpruned network, or takes a trained one."""
+
+    kind, section = "teacher", "teacher"
+
+    @property
+    def does(self) -> str:
+        """What a plan says where there is something to do."""
+        return "is taken over" if self.workspace.config.model_file else "runs"
+
+    @property
+    def record(self) -> Step:
+        """The teacher depends on network and data, and on how it is trained, unless it is taken."""
+        config = self.workspace.config
+        file = config.model_file
+        training = {} if file else {"teacher": recorded(config.teacher, without=DISTILLATION)}
+        return config.run.step(
+            "teacher",
+            settings={**settings_of(self.workspace, "data"), **training, **network_settings(self.workspace)},
+            inputs={"model": file} if file else {},
+            outputs=[config.run.teacher_model, config.run.metrics("teacher")],
+            version=VERSION,
+        )
+
+    def effort(self, space: SearchSpace) -> Effort:
+        """A plain training; none if the network is taken."""
+        settings = self.workspace.config.teacher
+        _, per_epoch = self.workspace.task.training(settings.batch_size)
+        return Effort(0 if self.workspace.config.model_file else settings.all_epochs, per_epoch, 1.0)
+
+    def work(self, record: Step) -> None:
+        """Trains the network, or scores the one taken, and writes it.
+
+        Raises:
+            UserError: It doesn't fit the data, is near chance level, or training diverges.
+        """
+        workspace, config = self.workspace, self.workspace.config
+        model = workspace.network
+        space = workspace.checked_space(model)
+        if config.model_file:
+            metrics = {**_test(model, space, workspace), "taken_from": str(config.model_file)}
+            check_above_chance(metrics["accuracy"], workspace.task)
+            self.begin(record)
+            workspace.say(
+                f"Taken over from {config.model_file}: test accuracy {metrics['accuracy']:.4f} with "
+                f"`preprocess`={config.data.preprocess}. If you expect more, it was trained with another."
+            )
+        else:
+            self.begin(record)
+            result = train_network(
+                space,
+                Shape.full(space),
+                workspace.task,
+                config.teacher,
+                strategy=workspace.strategy,
+                callbacks=workspace.callbacks("teacher"),
+                checkpoint_dir=record.checkpoints,
+                verbose=workspace.verbose,
+            )
+            model, metrics = result.model, result.metrics
+            check_above_chance(metrics["accuracy"], workspace.task)
+        write_model(config.run.teacher_model, model)
+        write_json(config.run.metrics("teacher"), metrics)
+        record.finish()
+
+
+class StudentStep(RunStep):
+    """Trains the student of a shape."""
+
+    kind, section = "student", "student"
+
+    @property
+    def record(self) -> Step:
+        """The student depends on shape, teacher, data and training, and on weights that it starts from."""
+        workspace, config = self.workspace, self.workspace.config
+        source, file = workspace.start()
+        training = {"student": recorded(config.student, without=() if config.kd else DISTILLATION)}
+        return config.run.step(
+            "student",
+            settings={**settings_of(workspace, "data", names=["kd"]), **training, "start": source},
+            inputs={
+                "teacher": workspace.require_teacher(),
+                "shape": workspace.require_shape(),
+                **({} if file is None else {"weights": file}),
+            },
+            outputs=[config.run.student_model, config.run.metrics("student")],
+            version=VERSION,
+        )
+
+    def effort(self, space: SearchSpace) -> Effort:
+        """A training as much cheaper as the network, and the teacher's forward pass."""
+        settings = self.workspace.config.student
+        _, per_epoch = self.workspace.task.training(settings.batch_size)
+        taught = TEACHER_PASS if self.workspace.config.kd else 0.0
+        return Effort(settings.all_epochs, per_epoch, self._share(space) + taught)
+
+    def _share(self, space: SearchSpace) -> float:
+        return student_share(self.workspace, space)
+
+    def work(self, record: Step) -> None:
+        """Trains the student and writes it.
+
+        Raises:
+            UserError: Teacher, shape or the weights to start from are missing or don't fit each other or the data;
+                there is a student from other settings; or the training diverges.
+        """
+        workspace, config = self.workspace, self.workspace.config
+        teacher = workspace.load_teacher()
+        space = workspace.checked_space(teacher)
+        shape = workspace.load_shape(space)
+        start = workspace.load_start(teacher, space, shape)
+        self.begin(record)
+        with workspace.strategy.scope():
+            taught_by = logits_of(teacher, space) if config.kd else None
+        result = train_network(
+            space,
+            shape,
+            workspace.task,
+            config.student,
+            strategy=workspace.strategy,
+            teacher=taught_by,
+            start=start,
+            callbacks=workspace.callbacks("student"),
+            checkpoint_dir=record.checkpoints,
+            verbose=workspace.verbose,
+        )
+        write_model(config.run.student_model, result.model)
+        write_json(config.run.metrics("student"), result.metrics)
+        record.finish()
+
+
+class RivalStep(StudentStep):
+    """Trains a rival like the student, after making its shape if that isn't the one found.
+
+    Args:
+        workspace: The run whose student it is compared with.
+        name: One of `RIVALS`.
+        label: What the user sees.
+    """
+
+    def __init__(self, workspace: Workspace, name: str, label: str | None = None) -> None:
+        super().__init__(workspace.rival(name), label or f"rival {name}")
+        self.rival, self._compared_with = RIVALS[name], workspace
+        self._shape_step = None
+        if self.rival.shape != "searched":
+            self._shape_step = RivalShapeStep(workspace, self.workspace, self.rival.shape)
+
+    def run(self) -> bool:
+        """Does what isn't done; whether the rival was trained."""
+        if self._shape_step is not None:
+            self._shape_step.run()
+        return super().run()
+
+    def _share(self, space: SearchSpace) -> float:
+        if self.rival.shape == "full":
+            return 1.0
+        return student_share(self._compared_with, space)
+
+
+def student_share(workspace: Workspace, space: SearchSpace) -> float:
+    """Cost of the student as a share of the unpruned network's: its shape's if one is given, else the budget's."""
+    if workspace.config.shape:
+        cost = CostModel(space)
+        return cost(workspace.load_shape(space)) / cost.full
+    cost, limit = workspace.prepare(space)
+    return limit / cost.full
+
+
+def _test(model: keras.Model, space: SearchSpace, workspace: Workspace) -> dict[str, Any]:
+    return network_metrics(space, Shape.full(space), evaluate(logits_of(model, space), workspace.task.test()))

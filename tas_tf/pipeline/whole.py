@@ -1,0 +1,124 @@
+"""The whole way from a network to files: its steps in order, what is checked before them, and running them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tas_tf.baselines.rivals import RIVALS
+from tas_tf.baselines.shapes import baseline_shape
+from tas_tf.errors import UserError
+from tas_tf.pipeline.exporting import ExportStep
+from tas_tf.pipeline.quantising import QAT_FORMAT, check_trainable
+from tas_tf.pipeline.reporting import ReportStep
+from tas_tf.pipeline.shapes import DecodeStep, SearchStep
+from tas_tf.pipeline.steps import RunStep
+from tas_tf.pipeline.training import RivalStep, StudentStep, TeacherStep
+from tas_tf.report.comparison import compare_runs, print_comparison
+from tas_tf.runs.workspace import Workspace
+from tas_tf.student.build import check_inheritable
+from tas_tf.student.filters import CRITERIA
+
+
+def pipeline_steps(workspace: Workspace) -> list[RunStep]:
+    """All steps of a run, in order: teacher, search, and for each budget student, rivals, export and report.
+
+    A teacher of another run, or a shape that is given, takes the place of a step.
+    """
+    config = workspace.config
+    steps: list[RunStep] = [] if config.teacher_from else [TeacherStep(workspace)]
+    if not config.shape:
+        steps.append(SearchStep(workspace))
+    for one in workspace.at_budgets():
+        first = one is workspace
+        label = "" if first else f" at {one.config.budget}"
+        # A rival that is as it was for any budget is trained for the first one alone.
+        rivals = [name for name in dict.fromkeys(config.rivals) if first or RIVALS[name].shape != "full"]
+        if not first:
+            steps.append(DecodeStep(one, workspace, f"shape{label}"))
+        steps += [
+            StudentStep(one, f"student{label}"),
+            *(RivalStep(one, name, f"rival {name}{label}") for name in rivals),
+            ExportStep(one, rivals, f"export{label}"),
+            ReportStep(one, rivals, f"report{label}"),
+        ]
+    return steps
+
+
+def shape_steps(workspace: Workspace) -> list[SearchStep | DecodeStep]:
+    """The search, and for each further budget a shape decoded from it."""
+    _, *others = workspace.at_budgets()
+    return [SearchStep(workspace), *(DecodeStep(one, workspace) for one in others)]
+
+
+def run_pipeline(workspace: Workspace, steps: Sequence[RunStep]) -> None:
+    """Does all steps, each under its heading; what is there already is not done again.
+
+    Args:
+        workspace: The run.
+        steps: As `pipeline_steps` gives them.
+
+    Raises:
+        UserError: See the steps; what can be known before the first of them is said before.
+    """
+    check_before(workspace, steps)
+    console = workspace.shared.console
+    for step in steps:
+        console.rule(step.label, align="left")
+        if not step.run():
+            workspace.say("up to date")
+        step.workspace.free_memory()
+    if len(workspace.config.budgets) > 1:
+        console.rule("all budgets", align="left")
+        print_comparison(compare_runs([str(one.config.run.path) for one in workspace.at_budgets()]), console)
+
+
+def check_before(workspace: Workspace, steps: Sequence[RunStep]) -> None:
+    """Refuses what a later step would refuse, before hours are spent on an earlier one.
+
+    Args:
+        workspace: The run.
+        steps: Of the run.
+
+    Raises:
+        UserError: Something doesn't fit.
+    """
+    config = workspace.config
+    if config.inherit == "supernet" and set(config.rivals) - {"no_kd"}:
+        raise UserError(
+            "`inherit`=supernet suits the shape found alone. Expected no `rivals` but no_kd with it. "
+            f"Received: {', '.join(config.rivals)}."
+        )
+    if _is_done(steps):
+        return
+    searches = any(isinstance(step, SearchStep) for step in steps)
+    network = workspace.unpruned_network() if config.teacher_from else workspace.network
+    if QAT_FORMAT in config.export.formats and not config.qat.fallback:
+        check_trainable("network", network)
+    space = workspace.space_of(network, anew=searches)
+    if searches:
+        for one in workspace.at_budgets():
+            one.prepare(space)
+        workspace.task.searching(config.search.batch_size, config.search.split_share)
+    else:
+        shape = workspace.load_shape(space)
+        if workspace.start()[0] == "teacher":
+            check_inheritable(space, shape)
+    if set(config.rivals) & {"uniform", *CRITERIA}:
+        for one in workspace.at_budgets():
+            # Refused here where there is no uniform shape that cheap.
+            cost, limit = one.prepare(space)
+            baseline_shape("uniform", cost, limit=limit, tolerance=0, divisor=config.space.width_divisor)
+    workspace.checked_space(network, anew=searches)
+
+
+def _is_done(steps: Sequence[RunStep]) -> bool:
+    """Whether teacher, search and the students of all budgets are up to date."""
+    trained = [step for step in steps if type(step) in (TeacherStep, SearchStep, StudentStep)]
+    # One by one: a step that waits for the one before can't be asked yet.
+    return all(_is_there(step) for step in trained)
+
+
+def _is_there(step: RunStep) -> bool:
+    if isinstance(step, StudentStep) and not step.workspace.config.shape_path.exists():
+        return False
+    return step.is_up_to_date

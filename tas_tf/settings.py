@@ -1,0 +1,212 @@
+"""How a setting is described: once, in its dataclass, with default, bounds and help; and how it is checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import numbers
+import types
+import typing
+from collections.abc import Sequence
+from typing import Any
+
+from tas_tf.errors import UserError
+
+_KEY = "setting"
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What there is to know of a setting besides its name, type and default.
+
+    Attributes:
+        help: What it does, in a sentence or two.
+        at_least: Smallest value allowed.
+        above: Values must be greater.
+        at_most: Largest value allowed.
+        below: Values must be less.
+        choices: The values allowed, if they are few.
+        recorded: Whether results depend on it: a changed setting makes them stale.
+    """
+
+    help: str
+    at_least: float | None = None
+    above: float | None = None
+    at_most: float | None = None
+    below: float | None = None
+    choices: tuple[str, ...] | None = None
+    recorded: bool = True
+
+    @property
+    def bounds(self) -> str:
+        """The bounds in words, such as `from 0 to 1`; empty if there are none.
+
+        >>> Setting("", above=0).bounds, Setting("", at_least=0, below=1).bounds
+        ('above 0', 'from 0 up to 1, 1 excluded')
+        """
+        low = f"from {self.at_least}" if self.at_least is not None else f"above {self.above}"
+        if self.at_least is None and self.above is None:
+            low = ""
+        if self.at_most is not None:
+            return f"{low} to {self.at_most}" if self.at_least is not None else f"{low}, at most {self.at_most}"
+        if self.below is not None:
+            return f"{low} up to {self.below}, {self.below} excluded" if low else f"below {self.below}"
+        return low.replace("from", "at least")
+
+    def admits(self, value: float) -> bool:
+        """Whether a number is finite and within the bounds."""
+        return (
+            math.isfinite(value)
+            and (self.at_least is None or value >= self.at_least)
+            and (self.above is None or value > self.above)
+            and (self.at_most is None or value <= self.at_most)
+            and (self.below is None or value < self.below)
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Described:
+    """A setting of a dataclass.
+
+    Attributes:
+        name: Of the field.
+        default: Of the field.
+        setting: Bounds and help.
+        kind: Type of the value, or of the entries of a tuple.
+        optional: Whether it may be `None`.
+        is_tuple: Whether it is a tuple.
+        length: Entries of the tuple; `None` for any number.
+    """
+
+    name: str
+    default: Any
+    setting: Setting
+    kind: type
+    optional: bool
+    is_tuple: bool
+    length: int | None
+
+
+def setting(default: Any, help: str, **details: Any) -> Any:
+    """Describes a field of a settings class.
+
+    Args:
+        default: Its default.
+        help: What it does.
+        **details: Bounds and more, see `Setting`.
+    """
+    return dataclasses.field(default=default, metadata={_KEY: Setting(help, **details)})
+
+
+def other_default(base: type, name: str, default: Any) -> Any:
+    """The field of a base class under another default; what it means and its bounds stay.
+
+    Args:
+        base: A settings class.
+        name: Of its field.
+        default: The new default.
+    """
+    return dataclasses.field(default=default, metadata=base.__dataclass_fields__[name].metadata)
+
+
+@functools.cache
+def describe_settings(cls: type) -> dict[str, Described]:
+    """The settings of a class by name, in the order of its fields; sections that are settings classes are left out."""
+    hints = typing.get_type_hints(cls)
+    return {
+        field.name: Described(field.name, field.default, field.metadata[_KEY], *_resolve(hints[field.name]))
+        for field in dataclasses.fields(cls)
+        if _KEY in field.metadata
+    }
+
+
+def _resolve(hint: Any) -> tuple[type, bool, bool, int | None]:
+    """Type, whether `None` is allowed, whether it is a tuple, and of how many entries."""
+    optional = False
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        options = [option for option in typing.get_args(hint) if option is not type(None)]
+        hint, optional = options[0], True
+    if typing.get_origin(hint) is tuple:
+        entries = typing.get_args(hint)
+        return entries[0], optional, True, None if entries[-1] is Ellipsis else len(entries)
+    return hint, optional, False, None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Base of the settings classes: values are checked when they are set."""
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+def check(settings: Settings) -> None:
+    """Checks types, bounds and choices of all settings.
+
+    Raises:
+        UserError: A value is off: names the argument, what was expected and what came.
+    """
+    for described in describe_settings(type(settings)).values():
+        _check_value(described, getattr(settings, described.name))
+
+
+def _check_value(described: Described, value: Any) -> None:
+    if value is None and described.optional:
+        return
+    name, one = described.name, described.setting
+    if described.is_tuple:
+        if isinstance(value, str) or not isinstance(value, Sequence):
+            raise UserError(f"`{name}` must be a sequence. Received: {value!r}.")
+        if described.length not in (None, len(value)):
+            raise UserError(f"`{name}` must be {described.length} values. Received: {_show(value)}.")
+        for entry in value:
+            if one.choices and entry not in one.choices:
+                raise UserError(f"`{name}` must name some of {', '.join(one.choices)}. Received: {entry!r}.")
+    elif one.choices and value not in one.choices:
+        raise UserError(f"`{name}` must be one of {', '.join(one.choices)}. Received: {value!r}.")
+    if described.kind not in (int, float):
+        return
+    wanted, whole = ("a whole number", True) if described.kind is int else ("a number", False)
+    for entry in value if described.is_tuple else (value,):
+        if isinstance(entry, bool) or not isinstance(entry, numbers.Integral if whole else numbers.Real):
+            raise UserError(f"`{name}` must be {wanted}. Received: {_show(value)}.")
+        if not one.admits(entry):
+            raise UserError(f"`{name}` must be {one.bounds or 'finite'}. Received: {_show(value)}.")
+
+
+def _show(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple | list) else repr(value)
+
+
+def require(settings: Settings, name: str) -> Any:
+    """The value of a setting that is needed.
+
+    Raises:
+        UserError: It isn't set.
+    """
+    value = getattr(settings, name)
+    if value in (None, ""):
+        raise UserError(f"`{name}` is needed: {describe_settings(type(settings))[name].setting.help}")
+    return value
+
+
+def recorded(settings: Settings, *, without: Sequence[str] = ()) -> dict[str, Any]:
+    """The settings that results depend on, by name, fit for JSON.
+
+    Args:
+        settings: A settings class, sections excluded.
+        without: Names to leave out.
+    """
+    return {
+        name: getattr(settings, name)
+        for name, described in describe_settings(type(settings)).items()
+        if described.setting.recorded and name not in without
+    }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Seeded(Settings):
+    """What draws random numbers."""
+
+    seed: int = setting(0, "Random seed.", at_least=0, at_most=2**32 - 1)

@@ -1,0 +1,21 @@
+"""The settings that say what of a network may change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tas_tf.settings import Settings, setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpaceSettings(Settings):
+    """What of a network may change."""
+
+    axes: str = setting("both", "What may shrink.", choices=("both", "width", "depth"))
+    width_divisor: int = setting(1, "Rounds widths to multiples of this number, 8 for example.", at_least=1)
+    couple_trunk: bool | None = setting(
+        None,
+        "Gives all block outputs of a stage one width, so that no projections are needed; by default, only where "
+        "projections would cost much, as in bottleneck networks.",
+    )
+    search_dense: bool = setting(False, "Also searches hidden Dense layers on vectors.")

@@ -1,0 +1,45 @@
+"""The settings that trainings share, and those of ordinary training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tas_tf.settings import Seeded, Settings, setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimisation(Seeded):
+    """SGD with Nesterov momentum, along a cosine to 0; the defaults are the paper's for CIFAR."""
+
+    epochs: int = setting(300, "Epochs after the warm-up.", at_least=1)
+    batch_size: int = setting(256, "Images in a batch, over all devices.", at_least=1)
+    lr: float = setting(0.1, "Highest learning rate of the weights.", at_least=0)
+    momentum: float = setting(0.9, "Nesterov momentum of the weights.", at_least=0, at_most=1)
+    l2: float = setting(5e-4, "L2 penalty in the gradient of the weights.", at_least=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmUp(Settings):
+    """Epochs before the others."""
+
+    warmup_epochs: int = setting(5, "Epochs before these in which the learning rate rises.", at_least=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distillation(Settings):
+    """How a network learns from a teacher, if there is one."""
+
+    alpha: float = setting(
+        0.9, "Weight of the distillation loss; the loss on the labels has the rest.", at_least=0, at_most=1
+    )
+    temperature: float = setting(4.0, "Temperature of the distillation.", above=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings(Optimisation, WarmUp, Distillation):
+    """Settings of ordinary training, of a teacher or a student."""
+
+    @property
+    def all_epochs(self) -> int:
+        """Epochs, those of the warm-up included."""
+        return self.warmup_epochs + self.epochs
