@@ -114,7 +114,7 @@ def main() -> None:
 def measure(name: str, kind: str, options: argparse.Namespace, progress: Progress) -> Row:
     """Decodes for one of the large networks."""
     network = load_network(name, image_size=LARGE[name])
-    cost = CostModel(SearchSpace.from_graph(Graph.from_model(network)), kind)
+    cost = CostModel(SearchSpace.from_model(network, couple_trunk=False), kind)
     return _summary(Row, name, cost, _decode(name, cost, options, progress))
 
 

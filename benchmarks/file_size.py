@@ -19,10 +19,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from tas_tf.cost.trunk import make_space
 from tas_tf.deploy.tflite import file_size
-from tas_tf.graph.graph import Graph
 from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
 from tas_tf.student.file_size import FileSize, make_cost
 from tas_tf.zoo.loading import load_network
 
@@ -31,7 +30,7 @@ MODELS = ("resnet20", "keras.applications.MobileNetV2", "keras.applications.Effi
 
 def measure(name: str, students: int) -> list[tuple[int, int]]:
     """Predicted and real bytes of random students."""
-    space = make_space(Graph.from_model(load_network(name, image_size=32)))
+    space = SearchSpace.from_model(load_network(name, image_size=32))
     real = FileSize(space, file_size)
     cost = make_cost(space, "bytes", real)
     shapes = [Shape.random(space, seed) for seed in range(students)]

@@ -28,14 +28,14 @@ import tensorflow as tf
 
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.cost.expected_cost import ExpectedCost
-from tas_tf.cost.trunk import MOST_PROJECTED, make_space, projected_share
+from tas_tf.cost.projections import projected_share
 from tas_tf.decode.decode import smallest_shape
 from tas_tf.deploy.tflite import TFLiteModel, export_tflite
 from tas_tf.files import read_json, write_bytes, write_json
 from tas_tf.graph.graph import Graph
 from tas_tf.searching.step import CostTarget, Searcher
 from tas_tf.space.shape import Shape
-from tas_tf.space.space import SearchSpace
+from tas_tf.space.space import MOST_PROJECTED, SearchSpace
 from tas_tf.student.build import build_student
 from tas_tf.supernet.build import build_supernet
 from tas_tf.training.optimizers import arch_adam, sgd
@@ -135,7 +135,7 @@ def check(name: str, *, num_random: int = NUM_RANDOM) -> Checked:
     started, size = time.monotonic(), NETWORKS[name]
     network = load_network(f"keras.applications.{name}", image_size=size)
     graph = Graph.from_model(network)
-    space, free = make_space(graph), SearchSpace.from_graph(graph)
+    space, free = SearchSpace.from_graph(graph), SearchSpace.from_graph(graph, couple_trunk=False)
     macs, params = CostModel(space), CostModel(space, "params")
     assert macs.full == count_macs(network), (macs.full, count_macs(network))
     assert params.full == network.count_params(), (params.full, network.count_params())
@@ -277,8 +277,8 @@ def markdown(rows: list[Checked]) -> str:
         "",
         "Coupled: units of several convolutions, which must have the same number of filters. Smallest: the least share",
         "of the multiply-adds that can be reached. Projections: the share that they take in random shapes where blocks",
-        f"of a stage have widths of their own; above {MOST_PROJECTED:.0%} all of a stage get one width by default",
-        "(`--couple_trunk`), as here.",
+        "of a stage have widths of their own. Blocks of a stage get one width by default (`--couple_trunk`), as here,",
+        f"where projections would take more than {MOST_PROJECTED:.0%} at full width.",
         "",
         "What keeps its width, and why:",
         "",

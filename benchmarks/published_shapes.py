@@ -23,7 +23,6 @@ import tensorflow as tf
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.deploy.saved_model import export_saved_model
 from tas_tf.deploy.tflite import TFLiteModel, export_tflite
-from tas_tf.graph.graph import Graph
 from tas_tf.published import PUBLISHED, shape_file
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
@@ -44,8 +43,8 @@ def measure(name: str) -> tuple[int, int, int, float, float]:
     """MACs, parameters, bytes of the TFLite file, and the two differences."""
     known = PUBLISHED[name]
     network = load_network(known.network, num_classes=known.num_classes, image_size=known.image_size)
-    space = SearchSpace.from_graph(Graph.from_model(network))
     shape = Shape.load(shape_file(f"published/{name}"))
+    space = SearchSpace.from_model(network, units=shape.widths)
     student = build_student(space, shape)
     rng = np.random.default_rng(0)
     for layer in student.layers:

@@ -23,7 +23,6 @@ from tas_tf.cost.cost_model import CostModel
 from tas_tf.deploy.artefacts import STUDENT, export_models
 from tas_tf.deploy.jobs import Extras
 from tas_tf.deploy.settings import Checks
-from tas_tf.graph.graph import Graph
 from tas_tf.published import PUBLISHED, shape_file
 from tas_tf.report.formatting import format_count, format_ms, format_ratio
 from tas_tf.report.report import build_report
@@ -60,9 +59,10 @@ def build(name: str) -> tuple[dict[str, keras.Model], dict[str, int]]:
     """The unpruned network, the published student and the uniform one of equal cost; and what each costs."""
     known = PUBLISHED[name]
     network = load_network(known.network, num_classes=known.num_classes, image_size=known.image_size)
-    space = SearchSpace.from_graph(Graph.from_model(network))
+    published = Shape.load(shape_file(f"published/{name}"))
+    space = SearchSpace.from_model(network, units=published.widths)
     cost = CostModel(space)
-    shapes = {STUDENT: Shape.load(shape_file(f"published/{name}")), _TEACHER: Shape.full(space)}
+    shapes = {STUDENT: published, _TEACHER: Shape.full(space)}
     shapes[_UNIFORM] = baseline_shape("uniform", cost, limit=cost(shapes[STUDENT]), tolerance=0)
     models = {label: build_student(space, shape) for label, shape in shapes.items()}
     return models, {label: cost(shape) for label, shape in shapes.items()}

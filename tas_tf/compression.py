@@ -11,17 +11,16 @@ import numpy as np
 import tensorflow as tf
 
 from tas_tf.cost.budget import Budget
-from tas_tf.cost.trunk import make_space
 from tas_tf.data.augmentation import Augmentation
 from tas_tf.data.datasets import source_of_datasets
 from tas_tf.data.preprocessing import Preprocessing
 from tas_tf.data.task import Task
 from tas_tf.errors import UserError
-from tas_tf.graph.graph import Graph
 from tas_tf.searching.monitor import SearchResult
 from tas_tf.searching.run import prepare, run_search
 from tas_tf.searching.settings import SearchSettings
 from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student
 from tas_tf.student.file_size import FileSize
 from tas_tf.supernet.transfer import inherit_from_supernet
@@ -95,7 +94,7 @@ def compress(
         augment: Changes to training images. What is cut out of float images is a matter of their scale: black is 0.
         axes: What may shrink: `width`, `depth` or `both`.
         width_divisor: Widths are rounded to multiples of it.
-        couple_trunk: See `tas_tf.cost.trunk.make_space`.
+        couple_trunk: See `SearchSpace.from_graph`.
         search_dense: Also searches hidden Dense layers on vectors.
         strategy: Devices; by default all GPUs.
         measure: Bytes of the file that a network becomes, such as `tas_tf.deploy.tflite.file_size`; needed for a
@@ -116,8 +115,8 @@ def compress(
         raise UserError(
             "`measure` is needed for a budget in bytes, such as `tas_tf.deploy.tflite.file_size`. Received: none."
         )
-    space = make_space(
-        Graph.from_model(model),
+    space = SearchSpace.from_model(
+        model,
         couple_trunk=couple_trunk,
         axes=axes,
         width_divisor=width_divisor,

@@ -10,11 +10,10 @@ import pytest
 import tensorflow as tf
 
 from tas_tf.compression import compress
-from tas_tf.cost.trunk import make_space
 from tas_tf.data.augmentation import Augmentation
 from tas_tf.deploy.tflite import TFLiteModel, file_size
 from tas_tf.errors import UserError
-from tas_tf.graph.graph import Graph
+from tas_tf.space.space import SearchSpace
 from tas_tf.supernet.transfer import inherit_from_supernet
 from tas_tf.training.settings import TrainSettings
 from tas_tf.zoo.loading import load_file
@@ -71,7 +70,7 @@ def test_bytes_and_weights_of_the_model(model, datasets):
 def test_weights_of_the_supernet(model, datasets):
     result = compress(model, *datasets, search=tiny_search(), distillation=STILL, start="supernet", verbose=0)
     expected = keras.models.clone_model(result.student)
-    space = make_space(Graph.from_model(model))
+    space = SearchSpace.from_model(model)
     inherit_from_supernet(expected, result.search.supernet, space, result.shape)
     for name in ("stem", "block1_conv1", "classifier"):
         kernels = (network.get_layer(name).kernel.numpy() for network in (result.student, expected))

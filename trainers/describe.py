@@ -21,8 +21,8 @@ from rich.table import Table
 from tas_tf.cli.command import make_console, run
 from tas_tf.cli.options import is_given, parse
 from tas_tf.cost.budget import Budget
-from tas_tf.cost.cost_model import CostModel, projections
-from tas_tf.cost.trunk import projected_share
+from tas_tf.cost.cost_model import CostModel
+from tas_tf.cost.projections import projected_share, projections
 from tas_tf.data.sources import load_source
 from tas_tf.decode.decode import smallest_shape
 from tas_tf.deploy.tflite import file_size

@@ -9,7 +9,7 @@ import numpy as np
 from tas_tf.cost.terms import Term, at_full_width, byte_terms, mac_terms, param_terms
 from tas_tf.errors import UserError
 from tas_tf.space.channels import Segment
-from tas_tf.space.shape import ActiveChannels, Shape
+from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 
 COST_KINDS = ("macs", "params", "bytes")
@@ -142,17 +142,3 @@ def _calibrated(space: SearchSpace, file_bytes: int | None) -> tuple[Term, ...]:
     weights, both = (sum(at_full_width(term) for term in byte_terms(space, size) if not term.differ) for size in (0, 1))
     op_bytes, rest = divmod(file_bytes - weights, both - weights)
     return (*byte_terms(space, max(0, op_bytes)), Term(space.graph.output, rest if op_bytes >= 0 else 0))
-
-
-def projections(space: SearchSpace, shape: Shape) -> list[dict[str, Any]]:
-    """The 1x1 convolutions that a shape makes necessary: `{layer, in, out, macs}`."""
-    active = ActiveChannels(space, shape)
-    found = []
-    for add, identity, reads, makes in space.projections():
-        stage, block = space.block_of.get(add, ("", 1))
-        kept = not stage or shape.depths[stage] >= block
-        if kept and any(active.width(one) != active.width(other) for one, other in zip(reads, makes, strict=True)):
-            width_in, width_out = (sum(map(active.width, side)) for side in (reads, makes))
-            macs = space.graph[identity].positions * width_in * width_out
-            found.append({"layer": add, "in": width_in, "out": width_out, "macs": macs})
-    return found

@@ -75,7 +75,7 @@ def make_twin(model: keras.Model) -> tf_keras.Model:
     model = in_precision(model, "float32")
     graph = Graph.from_model(model)
     # All that can shrink counts as searched: a network of nothing but Dense layers has no other space.
-    space = SearchSpace.from_graph(graph, search_dense=True)
+    space = SearchSpace.from_graph(graph, couple_trunk=False, search_dense=True)
     shape = Shape.full(space)
     twin = build_student(space, shape, logits=True, library=TF_KERAS)
     for node in graph:

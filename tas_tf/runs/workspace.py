@@ -12,7 +12,6 @@ import tensorflow as tf
 from rich.console import Console
 
 from tas_tf.cost.cost_model import CostModel
-from tas_tf.cost.trunk import make_space
 from tas_tf.data.task import Task
 from tas_tf.deploy.file_contents import measure_file
 from tas_tf.errors import UserError
@@ -354,10 +353,10 @@ def space_of(graph: Graph, settings: SpaceSettings, shape: Shape | None = None) 
         settings: What may change.
         shape: One whose units count where `couple_trunk` isn't given.
     """
-    return make_space(
+    return SearchSpace.from_graph(
         graph,
         couple_trunk=settings.couple_trunk,
-        shape=shape,
+        units=None if shape is None else shape.widths,
         axes=settings.axes,
         width_divisor=settings.width_divisor,
         search_dense=settings.search_dense,

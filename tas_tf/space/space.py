@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
+from tas_tf.graph.kinds import CONV_CLASSES, TRANSPOSED_CLASSES, Kind
 from tas_tf.space.candidates import depth_candidates, width_candidates
 from tas_tf.space.channels import ChannelFlow, Segment
 from tas_tf.space.stages import find_chains
 
 AXES = ("both", "width", "depth")
+#: Stages are coupled by default where `SearchSpace.largest_projected_share` is above this. Bottlenecks are at 0.36 and
+#: more, everything else measured is at 0.16 or less.
+MOST_PROJECTED = 0.25
 
 
 @dataclass(frozen=True)
@@ -82,29 +87,63 @@ class SearchSpace:
     unit_of: Mapping[str, str]
 
     @classmethod
+    def from_model(cls, model: Any, **options: Any) -> SearchSpace:
+        """Derives the space of a Keras model.
+
+        Args:
+            model: Functional or Sequential `keras.Model`.
+            **options: Options of `from_graph`.
+
+        Raises:
+            UserError: The model can't be described, an option is off, or nothing can be searched.
+        """
+        return cls.from_graph(Graph.from_model(model), **options)
+
+    @classmethod
     def from_graph(
         cls,
         graph: Graph,
         *,
+        couple_trunk: bool | None = None,
         axes: str = "both",
         width_divisor: int = 1,
-        couple_trunk: bool = False,
         search_dense: bool = False,
+        units: Collection[str] | None = None,
     ) -> SearchSpace:
         """Derives the space from the structure alone, never from names.
 
         Args:
             graph: The network.
+            couple_trunk: Gives all block outputs of a stage one width, so that no projection is needed inside it. By
+                default stages are coupled where `largest_projected_share` is above `MOST_PROJECTED`.
             axes: What may change: `width`, `depth` or `both`.
             width_divisor: Widths are rounded to multiples of it.
-            couple_trunk: Gives all block outputs of a stage one width, so that no projection is needed inside it.
             search_dense: Also searches hidden Dense layers on vectors.
+            units: Names of the width units of a shape for this network. Where `couple_trunk` isn't given, the space has
+                coupled stages if the shape was found with coupled stages.
 
         Raises:
             UserError: An argument is off, or nothing can be searched.
         """
         if axes not in AXES:
             raise UserError(f"`axes` must be one of {', '.join(AXES)}. Received: {axes!r}.")
+
+        def derive(coupled: bool) -> SearchSpace:
+            return cls._derive(graph, coupled, axes, width_divisor, search_dense)
+
+        space = derive(bool(couple_trunk))
+        if couple_trunk is None and space.stages:
+            if units is not None:
+                coupled = derive(True)
+                return coupled if set(units) == set(coupled.unit) else space
+            if space.largest_projected_share > MOST_PROJECTED:
+                return derive(True)
+        return space
+
+    @classmethod
+    def _derive(
+        cls, graph: Graph, couple_trunk: bool, axes: str, width_divisor: int, search_dense: bool
+    ) -> SearchSpace:
         chains = find_chains(graph)
         stages = tuple(
             Stage(
@@ -200,3 +239,37 @@ class SearchSpace:
                 searched = any(segment.source for segment in (*segments, *self.segments[add]))
                 if segments != self.segments[add] and searched:
                     yield add, identity, segments, self.segments[add]
+
+    @property
+    def largest_projected_share(self) -> float:
+        """Share of the multiply-adds that projections would take if each possible one were there at full width.
+
+        Every weight of a convolution or a Dense layer counts once for each position of the output.
+        """
+        added = sum(
+            self.graph[identity].positions * _width(reads) * _width(makes)
+            for _, identity, reads, makes in self.projections()
+            if any(self._varies(segment) for segment in (*reads, *makes))
+        )
+        own = sum(
+            node.num_params * node.positions
+            for node in self.graph
+            if node.class_name in CONV_CLASSES | TRANSPOSED_CLASSES or node.kind is Kind.DENSE
+        )
+        return added / (added + own) if added else 0.0
+
+    def _varies(self, segment: Segment) -> bool:
+        return any(len(self.unit[name].candidates) > 1 for name in self.units_behind(segment))
+
+    def units_behind(self, segment: Segment) -> Iterator[str]:
+        """Yields the units that a segment's channels may come from: behind a stage, those of any block."""
+        if segment.source in self.stage:
+            for end in self.stage[segment.source].ends:
+                for inner in self.segments[end]:
+                    yield from self.units_behind(inner)
+        elif segment.source is not None:
+            yield segment.source
+
+
+def _width(segments: tuple[Segment, ...]) -> int:
+    return sum(segment.width for segment in segments)

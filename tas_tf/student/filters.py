@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import keras
 import numpy as np
 
 from tas_tf.errors import UserError
 from tas_tf.graph.reader import original_layer
-from tas_tf.space.channels import Segment
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import named_weights
@@ -75,17 +74,7 @@ def _meeting_units(space: SearchSpace) -> list[list[str]]:
     for add, bypassing in space.identities.items():
         for identity in bypassing:
             for one, other in zip(space.read_segments(identity), space.segments[add], strict=False):
-                names = [*_units_of(space, one), *_units_of(space, other)]
+                names = [*space.units_behind(one), *space.units_behind(other)]
                 merged = list(dict.fromkeys(name for unit in names for name in group[unit]))
                 group |= dict.fromkeys(merged, merged)
     return list({id(names): names for names in group.values()}.values())
-
-
-def _units_of(space: SearchSpace, segment: Segment) -> Iterator[str]:
-    """The units that a segment's channels may come from: behind a stage, those of any block."""
-    if segment.source in space.stage:
-        for end in space.stage[segment.source].ends:
-            for inner in space.segments[end]:
-                yield from _units_of(space, inner)
-    elif segment.source is not None:
-        yield segment.source

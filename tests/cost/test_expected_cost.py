@@ -6,8 +6,9 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from tas_tf.cost.cost_model import CostModel, projections
+from tas_tf.cost.cost_model import CostModel
 from tas_tf.cost.expected_cost import ExpectedCost
+from tas_tf.cost.projections import projections
 from tas_tf.space.shape import Shape
 from tas_tf.supernet.sample import Sample
 from tas_tf.zoo.loading import load_network

@@ -12,7 +12,6 @@ import pytest
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.deploy.tflite import TFLiteModel, export_tflite
 from tas_tf.errors import UserError
-from tas_tf.graph.graph import Graph
 from tas_tf.published import PUBLISHED, published_shape, shape_file
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
@@ -50,8 +49,8 @@ class Described(NamedTuple):
 def published(name: str) -> Described:
     known = PUBLISHED[name]
     network = load_network(known.network, num_classes=known.num_classes, image_size=known.image_size)
-    space = SearchSpace.from_graph(Graph.from_model(network))
-    return Described(space, Shape.load(shape_file(f"published/{name}")))
+    shape = Shape.load(shape_file(f"published/{name}"))
+    return Described(SearchSpace.from_model(network, units=shape.widths), shape)
 
 
 def test_all_twelve_are_there():

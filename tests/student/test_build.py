@@ -10,7 +10,8 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from keras import layers
 
-from tas_tf.cost.cost_model import CostModel, projections
+from tas_tf.cost.cost_model import CostModel
+from tas_tf.cost.projections import projections
 from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
 from tas_tf.graph.kinds import Kind

@@ -8,11 +8,10 @@ import pytest
 
 from export import student as export_command
 from tas_tf.cost.cost_model import CostModel
-from tas_tf.cost.trunk import make_space
 from tas_tf.decode.decode import decode
-from tas_tf.graph.graph import Graph
 from tas_tf.space.probabilities import from_json
 from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
 from tas_tf.zoo.loading import load_file
 from trainers import baseline, distill, pipeline, report, search
 
@@ -68,7 +67,7 @@ def test_budgets_hold(run):
 
 def test_the_further_shape_is_decoded_from_the_search(run):
     path, _, _ = run
-    space = make_space(Graph.from_model(load_file(path / "teacher/model.keras")))
+    space = SearchSpace.from_model(load_file(path / "teacher/model.keras"))
     cost = CostModel(space)
     probabilities = from_json(space, read(path / "search/probabilities.json"))
     expected = decode(cost, *probabilities, limit=int(0.4 * cost.full), tolerance=int(0.05 * cost.full))

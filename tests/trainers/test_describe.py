@@ -9,7 +9,8 @@ import pytest
 from absl import flags
 from keras import layers
 
-from tas_tf.cost.cost_model import CostModel, projections
+from tas_tf.cost.cost_model import CostModel
+from tas_tf.cost.projections import projections
 from tas_tf.graph.graph import Graph
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace

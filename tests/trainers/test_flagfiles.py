@@ -10,7 +10,6 @@ from absl import flags
 from benchmarks.flagfile_steps import made_up, networks_flagfiles
 from tas_tf.cost.budget import Budget
 from tas_tf.cost.cost_model import CostModel
-from tas_tf.graph.graph import Graph
 from tas_tf.published import PUBLISHED, shape_file
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
@@ -89,10 +88,11 @@ def test_budgets_are_those_of_the_published_shapes(name):
     values = values_of(flagfile)
     classes, size = IMAGES[values["dataset"]]
     network = load_network(values["model"], num_classes=classes, image_size=size)
-    cost = CostModel(SearchSpace.from_graph(Graph.from_model(network)))
     (published,) = re.findall(r"--shape=published/([\w-]+)", flagfile.read_text())
+    shape = Shape.load(shape_file(f"published/{published}"))
+    cost = CostModel(SearchSpace.from_model(network, units=shape.widths))
     assert PUBLISHED[published].network == values["model"]
-    real = cost(Shape.load(shape_file(f"published/{published}")))
+    real = cost(shape)
     assert Budget.parse(values["budget"]).limit(cost.full) == pytest.approx(real, rel=0.01)
 
 

@@ -8,7 +8,6 @@ import pytest
 from keras import layers
 
 from tas_tf.cost.cost_model import CostModel
-from tas_tf.graph.graph import Graph
 from tas_tf.space.space import SearchSpace
 from tas_tf.zoo.loading import load_network
 from tas_tf.zoo.resnet_imagenet import resnet_imagenet
@@ -31,7 +30,7 @@ def network(depth: int) -> keras.Model:
 
 @functools.cache
 def space(depth: int) -> SearchSpace:
-    return SearchSpace.from_graph(Graph.from_model(network(depth)))
+    return SearchSpace.from_model(network(depth), couple_trunk=False)
 
 
 @pytest.mark.parametrize("depth", MACS)

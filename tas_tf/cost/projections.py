@@ -1,0 +1,37 @@
+"""The 1x1 convolutions that shapes make necessary: which ones there are, and what share of the cost they take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tas_tf.cost.cost_model import CostModel
+from tas_tf.space.shape import ActiveChannels, Shape
+from tas_tf.space.space import SearchSpace
+
+_SHAPES = 100
+
+
+def projections(space: SearchSpace, shape: Shape) -> list[dict[str, Any]]:
+    """The 1x1 convolutions that a shape makes necessary: `{layer, in, out, macs}`."""
+    active = ActiveChannels(space, shape)
+    found = []
+    for add, identity, reads, makes in space.projections():
+        stage, block = space.block_of.get(add, ("", 1))
+        kept = not stage or shape.depths[stage] >= block
+        if kept and any(active.width(one) != active.width(other) for one, other in zip(reads, makes, strict=True)):
+            width_in, width_out = (sum(map(active.width, side)) for side in (reads, makes))
+            macs = space.graph[identity].positions * width_in * width_out
+            found.append({"layer": add, "in": width_in, "out": width_out, "macs": macs})
+    return found
+
+
+def projected_share(space: SearchSpace) -> float:
+    """Share of the multiply-adds that projections take, on average over random shapes."""
+    rng = np.random.default_rng(0)
+    widths = np.stack([rng.choice(unit.candidates, _SHAPES) for unit in space.units], axis=1)
+    depths = [rng.choice(stage.candidates, _SHAPES) for stage in space.stages]
+    depths = np.stack(depths, axis=1) if depths else np.zeros((_SHAPES, 0), np.int64)
+    cost = CostModel(space)
+    return float((cost.projected(widths, depths) / cost.exact(widths, depths)).mean())
