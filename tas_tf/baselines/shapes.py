@@ -65,16 +65,11 @@ def _uniform(cost: CostModel, limit: int, divisor: int) -> Shape:
 def _random(cost: CostModel, limit: int, tolerance: int, seed: Seed) -> Shape:
     space, rng = cost.space, np.random.default_rng(seed)
     for _ in range(_MAX_BATCHES):
-        widths = np.stack([rng.choice(unit.candidates, _BATCH) for unit in space.units], axis=1)
-        depths = [rng.choice(stage.candidates, _BATCH) for stage in space.stages]
-        depths = np.stack(depths, axis=1) if depths else np.zeros((_BATCH, 0), np.int64)
+        widths, depths = space.draw(rng, _BATCH)
         costs = cost.exact(widths, depths)
         (fitting,) = np.nonzero((costs <= limit) & (costs >= limit - tolerance))
         if len(fitting):
             return Shape.from_counts(space, widths[fitting[0]], depths[fitting[0]])
     # Even draws hardly ever cost this: lean towards it by the most probable shape under random probabilities.
-    longest = max((len(unit.candidates) for unit in space.searched_units), default=1)
-    deepest = max((len(stage.candidates) for stage in space.searched_stages), default=1)
-    widths = rng.dirichlet(np.ones(longest), max(1, len(space.searched_units)))
-    depths = rng.dirichlet(np.ones(deepest), max(1, len(space.searched_stages)))
+    widths, depths = (choices.draw_probabilities(rng) for choices in (space.width_choices, space.depth_choices))
     return decode(cost, widths, depths, limit=limit, tolerance=tolerance)

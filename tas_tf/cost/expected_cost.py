@@ -23,12 +23,8 @@ class ExpectedCost:
     def __init__(self, cost: CostModel) -> None:
         self.cost = cost
         space = self._space = cost.space
-        self._unit_row = {unit.name: row for row, unit in enumerate(space.searched_units)}
-        self._stage_row = {stage.name: row for row, stage in enumerate(space.searched_stages)}
-        longest = max((len(unit.candidates) for unit in space.searched_units), default=1)
-        self._candidates = np.zeros((max(1, len(self._unit_row)), longest), np.float32)
-        for row, unit in enumerate(space.searched_units):
-            self._candidates[row, : len(unit.candidates)] = unit.candidates
+        self._unit_row, self._stage_row = space.width_choices.row, space.depth_choices.row
+        self._candidates = space.width_choices.table.astype(np.float32)
         self._factors = (cost.factors / cost.full).astype(np.float32)
         self._differing = [place for place, term in enumerate(cost.terms) if term.differ]
         self._prepare_presence()
@@ -77,9 +73,7 @@ class ExpectedCost:
     # Presence of blocks: [terms] = constant + matrix applied to the flat depth probabilities.
 
     def _prepare_presence(self) -> None:
-        longest = max((len(stage.candidates) for stage in self._space.searched_stages), default=1)
-        self._presence_shape = (max(1, len(self._stage_row)), longest)
-        chances = np.zeros((*self._presence_shape, len(self.cost.terms)), np.float32)
+        chances = np.zeros((*self._space.depth_choices.shape, len(self.cost.terms)), np.float32)
         always = np.ones(len(self.cost.terms), np.float32)
         for place, number in enumerate(self.cost.block_number):
             if number == 1:
@@ -116,8 +110,8 @@ class ExpectedCost:
                 return self._unit_row[segment.source]
             return units + column[segment.width]
 
-        longest = self._presence_shape[1]
-        always = self._presence_shape[0] * longest  # behind all depth probabilities stands a 1
+        num_rows, longest = self._space.depth_choices.shape
+        always = num_rows * longest  # behind all depth probabilities stands a 1
         pairs: list[tuple[int, int]] = []  # (term, pair within the term)
         lefts, rights, owners, chances = [], [], [], []
         for place in self._differing:

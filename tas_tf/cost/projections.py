@@ -29,9 +29,6 @@ def projections(space: SearchSpace, shape: Shape) -> list[dict[str, Any]]:
 
 def projected_share(space: SearchSpace) -> float:
     """Share of the multiply-adds that projections take, on average over random shapes."""
-    rng = np.random.default_rng(0)
-    widths = np.stack([rng.choice(unit.candidates, _SHAPES) for unit in space.units], axis=1)
-    depths = [rng.choice(stage.candidates, _SHAPES) for stage in space.stages]
-    depths = np.stack(depths, axis=1) if depths else np.zeros((_SHAPES, 0), np.int64)
+    widths, depths = space.draw(np.random.default_rng(0), _SHAPES)
     cost = CostModel(space)
     return float((cost.projected(widths, depths) / cost.exact(widths, depths)).mean())

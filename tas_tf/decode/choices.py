@@ -10,6 +10,7 @@ import numpy as np
 
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.cost.width_costs import WidthCosts
+from tas_tf.space.choices import ChoiceTable
 from tas_tf.space.shape import Shape
 
 
@@ -59,14 +60,12 @@ class Choices:
 
     def __init__(self, cost: CostModel, width_probabilities: np.ndarray, depth_probabilities: np.ndarray) -> None:
         self.cost, self.space = cost, cost.space
-        units, stages = self.space.searched_units, self.space.searched_stages
-        self.num_units, self.size = len(units), len(units) + len(stages)
-        self.counts = np.array([len(choice.candidates) for choice in (*units, *stages)], np.int64)
-        rows = [*width_probabilities[: len(units)], *depth_probabilities[: len(stages)]]
-        self._losses = np.full((self.size, max(self.counts)), np.inf)
-        for row, (probabilities, count) in enumerate(zip(rows, self.counts, strict=True)):
-            logs = np.log(np.maximum(np.asarray(probabilities[:count], np.float64), 1e-300))
-            self._losses[row, :count] = logs.max() - logs
+        widths, depths = self.space.width_choices, self.space.depth_choices
+        self._searched = ChoiceTable(widths.names + depths.names, widths.candidates + depths.candidates)
+        self.num_units, self.size, self.counts = len(widths), len(self._searched), self._searched.counts
+        rows = [*widths.unpack(width_probabilities), *depths.unpack(depth_probabilities)]
+        logs = [np.log(np.maximum(np.asarray(row, np.float64), 1e-300)) for row in rows]
+        self._losses = self._searched.pack([row.max() - row for row in logs], fill=np.inf, dtype=np.float64)
         self.argmax = self._losses.argmin(1)
         self._at_depths: dict[bytes, _AtDepths] = {}
 
@@ -82,9 +81,9 @@ class Choices:
 
     def state(self, shape: Shape) -> np.ndarray:
         """The state of a shape made of candidates."""
-        units, stages = self.space.searched_units, self.space.searched_stages
-        state = [unit.candidates.index(shape.widths[unit.name]) for unit in units]
-        return np.array([*state, *(stage.candidates.index(shape.depths[stage.name]) for stage in stages)], np.int64)
+        kept, table = {**shape.widths, **shape.depths}, self._searched
+        state = [row.index(kept[name]) for name, row in zip(table.names, table.candidates, strict=True)]
+        return np.array(state, np.int64)
 
     def shape(self, state: np.ndarray) -> Shape:
         """The shape of a state; dropped blocks' units at their most probable width."""
@@ -161,24 +160,20 @@ class Choices:
 
     def _counts_of(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Widths `[shapes, units]` and depths `[shapes, stages]` of all units and stages, fixed ones included."""
-        table, columns = self._tables
         fixed = np.broadcast_to(self._fixed_counts, (len(states), len(self._fixed_counts)))
-        counts = np.concatenate([table[np.arange(self.size), states], fixed], axis=1)[:, columns]
+        chosen = self._searched.table[np.arange(self.size), states]
+        counts = np.concatenate([chosen, fixed], axis=1)[:, self._columns]
         return counts[:, : len(self.space.units)], counts[:, len(self.space.units) :]
 
     @cached_property
-    def _tables(self) -> tuple[np.ndarray, np.ndarray]:
-        """Counts by choice and candidate, and where each unit and stage stands among choices and fixed ones."""
-        searched = (*self.space.searched_units, *self.space.searched_stages)
-        table = np.zeros((self.size, max(self.counts)), np.int64)
-        for row, choice in enumerate(searched):
-            table[row, : len(choice.candidates)] = choice.candidates
-        place = {choice.name: row for row, choice in enumerate(searched)}
+    def _columns(self) -> np.ndarray:
+        """Where each unit and stage stands among the choices and, behind them, fixed ones."""
+        place = self._searched.row
         columns, fixed = [], self.size
         for choice in (*self.space.units, *self.space.stages):
             columns.append(place.get(choice.name, fixed))
             fixed += choice.name not in place
-        return table, np.array(columns, np.int64)
+        return np.array(columns, np.int64)
 
     @cached_property
     def _fixed_counts(self) -> np.ndarray:

@@ -74,9 +74,8 @@ def decode(
 
 def smallest_shape(cost: CostModel) -> Shape:
     """The cheapest shape found: every choice at its smallest, and from there whatever is cheaper still."""
-    units, stages = cost.space.searched_units, cost.space.searched_stages
-    longest, deepest = (max((len(choice.candidates) for choice in choices), default=1) for choices in (units, stages))
-    choices = Choices(cost, np.ones((len(units), longest)), np.ones((len(stages), deepest)))
+    # Where all candidates are equally probable, the cost alone counts.
+    choices = Choices(cost, np.ones(cost.space.width_choices.shape), np.ones(cost.space.depth_choices.shape))
     state = np.zeros(choices.size, np.int64)
     while (moves := choices.moves(state)).spent.min() < 0:
         state = moves.apply(state, moves.spent.argmin())

@@ -12,6 +12,7 @@ import tensorflow as tf
 from matplotlib.figure import Figure
 
 from tas_tf.searching.monitor import SearchMonitor
+from tas_tf.space.choices import ChoiceTable
 
 _ROW_INCHES = 0.22
 
@@ -36,10 +37,13 @@ class SearchSummaries(keras.callbacks.Callback):
         monitor = self._monitor
         widths, depths = monitor.probabilities()
         with self._writer.as_default(step=epoch):
-            if monitor.space.searched_units:
-                tf.summary.image("architecture/widths", draw_distributions(widths, monitor.space.searched_units))
-            if monitor.space.searched_stages:
-                tf.summary.image("architecture/depths", draw_distributions(depths, monitor.space.searched_stages))
+            space = monitor.space
+            for axis, rows, choices in (
+                ("widths", widths, space.width_choices),
+                ("depths", depths, space.depth_choices),
+            ):
+                if len(choices):
+                    tf.summary.image(f"architecture/{axis}", draw_distributions(rows, choices))
             if monitor.shape is not None:
                 tf.summary.text("architecture/shape", _describe(monitor))
             full = monitor.cost.full
@@ -67,30 +71,29 @@ def _describe(monitor: SearchMonitor) -> str:
     return f"{cost:,} {monitor.cost.kind}, {cost / monitor.cost.full:.3f} of the whole\n\n" + "\n".join(lines)
 
 
-def draw_distributions(probabilities: np.ndarray, choices: tuple) -> np.ndarray:
+def draw_distributions(probabilities: np.ndarray, choices: ChoiceTable) -> np.ndarray:
     """Draws one row a choice, one cell a candidate, the darker the more probable, the most probable one framed.
 
     Args:
         probabilities: `[choices, candidates]`.
-        choices: Units or stages, in that order.
+        choices: Units or stages, in that order; one at least.
 
     Returns:
         `[1, height, width, 4]`, uint8.
     """
-    longest = max(len(choice.candidates) for choice in choices)
-    figure = Figure(figsize=(2.5 + 0.6 * longest, 0.8 + _ROW_INCHES * len(choices)), dpi=80, layout="constrained")
+    size = (2.5 + 0.6 * choices.longest, 0.8 + _ROW_INCHES * len(choices))
+    figure = Figure(figsize=size, dpi=80, layout="constrained")
     axes = figure.subplots()
-    shown = np.full((len(choices), longest), np.nan)
-    for row, choice in enumerate(choices):
-        count = len(choice.candidates)
-        shown[row, :count] = probabilities[row, :count]
-        best = int(np.argmax(probabilities[row, :count]))
+    rows = choices.unpack(probabilities)
+    shown = choices.pack(rows, fill=np.nan, dtype=np.float64)
+    for row, (chances, candidates) in enumerate(zip(rows, choices.candidates, strict=True)):
+        best = int(np.argmax(chances))
         axes.add_patch(matplotlib.patches.Rectangle((best - 0.5, row - 0.5), 1, 1, fill=False, ec="tab:red", lw=1))
-        for column, candidate in enumerate(choice.candidates):
+        for column, candidate in enumerate(candidates):
             dark = shown[row, column] > 0.5
             axes.text(column, row, candidate, ha="center", va="center", size=6, color="white" if dark else "black")
     axes.imshow(shown, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    axes.set_yticks(range(len(choices)), [choice.name for choice in choices], fontsize=6)
+    axes.set_yticks(range(len(choices)), choices.names, fontsize=6)
     axes.set_xticks([])
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")

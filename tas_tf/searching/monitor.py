@@ -123,13 +123,11 @@ class SearchMonitor:
 
     def entropies(self) -> tuple[float, float]:
         """Mean entropy of widths and of depths, as shares of the uniform distribution's; 0 where nothing is chosen."""
-        counts = (self.space.searched_units, self.space.searched_stages)
         means = []
-        for rows, choices in zip(self.probabilities(), counts, strict=True):
-            shares = [
-                -(row[row > 0] * np.log(row[row > 0])).sum() / np.log(len(choice.candidates))
-                for row, choice in zip(rows, choices, strict=False)
-            ]
+        for rows, choices in zip(
+            self.probabilities(), (self.space.width_choices, self.space.depth_choices), strict=True
+        ):
+            shares = [-(row[row > 0] * np.log(row[row > 0])).sum() / np.log(len(row)) for row in choices.unpack(rows)]
             means.append(float(np.mean(shares)) if shares else 0.0)
         return means[0], means[1]
 

@@ -102,7 +102,7 @@ def run_search(
 
 
 def _make_searcher(space, cost, limit, settings: SearchSettings, steps: int, task: Task, teacher) -> Searcher:
-    drawn = settings.num_drawn or max((len(unit.candidates) for unit in space.units), default=1)
+    drawn = settings.num_drawn or space.width_choices.longest
     supernet = build_supernet(space, num_drawn=drawn, noise=settings.noise, seed=settings.seed)
     if settings.from_teacher:
         if teacher is None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from tas_tf.errors import UserError
-from tas_tf.space.space import SearchSpace, Stage, WidthUnit
+from tas_tf.space.choices import ChoiceTable
+from tas_tf.space.space import SearchSpace
 
 
 def to_json(space: SearchSpace, widths: np.ndarray, depths: np.ndarray) -> dict[str, Any]:
@@ -21,8 +22,8 @@ def to_json(space: SearchSpace, widths: np.ndarray, depths: np.ndarray) -> dict[
     """
     return {
         "graph_digest": space.graph.digest,
-        "widths": _by_name(space.searched_units, widths),
-        "depths": _by_name(space.searched_stages, depths),
+        "widths": _by_name(space.width_choices, widths),
+        "depths": _by_name(space.depth_choices, depths),
     }
 
 
@@ -33,27 +34,23 @@ def from_json(space: SearchSpace, data: Mapping[str, Any]) -> tuple[np.ndarray, 
         UserError: They are of another network or another space.
     """
     same = data["graph_digest"] == space.graph.digest
-    choices = {"widths": space.searched_units, "depths": space.searched_stages}
-    for key, rows in choices.items():
-        wanted = {choice.name: [str(candidate) for candidate in choice.candidates] for choice in rows}
+    for key, choices in (("widths", space.width_choices), ("depths", space.depth_choices)):
+        wanted = {name: list(map(str, row)) for name, row in zip(choices.names, choices.candidates, strict=True)}
         same = same and {name: list(row) for name, row in data[key].items()} == wanted
     if not same:
         raise UserError(
             f"The search's probabilities are of another network than {space.graph.network}, or of other candidates. "
             "Search again, or give the flags of the search."
         )
-    return _rows(space.searched_units, data["widths"]), _rows(space.searched_stages, data["depths"])
+    return _rows(space.width_choices, data["widths"]), _rows(space.depth_choices, data["depths"])
 
 
-def _by_name(choices: Sequence[WidthUnit | Stage], rows: np.ndarray) -> dict[str, dict[str, float]]:
+def _by_name(choices: ChoiceTable, array: np.ndarray) -> dict[str, dict[str, float]]:
     return {
-        choice.name: {str(candidate): float(chance) for candidate, chance in zip(choice.candidates, row, strict=False)}
-        for choice, row in zip(choices, rows, strict=False)
+        name: {str(candidate): float(chance) for candidate, chance in zip(candidates, row, strict=True)}
+        for name, candidates, row in zip(choices.names, choices.candidates, choices.unpack(array), strict=True)
     }
 
 
-def _rows(choices: Sequence[WidthUnit | Stage], data: Mapping[str, Mapping[str, float]]) -> np.ndarray:
-    rows = np.zeros((len(choices), max((len(choice.candidates) for choice in choices), default=1)), np.float32)
-    for row, choice in enumerate(choices):
-        rows[row, : len(choice.candidates)] = list(data[choice.name].values())
-    return rows
+def _rows(choices: ChoiceTable, data: Mapping[str, Mapping[str, float]]) -> np.ndarray:
+    return choices.pack([list(data[name].values()) for name in choices.names])

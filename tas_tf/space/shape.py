@@ -51,12 +51,8 @@ class Shape:
     @classmethod
     def random(cls, space: SearchSpace, seed: int) -> Shape:
         """Every choice drawn evenly from its candidates."""
-        rng = np.random.default_rng(seed)
-        return cls.from_counts(
-            space,
-            [int(rng.choice(unit.candidates)) for unit in space.units],
-            [int(rng.choice(stage.candidates)) for stage in space.stages],
-        )
+        (widths,), (depths,) = space.draw(np.random.default_rng(seed), 1)
+        return cls.from_counts(space, widths, depths)
 
     @classmethod
     def from_counts(cls, space: SearchSpace, widths: Any, depths: Any) -> Shape:

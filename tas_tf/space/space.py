@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
 from tas_tf.graph.kinds import CONV_CLASSES, TRANSPOSED_CLASSES, Kind
 from tas_tf.space.candidates import depth_candidates, width_candidates
 from tas_tf.space.channels import ChannelFlow, Segment
+from tas_tf.space.choices import ChoiceTable
 from tas_tf.space.stages import find_chains
 
 AXES = ("both", "width", "depth")
@@ -230,6 +233,25 @@ class SearchSpace:
     def searched_stages(self) -> tuple[Stage, ...]:
         """Stages with a choice."""
         return tuple(stage for stage in self.stages if len(stage.candidates) > 1)
+
+    @cached_property
+    def width_choices(self) -> ChoiceTable:
+        """Candidates of the searched units."""
+        return ChoiceTable.from_choices(self.searched_units)
+
+    @cached_property
+    def depth_choices(self) -> ChoiceTable:
+        """Candidates of the searched stages."""
+        return ChoiceTable.from_choices(self.searched_stages)
+
+    def draw(self, rng: np.random.Generator, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Draws every choice evenly from its candidates.
+
+        Returns:
+            Widths of all units `[number, units]` and depths of all stages `[number, stages]`, fixed ones included.
+        """
+        units, stages = (ChoiceTable.from_choices(choices) for choices in (self.units, self.stages))
+        return units.draw(rng, number), stages.draw(rng, number)
 
     def projections(self) -> Iterator[tuple[str, str, tuple[Segment, ...], tuple[Segment, ...]]]:
         """Yields where a residual Add may need a 1x1 projection: Add, identity, its segments, the branch's."""

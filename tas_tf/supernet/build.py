@@ -104,21 +104,20 @@ def build_supernet(space: SearchSpace, *, num_drawn: int = 2, noise: bool = True
         seed=seed,
         name="architecture",
     )
-    return Supernet(_Body(space, gates).build(), gates, name=f"{space.graph.network}_supernet")
+    return Supernet(_Body(space).build(), gates, name=f"{space.graph.network}_supernet")
 
 
 class _Body:
     """Walks the graph once and builds the functional part."""
 
-    def __init__(self, space: SearchSpace, gates: ArchitectureGates) -> None:
+    def __init__(self, space: SearchSpace) -> None:
         self.space = space
         self.names = {node.name for node in space.graph}
-        units = max(1, len(space.searched_units))
-        stages = max(1, len(space.searched_stages))
+        units = space.width_choices.num_rows
         self.sample = (
             keras.Input(batch_shape=(units, None), dtype="int32", name=self._own("candidates")),
             keras.Input(batch_shape=(units, None), dtype="float32", name=self._own("candidate_weights")),
-            keras.Input(batch_shape=(stages, gates.longest_depth), dtype="float32", name=self._own("depth_weights")),
+            keras.Input(batch_shape=space.depth_choices.shape, dtype="float32", name=self._own("depth_weights")),
         )
         self.plan = ChannelPlan(*self._plan_arguments(), name=self._own("plan"))
         planned = self.plan(self.sample)

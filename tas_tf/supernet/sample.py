@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tas_tf.errors import UserError
+from tas_tf.space.choices import pad_rows
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 
@@ -54,19 +55,11 @@ class Sample:
             UserError: It doesn't fit the space; names the place.
         """
         self._check(space)
-        drawn = max((len(indices) for indices, _ in self.widths.values()), default=1)
-        units, stages = space.searched_units, space.searched_stages
-        indices = np.zeros((max(1, len(units)), drawn), np.int32)
-        weights = np.zeros((max(1, len(units)), drawn), np.float32)
-        for row, unit in enumerate(units):
-            own_indices, own_weights = self.widths[unit.name]
-            indices[row, : len(own_indices)] = own_indices
-            weights[row, : len(own_weights)] = own_weights
-        longest = max((len(stage.candidates) for stage in stages), default=1)
-        depths = np.zeros((max(1, len(stages)), longest), np.float32)
-        for row, stage in enumerate(stages):
-            depths[row, : len(stage.candidates)] = self.depths[stage.name]
-        return indices, weights, depths
+        drawn = [self.widths[name] for name in space.width_choices.names]
+        shape = space.width_choices.num_rows, max((len(indices) for indices, _ in drawn), default=1)
+        indices = pad_rows([indices for indices, _ in drawn], shape, dtype=np.int32)
+        weights = pad_rows([weights for _, weights in drawn], shape)
+        return indices, weights, space.depth_choices.pack([self.depths[name] for name in space.depth_choices.names])
 
     def _check(self, space: SearchSpace) -> None:
         for key, choices, given in (

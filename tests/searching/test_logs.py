@@ -10,6 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tas_tf.cost.budget import Budget
 from tas_tf.searching.logs import SearchSummaries, draw_distributions
 from tas_tf.searching.run import run_search
+from tas_tf.space.choices import ChoiceTable
 from tas_tf.training.callbacks import TensorBoardScalars
 from tas_tf.training.strategy import make_strategy
 from tests.digits import tiny_search, tiny_space, tiny_task
@@ -80,7 +81,7 @@ def test_distributions_are_images_and_the_shape_is_a_text(searched):
 
 
 def test_the_more_probable_the_darker():
-    choices = tiny_space().units[:2]
+    choices = ChoiceTable.from_choices(tiny_space().units[:2])
     probabilities = np.zeros((2, 7))
     probabilities[:, 0] = 1.0
     (image,) = draw_distributions(probabilities, choices)

@@ -104,7 +104,7 @@ def test_each_way_trains_what_is_searched_and_nothing_else(axes, num_drawn, nois
 def drawn_by(gates, step):
     """Weights by candidate, `[units, candidates]`, and depth weights."""
     indices, weights, depths = (tensor.numpy() for tensor in gates(tf.constant(step)))
-    spread = np.zeros((len(indices), gates.longest_width))
+    spread = np.zeros((len(indices), gates.width_choices.longest))
     np.add.at(spread, (np.arange(len(indices))[:, None], indices), weights)
     return spread, depths
 

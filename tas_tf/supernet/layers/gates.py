@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from tas_tf.errors import UserError
+from tas_tf.space.choices import ChoiceTable
 from tas_tf.supernet.layers.gumbel import draw_candidates, gumbel_noise, mixture_weights, perturb
 from tas_tf.supernet.layers.normalization import PACKAGE
 
@@ -47,6 +48,8 @@ class ArchitectureGates(keras.layers.Layer):
         if num_drawn < 1:
             raise UserError(f"`num_drawn` must be at least 1. Received: {num_drawn}.")
         self.units, self.stages = [dict(unit) for unit in units], [dict(stage) for stage in stages]
+        self.width_choices = _choices(self.units, "candidates")
+        self.depth_choices = _choices(self.stages, "depths")
         self.num_drawn, self.noise, self.seed, self.init_stddev = num_drawn, noise, seed, init_stddev
         constant = keras.initializers.Constant(5.0)
         self.temperature = self.add_weight(
@@ -61,16 +64,6 @@ class ArchitectureGates(keras.layers.Layer):
         seed = self.seed * 100_003 + len(self.weights)
         initializer = keras.initializers.RandomNormal(stddev=self.init_stddev, seed=seed)
         return self.add_weight(name=f"{name}_logits", shape=(count,), initializer=initializer, autocast=False)
-
-    @property
-    def longest_width(self) -> int:
-        """Most width candidates of any unit; at least 1."""
-        return max((len(unit["candidates"]) for unit in self.units), default=1)
-
-    @property
-    def longest_depth(self) -> int:
-        """Most depth candidates of any stage; at least 1."""
-        return max((len(stage["depths"]) for stage in self.stages), default=1)
 
     def logits_of(self, name: str):
         """The variable of a unit or stage."""
@@ -96,33 +89,35 @@ class ArchitectureGates(keras.layers.Layer):
         step = tf.cast(step, tf.int32)
         seed = tf.stack([tf.constant(self.seed, tf.int32), step])
         seeds = tf.unstack(tf.random.split(seed, 3, alg="philox"), num=3)
-        widths = self._perturbed(self.width_logits, self.longest_width, seeds[0])
-        count = min(self.num_drawn, self.longest_width)
-        drawn = draw_candidates(widths, count, seeds[1])
+        widths = self._perturbed(self.width_logits, self.width_choices, seeds[0])
+        drawn = draw_candidates(widths, self._num_columns, seeds[1])
         weights = mixture_weights(widths, drawn)
-        depths = self._perturbed(self.depth_logits, self.longest_depth, seeds[2])
+        depths = self._perturbed(self.depth_logits, self.depth_choices, seeds[2])
         return tf.where(weights > 0, drawn, 0), weights, tf.nn.softmax(depths)
 
-    def _perturbed(self, variables, longest: int, seed: tf.Tensor) -> tf.Tensor:
-        logits = _padded(variables, longest)
+    @property
+    def _num_columns(self) -> int:
+        return min(self.num_drawn, self.width_choices.longest)
+
+    def _perturbed(self, variables, choices: ChoiceTable, seed: tf.Tensor) -> tf.Tensor:
+        logits = _padded(variables, choices)
         noise = gumbel_noise(tuple(logits.shape), seed) if self.noise else tf.zeros(logits.shape)
         return perturb(logits, noise, tf.convert_to_tensor(self.temperature))
 
     def probabilities(self) -> tuple[tf.Tensor, tf.Tensor]:
         """Softmax of the logits, no noise: `[units, candidates]` and `[stages, candidates]`, 0 where there is none."""
         return tuple(
-            tf.nn.softmax(_padded(variables, longest))
-            for variables, longest in ((self.width_logits, self.longest_width), (self.depth_logits, self.longest_depth))
+            tf.nn.softmax(_padded(variables, choices))
+            for variables, choices in ((self.width_logits, self.width_choices), (self.depth_logits, self.depth_choices))
         )
 
     def compute_output_spec(self, step):
         """Gives the shapes and types of what `call` returns."""
-        units, stages = max(1, len(self.units)), max(1, len(self.stages))
-        count = min(self.num_drawn, self.longest_width)
+        drawn = (self.width_choices.num_rows, self._num_columns)
         return (
-            keras.KerasTensor((units, count), "int32"),
-            keras.KerasTensor((units, count), "float32"),
-            keras.KerasTensor((stages, self.longest_depth), "float32"),
+            keras.KerasTensor(drawn, "int32"),
+            keras.KerasTensor(drawn, "float32"),
+            keras.KerasTensor(self.depth_choices.shape, "float32"),
         )
 
     def get_config(self):
@@ -132,8 +127,13 @@ class ArchitectureGates(keras.layers.Layer):
         return {**config, **{name: getattr(self, name) for name in own}}
 
 
-def _padded(variables, longest: int) -> tf.Tensor:
-    """Logits as one tensor, `[choices, longest]`, minus infinity where a choice has fewer; one row at least."""
+def _choices(configs: Sequence[Mapping[str, Any]], key: str) -> ChoiceTable:
+    return ChoiceTable(tuple(each["name"] for each in configs), tuple(tuple(each[key]) for each in configs))
+
+
+def _padded(variables, choices: ChoiceTable) -> tf.Tensor:
+    """Logits as one tensor, `[rows, candidates]`, minus infinity where a choice has fewer; one row at least."""
+    longest = choices.longest
     if not variables:
         return tf.constant([[0.0] + [_ABSENT] * (longest - 1)])
     rows = [

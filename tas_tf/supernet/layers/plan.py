@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from tas_tf.space.choices import ChoiceTable
 from tas_tf.supernet.layers.interpolation import widening_taps
 from tas_tf.supernet.layers.normalization import PACKAGE
 
@@ -73,11 +75,10 @@ class ChannelPlan(keras.layers.Layer):
     def _unit_widths(self, indices, weights):
         if not self.units:
             return None, None
-        longest = max(len(unit["candidates"]) for unit in self.units)
+        candidates = [tuple(unit["candidates"]) for unit in self.units]
+        choices = ChoiceTable(tuple(unit["name"] for unit in self.units), tuple(candidates))
         # Absent candidates have width 1: they are never drawn with a weight, but are indexed.
-        table = tf.constant(
-            [list(unit["candidates"]) + [1] * (longest - len(unit["candidates"])) for unit in self.units]
-        )
+        table = tf.constant(choices.pack(candidates, fill=1, dtype=np.int32))
         widths = tf.gather(table, indices, batch_dims=1)
         return widths, tf.reduce_max(tf.where(weights > 0, widths, 1), axis=1)
 
