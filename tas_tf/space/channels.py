@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from scipy.cluster.hierarchy import DisjointSet
+
 from tas_tf.graph.graph import Graph, Node
 from tas_tf.graph.kinds import (
     CONV_CLASSES,
@@ -48,8 +50,8 @@ class ChannelFlow:
     ) -> None:
         self.graph = graph
         self.identities = find_identities(graph)
-        self._parent: dict[str, str] = {}
-        self._reasons: dict[str, str] = {}
+        self._coupled = DisjointSet()  # of the layers that make channels, added in graph order
+        self._reasons: dict[str, str] = {}  # by what `_coupled` gives for any layer of a group
         self._ends = stage_ends
         self._stage_at = {ends[-1]: stage for stage, ends in stage_ends.items()}
         self._raw: dict[str, tuple[Segment, ...]] = {}
@@ -65,7 +67,7 @@ class ChannelFlow:
     def _visit(self, node: Node) -> tuple[Segment, ...]:
         inputs = [self._read(name) for name in node.inputs]
         if node.kind in MAKES_CHANNELS:
-            self._parent[node.name] = node.name
+            self._coupled.add(node.name)
             made = (Segment(node.name, node.channels),)
             if activation_kind(node.activation) is Kind.OPAQUE:
                 self._freeze(made, f"its activation `{node.activation}` isn't known to act on each channel alone")
@@ -139,7 +141,7 @@ class ChannelFlow:
             for other in ends[1:]:
                 self._couple(ends[0], other)
 
-    # Coupling is a union-find over convolutions; a stage stands for the convolutions its blocks end in.
+    # A stage stands for the convolutions that its blocks end in.
 
     def _convs(self, segment: Segment) -> Iterable[str | None]:
         if segment.source in self._ends:
@@ -149,12 +151,6 @@ class ChannelFlow:
         else:
             yield segment.source
 
-    def _root(self, name: str) -> str:
-        while self._parent[name] != name:
-            self._parent[name] = self._parent[self._parent[name]]
-            name = self._parent[name]
-        return name
-
     def _couple(self, left: tuple[Segment, ...], right: tuple[Segment, ...]) -> None:
         for one, other in zip(left, right, strict=True):
             if one == other:
@@ -163,35 +159,40 @@ class ChannelFlow:
             if None in names:
                 self._freeze((one, other), "it meets channels that can't be dropped")
                 continue
-            roots = sorted({self._root(name) for name in names}, key=self.graph.position.__getitem__)
-            for root in roots[1:]:
-                self._parent[root] = roots[0]
-                if root in self._reasons:
-                    self._reasons.setdefault(roots[0], self._reasons[root])
+            # Of several reasons that of the first group in graph order stays.
+            groups = sorted({self._coupled[name] for name in names}, key=self._first_position)
+            reasons = [self._reasons.pop(group) for group in groups if group in self._reasons]
+            for group in groups[1:]:
+                self._coupled.merge(groups[0], group)
+            if reasons:
+                self._reasons[self._coupled[groups[0]]] = reasons[0]
+
+    def _first_position(self, name: str) -> int:
+        return min(self.graph.position[member] for member in self._coupled.subset(name))
 
     def _freeze(self, segments: tuple[Segment, ...], reason: str) -> None:
         for segment in segments:
             for name in self._convs(segment):
                 if name is not None:
-                    self._reasons.setdefault(self._root(name), reason)
+                    self._reasons.setdefault(self._coupled[name], reason)
 
     def _freeze_lone_dense(self) -> None:
-        searched = {self._root(name) for name in self._parent if len(self.graph[name].shape) > 2}
-        for name in self._parent:
-            if self._root(name) not in searched:
-                self._reasons.setdefault(self._root(name), "hidden Dense layers are searched on request only")
+        searched = {self._coupled[name] for name in self._coupled if len(self.graph[name].shape) > 2}
+        for name in self._coupled:
+            if self._coupled[name] not in searched:
+                self._reasons.setdefault(self._coupled[name], "hidden Dense layers are searched on request only")
 
     def _settle(self) -> None:
         members: dict[str, list[str]] = {}
-        for name in self._parent:
-            members.setdefault(self._root(name), []).append(name)
+        for name in self._coupled:
+            members.setdefault(self._coupled[name], []).append(name)
         self.frozen = {
-            name: self._reasons[self._root(name)] for name in self._parent if self._root(name) in self._reasons
+            name: self._reasons[self._coupled[name]] for name in self._coupled if self._coupled[name] in self._reasons
         }
         for node in self.graph:
             if node.kind is Kind.OPAQUE and node.num_params:
                 self.frozen[node.name] = _why_kept(node)
-        groups = [tuple(names) for root, names in members.items() if root not in self._reasons]
+        groups = [tuple(names) for group, names in members.items() if group not in self._reasons]
         self.groups = tuple(sorted(groups, key=lambda names: self.graph.position[names[0]]))
         first = {name: names[0] for names in self.groups for name in names}
 

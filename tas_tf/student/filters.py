@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 import keras
 import numpy as np
+from scipy.cluster.hierarchy import DisjointSet
 
 from tas_tf.errors import UserError
 from tas_tf.graph.reader import original_layer
@@ -70,11 +71,14 @@ def _shares(criterion: str, teacher: keras.Model, space: SearchSpace, member: st
 
 def _meeting_units(space: SearchSpace) -> list[list[str]]:
     """Units in groups: those whose channels meet at residual Adds together."""
-    group = {unit.name: [unit.name] for unit in space.units}
+    meeting = DisjointSet(unit.name for unit in space.units)
     for add, bypassing in space.identities.items():
         for identity in bypassing:
             for one, other in zip(space.read_segments(identity), space.segments[add], strict=False):
                 names = [*space.units_behind(one), *space.units_behind(other)]
-                merged = list(dict.fromkeys(name for unit in names for name in group[unit]))
-                group |= dict.fromkeys(merged, merged)
-    return list({id(names): names for names in group.values()}.values())
+                for name in names[1:]:
+                    meeting.merge(names[0], name)
+    groups: dict[str, list[str]] = {}
+    for unit in space.units:
+        groups.setdefault(meeting[unit.name], []).append(unit.name)
+    return list(groups.values())
