@@ -12,8 +12,9 @@ import tf_keras
 
 from tas_tf.data.task import Task
 from tas_tf.graph.graph import Graph
+from tas_tf.qat.calibrate import calibrate
 from tas_tf.qat.finetune import fine_tune, score
-from tas_tf.qat.quantise import calibrate, quantise
+from tas_tf.qat.quantise import quantise
 from tas_tf.qat.saving import write_network
 from tas_tf.qat.settings import FineTuneSettings
 from tas_tf.qat.twin import make_twin
