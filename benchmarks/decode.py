@@ -26,14 +26,13 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from benchmarks.decoding import Decoding, all_shapes, decode_randomly, gap_to_the_optimum
+from benchmarks.networks import make, residual_network
 from tas_tf.cost.cost_model import COST_KINDS, CostModel
 from tas_tf.decode import decode as decode_module
 from tas_tf.graph.graph import Graph
 from tas_tf.space.space import SearchSpace
 from tas_tf.zoo.loading import load_network
-from tests.decoding import Decoding, all_shapes, decode_randomly, gap_to_the_optimum
-from tests.networks import make
-from tests.supernets import residual_network
 
 #: Name and image size.
 LARGE = {"resnet56": 32, "keras.applications.MobileNetV2": 96, "keras.applications.EfficientNetB0": 96}

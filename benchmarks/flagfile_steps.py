@@ -25,6 +25,8 @@ from unittest import mock
 FLAGS = Path(__file__).parents[1] / "flags"
 #: Data sets that are there without a download.
 _OFFLINE = ("digits", "fashion_mnist")
+#: Labels that occur among made-up images; a network can learn to tell them apart.
+_LABELS = 10
 
 
 class Measured(NamedTuple):
@@ -103,14 +105,13 @@ def _search(folder: str, num_examples: str, arguments: str) -> None:
 
 
 @contextlib.contextmanager
-def made_up(name: str, data_dir: str | Path, *, num_examples: int, num_labels: int = 10) -> Iterator[None]:
+def made_up(name: str, data_dir: str | Path, *, num_examples: int) -> Iterator[None]:
     """Lets TensorFlow Datasets give made-up images, coloured by their label, in place of a data set's own.
 
     Args:
         name: Its name.
         data_dir: Folder of TensorFlow Datasets; gets the data set's metadata.
         num_examples: Images in each of its splits.
-        num_labels: The first labels, which occur; a network can learn to tell them apart.
     """
     import numpy as np
     import tensorflow as tf
@@ -131,8 +132,8 @@ def made_up(name: str, data_dir: str | Path, *, num_examples: int, num_labels: i
     def as_dataset(_, split: str, **options) -> tf.data.Dataset:
         del options
         rng = np.random.default_rng(splits.index(split))
-        labels = np.arange(num_examples) % num_labels
-        colours = np.random.default_rng(2).integers(0, 200, (num_labels, 1, 1, channels))
+        labels = np.arange(num_examples) % _LABELS
+        colours = np.random.default_rng(2).integers(0, 200, (_LABELS, 1, 1, channels))
         images = colours[labels] + rng.integers(0, 56, (num_examples, height, width, channels))
         return tf.data.Dataset.from_tensor_slices({"image": images.astype(np.uint8), "label": labels})
 

@@ -26,6 +26,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from benchmarks.networks import count_macs, randomize
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.cost.expected_cost import ExpectedCost
 from tas_tf.cost.projections import projected_share
@@ -40,7 +41,6 @@ from tas_tf.student.build import build_student
 from tas_tf.supernet.build import build_supernet
 from tas_tf.training.optimizers import arch_adam, sgd
 from tas_tf.zoo.loading import load_network
-from tests.networks import count_macs, randomize
 
 #: Networks and the side of their images: what they take at least, or 32.
 NETWORKS = {

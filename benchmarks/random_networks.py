@@ -25,8 +25,8 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from tests.random_networks import Case, can_be_searched, check, draw_case
-from tests.random_parts import KINDS
+from benchmarks.random_cases import Case, can_be_searched, check, draw_case
+from benchmarks.random_parts import KINDS
 
 #: Seeds of one run start this far above those of the run before.
 SEEDS_APART = 1_000_000

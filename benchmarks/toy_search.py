@@ -62,6 +62,8 @@ from tas_tf.training.strategy import make_strategy
 CODES = hadamard(8)[:, 1:]
 ROWS, COLUMNS = 14, CODES.shape[1]
 NEAR, FAR = 3, (7, 8)
+#: Images to learn from and to be tested on.
+TRAIN, TEST = 4000, 1000
 #: Rows that lines keep clear of at the top, where the code is, and at the bottom.
 MARGINS = 3, 2
 #: Of the levels, 0 to 255; so much noise that each direction of the codes counts.
@@ -100,13 +102,13 @@ def draw_images(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return images, 2 * code + near
 
 
-def make_task(seed: int = 0, *, num_train: int = 4000, num_test: int = 1000) -> Task:
+def make_task(seed: int = 0) -> Task:
     """The images as a data set; the seed is that of order and halves, images are always the same ones."""
     names = [f"code {label // 2}, {'near' if label % 2 else 'far'}" for label in range(2 * len(CODES))]
-    train, test = draw_images(num_train, 1), draw_images(num_test, 2)
+    train, test = draw_images(TRAIN, 1), draw_images(TEST, 2)
     source = make_array_source("toy", names, train=train, test=test, flip_ok=False)
     preprocessing = Preprocessing.fit(source, "standardise")
-    return Task(source, preprocessing, Augmentation(), np.arange(num_train), seed)
+    return Task(source, preprocessing, Augmentation(), np.arange(TRAIN), seed)
 
 
 def make_network() -> keras.Model:

@@ -1,113 +1,60 @@
-"""What tests of the supernet share: random weights, small networks of many kinds, supernet and student compared."""
+"""What tests of the supernet share: supernets with random weights, run on samples of their own, or frozen in part."""
 
 from __future__ import annotations
 
-import keras
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
-from keras import layers
 
-from tas_tf.graph.graph import Graph
-from tas_tf.space.shape import Shape
+from benchmarks.comparison import Comparison, random_supernet
+from benchmarks.networks import residual_network, space_of
 from tas_tf.space.space import SearchSpace
-from tas_tf.student.build import build_student
-from tas_tf.supernet.build import Supernet, build_supernet
-from tas_tf.supernet.layers.statistics import running_momentum
+from tas_tf.supernet.build import Supernet
+from tas_tf.supernet.layers.gates import ArchitectureGates
 from tas_tf.supernet.sample import Sample
-from tas_tf.supernet.transfer import inherit_from_supernet
-from tests.networks import draw_weights
+
+__all__ = [
+    "Comparison",
+    "apply_supernet",
+    "freeze",
+    "interpolation_matrix",
+    "random_supernet",
+    "residual_network",
+    "space_of",
+]
 
 
-def space_of(model: keras.Model, **options) -> SearchSpace:
-    """The search space of a model."""
-    return SearchSpace.from_graph(Graph.from_model(model), **options)
-
-
-def random_supernet(space: SearchSpace, seed: int = 0, **options) -> Supernet:
-    """A supernet with all weights drawn: every candidate has a BN scale and offset of its own, no bias is 0."""
-    supernet = build_supernet(space, **options)
-    draw_weights(supernet.body.weights, np.random.default_rng(seed))
-    return supernet
-
-
-class Comparison:
-    """Compares a supernet at one-hot samples with the students that they stand for.
+def apply_supernet(
+    supernet: Supernet, space: SearchSpace, images: Any, sample: Sample, *, training: bool = False
+) -> tf.Tensor:
+    """Runs a supernet on an explicit sample.
 
     Args:
-        space: What the supernet is built for.
-        images: A fixed batch.
-        compiled: Whether the supernet runs as a `tf.function`, worth it for many shapes.
+        supernet: Built for `space`.
+        space: Gives the order of units and stages.
+        images: `[batch, height, width, channels]`.
+        sample: What to mix.
+        training: Whether BN uses the batch's statistics, and moves its running ones.
+
+    Returns:
+        Logits, `[batch, classes]`.
     """
-
-    def __init__(self, space: SearchSpace, images: np.ndarray, *, compiled: bool = False, **options) -> None:
-        self.space, self.images = space, tf.constant(images)
-        self.supernet = random_supernet(space, **options)
-        runs = {training: self._make_run(training) for training in (False, True)}
-        self._runs = {key: tf.function(run) for key, run in runs.items()} if compiled else runs
-
-    def _make_run(self, training: bool):
-        def run(sample):
-            with running_momentum(1.0):
-                return self.supernet(self.images, sample=sample, training=training)
-
-        return run
-
-    def student(self, shape: Shape) -> keras.Model:
-        """The student of a shape with the supernet's weights."""
-        student = build_student(self.space, shape, logits=True)
-        inherit_from_supernet(student, self.supernet, self.space, shape)
-        return student
-
-    def check(self, shape: Shape, student: keras.Model | None = None) -> None:
-        """Asserts that both give equal logits, in inference and in training; makes the student unless it is given.
-
-        The tolerance is 1e-4 of the largest logit or, in networks that amplify rounding, five times what other orders
-        of the batch change in the student: the most of several, since rounding is a matter of luck.
-        """
-        student = student or self.student(shape)
-        sample = tuple(tf.constant(array) for array in Sample.one_hot(self.space, shape).arrays(self.space))
-        for training in (False, True):  # in this order, as training moves the student's running statistics
-            logits = student(self.images, training=training).numpy()
-            largest = np.abs(logits).max()
-            assert 0 < largest < np.inf, f"logits say nothing: {largest}, {training=}, {shape}"
-            difference = np.abs(self._runs[training](sample).numpy() - logits).max() / largest
-            if difference >= 1e-4:
-                noise = max(self._change(student, logits, training, order) for order in self._orders()) / largest
-                assert noise < 2e-2, f"this network amplifies rounding too much to tell anything: {noise}"
-                assert difference < 5 * noise, f"{difference}, rounding {noise}, {training=}, {shape}"
-
-    def _orders(self) -> list[np.ndarray]:
-        """The batch backwards, and in random orders."""
-        count, rng = len(self.images), np.random.default_rng(0)
-        return [np.arange(count)[::-1], *(rng.permutation(count) for _ in range(4))]
-
-    def _change(self, student: keras.Model, logits: np.ndarray, training: bool, order: np.ndarray) -> float:
-        """How far logits are from those of the batch in another order."""
-        return np.abs(student(tf.gather(self.images, order), training=training).numpy() - logits[order]).max()
+    tensors = tuple(tf.constant(array) for array in sample.arrays(space))
+    return supernet(tf.convert_to_tensor(images), sample=tensors, training=training)
 
 
-def residual_network(*, num_stages: int = 2, normalise: bool = True, synchronized: bool = False) -> keras.Model:
-    """Stem, a stage of two blocks, a stage of two whose first has a convolution as shortcut; layers are named."""
+def freeze(gates: ArchitectureGates, names: Iterable[str]) -> None:
+    """Takes the logits of these units and stages out of training, one by one."""
+    for name in names:
+        gates.logits_of(name).trainable = False
 
-    def conv(x, filters, name, size=3, strides=1):
-        x = layers.Conv2D(filters, size, strides=strides, padding="same", use_bias=not normalise, name=name)(x)
-        if not normalise:
-            return x
-        return layers.BatchNormalization(epsilon=1e-3, synchronized=synchronized, name=f"{name}_bn")(x)
 
-    def block(x, filters, inner, name, strides=1):
-        y = layers.ReLU()(conv(x, inner, f"{name}_conv1", strides=strides))
-        y = conv(y, filters, f"{name}_conv2")
-        if strides > 1:
-            x = conv(x, filters, f"{name}_shortcut", size=1, strides=strides)
-        return layers.ReLU(name=name)(layers.Add(name=f"{name}_add")([x, y]))
-
-    images = keras.Input((8, 8, 3), name="images")
-    x = layers.ReLU()(conv(images, 8, "stem"))
-    x = block(x, 8, 6, "block1")
-    x = block(x, 8, 7, "block2")
-    if num_stages > 1:
-        x = block(x, 12, 10, "block3", strides=2)
-        x = block(x, 12, 9, "block4")
-    x = layers.Dense(5, name="classifier")(layers.GlobalAveragePooling2D()(x))
-    return keras.Model(images, x, name="residual")
+def interpolation_matrix(width: int, target: int) -> np.ndarray:
+    """Adaptive average pooling from `width` to `target` channels as a matrix, `[width, target]`, float32."""
+    rows = np.arange(width)[:, None]
+    columns = np.arange(target)[None, :]
+    first, end = columns * width // target, -(-(columns + 1) * width // target)
+    inside = (rows >= first) & (rows < end)
+    return (inside / (end - first)).astype(np.float32)

@@ -74,6 +74,14 @@ def test_the_library_knows_no_flags_and_no_entry_points():
             assert "absl" not in packages, path
 
 
+@pytest.mark.parametrize("folder", ["benchmarks", "examples", "trainers", "export"])
+def test_nothing_but_tests_imports_tests(folder):
+    paths = list((ROOT / folder).rglob("*.py"))
+    assert paths
+    for path in paths:
+        assert "tests" not in {module.split(".")[0] for module in imports_of(path)}, path
+
+
 def test_graphs_and_costs_load_no_tensorflow():
     imports = "; ".join(f"import tas_tf.{room}" for room in WITHOUT_KERAS)
     program = f"import sys; {imports}; print([name for name in ('tensorflow', 'keras') if name in sys.modules])"

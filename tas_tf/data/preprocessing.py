@@ -78,15 +78,6 @@ class Preprocessing:
         mean, std = _mean_and_std(chunks, num_channels=source.image_shape[-1])
         return cls(kind, tuple(mean.tolist()), tuple(std.tolist()))
 
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Reads what `to_dict` wrote."""
-        return cls(data["kind"], tuple(data.get("mean", ())), tuple(data.get("std", ())))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns a description fit for JSON."""
-        return {"kind": self.kind, "mean": list(self.mean), "std": list(self.std)}
-
     def apply(self, images: tf.Tensor) -> tf.Tensor:
         """Maps pixel values 0 to 255, `[..., channels]` of any number type, to float32 of the same shape."""
         images = tf.cast(images, tf.float32)

@@ -53,11 +53,6 @@ class Source:
         """Number of training examples."""
         return len(self.split_labels["train"])
 
-    @property
-    def num_test(self) -> int:
-        """Number of test examples."""
-        return len(self.split_labels["test"])
-
     def labels(self, split: str) -> np.ndarray:
         """Returns the labels of `split` ("train" or "test"), int64 `[num_examples]`."""
         _check_split(split)

@@ -19,7 +19,7 @@ _SQUASHES = frozenset(
 )
 
 
-class Classifier(NamedTuple):
+class GraphParts(NamedTuple):
     """What a graph is made of."""
 
     network: str
@@ -28,7 +28,7 @@ class Classifier(NamedTuple):
     head: Node | None  # the softmax, or the classifier with the softmax inside
 
 
-def split_softmax(network: str, nodes: tuple[Node, ...], output: str) -> Classifier:
+def split_softmax(network: str, nodes: tuple[Node, ...], output: str) -> GraphParts:
     """Leaves the final softmax out of the nodes.
 
     Raises:
@@ -53,7 +53,7 @@ def split_softmax(network: str, nodes: tuple[Node, ...], output: str) -> Classif
         last = {node.name: node for node in nodes}[output]
     _check_scores(by_name, last, network)
     nodes = tuple(_in_float32(node) if node.name == output else node for node in nodes)
-    return Classifier(network, nodes, output, None if head is None else _in_float32(head))
+    return GraphParts(network, nodes, output, None if head is None else _in_float32(head))
 
 
 def _in_float32(node: Node) -> Node:

@@ -8,8 +8,8 @@ from typing import Any
 
 import keras
 
+from tas_tf.graph.layers import make_layer
 from tas_tf.graph.nodes import Node
-from tas_tf.graph.reader import deserialize
 
 
 class LayerLibrary:
@@ -27,7 +27,7 @@ class LayerLibrary:
         Raises:
             UserError: It can't be made.
         """
-        return deserialize(node, config)
+        return make_layer(node, config)
 
     def new(self, class_name: str, config: Mapping[str, Any]) -> Any:
         """A layer that no node describes, by the name of its class."""

@@ -10,15 +10,16 @@ import keras
 import numpy as np
 
 from tas_tf.errors import UserError
-from tas_tf.graph.head import Classifier, split_softmax
+from tas_tf.graph.head import GraphParts, split_softmax
 from tas_tf.graph.kinds import Kind, is_op, kind_of
+from tas_tf.graph.layers import call_layer, first_line, make_layer
 from tas_tf.graph.nodes import Node, Ref, list_refs, map_refs
 
 _MODEL_CLASSES = ("Functional", "Sequential", "Model")
 _SEQUENCE_CLASSES = ("TimeDistributed", "Bidirectional", "RNN", "LSTM", "GRU", "ConvLSTM2D")
 
 
-def read_model(model: Any) -> Classifier:
+def read_model(model: Any) -> GraphParts:
     """Reads a functional or Sequential Keras 3 classifier.
 
     Raises:
@@ -29,14 +30,6 @@ def read_model(model: Any) -> Classifier:
     output = reader.read(model, {}, ())
     nodes = _only_needed(reader.nodes, output)
     return split_softmax(model.name, nodes, output)
-
-
-def original_layer(model: keras.Model, node: Node) -> keras.Layer:
-    """The layer of `model` that `node` was read from; nested models are walked down."""
-    layer = model
-    for name in node.path:
-        layer = layer.get_layer(name)
-    return layer
 
 
 def _check_model(model: Any) -> None:
@@ -147,7 +140,7 @@ class _Reader:
         return next(candidate for candidate in candidates if candidate not in self._shapes)
 
     def _complete_op(self, node: Node) -> Node:
-        operation = deserialize(node)
+        operation = make_layer(node)
         kind = self._kind(node)
         # A constant of several numbers may differ from channel to channel; `1 / x` makes infinity of zeros.
         divides = node.class_name in ("Divide", "TrueDivide") and not isinstance(node.args[0], Ref)
@@ -170,7 +163,7 @@ class _Reader:
         num_params = layer.count_params()
         if node.class_name == "Normalization" and num_params:
             node, num_params = _with_statistics(node, layer, num_params)
-        deserialize(node)  # fails here, not after a search, when its class isn't registered
+        make_layer(node)  # fails here, not after a search, when its class isn't registered
         kind = self._kind(node)
         return replace(node, shape=self._output_shape(layer, node), kind=kind, num_params=num_params)
 
@@ -181,10 +174,10 @@ class _Reader:
     def _output_shape(self, layer: Any, node: Node) -> tuple:
         tensors = {name: keras.KerasTensor(self._shapes[name]) for name in node.inputs}
         try:
-            spec = call(layer.compute_output_spec, node, tensors)
+            spec = call_layer(layer.compute_output_spec, node, tensors)
         except (TypeError, ValueError, NotImplementedError) as error:
             raise UserError(
-                f"Layer `{node.name}` ({node.class_name}) can't be called as its config says: {_first_line(error)}"
+                f"Layer `{node.name}` ({node.class_name}) can't be called as its config says: {first_line(error)}"
             ) from error
         if not isinstance(spec, keras.KerasTensor):
             raise UserError(f"Layer `{node.name}` ({node.class_name}) has several outputs. Expected one.")
@@ -196,7 +189,7 @@ def _config(model: keras.Model) -> dict[str, Any]:
         return model.get_config()
     except NotImplementedError as error:
         raise UserError(
-            f"`model` ({model.name}) holds a layer without a config: {_first_line(error)} "
+            f"`model` ({model.name}) holds a layer without a config: {first_line(error)} "
             "Give its class a `get_config` method."
         ) from error
 
@@ -288,34 +281,6 @@ def _with_statistics(node: Node, layer: keras.layers.Normalization, num_params: 
     if np.all(mean == 0) and np.all(variance == 1):
         return node, num_params
     return replace(node, config={**node.config, "mean": mean.tolist(), "variance": variance.tolist()}), 0
-
-
-def deserialize(node: Node, config: Mapping[str, Any] | None = None) -> Any:
-    """Makes the layer or operation that a node describes, with another config if one is given."""
-    entry = {
-        "module": node.module,
-        "class_name": node.class_name,
-        "config": dict(node.config if config is None else config),
-        "registered_name": node.registered_name,
-    }
-    try:
-        return keras.saving.deserialize_keras_object(entry)
-    except (TypeError, ValueError, ImportError, KeyError, AttributeError) as error:
-        raise UserError(
-            f"Layer `{node.name}` ({node.class_name}) can't be made again from its config: "
-            f"{_first_line(error)} Register its class with "
-            "`keras.saving.register_keras_serializable` and import it before."
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def call(layer: Any, node: Node, tensors: Mapping[str, Any]) -> Any:
-    """Calls `layer` as `node` was called, on `tensors` by node name."""
-    args, kwargs = map_refs((node.args, node.kwargs), lambda ref: tensors[ref.name])
-    return layer(*args, **kwargs)
 
 
 def _only_needed(nodes: list[Node], output: str) -> tuple[Node, ...]:

@@ -13,7 +13,7 @@ from tas_tf.files import atomic_folder
 _INPUT, _OUTPUT, _SIGNATURE = "images", "scores", "serving_default"
 
 
-def write_network(path: str | Path, network: tf_keras.Model, *, softmax: bool) -> None:
+def write_quantised(path: str | Path, network: tf_keras.Model, *, softmax: bool) -> None:
     """Writes a network for inference; what stood at `path` is replaced only once the new one is complete.
 
     Args:
@@ -38,8 +38,8 @@ def write_network(path: str | Path, network: tf_keras.Model, *, softmax: bool) -
         tf.saved_model.save(module, str(partial), signatures={_SIGNATURE: signature})
 
 
-def load_network(path: str | Path, image_shape: tuple[int, int, int]) -> keras.Model:
-    """Wraps what `write_network` wrote into a Keras 3 model, to be run or exported.
+def load_quantised(path: str | Path, image_shape: tuple[int, int, int]) -> keras.Model:
+    """Wraps what `write_quantised` wrote into a Keras 3 model, to be run or exported.
 
     Args:
         path: The folder.

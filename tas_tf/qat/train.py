@@ -15,7 +15,7 @@ from tas_tf.graph.graph import Graph
 from tas_tf.qat.calibrate import calibrate
 from tas_tf.qat.finetune import fine_tune, score
 from tas_tf.qat.quantise import quantise
-from tas_tf.qat.saving import write_network
+from tas_tf.qat.saving import write_network, write_quantised
 from tas_tf.qat.settings import FineTuneSettings
 from tas_tf.qat.twin import make_twin
 
@@ -52,7 +52,7 @@ def train_quantised(
         model: Trained classifier of Keras 3; stays as it is.
         task: Images to learn from, and to be tested on.
         settings: Of the fine-tuning.
-        path: Folder to write the network to, as a SavedModel that `load_network` reads.
+        path: Folder to write the network to, as a SavedModel that `load_quantised` reads.
         strategy: What it runs on.
         teacher: Network ending in logits to learn from besides the labels.
         float_control: Whether to fine-tune the model without quantisation as well, equally long, to tell what is owed
@@ -88,6 +88,6 @@ def train_quantised(
             verbose=verbose,
         )
         metrics["accuracy" if name == "quantised" else "float_accuracy"] = score(one, task)
-    write_network(path, network, softmax=Graph.from_model(model).head is not None)
+    write_quantised(path, network, softmax=Graph.from_model(model).head is not None)
     seconds = round(time.monotonic() - started, 1)
     return {**metrics, "epochs": settings.epochs, "seed": settings.seed, "seconds": seconds}

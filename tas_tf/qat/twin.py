@@ -14,8 +14,8 @@ from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
 from tas_tf.graph.kinds import is_op
 from tas_tf.graph.layer_library import LayerLibrary
+from tas_tf.graph.layers import original_layer
 from tas_tf.graph.nodes import Node
-from tas_tf.graph.reader import original_layer
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student, named_weights

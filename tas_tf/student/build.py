@@ -14,7 +14,7 @@ from tas_tf.errors import UserError
 from tas_tf.graph.graph import Node
 from tas_tf.graph.kinds import MAKES_CHANNELS, Kind, is_op
 from tas_tf.graph.layer_library import KERAS, LayerLibrary
-from tas_tf.graph.reader import call, original_layer
+from tas_tf.graph.layers import call_layer, original_layer
 from tas_tf.space.shape import ActiveChannels, Shape, dropped_nodes
 from tas_tf.space.space import SearchSpace
 
@@ -59,9 +59,9 @@ def build_student(
                 inputs[read] = layer(inputs[read])
         described = head if head is not None and head.name == node.name else node
         layer = library.layer(node, _narrowed(described, len(active.made(node.name))))
-        tensors[node.name] = call(layer, node, inputs)
+        tensors[node.name] = call_layer(layer, node, inputs)
     if head is not None and head.name not in tensors:
-        tensors[head.name] = call(library.layer(head, head.config), head, tensors)
+        tensors[head.name] = call_layer(library.layer(head, head.config), head, tensors)
     output = tensors[graph.output if head is None else head.name]
     return library.package.Model(tensors[graph.input.name], output, name=graph.network)
 

@@ -9,14 +9,13 @@ import tensorflow as tf
 
 from tas_tf.graph.graph import Node
 from tas_tf.graph.kinds import Kind, activation_kind
-from tas_tf.graph.reader import call, deserialize
+from tas_tf.graph.layers import call_layer, make_layer
 from tas_tf.space.space import SearchSpace
 from tas_tf.supernet.layers.gates import ArchitectureGates
 from tas_tf.supernet.layers.masking import DepthMix, KeptChannels, MaskChannels
 from tas_tf.supernet.layers.normalization import PACKAGE, MaskedBatchNormalization, MaskedLayerNormalization
 from tas_tf.supernet.layers.plan import ChannelPlan
 from tas_tf.supernet.layers.searchable_conv import SearchableConv
-from tas_tf.supernet.sample import Sample
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
@@ -66,25 +65,6 @@ class Supernet(keras.Model):
         """Makes both parts again."""
         parts = {name: keras.saving.deserialize_keras_object(config.pop(name)) for name in ("body", "gates")}
         return cls(**parts, **config)
-
-
-def apply_supernet(
-    supernet: Supernet, space: SearchSpace, images: Any, sample: Sample, *, training: bool = False
-) -> tf.Tensor:
-    """Runs the supernet on an explicit sample.
-
-    Args:
-        supernet: Built for `space`.
-        space: Gives the order of units and stages.
-        images: `[batch, height, width, channels]`.
-        sample: What to mix.
-        training: Whether BN uses the batch's statistics, and moves its running ones.
-
-    Returns:
-        Logits, `[batch, classes]`.
-    """
-    tensors = tuple(tf.constant(array) for array in sample.arrays(space))
-    return supernet(tf.convert_to_tensor(images), sample=tensors, training=training)
 
 
 def build_supernet(space: SearchSpace, *, num_drawn: int = 2, noise: bool = True, seed: int = 0) -> Supernet:
@@ -198,7 +178,7 @@ class _Body:
         if node.kind is Kind.LAYER_NORM and self._kept(made) is not None:
             layer = MaskedLayerNormalization.from_config(config)
             return layer(self.tensors[node.inputs[0]], self._kept(made))
-        outputs = call(deserialize(node, config), node, self.tensors)
+        outputs = call_layer(make_layer(node, config), node, self.tensors)
         kept = _keeps_zeros(node) and not self._reads_beyond(node)
         return outputs if kept else self._masked(node, outputs)
 

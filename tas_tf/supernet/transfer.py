@@ -9,7 +9,7 @@ import numpy as np
 
 from tas_tf.graph.graph import Node
 from tas_tf.graph.kinds import is_op
-from tas_tf.graph.reader import original_layer
+from tas_tf.graph.layers import original_layer
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import assign_slices, named_weights, weights_by_name

@@ -10,7 +10,7 @@ from tas_tf.training.settings import Distillation
 _REMAINS = 1e-4
 
 
-def classifier(model: keras.Model, optimizer: keras.Optimizer) -> keras.Model:
+def compile_classifier(model: keras.Model, optimizer: keras.Optimizer) -> keras.Model:
     """Compiles a model that ends in logits to learn from labels alone."""
     model.compile(
         optimizer=optimizer,

@@ -76,7 +76,6 @@ def sgd(
     learning_rate: float | keras.optimizers.schedules.LearningRateSchedule,
     *,
     momentum: float = Optimisation.momentum,
-    nesterov: bool = True,
     l2: float = 0.0,
 ) -> keras.optimizers.SGD:
     """Returns the optimizer of weights: SGD with Nesterov momentum.
@@ -84,13 +83,12 @@ def sgd(
     Args:
         learning_rate: A number or a schedule.
         momentum: From 0 to 1.
-        nesterov: Whether the momentum looks ahead.
         l2: Penalty in the gradient of *every* variable given. Leave it at 0 where the training step calls
             `add_l2` itself.
     """
     if l2:
-        return L2SGD(learning_rate, momentum=momentum, nesterov=nesterov, l2=l2)
-    return keras.optimizers.SGD(learning_rate, momentum=momentum, nesterov=nesterov)
+        return L2SGD(learning_rate, momentum=momentum, nesterov=True, l2=l2)
+    return keras.optimizers.SGD(learning_rate, momentum=momentum, nesterov=True)
 
 
 def arch_adam(learning_rate: float, *, betas: tuple[float, float] = (0.5, 0.999)) -> keras.optimizers.Adam:

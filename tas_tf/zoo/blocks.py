@@ -68,7 +68,7 @@ def bottleneck_block(x, width: int, *, strides: int = 1, shortcut_bn: bool, zero
     return layers.ReLU(name=f"{name}_relu3")(y)
 
 
-def classifier(x, num_classes: int):
+def classify(x, num_classes: int):
     """Adds global average pooling and the logits."""
     x = layers.GlobalAveragePooling2D(name="pool")(x)
     initializer = keras.initializers.RandomNormal(stddev=0.01)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from tas_tf.zoo.blocks import basic_block, bottleneck_block, classifier, conv_bn
+from tas_tf.zoo.blocks import basic_block, bottleneck_block, classify, conv_bn
 
 _STAGE_WIDTHS = (16, 32, 64)
 
@@ -46,4 +46,4 @@ def resnet_cifar(
         for number in range(1, blocks + 1):
             strides = 2 if stage > 1 and number == 1 else 1
             x = block(x, width, strides=strides, shortcut_bn=False, name=f"stage{stage}_block{number}")
-    return keras.Model(images, classifier(x, num_classes), name=f"resnet{depth}")
+    return keras.Model(images, classify(x, num_classes), name=f"resnet{depth}")

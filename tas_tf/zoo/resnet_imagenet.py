@@ -10,7 +10,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from tas_tf.zoo.blocks import basic_block, bottleneck_block, classifier, conv_bn
+from tas_tf.zoo.blocks import basic_block, bottleneck_block, classify, conv_bn
 
 _STAGE_WIDTHS = (64, 128, 256, 512)
 _BLOCKS = {
@@ -54,4 +54,4 @@ def resnet_imagenet(
             strides = 2 if stage > 1 and number == 1 else 1
             name = f"stage{stage}_block{number}"
             x = block(x, width, strides=strides, shortcut_bn=True, zero_init=zero_init, name=name)
-    return keras.Model(images, classifier(x, num_classes), name=f"resnet{depth}")
+    return keras.Model(images, classify(x, num_classes), name=f"resnet{depth}")

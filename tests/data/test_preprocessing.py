@@ -74,12 +74,6 @@ def test_constant_channel():
     assert np.allclose(Preprocessing.fit(source, "standardise").std, [1.0, np.sqrt(2)])
 
 
-@pytest.mark.parametrize("kind", PREPROCESSING_KINDS)
-def test_json_round_trip(small_source, kind):
-    preprocessing = Preprocessing.fit(small_source, kind)
-    assert Preprocessing.from_dict(json.loads(json.dumps(preprocessing.to_dict()))) == preprocessing
-
-
 def test_layers_stay_float32_under_a_mixed_policy(small_source):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")

@@ -37,7 +37,7 @@ def test_mocked_cifar(tmp_path, name, num_classes):
         # The mock draws one feature after another: asked for others, it gives other values.
         only = tfds.decode.PartialDecoding({"image": True, "label": True})
         expected = list(tfds.load(name, split="train", data_dir=data_dir, decoders=only).as_numpy_iterator())
-    assert (source.num_classes, source.num_train, source.num_test) == (num_classes, 20, 20)
+    assert (source.num_classes, source.num_train, len(source.labels("test"))) == (num_classes, 20, 20)
     assert source.image_shape == (32, 32, 3)
     assert source.flip_ok
     assert np.array_equal(source.images("train"), [example["image"] for example in expected])
@@ -54,7 +54,7 @@ def varying_dir(tmp_path):
 
 def test_images_of_various_sizes_and_withheld_test_labels(varying_dir):
     source = load_source("varying_images/withheld", data_dir=varying_dir, image_size=6)
-    assert (source.num_train, source.num_test) == (40, 8)  # `validation`, as `test` has no labels
+    assert (source.num_train, len(source.labels("test"))) == (40, 8)  # `validation`, as `test` has no labels
     assert source.image_shape == (6, 6, 3)
     numbers = source.images("train")[:, 0, 0, 0]
     assert np.array_equal(np.sort(numbers), np.arange(40))

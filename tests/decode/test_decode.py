@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 
+from benchmarks.decoding import all_shapes, decode_randomly, gap_to_the_optimum, random_probabilities
 from tas_tf.cost.budget import Budget
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.decode import decode as decode_module
@@ -16,7 +17,6 @@ from tas_tf.graph.graph import Graph
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.zoo.loading import load_network
-from tests.decoding import all_shapes, decode_randomly, gap_to_the_optimum, random_probabilities
 from tests.networks import make
 from tests.supernets import residual_network
 

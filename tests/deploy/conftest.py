@@ -6,8 +6,9 @@ import pytest
 import tensorflow as tf
 
 from tas_tf.graph.graph import Graph
-from tas_tf.qat.quantise import calibrate, quantise
-from tas_tf.qat.saving import load_network, write_network
+from tas_tf.qat.calibrate import calibrate
+from tas_tf.qat.quantise import quantise
+from tas_tf.qat.saving import load_quantised, write_quantised
 from tas_tf.qat.twin import make_twin
 
 
@@ -78,7 +79,7 @@ def make_quantised(tmp_path_factory) -> Callable[[keras.Model, np.ndarray], kera
         network = quantise(make_twin(model))
         calibrate(network, tf.data.Dataset.from_tensor_slices(images).batch(len(images)))
         folder = tmp_path_factory.mktemp("quantised") / "saved_model"
-        write_network(folder, network, softmax=Graph.from_model(model).head is not None)
-        return load_network(folder, model.input_shape[1:])
+        write_quantised(folder, network, softmax=Graph.from_model(model).head is not None)
+        return load_quantised(folder, model.input_shape[1:])
 
     return make

@@ -7,8 +7,9 @@ import tensorflow as tf
 import tf_keras
 from keras import layers
 
-from tas_tf.qat.quantise import calibrate, quantise
-from tas_tf.qat.saving import load_network, write_network
+from tas_tf.qat.calibrate import calibrate
+from tas_tf.qat.quantise import quantise
+from tas_tf.qat.saving import load_quantised, write_quantised
 from tas_tf.qat.twin import make_twin
 from tests.networks import classify, conv_bn, randomize
 
@@ -29,8 +30,8 @@ def network(images) -> tf_keras.Model:
 
 @pytest.mark.parametrize("softmax", [False, True])
 def test_a_network_comes_back_as_it_is_in_inference(network, images, tmp_path, softmax):
-    write_network(tmp_path / "made" / "network", network, softmax=softmax)
-    loaded = load_network(tmp_path / "made" / "network", (8, 6, 2))
+    write_quantised(tmp_path / "made" / "network", network, softmax=softmax)
+    loaded = load_quantised(tmp_path / "made" / "network", (8, 6, 2))
     assert isinstance(loaded, keras.Model)
     assert (loaded.input_shape, loaded.output_shape) == ((None, 8, 6, 2), (None, 5))
     expected = network(images, training=False).numpy()
@@ -44,7 +45,7 @@ def test_a_network_comes_back_as_it_is_in_inference(network, images, tmp_path, s
 
 def test_what_stood_there_stays_until_the_new_one_is_whole(network, images, tmp_path, monkeypatch):
     path = tmp_path / "network"
-    write_network(path, network, softmax=False)
+    write_quantised(path, network, softmax=False)
     before = {file.relative_to(path): file.read_bytes() for file in path.rglob("*") if file.is_file()}
     save = tf.saved_model.save
 
@@ -54,9 +55,9 @@ def test_what_stood_there_stays_until_the_new_one_is_whole(network, images, tmp_
 
     monkeypatch.setattr(tf.saved_model, "save", full)
     with pytest.raises(OSError, match="No space left"):
-        write_network(path, network, softmax=True)
+        write_quantised(path, network, softmax=True)
     assert {file.relative_to(path): file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
     assert [file.name for file in tmp_path.iterdir()] == ["network"]
     monkeypatch.undo()
-    write_network(path, network, softmax=True)
-    np.testing.assert_allclose(np.sum(load_network(path, (8, 6, 2))(images), axis=-1), 1, rtol=1e-5)
+    write_quantised(path, network, softmax=True)
+    np.testing.assert_allclose(np.sum(load_quantised(path, (8, 6, 2))(images), axis=-1), 1, rtol=1e-5)

@@ -13,7 +13,7 @@ from tas_tf.data.task import Task
 from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
 from tas_tf.qat.quantise import QatError
-from tas_tf.qat.saving import load_network
+from tas_tf.qat.saving import load_network, load_quantised
 from tas_tf.qat.settings import FineTuneSettings
 from tas_tf.qat.train import check_quantisable, train_quantised
 from tas_tf.space.space import SearchSpace
@@ -64,7 +64,7 @@ def test_metrics_tell_quantisation_from_more_training(trained_tiny, task, tmp_pa
         assert metrics[name] == pytest.approx(original, abs=0.04), name
     for one, other in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(one, other)
-    loaded = load_network(tmp_path / "network", (8, 8, 1))
+    loaded = load_quantised(tmp_path / "network", (8, 8, 1))
     assert accuracy(loaded, task) == pytest.approx(metrics["accuracy"], abs=1e-6)
     images, _ = task.test_arrays(20)
     # It ends in softmax, as the model does.
@@ -103,7 +103,7 @@ def test_a_training_interrupted_in_its_control_goes_on(task, tmp_path, monkeypat
     metrics = train(small_network(), task, tmp_path / "network", **options)
     assert {**metrics, "seconds": 0} == {**expected, "seconds": 0}
     images, _ = task.test_arrays()
-    found, wanted = (np.asarray(load_network(tmp_path / name, (8, 8, 1))(images)) for name in ("network", "whole"))
+    found, wanted = (np.asarray(load_quantised(tmp_path / name, (8, 8, 1))(images)) for name in ("network", "whole"))
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
     assert np.abs(found.sum(-1) - 1).max() > 1e-2
 
@@ -113,7 +113,7 @@ def test_on_two_replicas(task, tmp_path, two_replicas):
     with two_replicas.scope():
         teacher = logits_of(model, SearchSpace.from_graph(Graph.from_model(model)))
     metrics = train(model, task, tmp_path / "network", strategy=two_replicas, teacher=teacher)
-    loaded = load_network(tmp_path / "network", (8, 8, 1))
+    loaded = load_quantised(tmp_path / "network", (8, 8, 1))
     assert accuracy(loaded, task) == pytest.approx(metrics["accuracy"], abs=1e-6)
     # Its teacher being itself, it has little to learn but how to be rounded.
     images, _ = task.test_arrays()

@@ -22,6 +22,7 @@ from tas_tf.supernet.build import build_supernet
 from tas_tf.training.optimizers import arch_adam, sgd
 from tas_tf.training.strategy import make_strategy
 from tests.digits import tiny_network, tiny_search, tiny_space, tiny_task
+from tests.supernets import freeze
 
 BUDGET = Budget.parse("macs:0.5")
 
@@ -184,8 +185,8 @@ def make_searcher(*, frozen: tuple[str, ...] = ()) -> Searcher:
     space = tiny_space()
     keras.utils.set_random_seed(0)
     supernet = build_supernet(space)
-    supernet.gates.freeze(frozen)
-    searcher = Searcher(supernet, ExpectedCost(CostModel(space)), CostTarget(0.3))
+    freeze(supernet.gates, frozen)
+    searcher = Searcher(supernet, ExpectedCost(CostModel(space)), tiny_search().target(0.3))
     searcher.compile(sgd(0.05, l2=5e-4), arch_adam(0.1))
     return searcher
 

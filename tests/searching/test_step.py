@@ -9,7 +9,7 @@ from tas_tf.cost.cost_model import CostModel
 from tas_tf.cost.expected_cost import ExpectedCost
 from tas_tf.searching.step import CostTarget, Searcher
 from tas_tf.supernet.layers.gates import ArchitectureGates
-from tests.supernets import random_supernet, residual_network, space_of
+from tests.supernets import freeze, random_supernet, residual_network, space_of
 
 BATCH = 8
 
@@ -123,7 +123,7 @@ def test_the_two_steps_draw_differently_and_afresh_each_time(plain_space, monkey
 def test_frozen_logits_never_change(space):
     searcher = make_searcher(space)
     frozen = [stage.name for stage in space.searched_stages] + ["stem"]
-    searcher.supernet.gates.freeze(frozen)
+    freeze(searcher.supernet.gates, frozen)
     searcher.compile(keras.optimizers.SGD(0.05), keras.optimizers.Adam(0.05))
     before = {name: np.array(searcher.supernet.gates.logits_of(name)) for name in [*frozen, "block1_conv1"]}
     for number in range(2):
@@ -140,7 +140,7 @@ def test_arch_l2_is_added_to_the_gradient_of_trained_logits_alone(space):
         gates = searcher.supernet.gates
         for number, variable in enumerate((*gates.width_logits, *gates.depth_logits)):
             variable.assign(np.linspace(-1, 1, variable.shape[0]) * (number + 1) / 4)
-        gates.freeze(["block2_conv1"])
+        freeze(gates, ["block2_conv1"])
         searcher.compile(keras.optimizers.SGD(0.0), keras.optimizers.SGD(1.0))
         before = values((*gates.width_logits, *gates.depth_logits))
         searcher.train_step(make_data(0, 1))

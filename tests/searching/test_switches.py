@@ -13,14 +13,13 @@ from tas_tf.cost.expected_cost import ExpectedCost
 from tas_tf.searching.run import prepare, run_search
 from tas_tf.searching.step import CostTarget, Searcher
 from tas_tf.space.shape import Shape
-from tas_tf.supernet.build import apply_supernet
 from tas_tf.supernet.layers.gates import ArchitectureGates
 from tas_tf.supernet.layers.statistics import running_momentum
 from tas_tf.supernet.sample import Sample
 from tas_tf.training.optimizers import arch_adam
 from tas_tf.training.strategy import make_strategy
 from tests.digits import tiny_search, tiny_space, tiny_task
-from tests.supernets import random_supernet, residual_network, space_of
+from tests.supernets import apply_supernet, random_supernet, residual_network, space_of
 
 #: More than any unit has candidates.
 ALL = 99

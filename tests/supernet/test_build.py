@@ -10,11 +10,11 @@ import pytest
 import tensorflow as tf
 
 from tas_tf.space.shape import Shape
-from tas_tf.supernet.build import Supernet, apply_supernet, build_supernet
+from tas_tf.supernet.build import Supernet, build_supernet
 from tas_tf.supernet.layers.statistics import running_momentum
 from tas_tf.supernet.sample import Sample
 from tests.networks import make, randomize
-from tests.supernets import random_supernet, residual_network, space_of
+from tests.supernets import apply_supernet, freeze, random_supernet, residual_network, space_of
 
 
 @pytest.fixture(scope="module")
@@ -268,7 +268,7 @@ def test_variables_are_split_between_weights_and_logits(space):
     supernet = build_supernet(space)
     names = {variable.name for variable in supernet.architecture_variables}
     assert names == {f"{choice.name}_logits" for choice in (*space.searched_units, *space.searched_stages)}
-    supernet.gates.freeze(["stem", "stage_2"])
+    freeze(supernet.gates, ["stem", "stage_2"])
     assert {variable.name for variable in supernet.architecture_variables} == names - {"stem_logits", "stage_2_logits"}
     assert not any("logits" in variable.name for variable in supernet.weight_variables)
     together = supernet.weight_variables + supernet.architecture_variables

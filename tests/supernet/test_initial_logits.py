@@ -9,6 +9,7 @@ from tas_tf.supernet.build import build_supernet
 from tas_tf.supernet.initial_logits import lean_towards_budget
 from tas_tf.zoo.loading import load_network
 from tests.digits import tiny_space
+from tests.supernets import freeze
 
 
 @pytest.mark.parametrize("kind", ["macs", "params", "bytes"])
@@ -32,7 +33,7 @@ def test_out_of_reach_means_as_near_as_possible():
 def test_choices_keep_their_own_start_and_frozen_ones_stay():
     space = tiny_space()
     supernet, untouched = build_supernet(space, seed=1), build_supernet(space, seed=1)
-    supernet.gates.freeze(["stem"])
+    freeze(supernet.gates, ["stem"])
     lean_towards_budget(supernet, ExpectedCost(CostModel(space)), 0.8)
     pairs = zip(supernet.gates.width_logits, untouched.gates.width_logits, space.units, strict=True)
     moved = [np.array(one) - np.array(other) for one, other, _ in pairs]

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from keras import layers
 from keras.src.applications.convnext import LayerScale
 
+from benchmarks.random_cases import can_be_searched, check, draw_case
 from tas_tf.space.shape import Shape
 from tas_tf.zoo.loading import load_network
 from tests.networks import BODIES, make
-from tests.random_networks import can_be_searched, check, draw_case
 from tests.supernets import Comparison, space_of
 
 

@@ -7,11 +7,11 @@ from keras import layers
 
 from tas_tf.space.shape import Shape
 from tas_tf.student.build import build_student
-from tas_tf.supernet.build import apply_supernet, build_supernet
+from tas_tf.supernet.build import build_supernet
 from tas_tf.supernet.sample import Sample
 from tas_tf.supernet.transfer import inherit_from_supernet, load_teacher
 from tests.networks import make, randomize
-from tests.supernets import random_supernet, residual_network, space_of
+from tests.supernets import apply_supernet, random_supernet, residual_network, space_of
 
 
 def images(size=8, seed=0):

@@ -17,7 +17,7 @@ from tas_tf.errors import UserError
 from tas_tf.files import read_json, write_json, write_model
 from tas_tf.graph.graph import Graph
 from tas_tf.qat.quantise import QatError
-from tas_tf.qat.saving import load_network
+from tas_tf.qat.saving import load_quantised
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student
@@ -223,7 +223,7 @@ def test_a_network_is_really_trained(run, session):
     assert [name for name in found if "float_accuracy" in metrics[name]] == ["student"]
     images, labels = one.task.test_arrays()
     for name, folder in found.items():
-        outputs = np.asarray(load_network(folder, (8, 8, 1))(images))
+        outputs = np.asarray(load_quantised(folder, (8, 8, 1))(images))
         assert (outputs.argmax(-1) == labels).mean() == pytest.approx(metrics[name]["accuracy"], abs=1e-6)
         assert list((run / f"logs/qat_{name}").rglob("events.*"))
     assert run_qat(session("--qat_float"), []) == found

@@ -7,7 +7,7 @@ import tensorflow as tf
 from keras import layers
 
 from tas_tf.errors import UserError
-from tas_tf.training.distill import classifier, distiller, recalibrate
+from tas_tf.training.distill import compile_classifier, distiller, recalibrate
 from tas_tf.training.loop import fit
 from tas_tf.training.optimizers import sgd
 
@@ -85,7 +85,7 @@ def test_without_a_teacher_it_is_cross_entropy(batch):
     images, labels = batch
     student = linear(1)
     expected = -log_softmax(student(images).numpy())[np.arange(BATCH), labels].mean()
-    logs = classifier(student, sgd(0.1)).train_on_batch(images, labels, return_dict=True)
+    logs = compile_classifier(student, sgd(0.1)).train_on_batch(images, labels, return_dict=True)
     assert logs["loss"] == pytest.approx(expected, rel=1e-5)
     assert set(logs) == {"loss", "accuracy"}
 

@@ -63,7 +63,7 @@ def test_sgd_puts_l2_through_nesterov_momentum():
 def test_sgd_applies_l2_once_for_two_replicas(two_replicas):
     with two_replicas.scope():
         variable = keras.Variable([2.0])
-        optimizer = sgd(0.1, momentum=0.0, nesterov=False, l2=0.5)
+        optimizer = sgd(0.1, momentum=0.0, l2=0.5)
         optimizer.build([variable])
 
     @tf.function

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -71,11 +71,6 @@ class ArchitectureGates(keras.layers.Layer):
             if choice["name"] == name:
                 return variable
         raise KeyError(name)
-
-    def freeze(self, names: Iterable[str]) -> None:
-        """Takes the logits of these units and stages out of training, one by one."""
-        for name in names:
-            self.logits_of(name).trainable = False
 
     def call(self, step):
         """Draws for a step.

@@ -8,36 +8,7 @@ Reference:
 
 from __future__ import annotations
 
-import numpy as np
 import tensorflow as tf
-
-
-def interpolation_matrix(width: int, target: int) -> np.ndarray:
-    """The linear map from `width` to `target` channels, `[width, target]`, float32.
-
-    >>> interpolation_matrix(2, 4)
-    array([[1., 1., 0., 0.],
-           [0., 0., 1., 1.]], dtype=float32)
-    """
-    rows = np.arange(width)[:, None]
-    columns = np.arange(target)[None, :]
-    first, end = columns * width // target, -(-(columns + 1) * width // target)
-    inside = (rows >= first) & (rows < end)
-    return (inside / (end - first)).astype(np.float32)
-
-
-def interpolate_channels(features: tf.Tensor, target: int) -> tf.Tensor:
-    """Resamples the last axis to `target` channels.
-
-    Args:
-        features: `[..., channels]`.
-        target: Channels wanted.
-
-    Returns:
-        `[..., target]`.
-    """
-    matrix = interpolation_matrix(features.shape[-1], target)
-    return tf.tensordot(features, tf.cast(matrix, features.dtype), 1)
 
 
 def widening_taps(widths: tf.Tensor, target: tf.Tensor, channels: int) -> tuple[tf.Tensor, tf.Tensor]:

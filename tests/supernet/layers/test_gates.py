@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tas_tf.errors import UserError
 from tas_tf.supernet.layers.gates import ArchitectureGates
+from tests.supernets import freeze
 
 UNITS = ({"name": "wide", "candidates": [2, 3, 5, 8]}, {"name": "narrow", "candidates": [1, 2]})
 STAGES = ({"name": "stage_1", "depths": [1, 2, 3]},)
@@ -132,10 +133,10 @@ def test_probabilities_have_neither_noise_nor_temperature():
 
 def test_logits_are_frozen_one_by_one():
     gates = make()
-    gates.freeze(["narrow", "stage_1"])
+    freeze(gates, ["narrow", "stage_1"])
     assert [variable.name for variable in gates.trainable_variables] == ["wide_logits"]
     with pytest.raises(KeyError):
-        gates.freeze(["unheard_of"])
+        freeze(gates, ["unheard_of"])
 
 
 def test_without_units_or_stages():

@@ -3,8 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
-from tas_tf.supernet.layers.interpolation import interpolation_matrix
 from tas_tf.supernet.layers.masking import DepthMix, KeptChannels, MaskChannels
+from tests.supernets import interpolation_matrix
 
 
 def test_kept_channels_repeat_segments():

@@ -3,8 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
-from tas_tf.supernet.layers.interpolation import interpolation_matrix
 from tas_tf.supernet.layers.plan import ChannelPlan
+from tests.supernets import interpolation_matrix
 
 UNITS = [
     {"name": "a", "width": 8, "candidates": [2, 4, 8]},

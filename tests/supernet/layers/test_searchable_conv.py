@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tas_tf.supernet.layers.interpolation import interpolation_matrix
 from tas_tf.supernet.layers.plan import ChannelPlan
 from tas_tf.supernet.layers.searchable_conv import SearchableConv
 from tas_tf.supernet.layers.statistics import running_momentum
+from tests.supernets import interpolation_matrix
 
 FILTERS, CANDIDATES = 10, (3, 4, 5, 7, 10)
 IMAGES, SEQUENCES, VOLUMES = (4, 7, 6, 3), (5, 9, 3), (2, 5, 4, 6, 3)

@@ -9,13 +9,13 @@ from typing import Any
 import keras
 import numpy as np
 
+from benchmarks.comparison import Comparison
+from benchmarks.networks import count_macs, space_of
+from benchmarks.random_parts import KINDS, Parts
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.errors import UserError
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
-from tests.networks import count_macs
-from tests.random_parts import KINDS, Parts
-from tests.supernets import Comparison, space_of
 
 BATCH = 8
 

@@ -27,12 +27,15 @@ class Parts:
         self.rng = rng
 
     def one_of(self, *options):
+        """One of the options, each as likely."""
         return self.rng.choice(options)
 
     def rarely(self) -> bool:
+        """True in one of four cases."""
         return self.rng.randrange(4) == 3
 
     def width(self) -> int:
+        """A number of filters."""
         return self.rng.randint(5, 12)
 
     def strides(self, x) -> int:
@@ -40,6 +43,7 @@ class Parts:
         return self.one_of(1, 2) if min(x.shape[1:3]) >= 2 * SMALLEST - 1 else 1
 
     def activate(self, x):
+        """An activation of any kind."""
         if not self.rarely():
             return layers.Activation(self.one_of(*ACTIVATIONS))(x)
         layer = self.one_of(
@@ -53,6 +57,7 @@ class Parts:
         return layer(x)
 
     def normalise(self, x):
+        """A normalisation of any kind, most often of the batch, or none."""
         kind = self.one_of(*["batch"] * 5, "no scale", "no centre", "large epsilon", "layer", "layer, no scale", "none")
         if kind == "none":
             return x
@@ -113,6 +118,7 @@ class Parts:
         return layer(0.0)(x)
 
     def arithmetic(self, x):
+        """Arithmetic without a layer, or a rescaling."""
         return self.one_of(
             lambda: x + 0.5,
             lambda: x * 2.0 - 1.0,
@@ -188,9 +194,11 @@ class Parts:
         return self.activate(self.normalise(x)) if before else x
 
     def preactivation(self, x):
+        """Residual blocks that normalise and activate before each convolution."""
         return self.residual(x, before=True)
 
     def gated(self, x):
+        """Residual blocks with a gate on their branch."""
         return self.residual(x, gated=True)
 
     def dense(self, x):
@@ -220,16 +228,20 @@ class Parts:
         return self.activate(x + y * 0.5)
 
     def one_by_one(self, x, strides: int):
+        """A branch of one 1x1 convolution."""
         return self.unit(x, self.width(), strides, size=1)
 
     def tower(self, x, strides: int):
+        """A branch of a 1x1 and a 3x3 convolution."""
         return self.unit(self.unit(x, self.width(), size=1), self.width(), strides, size=3)
 
     def asymmetric(self, x, strides: int):
+        """A branch of a 1x1, a 1x3 and a 3x1 convolution."""
         y = self.unit(self.unit(x, self.width(), size=1), self.width(), size=(1, 3))
         return self.unit(y, self.width(), strides, size=(3, 1))
 
     def pooled(self, x, strides: int):
+        """A branch of pooling, perhaps with a 1x1 convolution behind it."""
         pooling = self.one_of(layers.MaxPooling2D, layers.AveragePooling2D)
         x = pooling(3, strides=strides, padding="same")(x)
         return x if self.rng.randrange(2) else self.unit(x, self.width(), size=1)

@@ -1,0 +1,79 @@
+"""Compares a supernet with the students that it stands for."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from benchmarks.networks import draw_weights
+from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
+from tas_tf.student.build import build_student
+from tas_tf.supernet.build import Supernet, build_supernet
+from tas_tf.supernet.layers.statistics import running_momentum
+from tas_tf.supernet.sample import Sample
+from tas_tf.supernet.transfer import inherit_from_supernet
+
+
+def random_supernet(space: SearchSpace, seed: int = 0, **options) -> Supernet:
+    """A supernet with all weights drawn: every candidate has a BN scale and offset of its own, no bias is 0."""
+    supernet = build_supernet(space, **options)
+    draw_weights(supernet.body.weights, np.random.default_rng(seed))
+    return supernet
+
+
+class Comparison:
+    """Compares a supernet at one-hot samples with the students that they stand for.
+
+    Args:
+        space: What the supernet is built for.
+        images: A fixed batch.
+        compiled: Whether the supernet runs as a `tf.function`, worth it for many shapes.
+    """
+
+    def __init__(self, space: SearchSpace, images: np.ndarray, *, compiled: bool = False, **options) -> None:
+        self.space, self.images = space, tf.constant(images)
+        self.supernet = random_supernet(space, **options)
+        runs = {training: self._make_run(training) for training in (False, True)}
+        self._runs = {key: tf.function(run) for key, run in runs.items()} if compiled else runs
+
+    def _make_run(self, training: bool):
+        def run(sample):
+            with running_momentum(1.0):
+                return self.supernet(self.images, sample=sample, training=training)
+
+        return run
+
+    def student(self, shape: Shape) -> keras.Model:
+        """The student of a shape with the supernet's weights."""
+        student = build_student(self.space, shape, logits=True)
+        inherit_from_supernet(student, self.supernet, self.space, shape)
+        return student
+
+    def check(self, shape: Shape, student: keras.Model | None = None) -> None:
+        """Asserts that both give equal logits, in inference and in training; makes the student unless it is given.
+
+        The tolerance is 1e-4 of the largest logit or, in networks that amplify rounding, five times what other orders
+        of the batch change in the student: the most of several, since rounding is a matter of luck.
+        """
+        student = student or self.student(shape)
+        sample = tuple(tf.constant(array) for array in Sample.one_hot(self.space, shape).arrays(self.space))
+        for training in (False, True):  # in this order, as training moves the student's running statistics
+            logits = student(self.images, training=training).numpy()
+            largest = np.abs(logits).max()
+            assert 0 < largest < np.inf, f"logits say nothing: {largest}, {training=}, {shape}"
+            difference = np.abs(self._runs[training](sample).numpy() - logits).max() / largest
+            if difference >= 1e-4:
+                noise = max(self._change(student, logits, training, order) for order in self._orders()) / largest
+                assert noise < 2e-2, f"this network amplifies rounding too much to tell anything: {noise}"
+                assert difference < 5 * noise, f"{difference}, rounding {noise}, {training=}, {shape}"
+
+    def _orders(self) -> list[np.ndarray]:
+        """The batch backwards, and in random orders."""
+        count, rng = len(self.images), np.random.default_rng(0)
+        return [np.arange(count)[::-1], *(rng.permutation(count) for _ in range(4))]
+
+    def _change(self, student: keras.Model, logits: np.ndarray, training: bool, order: np.ndarray) -> float:
+        """How far logits are from those of the batch in another order."""
+        return np.abs(student(tf.gather(self.images, order), training=training).numpy() - logits[order]).max()

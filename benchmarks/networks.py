@@ -1,0 +1,197 @@
+"""Small networks of many kinds with random weights, and a count of their cost that knows nothing of the library."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from tas_tf.graph.graph import Graph
+from tas_tf.space.space import SearchSpace
+
+
+def count_macs(model: keras.Model) -> int:
+    """Multiply-adds of a built model, layer by layer from kernels and output sizes."""
+    macs = 0
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            macs += count_macs(layer)
+            continue
+        kernels = [weight.shape for weight in layer.weights if weight.name.endswith("kernel")]
+        tensor = layer.input if "Transpose" in type(layer).__name__ else layer.output
+        macs += sum(int(np.prod(kernel)) for kernel in kernels) * int(np.prod(tensor.shape[1:-1]))
+    return macs
+
+
+def conv_bn(x, width: int, size: int = 3, strides: int = 1, **options):
+    """Convolution, BN and ReLU."""
+    x = layers.Conv2D(width, size, strides=strides, padding="same", use_bias=False, **options)(x)
+    return layers.ReLU()(layers.BatchNormalization()(x))
+
+
+def residual(x, width: int, inner: int, strides: int = 1):
+    """A block of two convolutions, its shortcut a convolution where the shape changes."""
+    y = conv_bn(x, inner, strides=strides)
+    y = layers.BatchNormalization()(layers.Conv2D(width, 3, padding="same")(y))
+    if strides > 1 or x.shape[-1] != width:
+        x = layers.Conv2D(width, 1, strides=strides)(x)
+    return layers.ReLU()(layers.Add()([x, y]))
+
+
+def classify(x, classes: int = 5, activation: str | None = None):
+    """Pooling and the classifier."""
+    return layers.Dense(classes, activation=activation)(layers.GlobalAveragePooling2D()(x))
+
+
+def _plain(x):
+    return classify(conv_bn(conv_bn(x, 8), 10))
+
+
+def _residual(x):
+    x = conv_bn(x, 8)
+    for _ in range(3):
+        x = residual(x, 8, 6)
+    for block in range(2):
+        x = residual(x, 12, 10, strides=1 if block else 2)
+    return classify(x, activation="softmax")
+
+
+def _preactivation(x):
+    x = layers.Conv2D(8, 3, padding="same")(x)
+    for _ in range(3):
+        y = layers.ReLU()(layers.BatchNormalization()(x))
+        x = layers.Add()([x, layers.Conv2D(8, 3, padding="same")(conv_bn(y, 6))])
+    return layers.Softmax()(classify(layers.ReLU()(layers.BatchNormalization()(x))))
+
+
+def _gate_of_convs(x):
+    x = conv_bn(x, 16)
+    gate = layers.Reshape((1, 1, 16))(layers.GlobalAveragePooling2D()(x))
+    gate = layers.Conv2D(4, 1, activation="relu")(gate)
+    gate = layers.Conv2D(16, 1, activation="sigmoid")(gate)
+    return classify(conv_bn(layers.Multiply()([x, gate]), 9))
+
+
+def _gate_of_dense(x):
+    x = conv_bn(x, 16)
+    gate = layers.Dense(4, activation="relu")(layers.GlobalAveragePooling2D()(x))
+    gate = layers.Reshape((1, 1, 16))(layers.Dense(16, activation="sigmoid")(gate))
+    return classify(conv_bn(layers.Multiply()([x, gate]), 9))
+
+
+def _concat(x):
+    x = conv_bn(x, 8)
+    for _ in range(3):
+        y = layers.ReLU()(layers.BatchNormalization()(x))
+        x = layers.Concatenate()([x, layers.Conv2D(4, 3, padding="same")(y)])
+    return classify(layers.BatchNormalization()(x))
+
+
+def _concat_in_space(x):
+    return classify(conv_bn(layers.Concatenate(axis=1)([conv_bn(x, 8), conv_bn(x, 8)]), 7))
+
+
+def _flatten(x):
+    x = layers.Flatten()(conv_bn(conv_bn(x, 6, strides=2), 5))
+    return layers.Dense(5)(layers.Dense(12, activation="relu")(x))
+
+
+def _separable(x):
+    x = layers.SeparableConv2D(12, 3, padding="same")(conv_bn(x, 8))
+    return classify(layers.ReLU()(layers.BatchNormalization()(x)))
+
+
+def _depthwise(x):
+    x = layers.Conv2D(8, 3, groups=8, padding="same")(conv_bn(x, 8))
+    x = layers.DepthwiseConv2D(3, padding="same")(x)
+    return classify(conv_bn(x, 10, 1))
+
+
+def _nested(x):
+    stem = keras.Sequential([layers.Conv2D(8, 3, name="conv"), layers.BatchNormalization()])
+    image = keras.Input((None, None, 8))
+    body = keras.Model(image, layers.ReLU()(layers.Conv2D(12, 3, name="conv")(image)))
+    return classify(layers.Conv2D(6, 1, name="conv")(body(stem(x))))
+
+
+def _arithmetic(x):
+    x = layers.Conv2D(8, 3)(x)
+    x = x * layers.ReLU(6.0)(x + 3.0) / 6.0
+    x = conv_bn(ops.relu(x) / 6, 9)
+    return classify(x + x)
+
+
+#: Each takes images of 8 x 8 x 3 to scores.
+BODIES = {
+    body.__name__.lstrip("_"): body
+    for body in (
+        _plain,
+        _residual,
+        _preactivation,
+        _gate_of_convs,
+        _gate_of_dense,
+        _concat,
+        _concat_in_space,
+        _flatten,
+        _separable,
+        _depthwise,
+        _nested,
+        _arithmetic,
+    )
+}
+
+
+def make(name: str) -> keras.Model:
+    """Builds one of `BODIES`."""
+    images = keras.Input((8, 8, 3), name="images")
+    return keras.Model(images, BODIES[name](images), name=name)
+
+
+def residual_network(*, num_stages: int = 2, normalise: bool = True, synchronized: bool = False) -> keras.Model:
+    """Stem, a stage of two blocks, a stage of two whose first has a convolution as shortcut; layers are named."""
+
+    def conv(x, filters, name, size=3, strides=1):
+        x = layers.Conv2D(filters, size, strides=strides, padding="same", use_bias=not normalise, name=name)(x)
+        if not normalise:
+            return x
+        return layers.BatchNormalization(epsilon=1e-3, synchronized=synchronized, name=f"{name}_bn")(x)
+
+    def block(x, filters, inner, name, strides=1):
+        y = layers.ReLU()(conv(x, inner, f"{name}_conv1", strides=strides))
+        y = conv(y, filters, f"{name}_conv2")
+        if strides > 1:
+            x = conv(x, filters, f"{name}_shortcut", size=1, strides=strides)
+        return layers.ReLU(name=name)(layers.Add(name=f"{name}_add")([x, y]))
+
+    images = keras.Input((8, 8, 3), name="images")
+    x = layers.ReLU()(conv(images, 8, "stem"))
+    x = block(x, 8, 6, "block1")
+    x = block(x, 8, 7, "block2")
+    if num_stages > 1:
+        x = block(x, 12, 10, "block3", strides=2)
+        x = block(x, 12, 9, "block4")
+    x = layers.Dense(5, name="classifier")(layers.GlobalAveragePooling2D()(x))
+    return keras.Model(images, x, name="residual")
+
+
+def randomize(model: keras.Model, seed: int = 0) -> keras.Model:
+    """Draws all weights, so that no bias is 0 and no BN does nothing."""
+    draw_weights(model.weights, np.random.default_rng(seed))
+    return model
+
+
+def draw_weights(weights: list, rng: np.random.Generator) -> None:
+    """Draws weights such that signals keep their size from layer to layer."""
+    for weight in weights:
+        if weight.name.endswith("kernel"):
+            fan_in = np.prod(weight.shape[:-2] if weight.name == "depthwise_kernel" else weight.shape[:-1])
+            weight.assign(rng.normal(0, np.sqrt(2 / fan_in), weight.shape))
+        elif weight.name.endswith(("gamma", "variance")):
+            weight.assign(rng.uniform(0.5, 1.5, weight.shape))
+        elif weight.name.endswith(("beta", "bias", "mean")):
+            weight.assign(rng.normal(0, 0.2, weight.shape))
+
+
+def space_of(model: keras.Model, **options) -> SearchSpace:
+    """The search space of a model."""
+    return SearchSpace.from_graph(Graph.from_model(model), **options)
