@@ -9,7 +9,8 @@ from rich.console import Console
 
 from tas_tf.errors import UserError
 from tas_tf.report import formatting
-from tas_tf.report.report import build_report, print_table, render_html, summarise_shape
+from tas_tf.report.report import build_report, summarise_shape
+from tas_tf.report.show import print_table, render_html
 
 
 def artefact(size, latency, accuracy):
@@ -299,7 +300,7 @@ def test_summarise_shape():
 
 
 def test_report_needs_no_tensorflow():
-    code = "import sys; import tas_tf.report.report; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    code = "import sys; import tas_tf.report.show; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 

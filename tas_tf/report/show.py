@@ -1,0 +1,151 @@
+"""Shows a report: tables in the terminal, and a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import jinja2
+from rich.console import Console
+from rich.table import Table
+
+from tas_tf.files import write_bytes
+from tas_tf.report import figures, speed
+from tas_tf.report.formatting import (
+    KIND_NAMES,
+    MISSING,
+    format_bytes,
+    format_count,
+    format_ms,
+    format_points,
+    format_ratio,
+    format_share,
+)
+from tas_tf.report.report import SAVED_MODEL
+
+
+def print_table(report: Mapping, *, console: Console | None = None) -> None:
+    """Prints teacher, student and rivals side by side, then where the files lie; `-` for what is missing."""
+    console = console or Console()
+    table = Table(title="Test set results")
+    table.add_column("")
+    for name in model_names(report):
+        table.add_column(name, justify="right")
+    for label, cells in comparison_rows(report):
+        table.add_row(label, *cells)
+    console.print(table)
+    speeds = speed.compare_speed(report)
+    if speeds:
+        _print_speed(speeds, console)
+    for label, path in report["files"].items():
+        console.print(f"{label}: {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_speed(speeds: Sequence[speed.Speed], console: Console) -> None:
+    table = Table(title="Student against teacher")
+    for column in ("", "faster", "fewer MACs", "smaller file"):
+        table.add_column(column, justify="right" if column else "left")
+    for each in speeds:
+        table.add_row(*speed.speed_cells(each))
+    console.print(table)
+    for each in speeds:
+        if each.falls_short:
+            console.print(speed.explain(each), markup=False, highlight=False, soft_wrap=True)
+
+
+def render_html(report: Mapping, path: str | Path) -> Path:
+    """Writes the report as one self-contained page; replaces an earlier one only once complete."""
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    page = environment.get_template("report.html").render(
+        report=report,
+        names=model_names(report),
+        rows=comparison_rows(report),
+        tiles=headline(report),
+        facts=search_facts(report),
+        speeds=[(each, speed.speed_cells(each)) for each in speed.compare_speed(report)],
+        operator_cells=speed.operator_cells,
+        format_ms=format_ms,
+        figures=figures.draw_all(report),
+    )
+    return write_bytes(path, page.encode())
+
+
+def model_names(report: Mapping) -> list[str]:
+    """Returns the models of a report in the order in which they are shown."""
+    return ["teacher", "student", *report["rivals"]]
+
+
+def comparison_rows(report: Mapping) -> list[tuple[str, list[str]]]:
+    """Returns the rows of the comparison: a label, then a cell for each model."""
+    models = [report[name] for name in model_names(report)]
+    rows = [
+        ("test accuracy", [format_share(model["accuracy"]) for model in models]),
+        ("MACs", [format_count(model["macs"]) for model in models]),
+        ("parameters", [format_count(model["params"]) for model in models]),
+    ]
+    formats = list(dict.fromkeys(name for model in models for name in model["tflite"])) or ["fp32"]
+    for name in formats:
+        artefacts = [model["tflite"].get(name) or {} for model in models]
+        rows += [
+            (f"{name}.tflite accuracy", [format_share(artefact.get("accuracy")) for artefact in artefacts]),
+            (
+                f"{name}.tflite agreement with Keras",
+                [format_share(artefact.get("agreement")) for artefact in artefacts],
+            ),
+            (f"{name}.tflite size", [format_bytes(artefact.get("bytes")) for artefact in artefacts]),
+            (f"{name}.tflite latency", [_format_latency(artefact) for artefact in artefacts]),
+        ]
+    control = [(model["qat"] or {}).get("float_accuracy") for model in models]
+    if any(value is not None for value in control):
+        rows.append(("float, fine-tuned as long (whole test set)", [format_share(value) for value in control]))
+    saved = [model[SAVED_MODEL] or {} for model in models]
+    if any(saved):
+        rows += [
+            ("SavedModel size", [format_bytes(artefact.get("bytes")) for artefact in saved]),
+            ("SavedModel latency", [_format_latency(artefact) for artefact in saved]),
+        ]
+    return rows
+
+
+def headline(report: Mapping) -> list[tuple[str, str, str]]:
+    """Returns the figures that a reader wants first: value, label, detail."""
+    comparison, teacher, student = report["comparison"], report["teacher"], report["student"]
+    tflite = [model["tflite"].get("fp32") or {} for model in (teacher, student)]
+    pairs = {
+        "macs": (format_count(teacher["macs"]), format_count(student["macs"])),
+        "accuracy": (format_share(teacher["accuracy"]), format_share(student["accuracy"])),
+        "latency": tuple(format_ms(artefact.get("latency_ms")) for artefact in tflite),
+        "bytes": tuple(format_bytes(artefact.get("bytes")) for artefact in tflite),
+    }
+    detail = {key: f"{before} → {after}" for key, (before, after) in pairs.items()}
+    return [
+        (format_ratio(comparison["macs_reduction"]), "fewer multiply-adds", detail["macs"]),
+        (format_points(comparison["accuracy_change"]), "test accuracy, in points", detail["accuracy"]),
+        (format_ratio(comparison["speedup"].get("fp32")), "measured speed, fp32 TFLite", detail["latency"]),
+        (format_ratio(comparison["size_reduction"].get("fp32")), "smaller fp32 TFLite file", detail["bytes"]),
+    ]
+
+
+def search_facts(report: Mapping) -> list[tuple[str, str]]:
+    """Returns what tells one run from another: a label and its value."""
+    search = report["search"] or {}
+    kind = search.get("budget_kind", "macs")
+    entropy = search.get("width_entropy")
+    return [
+        ("budget", report["budget"] or MISSING),
+        (f"budget in {KIND_NAMES[kind]}", format_count(search.get(f"budget_{kind}"))),
+        ("seed", MISSING if report["seed"] is None else str(report["seed"])),
+        ("held-out accuracy at the end of the search", format_share(search.get("held_out_accuracy"))),
+        ("mean width entropy, 1 = undecided", MISSING if entropy is None else f"{entropy:.3f}"),
+        *report["versions"].items(),
+    ]
+
+
+def _format_latency(artefact: Mapping) -> str:
+    latency, spread = artefact.get("latency_ms"), artefact.get("latency_spread_ms")
+    if latency is None or spread is None:
+        return format_ms(latency)
+    return f"{format_ms(latency)} ± {spread / 2:.2g}"
