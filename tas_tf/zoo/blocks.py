@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import keras
 from keras import layers
 
@@ -66,6 +68,23 @@ def bottleneck_block(x, width: int, *, strides: int = 1, shortcut_bn: bool, zero
     y = conv_bn(y, EXPANSION * width, 1, zero_init=zero_init, name=f"{name}_conv3")
     y = _add_shortcut(x, y, strides=strides, bn=shortcut_bn, name=name)
     return layers.ReLU(name=f"{name}_relu3")(y)
+
+
+def add_stages(x, block: Callable, widths: Sequence[int], counts: Sequence[int], **options):
+    """Adds stages of blocks; each stage but the first halves the image's sides in its first block.
+
+    Args:
+        x: Features, `[batch, height, width, channels]`.
+        block: `basic_block` or `bottleneck_block`.
+        widths: Filters of each stage.
+        counts: Blocks of each stage.
+        **options: Options of all blocks.
+    """
+    for stage, (width, count) in enumerate(zip(widths, counts, strict=True), 1):
+        for number in range(1, count + 1):
+            strides = 2 if stage > 1 and number == 1 else 1
+            x = block(x, width, strides=strides, name=f"stage{stage}_block{number}", **options)
+    return x
 
 
 def classify(x, num_classes: int):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from tas_tf.zoo.blocks import basic_block, bottleneck_block, classify, conv_bn
+from tas_tf.zoo.blocks import add_stages, basic_block, bottleneck_block, classify, conv_bn
 
 _STAGE_WIDTHS = (16, 32, 64)
 
@@ -42,8 +42,5 @@ def resnet_cifar(
     block = bottleneck_block if bottleneck else basic_block
     images = keras.Input((image_size, image_size, channels), name="images")
     x = layers.ReLU(name="stem_relu")(conv_bn(images, _STAGE_WIDTHS[0], 3, name="stem"))
-    for stage, width in enumerate(_STAGE_WIDTHS, 1):
-        for number in range(1, blocks + 1):
-            strides = 2 if stage > 1 and number == 1 else 1
-            x = block(x, width, strides=strides, shortcut_bn=False, name=f"stage{stage}_block{number}")
+    x = add_stages(x, block, _STAGE_WIDTHS, [blocks] * len(_STAGE_WIDTHS), shortcut_bn=False)
     return keras.Model(images, classify(x, num_classes), name=f"resnet{depth}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from tas_tf.zoo.blocks import basic_block, bottleneck_block, classify, conv_bn
+from tas_tf.zoo.blocks import add_stages, basic_block, bottleneck_block, classify, conv_bn
 
 _STAGE_WIDTHS = (64, 128, 256, 512)
 _BLOCKS = {
@@ -49,9 +49,5 @@ def resnet_imagenet(
     # Nothing behind a ReLU is below 0: a border of zeros changes no maximum.
     x = layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
     x = layers.MaxPooling2D(3, strides=2, name="stem_pool")(x)
-    for stage, (width, count) in enumerate(zip(_STAGE_WIDTHS, counts, strict=True), 1):
-        for number in range(1, count + 1):
-            strides = 2 if stage > 1 and number == 1 else 1
-            name = f"stage{stage}_block{number}"
-            x = block(x, width, strides=strides, shortcut_bn=True, zero_init=zero_init, name=name)
+    x = add_stages(x, block, _STAGE_WIDTHS, counts, shortcut_bn=True, zero_init=zero_init)
     return keras.Model(images, classify(x, num_classes), name=f"resnet{depth}")
