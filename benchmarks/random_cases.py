@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.comparison import Comparison
 from benchmarks.networks import count_macs, space_of
-from benchmarks.random_parts import KINDS, Parts
+from benchmarks.random_parts import BLOCK_KINDS, Parts
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.errors import UserError
 from tas_tf.space.shape import Shape
@@ -33,7 +33,7 @@ class Case:
 def draw_case(seed: int) -> Case:
     """Draws a network of a random kind, and everything else that a comparison needs."""
     rng = random.Random(seed)
-    kind = rng.choice(tuple(KINDS))
+    kind = rng.choice(tuple(BLOCK_KINDS))
     model = draw_network(rng, kind)
     options = {
         "axes": rng.choice(["both"] * 8 + ["width", "depth"]),
@@ -49,8 +49,8 @@ def draw_network(rng: random.Random, kind: str) -> keras.Model:
     parts = Parts(rng)
     images = keras.Input((*parts.one_of((6, 6), (8, 8), (7, 5)), parts.one_of(3, 3, 1)), name="images")
     x = parts.unit(parts.extra(images), parts.width())
-    for group in [kind] + rng.choices(tuple(KINDS), k=rng.randrange(2)):
-        x = parts.extra(KINDS[group](parts, x))
+    for group in [kind] + rng.choices(tuple(BLOCK_KINDS), k=rng.randrange(2)):
+        x = parts.extra(BLOCK_KINDS[group](parts, x))
     return keras.Model(images, parts.classify(x), name=kind)
 
 

@@ -26,7 +26,7 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainin
 from rich.table import Table
 
 from benchmarks.random_cases import Case, can_be_searched, check, draw_case
-from benchmarks.random_parts import KINDS
+from benchmarks.random_parts import BLOCK_KINDS
 
 #: Seeds of one run start this far above those of the run before.
 SEEDS_APART = 1_000_000
@@ -100,7 +100,7 @@ def _describe(case: Case) -> Case:
 def _print(console: Console, cases: Counter, refused: Counter, failures: dict[int, tuple[str, str]]) -> None:
     table = Table("kind", "cases", "nothing to search", "failed")
     failed = Counter(kind for kind, _ in failures.values())
-    for kind in (*KINDS, *sorted(set(cases) - set(KINDS))):
+    for kind in (*BLOCK_KINDS, *sorted(set(cases) - set(BLOCK_KINDS))):
         table.add_row(kind, *(str(counts[kind]) for counts in (cases, refused, failed)))
     console.print(table)
     for seed, (kind, problem) in failures.items():

@@ -303,7 +303,7 @@ class Parts:
 
 
 #: Groups of blocks, each from features to features; the first one names a network's kind.
-KINDS: dict[str, Callable] = {
+BLOCK_KINDS: dict[str, Callable] = {
     "residual": Parts.residual,
     "preactivation": Parts.preactivation,
     "dense": Parts.dense,

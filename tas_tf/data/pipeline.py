@@ -141,7 +141,6 @@ def evaluation(
     *,
     batch_size: int,
     preprocessing: Preprocessing,
-    limit: int | None = None,
 ) -> tf.data.Dataset:
     """Yields each example once, in a fixed order, without augmentation; the last batch may be smaller.
 
@@ -151,12 +150,11 @@ def evaluation(
         indices: Examples to use; by default all. Sources in memory keep their order.
         batch_size: Images in a batch.
         preprocessing: Applied to the images.
-        limit: At most so many examples: those at the front of `indices`.
 
     Returns:
         Elements: float32 `[n, height, width, channels]`, int64 `[n]`, n up to `batch_size`.
     """
-    indices = _all_or(source, split, indices)[:limit]
+    indices = _all_or(source, split, indices)
     if batch_size < 1:
         raise UserError(f"`batch_size` is out of range. Expected at least 1. Received: {batch_size}.")
     if isinstance(source, StreamedSource):
