@@ -16,7 +16,7 @@ from tas_tf.deploy.tflite import INTEGER_FORMATS
 from tas_tf.errors import UserError, speaking_of
 from tas_tf.pipeline.quantising import QAT_FORMAT, QatStep, qat_steps, run_qat, settle_formats
 from tas_tf.pipeline.steps import VERSION, RunStep, settings_of
-from tas_tf.qat.saving import load_network
+from tas_tf.qat.saving import load_quantised
 from tas_tf.quiet import without_notes
 from tas_tf.runs.run import Step
 from tas_tf.runs.workspace import Workspace
@@ -147,7 +147,7 @@ class ExportStep(RunStep):
             calibration = task.train_images(config.export.calibration_images, raw=inside)
         if QAT_FORMAT in self._formats:
             quantised = {
-                step.name: load_network(step.folder, models[step.name].input_shape[1:])
+                step.name: load_quantised(step.folder, models[step.name].input_shape[1:])
                 for step in qat_steps(workspace, list(self._others()))
             }
         space = workspace.space_of(models["teacher"])

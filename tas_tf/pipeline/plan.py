@@ -17,7 +17,7 @@ from tas_tf.runs.workspace import Workspace
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student
-from tas_tf.training.distill import classifier
+from tas_tf.training.distill import compile_classifier
 from tas_tf.training.optimizers import sgd
 
 _TIMED_STEPS = 3
@@ -90,7 +90,7 @@ def _state(step: RunStep) -> str:
 
 def _seconds_of_a_step(space: SearchSpace, workspace: Workspace) -> float:
     settings = workspace.config.student
-    network = classifier(build_student(space, Shape.full(space), logits=True), sgd(settings.lr))
+    network = compile_classifier(build_student(space, Shape.full(space), logits=True), sgd(settings.lr))
     images = tf.random.normal([settings.batch_size, *workspace.task.source.image_shape])
     labels = tf.zeros([settings.batch_size], tf.int64)
     network.build(images.shape)

@@ -12,7 +12,8 @@ from tas_tf.deploy.tflite import CONVERTERS
 from tas_tf.errors import UserError
 from tas_tf.files import read_json, write_json
 from tas_tf.pipeline.steps import RunStep
-from tas_tf.report.report import build_report, print_table, render_html, summarise_shape
+from tas_tf.report.report import build_report, summarise_shape
+from tas_tf.report.show import print_table, render_html
 from tas_tf.runs.run import Run, Step
 from tas_tf.runs.workspace import Workspace
 from tas_tf.space.shape import Shape, dropped_nodes

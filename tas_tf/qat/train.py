@@ -15,7 +15,7 @@ from tas_tf.graph.graph import Graph
 from tas_tf.qat.calibrate import calibrate
 from tas_tf.qat.finetune import fine_tune, score
 from tas_tf.qat.quantise import quantise
-from tas_tf.qat.saving import write_network, write_quantised
+from tas_tf.qat.saving import write_quantised
 from tas_tf.qat.settings import FineTuneSettings
 from tas_tf.qat.twin import make_twin
 

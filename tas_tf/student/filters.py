@@ -10,8 +10,6 @@ from scipy.cluster.hierarchy import DisjointSet
 
 from tas_tf.errors import UserError
 from tas_tf.graph.layers import original_layer
-from tas_tf.graph.reader import original_layer
-from tas_tf.space.channels import Segment
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import named_weights

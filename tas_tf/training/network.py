@@ -17,7 +17,7 @@ from tas_tf.errors import UserError
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student, inherit_weights
-from tas_tf.training.distill import classifier, distiller, is_unsettled, recalibrate, check_distillation, compile_classifier
+from tas_tf.training.distill import compile_classifier, distiller, is_unsettled, recalibrate
 from tas_tf.training.evaluation import evaluate
 from tas_tf.training.loop import SECONDS, fit
 from tas_tf.training.optimizers import cosine, sgd

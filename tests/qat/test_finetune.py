@@ -13,8 +13,8 @@ from tas_tf.data.task import Task
 from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
 from tas_tf.qat.calibrate import calibrate
-from tas_tf.qat.finetune import fine_tune, score, FineTuneSettings
-from tas_tf.qat.quantise import calibrate, quantise
+from tas_tf.qat.finetune import fine_tune, score
+from tas_tf.qat.quantise import quantise
 from tas_tf.qat.settings import FineTuneSettings
 from tas_tf.qat.twin import make_twin
 from tas_tf.space.shape import Shape

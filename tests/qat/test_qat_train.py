@@ -13,7 +13,7 @@ from tas_tf.data.task import Task
 from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
 from tas_tf.qat.quantise import QatError
-from tas_tf.qat.saving import load_network, load_quantised
+from tas_tf.qat.saving import load_quantised
 from tas_tf.qat.settings import FineTuneSettings
 from tas_tf.qat.train import check_quantisable, train_quantised
 from tas_tf.space.space import SearchSpace

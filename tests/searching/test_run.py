@@ -15,7 +15,7 @@ from tas_tf.errors import UserError
 from tas_tf.searching.monitor import BestShape, SearchMonitor
 from tas_tf.searching.run import TemperatureSchedule, prepare, run_search
 from tas_tf.searching.settings import SearchSettings
-from tas_tf.searching.step import CostTarget, Searcher
+from tas_tf.searching.step import Searcher
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.supernet.build import build_supernet
