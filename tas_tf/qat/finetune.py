@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -15,6 +15,7 @@ import tf_keras
 from tas_tf.data.task import Task
 from tas_tf.errors import UserError
 from tas_tf.qat.settings import FineTuneSettings
+from tas_tf.training.distill import distillation_loss
 from tas_tf.training.loop import verbosity
 from tas_tf.training.optimizers import add_l2
 from tas_tf.training.strategy import check_batch_size
@@ -100,16 +101,14 @@ def score(network: tf_keras.Model, task: Task) -> float:
 
 
 class _Learner(tf_keras.Model):
-    """`(1 - alpha) * CE + alpha * T^2 * KL(teacher || network)`, as `tas_tf.training.distill` has it for Keras 3."""
+    """Trains a network by `distillation_loss`, as `tas_tf.training.distill.Distiller` does in Keras 3."""
 
     def __init__(self, network: tf_keras.Model, teacher: keras.Model | None, settings: FineTuneSettings) -> None:
         super().__init__()
         self.network = network
         self._settings = settings
         # In a closure, so that tf_keras doesn't take it for a part to train and to save.
-        self._teach: Callable | None = None
-        if teacher is not None:
-            self._teach = lambda images: tf.cast(teacher(images, training=False), tf.float32)
+        self._teach = lambda images: None if teacher is None else teacher(images, training=False)
         self._loss, self._accuracy = (
             tf_keras.metrics.Mean(name="loss"),
             tf_keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
@@ -124,9 +123,11 @@ class _Learner(tf_keras.Model):
 
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         images, labels = data
+        alpha, temperature = self._settings.alpha, self._settings.temperature
         with tf.GradientTape() as tape:
             logits = self.network(images, training=True)
-            loss = self._mean_loss(images, labels, logits)
+            losses = distillation_loss(labels, logits, self._teach(images), alpha=alpha, temperature=temperature)
+            loss = tf.reduce_mean(losses)
             # Optimizers sum gradients over replicas.
             share = loss / tf.distribute.get_strategy().num_replicas_in_sync
         variables = self.network.trainable_variables
@@ -135,16 +136,6 @@ class _Learner(tf_keras.Model):
         self._loss.update_state(loss)
         self._accuracy.update_state(labels, logits)
         return {metric.name: metric.result() for metric in self.metrics}
-
-    def _mean_loss(self, images: tf.Tensor, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-        loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
-        if self._teach is None:
-            return loss
-        alpha, temperature = self._settings.alpha, self._settings.temperature
-        wanted, found = self._teach(images) / temperature, logits / temperature
-        surprise = tf.nn.log_softmax(wanted) - tf.nn.log_softmax(found)
-        divergence = tf.reduce_mean(tf.reduce_sum(tf.nn.softmax(wanted) * surprise, axis=-1))
-        return (1 - alpha) * loss + alpha * temperature**2 * divergence
 
 
 class _Checkpoints(tf_keras.callbacks.Callback):

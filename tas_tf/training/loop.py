@@ -35,7 +35,7 @@ def fit(
     The model must have been built and compiled inside `strategy.scope()`. One that overrides `train_step`
     must bring its optimizers built (`model.optimizer`, more in `model.optimizers`) and scale its loss as
     optimizers expect: they sum gradients over replicas. `keras.losses` objects do that; plain loss
-    functions, and strings given to `keras.distillation.Distiller`, don't.
+    functions don't.
 
     Differences from `keras.Model.fit`: callbacks get logs in `on_train_batch_end` only twice a second and
     after the last batch, else an empty dict; a resumed callback starts anew, so one that keeps state in

@@ -7,7 +7,7 @@ import tensorflow as tf
 from keras import layers
 
 from tas_tf.errors import UserError
-from tas_tf.training.distill import compile_classifier, distiller, recalibrate
+from tas_tf.training.distill import compile_classifier, distiller, recalibrate, classifier, distillation_loss
 from tas_tf.training.loop import fit
 from tas_tf.training.optimizers import sgd
 
@@ -32,14 +32,65 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
 
 
-def expected_loss(student, teacher, batch, alpha: float, temperature: float) -> float:
-    """(1 - alpha) CE + alpha T^2 KL(teacher || student)."""
-    images, labels = batch
-    ours, theirs = student(images).numpy(), teacher(images).numpy()
-    cross_entropy = -log_softmax(ours)[np.arange(BATCH), labels].mean()
+def softmax(logits: np.ndarray) -> np.ndarray:
+    return np.exp(log_softmax(logits))
+
+
+def numpy_losses(labels, ours, theirs, alpha: float, temperature: float) -> np.ndarray:
+    """(1 - alpha) CE + alpha T^2 KL(teacher || student) of each example."""
+    cross_entropy = -log_softmax(ours)[np.arange(len(labels)), labels]
     log_p, log_q = log_softmax(theirs / temperature), log_softmax(ours / temperature)
-    divergence = (np.exp(log_p) * (log_p - log_q)).sum(-1).mean()
-    return (1 - alpha) * cross_entropy + alpha * temperature**2 * divergence
+    return (1 - alpha) * cross_entropy + alpha * temperature**2 * (np.exp(log_p) * (log_p - log_q)).sum(-1)
+
+
+def expected_loss(student, teacher, batch, alpha: float, temperature: float) -> float:
+    images, labels = batch
+    return numpy_losses(labels, student(images).numpy(), teacher(images).numpy(), alpha, temperature).mean()
+
+
+def loss_and_gradient(labels, ours, theirs, **settings) -> tuple[np.ndarray, np.ndarray]:
+    """Losses and the gradient of their sum with respect to the student's logits."""
+    logits = tf.constant(ours, tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        losses = distillation_loss(tf.constant(labels), logits, tf.constant(theirs, tf.float32), **settings)
+    return losses.numpy(), tape.gradient(losses, logits).numpy()
+
+
+def test_logits_far_apart_have_a_gradient():
+    loss, gradient = loss_and_gradient([0], [[20.0, 0.0, 0.0]], [[0.0, 2.0, 0.0]], alpha=1.0, temperature=1.0)
+    assert loss[0] == pytest.approx(17.20, abs=0.005)
+    np.testing.assert_allclose(gradient, [[0.89, -0.79, -0.11]], atol=0.005)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.9, 1.0])
+@pytest.mark.parametrize(("temperature", "scale"), [(4.0, 3.0), (1.0, 60.0), (0.5, 500.0)])
+def test_losses_and_gradients_are_numpys(alpha, temperature, scale):
+    rng = np.random.default_rng(4)
+    ours, theirs = scale * rng.normal(size=(2, 7, CLASSES))
+    ours, theirs = ours.astype(np.float32).astype(np.float64), theirs.astype(np.float32).astype(np.float64)
+    labels = rng.integers(0, CLASSES, 7)
+    losses, gradients = loss_and_gradient(labels, ours, theirs, alpha=alpha, temperature=temperature)
+    np.testing.assert_allclose(losses, numpy_losses(labels, ours, theirs, alpha, temperature), rtol=1e-5, atol=1e-5)
+    slopes = np.zeros_like(ours)
+    for place in np.ndindex(*ours.shape):
+        step = np.zeros_like(ours)
+        step[place] = 1e-4
+        above, below = (numpy_losses(labels, ours + sign * step, theirs, alpha, temperature) for sign in (1, -1))
+        slopes[place] = (above - below).sum() / 2e-4
+    np.testing.assert_allclose(gradients, slopes, rtol=1e-4, atol=1e-4)
+    closed = (1 - alpha) * (softmax(ours) - np.eye(CLASSES)[labels])
+    closed += alpha * temperature * (softmax(ours / temperature) - softmax(theirs / temperature))
+    np.testing.assert_allclose(gradients, closed, rtol=1e-4, atol=1e-5)
+
+
+def test_half_precision_is_computed_in_full():
+    rng = np.random.default_rng(5)
+    ours, theirs = tf.cast(rng.normal(size=(2, 7, CLASSES)), tf.bfloat16)
+    losses = distillation_loss(tf.zeros(7, tf.int64), ours, theirs)
+    assert losses.dtype == tf.float32
+    ours, theirs = (tf.cast(part, tf.float32).numpy() for part in (ours, theirs))
+    np.testing.assert_allclose(losses, numpy_losses(np.zeros(7, int), ours, theirs, 0.9, 4.0), rtol=1e-5)
 
 
 def one_step(strategy, batch, alpha: float, temperature: float) -> tuple[float, np.ndarray, keras.Model]:
@@ -79,6 +130,25 @@ def test_two_replicas_take_the_same_step(batch, two_replicas):
     other_loss, other_kernel, _ = one_step(two_replicas, batch, 0.9, 4.0)
     assert other_loss == pytest.approx(loss, rel=1e-5)
     np.testing.assert_allclose(other_kernel, kernel, atol=1e-5)
+
+
+class TellsHowItRuns(layers.Layer):
+    """Adds 100 to the first channel in training mode."""
+
+    def call(self, inputs, training=None):
+        return inputs + 100.0 * tf.one_hot(0, CLASSES) if training else inputs
+
+
+def test_the_teacher_runs_in_inference_mode_and_is_neither_trained_nor_saved(batch):
+    student, plain = linear(1), linear(2)
+    inputs = keras.Input((6,))
+    teacher = keras.Model(inputs, TellsHowItRuns()(keras.Sequential([plain, TellsHowItRuns()])(inputs)))
+    learner = distiller(student, teacher, sgd(0.1), alpha=1.0)
+    expected = expected_loss(student, plain, batch, 1.0, 4.0)
+    assert learner.train_on_batch(*batch, return_dict=True)["loss"] == pytest.approx(expected, rel=1e-5)
+    assert [id(variable) for variable in learner.trainable_variables] == [id(v) for v in student.trainable_variables]
+    assert not {id(v) for v in learner.variables} & {id(v) for v in teacher.variables}
+    np.testing.assert_array_equal(plain.weights[0], linear(2).weights[0])
 
 
 def test_without_a_teacher_it_is_cross_entropy(batch):
