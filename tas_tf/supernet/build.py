@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -69,6 +70,9 @@ class Supernet(keras.Model):
 
 def build_supernet(space: SearchSpace, *, num_drawn: int = 2, noise: bool = True, seed: int = 0) -> Supernet:
     """Builds the supernet of a space, freshly initialised.
+
+    Every scale of a batch normalisation starts at 1, even where the network starts it at 0, as ResNets for ImageNet do
+    in the last one of each block. The paper's supernet has no such start.
 
     Args:
         space: What the search may change.
@@ -173,7 +177,7 @@ class _Body:
             return outputs if _keeps_zeros(node) else self._masked(node, outputs)
         config = {**node.config, "name": node.name} if "name" in node.config else dict(node.config)
         if node.kind is Kind.BATCH_NORM:
-            layer = MaskedBatchNormalization.from_config(config)
+            layer = MaskedBatchNormalization.from_config(_with_scale_one(config))
             return layer(self.tensors[node.inputs[0]], self._kept(made))
         if node.kind is Kind.LAYER_NORM and self._kept(made) is not None:
             layer = MaskedLayerNormalization.from_config(config)
@@ -199,7 +203,7 @@ class _Body:
         layer = SearchableConv(
             conv={**node.config, "dtype": "float32"},
             conv_class=node.class_name,
-            norm=None if norm is None else self.space.graph[norm].config,
+            norm=None if norm is None else _with_scale_one(self.space.graph[norm].config),
             candidates=unit.candidates,
             dtype=node.config.get("dtype"),
             name=node.name,
@@ -230,6 +234,12 @@ class _Body:
         if unit is not None and len(unit.candidates) == 1:
             return None
         return self.plan.sources[source]
+
+
+def _with_scale_one(norm: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of a batch normalisation whose scale doesn't start at 0."""
+    starts_at_zero = isinstance(keras.initializers.get(norm["gamma_initializer"]), keras.initializers.Zeros)
+    return {**norm, "gamma_initializer": "ones"} if starts_at_zero else dict(norm)
 
 
 def _keeps_zeros(node: Node) -> bool:

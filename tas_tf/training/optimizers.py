@@ -92,8 +92,8 @@ def sgd(
 
 
 def arch_adam(learning_rate: float, *, betas: tuple[float, float] = (0.5, 0.999)) -> keras.optimizers.Adam:
-    """Returns the optimizer of architecture logits."""
-    return keras.optimizers.Adam(learning_rate, beta_1=betas[0], beta_2=betas[1])
+    """Returns the optimizer of architecture logits, with the epsilon of the paper's code."""
+    return keras.optimizers.Adam(learning_rate, beta_1=betas[0], beta_2=betas[1], epsilon=1e-8)
 
 
 def add_l2(

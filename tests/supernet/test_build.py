@@ -9,10 +9,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tas_tf.graph.graph import Graph
 from tas_tf.space.shape import Shape
-from tas_tf.supernet.build import Supernet, build_supernet
+from tas_tf.space.space import SearchSpace
+from tas_tf.student.build import build_student
+from tas_tf.supernet.build import Supernet, build_supernet, apply_supernet
 from tas_tf.supernet.layers.statistics import running_momentum
 from tas_tf.supernet.sample import Sample
+from tas_tf.zoo.blocks import basic_block, conv_bn
 from tests.networks import make, randomize
 from tests.supernets import apply_supernet, freeze, random_supernet, residual_network, space_of
 
@@ -300,3 +304,22 @@ def test_without_a_sample_one_is_drawn(space, supernet):
     np.testing.assert_array_equal(supernet(images), supernet(images, sample=supernet.gates(tf.constant(0))))
     explicit = apply_supernet(supernet, space, images, Sample.one_hot(space, Shape.full(space)))
     assert not np.allclose(supernet(images), explicit)
+
+
+def test_every_scale_starts_at_one():
+    """The last normalisation of each block starts at 0 in the network and in students, searched or not."""
+    images = keras.Input((8, 8, 3))
+    x = keras.layers.ReLU()(conv_bn(images, 8, 3, name="stem"))
+    for name in ("a", "b"):
+        x = basic_block(x, 8, shortcut_bn=True, zero_init=True, name=name)
+    model = keras.Model(images, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(x)))
+    silent = [weight for weight in model.weights if weight.name == "gamma" and not np.any(weight)]
+    assert len(silent) == 2
+    # Once with candidates for each width, once with none, where the normalisation is a layer of its own.
+    for axes in ("width", "depth"):
+        space = SearchSpace.from_graph(Graph.from_model(model), axes=axes)
+        scales = [weight for weight in build_supernet(space).weights if weight.name == "gamma"]
+        assert len(scales) == 5
+        assert all(np.all(np.array(scale) == 1) for scale in scales)
+        student = build_student(space, Shape.full(space))
+        assert sum(not np.any(weight) for weight in student.weights if weight.name == "gamma") == 2

@@ -78,4 +78,4 @@ def test_sgd_applies_l2_once_for_two_replicas(two_replicas):
 def test_settings_of_the_paper():
     assert type(sgd(0.1)) is keras.optimizers.SGD
     adam = arch_adam(1e-3)
-    assert (adam.beta_1, adam.beta_2, adam.weight_decay) == (0.5, 0.999, None)
+    assert (adam.beta_1, adam.beta_2, adam.epsilon, adam.weight_decay) == (0.5, 0.999, 1e-8, None)
