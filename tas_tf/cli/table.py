@@ -63,7 +63,9 @@ def _rows() -> Iterator[Option]:
     yield from group("What is searched", "space", "axes", "width_divisor", "couple_trunk", "search_dense")
     yield from group("What is searched", "", "shape", kept=False)
     yield from group("Data", "data", "dataset", "data_dir", "test_share", "train_limit", "preprocess")
-    yield from group("Data", "data", "pad_crop", "flip", "random_resized_crop")
+    yield from group(
+        "Data", "data", "pad_crop", "flip", "random_resized_crop", "color_jitter", "lighting", "test_resize"
+    )
     yield from group("Run", "", "run_dir", "teacher_from", kept=False)
     yield Option("seed", tuple(f"{name}.seed" for name in ("data", "teacher", "search", "student", "qat")), "Run")
     yield from group("Run", "", "strategy", "precision")

@@ -26,11 +26,32 @@ class Augmentation(Settings):
     random_resized_crop: bool = setting(
         False, "Cuts random windows out of training images, 8 to 100 % of the area, and resizes them, as for ImageNet."
     )
+    color_jitter: tuple[float, float, float, float] = setting(
+        (0.0, 0.0, 0.0, 0.0),
+        "Strengths of random changes of brightness, contrast, saturation and hue in training images, say "
+        "0.4,0.4,0.4,0.2 for ImageNet.",
+        at_least=0,
+    )
+    lighting: float = setting(
+        0.0,
+        "Standard deviation of random colour shifts in training images along the principal components of ImageNet's "
+        "pixels, say 0.1.",
+        at_least=0,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.color_jitter[3] > 0.5:
+            raise UserError(
+                f"`color_jitter` must have a hue of at most 0.5, its last number. Received: {self.color_jitter[3]}."
+            )
         if self.pad_crop and self.random_resized_crop:
             raise UserError("`pad_crop` and `random_resized_crop` exclude each other. Expected one of them at most.")
+
+    @property
+    def changes_colours(self) -> bool:
+        """Whether images need three channels: red, green and blue."""
+        return any(self.color_jitter) or self.lighting > 0
 
 
 def shift_and_flip(images: tf.Tensor, *, pad: int, flip: bool, seed: tf.Tensor) -> tf.Tensor:

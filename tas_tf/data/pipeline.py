@@ -6,12 +6,13 @@ import numpy as np
 import tensorflow as tf
 
 from tas_tf.data.augmentation import Augmentation, random_resized_crop, shift_and_flip
+from tas_tf.data.colour import change_colours
 from tas_tf.data.preprocessing import Preprocessing
-from tas_tf.data.source import ArraySource, Source, StreamedSource, resize_image
+from tas_tf.data.source import ArraySource, Source, StreamedSource, central_view
 from tas_tf.errors import UserError
 
 # Each kind of draw has random numbers of its own.
-_ORDER, _CROP, _CHANGE = range(3)
+_ORDER, _CROP, _CHANGE, _COLOUR = range(4)
 
 
 def steps_per_epoch(num_examples: int, batch_size: int) -> int:
@@ -43,6 +44,7 @@ def epochs(
     first_epoch: int = 0,
     shuffle: bool = True,
     drop_remainder: bool = True,
+    test_resize: int | None = None,
 ) -> tf.data.Dataset:
     """Yields batches of epoch after epoch without end.
 
@@ -61,6 +63,7 @@ def epochs(
         shuffle: Whether each epoch has an order of its own.
         drop_remainder: Whether examples beyond the last full batch of an epoch are left out (others in each
             epoch, if shuffled); shapes are static then.
+        test_resize: As in `evaluation`, for images that are to look as in an evaluation; excludes `augment`.
 
     Returns:
         Elements: float32 `[batch_size, height, width, channels]`, int64 `[batch_size]`.
@@ -83,6 +86,7 @@ def epochs(
         seed=(seed, 0),
         shuffle=shuffle,
         drop_remainder=drop_remainder,
+        test_resize=test_resize,
     )
     return plan.batches(first_epoch)
 
@@ -141,6 +145,7 @@ def evaluation(
     *,
     batch_size: int,
     preprocessing: Preprocessing,
+    test_resize: int | None = None,
 ) -> tf.data.Dataset:
     """Yields each example once, in a fixed order, without augmentation; the last batch may be smaller.
 
@@ -150,6 +155,9 @@ def evaluation(
         indices: Examples to use; by default all. Sources in memory keep their order.
         batch_size: Images in a batch.
         preprocessing: Applied to the images.
+        test_resize: Resizes images to this height and width and cuts out the centre; by default images are resized to
+            the network's own size and nothing is cut off. Images in memory have that size already, so that they are
+            enlarged before the cut.
 
     Returns:
         Elements: float32 `[n, height, width, channels]`, int64 `[n]`, n up to `batch_size`.
@@ -160,11 +168,13 @@ def evaluation(
     if isinstance(source, StreamedSource):
         size = source.image_shape[0]
         dataset = source.examples(split, indices)
-        dataset = _parallel(dataset, lambda _, image, label: (resize_image(source.decode(image), size), label))
+        dataset = _parallel(
+            dataset, lambda _, image, label: (central_view(source.decode(image), size, test_resize), label)
+        )
         dataset = dataset.batch(batch_size)
     else:
         dataset = tf.data.Dataset.from_tensor_slices(indices).batch(batch_size)
-        dataset = _parallel(dataset, lambda rows: _gather(source, split, rows))
+        dataset = _parallel(dataset, lambda rows: _gather(source, split, rows, test_resize))
     dataset = _parallel(dataset, lambda images, labels: (preprocessing.apply(images), labels))
     return dataset.prefetch(tf.data.AUTOTUNE).with_options(_options())
 
@@ -183,6 +193,7 @@ class _Plan:
     seed: tuple[int, int]
     shuffle: bool = True
     drop_remainder: bool = True
+    test_resize: int | None = None
 
     def batches(self, first_epoch: int) -> tf.data.Dataset:
         """Yields `(images, labels)` from `first_epoch` on, without end."""
@@ -211,10 +222,13 @@ class _Plan:
         def read(index: tf.Tensor, encoded: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             image = self.source.decode(encoded)
             size = self.source.image_shape[:2]
-            if not self.augment.random_resized_crop:
-                return resize_image(image, size[0]), label
             image_seed = tf.random.fold_in(crop_seed, index)
-            return random_resized_crop(image[tf.newaxis], size=size, seed=image_seed)[0], label
+            if self.augment.random_resized_crop:
+                image = random_resized_crop(image[tf.newaxis], size=size, seed=image_seed)[0]
+            else:
+                image = central_view(image, size[0], self.test_resize)
+            # One by one here, so that no batch of large images is held as floats.
+            return self._recoloured(image[tf.newaxis], image_seed)[0], label
 
         order_seed = tf.random.fold_in(seed, _ORDER) if self.shuffle else None
         dataset = _parallel(self.source.examples(self.split, self.indices, seed=order_seed), read)
@@ -228,22 +242,35 @@ class _Plan:
         if isinstance(batch, tuple):
             images, labels = batch
         else:
-            images, labels = _gather(self.source, self.split, batch)
+            images, labels = _gather(self.source, self.split, batch, self.test_resize)
             if self.augment.random_resized_crop:
                 images = random_resized_crop(images, size=self.source.image_shape[:2], seed=seed)
+            images = self._recoloured(images, seed)
         if self.augment.pad_crop or self.augment.flip:
             change_seed = tf.random.fold_in(seed, _CHANGE)
             images = shift_and_flip(images, pad=self.augment.pad_crop, flip=self.augment.flip, seed=change_seed)
         return self.preprocessing.apply(images), labels
+
+    def _recoloured(self, images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        augment = self.augment
+        if not augment.changes_colours:
+            return images
+        colour_seed = tf.random.fold_in(seed, _COLOUR)
+        return change_colours(images, color_jitter=augment.color_jitter, lighting=augment.lighting, seed=colour_seed)
 
 
 def _with_number(epoch: tf.Tensor, batches: tf.data.Dataset) -> tf.data.Dataset:
     return batches.enumerate().map(lambda step, *batch: (epoch, step, *batch))
 
 
-def _gather(source: ArraySource, split: str, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    images, labels = source.tensors[split]
-    return tf.gather(images, rows), tf.gather(labels, rows)
+def _gather(
+    source: ArraySource, split: str, rows: tf.Tensor, test_resize: int | None = None
+) -> tuple[tf.Tensor, tf.Tensor]:
+    images, labels = (tf.gather(tensor, rows) for tensor in source.tensors[split])
+    if test_resize is not None:
+        size = source.image_shape[0]
+        images = tf.map_fn(lambda image: central_view(image, size, test_resize), images)
+    return images, labels
 
 
 def _all_or(source: Source, split: str, indices: np.ndarray | None) -> np.ndarray:

@@ -25,6 +25,11 @@ class DataSettings(Augmentation, Seeded):
     )
     train_limit: int | None = setting(None, "Uses a fixed, stratified subset of so many training images.", at_least=1)
     preprocess: str = setting("standardise", "How pixels become the network's input.", choices=PREPROCESSING_KINDS)
+    test_resize: int | None = setting(
+        None,
+        "Resizes images that aren't augmented to this height and width, say 256, and cuts out their centre.",
+        at_least=1,
+    )
 
     @property
     def augment(self) -> Augmentation:

@@ -129,6 +129,24 @@ def resize_image(image: tf.Tensor, image_size: int) -> tf.Tensor:
     return tf.ensure_shape(resized, [image_size, image_size, image.shape[-1]])
 
 
+def central_view(image: tf.Tensor, image_size: int, resize: int | None = None) -> tf.Tensor:
+    """Shows one image as networks are evaluated on it: resized to `resize`, then cut to its centre.
+
+    Args:
+        image: uint8 `[height, width, channels]`.
+        image_size: Height and width of the centre.
+        resize: Height and width that the largest central square is resized to, at least `image_size`; by default
+            `image_size`, so that nothing is cut off.
+
+    Returns:
+        uint8 `[image_size, image_size, channels]`.
+    """
+    if resize is None:
+        return resize_image(image, image_size)
+    first = (resize - image_size) // 2
+    return resize_image(image, resize)[first : first + image_size, first : first + image_size]
+
+
 def resize_images(images: np.ndarray, image_size: int | None) -> np.ndarray:
     """Resizes uint8 images `[n, height, width, channels]` of one size; `None` or that size: unchanged."""
     if image_size is None or images.shape[1:3] == (image_size, image_size):

@@ -34,6 +34,8 @@ class Task:
         augment: Changes to training images.
         indices: Training images that are used.
         seed: Of order and augmentation.
+        test_resize: Height and width that images are resized to before their centre is cut out, wherever they aren't
+            augmented; see `evaluation`.
     """
 
     source: Source
@@ -41,6 +43,20 @@ class Task:
     augment: Augmentation
     indices: np.ndarray
     seed: int
+    test_resize: int | None = None
+
+    def __post_init__(self) -> None:
+        height, width, channels = self.source.image_shape
+        if self.augment.changes_colours and channels != 3:
+            raise UserError(
+                "`color_jitter` and `lighting` are for images of 3 channels, red, green and blue. "
+                f"Received: {channels} in `{self.source.name}`."
+            )
+        if self.test_resize is not None and not height == width <= self.test_resize:
+            raise UserError(
+                f"`test_resize` must be at least the size of the network's images, which must be square. Received: "
+                f"{self.test_resize} for images of {height}x{width} in `{self.source.name}`."
+            )
 
     @classmethod
     def load(cls, dataset: str, **settings: Any) -> Task:
@@ -73,6 +89,7 @@ class Task:
             augment=replace(wanted.augment, flip=wanted.flip and source.flip_ok),
             indices=indices,
             seed=wanted.seed,
+            test_resize=wanted.test_resize,
         )
 
     def training(self, batch_size: int) -> tuple[EpochsDataset, int]:
@@ -132,16 +149,23 @@ class Task:
 
     def shuffled(self, indices: np.ndarray, batch_size: int, batches: int) -> tf.data.Dataset:
         """A few batches of given training images, unaugmented, the same ones each time."""
-        dataset = epochs(self.source, indices, batch_size=batch_size, preprocessing=self.preprocessing, seed=self.seed)
+        dataset = epochs(
+            self.source,
+            indices,
+            batch_size=batch_size,
+            preprocessing=self.preprocessing,
+            seed=self.seed,
+            test_resize=self.test_resize,
+        )
         return dataset.take(batches)
 
     def plain(self, indices: np.ndarray, batch_size: int = _EVALUATION_BATCH) -> tf.data.Dataset:
         """Given training images once, in order, unaugmented."""
-        return evaluation(self.source, "train", indices, batch_size=batch_size, preprocessing=self.preprocessing)
+        return self._evaluation("train", indices, batch_size=batch_size)
 
     def test(self, batch_size: int = _EVALUATION_BATCH) -> tf.data.Dataset:
         """The test images once, in order."""
-        return evaluation(self.source, "test", batch_size=batch_size, preprocessing=self.preprocessing)
+        return self._evaluation("test", None, batch_size=batch_size)
 
     def test_arrays(self, limit: int | None = None, *, raw: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Test images and labels in memory.
@@ -168,8 +192,19 @@ class Task:
         return self._arrays("train", self.indices[chosen], raw=raw)[0]
 
     def _arrays(self, split: str, indices: np.ndarray, *, raw: bool) -> tuple[np.ndarray, np.ndarray]:
-        preprocessing = Preprocessing("none") if raw else self.preprocessing
-        batches = evaluation(self.source, split, indices, batch_size=_EVALUATION_BATCH, preprocessing=preprocessing)
+        batches = self._evaluation(split, indices, raw=raw)
         images, found = zip(*batches.as_numpy_iterator(), strict=True)
         images = np.concatenate(images)
         return images.astype(np.uint8) if raw else images, np.concatenate(found)
+
+    def _evaluation(
+        self, split: str, indices: np.ndarray | None, *, batch_size: int = _EVALUATION_BATCH, raw: bool = False
+    ) -> tf.data.Dataset:
+        return evaluation(
+            self.source,
+            split,
+            indices,
+            batch_size=batch_size,
+            preprocessing=Preprocessing("none") if raw else self.preprocessing,
+            test_resize=self.test_resize,
+        )

@@ -28,7 +28,7 @@ from tas_tf.zoo.loading import load_file
 
 _STREAMED_TEST_LIMIT = 5_000
 #: Settings of the data that files depend on: training images give the preprocessing, test images the scores.
-_DATA = ("dataset", "image_size", "test_share", "train_limit", "preprocess", "seed")
+_DATA = ("dataset", "image_size", "test_share", "train_limit", "preprocess", "test_resize", "seed")
 
 
 class ExportStep(RunStep):

@@ -85,3 +85,11 @@ def test_contradictions():
         Augmentation(pad_crop=-1)
     with pytest.raises(UserError, match="exclude each other"):
         Augmentation(pad_crop=4, random_resized_crop=True)
+
+
+@pytest.mark.parametrize("strengths", [(0.4, 0.4, 0.4), (0.4, -0.1, 0.4, 0.1), (0.4, 0.4, 0.4, 0.6)])
+def test_strengths_of_colour_changes(strengths):
+    with pytest.raises(UserError, match="`color_jitter` is out of range"):
+        Augmentation(color_jitter=strengths)
+    with pytest.raises(UserError, match="`lighting` is out of range"):
+        Augmentation(lighting=-0.1)

@@ -2,9 +2,11 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from tas_tf.data import sources
+from tas_tf.data.augmentation import Augmentation
 from tas_tf.data.pipeline import epochs, evaluation
 from tas_tf.data.preprocessing import Preprocessing
 from tas_tf.data.source import StreamedSource
@@ -120,3 +122,39 @@ def test_truncated_image_is_named(image_folder):
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(UserError, match=f"can't be read: {path}"):
         load_source(f"folder:{image_folder}", image_size=4)
+
+
+@pytest.mark.parametrize("limit", [100, 1 << 30], ids=["streamed", "in memory"])
+def test_colours_change_image_by_image(image_folder, monkeypatch, limit):
+    monkeypatch.setattr(sources, "MEMORY_LIMIT_BYTES", limit)
+    source = load_source(f"folder:{image_folder}", image_size=4)
+    assert isinstance(source, StreamedSource) is (limit == 100)
+    augment = Augmentation(random_resized_crop=True, color_jitter=(0.4, 0.4, 0.4, 0.2), lighting=0.1)
+    options = {"batch_size": 10, "preprocessing": Preprocessing(), "seed": 2}
+    (images, labels), (later, _) = epochs(source, **options, augment=augment).take(2).as_numpy_iterator()
+    plain = {tuple(image[0, 0]) for image, _ in epochs(source, **options).take(1).unbatch().as_numpy_iterator()}
+    # Each image has one colour, hence still has one, of whole numbers, and not its own.
+    assert np.array_equal(images, np.broadcast_to(images[:, :1, :1], images.shape))
+    assert np.array_equal(images, np.round(images))
+    colours = {tuple(image[0, 0]) for image in images}
+    assert len(colours - plain) > 7
+    assert not np.array_equal(images, later)
+    again, _ = next(epochs(source, **options, augment=augment, first_epoch=1).as_numpy_iterator())
+    assert np.array_equal(again, later)
+    assert sorted(labels) == [0] * 4 + [1] * 6
+
+
+def test_the_centre_of_a_streamed_image_comes_from_the_original(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for name in "ab":
+            (tmp_path / split / name).mkdir(parents=True)
+            pixels = rng.integers(0, 256, (20, 26, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / split / name / "0.png")
+    monkeypatch.setattr(sources, "MEMORY_LIMIT_BYTES", 100)
+    source = load_source(f"folder:{tmp_path}", image_size=8)
+    dataset = evaluation(source, "test", [1], batch_size=1, preprocessing=Preprocessing(), test_resize=10)
+    ((image, _),) = dataset.as_numpy_iterator()
+    # The central square is 20 pixels wide: halved it has 10, of which one is cut off on each side.
+    expected = tf.image.resize(pixels[:, 3:23], [10, 10], antialias=True)[1:9, 1:9]
+    np.testing.assert_allclose(image[0], expected, atol=0.51)

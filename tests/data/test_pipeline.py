@@ -5,6 +5,7 @@ import tensorflow as tf
 from tas_tf.data.augmentation import Augmentation
 from tas_tf.data.pipeline import epochs, evaluation, paired_epochs
 from tas_tf.data.preprocessing import Preprocessing
+from tas_tf.data.source import make_array_source
 from tas_tf.errors import UserError
 
 _PLAIN = Preprocessing("none")
@@ -21,7 +22,13 @@ def _numbers(images):
     return images[..., 0, 0, 0].astype(int)
 
 
-@pytest.mark.parametrize("augment", [None, _STANDARD, Augmentation(random_resized_crop=True)])
+_COLOURS = {"color_jitter": (0.4, 0.4, 0.4, 0.2), "lighting": 0.1}
+
+
+@pytest.mark.parametrize(
+    "augment",
+    [None, _STANDARD, Augmentation(random_resized_crop=True), Augmentation(random_resized_crop=True, **_COLOURS)],
+)
 def test_an_epoch_is_a_function_of_seed_and_number(small_source, augment):
     make = {"batch_size": 8, "preprocessing": Preprocessing.fit(small_source, "standardise"), "augment": augment}
     images, labels = _take(epochs(small_source, **make, seed=5), 24)
@@ -72,6 +79,34 @@ def test_padding_is_black_before_normalisation(small_source):
     share = np.mean(np.all(np.abs(images - black) < 1e-5, axis=1))
     # Shifts of up to 2 pixels move 1.2 of 6 rows and of 5 columns out of sight on average.
     assert abs(share - (1 - (1 - 1.2 / 6) * (1 - 1.2 / 5))) < 0.08
+
+
+def test_colours_change_image_by_image():
+    """All pixels of an image by one amount, which differs from image to image, where the draw is of lighting alone."""
+    grey = np.full((50, 6, 5, 3), 128, np.uint8)
+    labels = np.arange(50) % 4
+    source = make_array_source("grey", "abcd", train=(grey, labels), test=(grey, labels), flip_ok=True)
+    augment = Augmentation(pad_crop=1, lighting=0.5)
+    ((images, _),) = epochs(source, batch_size=50, preprocessing=_PLAIN, augment=augment).take(1).as_numpy_iterator()
+    colours = [
+        {tuple(pixel) for pixel in image.reshape(-1, 3)} - {(0, 0, 0)} for image in images
+    ]  # padding stays black
+    assert {len(found) for found in colours} == {1}
+    assert len(set.union(*colours)) > 30
+
+
+def test_the_centre_of_larger_images_is_what_is_evaluated():
+    rng = np.random.default_rng(3)
+    images, labels = rng.integers(0, 256, (5, 8, 8, 3)).astype(np.uint8), np.zeros(5, np.int64)
+    source = make_array_source("square", "ab", train=(images, labels), test=(images, labels), flip_ok=True)
+    expected = [np.round(np.array(tf.image.resize(image, [11, 11], antialias=True)))[1:9, 1:9] for image in images]
+    for split in ("train", "test"):
+        dataset = evaluation(source, split, batch_size=2, preprocessing=_PLAIN, test_resize=11)
+        assert dataset.element_spec[0].shape == (None, 8, 8, 3)
+        found = np.concatenate([batch for batch, _ in dataset.as_numpy_iterator()])
+        np.testing.assert_allclose(found, expected, atol=1)  # halves may be rounded either way
+    plain = epochs(source, batch_size=5, preprocessing=_PLAIN, test_resize=11, shuffle=False)
+    np.testing.assert_allclose(_take(plain, 1)[0][0], expected, atol=1)
 
 
 def test_evaluation_keeps_order_and_the_last_batch(small_source):

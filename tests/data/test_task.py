@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tas_tf.data.augmentation import Augmentation
 from tas_tf.data.preprocessing import Preprocessing
+from tas_tf.data.source import central_view, make_array_source
 from tas_tf.data.task import Task
 from tas_tf.errors import UserError
 
@@ -104,6 +106,46 @@ def test_a_limit_takes_a_fixed_stratified_part():
     assert set(halves[0]) | set(halves[1]) == set(tasks[0].indices)
     images = np.concatenate([batch for batch, _ in tasks[0].plain(tasks[0].indices).as_numpy_iterator()])
     assert abs(images.mean()) < 1e-4  # normalised by what is used, not by all
+
+
+def test_all_that_isnt_augmented_shows_the_same_centre(small_source):
+    """Scores, recalibration, int8 calibration and exported files see one and the same part of an image."""
+    images = np.stack([np.array(tf.image.resize(image, [5, 5])) for image in small_source.images("train")])
+    images = images.astype(np.uint8)
+    labels = small_source.labels("train")
+    source = make_array_source("square", "abcd", train=(images, labels), test=(images, labels), flip_ok=True)
+    options = {"source": source, "preprocessing": Preprocessing("none"), "augment": Augmentation(flip=True)}
+    task = Task(**options, indices=np.arange(50), seed=3, test_resize=7)
+    expected = np.stack([central_view(tf.constant(image), 5, 7) for image in images])
+    assert not np.array_equal(expected, images)
+    everything = np.arange(50)
+    for found in (
+        np.concatenate([batch for batch, _ in task.test(16).as_numpy_iterator()]),
+        np.concatenate([batch for batch, _ in task.plain(everything, 16).as_numpy_iterator()]),
+        task.test_arrays()[0],
+        task.test_arrays(raw=True)[0],
+    ):
+        np.testing.assert_array_equal(found, expected)
+    contents = {image.tobytes() for image in expected}
+    assert {image.tobytes() for image in task.train_images(8, raw=True)} <= contents
+    for dataset in (task.shuffled(everything, 10, 5), task.held_out(0.5, 10)):
+        for batch, _ in dataset.as_numpy_iterator():
+            assert {image.astype(np.uint8).tobytes() for image in batch} <= contents
+    # Training images keep their borders.
+    batch, _ = next(task.training(10)[0](0).as_numpy_iterator())
+    whole = {image.tobytes() for image in (*images, *images[:, :, ::-1])}
+    assert {image.astype(np.uint8).tobytes() for image in batch} <= whole
+
+
+def test_views_and_colours_that_do_not_fit(small_source):
+    with pytest.raises(UserError, match=r"`test_resize` must be at least .* Received: 7 for images of 8x8"):
+        Task.load("digits", test_resize=7)
+    with pytest.raises(UserError, match=r"which must be square. Received: 9 for images of 6x5"):
+        Task(small_source, Preprocessing("none"), Augmentation(), np.arange(50), 3, test_resize=9)
+    for changes in ({"color_jitter": (0.4, 0.4, 0.4, 0.2)}, {"lighting": 0.1}):
+        with pytest.raises(UserError, match="are for images of 3 channels"):
+            Task.load("digits", **changes)
+    assert Task.load("digits", test_resize=9).test_resize == 9
 
 
 @pytest.mark.parametrize("limit", [9, 1438, 0])

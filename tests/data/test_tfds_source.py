@@ -101,14 +101,13 @@ def _batches(dataset, count=-1):
     return [(images.numpy(), labels.numpy()) for images, labels in dataset.take(count)]
 
 
-def test_streamed_evaluation_equals_in_memory(streamed_and_kept):
+@pytest.mark.parametrize("test_resize", [None, 32])
+def test_streamed_evaluation_equals_in_memory(streamed_and_kept, test_resize):
     streamed, kept = streamed_and_kept
     assert isinstance(streamed, StreamedSource)
     indices = np.arange(3, 60, 2)
-    read, expected = (
-        _batches(evaluation(source, "train", indices, batch_size=8, preprocessing=Preprocessing("scale_0_1")))
-        for source in (streamed, kept)
-    )
+    options = {"batch_size": 8, "preprocessing": Preprocessing("scale_0_1"), "test_resize": test_resize}
+    read, expected = (_batches(evaluation(source, "train", indices, **options)) for source in (streamed, kept))
     assert [images.shape[0] for images, _ in read] == [8, 8, 8, 5]
     for (images, labels), (expected_images, expected_labels) in zip(read, expected, strict=True):
         assert np.array_equal(images, expected_images)

@@ -182,6 +182,26 @@ def test_an_export_depends_on_the_networks_trained_for_8_bits(qat_states, finish
     assert qat_states() == {"export"}
 
 
+@pytest.mark.parametrize(
+    ("argument", "in_export"),
+    [("--color_jitter=0.4,0.4,0.4,0.2", False), ("--lighting=0.1", False), ("--test_resize=9", True)],
+)
+def test_what_is_done_to_images_is_part_of_the_settings(sessions, argument, in_export):
+    """Unset, these flags don't appear: results from before they existed stay up to date."""
+
+    def settings(*arguments: str) -> tuple[dict, dict]:
+        with sessions(*arguments) as session:
+            export = export_step(session, {}, ["fp32"], quantised={}, shapes={})
+            return dict(teacher_step(session).settings), dict(export.settings)
+
+    name, _, value = argument.removeprefix("--").partition("=")
+    (teacher, export), (changed_teacher, changed_export) = settings(), settings(argument)
+    assert not {name} & (set(teacher) | set(export))
+    assert str(changed_teacher.pop(name)).strip("[]").replace("'", "").replace(" ", "") == value
+    assert changed_teacher == teacher
+    assert (name in changed_export) is in_export
+
+
 def test_images_to_calibrate_with_matter_to_integers_alone(sessions):
     def settings(*arguments: str, formats: list[str]) -> dict:
         with sessions(*arguments) as session:
