@@ -76,6 +76,9 @@ def test_the_papers_settings(name):
     assert (values["cost_weight"], values["cost_driver"], values["tolerance"]) == ("2", "argmax", "0.05")
     assert (values["kd_alpha"], values["kd_temperature"]) == ("0.9", "4")
     assert "inherit" not in values  # from scratch, but for the filters of baselines
+    assert (values.get("color_jitter"), values.get("lighting"), values.get("test_resize")) == (
+        (None, None, None) if on_cifar else ("0.4,0.4,0.4,0.2", "0.1", "256")
+    )
     assert values["l2"] == ("5e-4" if on_cifar else "1e-4")
     epochs = (values["search_epochs"], values.get("search_warmup", "0"), values["student_epochs"])
     assert epochs == (("600", "0", "300") if on_cifar else ("115", "5", "120"))
