@@ -12,6 +12,14 @@ class UserError(ValueError):
     Messages name arguments in backticks, such as `epochs`. Command-line entry points translate these into flags, print
     the message without a traceback and exit with a non-zero code.
 
+    Example:
+        >>> import tas_tf
+        >>> try:
+        ...     tas_tf.Budget.parse("macs")
+        ... except tas_tf.UserError as error:
+        ...     print(str(error)[:28])
+        `budget` must be KIND:VALUE,
+
     Attributes:
         section: Whose settings the message speaks of where several have an argument of that name: `student`, for
             example, as a field of `tas_tf.runs.config.RunConfig`.

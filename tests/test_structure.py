@@ -14,7 +14,7 @@ LINE = (
     *("version", "errors", "settings", "quiet", "files", "published"),
     *("graph", "space", "cost", "decode", "student", "supernet"),
     *("zoo", "data", "training", "searching", "baselines", "qat"),
-    *("deploy", "runs", "report", "pipeline", "compression", "cli"),
+    *("deploy", "description", "runs", "report", "pipeline", "compression", "cli"),
 )
 #: What only describes networks and counts: it loads no TensorFlow.
 WITHOUT_KERAS = ("graph.graph", "space.space", "space.shape", "cost.cost_model", "cost.budget", "decode.decode")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tas_tf.baselines.shapes import Seed, baseline_shape
 from tas_tf.cost.cost_model import CostModel
-from tas_tf.data.task import Task
+from tas_tf.data.training_data import TrainingData
 from tas_tf.space.shape import Shape
 from tas_tf.student.file_size import FileSize, find_within
 from tas_tf.training.network import train_network
@@ -35,7 +35,7 @@ class RandomShape:
 
 def best_random_shape(
     cost: CostModel,
-    task: Task,
+    task: TrainingData,
     settings: TrainSettings,
     *,
     count: int,
@@ -74,8 +74,7 @@ def best_random_shape(
     Raises:
         UserError: The budget can't be reached, or the batch doesn't fit.
     """
-    weights, _ = task.halves(split_share)
-    half, scored_on = replace(task, indices=weights), task.held_out(split_share, held_out_limit)
+    half, scored_on = task.weights_part(split_share), task.held_out(split_share, held_out_limit)
     tried = []
     for number in range(count):
         seed = [settings.seed, number] if number else settings.seed

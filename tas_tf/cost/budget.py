@@ -22,6 +22,11 @@ class Budget:
         kind: What is counted, one of `tas_tf.cost.cost_model.COST_KINDS`.
         value: A share of the unpruned network's cost, or a count.
         is_share: Which of the two.
+
+    Example:
+        >>> import tas_tf
+        >>> tas_tf.Budget.parse("macs:40M")
+        Budget(kind='macs', value=40000000.0, is_share=False)
     """
 
     kind: str

@@ -5,17 +5,26 @@ import math
 
 import tensorflow as tf
 
+from tas_tf.data.colour import change_colours
 from tas_tf.errors import UserError
 from tas_tf.settings import Settings, setting
 
 _CROP_AREA = (0.08, 1.0)
 _CROP_ASPECT = (3.0 / 4.0, 4.0 / 3.0)
 _CROP_TRIES = 10
+# Shifts have random numbers of their own.
+_SHIFT, _COLOUR = 2, 3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Augmentation(Settings):
-    """What is done to training images, before normalisation."""
+    """What is done to training images, before normalisation.
+
+    Example:
+        >>> import tas_tf
+        >>> tas_tf.Augmentation(pad_crop=4, flip=True).pad_crop
+        4
+    """
 
     pad_crop: int = setting(
         0, "Pads training images with so many pixels of black and cuts out a random window of the old size.", at_least=0
@@ -52,6 +61,29 @@ class Augmentation(Settings):
     def changes_colours(self) -> bool:
         """Whether images need three channels: red, green and blue."""
         return any(self.color_jitter) or self.lighting > 0
+
+
+def augment_batch(images: tf.Tensor, augment: Augmentation, *, seed: tf.Tensor) -> tf.Tensor:
+    """Changes the images of a batch at random.
+
+    Args:
+        images: `[batch, height, width, channels]`; uint8 where parts are cut out and resized or colours
+            change.
+        augment: What is done.
+        seed: Two integers.
+
+    Returns:
+        As `images`.
+    """
+    if augment.random_resized_crop:
+        images = random_resized_crop(images, size=tuple(images.shape[1:3]), seed=seed)
+    if augment.changes_colours:
+        colour_seed = tf.random.fold_in(seed, _COLOUR)
+        images = change_colours(images, color_jitter=augment.color_jitter, lighting=augment.lighting, seed=colour_seed)
+    if augment.pad_crop or augment.flip:
+        shift_seed = tf.random.fold_in(seed, _SHIFT)
+        images = shift_and_flip(images, pad=augment.pad_crop, flip=augment.flip, seed=shift_seed)
+    return images
 
 
 def shift_and_flip(images: tf.Tensor, *, pad: int, flip: bool, seed: tf.Tensor) -> tf.Tensor:

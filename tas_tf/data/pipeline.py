@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from tas_tf.data.augmentation import Augmentation, random_resized_crop, shift_and_flip
+from tas_tf.data.augmentation import Augmentation, augment_batch, random_resized_crop
 from tas_tf.data.colour import change_colours
 from tas_tf.data.preprocessing import Preprocessing
 from tas_tf.data.source import ArraySource, Source, StreamedSource, central_view
@@ -135,7 +135,7 @@ def paired_epochs(
         )
         for number, half in enumerate(halves)
     ]
-    return tf.data.Dataset.zip(tuple(plan.batches(first_epoch) for plan in plans)).with_options(_options())
+    return tf.data.Dataset.zip(tuple(plan.batches(first_epoch) for plan in plans)).with_options(dataset_options())
 
 
 def evaluation(
@@ -176,7 +176,7 @@ def evaluation(
         dataset = tf.data.Dataset.from_tensor_slices(indices).batch(batch_size)
         dataset = _parallel(dataset, lambda rows: _gather(source, split, rows, test_resize))
     dataset = _parallel(dataset, lambda images, labels: (preprocessing.apply(images), labels))
-    return dataset.prefetch(tf.data.AUTOTUNE).with_options(_options())
+    return dataset.prefetch(tf.data.AUTOTUNE).with_options(dataset_options())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -202,7 +202,7 @@ class _Plan:
             lambda epoch: _with_number(epoch, read(self._epoch_seed(epoch)).take(self.num_steps))
         )
         dataset = _parallel(dataset, self._finish)
-        return dataset.prefetch(tf.data.AUTOTUNE).with_options(_options())
+        return dataset.prefetch(tf.data.AUTOTUNE).with_options(dataset_options())
 
     def _epoch_seed(self, epoch: tf.Tensor) -> tf.Tensor:
         return tf.random.fold_in(tf.constant(self.seed, tf.int64), epoch)
@@ -243,13 +243,11 @@ class _Plan:
             images, labels = batch
         else:
             images, labels = _gather(self.source, self.split, batch, self.test_resize)
-            if self.augment.random_resized_crop:
-                images = random_resized_crop(images, size=self.source.image_shape[:2], seed=seed)
-            images = self._recoloured(images, seed)
-        if self.augment.pad_crop or self.augment.flip:
-            change_seed = tf.random.fold_in(seed, _CHANGE)
-            images = shift_and_flip(images, pad=self.augment.pad_crop, flip=self.augment.flip, seed=change_seed)
-        return self.preprocessing.apply(images), labels
+        todo = self.augment
+        if isinstance(batch, tuple):
+            # Streamed images were cropped and recoloured one by one.
+            todo = Augmentation(pad_crop=todo.pad_crop, flip=todo.flip)
+        return self.preprocessing.apply(augment_batch(images, todo, seed=seed)), labels
 
     def _recoloured(self, images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         augment = self.augment
@@ -289,7 +287,8 @@ def _parallel(dataset: tf.data.Dataset, function) -> tf.data.Dataset:
     return dataset.map(function, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
-def _options() -> tf.data.Options:
+def dataset_options() -> tf.data.Options:
+    """Options of every dataset here: a fixed order, and shares of each batch for the workers of a strategy."""
     options = tf.data.Options()
     options.deterministic = True
     # Every worker makes all batches and keeps its share of each: files aren't what is sharded.

@@ -32,6 +32,11 @@ class Preprocessing:
             `caffe` (blue first, ImageNet's mean subtracted).
         mean: Per-channel mean on the scale 0 to 255; for `standardise` only.
         std: Per-channel standard deviation on that scale; for `standardise` only.
+
+    Example:
+        >>> import tas_tf
+        >>> tas_tf.Preprocessing("scale_-1_1").affine()["offset"]
+        [-1.0]
     """
 
     kind: str = "none"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import tensorflow as tf
@@ -16,16 +16,14 @@ from tas_tf.data.settings import DataSettings
 from tas_tf.data.source import Source
 from tas_tf.data.sources import load_source
 from tas_tf.data.split import stratified_halves, stratified_subset
+from tas_tf.data.training_data import EpochsDataset, TrainingData
 from tas_tf.errors import UserError
-
-#: From a number of epochs already done, batches of the epochs that follow.
-EpochsDataset = Callable[[int], tf.data.Dataset]
 
 _EVALUATION_BATCH = 256
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class Task(TrainingData):
     """What teacher, search and student learn.
 
     Attributes:
@@ -92,6 +90,32 @@ class Task:
             test_resize=wanted.test_resize,
         )
 
+    @property
+    def name(self) -> str:
+        """The data set as the user wrote it."""
+        return self.source.name
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of an image."""
+        return tuple(self.source.image_shape)
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Names of the classes 0, 1, ..."""
+        return self.source.class_names
+
+    @property
+    def num_train(self) -> int:
+        """Number of training images that are used."""
+        return len(self.indices)
+
+    @property
+    def chance(self) -> float:
+        """Accuracy of guessing the most frequent class of the test images, 0 to 1."""
+        labels = self.source.labels("test")
+        return float(np.bincount(labels).max() / len(labels))
+
     def training(self, batch_size: int) -> tuple[EpochsDataset, int]:
         """All training images: a dataset by first epoch, and the steps of an epoch."""
 
@@ -117,6 +141,10 @@ class Task:
         labels = self.source.labels("train")[self.indices]
         weights, architecture = stratified_halves(labels, share=share, seed=self.seed)
         return self.indices[weights], self.indices[architecture]
+
+    def weights_part(self, share: float) -> Self:
+        """The same data with the weights' part as all its training images."""
+        return replace(self, indices=self.halves(share)[0])
 
     def searching(self, batch_size: int, share: float = 0.5) -> tuple[EpochsDataset, int]:
         """Pairs of batches of the two halves: a dataset by first epoch, and the steps of an epoch."""
@@ -146,6 +174,10 @@ class Task:
         _, architecture = self.halves(share)
         chosen = np.random.default_rng(self.seed).choice(architecture, min(limit, len(architecture)), replace=False)
         return self.plain(np.sort(chosen))
+
+    def calibration(self, batch_size: int, batches: int) -> tf.data.Dataset:
+        """A few batches of training images, shuffled and unaugmented, the same ones each time."""
+        return self.shuffled(self.indices, min(batch_size, len(self.indices)), batches)
 
     def shuffled(self, indices: np.ndarray, batch_size: int, batches: int) -> tf.data.Dataset:
         """A few batches of given training images, unaugmented, the same ones each time."""

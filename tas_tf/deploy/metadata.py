@@ -42,6 +42,12 @@ class Metadata:
         inside: Whether that is part of the graph, which then takes pixels.
         probabilities: Whether outputs are probabilities, rather than logits.
         shape: As `shape.json` has it; `None` of a network that nobody searched.
+
+    Example:
+        >>> import tas_tf
+        >>> found = tas_tf.Metadata("mine", ["cat", "dog"], (32, 32, 3), tas_tf.Preprocessing(), False, True)
+        >>> found.describe("fp32")["output"]
+        'probabilities'
     """
 
     network: str
@@ -107,6 +113,11 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
 
     Raises:
         UserError: It carries nothing, or isn't there.
+
+    Example:
+        ```python
+        print(tas_tf.read_metadata("student.tflite")["labels"])
+        ```
     """
     path = Path(path)
     try:

@@ -74,6 +74,11 @@ def export_saved_model(
         UserError: If the model isn't a classifier of images.
         ExportError: If Keras can't export it.
         OSError: If the disk is full.
+
+    Example:
+        ```python
+        tas_tf.export_saved_model(result.student, "saved_model")
+        ```
     """
     return write_saved_model(serving_model(model, preprocessing_layers=preprocessing_layers), path, metadata=metadata)
 

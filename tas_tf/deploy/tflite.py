@@ -91,6 +91,11 @@ def export_tflite(
         UserError: If the format is unknown, `source` is neither, or calibration images are missing or unusable.
         ExportError: If LiteRT has no operation for something in the model.
         OSError: If the disk is full.
+
+    Example:
+        ```python
+        tas_tf.export_tflite(result.student, "student.tflite", metadata=result.metadata)
+        ```
     """
     if format not in CONVERTERS:
         raise UserError(f"`format` must be one of {', '.join(CONVERTERS)}. Received: {format!r}.")
@@ -155,6 +160,11 @@ class TFLiteModel:
 
     Raises:
         UserError: If the file is missing or isn't a TFLite model.
+
+    Example:
+        ```python
+        outputs = tas_tf.TFLiteModel("student.tflite").predict(images)
+        ```
     """
 
     def __init__(self, path: str | Path, *, num_threads: int = 1):

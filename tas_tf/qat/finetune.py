@@ -12,7 +12,7 @@ import tensorflow as tf
 import tensorflow_model_optimization as tfmot
 import tf_keras
 
-from tas_tf.data.task import Task
+from tas_tf.data.training_data import TrainingData
 from tas_tf.errors import UserError
 from tas_tf.qat.settings import FineTuneSettings
 from tas_tf.training.distill import distillation_loss
@@ -23,7 +23,7 @@ from tas_tf.training.strategy import check_batch_size
 
 def fine_tune(
     network: tf_keras.Model,
-    task: Task,
+    task: TrainingData,
     settings: FineTuneSettings,
     *,
     strategy: tf.distribute.Strategy,
@@ -94,7 +94,7 @@ def _fit(
     )
 
 
-def score(network: tf_keras.Model, task: Task) -> float:
+def score(network: tf_keras.Model, task: TrainingData) -> float:
     """Accuracy on the test images, 0 to 1."""
     network.compile(metrics=[tf_keras.metrics.SparseCategoricalAccuracy(name="accuracy")])
     return network.evaluate(task.test(), verbose=0, return_dict=True)["accuracy"]

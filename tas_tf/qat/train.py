@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 import tf_keras
 
-from tas_tf.data.task import Task
+from tas_tf.data.training_data import TrainingData
 from tas_tf.graph.graph import Graph
 from tas_tf.qat.calibrate import calibrate
 from tas_tf.qat.finetune import fine_tune, score
@@ -35,7 +35,7 @@ def check_quantisable(model: keras.Model) -> None:
 
 def train_quantised(
     model: keras.Model,
-    task: Task,
+    task: TrainingData,
     settings: FineTuneSettings,
     path: str | Path,
     *,
@@ -72,7 +72,7 @@ def train_quantised(
     started = time.monotonic()
     twin = make_twin(model)
     network = quantise(twin)
-    shuffled = task.shuffled(task.indices, min(_CALIBRATION_BATCH, len(task.indices)), _CALIBRATION_BATCHES)
+    shuffled = task.calibration(_CALIBRATION_BATCH, _CALIBRATION_BATCHES)
     calibrate(network, shuffled.map(lambda images, _: images))
     metrics: dict[str, Any] = {"calibrated_accuracy": score(network, task)}
     trained = {"quantised": network, **({"float": twin} if float_control else {})}

@@ -36,6 +36,11 @@ class SearchResult:
         supernet: The supernet as it was at the end, its running statistics those of the shape; `supernet_accuracy` of
             the metrics is the held-out accuracy of just that.
         probabilities: Of widths and depths at the end, as `tas_tf.decode.decode.decode` takes them.
+
+    Example:
+        ```python
+        print(found.shape.widths, found.shape.depths, found.warnings)
+        ```
     """
 
     shape: Shape

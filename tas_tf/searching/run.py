@@ -12,7 +12,7 @@ import tensorflow as tf
 from tas_tf.cost.budget import Budget
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.cost.expected_cost import ExpectedCost
-from tas_tf.data.task import Task
+from tas_tf.data.training_data import TrainingData
 from tas_tf.errors import UserError
 from tas_tf.searching.monitor import BestShape, SearchMonitor, SearchResult
 from tas_tf.searching.settings import SearchSettings
@@ -51,7 +51,7 @@ def prepare(space: SearchSpace, budget: Budget, file_size: FileSize | None = Non
 
 def run_search(
     space: SearchSpace,
-    task: Task,
+    task: TrainingData,
     budget: Budget,
     settings: SearchSettings,
     *,
@@ -101,7 +101,7 @@ def run_search(
     return monitor.result(history.history)
 
 
-def _make_searcher(space, cost, limit, settings: SearchSettings, steps: int, task: Task, teacher) -> Searcher:
+def _make_searcher(space, cost, limit, settings: SearchSettings, steps: int, task: TrainingData, teacher) -> Searcher:
     drawn = settings.num_drawn or space.width_choices.longest
     supernet = build_supernet(space, num_drawn=drawn, noise=settings.noise, seed=settings.seed)
     if settings.from_teacher:
@@ -127,10 +127,10 @@ def _make_searcher(space, cost, limit, settings: SearchSettings, steps: int, tas
     return searcher
 
 
-def _make_score(supernet: Supernet, space: SearchSpace, task: Task, settings: SearchSettings) -> HeldOutScore:
-    weights, _ = task.halves(settings.split_share)
+def _make_score(supernet: Supernet, space: SearchSpace, task: TrainingData, settings: SearchSettings) -> HeldOutScore:
+    weights = task.weights_part(settings.split_share)
     # Shuffled, as in training: batches of one class each would hide how classes differ from the variances.
-    calibration = task.shuffled(weights, min(settings.batch_size, 128, len(weights)), settings.calibration_batches)
+    calibration = weights.calibration(min(settings.batch_size, 128), settings.calibration_batches)
     return HeldOutScore(supernet, space, calibration, task.held_out(settings.split_share, settings.held_out_limit))
 
 

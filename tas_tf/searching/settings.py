@@ -13,6 +13,11 @@ class SearchSettings(Optimisation, WarmUp):
     """Settings of a search; the defaults are the paper's for CIFAR but for `arch_lr` and `cost_driver`.
 
     An epoch goes once over the smaller half of the training images.
+
+    Example:
+        >>> import tas_tf
+        >>> tas_tf.SearchSettings(epochs=20, batch_size=64, from_teacher=True).epochs
+        20
     """
 
     epochs: int = other_default(Optimisation, "epochs", 600)

@@ -27,6 +27,15 @@ class Shape:
         graph_digest: Fingerprint of that network's structure; empty for a shape that goes by the name alone.
         widths: Filters kept by each unit, from 1 to all; of a shape that goes by the name alone to twice as many.
         depths: Blocks kept by each stage, from 1 to all.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> import tas_tf
+        >>> space = tas_tf.SearchSpace.from_model(tas_tf.load_network("resnet14", image_size=8))
+        >>> full = tas_tf.Shape.full(space)
+        >>> shape = replace(full, depths={**full.depths, "stage_3": 1})
+        >>> tas_tf.build_student(space, full).count_params(), tas_tf.build_student(space, shape).count_params()
+        (175994, 101754)
     """
 
     network: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from tas_tf.space.candidates import depth_candidates, width_candidates
 from tas_tf.space.channels import ChannelFlow, Segment
 from tas_tf.space.choices import ChoiceTable
 from tas_tf.space.stages import find_chains
+
+if TYPE_CHECKING:
+    pass
 
 AXES = ("both", "width", "depth")
 #: Stages are coupled by default where `SearchSpace.largest_projected_share` is above this. Bottlenecks are at 0.36 and
@@ -78,6 +81,14 @@ class SearchSpace:
         identities: For each residual Add, its inputs that bypass the others.
         norms: For each convolution of a unit, the BatchNormalization that belongs to it, if any.
         unit_of: For each convolution of a unit, the unit's name.
+
+    Example:
+        >>> import tas_tf
+        >>> space = tas_tf.SearchSpace.from_model(tas_tf.load_network("resnet14", image_size=8))
+        >>> space.units[0].name, space.units[0].candidates
+        ('stem', (4, 6, 8, 9, 11, 12, 14, 16))
+        >>> [(stage.name, stage.candidates) for stage in space.stages]
+        [('stage_1', (1, 2)), ('stage_2', (1, 2)), ('stage_3', (1, 2))]
     """
 
     graph: Graph
@@ -112,6 +123,7 @@ class SearchSpace:
         width_divisor: int = 1,
         search_dense: bool = False,
         units: Collection[str] | None = None,
+        may_be_fixed: bool = False,
     ) -> SearchSpace:
         """Derives the space from the structure alone, never from names.
 
@@ -124,6 +136,7 @@ class SearchSpace:
             search_dense: Also searches hidden Dense layers on vectors.
             units: Names of the width units of a shape for this network. Where `couple_trunk` isn't given, the space has
                 coupled stages if the shape was found with coupled stages.
+            may_be_fixed: Whether a space in which nothing can be searched will do.
 
         Raises:
             UserError: An argument is off, or nothing can be searched.
@@ -132,7 +145,7 @@ class SearchSpace:
             raise UserError(f"`axes` must be one of {', '.join(AXES)}. Received: {axes!r}.")
 
         def derive(coupled: bool) -> SearchSpace:
-            return cls._derive(graph, coupled, axes, width_divisor, search_dense)
+            return cls._derive(graph, coupled, axes, width_divisor, search_dense, may_be_fixed)
 
         space = derive(bool(couple_trunk))
         if couple_trunk is None and space.stages:
@@ -145,7 +158,13 @@ class SearchSpace:
 
     @classmethod
     def _derive(
-        cls, graph: Graph, couple_trunk: bool, axes: str, width_divisor: int, search_dense: bool
+        cls,
+        graph: Graph,
+        couple_trunk: bool,
+        axes: str,
+        width_divisor: int,
+        search_dense: bool,
+        may_be_fixed: bool,
     ) -> SearchSpace:
         chains = find_chains(graph)
         stages = tuple(
@@ -178,7 +197,7 @@ class SearchSpace:
             norms=flow.norms,
             unit_of={member: unit.name for unit in units for member in unit.members},
         )
-        if all(len(choice.candidates) == 1 for choice in (*units, *stages)):
+        if not may_be_fixed and all(len(choice.candidates) == 1 for choice in (*units, *stages)):
             reasons = "; ".join(f"{layer}: {reason}" for layer, reason in list(flow.frozen.items())[:3])
             raise UserError(f"Nothing can be searched in `{graph.network}` with axes={axes}. {reasons}".rstrip() + ".")
         return space

@@ -36,6 +36,13 @@ def build_student(
 
     Raises:
         UserError: The shape belongs to another network, or the library lacks a layer.
+
+    Example:
+        >>> import tas_tf
+        >>> space = tas_tf.SearchSpace.from_model(tas_tf.load_network("resnet8", image_size=8))
+        >>> student = tas_tf.build_student(space, tas_tf.Shape.smallest(space))
+        >>> student.get_layer("stem").filters
+        4
     """
     shape.check(space)
     active = ActiveChannels(space, shape)
@@ -134,6 +141,17 @@ def inherit_weights(
 
     Raises:
         UserError: The shape is wider than the network.
+
+    Example:
+        >>> import tas_tf
+        >>> teacher = tas_tf.load_network("resnet8", image_size=8)
+        >>> space = tas_tf.SearchSpace.from_model(teacher)
+        >>> shape = tas_tf.Shape.smallest(space)
+        >>> student = tas_tf.build_student(space, shape)
+        >>> tas_tf.inherit_weights(student, teacher, space, shape)
+        >>> kept, all_of_them = (network.get_layer("stem").kernel.numpy() for network in (student, teacher))
+        >>> bool((kept == all_of_them[..., :4]).all())
+        True
     """
     active = ActiveChannels(space, shape, filters)
     assign_slices(student, space, shape, lambda node: named_weights(original_layer(teacher, node)), active=active)

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tas_tf.cost.cost_model import CostModel
-from tas_tf.data.task import Task
+from tas_tf.data.training_data import TrainingData
 from tas_tf.errors import UserError
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
@@ -33,7 +33,13 @@ class TrainResult:
 
     Attributes:
         model: Ends as the original does, in logits or softmax.
-        metrics: `accuracy` (test set, 0 to 1), `macs`, `params` and more, ready for JSON.
+        metrics: `accuracy` and `loss` on the images for scores if there are any, `macs`, `params` and more, ready for
+            JSON.
+
+    Example:
+        ```python
+        print(trained.metrics["accuracy"], trained.metrics["macs"])
+        ```
     """
 
     model: keras.Model = field(repr=False)
@@ -53,33 +59,31 @@ def logits_of(model: keras.Model, space: SearchSpace) -> keras.Model:
     return result
 
 
-def check_fits(model: keras.Model, space: SearchSpace, task: Task) -> None:
+def check_fits(model: keras.Model, space: SearchSpace, task: TrainingData) -> None:
     """Makes sure that a network takes the images of a task and tells its classes apart.
 
     Raises:
         UserError: It doesn't.
     """
-    wanted, got = tuple(task.source.image_shape), tuple(model.inputs[0].shape[1:])
+    wanted, got = task.image_shape, tuple(model.inputs[0].shape[1:])
     if wanted != got:
         raise UserError(
-            f"`model` takes images of {'x'.join(map(str, got))}, but those of `{task.source.name}` are "
+            f"`model` takes images of {'x'.join(map(str, got))}, but those of `{task.name}` are "
             f"{'x'.join(map(str, wanted))}. Give another `dataset` or `model`, or `image_size`."
         )
-    if space.graph.num_classes != task.source.num_classes:
+    if space.graph.num_classes != len(task.class_names):
         raise UserError(
-            f"`model` tells {space.graph.num_classes} classes apart, but `{task.source.name}` has "
-            f"{task.source.num_classes}."
+            f"`model` tells {space.graph.num_classes} classes apart, but `{task.name}` has {len(task.class_names)}."
         )
 
 
-def check_above_chance(accuracy: float, task: Task) -> None:
+def check_above_chance(accuracy: float, task: TrainingData) -> None:
     """Refuses a teacher that has hardly learned anything: nothing good can come from it.
 
     Raises:
         UserError: It is near what guessing the most frequent class gives.
     """
-    labels = task.source.labels("test")
-    chance = np.bincount(labels).max() / len(labels)
+    chance = task.chance
     if accuracy < chance + 0.1 * (1 - chance):
         raise UserError(
             f"The teacher is near chance level: its test accuracy is {accuracy:.3f}, guessing gives {chance:.3f}. "
@@ -90,7 +94,7 @@ def check_above_chance(accuracy: float, task: Task) -> None:
 def train_network(
     space: SearchSpace,
     shape: Shape,
-    task: Task,
+    task: TrainingData,
     settings: TrainSettings,
     *,
     strategy: tf.distribute.Strategy,
@@ -147,9 +151,9 @@ def train_network(
     )
     unsettled = is_unsettled(network, epochs * steps)
     if unsettled:
-        batch = min(settings.batch_size, 128, len(task.indices))
-        recalibrate(network, task.shuffled(task.indices, batch, _CALIBRATION_BATCHES))
-    scores = evaluate(network, task.test() if scored_on is None else scored_on)
+        recalibrate(network, task.calibration(min(settings.batch_size, 128), _CALIBRATION_BATCHES))
+    scored_on = task.test() if scored_on is None else scored_on
+    scores = {} if scored_on is None else evaluate(network, scored_on)
     metrics = {
         **network_metrics(space, shape, scores),
         "train_accuracy": history.history["accuracy"][-1],
@@ -184,7 +188,7 @@ def inherited(
 def network_metrics(space: SearchSpace, shape: Shape, scores: dict[str, float]) -> dict[str, Any]:
     """What a report says of every network: test scores, MACs and parameters."""
     costs = {kind: CostModel(space, kind)(shape) for kind in ("macs", "params")}
-    return {"accuracy": scores["accuracy"], "loss": scores["loss"], **costs}
+    return {**scores, **costs}
 
 
 def _finished(network: keras.Model, space: SearchSpace, shape: Shape) -> keras.Model:

@@ -41,6 +41,11 @@ def load_network(name: str, *, num_classes: int = 10, image_size: int = 32, chan
 
     Raises:
         UserError: There is no such network, or the file can't be read.
+
+    Example:
+        >>> import tas_tf
+        >>> tas_tf.load_network("resnet20", num_classes=7, image_size=28, channels=1).output_shape
+        (None, 7)
     """
     if name.endswith((".keras", ".h5")) or Path(name).is_file():
         return load_file(name)

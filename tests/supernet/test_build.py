@@ -13,7 +13,7 @@ from tas_tf.graph.graph import Graph
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student
-from tas_tf.supernet.build import Supernet, build_supernet, apply_supernet
+from tas_tf.supernet.build import Supernet, build_supernet
 from tas_tf.supernet.layers.statistics import running_momentum
 from tas_tf.supernet.sample import Sample
 from tas_tf.zoo.blocks import basic_block, conv_bn

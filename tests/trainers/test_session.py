@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
+from trainers.run_flags import restore_flags
+from trainers.session import Session
 
 from tas_tf.errors import UserError
 from tas_tf.runs.run import Run
 from trainers import options
-from trainers.run_flags import restore_flags
-from trainers.session import Session
 
 
 @pytest.fixture

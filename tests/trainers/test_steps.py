@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from absl import flags
 from absl.testing import flagsaver
+from trainers.session import Session
+from trainers.steps import export_step, is_up_to_date, qat_step, search_step, student_step, teacher_step
 
 from export.student import shape_files
 from tas_tf.runs.run import Run, Step
 from trainers import options
-from trainers.session import Session
-from trainers.steps import export_step, is_up_to_date, qat_step, search_step, student_step, teacher_step
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import tensorflow as tf
 from keras import layers
 
 from tas_tf.errors import UserError
-from tas_tf.training.distill import compile_classifier, distiller, distillation_loss, recalibrate
+from tas_tf.training.distill import compile_classifier, distillation_loss, distiller, recalibrate
 from tas_tf.training.loop import fit
 from tas_tf.training.optimizers import sgd
 

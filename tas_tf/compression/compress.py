@@ -1,0 +1,222 @@
+"""From a trained Keras model and a user's data to a smaller model, in one call and without files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tas_tf.compression.defaults import default_search, default_training
+from tas_tf.cost.budget import Budget
+from tas_tf.data.augmentation import Augmentation
+from tas_tf.data.preprocessing import Preprocessing
+from tas_tf.data.streamed import open_data
+from tas_tf.data.training_data import TrainingData
+from tas_tf.deploy.metadata import Metadata
+from tas_tf.deploy.tflite import file_size
+from tas_tf.errors import UserError
+from tas_tf.graph.graph import Graph
+from tas_tf.searching.monitor import SearchResult
+from tas_tf.searching.run import prepare, run_search
+from tas_tf.searching.settings import SearchSettings
+from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
+from tas_tf.student.build import build_student
+from tas_tf.student.file_size import FileSize
+from tas_tf.supernet.transfer import inherit_from_supernet
+from tas_tf.training.evaluation import evaluate
+from tas_tf.training.network import (
+    TrainSettings,
+    check_above_chance,
+    inherited,
+    logits_of,
+    network_metrics,
+    train_network,
+)
+from tas_tf.training.strategy import make_strategy
+
+#: Where a student's weights may come from.
+INHERIT = ("none", "teacher", "supernet")
+# Batches of training images that the model is scored on, to see whether they are like those for validation.
+_COMPARED = {"batch_size": 100, "batches": 10}
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """What `compress` returns.
+
+    Attributes:
+        student: The small network, of standard Keras layers; it ends in logits or softmax as the model does.
+        shape: How many filters and blocks of the model were kept.
+        teacher_metrics: `accuracy` and `loss` of the model on the validation images, its `macs` and `params`.
+        student_metrics: The same of the student, and more about its training.
+        search: Everything about the search.
+        metadata: What an exported file should carry: class names, input and shape. See `export_tflite`.
+
+    Example:
+        ```python
+        print(result.teacher_metrics["accuracy"], result.student_metrics["accuracy"], result.student_metrics["macs"])
+        ```
+    """
+
+    student: keras.Model = field(repr=False)
+    shape: Shape = field(repr=False)
+    teacher_metrics: dict[str, Any]
+    student_metrics: dict[str, Any]
+    search: SearchResult = field(repr=False)
+    metadata: Metadata = field(repr=False)
+
+
+def compress(
+    model: keras.Model,
+    train: Any,
+    validation: Any,
+    budget: str = "macs:0.5",
+    *,
+    search: SearchSettings | None = None,
+    training: TrainSettings | None = None,
+    inherit: str = "supernet",
+    augment: Augmentation | None = None,
+    axes: str = "both",
+    width_divisor: int = 1,
+    couple_trunk: bool | None = None,
+    search_dense: bool = False,
+    strategy: tf.distribute.Strategy | None = None,
+    measure: Callable[[keras.Model], int] = file_size,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    verbose: int | str = "auto",
+) -> Compressed:
+    """Makes a trained classifier smaller: searches widths and depths within a budget, then distils.
+
+    By default the search runs for 20 epochs from the model's weights, and the student is trained for 20 epochs from the
+    weights that the search leaves, both in batches of 64. Together they take about as long as 40 to 50 epochs of
+    training the model itself. More epochs usually give a better student. The paper's settings, for training from
+    scratch, are `SearchSettings()` and `TrainSettings()`: some 900 epochs.
+
+    Data comes as a `tf.data.Dataset` of `(images, labels)`, in batches or one by one, as a tuple `(images, labels)` of
+    arrays, or as a `keras.utils.PyDataset`. It is read as a stream, once to count and check labels, then in each epoch;
+    images are never collected in memory. Images are as the model takes them; labels are class numbers, one-hot, or
+    texts, whose classes are sorted by name. Shuffle a dataset whose images are sorted by class. Augment by `augment`
+    rather than inside the data: the two halves of the data that the search needs are told apart by an image's
+    contents, and random changes mix them.
+
+    Nothing is written. For steps that can be interrupted and resumed, logs and reports, use the commands.
+
+    Args:
+        model: Trained functional or Sequential classifier that ends in logits or softmax; it stays as it is.
+        train: Training images and labels.
+        validation: Other images and labels, for scores alone: they neither train nor choose the shape.
+        budget: The most that the student may cost, such as `macs:0.5`, `params:200k` or `bytes:400k`; see `Budget`.
+        search: Settings of the search.
+        training: Settings of the student's training.
+        inherit: Where the student's weights come from: the `supernet` of the search, the `teacher` (the model's first
+            filters), or `none` (fresh weights, which need many epochs).
+        augment: Changes to training images. Shifted float images are padded with 0.
+        axes: What may shrink: `width`, `depth` or `both`.
+        width_divisor: Widths are rounded to multiples of this number.
+        couple_trunk: Gives all blocks of a stage one width; by default only where projections would cost much.
+        search_dense: Also searches hidden Dense layers on vectors.
+        strategy: Devices; by default all GPUs.
+        measure: Bytes of the file that a network becomes, for a budget in bytes; by default the float32 `.tflite` file.
+        callbacks: Keras callbacks; the search calls them first, then the training of the student.
+        verbose: As in Keras.
+
+    Raises:
+        UserError: An argument is off, the model can't be read or is near chance on the validation images, the data
+            doesn't fit it, the budget can't be reached, or training diverges.
+
+    Example:
+        ```python
+        result = tas_tf.compress(model, train, validation, budget="macs:0.5")
+        result.student.save("student.keras")
+        ```
+    """
+    if inherit not in INHERIT:
+        raise UserError(f"`inherit` must be one of {', '.join(INHERIT)}. Received: {inherit!r}.")
+    strategy = make_strategy() if strategy is None else strategy
+    wanted = Budget.parse(budget)
+    space = SearchSpace.from_graph(
+        Graph.from_model(model),
+        couple_trunk=couple_trunk,
+        axes=axes,
+        width_divisor=width_divisor,
+        search_dense=search_dense,
+    )
+    files = FileSize(space, measure)
+    prepare(space, wanted, files)  # refused before anything is read
+    data = open_data(
+        train,
+        validation,
+        image_shape=space.graph.input.shape[1:],
+        num_classes=space.graph.num_classes,
+        augment=augment,
+        seed=0 if search is None else search.seed,
+    )
+    search = default_search(data, strategy.num_replicas_in_sync) if search is None else search
+    training = default_training(data, strategy.num_replicas_in_sync) if training is None else training
+    data.searching(search.batch_size, search.split_share), data.training(training.batch_size)  # batches must fit
+    with strategy.scope():
+        teacher = logits_of(model, space)
+    teacher_metrics = network_metrics(space, Shape.full(space), evaluate(teacher, data.test()))
+    check_above_chance(teacher_metrics["accuracy"], data)
+    _check_alike(teacher, data, teacher_metrics["accuracy"])
+    found = run_search(
+        space,
+        data,
+        wanted,
+        search,
+        strategy=strategy,
+        teacher=model,
+        callbacks=lambda monitor: callbacks,
+        verbose=verbose,
+        file_size=files,
+    )
+    trained = train_network(
+        space,
+        found.shape,
+        data,
+        training,
+        strategy=strategy,
+        teacher=teacher,
+        start=_start(inherit, model, space, found),
+        callbacks=callbacks,
+        verbose=verbose,
+    )
+    metadata = _metadata(space, found.shape, data)
+    return Compressed(trained.model, found.shape, teacher_metrics, trained.metrics, found, metadata)
+
+
+def _start(inherit: str, model: keras.Model, space: SearchSpace, found: SearchResult) -> keras.Model | None:
+    """The network whose weights the student starts from; `None` for fresh ones."""
+    if inherit == "none":
+        return None
+    if inherit == "teacher":
+        return inherited(model, space, found.shape)
+    start = build_student(space, found.shape)
+    inherit_from_supernet(start, found.supernet, space, found.shape)
+    return start
+
+
+def _metadata(space: SearchSpace, shape: Shape, data: TrainingData) -> Metadata:
+    return Metadata(
+        network=space.graph.network,
+        labels=data.class_names,
+        input_shape=data.image_shape,
+        preprocessing=Preprocessing("none"),
+        inside=False,
+        probabilities=space.graph.head is not None,
+        shape=shape.to_json(),
+    )
+
+
+def _check_alike(teacher: keras.Model, data: TrainingData, validated: float) -> None:
+    """Makes sure that the model knows training images as well as the others: else they are prepared otherwise."""
+    trained = evaluate(teacher, data.calibration(**_COMPARED))["accuracy"]
+    if trained < validated / 2:
+        raise UserError(
+            "`train` must have images as `validation` has them. Received: the model's accuracy is "
+            f"{trained:.3f} on the one and {validated:.3f} on the other. Are both scaled alike, and labelled alike?"
+        )

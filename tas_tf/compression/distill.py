@@ -1,0 +1,101 @@
+"""Distillation alone: trains any classifier on labels and on what a teacher says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tas_tf.compression.defaults import default_training
+from tas_tf.data.augmentation import Augmentation
+from tas_tf.data.streamed import open_data
+from tas_tf.errors import UserError
+from tas_tf.graph.graph import Graph
+from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
+from tas_tf.training.network import TrainResult, inherited, logits_of, train_network
+from tas_tf.training.settings import TrainSettings
+from tas_tf.training.strategy import make_strategy
+
+
+def distill(
+    student: keras.Model,
+    teacher: keras.Model,
+    train: Any,
+    validation: Any = None,
+    *,
+    settings: TrainSettings | None = None,
+    augment: Augmentation | None = None,
+    strategy: tf.distribute.Strategy | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    verbose: int | str = "auto",
+) -> TrainResult:
+    """Trains a classifier on labels and on the outputs of a teacher.
+
+    Args:
+        student: Functional or Sequential classifier, found by a search or not. Training starts from its weights; the
+            model itself stays as it is.
+        teacher: Trained classifier of the same images and classes; it stays as it is.
+        train: Training images and labels, as for `compress`.
+        validation: Other images and labels, to score the student on in the end.
+        settings: Settings of the training; by default 20 epochs.
+        augment: Changes to training images.
+        strategy: Devices; by default all GPUs.
+        callbacks: Keras callbacks.
+        verbose: As in Keras.
+
+    Returns:
+        `model`, the trained student, which ends in logits or softmax as `student` does, and `metrics`, with the
+        student's `accuracy` and `loss` on the validation images if there are any.
+
+    Raises:
+        UserError: An argument is off, one of the models can't be read, they don't fit each other or the data, or
+            training diverges.
+
+    Example:
+        ```python
+        trained = tas_tf.distill(student, model, train, validation)
+        print(trained.metrics["accuracy"])
+        ```
+    """
+    spaces = [_fixed_space(network) for network in (student, teacher)]
+    graph, other = (space.graph for space in spaces)
+    if (graph.input.shape[1:], graph.num_classes) != (other.input.shape[1:], other.num_classes):
+        raise UserError(
+            f"`teacher` must take the images of `student`, {_size(graph)}, and tell as many classes apart, "
+            f"{graph.num_classes}. Received: {_size(other)} and {other.num_classes} classes."
+        )
+    strategy = make_strategy() if strategy is None else strategy
+    data = open_data(
+        train,
+        validation,
+        image_shape=graph.input.shape[1:],
+        num_classes=graph.num_classes,
+        augment=augment,
+        seed=0 if settings is None else settings.seed,
+    )
+    settings = default_training(data, strategy.num_replicas_in_sync) if settings is None else settings
+    with strategy.scope():
+        teaching = logits_of(teacher, spaces[1])
+    shape = Shape.full(spaces[0])
+    return train_network(
+        spaces[0],
+        shape,
+        data,
+        settings,
+        strategy=strategy,
+        teacher=teaching,
+        start=inherited(student, spaces[0], shape),
+        callbacks=callbacks,
+        verbose=verbose,
+    )
+
+
+def _fixed_space(model: keras.Model) -> SearchSpace:
+    return SearchSpace.from_graph(Graph.from_model(model), may_be_fixed=True)
+
+
+def _size(graph: Graph) -> str:
+    return "x".join(map(str, graph.input.shape[1:]))

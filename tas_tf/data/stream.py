@@ -1,0 +1,212 @@
+"""A user's images and labels, read batch by batch each time they are needed and never kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tas_tf.errors import UserError
+
+_BATCH = 128
+#: Images that are kept to mix those that come one after the other: so many at most, and so many bytes.
+_MIXED, _MIXED_BYTES = 2048, 64 * 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """Labelled images in batches of any size.
+
+    Attributes:
+        argument: What the user knows the data as, such as `train`.
+        batches: Reads the data once. Takes whether this is an epoch of training, which has an order of its own. Returns
+            a finite dataset of `(images, labels)`, images `[batch, height, width, channels]` of any number type.
+        class_names: Names of the classes that the data itself knows, if any.
+        is_mixed: Whether what comes one after the other is a random choice from all of the data.
+    """
+
+    argument: str
+    batches: Callable[[bool], tf.data.Dataset]
+    class_names: tuple[str, ...] = ()
+    is_mixed: bool = False
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of an image."""
+        return tuple(self.spec[0].shape[1:])
+
+    @property
+    def spec(self) -> tuple[tf.TensorSpec, tf.TensorSpec]:
+        """What a batch looks like."""
+        return self.batches(False).element_spec
+
+    def examples(self, training: bool) -> tf.data.Dataset:
+        """Yields each `(image, label)` once; images are uint8 or else float32."""
+        examples = self.batches(training).unbatch()
+        return examples.map(lambda image, label: (_as_number_type(image), label), num_parallel_calls=tf.data.AUTOTUNE)
+
+    @property
+    def mixed(self) -> int:
+        """How many images a shuffling buffer holds."""
+        num_bytes = max(1, int(np.prod(self.image_shape)) * self.spec[0].dtype.size)
+        return max(1, min(_MIXED, _MIXED_BYTES // num_bytes))
+
+
+def open_stream(argument: str, data: Any, *, seed: int = 0) -> Stream:
+    """Makes a stream of what a user has.
+
+    Args:
+        argument: Names the data in messages.
+        data: A `tf.data.Dataset` of `(images, labels)`, batches or single examples; a tuple `(images, labels)` of
+            arrays; or a `keras.utils.PyDataset`.
+        seed: Determines the order of arrays and of a `PyDataset`'s batches.
+
+    Raises:
+        UserError: The data is none of these, repeats for ever, or doesn't hold such pairs.
+    """
+    for kind, open_kind in _KINDS.items():
+        if isinstance(data, kind):
+            stream = open_kind(argument, data, seed)
+            _check_spec(argument, stream.spec)
+            return stream
+    raise UserError(f"{_expected(argument)}. Received: {type(data).__name__}.")
+
+
+def _expected(argument: str) -> str:
+    return (
+        f"`{argument}` must be a `tf.data.Dataset` or a `keras.utils.PyDataset` of (images, labels), or a tuple of two "
+        "arrays"
+    )
+
+
+def _open_dataset(argument: str, dataset: tf.data.Dataset, seed: int) -> Stream:
+    spec = dataset.element_spec
+    _check_pair(argument, spec, tf.TensorSpec)
+    if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
+        raise endless(argument)
+    names = tuple(map(str, getattr(dataset, "class_names", ())))
+    if spec[0].shape.rank == 3 and spec[0].shape[0] is not None:
+        dataset = dataset.batch(_BATCH)
+    return Stream(argument, lambda _: dataset, names)
+
+
+def _open_arrays(argument: str, arrays: tuple, seed: int) -> Stream:
+    _check_pair(argument, arrays, object)
+    # Arrays stay what they are, also those that are mapped from a file.
+    images, labels = (part if isinstance(part, np.ndarray) else np.asarray(part) for part in arrays)
+    if not images.ndim or not labels.ndim or len(images) != len(labels):
+        raise UserError(
+            f"`{argument}` must have one label for each image. Received: images {list(images.shape)} and labels "
+            f"{list(labels.shape)}."
+        )
+    kinds = _tensor_type(images), _tensor_type(labels)
+
+    def pick(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return images[rows], _texts_as_bytes(labels[rows])
+
+    def read(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        parts = tf.numpy_function(pick, [rows], kinds, stateful=False)
+        return tuple(
+            tf.ensure_shape(part, [None, *whole.shape[1:]]) for part, whole in zip(parts, (images, labels), strict=True)
+        )
+
+    def batches(training: bool) -> tf.data.Dataset:
+        rows = tf.data.Dataset.range(len(images)).shuffle(
+            max(1, len(images)), seed=seed, reshuffle_each_iteration=training
+        )
+        return rows.batch(_BATCH).map(read, num_parallel_calls=tf.data.AUTOTUNE)
+
+    return Stream(argument, batches, is_mixed=True)
+
+
+def _open_py_dataset(argument: str, dataset: keras.utils.PyDataset, seed: int) -> Stream:
+    if dataset.num_batches is None:
+        raise endless(argument)
+    if not dataset.num_batches:
+        raise empty(argument)
+    first = dataset[0]
+    _check_pair(argument, first, object)
+    arrays = tuple(map(np.asarray, first))
+    rng = np.random.default_rng(seed)
+    spec = tuple(tf.TensorSpec([None, *array.shape[1:]], _tensor_type(array)) for array in arrays)
+
+    def read(training: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        order = np.arange(dataset.num_batches)
+        if training:
+            dataset.on_epoch_begin()
+            rng.shuffle(order)
+        for number in order:
+            images, labels = dataset[int(number)]
+            yield np.asarray(images), _texts_as_bytes(np.asarray(labels))
+        if training:
+            dataset.on_epoch_end()
+
+    return Stream(
+        argument,
+        lambda training: tf.data.Dataset.from_generator(lambda: read(training), output_signature=spec),
+    )
+
+
+_KINDS = {
+    tf.data.Dataset: _open_dataset,
+    keras.utils.PyDataset: _open_py_dataset,
+    (tuple, list): _open_arrays,
+}
+
+
+def endless(argument: str) -> UserError:
+    """The error for data that repeats for ever."""
+    return UserError(f"{_expected(argument)}, that ends. Received data that repeats for ever: leave out `repeat`.")
+
+
+def empty(argument: str) -> UserError:
+    """The error for data without a single example."""
+    return UserError(f"{_expected(argument)}. Received an empty one.")
+
+
+def _check_pair(argument: str, pair: Any, kind: type) -> None:
+    if not (isinstance(pair, (tuple, list)) and len(pair) == 2 and all(isinstance(part, kind) for part in pair)):
+        if isinstance(pair, (tuple, list)):
+            received = f"{len(pair)} parts ({', '.join(type(part).__name__ for part in pair)})"
+        else:
+            received = f"{type(pair).__name__}"
+        raise UserError(
+            f"{_expected(argument)}: one array of images and one of labels, without sample weights. "
+            f"Received elements of {received}."
+        )
+
+
+def _check_spec(argument: str, spec: tuple[tf.TensorSpec, tf.TensorSpec]) -> None:
+    images, labels = spec
+    numeric = images.dtype.is_integer or images.dtype.is_floating
+    known = labels.dtype.is_integer or labels.dtype.is_floating or labels.dtype in (tf.string, tf.bool)
+    if images.shape.rank != 4 or labels.shape.rank not in (1, 2) or None in images.shape[1:] or not (numeric and known):
+        raise UserError(
+            f"{_expected(argument)}: images [batch, height, width, channels] of one size, and labels [batch] or "
+            f"[batch, classes]. Received: {_describe(images)} and {_describe(labels)}."
+        )
+
+
+def _as_number_type(images: tf.Tensor) -> tf.Tensor:
+    """Pixels stay bytes, which augmentation may need; everything else becomes float32."""
+    return images if images.dtype == tf.uint8 else tf.cast(images, tf.float32)
+
+
+def _describe(spec: tf.TensorSpec) -> str:
+    return f"{spec.dtype.name} {list(spec.shape) if spec.shape.rank is not None else 'of unknown shape'}"
+
+
+def _tensor_type(array: np.ndarray) -> tf.DType:
+    return tf.string if array.dtype.kind in "USO" else tf.as_dtype(array.dtype)
+
+
+def _texts_as_bytes(labels: np.ndarray) -> np.ndarray:
+    """Labels as TensorFlow takes them from NumPy: texts as bytes."""
+    if labels.dtype.kind not in "UO":
+        return labels
+    texts = [label if isinstance(label, bytes) else str(label).encode() for label in labels.reshape(-1)]
+    return np.array(texts, dtype=object).reshape(labels.shape)

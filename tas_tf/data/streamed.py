@@ -1,0 +1,234 @@
+"""Training, search and scores on a user's own data, read as streams."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Self
+
+import tensorflow as tf
+
+from tas_tf.data.augmentation import Augmentation, augment_batch
+from tas_tf.data.labels import Labels, make_labels
+from tas_tf.data.pipeline import dataset_options, steps_per_epoch
+from tas_tf.data.stream import Stream, open_stream
+from tas_tf.data.survey import Survey, bucket_of, limit_of, survey
+from tas_tf.data.training_data import EpochsDataset, TrainingData
+from tas_tf.errors import UserError
+
+_EVALUATION_BATCH = 256
+
+
+@dataclass(frozen=True, eq=False)
+class StreamedData(TrainingData):
+    """A user's data; only a batch or two of it, and a buffer that mixes neighbours, are in memory at any time.
+
+    The two parts of a search are told apart by the contents of an image. An image stays in its part however the data
+    is shuffled. Random augmentation inside the data breaks this, as every epoch then shows other images: give `augment`
+    instead.
+
+    Attributes:
+        train: Training images.
+        validation: Images for scores; `None` if there are none.
+        labels: How labels are written, in the order of the two.
+        surveys: What is in them.
+        names: Names of the classes 0, 1, ...
+        augment: Changes to training images.
+        seed: Determines augmentation and the order within buffers.
+        share: Share of the training images that is used, those of the first part of a search.
+    """
+
+    train: Stream
+    validation: Stream | None
+    labels: tuple[Labels, ...]
+    surveys: tuple[Survey, ...]
+    names: tuple[str, ...]
+    augment: Augmentation
+    seed: int
+    share: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """The name of the argument that holds the training images."""
+        return self.train.argument
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of an image."""
+        return self.train.image_shape
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Names of the classes 0, 1, ..."""
+        return self.names
+
+    @property
+    def num_train(self) -> int:
+        """Number of training images that are used."""
+        return self.surveys[0].count_below(self.share)
+
+    @property
+    def chance(self) -> float:
+        """Accuracy of guessing the most frequent class of the images for scores, 0 to 1."""
+        return self.surveys[-1].chance
+
+    def training(self, batch_size: int) -> tuple[EpochsDataset, int]:
+        """Batches of the training images, by first epoch, and the steps of an epoch; see `TrainingData`."""
+        steps = steps_per_epoch(self.num_train, batch_size)
+
+        def dataset(first_epoch: int) -> tf.data.Dataset:
+            batches = self._train_examples(training=True).batch(batch_size, drop_remainder=True)
+            return self._augmented(batches, first_epoch * steps)
+
+        return dataset, steps
+
+    def searching(self, batch_size: int, share: float = 0.5) -> tuple[EpochsDataset, int]:
+        """Pairs of batches of two disjoint parts, read in one pass; see `TrainingData`."""
+        first = self.surveys[0].count_below(share * self.share)
+        steps = steps_per_epoch(min(first, self.num_train - first), batch_size)
+        is_second = partial(_is_from, limit=limit_of(share * self.share))
+
+        def dataset(first_epoch: int) -> tf.data.Dataset:
+            examples = self._train_examples(training=True)
+            examples = examples.map(lambda image, label: (image, label, is_second(image)))
+            return self._augmented(_pair(examples, batch_size, min(share, 1 - share)), first_epoch * steps)
+
+        return dataset, steps
+
+    def weights_part(self, share: float) -> Self:
+        """The same data with the first part of a search as its training images."""
+        return replace(self, share=share * self.share)
+
+    def held_out(self, share: float, limit: int) -> tf.data.Dataset:
+        """The first images of the second part that come, at most `limit`, plain."""
+        start = limit_of(share * self.share)
+        examples = self._train_examples(training=False).filter(lambda image, _: _is_from(image, start))
+        return self._plain(examples.take(limit).batch(_EVALUATION_BATCH))
+
+    def calibration(self, batch_size: int, batches: int) -> tf.data.Dataset:
+        """A few batches of training images, plain, mixed as far as the buffer reaches."""
+        examples = self._train_examples(training=False)
+        return self._plain(examples.batch(min(batch_size, self.num_train), drop_remainder=True).take(batches))
+
+    def test(self) -> tf.data.Dataset | None:
+        """The images for scores once, plain; `None` if there are none."""
+        if self.validation is None:
+            return None
+        examples = self._examples(self.validation, self.labels[-1], training=False)
+        return self._plain(examples.batch(_EVALUATION_BATCH))
+
+    def _examples(self, stream: Stream, labels: Labels, *, training: bool) -> tf.data.Dataset:
+        return stream.examples(training).map(lambda image, label: (image, labels.number(label, self.names)))
+
+    def _train_examples(self, *, training: bool) -> tf.data.Dataset:
+        """Training images one by one, mixed; of all epochs without end, or once."""
+        examples = self._examples(self.train, self.labels[0], training=training)
+        if self.share < 1:
+            end = limit_of(self.share)
+            examples = examples.filter(lambda image, _: tf.logical_not(_is_from(image, end)))
+        examples = examples.repeat() if training else examples
+        return examples if self.train.is_mixed else examples.shuffle(self.train.mixed, seed=self.seed)
+
+    def _augmented(self, batches: tf.data.Dataset, first_step: int) -> tf.data.Dataset:
+        """Changes images at random, by a seed of its own for each batch, as floats; `batches` may hold pairs."""
+
+        def change(step: tf.Tensor, *elements: Any) -> Any:
+            pairs = elements if isinstance(elements[0], tuple) else (elements,)
+            done = []
+            for number, (images, labels) in enumerate(pairs):
+                seed = tf.random.fold_in(tf.constant((self.seed, number), tf.int64), step)
+                done.append((tf.cast(augment_batch(images, self.augment, seed=seed), tf.float32), labels))
+            return done[0] if len(done) == 1 else tuple(done)
+
+        batches = batches.enumerate(first_step).map(
+            lambda step, batch: change(step, *batch), num_parallel_calls=tf.data.AUTOTUNE
+        )
+        return batches.prefetch(tf.data.AUTOTUNE).with_options(dataset_options())
+
+    @staticmethod
+    def _plain(batches: tf.data.Dataset) -> tf.data.Dataset:
+        batches = batches.map(lambda images, labels: (tf.cast(images, tf.float32), labels))
+        return batches.prefetch(tf.data.AUTOTUNE).with_options(dataset_options())
+
+
+def open_data(
+    train: Any,
+    validation: Any = None,
+    *,
+    image_shape: tuple[int, ...],
+    num_classes: int,
+    augment: Augmentation | None = None,
+    seed: int = 0,
+) -> StreamedData:
+    """Checks a user's data in one pass over it and makes it ready for training.
+
+    Args:
+        train: What `open_stream` takes: training images.
+        validation: The same, of other images, for scores alone; not needed by a search.
+        image_shape: Height, width and channels that the network takes.
+        num_classes: Classes that the network tells apart.
+        augment: Changes to training images.
+        seed: Determines augmentation and order.
+
+    Raises:
+        UserError: The data can't be read, doesn't fit the network, or holds what can't be trained on.
+    """
+    arguments = {"train": train} if validation is None else {"train": train, "validation": validation}
+    streams = [open_stream(argument, data, seed=seed) for argument, data in arguments.items()]
+    for stream in streams:
+        _check_size(stream, image_shape)
+    augment = augment or Augmentation()
+    if augment.random_resized_crop and streams[0].spec[0].dtype != tf.uint8:
+        raise UserError(
+            "`augment`: random_resized_crop takes uint8 images. "
+            f"Received images of {streams[0].spec[0].dtype.name} in `train`."
+        )
+    labels = tuple(make_labels(stream.argument, stream.spec[1], num_classes, stream.class_names) for stream in streams)
+    surveys = tuple(map(survey, streams, labels))
+    names = labels[0].class_names(surveys[0].counts)
+    for kind, found in zip(labels[1:], surveys[1:], strict=True):
+        kind.check_known(found.counts, names)
+    return StreamedData(streams[0], streams[1] if len(streams) > 1 else None, labels, surveys, names, augment, seed)
+
+
+def _check_size(stream: Stream, wanted: tuple[int, ...]) -> None:
+    if stream.image_shape != tuple(wanted):
+        raise UserError(
+            f"`{stream.argument}` must have images of {'x'.join(map(str, wanted))}, as the model takes them. "
+            f"Received: {'x'.join(map(str, stream.image_shape))}."
+        )
+
+
+def _is_from(image: tf.Tensor, limit: int) -> tf.Tensor:
+    return bucket_of(image) >= limit
+
+
+def _pair(examples: tf.data.Dataset, batch_size: int, smaller_share: float) -> tf.data.Dataset:
+    """Sorts `(image, label, is_second)` into two rows and yields a batch of each whenever both are long enough.
+
+    What waits in a row that is longer than needed is dropped from its front.
+    """
+    image, label, _ = examples.element_spec
+    chunks = examples.batch(max(1, round(batch_size / smaller_share)))
+    nothing = (tf.zeros([0, *image.shape], image.dtype), tf.zeros([0], label.dtype))
+
+    def take(rows: Any, chunk: Any) -> Any:
+        images, labels, is_second = chunk
+        masks = (tf.logical_not(is_second), is_second)
+        rows = [
+            tuple(tf.concat([old, new[mask]], 0) for old, new in zip(row, (images, labels), strict=True))
+            for row, mask in zip(rows, masks, strict=True)
+        ]
+        ready = tf.reduce_min([tf.shape(row[1])[0] for row in rows]) >= batch_size
+        taken = tf.where(ready, batch_size, 0)
+        batches = tuple(tuple(part[:batch_size] for part in row) for row in rows)
+        left = tuple(tuple(part[taken:][-2 * batch_size :] for part in row) for row in rows)
+        return left, (ready, batches)
+
+    pairs = chunks.scan((nothing, nothing), take).filter(lambda ready, _: ready)
+
+    def sized(_: tf.Tensor, batches: Any) -> Any:
+        return tf.nest.map_structure(lambda part: tf.ensure_shape(part, [batch_size, *part.shape[1:]]), batches)
+
+    return pairs.map(sized)

@@ -1,0 +1,101 @@
+"""The first pass over a user's data: it counts and checks, and keeps no image."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from tas_tf.data.labels import Labels
+from tas_tf.data.stream import Stream, empty, endless
+from tas_tf.errors import UserError
+
+#: Images fall into so many buckets by their contents.
+BUCKETS = 2**30
+_BATCH = 1024
+#: From so many images on, data in which each image came this often, on average, is taken to repeat for ever.
+_MANY, _REPEATS = 50_000, 8
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """What the first pass has found.
+
+    Attributes:
+        counts: How many images each class has, by class number or name.
+        buckets: The bucket of each image, sorted, int64 `[num_examples]`.
+    """
+
+    counts: Mapping[int | str, int]
+    buckets: np.ndarray
+
+    @property
+    def num_examples(self) -> int:
+        """Number of images."""
+        return len(self.buckets)
+
+    @property
+    def chance(self) -> float:
+        """Accuracy of guessing the most frequent class, 0 to 1."""
+        return max(self.counts.values()) / self.num_examples
+
+    def count_below(self, share: float) -> int:
+        """How many images `below` puts into the first part."""
+        return int(np.searchsorted(self.buckets, limit_of(share)))
+
+
+def survey(stream: Stream, labels: Labels) -> Survey:
+    """Reads a stream once.
+
+    Raises:
+        UserError: It is empty, endless or sorted by class, an image isn't finite, or labels are off.
+    """
+    examples = stream.examples(training=False).map(_read, num_parallel_calls=tf.data.AUTOTUNE).batch(_BATCH)
+    counts: Counter = Counter()
+    buckets: list[np.ndarray] = []
+    previous, changes = None, 0
+    for found, finite, label in examples.as_numpy_iterator():
+        if not finite.all():
+            raise UserError(f"`{stream.argument}` must have finite images. Received: NaN or infinity.")
+        values = labels.values(label)
+        counts.update(values.tolist())
+        changes += int((values[1:] != values[:-1]).sum()) + (previous is not None and previous != values[0])
+        previous = values[-1]
+        buckets.append(found)
+        _check_end(stream, buckets)
+    if not buckets:
+        raise empty(stream.argument)
+    result = Survey(dict(counts), np.sort(np.concatenate(buckets)))
+    if not stream.is_mixed and changes < 2 * len(counts) and len(counts) > 1 and result.num_examples > 2 * stream.mixed:
+        raise UserError(
+            f"`{stream.argument}` must mix its classes. Received images sorted by class: use "
+            f"`shuffle({result.num_examples})` before batching, or shuffle file names."
+        )
+    return result
+
+
+def bucket_of(image: tf.Tensor) -> tf.Tensor:
+    """The bucket of an image, int64 scalar from 0 up to `BUCKETS`: the same wherever the image comes in the data."""
+    return tf.strings.to_hash_bucket_fast(tf.io.serialize_tensor(image), BUCKETS)
+
+
+def limit_of(share: float) -> int:
+    """The bucket below which a share of all images falls."""
+    return round(share * BUCKETS)
+
+
+def _read(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    finite = tf.reduce_all(tf.math.is_finite(image)) if image.dtype.is_floating else tf.constant(True)
+    return bucket_of(image), finite, label
+
+
+def _check_end(stream: Stream, buckets: list[np.ndarray]) -> None:
+    """Refuses data that shows the same few images again and again; looked at whenever it has doubled."""
+    number = len(buckets)
+    if number * _BATCH >= _MANY and number & (number - 1) == 0:
+        seen = np.concatenate(buckets)
+        if len(np.unique(seen)) * _REPEATS < len(seen):
+            raise endless(stream.argument)

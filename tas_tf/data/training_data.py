@@ -1,0 +1,86 @@
+"""What training, search and scoring need of data, wherever it comes from."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Self
+
+import tensorflow as tf
+
+#: From a number of epochs already done, batches of the epochs that follow.
+EpochsDataset = Callable[[int], tf.data.Dataset]
+
+
+class TrainingData(ABC):
+    """Training images, and others for scores alone; all of them labelled with class numbers.
+
+    Every dataset holds batches of float32 images `[batch, height, width, channels]`, ready for the network, and int64
+    labels `[batch]`. Those that train are augmented and never end; the others are plain and end.
+    """
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What messages call the data."""
+
+    @property
+    @abstractmethod
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of an image."""
+
+    @property
+    @abstractmethod
+    def class_names(self) -> Sequence[str]:
+        """Names of the classes 0, 1, ..."""
+
+    @property
+    @abstractmethod
+    def num_train(self) -> int:
+        """Number of training images."""
+
+    @property
+    @abstractmethod
+    def chance(self) -> float:
+        """Accuracy of guessing the most frequent class of the images for scores, 0 to 1."""
+
+    @abstractmethod
+    def training(self, batch_size: int) -> tuple[EpochsDataset, int]:
+        """Returns batches of the training images, by first epoch, and the steps of an epoch.
+
+        Raises:
+            UserError: `batch_size` doesn't fit the data.
+        """
+
+    @abstractmethod
+    def searching(self, batch_size: int, share: float = 0.5) -> tuple[EpochsDataset, int]:
+        """Returns pairs of batches of two disjoint parts of the training images, and the steps of an epoch.
+
+        Args:
+            batch_size: Images in each of the two batches.
+            share: Share of the images that the first part, which trains the weights, gets.
+
+        Raises:
+            UserError: `batch_size` doesn't fit the smaller part.
+        """
+
+    @abstractmethod
+    def weights_part(self, share: float) -> Self:
+        """Returns the same data with the first part of `searching` as its training images."""
+
+    @abstractmethod
+    def held_out(self, share: float, limit: int) -> tf.data.Dataset:
+        """Returns at most `limit` images of the second part of `searching`, plain."""
+
+    @abstractmethod
+    def calibration(self, batch_size: int, batches: int) -> tf.data.Dataset:
+        """Returns a few batches of training images, plain but shuffled, as statistics need them.
+
+        Args:
+            batch_size: Images in a batch; fewer where there aren't as many.
+            batches: How many.
+        """
+
+    @abstractmethod
+    def test(self) -> tf.data.Dataset | None:
+        """Returns the images for scores once, plain; `None` if there are none."""

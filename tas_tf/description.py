@@ -1,0 +1,247 @@
+"""What there is to know about a network before a search: what can shrink, what can't and why, and what it costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from io import StringIO
+from typing import Any
+
+import keras
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from tas_tf.cost.cost_model import CostModel
+from tas_tf.cost.projections import projected_share, projections
+from tas_tf.decode.decode import smallest_shape
+from tas_tf.graph.graph import Graph
+from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace, Stage, WidthUnit
+
+_TEXT_WIDTH = 120
+
+
+@dataclass(frozen=True)
+class ShapeCost:
+    """What one shape of a network costs.
+
+    Attributes:
+        macs: Multiply-adds for one image, those of the projections included.
+        params: Parameters.
+        projections: The 1x1 convolutions that the shape makes necessary, each with `layer`, `in`, `out` and `macs`.
+    """
+
+    macs: int
+    params: int
+    projections: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a search may change in a network. `print` it, or read its attributes.
+
+    Attributes:
+        model: Name of the network.
+        image_shape: Height, width and channels of an image.
+        num_classes: Number of classes.
+        macs: Multiply-adds for one image.
+        params: Parameters.
+        min_macs_ratio: Fewest multiply-adds that a shape can have, as a share of `macs`.
+        min_params_ratio: Fewest parameters, as a share of `params`.
+        projected_share: Share of the multiply-adds that projections take, on average over random shapes.
+        is_coupled: Whether all blocks of a stage end in one width.
+        units: Convolutions, or coupled groups of them, whose number of filters can change.
+        stages: Chains of blocks whose number can change.
+        frozen: Layers that keep all their channels, with the reason.
+        shape: The cost of one shape, where one was given.
+        budgets: For each budget given, its `limit`, the `full` cost and the `smallest` cost in reach.
+        paper_accuracy: Test accuracy that a paper reports for the shape, 0 to 1, where it does.
+
+    Example:
+        >>> import tas_tf
+        >>> found = tas_tf.describe(tas_tf.load_network("resnet8", image_size=8))
+        >>> found.frozen, found.to_json()["stages"]
+        ({'classifier': 'it makes the class scores'}, [])
+    """
+
+    model: str
+    image_shape: tuple[int, ...]
+    num_classes: int
+    macs: int
+    params: int
+    min_macs_ratio: float
+    min_params_ratio: float
+    projected_share: float
+    is_coupled: bool
+    units: tuple[WidthUnit, ...] = field(repr=False)
+    stages: tuple[Stage, ...] = field(repr=False)
+    frozen: Mapping[str, str] = field(repr=False)
+    shape: ShapeCost | None = field(default=None, repr=False)
+    budgets: Mapping[str, Mapping[str, int]] | None = None
+    paper_accuracy: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns what `python -m trainers.describe --json` prints."""
+        found: dict[str, Any] = {
+            "model": self.model,
+            "macs": self.macs,
+            "params": self.params,
+            "min_macs_ratio": self.min_macs_ratio,
+            "min_params_ratio": self.min_params_ratio,
+            "projected_share": self.projected_share,
+            "units": [
+                {
+                    "name": unit.name,
+                    "width": unit.width,
+                    "candidates": list(unit.candidates),
+                    "coupled_with": list(unit.coupled_with),
+                }
+                for unit in self.units
+            ],
+            "stages": [
+                {"name": stage.name, "blocks": stage.blocks, "candidates": list(stage.candidates)}
+                for stage in self.stages
+            ],
+            "frozen": [{"layer": layer, "reason": reason} for layer, reason in self.frozen.items()],
+        }
+        if self.shape is not None:
+            found["shape_macs"] = self.shape.macs
+            found["shape_params"] = self.shape.params
+            found["projections"] = list(self.shape.projections)
+        if self.budgets is not None:
+            found["budgets"] = {name: dict(numbers) for name, numbers in self.budgets.items()}
+        if self.paper_accuracy is not None:
+            found["paper_accuracy"] = self.paper_accuracy
+        return found
+
+    def __str__(self) -> str:
+        text = StringIO()
+        Console(file=text, width=_TEXT_WIDTH, color_system=None).print(self)
+        return text.getvalue().rstrip("\n")
+
+    def __rich_console__(self, console: Console, options: Any) -> Iterator[RenderableType]:
+        """Yields the parts of the text, for a `rich` console of any width."""
+        images = "x".join(map(str, self.image_shape))
+        yield Text.assemble((self.model, "bold"), f", images of {images}, {self.num_classes} classes")
+        yield Text(f"{self.macs:,} MACs, {self.params:,} parameters")
+        # Rounded up, so that a budget of this share can be reached.
+        macs, params = (math.ceil(1000 * share) / 1000 for share in (self.min_macs_ratio, self.min_params_ratio))
+        yield Text(f"smallest reachable: {macs:.3f} of its MACs, {params:.3f} of its parameters")
+        for budget, numbers in (self.budgets or {}).items():
+            yield _budget_line(budget, **numbers)
+        coupled = "; blocks of a stage end in one width (couple_trunk)" if self.is_coupled else ""
+        yield Text(f"projections: {self.projected_share:.0%} of the MACs of random shapes, on average{coupled}")
+        units = [[one.name, one.width, _numbers(one.candidates), ", ".join(one.coupled_with)] for one in self.units]
+        stages = [[stage.name, stage.blocks, _numbers(stage.candidates)] for stage in self.stages]
+        yield _table("Width units", ["name", "width", "candidates", "coupled with"], units)
+        yield _table("Stages", ["name", "blocks", "candidates"], stages)
+        yield _table("Frozen", ["layer", "reason"], list(self.frozen.items()))
+        if self.shape is not None:
+            yield from self._shape_lines(self.shape)
+        if self.paper_accuracy is not None:
+            yield Text(f"top-1 in the paper, with distillation: {self.paper_accuracy:.2%} (quoted second hand)")
+
+    def _shape_lines(self, shape: ShapeCost) -> Iterator[RenderableType]:
+        rows = [[one["layer"], one["in"], one["out"], f"{one['macs']:,}"] for one in shape.projections]
+        share = sum(one["macs"] for one in shape.projections) / shape.macs
+        yield _table("Projections", ["layer", "in", "out", "MACs"], rows)
+        yield Text(
+            f"shape: {shape.macs:,} MACs ({shape.macs / self.macs:.3f}), {shape.params:,} parameters; "
+            f"its projections, {len(rows)} of them, take {share:.1%} of that"
+        )
+
+
+def describe(
+    model: keras.Model,
+    *,
+    axes: str = "both",
+    width_divisor: int = 1,
+    couple_trunk: bool | None = None,
+    search_dense: bool = False,
+) -> Description:
+    """Describes what a search may change in a network, before anything is trained.
+
+    Args:
+        model: Functional or Sequential classifier; its weights don't matter.
+        axes: What may shrink: `width`, `depth` or `both`.
+        width_divisor: Widths are rounded to multiples of this number.
+        couple_trunk: Gives all blocks of a stage one width; by default only where projections would cost much.
+        search_dense: Also searches hidden Dense layers on vectors.
+
+    Returns:
+        A description to print or to read.
+
+    Raises:
+        UserError: The model isn't a classifier that can be read, nothing in it can shrink, or an option is off.
+
+    Example:
+        >>> import tas_tf
+        >>> found = tas_tf.describe(tas_tf.load_network("resnet14"))
+        >>> f"{found.macs:,}", [stage.candidates for stage in found.stages]
+        ('26,657,408', [(1, 2), (1, 2), (1, 2)])
+        >>> print(str(found).splitlines()[2])
+        smallest reachable: 0.038 of its MACs, 0.040 of its parameters
+    """
+    space = SearchSpace.from_graph(
+        Graph.from_model(model),
+        couple_trunk=couple_trunk,
+        axes=axes,
+        width_divisor=width_divisor,
+        search_dense=search_dense,
+    )
+    return describe_space(space)
+
+
+def describe_space(space: SearchSpace, *, name: str | None = None, shape: Shape | None = None) -> Description:
+    """Describes a search space.
+
+    Args:
+        space: What can be searched.
+        name: What the user calls the network; by default its own name.
+        shape: Adds the costs of this shape.
+
+    Raises:
+        UserError: The shape belongs to another network.
+    """
+    macs, params = CostModel(space), CostModel(space, "params")
+    if shape is not None:
+        shape.check(space)
+    return Description(
+        model=space.graph.network if name is None else name,
+        image_shape=tuple(space.graph.input.shape[1:]),
+        num_classes=space.graph.num_classes,
+        macs=macs.full,
+        params=params.full,
+        min_macs_ratio=macs(smallest_shape(macs)) / macs.full,
+        min_params_ratio=params(smallest_shape(params)) / params.full,
+        projected_share=projected_share(space),
+        is_coupled=space.is_coupled,
+        units=space.units,
+        stages=space.stages,
+        frozen=space.frozen,
+        shape=None if shape is None else ShapeCost(macs(shape), params(shape), projections(space, shape)),
+    )
+
+
+def _budget_line(budget: str, *, limit: int, full: int, smallest: int) -> Text:
+    kind = budget.partition(":")[0]
+    line = f"budget {budget}: {limit:,} of {full:,} {kind} ({limit / full:.3f}), smallest {smallest:,}"
+    return Text(line, no_wrap=True, overflow="ignore")
+
+
+def _numbers(values: Sequence[int]) -> str:
+    return " ".join(map(str, values))
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> RenderableType:
+    if not rows:
+        return Text(f"{title}: none")
+    table = Table(title=title, title_justify="left")
+    for column, value in zip(columns, rows[0], strict=True):
+        numeric = isinstance(value, int) or column == "MACs"
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(str, row))
+    return table

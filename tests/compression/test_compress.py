@@ -1,0 +1,145 @@
+"""One call from a model and a user's data to a student."""
+
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tas_tf.compression.compress import compress
+from tas_tf.compression.defaults import default_search, default_training
+from tas_tf.data.augmentation import Augmentation
+from tas_tf.data.streamed import open_data
+from tas_tf.deploy.tflite import file_size
+from tas_tf.errors import UserError
+from tas_tf.graph.graph import Graph
+from tas_tf.space.space import SearchSpace
+from tas_tf.supernet.transfer import inherit_from_supernet
+from tas_tf.training.settings import TrainSettings
+from tests.digits import tiny_search
+from tests.networks import count_macs
+
+BRIEF = TrainSettings(epochs=1, warmup_epochs=0, batch_size=32, lr=0.01)
+#: Leaves weights where they start.
+STILL = replace(BRIEF, lr=1e-7, l2=0.0)
+
+
+def dataset(images, labels) -> tf.data.Dataset:
+    return tf.data.Dataset.from_tensor_slices((images, labels)).shuffle(len(images)).batch(50)
+
+
+class Counted(keras.callbacks.Callback):
+    """Remembers which models were trained for how many epochs."""
+
+    def __init__(self):
+        super().__init__()
+        self.epochs = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epochs.append(type(self.model).__name__)
+
+
+def test_a_student_within_the_budget(model, arrays):
+    weights = [np.array(weight) for weight in model.get_weights()]
+    counted = Counted()
+    result = compress(
+        model,
+        dataset(*arrays[0]),
+        dataset(*arrays[1]),
+        "macs:0.6",
+        search=tiny_search(from_teacher=True),
+        training=BRIEF,
+        inherit="none",
+        callbacks=[counted],
+        verbose=0,
+    )
+    macs = count_macs(result.student)
+    assert macs == result.student_metrics["macs"] <= 0.6 * count_macs(model)
+    assert {type(layer).__module__.split(".")[0] for layer in result.student.layers} == {"keras"}
+    images, labels = arrays[1]
+    for network, metrics in ((model, result.teacher_metrics), (result.student, result.student_metrics)):
+        hits = np.asarray(network(images)).argmax(1) == labels
+        assert metrics["accuracy"] == pytest.approx(hits.mean(), abs=1e-6)
+        assert metrics["params"] == network.count_params()
+    for before, after in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+    assert counted.epochs == ["Searcher", "Distiller"]
+    assert result.metadata.labels == tuple(map(str, range(10)))
+
+
+def test_bytes_texts_and_weights_of_the_model(model, arrays):
+    """A budget in bytes needs no more to be given; classes that are called by texts keep their names."""
+    (images, labels), (others, answers) = arrays
+    names = np.array([f"digit {number}" for number in range(10)])
+    result = compress(
+        model,
+        (images, names[labels]),
+        (others, names[answers]),
+        "bytes:0.7",
+        search=tiny_search(from_teacher=True),
+        training=STILL,
+        inherit="teacher",
+        verbose=0,
+    )
+    assert file_size(result.student) <= 0.7 * file_size(model)
+    kernel = result.student.get_layer("stem").kernel.numpy()
+    np.testing.assert_allclose(kernel, model.get_layer("stem").kernel.numpy()[..., : kernel.shape[-1]], atol=1e-5)
+    assert result.metadata.labels == tuple(names)
+    hits = np.asarray(model(others)).argmax(1) == answers
+    assert result.teacher_metrics["accuracy"] == pytest.approx(hits.mean(), abs=1e-6)
+
+
+def test_weights_of_the_supernet_by_default(model, arrays):
+    result = compress(model, *arrays, search=tiny_search(), training=STILL, verbose=0)
+    expected = keras.models.clone_model(result.student)
+    space = SearchSpace.from_graph(Graph.from_model(model))
+    inherit_from_supernet(expected, result.search.supernet, space, result.shape)
+    for name in ("stem", "block1_conv1", "classifier"):
+        kernels = (network.get_layer(name).kernel.numpy() for network in (result.student, expected))
+        np.testing.assert_allclose(*kernels, atol=1e-5)
+
+
+def test_defaults_are_moderate_and_fit_few_images(arrays):
+    images, labels = arrays[0]
+    options = {"image_shape": (8, 8, 1), "num_classes": 10}
+    for replicas in (1, 3):
+        few = open_data((images[:50], labels[:50]), **options)
+        search, training = default_search(few, replicas), default_training(few, replicas)
+        assert (search.epochs, search.from_teacher) == (20, True)
+        assert (training.epochs, training.warmup_epochs) == (20, 0)
+        assert search.batch_size % replicas == training.batch_size % replicas == 0
+        assert few.searching(search.batch_size)[1] >= 1
+        assert few.training(training.batch_size)[1] == 1
+    many = open_data(arrays[0], **options)
+    assert (default_search(many).batch_size, default_training(many).batch_size) == (64, 64)
+    assert default_training(many).lr == pytest.approx(0.1 / 4)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"budget": "macs:0.001"}, "below what"),
+        ({"budget": 0.5}, "budget"),
+        ({"axes": "height"}, "axes"),
+        ({"inherit": "middle"}, "inherit"),
+        ({"augment": Augmentation(random_resized_crop=True)}, "uint8"),
+        ({"search": tiny_search(batch_size=150)}, "batch_size"),
+        ({"training": replace(BRIEF, batch_size=500)}, "batch_size"),
+    ],
+    ids=str,
+)
+def test_bad_arguments(model, arrays, change, message):
+    with pytest.raises(UserError, match=message):
+        compress(model, *arrays, **{"search": tiny_search(), "training": BRIEF, "verbose": 0, **change})
+
+
+def test_images_that_are_scaled_in_two_ways_are_refused(model, arrays):
+    (images, labels), validation = arrays
+    with pytest.raises(UserError, match="scaled alike"):
+        compress(model, (images * -255.0, labels), validation, verbose=0)
+
+
+def test_a_model_at_chance_is_refused(model, arrays):
+    with pytest.raises(UserError, match="near chance"):
+        compress(keras.models.clone_model(model), *arrays, verbose=0)

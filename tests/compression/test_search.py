@@ -1,0 +1,31 @@
+"""The search alone."""
+
+import pytest
+
+from tas_tf.compression.search import search
+from tas_tf.cost.cost_model import CostModel
+from tas_tf.errors import UserError
+from tas_tf.space.space import SearchSpace
+from tas_tf.zoo.loading import load_network
+from tests.digits import tiny_search
+
+
+def test_a_shape_within_the_budget(model, arrays):
+    space = SearchSpace.from_model(model, axes="width")
+    found = search(model, arrays[0], budget="params:0.6", space=space, settings=tiny_search(), verbose=0)
+    found.shape.check(space)
+    assert found.metrics["shape_params"] <= 0.6 * CostModel(space, "params").full
+    assert found.shape.depths == {"stage_1": 2}
+
+
+def test_bad_arguments(model, arrays):
+    space = SearchSpace.from_model(model)
+    with pytest.raises(UserError, match="`space` is given, so that axes must not be"):
+        search(model, arrays[0], space=space, axes="width")
+    other = SearchSpace.from_model(load_network("resnet8", image_size=8, channels=1))
+    with pytest.raises(UserError, match=r"`space` must be of `model`, tiny\. Received one of another network"):
+        search(model, arrays[0], space=other)
+    with pytest.raises(UserError, match="below what"):
+        search(model, arrays[0], "macs:0.001")
+    with pytest.raises(UserError, match="`train` must have images of 8x8x1"):
+        search(model, (arrays[0][0][:, :4], arrays[0][1]))

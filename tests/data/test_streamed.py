@@ -1,0 +1,209 @@
+"""Training, search and scores on a user's own data."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tas_tf.data.augmentation import Augmentation
+from tas_tf.data.streamed import StreamedData, open_data
+from tas_tf.errors import UserError
+
+COUNT = 120
+NUMBERS = np.arange(COUNT)
+#: Pixel [0, 0, 0] is the image's number.
+IMAGES = np.random.default_rng(0).integers(0, 256, (COUNT, 6, 5, 1)).astype(np.float32)
+IMAGES[:, 0, 0, 0] = NUMBERS
+LABELS = np.where(NUMBERS % 5 == 0, 2, NUMBERS % 2)
+
+
+def dataset(images=IMAGES, labels=LABELS) -> tf.data.Dataset:
+    return tf.data.Dataset.from_tensor_slices((images, labels))
+
+
+def shuffled() -> tf.data.Dataset:
+    """Comes in another order each time."""
+    return dataset().shuffle(COUNT).batch(7)
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches that shows the examples in an order of its own after each epoch."""
+
+    def __init__(self):
+        super().__init__()
+        self.order = NUMBERS
+
+    def __len__(self):
+        return COUNT // 8
+
+    def __getitem__(self, number):
+        rows = self.order[8 * number : 8 * number + 8]
+        return IMAGES[rows], LABELS[rows]
+
+    def on_epoch_end(self):
+        self.order = np.random.default_rng(5).permutation(self.order)
+
+
+FORMS = {"arrays": lambda: (IMAGES, LABELS), "dataset": shuffled, "PyDataset": Batches}
+
+
+@pytest.fixture(params=FORMS)
+def data(request) -> StreamedData:
+    return make(FORMS[request.param]())
+
+
+def make(train, validation=(IMAGES[:30], LABELS[:30]), **options) -> StreamedData:
+    return open_data(train, validation, **{"image_shape": (6, 5, 1), "num_classes": 3, **options})
+
+
+def numbers(images) -> list[int]:
+    return [int(image[0, 0, 0]) for image in np.asarray(images)]
+
+
+def take(batches: tf.data.Dataset, count: int) -> list:
+    return list(batches.take(count).as_numpy_iterator())
+
+
+def test_what_is_counted(data):
+    assert (data.num_train, data.image_shape, data.class_names) == (COUNT, (6, 5, 1), ("0", "1", "2"))
+    assert data.chance == np.bincount(LABELS[:30]).max() / 30
+
+
+def test_an_epoch_of_training_shows_each_image_once_as_it_is(data):
+    batches, steps = data.training(8)
+    assert steps == COUNT // 8
+    epoch = take(batches(0), 2 * steps)
+    for images, labels in epoch:
+        assert (images.shape, images.dtype, labels.dtype) == ((8, 6, 5, 1), np.float32, np.int64)
+        for image, label, number in zip(images, labels, numbers(images), strict=True):
+            np.testing.assert_array_equal(image, IMAGES[number])
+            assert label == LABELS[number]
+    if data.train.is_mixed:
+        first = sorted(number for images, _ in epoch[:steps] for number in numbers(images))
+        assert first == NUMBERS.tolist()
+    orders = [[number for images, _ in part for number in numbers(images)] for part in (epoch[:steps], epoch[steps:])]
+    assert orders[0] != orders[1]
+
+
+@pytest.mark.parametrize("share", [0.5, 0.75])
+def test_the_parts_of_a_search_stay_apart_epoch_after_epoch(data, share):
+    batches, steps = data.searching(5, share)
+    pairs = take(batches(0), 4 * steps)
+    seen = [{number for pair in pairs for number in numbers(pair[part][0])} for part in (0, 1)]
+    assert not seen[0] & seen[1]
+    for pair in pairs:
+        for images, labels in pair:
+            assert images.shape == (5, 6, 5, 1)
+            np.testing.assert_array_equal(labels, LABELS[numbers(images)])
+    first, second = data.weights_part(share).num_train, COUNT - data.weights_part(share).num_train
+    assert steps == min(first, second) // 5
+    assert abs(first - share * COUNT) < 4 * np.sqrt(COUNT * share * (1 - share))
+    # In four epochs hardly an image of the smaller part is left out, and none of the held-out ones trains weights.
+    assert len(seen[1]) > 0.8 * second
+    held_out = {number for images, _ in data.held_out(share, COUNT) for number in numbers(images)}
+    assert len(held_out) == second
+    assert held_out >= seen[1]
+
+
+def test_the_weights_part_trains_and_calibrates_on_itself_alone(data):
+    part = data.weights_part(0.5)
+    held_out = {number for images, _ in data.held_out(0.5, COUNT) for number in numbers(images)}
+    batches, steps = part.training(6)
+    trained = {number for images, _ in take(batches(0), 2 * steps) for number in numbers(images)}
+    calibrated = {number for images, _ in part.calibration(4, 5) for number in numbers(images)}
+    assert not (trained | calibrated) & held_out
+    assert len(calibrated) == 20
+    assert [len(labels) for _, labels in part.calibration(1000, 5)] == [part.num_train]
+
+
+def test_images_for_scores_and_the_limit_of_held_out_ones(data):
+    images, labels = (np.concatenate(part) for part in zip(*data.test().as_numpy_iterator(), strict=True))
+    assert sorted(numbers(images)) == list(range(30))
+    np.testing.assert_array_equal(labels, LABELS[numbers(images)])
+    assert sum(len(labels) for _, labels in data.held_out(0.5, 11)) == 11
+    assert make((IMAGES, LABELS), None).test() is None
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [np.eye(3)[LABELS], LABELS[:, None].astype("float32"), np.array(["ant", "bee", "cat"])[LABELS], LABELS % 3 == 1],
+    ids=["one-hot", "column", "texts", "bool"],
+)
+@pytest.mark.parametrize("form", [lambda *parts: parts, lambda *parts: dataset(*parts).batch(9)], ids=["arrays", "set"])
+def test_labels_of_every_kind_become_class_numbers(form, labels):
+    found = make(form(IMAGES, labels), form(IMAGES[:30], labels[:30]))
+    expected = LABELS == 1 if labels.dtype == bool else LABELS
+    for batches in (found.calibration(COUNT, 1), found.test()):
+        for images, given in batches:
+            np.testing.assert_array_equal(given, expected[numbers(images)])
+    assert found.class_names == (("ant", "bee", "cat") if labels.dtype.kind == "U" else ("0", "1", "2"))
+
+
+def test_names_that_keras_gives_to_a_dataset_are_kept():
+    train = shuffled()
+    train.class_names = ["ant", "bee", "cat"]
+    assert make(train).class_names == ("ant", "bee", "cat")
+
+
+def test_augmentation_differs_from_step_to_step_and_leaves_scores_alone():
+    pixels = np.full((20, 6, 5, 1), 200, np.uint8)
+    pixels += NUMBERS[:20, None, None, None].astype(np.uint8)
+    found = make((pixels, LABELS[:20]), (pixels, LABELS[:20]), augment=Augmentation(pad_crop=2))
+    batches, _ = found.training(20)
+    first, second = (images for images, _ in take(batches(0), 2))
+    assert first.dtype == np.float32
+    assert not np.array_equal(first == 0, second == 0)
+    assert {float(value) for value in np.unique(first)} <= {0.0, *(200.0 + NUMBERS[:20])}
+    assert all((images > 0).all() for images, _ in found.test().as_numpy_iterator())
+    assert take(found.searching(4)[0](0), 1)[0][1][0].shape == (4, 6, 5, 1)
+    with pytest.raises(UserError, match="uint8"):
+        make((IMAGES, LABELS), augment=Augmentation(random_resized_crop=True))
+
+
+NAN = IMAGES.copy()
+NAN[77, 1, 1, 0] = np.nan
+BY_CLASS = np.argsort(np.resize(LABELS, 5000), kind="stable")
+
+MISTAKES = {
+    "NaN": ({"train": dataset(NAN).batch(4)}, "`train` must have finite images"),
+    "NaN in validation": ({"validation": (NAN, LABELS)}, "`validation` must have finite images"),
+    "empty": ({"train": dataset().take(0).batch(2)}, "`train` must be.*empty"),
+    "empty arrays": ({"train": (IMAGES[:0], LABELS[:0])}, "`train` must be.*empty"),
+    "filtered to nothing": ({"validation": dataset().filter(lambda image, label: label > 5)}, "`validation`.*empty"),
+    "for ever": (
+        {"train": dataset().repeat().filter(lambda image, label: label < 5)},
+        "repeats for ever",
+    ),
+    "sizes": ({"train": (IMAGES[:, :5], LABELS)}, "`train` must have images of 6x5x1.*Received: 5x5x1"),
+    "sizes of validation": ({"validation": (IMAGES[..., :4, :], LABELS)}, "`validation` must have images of 6x5x1"),
+    "label too high": ({"train": (IMAGES, LABELS + 1)}, "`train` must have labels from 0 to 2.*1 to 3"),
+    "negative label": ({"validation": (IMAGES, LABELS - 1)}, "`validation` must have labels from 0 to 2.*-1 to 1"),
+    "fractions": ({"train": (IMAGES, LABELS + 0.5)}, "whole numbers"),
+    "NaN labels": ({"train": (IMAGES, LABELS * np.nan)}, "whole numbers"),
+    "one-hot of others": ({"train": (IMAGES, np.eye(5)[LABELS])}, r"one-hot ones, \[batch, 3\]"),
+    "several classes": ({"train": (IMAGES, np.ones((COUNT, 3)))}, "single 1"),
+    "too many names": ({"train": (IMAGES, NUMBERS.astype(str))}, "network has classes, 3. Received: 120"),
+    "unknown name": (
+        {
+            "train": (IMAGES, np.array(["a", "b", "c"])[LABELS]),
+            "validation": (IMAGES, np.array(["a", "b", "d"])[LABELS]),
+        },
+        "`validation` must have labels that `train` has. Received: 'd'",
+    ),
+    "sorted": (
+        {"train": dataset(np.resize(IMAGES, (5000, 6, 5, 1)), np.resize(LABELS, 5000)[BY_CLASS]).batch(8)},
+        r"sorted by class: use `shuffle\(5000\)`",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), MISTAKES.values(), ids=MISTAKES)
+def test_mistakes_are_found_before_training(change, message):
+    with pytest.raises(UserError, match=message):
+        make(**{"train": (IMAGES, LABELS), **change})
+
+
+@pytest.mark.parametrize("batch_size", [0, COUNT])
+def test_batches_have_to_fit(data, batch_size):
+    with pytest.raises(UserError, match="`batch_size` doesn't fit"):
+        data.searching(batch_size)

@@ -1,0 +1,54 @@
+"""What a description says, as text and as JSON."""
+
+import dataclasses
+import json
+
+import pytest
+
+from tas_tf.cost.cost_model import CostModel
+from tas_tf.description import describe, describe_space
+from tas_tf.errors import UserError
+from tas_tf.space.shape import Shape
+from tas_tf.zoo.loading import load_network
+from tests.digits import tiny_network, tiny_space
+
+
+def test_the_text_names_what_can_shrink_what_cannot_and_the_lowest_cost():
+    model = tiny_network()
+    found = describe(model)
+    lines = str(found).splitlines()
+    assert lines[0] == "tiny, images of 8x8x1, 10 classes"
+    assert lines[1] == f"{CostModel(tiny_space()).full:,} MACs, {model.count_params():,} parameters"
+    lowest = float(lines[2].removeprefix("smallest reachable: ").split()[0])
+    assert found.min_macs_ratio <= lowest < found.min_macs_ratio + 0.001
+    text = str(found)
+    for expected in ("block1_conv1", "stage_1", "classifier", "it makes the class scores"):
+        assert expected in text
+    assert max(map(len, lines)) <= 120
+
+
+def test_options_decide_what_can_shrink():
+    found = describe(tiny_network(), axes="depth")
+    assert all(unit.candidates == (unit.width,) for unit in found.units)
+    assert [stage.candidates for stage in found.stages] == [(1, 2)]
+    with pytest.raises(UserError, match="axes"):
+        describe(tiny_network(), axes="height")
+
+
+def test_trunks_are_coupled_as_in_a_search():
+    model = load_network("resnet164", image_size=8)
+    assert describe(model).is_coupled
+    assert not describe(model, couple_trunk=False).is_coupled
+
+
+def test_json_has_the_same_numbers():
+    space = tiny_space()
+    shape = Shape.smallest(space)
+    found = describe_space(space, name="mine", shape=shape)
+    data = json.loads(json.dumps(found.to_json()))
+    assert (data["model"], data["macs"], data["shape_macs"]) == ("mine", found.macs, CostModel(space)(shape))
+    assert {"budgets", "paper_accuracy"}.isdisjoint(data)
+    more = dataclasses.replace(found, budgets={"macs:5": {"limit": 5, "full": 9, "smallest": 1}}, paper_accuracy=0.5)
+    assert more.to_json()["budgets"] == {"macs:5": {"limit": 5, "full": 9, "smallest": 1}}
+    assert "budget macs:5: 5 of 9 macs (0.556), smallest 1" in str(more)
+    assert "50.00%" in str(more)
