@@ -12,7 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from tas_tf.graph.graph import Graph, Node
-from tas_tf.graph.kinds import CONV_CLASSES, CONVOLVES, TRANSPOSED_CLASSES, Kind
+from tas_tf.graph.kinds import (
+    ACTIVATION_BY_CLASS,
+    ACTIVATION_BY_NAME,
+    CONV_CLASSES,
+    CONVOLVES,
+    TRANSPOSED_CLASSES,
+    Kind,
+)
 from tas_tf.space.channels import Segment
 from tas_tf.space.space import SearchSpace
 
@@ -149,16 +156,17 @@ def _num_operations(graph: Graph, node: Node) -> int:
     if node.kind is Kind.BATCH_NORM:
         return 0 if _is_folded(graph, node) else 2
     by_class = {"LayerNormalization": 6, "SeparableConv1D": 2, "SeparableConv2D": 2, "Flatten": 4, "Reshape": 4}
-    inside = {"linear": 0, "relu": 0, "relu6": 0, "silu": 2, "swish": 2, "hard_silu": 1, "hard_swish": 1}
+    activation = ACTIVATION_BY_NAME.get(node.activation)
     own = 0 if node.class_name == "Activation" else by_class.get(node.class_name, 1)
-    return own + inside.get(node.activation, 1)
+    return own + (1 if activation is None else activation.num_operations)
 
 
 #: Layers that leave nothing in a file, or merge into the operation before them.
 _VANISH = frozenset(
     [
         *("ActivityRegularization", "Dropout", "GaussianDropout", "GaussianNoise", "Identity", "SpatialDropout1D"),
-        *("SpatialDropout2D", "SpatialDropout3D", "StochasticDepth", "ReLU", "Relu", "Relu6"),
+        *("SpatialDropout2D", "SpatialDropout3D", "StochasticDepth"),
+        *(name for name, activation in ACTIVATION_BY_CLASS.items() if not activation.num_operations),
     ]
 )
 

@@ -7,16 +7,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from tas_tf.errors import UserError
-from tas_tf.graph.kinds import Kind, activation_name
+from tas_tf.graph.kinds import ACTIVATION_BY_CLASS, Kind, activation_name
 from tas_tf.graph.nodes import Node
-
-#: Layers and operations that turn scores into something else, in Keras's spellings.
-_SQUASHES = frozenset(
-    [
-        *("ELU", "Elu", "Exp", "Gelu", "HardSigmoid", "HardSilu", "HardTanh", "LeakyReLU", "LeakyRelu"),
-        *("LogSigmoid", "LogSoftmax", "PReLU", "ReLU", "Relu", "Relu6", "Sigmoid", "Silu", "Softplus", "Tanh"),
-    ]
-)
 
 
 class GraphParts(NamedTuple):
@@ -73,7 +65,7 @@ def _activation(node: Node) -> str:
         return activation_name(node.config["activation"])
     if node.class_name == "Softmax":
         return "softmax"
-    return node.class_name if node.class_name in _SQUASHES else node.activation
+    return node.class_name if node.class_name in ACTIVATION_BY_CLASS else node.activation
 
 
 def _check_scores(by_name: dict[str, Node], last: Node, network: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class Kind(enum.Enum):
@@ -46,6 +46,60 @@ TRANSPARENT = frozenset({Kind.KEEPS_ZEROS, Kind.SHIFTS_ZEROS, Kind.POOL, Kind.BA
 #: Kinds that read several tensors of the same channels.
 MERGES = frozenset({Kind.ADD, Kind.MULTIPLY, Kind.COMBINE})
 
+
+class Activation(NamedTuple):
+    """An activation function, in all of Keras's spellings.
+
+    Attributes:
+        names: As the argument `activation` of a layer has it.
+        op: Class of the functional operation.
+        layer: Class of the layer of its own.
+        kind: How it treats channels.
+        num_operations: Operations that it adds to a TFLite file; 0 where it merges into the layer before it.
+    """
+
+    names: tuple[str, ...] = ()
+    op: str | None = None
+    layer: str | None = None
+    kind: Kind = Kind.KEEPS_ZEROS
+    num_operations: int = 1
+
+
+#: All that is known of activation functions. Those that aren't here are opaque.
+ACTIVATIONS = (
+    Activation(("linear",), num_operations=0),
+    Activation(("relu",), "Relu", "ReLU", num_operations=0),
+    Activation(("relu6",), "Relu6", num_operations=0),
+    Activation(("leaky_relu",), "LeakyRelu", "LeakyReLU"),
+    Activation((), None, "PReLU"),
+    Activation(("elu",), "Elu", "ELU"),
+    Activation(("selu",), "Selu"),
+    Activation(("celu",), "Celu"),
+    Activation(("gelu",), "Gelu"),
+    Activation(("silu", "swish"), "Silu", num_operations=2),
+    Activation(("hard_silu", "hard_swish"), "HardSilu"),
+    Activation(("mish",)),
+    Activation(("tanh",), "Tanh"),
+    Activation(("hard_tanh",), "HardTanh"),
+    Activation(("tanh_shrink",), "TanhShrink"),
+    Activation(("softsign",), "Softsign"),
+    Activation(("soft_shrink",), "SoftShrink"),
+    Activation(("hard_shrink",), "HardShrink"),
+    Activation(("sigmoid",), "Sigmoid", kind=Kind.SHIFTS_ZEROS),
+    Activation(("hard_sigmoid",), "HardSigmoid", kind=Kind.SHIFTS_ZEROS),
+    Activation(("log_sigmoid",), "LogSigmoid", kind=Kind.SHIFTS_ZEROS),
+    Activation(("sparse_sigmoid",), "SparseSigmoid", kind=Kind.SHIFTS_ZEROS),
+    Activation(("softplus",), "Softplus", kind=Kind.SHIFTS_ZEROS),
+    Activation(("sparse_plus",), "SparsePlus", kind=Kind.SHIFTS_ZEROS),
+    Activation(("squareplus",), "Squareplus", kind=Kind.SHIFTS_ZEROS),
+    Activation(("exponential",), "Exp", kind=Kind.SHIFTS_ZEROS),
+    Activation(("softmax",), "Softmax", "Softmax", Kind.OPAQUE),
+    Activation(("log_softmax",), "LogSoftmax", kind=Kind.OPAQUE),
+)
+#: Activations by name, and by class of operation or layer.
+ACTIVATION_BY_NAME = {name: known for known in ACTIVATIONS for name in known.names}
+ACTIVATION_BY_CLASS = {cls: known for known in ACTIVATIONS for cls in (known.op, known.layer) if cls}
+
 _POOLS = frozenset(
     f"{scope}{kind}Pooling{rank}D" for scope in ("", "Global") for kind in ("Average", "Max") for rank in (1, 2, 3)
 )
@@ -74,11 +128,8 @@ _LAYERS: dict[str, Kind] = {
         ],
         Kind.KEEPS_ZEROS,
     ),
-    **dict.fromkeys(
-        ["ReLU", "LeakyReLU", "ELU", "PReLU", "Identity", "ActivityRegularization", "Resizing"],
-        Kind.KEEPS_ZEROS,
-    ),
-    **dict.fromkeys(["Dropout", "GaussianDropout"], Kind.KEEPS_ZEROS),
+    **{known.layer: known.kind for known in ACTIVATIONS if known.layer},
+    **dict.fromkeys(["Identity", "ActivityRegularization", "Resizing", "Dropout", "GaussianDropout"], Kind.KEEPS_ZEROS),
     "GaussianNoise": Kind.SHIFTS_ZEROS,
 }
 #: Layers of `keras.applications` that are no public layers but act as these do.
@@ -90,48 +141,9 @@ _OPS: dict[str, Kind] = {
     "Maximum": Kind.COMBINE,
     "Minimum": Kind.COMBINE,
     "Concatenate": Kind.CONCAT,
-    **dict.fromkeys(
-        [
-            "Relu",
-            "Relu6",
-            "Silu",
-            "Gelu",
-            "Tanh",
-            "LeakyRelu",
-            "Elu",
-            "Selu",
-            "HardTanh",
-            "SoftShrink",
-            "HardSilu",
-        ],
-        Kind.KEEPS_ZEROS,
-    ),
-    **dict.fromkeys(["Negative", "Absolute", "Abs", "Square", "Sign", "Softsign"], Kind.KEEPS_ZEROS),
-    **dict.fromkeys(["Celu", "HardShrink", "TanhShrink", "Arctan", "Expm1"], Kind.KEEPS_ZEROS),
-    **dict.fromkeys(["Sigmoid", "HardSigmoid", "Softplus", "Exp", "LogSigmoid", "Clip"], Kind.SHIFTS_ZEROS),
-    **dict.fromkeys(["SparsePlus", "SparseSigmoid", "Squareplus"], Kind.SHIFTS_ZEROS),
-}
-_ACTIVATIONS: dict[str, Kind] = {
-    **dict.fromkeys(
-        [
-            "linear",
-            "relu",
-            "relu6",
-            "silu",
-            "swish",
-            "gelu",
-            "tanh",
-            "elu",
-            "selu",
-            "leaky_relu",
-            "hard_silu",
-        ],
-        Kind.KEEPS_ZEROS,
-    ),
-    **dict.fromkeys(["hard_swish", "softsign", "hard_tanh", "tanh_shrink", "celu", "mish"], Kind.KEEPS_ZEROS),
-    **dict.fromkeys(["hard_shrink", "soft_shrink"], Kind.KEEPS_ZEROS),
-    **dict.fromkeys(["sparse_plus", "sparse_sigmoid", "squareplus"], Kind.SHIFTS_ZEROS),
-    **dict.fromkeys(["sigmoid", "hard_sigmoid", "softplus", "exponential", "log_sigmoid"], Kind.SHIFTS_ZEROS),
+    **{known.op: known.kind for known in ACTIVATIONS if known.op},
+    **dict.fromkeys(["Negative", "Absolute", "Abs", "Square", "Sign", "Arctan", "Expm1"], Kind.KEEPS_ZEROS),
+    "Clip": Kind.SHIFTS_ZEROS,
 }
 
 
@@ -153,7 +165,8 @@ def activation_name(value: Any) -> str:
 
 def activation_kind(name: str) -> Kind:
     """How an activation treats channels, by its name."""
-    return _ACTIVATIONS.get(name, Kind.OPAQUE)
+    known = ACTIVATION_BY_NAME.get(name)
+    return Kind.OPAQUE if known is None else known.kind
 
 
 def is_op(module: str) -> bool:

@@ -6,10 +6,10 @@ import keras
 import numpy as np
 import pytest
 
-from tas_tf.graph.kinds import _OPS, Kind, activation_kind
+from tas_tf.graph.kinds import _OPS, ACTIVATIONS, Kind, activation_kind
 
 IMAGES = np.random.default_rng(0).normal(size=(2, 3, 4)).astype("float32")
-ACTIVATIONS = {
+FUNCTIONS = {
     name: function
     for name, function in vars(keras.activations).items()
     if inspect.isfunction(function) and name not in ("get", "serialize", "deserialize", "threshold")
@@ -26,9 +26,15 @@ def observed(function) -> Kind:
     return Kind.KEEPS_ZEROS if np.abs(zeros).max() < 1e-6 else Kind.SHIFTS_ZEROS
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
+def operation(name: str) -> type | None:
+    """The class of a functional operation."""
+    modules = (keras.src.ops.nn, keras.src.ops.numpy)
+    return next((vars(module)[name] for module in modules if name in vars(module)), None)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
 def test_every_activation_of_keras(name):
-    assert activation_kind(name) is observed(ACTIVATIONS[name])
+    assert activation_kind(name) is observed(FUNCTIONS[name])
 
 
 def test_an_activation_of_ones_own_is_opaque():
@@ -37,12 +43,27 @@ def test_an_activation_of_ones_own_is_opaque():
 
 def test_operations_do_what_the_table_says():
     """Those of the table that can be made without arguments."""
-    modules = (keras.src.ops.nn, keras.src.ops.numpy)
     checked = 0
     for name, kind in _OPS.items():
-        operation = next((vars(module)[name] for module in modules if name in vars(module)), None)
-        if operation is None or kind not in (Kind.KEEPS_ZEROS, Kind.SHIFTS_ZEROS) or name == "Clip":
+        if operation(name) is None or kind not in (Kind.KEEPS_ZEROS, Kind.SHIFTS_ZEROS) or name == "Clip":
             continue
-        assert observed(operation()) is kind, name
+        assert observed(operation(name)()) is kind, name
         checked += 1
+    assert checked > 25
+
+
+def test_spellings_of_one_activation_compute_the_same():
+    checked = 0
+    for known in ACTIVATIONS:
+        outputs = [np.asarray(keras.activations.get(name)(IMAGES)) for name in known.names]
+        if known.op is not None:
+            outputs.append(np.asarray(operation(known.op)()(IMAGES)))
+        if known.layer is not None:
+            layer = getattr(keras.layers, known.layer)
+            # Its default slope differs from the function's.
+            layer = layer(negative_slope=0.2) if known.layer == "LeakyReLU" else layer()
+            outputs.append(np.asarray(layer(IMAGES)))
+        for other in outputs[1:]:
+            np.testing.assert_allclose(other, outputs[0], atol=1e-3, err_msg=str(known))  # GELU may be approximate
+            checked += 1
     assert checked > 25
