@@ -3,8 +3,8 @@
 LiteRT's Python package has no profiler, its shared library has. Signatures and layouts are those of LiteRT 2.3; with
 others a call may crash, which is why nobody should import this into a process they care about.
 
-Takes the arguments of `profile` but `image` as JSON in its only argument, and the image's bytes on standard input;
-writes what `profile` returns as JSON to standard output.
+The only argument holds the arguments of `profile` as JSON, all but `images`, whose bytes come on standard input. The
+result of `profile` goes to standard output as JSON.
 """
 
 import ctypes
@@ -19,6 +19,9 @@ _LOCK_FOR_WRITING = 1  # LiteRtTensorBufferLockMode
 # Kinds of event that stand for one operator each, and never for one inside another: operators of LiteRT itself, and
 # those that a delegate (XNNPACK) reports in the place of its own node.
 _OPERATOR_EVENTS = (1 << 1, 1 << 3)
+
+# The profiler cuts each operator's time down to whole microseconds. At this mean that loses about one percent.
+_MICROSECONDS_AN_OPERATOR = 50
 
 # Room for LiteRtRankedTensorType (element type, then layout), which is passed on without being read.
 _TENSOR_TYPE_BYTES = 256
@@ -48,26 +51,29 @@ def profile(
     library: str,
     model: str,
     shape: list[int],
-    image: bytes,
+    images: bytes,
+    most_copies: int,
     threads: int,
     rounds: int,
     warmup: int,
     seconds: float,
-) -> list[dict[str, tuple[int, int]]]:
-    """Runs a classifier of one input and one output again and again.
+) -> dict[str, object]:
+    """Runs a classifier of one input and one output again and again, on a batch that is large enough to be timed.
 
     Args:
         library: LiteRT's shared library.
         model: The `.tflite` file.
-        shape: Shape of the input, its batch size included.
-        image: Content of the input, row by row.
+        shape: Shape of the smallest input that the model takes, its batch size included.
+        images: Content of that input, row by row.
+        most_copies: How many times `images` may be repeated in one batch; 1 if the file fixes its batch size.
         threads: Threads of XNNPACK.
         rounds: Runs that count.
         warmup: Runs before them that don't.
         seconds: No further run is started after so long; one at least counts.
 
     Returns:
-        For each run that counts: how many operators of a type it ran, and their microseconds together, by type.
+        `copies`, how many times a run repeats `images`, and `rounds`, one mapping for each run that counts: the type
+        of operator to how many the run had and how many microseconds they took together.
 
     Raises:
         OSError: If there is no such library.
@@ -75,19 +81,35 @@ def profile(
         RuntimeError: If a function reports a failure, or writes what this script can't read.
     """
     deadline = time.monotonic() + seconds
-    session = _Session(_Library(library), model, shape, image, threads)
+    session = _Session(_Library(library), model, threads)
+    copies = _feed_enough(session, shape, images, most_copies=most_copies, deadline=deadline)
     for _ in range(warmup):
-        session.run()
         if time.monotonic() > deadline:
             break
+        session.run()
     counted = [session.run()]
     while len(counted) < rounds and time.monotonic() < deadline:
         counted.append(session.run())
-    return counted
+    return {"copies": copies, "rounds": counted}
+
+
+def _feed_enough(session: "_Session", shape: list[int], images: bytes, *, most_copies: int, deadline: float) -> int:
+    """Doubles the batch until the profiler can resolve its operators; returns how often it repeats the images."""
+    copies = 1
+    while True:
+        session.feed([copies * shape[0], *shape[1:]], copies * images)
+        session.run()  # The first run on a new shape also prepares the kernels.
+        operators = session.run().values()
+        enough = _MICROSECONDS_AN_OPERATOR * sum(count for count, _ in operators)
+        if sum(microseconds for _, microseconds in operators) >= enough:
+            return copies
+        if copies >= most_copies or time.monotonic() > deadline:
+            return copies
+        copies = min(2 * copies, most_copies)
 
 
 class _Library:
-    """LiteRT's C functions, called by name; all return a status."""
+    """LiteRT's C functions, called by name; all but `free` return a status."""
 
     def __init__(self, path: str):
         self._library = ctypes.CDLL(path)
@@ -97,6 +119,12 @@ class _Library:
         if status:
             raise RuntimeError(f"{name} returned status {status}.")
 
+    def free(self, name: str, handle: ctypes.c_void_p) -> None:
+        """Calls a function that destroys what a handle stands for, and returns nothing."""
+        function = getattr(self._library, name)
+        function.restype = None
+        function(handle)
+
     def make(self, name: str, *arguments: object) -> ctypes.c_void_p:
         """Calls a function whose last argument is where it puts a handle; returns the handle."""
         handle = ctypes.c_void_p()
@@ -105,25 +133,34 @@ class _Library:
 
 
 class _Session:
-    """A compiled model, its buffers and its profiler. Nothing is freed: the process ends with it."""
+    """A compiled model, its buffers and its profiler; to be fed before it is run.
 
-    def __init__(self, call: _Library, model: str, shape: list[int], image: bytes, threads: int):
+    Only buffers that others replace are freed: the process ends with the rest.
+    """
+
+    def __init__(self, call: _Library, model: str, threads: int):
         self._call = call
         self._environment = call.make("LiteRtCreateEnvironment", 0, None)
         loaded = call.make("LiteRtCreateModelFromFile", self._environment, os.fsencode(model))
         self._compiled = call.make("LiteRtCreateCompiledModel", self._environment, loaded, self._options(threads))
         self._profiler = call.make("LiteRtCompiledModelGetProfiler", self._compiled)
-        signature = call.make("LiteRtGetModelSignature", loaded, ctypes.c_size_t(0))
-        self._input = self._input_buffer(signature, shape, image)
-        self._output = self._output_buffer(signature)
+        self._signature = call.make("LiteRtGetModelSignature", loaded, ctypes.c_size_t(0))
+        self._buffers: tuple[ctypes.c_void_p, ...] = ()
+
+    def feed(self, shape: list[int], content: bytes) -> None:
+        """Gives the input another shape and content."""
+        for buffer in self._buffers:
+            self._call.free("LiteRtDestroyTensorBuffer", buffer)
+        self._buffers = (self._input_buffer(shape, content), self._output_buffer())
 
     def run(self) -> dict[str, tuple[int, int]]:
         """Runs the model once; returns number and microseconds of its operators by type."""
         one, first = ctypes.c_size_t(1), ctypes.c_size_t(0)
+        fed, made = self._buffers
         self._call("LiteRtStartProfiler", self._profiler)  # forgets the events of the run before, too
         self._call(
             "LiteRtRunCompiledModel", self._compiled, first,
-            one, ctypes.byref(self._input), one, ctypes.byref(self._output),
+            one, ctypes.byref(fed), one, ctypes.byref(made),
         )  # fmt: skip
         self._call("LiteRtStopProfiler", self._profiler)
         operators: dict[str, tuple[int, int]] = {}
@@ -161,25 +198,25 @@ class _Session:
             call("LiteRtAddOpaqueOptions", options, opaque)
         return options
 
-    def _input_buffer(self, signature: ctypes.c_void_p, shape: list[int], image: bytes) -> ctypes.c_void_p:
+    def _input_buffer(self, shape: list[int], content: bytes) -> ctypes.c_void_p:
         call, first = self._call, ctypes.c_size_t(0)
         dimensions = (ctypes.c_int * len(shape))(*shape)
         call(
             "LiteRtCompiledModelResizeInputTensor", self._compiled, first, first,
             dimensions, ctypes.c_size_t(len(shape)),
         )  # fmt: skip
-        tensor = call.make("LiteRtGetSignatureInputTensorByIndex", signature, first)
+        tensor = call.make("LiteRtGetSignatureInputTensorByIndex", self._signature, first)
         kind = self._tensor_type(tensor)
         layout = ctypes.byref(kind, _LAYOUT_OFFSET)
         call("LiteRtGetCompiledModelInputTensorLayout", self._compiled, first, first, layout)
         needs = call.make("LiteRtGetCompiledModelInputBufferRequirements", self._compiled, first, first)
         buffer = call.make("LiteRtCreateManagedTensorBufferFromRequirements", self._environment, kind, needs)
-        self._fill(buffer, image)
+        self._fill(buffer, content)
         return buffer
 
-    def _output_buffer(self, signature: ctypes.c_void_p) -> ctypes.c_void_p:
+    def _output_buffer(self) -> ctypes.c_void_p:
         call, first, one = self._call, ctypes.c_size_t(0), ctypes.c_size_t(1)
-        tensor = call.make("LiteRtGetSignatureOutputTensorByIndex", signature, first)
+        tensor = call.make("LiteRtGetSignatureOutputTensorByIndex", self._signature, first)
         kind = self._tensor_type(tensor)
         layout = ctypes.byref(kind, _LAYOUT_OFFSET)
         call("LiteRtGetCompiledModelOutputTensorLayouts", self._compiled, first, one, layout, ctypes.c_bool(True))
@@ -196,7 +233,7 @@ class _Session:
         size = ctypes.c_size_t()
         self._call("LiteRtGetTensorBufferPackedSize", buffer, ctypes.byref(size))
         if size.value != len(content):
-            raise RuntimeError(f"The input takes {size.value} bytes, the image has {len(content)}.")
+            raise RuntimeError(f"The input takes {size.value} bytes, the images have {len(content)}.")
         address = ctypes.c_void_p()
         self._call("LiteRtLockTensorBuffer", buffer, ctypes.byref(address), _LOCK_FOR_WRITING)
         ctypes.memmove(address, content, len(content))
@@ -204,4 +241,4 @@ class _Session:
 
 
 if __name__ == "__main__":
-    json.dump(profile(image=sys.stdin.buffer.read(), **json.loads(sys.argv[1])), sys.stdout)
+    json.dump(profile(images=sys.stdin.buffer.read(), **json.loads(sys.argv[1])), sys.stdout)

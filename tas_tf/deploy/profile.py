@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
+import math
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,9 @@ from ai_edge_litert.interpreter import Interpreter
 from tas_tf.errors import UserError
 
 _WARMUP = 10
+# The profiler's batch grows until its operators can be timed, but not beyond this many images or bytes of tensors.
+_MOST_IMAGES = 4096
+_MOST_BYTES = 2**27
 _PROFILER = Path(__file__).with_name("litert_profiler.py")
 
 _logger = logging.getLogger(__name__)
@@ -24,7 +28,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class OperatorTime:
-    """What all operators of one type take together, for one image.
+    """How long all operators of one type take together, for one image.
 
     Attributes:
         name: The type, as LiteRT calls it: what XNNPACK runs under XNNPACK's name, such as
@@ -50,17 +54,19 @@ def profile_operators(
 ) -> tuple[OperatorTime, ...] | None:
     """Times each operator of a classifier on this machine's CPU, by LiteRT's own profiler.
 
-    The model runs as it does for users, XNNPACK included, on one random image. Times are means over the middle half
-    of the rounds by their length, which leaves interruptions out. The profiler cuts each operator's time down to whole
-    microseconds, so the many tiny ones of a small network come out too cheap.
-    LiteRT offers its profiler in C alone; it is called in a process of its own, so that no other version of it can
-    take this one down.
+    The model runs as it does for users, XNNPACK included. Times are means over the middle half of the rounds by their
+    length, which leaves interruptions out. The profiler cuts each operator's time down to whole microseconds, so a
+    round runs a batch of random images, just large enough for that to lose about one percent, and its times are divided
+    by the batch size. A file that fixes its batch size keeps it: if that is small and the network too, the times come
+    out too short.
+    LiteRT offers its profiler only in C. The profiler is called in a process of its own, so that another version of
+    LiteRT can't take this one down.
 
     Args:
-        path: A `.tflite` file of one input and one output; run with its own batch size where that isn't free.
+        path: A `.tflite` file of one input and one output.
         threads: Threads of XNNPACK.
-        rounds: Images to run after the warm-up; fewer where they'd take more than half of `timeout`.
-        timeout: Seconds after which it is given up.
+        rounds: Batches to run after the warm-up; fewer if they would take more than half of `timeout`.
+        timeout: Seconds after which the profile is given up.
 
     Returns:
         The types of operator, the most expensive first; None if this LiteRT gives no profile: the reason is logged.
@@ -73,24 +79,29 @@ def profile_operators(
             "`threads` and `rounds` must be at least 1 and `timeout` above 0. "
             f"Received: threads={threads}, rounds={rounds}, timeout={timeout}."
         )
-    image = _random_image(path)
+    images, most_copies = _random_input(path)
     request = {
         "model": str(path),
-        "shape": image.shape,
+        "shape": images.shape,
+        "most_copies": most_copies,
         "threads": threads,
         "rounds": rounds,
         "warmup": _WARMUP,
         "seconds": timeout / 2,
     }
     try:
-        return _summarise(_run_profiler(request, image.tobytes(), timeout=timeout))
+        found = _run_profiler(request, images.tobytes(), timeout=timeout)
+        return _summarise(found["rounds"], num_images=found["copies"] * len(images))
     except _NoProfileError as error:
         _logger.info("No operator profile of %s: %s", path, error)
         return None
 
 
-def _random_image(path: str | Path) -> np.ndarray:
-    """Returns one input `[1, height, width, channels]` of the type that the model takes."""
+def _random_input(path: str | Path) -> tuple[np.ndarray, int]:
+    """Returns the smallest input that a model takes, and how many copies of it may make a batch.
+
+    The input has the shape `[batch, height, width, channels]` and the model's own type.
+    """
     try:
         interpreter = Interpreter(model_path=str(path))
     except ValueError as error:
@@ -101,21 +112,30 @@ def _random_image(path: str | Path) -> np.ndarray:
             "`path` must be a model of one input and one output. "
             f"Received: {str(path)!r} of {len(inputs)} and {len(outputs)}."
         )
-    shape = [max(int(size), 1) for size in inputs[0]["shape_signature"]]
+    signature, dtype = inputs[0]["shape_signature"], inputs[0]["dtype"]
+    copies = _most_copies(interpreter) if signature[0] < 0 else 1
+    shape = [max(int(size), 1) for size in signature]
     rng = np.random.default_rng(0)
-    if np.issubdtype(inputs[0]["dtype"], np.integer):
-        limits = np.iinfo(inputs[0]["dtype"])
-        return rng.integers(limits.min, limits.max, shape, inputs[0]["dtype"], endpoint=True)
-    return rng.standard_normal(shape).astype(inputs[0]["dtype"])
+    if np.issubdtype(dtype, np.integer):
+        limits = np.iinfo(dtype)
+        return rng.integers(limits.min, limits.max, shape, dtype, endpoint=True), copies
+    return rng.standard_normal(shape).astype(dtype), copies
 
 
-def _run_profiler(request: Mapping[str, object], image: bytes, *, timeout: float) -> list[dict[str, tuple[int, int]]]:
+def _most_copies(interpreter: Interpreter) -> int:
+    # Weights are among the tensors and don't grow with the batch, so this errs on the safe side.
+    tensors = interpreter.get_tensor_details()
+    an_image = sum(math.prod(map(int, tensor["shape"])) * np.dtype(tensor["dtype"]).itemsize for tensor in tensors)
+    return max(1, min(_MOST_IMAGES, _MOST_BYTES // max(an_image, 1)))
+
+
+def _run_profiler(request: Mapping[str, object], images: bytes, *, timeout: float) -> dict:
     """Returns what `tas_tf.deploy.litert_profiler.profile` does, from a process of its own."""
     arguments = json.dumps({"library": str(_find_library()), **request})
     # Isolated: beside the script lie modules that would hide others of the same names.
     command = [sys.executable, "-I", str(_PROFILER), arguments]
     try:
-        finished = subprocess.run(command, input=image, capture_output=True, timeout=timeout, check=True)
+        finished = subprocess.run(command, input=images, capture_output=True, timeout=timeout, check=True)
         return json.loads(finished.stdout)
     except subprocess.TimeoutExpired as error:
         raise _NoProfileError(f"LiteRT's profiler took more than {timeout} seconds.") from error
@@ -135,7 +155,9 @@ def _find_library() -> Path:
     raise _NoProfileError("The package ai_edge_litert has no libLiteRt.")
 
 
-def _summarise(rounds: Sequence[Mapping[str, tuple[int, int]]]) -> tuple[OperatorTime, ...]:
+def _summarise(rounds: Sequence[Mapping[str, tuple[int, int]]], *, num_images: int) -> tuple[OperatorTime, ...]:
+    """Averages over the middle half of the rounds, each of `num_images` images."""
+
     def total(run: Mapping[str, tuple[int, int]]) -> int:
         return sum(microseconds for _, microseconds in run.values())
 
@@ -148,5 +170,6 @@ def _summarise(rounds: Sequence[Mapping[str, tuple[int, int]]]) -> tuple[Operato
     operators = []
     for name, count in counts.items():
         microseconds = sum(run[name][1] for run in typical if name in run)
-        operators.append(OperatorTime(name, count, microseconds / len(typical) / 1000, microseconds / whole))
+        milliseconds = microseconds / len(typical) / num_images / 1000
+        operators.append(OperatorTime(name, count, milliseconds, microseconds / whole))
     return tuple(sorted(operators, key=lambda operator: operator.milliseconds, reverse=True))

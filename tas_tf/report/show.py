@@ -67,6 +67,7 @@ def render_html(report: Mapping, path: str | Path) -> Path:
         facts=search_facts(report),
         speeds=[(each, speed.speed_cells(each)) for each in speed.compare_speed(report)],
         operator_cells=speed.operator_cells,
+        overhead=speed.OVERHEAD,
         format_ms=format_ms,
         figures=figures.draw_all(report),
     )

@@ -11,8 +11,11 @@ from tas_tf.report.formatting import format_ms, format_ratio
 _ENOUGH = 0.9
 _MOST_SHOWN = 4
 _LEAST_SHARE = 0.005
-#: Part of the latency that a profile must cover to be shown.
+#: If operators take a smaller part of a call's time than this, most of it is overhead.
 _COVERED = 0.5
+
+#: What a report says of such a network.
+OVERHEAD = "Most of a call's time is overhead, which fewer multiply-adds don't reduce."
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Speed:
         size_reduction: Of bytes.
         falls_short: Whether the speed-up is clearly smaller than the reduction in multiply-adds.
         latency_ms: Of the student.
-        seen_ms: Of all its operators: the profiler drops what is below a microsecond, and calls cost time too.
+        seen_ms: Of all its operators; the rest of the latency is the overhead of a call.
         operators: What takes the student's time, the most expensive first, without trifles; empty where nobody says.
     """
 
@@ -57,9 +60,9 @@ class Speed:
     operators: Sequence[OperatorPair]
 
     @property
-    def profile_tells(self) -> bool:
-        """Whether the profile covers enough of the time to say where it goes."""
-        return bool(self.operators) and (self.latency_ms is None or self.seen_ms >= _COVERED * self.latency_ms)
+    def mostly_overhead(self) -> bool:
+        """Whether most of the latency is spent outside the operators, so that fewer multiply-adds hardly matter."""
+        return bool(self.operators) and self.latency_ms is not None and self.seen_ms < _COVERED * self.latency_ms
 
 
 def compare_speed(report: Mapping) -> list[Speed]:
@@ -106,10 +109,9 @@ def explain(speed: Speed) -> str:
         f"{pair.name} {format_ms(pair.student_ms)} (teacher {format_ms(pair.teacher_ms)})"
         for pair in speed.operators[:_MOST_SHOWN]
     )
-    if not speed.profile_tells:
-        return f"{summary} Its operators are too fast for LiteRT's profiler, which drops what is below a microsecond."
     seen = f"{format_ms(speed.seen_ms)}, latency {format_ms(speed.latency_ms)}"
-    return f"{summary} Its operators, profiled apart ({seen}): {listed}."
+    overhead = f" {OVERHEAD}" if speed.mostly_overhead else ""
+    return f"{summary} Its operators, profiled apart ({seen}): {listed}.{overhead}"
 
 
 def _pair_operators(teacher: Mapping, student: Mapping) -> list[OperatorPair]:

@@ -1,9 +1,10 @@
 import http.server
 import socket
 import threading
-import time
+from types import SimpleNamespace
 
 import pytest
+import requests
 
 from tas_tf.data import network
 
@@ -38,13 +39,48 @@ def test_refused_connection():
         assert not network.any_host_answers([url])
 
 
-def test_a_request_that_hangs_does_not_hang_us(monkeypatch):
-    release = threading.Event()
-    monkeypatch.setattr(network, "_answers", lambda url, timeout: release.wait(30))
-    start = time.monotonic()
-    assert not network.any_host_answers(["http://a.invalid/", "http://b.invalid/"], timeout=0.3)
-    assert time.monotonic() - start < 2
+@pytest.fixture
+def hanging(monkeypatch):
+    """Requests that hang until the test is over; holds the URL of each that is asked for."""
+    asked, release, threads = [], threading.Event(), set()
+
+    def hang(url, **options):
+        threads.add(threading.current_thread())
+        asked.append(url)
+        release.wait()
+        raise requests.ConnectionError("Released.")
+
+    monkeypatch.setattr(network.requests, "head", hang)
+    yield asked
     release.set()
+    for thread in threads:
+        thread.join()
+
+
+def test_a_request_that_hangs_does_not_hang_us(hanging):
+    # Would hang here if it waited for an answer.
+    assert not network.any_host_answers(["http://a.invalid/", "http://b.invalid/"], timeout=0.05)
+
+
+def test_all_hosts_share_one_timeout(monkeypatch):
+    """The clock is made up: each wait for an answer takes all that it may, and less is left for the next."""
+    now, waits = [100.0], []
+
+    class Answers:
+        def put(self, answer):
+            pass
+
+        def get(self, *, timeout):
+            waits.append(timeout)
+            now[0] += 2.0
+            return False
+
+    monkeypatch.setattr(network, "_answers", lambda url, timeout: False)
+    monkeypatch.setattr(network, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(network.queue, "Queue", Answers)
+    hosts = [f"http://{name}.invalid/" for name in "abcd"]
+    assert not network.any_host_answers(hosts, timeout=5.0)
+    assert waits == [5.0, 3.0, 1.0, 0.0]
 
 
 def test_one_of_several_hosts_is_enough(server):

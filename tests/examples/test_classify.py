@@ -103,7 +103,7 @@ def run(folder: Path, program: str, *arguments: str | Path, without: Sequence[st
         shutil.copy(EXAMPLES / program, folder)
     command = [sys.executable, "-I", "-c", WITHOUT, ",".join([*OURS, *without]), program, *map(str, arguments)]
     environment = {"TF_CPP_MIN_LOG_LEVEL": "3", "LC_ALL": "C.UTF-8"}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, encoding="utf-8", timeout=120)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, encoding="utf-8")
 
 
 def run_here(monkeypatch, program: str, *arguments: str | Path) -> dict:

@@ -121,6 +121,16 @@ def test_explanation_has_factors_and_operators(slow):
     assert text.index("Convolution") < text.index("Fully Connected")
 
 
+@pytest.mark.parametrize(("latency", "overhead"), [(5.1, True), (4.9, False), (None, False)])
+def test_a_call_that_takes_twice_as_long_as_its_operators_is_mostly_overhead(latency, overhead):
+    # Operators take 2.5 ms.
+    (speed,) = compare_speed(report_of({"int8": artefact(1, latency, STUDENT)}, {"int8": artefact(2, 9.0, TEACHER)}))
+    assert speed.mostly_overhead is overhead
+    text = explain(speed)
+    assert ("overhead" in text) is overhead
+    assert "Convolution 1.5 ms (teacher 3 ms)" in text
+
+
 def test_explanation_lists_the_most_expensive_alone():
     many = [operator(f"Kind{number}", 1.0, 0.1) for number in range(10)]
     (speed,) = compare_speed(report_of({"fp32": artefact(1, 10.0, many)}, {"fp32": artefact(1, 10.0, many)}))

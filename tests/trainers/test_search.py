@@ -1,11 +1,10 @@
 """The search as a command: killed and taken up again, repeatable, refused before it costs anything."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Sequence
 from pathlib import Path
 from unittest import mock
 
@@ -22,12 +21,29 @@ from trainers import search
 ROOT = Path(__file__).parents[2]
 
 
-def start(run: Path, trained_tiny: Path, tiny_flags: list[str], *arguments: str) -> subprocess.Popen:
+#: The search, killed at the first moment from which it can go on, however fast the machine is.
+KILLED = """
+import os, runpy, signal
+from tas_tf.training.checkpoint import EpochCheckpoints
+
+save = EpochCheckpoints.save
+
+def save_and_die(self, progress):
+    save(self, progress)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+EpochCheckpoints.save = save_and_die
+runpy.run_module("trainers.search", run_name="__main__", alter_sys=True)
+"""
+
+
+def start(
+    run: Path, trained_tiny: Path, tiny_flags: list[str], *arguments: str, program: Sequence[str]
+) -> subprocess.Popen:
     return subprocess.Popen(
         [
             sys.executable,
-            "-m",
-            "trainers.search",
+            *program,
             f"--run_dir={run}",
             f"--model={trained_tiny}",
             *tiny_flags,
@@ -49,18 +65,15 @@ def results(run: Path) -> list[dict]:
 
 def test_a_killed_search_goes_on_and_is_repeatable(tmp_path, trained_tiny, tiny_flags):
     arguments = ["--search_epochs=4", "--deterministic", "--arch_lr=0.1"]
-    killed = start(tmp_path / "killed", trained_tiny, tiny_flags, *arguments)
-    progress = tmp_path / "killed/search/checkpoints/progress.json"
-    deadline = time.monotonic() + 240
-    while not progress.exists():
-        assert killed.poll() is None, killed.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    os.kill(killed.pid, signal.SIGKILL)
-    killed.communicate()
+    killed = start(tmp_path / "killed", trained_tiny, tiny_flags, *arguments, program=["-c", KILLED])
+    _, err = killed.communicate()
+    assert killed.returncode == -signal.SIGKILL, err
+    assert (tmp_path / "killed/search/checkpoints/progress.json").exists()
     assert not (tmp_path / "killed/search/shape.json").exists()
-    resumed = start(tmp_path / "killed", trained_tiny, tiny_flags, *arguments)
-    whole = start(tmp_path / "whole", trained_tiny, tiny_flags, *arguments)
+    resumed, whole = (
+        start(tmp_path / name, trained_tiny, tiny_flags, *arguments, program=["-m", "trainers.search"])
+        for name in ("killed", "whole")
+    )
     for process in (resumed, whole):
         out, err = process.communicate()
         assert (process.returncode, err) == (0, ""), err
