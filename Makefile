@@ -12,7 +12,7 @@ SUITABLE = import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info
 PYTHON ?= $(shell for name in $(CANDIDATES); do \
 	if "$$name" -c '$(SUITABLE)' >/dev/null 2>&1; then echo "$$name"; break; fi; done)
 
-.PHONY: install test lint format demo results clean
+.PHONY: install test test-all lint format demo results clean
 
 install: $(VENV)/.installed
 
@@ -25,7 +25,11 @@ $(VENV)/.installed: requirements.txt
 	$(RUN) -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
 	touch $@
 
+# All but the tests marked `slow`, which take long and guard what seldom changes.
 test: install
+	TF_CPP_MIN_LOG_LEVEL=2 $(RUN) -m pytest -m "not slow" $(TEST_FLAGS)
+
+test-all: install
 	TF_CPP_MIN_LOG_LEVEL=2 $(RUN) -m pytest $(TEST_FLAGS)
 
 lint: install

@@ -1,4 +1,4 @@
-"""What every test shares: two logical CPU devices that stand in for two GPUs."""
+"""What every test shares: two logical CPU devices that stand in for two GPUs, and Hypothesis without its clock."""
 
 import os
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import pytest
 import tensorflow as tf
+from hypothesis import HealthCheck, settings
 
 from tas_tf.data.task import Task
 from tas_tf.training.strategy import make_strategy
@@ -19,6 +20,10 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],
     [tf.config.LogicalDeviceConfiguration(), tf.config.LogicalDeviceConfiguration()],
 )
+
+# How long an example takes says nothing about the code.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

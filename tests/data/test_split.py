@@ -7,7 +7,7 @@ from tas_tf.data.split import stratified_halves, stratified_subset
 from tas_tf.errors import UserError
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     labels=st.lists(st.integers(0, 5), min_size=4, max_size=200),
     share=st.sampled_from([0.25, 0.5, 0.8]),

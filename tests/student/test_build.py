@@ -261,7 +261,7 @@ _STEPS = {
 
 
 # Without shrinking: every attempt builds two networks.
-@settings(max_examples=25, deadline=None, derandomize=True, phases=[Phase.generate])
+@settings(max_examples=25, derandomize=True, phases=[Phase.generate])
 @given(
     steps=st.lists(st.tuples(st.sampled_from(sorted(_STEPS)), st.integers(4, 9)), min_size=1, max_size=6),
     flat=st.booleans(),

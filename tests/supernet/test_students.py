@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 from keras import layers
 from keras.src.applications.convnext import LayerScale
@@ -126,11 +126,9 @@ def test_sequences():
 @pytest.mark.filterwarnings("ignore:You are using a softmax over axis -1")  # of a map of one channel
 @settings(
     max_examples=25,
-    deadline=None,
     derandomize=True,
     database=None,
     phases=[Phase.explicit, Phase.generate],  # a smaller seed is no smaller network
-    suppress_health_check=[HealthCheck.too_slow],
 )
 @given(st.integers(0, 999_999))
 def test_random_networks(seed):
