@@ -3,8 +3,8 @@
 from tas_tf.data.digits import load_digits
 from tas_tf.data.folder import load_folder
 from tas_tf.data.source import Source
-from tas_tf.data.tfds_source import load_tfds
 from tas_tf.errors import UserError
+from tas_tf.extras import require_extra
 
 # Images are held in memory up to here; larger sets are read from disk in every epoch.
 MEMORY_LIMIT_BYTES = 1 << 30
@@ -33,7 +33,8 @@ def load_source(
             are compared: else one run's test images are another's training images.
 
     Raises:
-        UserError: if there is no such data set, it can't be had, or it isn't a classification of images.
+        UserError: if there is no such data set, it can't be had, it isn't a classification of images, or the extra
+            `datasets` is missing.
     """
     if image_size is not None and image_size < 1:
         raise UserError(f"`image_size` is out of range. Expected at least 1 pixel. Received: {image_size}.")
@@ -51,4 +52,7 @@ def load_source(
     }
     if name.startswith(_FOLDER_PREFIX):
         return load_folder(name.removeprefix(_FOLDER_PREFIX), **options)
+    require_extra("datasets", purpose=f"The data set {name!r}")
+    from tas_tf.data.tfds_source import load_tfds
+
     return load_tfds(name, data_dir=data_dir, **options)

@@ -9,10 +9,11 @@ import keras
 
 from tas_tf.baselines.rivals import RIVALS
 from tas_tf.errors import UserError, speaking_of
+from tas_tf.extras import require_extra
 from tas_tf.files import write_json
 from tas_tf.pipeline.steps import VERSION, Effort, RunStep, settings_of
 from tas_tf.pipeline.training import DISTILLATION, TEACHER_PASS, student_share
-from tas_tf.qat.quantise import QatError
+from tas_tf.qat.errors import QatError
 from tas_tf.qat.train import check_quantisable, train_quantised
 from tas_tf.runs.run import Step
 from tas_tf.runs.workspace import Workspace
@@ -185,7 +186,9 @@ def check_trainable(name: str, model: keras.Model, *, fallback: bool = False) ->
 
     Raises:
         QatError: It can't; the message says why, and what to do.
+        UserError: The extra `qat` is missing. That is no reason to fall back.
     """
+    require_extra("qat")
     try:
         with speaking_of("qat"):
             check_quantisable(model)

@@ -10,6 +10,7 @@ from tas_tf.baselines.rivals import RIVALS
 from tas_tf.deploy.artefacts import artefact_path
 from tas_tf.deploy.tflite import CONVERTERS
 from tas_tf.errors import UserError
+from tas_tf.extras import require_extra
 from tas_tf.files import read_json, write_json
 from tas_tf.pipeline.steps import RunStep
 from tas_tf.report.report import build_report, summarise_shape
@@ -36,8 +37,9 @@ def report_run(workspace: Workspace, rivals: Mapping[str, Run] | None = None) ->
         What `report.json` holds.
 
     Raises:
-        UserError: Nothing has been measured yet.
+        UserError: Nothing has been measured yet, or the extra `report` is missing.
     """
+    require_extra("report")
     config = workspace.config
     made_by = workspace.shared.made_by(config.run)
     rivals = _found_rivals(config.run) if rivals is None else rivals

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tas_tf.baselines.rivals import RIVALS
 from tas_tf.baselines.shapes import baseline_shape
 from tas_tf.errors import UserError
+from tas_tf.extras import require_extra
 from tas_tf.pipeline.exporting import ExportStep
 from tas_tf.pipeline.quantising import QAT_FORMAT, check_trainable
 from tas_tf.pipeline.reporting import ReportStep
@@ -83,6 +84,9 @@ def check_before(workspace: Workspace, steps: Sequence[RunStep]) -> None:
         UserError: Something doesn't fit.
     """
     config = workspace.config
+    require_extra("report")
+    if QAT_FORMAT in config.export.formats:
+        require_extra("qat")
     if config.inherit == "supernet" and set(config.rivals) - {"no_kd"}:
         raise UserError(
             "`inherit`=supernet suits the shape found alone. Expected no `rivals` but no_kd with it. "

@@ -6,17 +6,13 @@ import tensorflow as tf
 import tensorflow_model_optimization as tfmot
 import tf_keras
 
-from tas_tf.errors import UserError
+from tas_tf.qat.errors import QatError
 
 #: What batch normalisation is folded into.
 _CONVOLUTIONS = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Conv2DTranspose", "Dense")
 _MOST_NAMED = 8
 #: Begins the names of quantised layers; tf_keras makes up no name like that.
 _PREFIX = "quant_"
-
-
-class QatError(UserError):
-    """A network that can't be trained quantisation-aware."""
 
 
 def quantise(twin: tf_keras.Model) -> tf_keras.Model:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import keras
 import tensorflow as tf
-import tf_keras
 
 from tas_tf.files import atomic_folder
+
+if TYPE_CHECKING:
+    import tf_keras
 
 _INPUT, _OUTPUT, _SIGNATURE = "images", "scores", "serving_default"
 

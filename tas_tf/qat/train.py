@@ -8,16 +8,12 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-import tf_keras
 
 from tas_tf.data.training_data import TrainingData
+from tas_tf.extras import require_extra
 from tas_tf.graph.graph import Graph
-from tas_tf.qat.calibrate import calibrate
-from tas_tf.qat.finetune import fine_tune, score
-from tas_tf.qat.quantise import quantise
 from tas_tf.qat.saving import write_quantised
 from tas_tf.qat.settings import FineTuneSettings
-from tas_tf.qat.twin import make_twin
 
 _CALIBRATION_BATCHES = 20
 _CALIBRATION_BATCH = 128
@@ -28,8 +24,12 @@ def check_quantisable(model: keras.Model) -> None:
 
     Raises:
         QatError: The toolkit can't take some layers; the message names them.
-        UserError: Keras 2 has no such layer, or one that computes something else.
+        UserError: Keras 2 has no such layer, or one that computes something else; or the extra `qat` is missing.
     """
+    require_extra("qat")
+    from tas_tf.qat.quantise import quantise
+    from tas_tf.qat.twin import make_twin
+
     quantise(make_twin(model))
 
 
@@ -67,8 +67,17 @@ def train_quantised(
 
     Raises:
         QatError: The toolkit can't take the network.
-        UserError: Keras 2 can't build the network, the batch doesn't fit the data, or the training diverges.
+        UserError: Keras 2 can't build the network, the batch doesn't fit the data, the training diverges, or the extra
+            `qat` is missing.
     """
+    require_extra("qat")
+    import tf_keras
+
+    from tas_tf.qat.calibrate import calibrate
+    from tas_tf.qat.finetune import fine_tune, score
+    from tas_tf.qat.quantise import quantise
+    from tas_tf.qat.twin import make_twin
+
     started = time.monotonic()
     twin = make_twin(model)
     network = quantise(twin)

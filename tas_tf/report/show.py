@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import jinja2
 from rich.console import Console
 from rich.table import Table
 
+from tas_tf.extras import require_extra
 from tas_tf.files import write_bytes
-from tas_tf.report import figures, speed
+from tas_tf.report import speed
 from tas_tf.report.formatting import (
     KIND_NAMES,
     MISSING,
@@ -54,7 +54,16 @@ def _print_speed(speeds: Sequence[speed.Speed], console: Console) -> None:
 
 
 def render_html(report: Mapping, path: str | Path) -> Path:
-    """Writes the report as one self-contained page; replaces an earlier one only once complete."""
+    """Writes the report as one self-contained page; replaces an earlier one only once complete.
+
+    Raises:
+        UserError: The extra `report` is missing.
+    """
+    require_extra("report")
+    import jinja2
+
+    from tas_tf.report import figures
+
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import io
+import logging
 from pathlib import Path
 
 import keras
-import matplotlib
 import numpy as np
 import tensorflow as tf
-from matplotlib.figure import Figure
 
+from tas_tf.extras import missing_modules
 from tas_tf.searching.monitor import SearchMonitor
 from tas_tf.space.choices import ChoiceTable
 
 _ROW_INCHES = 0.22
 
+_logger = logging.getLogger(__name__)
+
 
 class SearchSummaries(keras.callbacks.Callback):
     """Writes the distributions and the decoded shape after each epoch.
+
+    Images of the distributions need the extra `report`; without it they are left out, and the log says so once.
 
     Args:
         log_dir: Folder of the event files.
@@ -29,11 +33,15 @@ class SearchSummaries(keras.callbacks.Callback):
         super().__init__()
         self._log_dir, self._monitor = Path(log_dir) / "architecture", monitor
         self._writer: tf.summary.SummaryWriter | None = None
+        self._draws = True
 
     def on_epoch_end(self, epoch, logs=None):
         """Writes one epoch."""
         if self._writer is None:
             self._writer = tf.summary.create_file_writer(str(self._log_dir))
+            self._draws = not missing_modules("report")
+            if not self._draws:
+                _logger.warning('TensorBoard gets no images of the search. They need: pip install "tas-tf[report]"')
         monitor = self._monitor
         widths, depths = monitor.probabilities()
         with self._writer.as_default(step=epoch):
@@ -42,7 +50,7 @@ class SearchSummaries(keras.callbacks.Callback):
                 ("widths", widths, space.width_choices),
                 ("depths", depths, space.depth_choices),
             ):
-                if len(choices):
+                if len(choices) and self._draws:
                     tf.summary.image(f"architecture/{axis}", draw_distributions(rows, choices))
             if monitor.shape is not None:
                 tf.summary.text("architecture/shape", _describe(monitor))
@@ -81,6 +89,9 @@ def draw_distributions(probabilities: np.ndarray, choices: ChoiceTable) -> np.nd
     Returns:
         `[1, height, width, 4]`, uint8.
     """
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
     size = (2.5 + 0.6 * choices.longest, 0.8 + _ROW_INCHES * len(choices))
     figure = Figure(figsize=size, dpi=80, layout="constrained")
     axes = figure.subplots()
@@ -88,7 +99,7 @@ def draw_distributions(probabilities: np.ndarray, choices: ChoiceTable) -> np.nd
     shown = choices.pack(rows, fill=np.nan, dtype=np.float64)
     for row, (chances, candidates) in enumerate(zip(rows, choices.candidates, strict=True)):
         best = int(np.argmax(chances))
-        axes.add_patch(matplotlib.patches.Rectangle((best - 0.5, row - 0.5), 1, 1, fill=False, ec="tab:red", lw=1))
+        axes.add_patch(Rectangle((best - 0.5, row - 0.5), 1, 1, fill=False, ec="tab:red", lw=1))
         for column, candidate in enumerate(candidates):
             dark = shown[row, column] > 0.5
             axes.text(column, row, candidate, ha="center", va="center", size=6, color="white" if dark else "black")

@@ -1,0 +1,47 @@
+"""Packages that only some features need: the extra that installs them, and the error if it is missing."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from tas_tf.errors import UserError
+
+#: The modules of each extra; `pyproject.toml` names the packages that they come in.
+EXTRAS = {
+    "datasets": ("tensorflow_datasets", "requests"),
+    "qat": ("tensorflow_model_optimization", "tf_keras"),
+    "report": ("matplotlib", "jinja2"),
+}
+#: What needs each extra, as the beginning of a sentence.
+PURPOSES = {
+    "datasets": "A data set of TensorFlow Datasets",
+    "qat": "Quantisation-aware training (qat_int8)",
+    "report": "The report",
+}
+
+
+def missing_modules(extra: str) -> tuple[str, ...]:
+    """Returns the modules of an extra that can't be found; imports none of them.
+
+    >>> missing_modules("report")
+    ()
+    """
+    return tuple(name for name in EXTRAS[extra] if importlib.util.find_spec(name) is None)
+
+
+def require_extra(extra: str, *, purpose: str | None = None) -> None:
+    """Makes sure that an extra is installed.
+
+    Args:
+        extra: A key of `EXTRAS`.
+        purpose: What needs it, as the beginning of a sentence; by default what `PURPOSES` says.
+
+    Raises:
+        UserError: A module of the extra is missing; the message names the extra and how to install it.
+    """
+    missing = missing_modules(extra)
+    if missing:
+        raise UserError(
+            f"{purpose or PURPOSES[extra]} needs the extra `{extra}`: "
+            f'pip install "tas-tf[{extra}]" (missing: {", ".join(missing)}).'
+        )
