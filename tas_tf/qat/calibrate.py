@@ -8,6 +8,7 @@ import tensorflow as tf
 import tensorflow_model_optimization as tfmot
 import tf_keras
 
+from tas_tf.averaging import cumulative
 from tas_tf.errors import UserError
 
 _toolkit = tfmot.quantization.keras
@@ -28,11 +29,11 @@ def calibrate(network: tf_keras.Model, images: tf.data.Dataset) -> None:
     share = tf.Variable(1.0, trainable=False)
     observer = tf_keras.models.clone_model(network, clone_function=lambda layer: _observing(layer, share))
     observer.set_weights(network.get_weights())
-    number = 0
-    for number, batch in enumerate(images, start=1):
-        share.assign(1 / number)
+    batch = None
+    for batch, momentum in cumulative(images):
+        share.assign(1 - momentum)
         observer(batch, training=True)
-    if not number:
+    if batch is None:
         raise UserError("`images` must hold at least one batch to calibrate with. Received: none.")
     is_range = [variable.name.split(":")[0].endswith(("_min", "_max")) for variable in network.weights]
     pairs = zip(observer.get_weights(), network.get_weights(), is_range, strict=True)

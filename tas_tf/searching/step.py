@@ -110,7 +110,7 @@ class Searcher(keras.Model):
 
     def call(self, images, training=None):
         """Runs the supernet on the sample of step 0."""
-        return self.supernet(images, training=training)
+        return self.supernet(images, training=bool(training))
 
     def train_step(self, data):
         """Updates the weights by the first batch, then the logits by the second."""

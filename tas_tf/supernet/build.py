@@ -40,10 +40,11 @@ class Supernet(keras.Model):
         Args:
             images: `[batch, height, width, channels]`.
             sample: Tensors as `self.gates(step)` gives them; drawn afresh at step 0 without it.
-            training: Whether BN uses the batch's statistics.
+            training: Whether layers act as in training: BN by the batch's statistics, dropout, augmentation.
         """
         sample = self.gates(tf.constant(0)) if sample is None else sample
-        return tf.cast(self.body([images, *sample], training=training), tf.float32)
+        # Never None: layers that process images would then set their own default, True, for all layers behind them.
+        return tf.cast(self.body([images, *sample], training=bool(training)), tf.float32)
 
     @property
     def architecture_variables(self) -> list:

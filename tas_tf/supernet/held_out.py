@@ -6,10 +6,11 @@ from collections.abc import Iterable
 
 import tensorflow as tf
 
+from tas_tf.averaging import cumulative
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.supernet.build import Supernet
-from tas_tf.supernet.layers.statistics import running_momentum
+from tas_tf.supernet.layers.statistics import averaged_statistics
 from tas_tf.supernet.sample import Sample
 
 
@@ -44,12 +45,12 @@ class HeldOutScore:
 
     def calibrate(self, sample: tuple) -> None:
         """Sets the running statistics to the mean over the calibration batches."""
-        for number, (images, _) in enumerate(self._calibration):
-            self._calibrate(images, sample, tf.constant(number / (number + 1), tf.float32))
+        for (images, _), momentum in cumulative(self._calibration):
+            self._calibrate(images, sample, tf.constant(momentum, tf.float32))
 
     def _calibrate_batch(self, images, sample, momentum):
-        with running_momentum(momentum):
-            self._supernet(images, sample=sample, training=True)
+        with averaged_statistics(momentum):
+            self._supernet(images, sample=sample, training=False)
 
     def _count_hits(self, images, labels, sample):
         logits = self._supernet(images, sample=sample, training=False)

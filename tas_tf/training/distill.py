@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tas_tf.averaging import cumulative
 from tas_tf.training.settings import Distillation
 
 #: Share of their start that running statistics may keep.
@@ -157,17 +158,34 @@ def is_unsettled(model: keras.Model, steps: int) -> bool:
 def recalibrate(model: keras.Model, batches) -> None:
     """Makes the running statistics of every BatchNormalization the mean over `batches`.
 
+    Batch normalisation alone acts as in training. Dropout and augmentation stay out: statistics are those of the images
+    that the network will be used on.
+
     Args:
-        model: Changed in place.
+        model: Functional; changed in place.
         batches: A finite dataset of `(images, labels)`.
     """
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     momenta = [norm.momentum for norm in norms]
+    calibrated = _normalising_by_batch(model)
     try:
-        for number, (images, _) in enumerate(batches):
+        for (images, _), momentum in cumulative(batches):
             for norm in norms:
-                norm.momentum = number / (number + 1)
-            model(images, training=True)
+                norm.momentum = momentum
+            calibrated(images)
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
+
+
+def _normalising_by_batch(model: keras.Model) -> keras.Model:
+    """The same layers, each called with a mode of its own: batch normalisation as in training, all others not."""
+
+    def call(layer, *args, **kwargs):
+        if isinstance(layer, keras.Layer):
+            kwargs["training"] = isinstance(layer, keras.layers.BatchNormalization)
+        return layer(*args, **kwargs)
+
+    # Without its losses and metrics, which a compiled model would hand on.
+    plain = keras.Model(model.inputs[0], model.outputs[0])
+    return keras.models.clone_model(plain, clone_function=lambda layer: layer, call_function=call)

@@ -179,3 +179,13 @@ def test_recalibration_is_the_mean_over_batches():
     np.testing.assert_allclose(norm.moving_mean, means, rtol=1e-5)
     np.testing.assert_allclose(norm.moving_variance, variances, rtol=1e-4)
     assert norm.momentum == 0.8
+
+
+def test_recalibration_leaves_dropout_and_augmentation_out():
+    images = np.random.default_rng(2).normal(size=(8, 4, 4, 3)).astype(np.float32)
+    inputs = keras.Input((4, 4, 3))
+    x = layers.Dropout(0.9)(layers.RandomBrightness(0.9)(inputs))
+    model = keras.Model(inputs, layers.GlobalAveragePooling2D()(layers.BatchNormalization(name="norm")(x)))
+    recalibrate(model, tf.data.Dataset.from_tensors((images, np.zeros(8))))
+    np.testing.assert_allclose(model.get_layer("norm").moving_mean, images.mean((0, 1, 2)), atol=1e-5)
+    np.testing.assert_allclose(model.get_layer("norm").moving_variance, images.var((0, 1, 2)), rtol=1e-4)

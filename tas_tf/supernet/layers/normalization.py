@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from tas_tf.supernet.layers.statistics import sum_over_replicas, update_running
+from tas_tf.supernet.layers.statistics import sum_over_replicas, update_running, uses_batch_statistics
 
 PACKAGE = "tas_tf"
 _LEAST_FUSED_EPSILON = 1e-5  # smaller ones are raised by the fused kernel
@@ -33,7 +33,7 @@ class MaskedBatchNormalization(keras.layers.BatchNormalization):
         if kept is not None:
             kept = tf.cast(kept, tf.float32)
             gamma, beta = gamma * kept, beta * kept
-        if not training:
+        if not uses_batch_statistics(training):
             scale = gamma * tf.math.rsqrt(self.moving_variance + self.epsilon)
             offset = beta - self.moving_mean * scale
             return inputs * tf.cast(scale, inputs.dtype) + tf.cast(offset, inputs.dtype)

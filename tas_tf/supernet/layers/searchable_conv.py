@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tas_tf.supernet.layers.mixing import normalise_and_mix, statistics_through_kernel
 from tas_tf.supernet.layers.normalization import PACKAGE
-from tas_tf.supernet.layers.statistics import update_running
+from tas_tf.supernet.layers.statistics import update_running, uses_batch_statistics
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
@@ -114,7 +114,8 @@ class SearchableConv(keras.layers.Layer):
             scale = tf.gather_nd(self.gamma, reads) if self.norm["scale"] else 1.0
             matrix = self._scatter(moves, shares * scale)
             offset = self._offset(reads, moves, shares)
-            outputs = self._normalised(inputs, matrix, offset, bias, training)
+            by_batch = uses_batch_statistics(training)
+            outputs = self._normalised(inputs, matrix, offset, bias, by_batch)
         return self.activation(outputs)
 
     def _scatter(self, moves: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
@@ -125,16 +126,16 @@ class SearchableConv(keras.layers.Layer):
             return tf.zeros([self.filters])
         return tf.scatter_nd(moves[:, 1:], shares * tf.gather_nd(self.beta, reads), [self.filters])
 
-    def _normalised(self, inputs, matrix, offset, bias, training):
+    def _normalised(self, inputs, matrix, offset, bias, by_batch):
         epsilon = self.norm["epsilon"]
-        if training and not self._prefers_mixed_kernel(inputs):
+        if by_batch and not self._prefers_mixed_kernel(inputs):
             features = self._convolve(inputs, self.kernel)
             outputs, mean, variance = normalise_and_mix(
                 features, matrix, offset, epsilon=epsilon, synchronized=self.synchronized
             )
             self._update(mean, variance, bias)
             return outputs
-        if training:
+        if by_batch:
             places = inputs if self.is_separable else _strided(inputs, self.conv)
             kernel = tf.reshape(self.kernel, [-1, self.filters])
             mean, variance = statistics_through_kernel(places, kernel, synchronized=self.synchronized)

@@ -28,6 +28,30 @@ def running_momentum(momentum: Any) -> Iterator[None]:
         _CURRENT.momentum = before
 
 
+@contextmanager
+def averaged_statistics(momentum: Any) -> Iterator[None]:
+    """Within, batch normalisation alone acts as in training, and its running statistics move by `momentum`.
+
+    The network is called with `training=False`, so dropout and augmentation stay out: statistics are those of images
+    as the network will be scored on.
+
+    Args:
+        momentum: Scalar, see `running_momentum`.
+    """
+    before = getattr(_CURRENT, "by_batch", False)
+    _CURRENT.by_batch = True
+    try:
+        with running_momentum(momentum):
+            yield
+    finally:
+        _CURRENT.by_batch = before
+
+
+def uses_batch_statistics(training: bool | None) -> bool:
+    """Whether normalisation goes by the batch's statistics: in training, and within `averaged_statistics`."""
+    return bool(training) or getattr(_CURRENT, "by_batch", False)
+
+
 def update_running(layer: keras.Layer, mean: tf.Tensor, variance: tf.Tensor) -> None:
     """Moves `layer.moving_mean` and `layer.moving_variance` towards a batch's."""
     momentum = getattr(_CURRENT, "momentum", None)
