@@ -127,6 +127,14 @@ class Graph:
             node = self[node.inputs[0]]
         return node.name, tuple(walked)
 
+    def leaving_out(self, unwanted: Callable[[Node], bool]) -> Graph:
+        """Leaves out nodes that pass on their one input as it is; whoever read one reads what it has read."""
+        rewired: dict[str, str] = {}
+        for node in self.nodes:
+            if unwanted(node):
+                rewired[node.name] = rewired.get(node.inputs[0], node.inputs[0])
+        return self.without(frozenset(rewired), rewired)
+
     @cached_property
     def digest(self) -> str:
         """Fingerprint of the structure; names count only where a shape refers to them.

@@ -147,6 +147,34 @@ _OPS: dict[str, Kind] = {
 }
 
 
+#: Layers of Keras that change images in training and pass them on as they are in inference.
+_AUGMENTATIONS = frozenset(
+    [
+        *("AugMix", "CutMix", "Equalization", "MaxNumBoundingBoxes", "MixUp", "RandAugment", "RandomBrightness"),
+        *("RandomColorDegeneration", "RandomColorJitter", "RandomContrast", "RandomCrop", "RandomElasticTransform"),
+        *("RandomErasing", "RandomFlip", "RandomGaussianBlur", "RandomGrayscale", "RandomHue", "RandomInvert"),
+        *("RandomPerspective", "RandomPosterization", "RandomRotation", "RandomSaturation", "RandomSharpness"),
+        *("RandomShear", "RandomTranslation", "RandomZoom", "Solarization"),
+    ]
+)
+#: Layers that add noise in training and do nothing in inference.
+NOISES = frozenset({"AlphaDropout", "GaussianDropout", "GaussianNoise"})
+
+
+def is_augmentation(module: str, class_name: str, config: Mapping[str, Any]) -> bool:
+    """Whether a layer changes images in training alone; a `Pipeline` does if all its layers do.
+
+    >>> is_augmentation("keras.layers", "RandomFlip", {}), is_augmentation("keras.layers", "Resizing", {})
+    (True, False)
+    """
+    if not module.startswith("keras"):
+        return False
+    if class_name == "Pipeline":
+        entries = config.get("layers", ())
+        return bool(entries) and all(is_augmentation(e["module"], e["class_name"], e["config"]) for e in entries)
+    return class_name in _AUGMENTATIONS
+
+
 def activation_name(value: Any) -> str:
     """Names the activation of a layer's config, whichever way Keras wrote it.
 

@@ -30,7 +30,7 @@ def make_layer(node: Node, config: Mapping[str, Any] | None = None) -> Any:
         UserError: Keras can't make it; the class may not be registered.
     """
     entry = {
-        "module": node.module,
+        "module": node.module or None,
         "class_name": node.class_name,
         "config": dict(node.config if config is None else config),
         "registered_name": node.registered_name,

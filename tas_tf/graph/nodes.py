@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tas_tf.graph.kinds import Kind, activation_name
+from tas_tf.graph.kinds import Kind, activation_name, is_augmentation
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,11 @@ class Node:
         for size in self.shape[1:-1]:
             product *= size
         return product
+
+    @property
+    def is_augmentation(self) -> bool:
+        """Whether it changes images in training alone."""
+        return is_augmentation(self.module, self.class_name, self.config)
 
     @property
     def activation(self) -> str:

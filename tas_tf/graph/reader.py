@@ -13,6 +13,7 @@ from tas_tf.errors import UserError
 from tas_tf.graph.head import GraphParts, split_softmax
 from tas_tf.graph.kinds import Kind, is_op, kind_of
 from tas_tf.graph.layers import call_layer, first_line, make_layer
+from tas_tf.graph.modes import check_mode, check_same_size
 from tas_tf.graph.nodes import Node, Ref, list_refs, map_refs
 
 _MODEL_CLASSES = ("Functional", "Sequential", "Model")
@@ -98,7 +99,9 @@ class _Reader:
 
     def _read_entry(self, model, entry, name, args, kwargs, path) -> str:
         inputs = list_refs((args, kwargs))
-        if entry["class_name"] in _MODEL_CLASSES and entry["module"].startswith("keras"):
+        if any(call["kwargs"].get("training") for call in entry.get("inbound_nodes", ())):
+            check_mode(model.get_layer(name), name)
+        if entry["class_name"] in _MODEL_CLASSES and (entry["module"] or "").startswith("keras"):
             inner = model.get_layer(name)
             if len(inputs) != 1:
                 raise UserError(f"Nested model `{name}` must have one input. Received: {len(inputs)}.")
@@ -107,7 +110,7 @@ class _Reader:
         _check_entry(entry, name)
         node = Node(
             name=self._unique(name, path),
-            module=entry["module"],
+            module=entry["module"] or "",  # none of layers that are defined where the program starts
             class_name=entry["class_name"],
             registered_name=entry.get("registered_name"),
             config=_trainable(entry["config"]),
@@ -165,7 +168,9 @@ class _Reader:
             node, num_params = _with_statistics(node, layer, num_params)
         make_layer(node)  # fails here, not after a search, when its class isn't registered
         kind = self._kind(node)
-        return replace(node, shape=self._output_shape(layer, node), kind=kind, num_params=num_params)
+        node = replace(node, shape=self._output_shape(layer, node), kind=kind, num_params=num_params)
+        check_same_size(node, self._shapes)
+        return node
 
     def _kind(self, node: Node) -> Kind:
         shapes = tuple(self._shapes[name] for name in list_refs((node.args, node.kwargs)))
@@ -238,7 +243,7 @@ def _call_arguments(entry: Mapping[str, Any], name: str) -> tuple[tuple, dict]:
     kwargs = {
         key: value
         for key, value in calls[0]["kwargs"].items()
-        if not (key == "mask" and value is None) and not (key == "training" and not value)
+        if not (key == "mask" and value is None) and key != "training"
     }
     return _with_refs(tuple(calls[0]["args"]), name), _with_refs(kwargs, name)
 

@@ -12,7 +12,7 @@ import tf_keras
 
 from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
-from tas_tf.graph.kinds import is_op
+from tas_tf.graph.kinds import NOISES, is_op
 from tas_tf.graph.layer_library import LayerLibrary
 from tas_tf.graph.layers import original_layer
 from tas_tf.graph.nodes import Node
@@ -73,7 +73,8 @@ def make_twin(model: keras.Model) -> tf_keras.Model:
         UserError: Keras 2 has no such layer, or one that computes something else.
     """
     model = in_precision(model, "float32")
-    graph = Graph.from_model(model)
+    # The toolkit takes dropout, but no augmentation and no other noise; neither does anything in inference.
+    graph = Graph.from_model(model).leaving_out(lambda node: node.is_augmentation or node.class_name in NOISES)
     # All that can shrink counts as searched: a network of nothing but Dense layers has no other space.
     space = SearchSpace.from_graph(graph, couple_trunk=False, search_dense=True)
     shape = Shape.full(space)
