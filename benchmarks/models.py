@@ -218,7 +218,7 @@ def save_student(space: SearchSpace, shape: Shape, images: np.ndarray, path: Pat
         predicted = CostModel(space, kind)(shape)
         assert predicted == count, (kind, predicted, count)
     student.save(path)
-    np.savez(path.with_suffix(".npz"), images=images, outputs=np.asarray(student(images)))
+    np.savez(path.with_suffix(".npz"), images=images, outputs=np.asarray(student(images, training=False)))
 
 
 def run_elsewhere(folder: Path) -> tuple[int, float]:

@@ -13,12 +13,18 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from tas_tf.deploy.agreement import TOLERANCES
 from tas_tf.deploy.jobs import Extras, Job, ScoredOn, make_job
 from tas_tf.deploy.latency import time_interleaved
 from tas_tf.deploy.profile import OperatorTime, profile_operators
 from tas_tf.deploy.saved_model import LoadedSavedModel, write_saved_model
 from tas_tf.deploy.settings import FORMATS, Checks
-from tas_tf.deploy.tflite import INTEGER_FORMATS, TFLiteModel, check_calibration, export_tflite
+from tas_tf.deploy.tflite import (
+    INTEGER_FORMATS,
+    TFLiteModel,
+    check_calibration,
+    write_tflite,
+)
 from tas_tf.deploy.verify import TOLERANCES, ArtefactMetrics, check_accuracy, select_test_set, verify_artefact
 from tas_tf.errors import UserError
 from tas_tf.files import PARTIAL_PREFIX, read_json, write_json
@@ -184,10 +190,10 @@ def _write(job: Job, format: str, root: Path, extras: Extras) -> Path:
         return write_saved_model(job.model, path, metadata=metadata)
     source, options = job.source(format), {"format": format, "calibration": extras.calibration, "metadata": metadata}
     if source is job.model and saved_model.is_dir():
-        return export_tflite(saved_model, path, **options)
+        return write_tflite(saved_model, path, **options)
     with tempfile.TemporaryDirectory(dir=root) as scratch:
         # Not the model itself: wrapped for serving once more, its tensors get longer names, and the file more bytes.
-        return export_tflite(write_saved_model(source, Path(scratch) / "saved_model"), path, **options)
+        return write_tflite(write_saved_model(source, Path(scratch) / "saved_model"), path, **options)
 
 
 def _load(path: Path, format: str, *, threads: int) -> LoadedSavedModel | TFLiteModel:

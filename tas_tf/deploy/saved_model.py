@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from tas_tf.deploy.agreement import check_agreement, probe_images
 from tas_tf.deploy.errors import ExportError, raise_if_full
+from tas_tf.deploy.inference import inference_model
 from tas_tf.deploy.metadata import Metadata, write_extra
 from tas_tf.errors import UserError
 from tas_tf.files import atomic_folder
@@ -25,6 +28,8 @@ def serving_model(
     input_dtype: str | None = None,
 ) -> keras.Model:
     """Wraps a classifier the way it is deployed: free batch size, input named `images`, float32 inside.
+
+    Every layer is in inference mode, and augmentation layers are left out.
 
     Args:
         model: Classifier, `[batch, height, width, channels]` to `[batch, classes]`; logits or softmax.
@@ -44,9 +49,10 @@ def serving_model(
     dtype = input_dtype or ("uint8" if preprocessing_layers else model.inputs[0].dtype)
     images = keras.Input(model.input_shape[1:], dtype=dtype, name=INPUT_NAME)
     x = images
+    # Said for each part: layers that process images let `training=True` out to all layers behind them otherwise.
     for layer in preprocessing_layers:
-        x = layer(x)
-    return keras.Model(images, _as_float32(model)(x), name="serving")
+        x = layer(x, training=False)
+    return keras.Model(images, inference_model(_as_float32(model))(x, training=False), name="serving")
 
 
 def export_saved_model(
@@ -58,8 +64,8 @@ def export_saved_model(
 ) -> Path:
     """Writes a classifier as a SavedModel whose serving signature takes `images` of any batch size.
 
-    The folder loads through `tf.saved_model.load` alone. What stood at `path` is replaced only once the
-    new one is complete.
+    The folder loads through `tf.saved_model.load` alone. It is run on a few images first: what stood at `path` is
+    replaced only once the new one computes what the Keras model computes.
 
     Args:
         model: See `serving_model`.
@@ -72,7 +78,7 @@ def export_saved_model(
 
     Raises:
         UserError: If the model isn't a classifier of images.
-        ExportError: If Keras can't export it.
+        ExportError: If Keras can't export it, or the folder computes something else.
         OSError: If the disk is full.
 
     Example:
@@ -80,20 +86,42 @@ def export_saved_model(
         tas_tf.export_saved_model(result.student, "saved_model")
         ```
     """
-    return write_saved_model(serving_model(model, preprocessing_layers=preprocessing_layers), path, metadata=metadata)
+    served = serving_model(model, preprocessing_layers=preprocessing_layers)
+
+    def check(folder: Path) -> None:
+        predict, expect = LoadedSavedModel(folder).predict, partial(served, training=False)
+        images = probe_images(served.input_shape, served.inputs[0].dtype)
+        check_agreement(predict, expect, images, format="saved_model", name="The SavedModel")
+
+    return write_saved_model(served, path, metadata=metadata, check=check)
 
 
-def write_saved_model(model: keras.Model, path: str | Path, *, metadata: Metadata | None = None) -> Path:
-    """Writes what `serving_model` returned, as `export_saved_model` does."""
+def write_saved_model(
+    model: keras.Model,
+    path: str | Path,
+    *,
+    metadata: Metadata | None = None,
+    check: Callable[[Path], None] | None = None,
+) -> Path:
+    """Writes what `serving_model` returned, as `export_saved_model` does.
+
+    Args:
+        model: What is written.
+        path: Folder to write.
+        metadata: What the folder shall carry.
+        check: Called with the folder before it is put in place; raises to keep the earlier one.
+    """
     path = Path(path)
-    with atomic_folder(path) as partial:
+    with atomic_folder(path) as scratch:
         try:
-            model.export(str(partial), verbose=False)
+            model.export(str(scratch), verbose=False)
         except Exception as error:  # the layers of a model may raise anything while they are traced
             raise_if_full(error, path)
             raise ExportError(f"The model can't be written as a SavedModel: {error}") from error
         if metadata is not None:
-            write_extra(partial, metadata.files("saved_model"))
+            write_extra(scratch, metadata.files("saved_model"))
+        if check is not None:
+            check(scratch)
     return path
 
 
@@ -109,6 +137,9 @@ class LoadedSavedModel:
         self._loaded = tf.saved_model.load(str(path))
         self._signature = self._loaded.signatures[SIGNATURE]
         (self._output,) = self._signature.structured_outputs
+        ((self._input, spec),) = self._signature.structured_input_signature[1].items()
+        #: Shape `[batch, height, width, channels]`, and type, of the images that it takes.
+        self.input_spec = tuple(spec.shape), spec.dtype.name
 
     def predict(self, images: np.ndarray, *, batch_size: int = 128) -> np.ndarray:
         """Runs images `[n, height, width, channels]` in batches; returns outputs `[n, classes]`."""
@@ -125,7 +156,7 @@ class LoadedSavedModel:
         return run
 
     def _run(self, images: tf.Tensor) -> np.ndarray:
-        return self._signature(**{INPUT_NAME: images})[self._output].numpy()
+        return self._signature(**{self._input: images})[self._output].numpy()
 
 
 def _check_classifier(model: keras.Model) -> None:

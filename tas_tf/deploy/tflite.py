@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -12,9 +13,10 @@ import numpy as np
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
+from tas_tf.deploy.agreement import check_agreement, probe_images, some_of
 from tas_tf.deploy.errors import ExportError, raise_if_full
 from tas_tf.deploy.metadata import Metadata, append_files
-from tas_tf.deploy.saved_model import export_saved_model
+from tas_tf.deploy.saved_model import LoadedSavedModel, serving_model, write_saved_model
 from tas_tf.errors import UserError
 from tas_tf.files import write_bytes
 
@@ -74,14 +76,18 @@ def export_tflite(
 ) -> Path:
     """Writes a `.tflite` file with a free batch size; batch normalisation is folded into convolutions.
 
+    The file is run on a few images first. What stood at `path` is replaced only if the new file computes what its
+    source computes. A file that rounds to 8 bits may deviate, but must not be unrelated; only labels tell how accurate
+    it is.
+
     Args:
         source: A SavedModel folder, or the model itself, see `export_saved_model`. For `qat_int8` one with fake
             quantisation, see `tas_tf.qat`.
-        path: File to write; replaced only once the new one is complete.
+        path: File to write.
         format: A key of `CONVERTERS`.
         calibration: For `INTEGER_FORMATS`: images as the source takes them, float32 `[n, height, width, channels]`,
             some hundred of those it was trained on. Of a source with preprocessing inside, uint8 pixels, while its own
-            input is float32: the file then takes uint8.
+            input is float32: the file then takes uint8. Other formats are checked on some of them, if they are given.
         metadata: What the file shall carry.
 
     Returns:
@@ -89,7 +95,7 @@ def export_tflite(
 
     Raises:
         UserError: If the format is unknown, `source` is neither, or calibration images are missing or unusable.
-        ExportError: If LiteRT has no operation for something in the model.
+        ExportError: If LiteRT has no operation for something in the model, or the file computes something else.
         OSError: If the disk is full.
 
     Example:
@@ -97,25 +103,80 @@ def export_tflite(
         tas_tf.export_tflite(result.student, "student.tflite", metadata=result.metadata)
         ```
     """
-    if format not in CONVERTERS:
-        raise UserError(f"`format` must be one of {', '.join(CONVERTERS)}. Received: {format!r}.")
-    if format in INTEGER_FORMATS:
-        check_calibration(calibration)
-    if isinstance(source, keras.Model):
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = export_saved_model(source, Path(scratch) / "saved_model")
-            return export_tflite(folder, path, format=format, calibration=calibration, metadata=metadata)
-    if not (Path(source) / "saved_model.pb").is_file():
-        raise UserError(f"`source` must be a Keras model or a SavedModel folder. Received: {str(source)!r}.")
+    _check_format(format, calibration)
+    with tempfile.TemporaryDirectory() as scratch:
+        if isinstance(source, keras.Model):
+            served = serving_model(source)
+            folder, expect = write_saved_model(served, Path(scratch) / "saved_model"), partial(served, training=False)
+            shape, dtype = served.input_shape, served.inputs[0].dtype
+        else:
+            folder = _check_folder(source)
+            loaded = LoadedSavedModel(folder)
+            expect, (shape, dtype) = loaded.predict, loaded.input_spec
+        probes = probe_images(shape, dtype) if calibration is None else some_of(calibration)
+        if format not in INTEGER_FORMATS:
+            probes = probes.astype(dtype)
+
+        def check(file: Path) -> None:
+            check_agreement(
+                TFLiteModel(file).predict,
+                lambda images: expect(images.astype(dtype)),
+                probes,
+                format=format,
+                name=f"The {format} file",
+            )
+
+        return write_tflite(folder, path, format=format, calibration=calibration, metadata=metadata, check=check)
+
+
+def write_tflite(
+    saved_model: str | Path,
+    path: str | Path,
+    *,
+    format: str = "fp32",
+    calibration: np.ndarray | None = None,
+    metadata: Metadata | None = None,
+    check: Callable[[Path], None] | None = None,
+) -> Path:
+    """Writes a SavedModel folder as `export_tflite` does, checked by what the caller gives alone.
+
+    Args:
+        saved_model: The folder.
+        path: File to write.
+        format: A key of `CONVERTERS`.
+        calibration: See `export_tflite`.
+        metadata: What the file shall carry.
+        check: Called with the file before it is put in place; raises to keep the earlier one.
+    """
+    _check_format(format, calibration)
+    folder = _check_folder(saved_model)
     try:
-        flatbuffer = CONVERTERS[format](Path(source), calibration)
+        flatbuffer = CONVERTERS[format](folder, calibration)
     except Exception as error:  # TensorFlow's ConverterError is private and derives from Exception alone
         raise_if_full(error, Path(path))
         reason = str(error).strip().split("\n")[0]
         raise ExportError(f"The model can't be converted to TFLite ({format}): {reason}") from error
     if metadata is not None:
         flatbuffer = append_files(flatbuffer, metadata.files(format))
+    if check is not None:
+        with tempfile.TemporaryDirectory() as scratch:
+            check(write_bytes(Path(scratch) / "model.tflite", flatbuffer))
     return write_bytes(path, flatbuffer)
+
+
+def _check_format(format: str, calibration: np.ndarray | None) -> None:
+    """Refuses unknown formats, and integer ones without images."""
+    if format not in CONVERTERS:
+        raise UserError(f"`format` must be one of {', '.join(CONVERTERS)}. Received: {format!r}.")
+    if format in INTEGER_FORMATS:
+        check_calibration(calibration)
+
+
+def _check_folder(source: str | Path) -> Path:
+    """Refuses what is no SavedModel folder."""
+    if not (Path(source) / "saved_model.pb").is_file():
+        raise UserError(f"`source` must be a Keras model or a SavedModel folder. Received: {str(source)!r}.")
+    return Path(source)
 
 
 def check_calibration(images: np.ndarray | None) -> None:
@@ -145,8 +206,9 @@ def file_size(
 ) -> int:
     """Bytes of the float32 `.tflite` file that a classifier becomes; arguments as for the two exports."""
     with tempfile.TemporaryDirectory() as scratch:
-        folder = export_saved_model(model, Path(scratch) / "saved_model", preprocessing_layers=preprocessing_layers)
-        return export_tflite(folder, Path(scratch) / "fp32.tflite", metadata=metadata).stat().st_size
+        served = serving_model(model, preprocessing_layers=preprocessing_layers)
+        folder = write_saved_model(served, Path(scratch) / "saved_model")
+        return write_tflite(folder, Path(scratch) / "fp32.tflite", metadata=metadata).stat().st_size
 
 
 class TFLiteModel:

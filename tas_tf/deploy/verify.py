@@ -13,9 +13,6 @@ from tas_tf.deploy.errors import ExportError
 from tas_tf.deploy.profile import OperatorTime
 from tas_tf.errors import UserError
 
-# Largest difference allowed from the Keras model's outputs, as a share of their largest magnitude. What is rounded to 8
-# bits is judged by its accuracy alone.
-TOLERANCES = {"saved_model": 1e-3, "fp32": 1e-3, "fp16": 2e-2}
 #: What to try where rounding costs too much accuracy.
 _REMEDIES = {
     "fp16": "Try fp32.",

@@ -6,7 +6,6 @@ import tensorflow as tf
 import tensorflow_model_optimization as tfmot
 import tf_keras
 
-from tas_tf.errors import UserError
 from tas_tf.qat.errors import QatError
 
 #: What batch normalisation is folded into.

@@ -309,3 +309,16 @@ def test_file_size_is_that_of_the_file(make_classifier, tmp_path, metadata):
     folder = export_saved_model(model, tmp_path / "saved_model", preprocessing_layers=layers, metadata=metadata)
     path = export_tflite(folder, tmp_path / "fp32.tflite", metadata=metadata)
     assert file_size(model, preprocessing_layers=layers, metadata=metadata) == path.stat().st_size
+
+
+@pytest.mark.parametrize("format", ["fp32", "int8"])
+def test_a_useless_file_is_not_put_in_place(make_classifier, test_set, tmp_path, monkeypatch, format):
+    """One that is converted from another network."""
+    path, other = tmp_path / "model.tflite", export_saved_model(make_classifier(seed=5), tmp_path / "other")
+    path.write_bytes(b"earlier")
+    convert = CONVERTERS[format]
+    monkeypatch.setattr(tflite, "CONVERTERS", {format: lambda folder, images: convert(other, images)})
+    with pytest.raises(ExportError, match=f"The {format} file differs from its Keras model"):
+        export_tflite(make_classifier(seed=1), path, format=format, calibration=test_set[0])
+    assert path.read_bytes() == b"earlier"
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["model.tflite", "other"]

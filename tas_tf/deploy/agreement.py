@@ -1,0 +1,80 @@
+"""Whether a file computes what its Keras model computes, on a few images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from tas_tf.deploy.errors import ExportError
+
+# Largest difference allowed from the Keras model's outputs, as a share of their largest magnitude. What is rounded to 8
+# bits is judged by its accuracy, or without labels by `_UNRELATED`.
+TOLERANCES = {"saved_model": 1e-3, "fp32": 1e-3, "fp16": 2e-2}
+#: Deviation from the Keras model, as a share of the spread of its outputs, from which a file is useless: a constant
+#: deviates by 1, outputs that have nothing to do with each other by 1.4.
+_UNRELATED = 0.7
+#: One step of 8 bits, as a share of the largest output: where all outputs are nearly alike, they may be a step apart.
+_STEP = 1 / 256
+_FEW = 8
+
+
+def probe_images(shape: Sequence[int | None], dtype: str) -> np.ndarray:
+    """Returns a few random images: the first half normalised ones, the second pixels.
+
+    Args:
+        shape: What a model takes, `[batch, height, width, channels]`; sides that are free become 32.
+        dtype: Its type; integers are pixels throughout.
+    """
+    rng, size = np.random.default_rng(0), (_FEW // 2, *(side or 32 for side in shape[1:]))
+    pixels = rng.integers(0, 256, size)
+    normalised = rng.integers(0, 256, size) if np.issubdtype(dtype, np.integer) else rng.standard_normal(size)
+    return np.concatenate([normalised, pixels]).astype(dtype)
+
+
+def some_of(images: np.ndarray) -> np.ndarray:
+    """Returns a few of the images given, spread evenly."""
+    return images[np.linspace(0, len(images) - 1, min(_FEW, len(images))).round().astype(int)]
+
+
+def check_agreement(
+    predict: Callable[[np.ndarray], np.ndarray],
+    expect: Callable[[np.ndarray], np.ndarray],
+    images: np.ndarray,
+    *,
+    format: str,
+    name: str,
+) -> None:
+    """Compares outputs, one image a call, as a file is used.
+
+    Args:
+        predict: Runs the file on images `[1, height, width, channels]`.
+        expect: Runs the Keras model on them.
+        images: A few of them.
+        format: A format's name: those in `TOLERANCES` are compared number by number, others, rounded to 8 bits, must
+            have something to do with the Keras model.
+        name: What an error calls the file.
+
+    Raises:
+        ExportError: The outputs have another shape or differ by too much.
+    """
+    pairs = [(predict(image[np.newaxis]), np.asarray(expect(image[np.newaxis]))) for image in images]
+    outputs, expected = (np.concatenate(each).astype(np.float64) for each in zip(*pairs, strict=True))
+    # Random images may be more than a network can take; those of which it makes numbers tell enough.
+    finite = np.isfinite(expected).all(axis=-1)
+    if not finite.any():
+        raise ExportError("The Keras model returns NaN or infinity. Did its training diverge?")
+    if outputs.shape != expected.shape:
+        raise ExportError(f"{name} returns outputs of shape {outputs.shape}, its Keras model {expected.shape}.")
+    outputs, expected = outputs[finite], expected[finite]
+    largest = np.max(np.abs(expected))
+    if format in TOLERANCES:
+        found, allowed, what = np.max(np.abs(outputs - expected)), TOLERANCES[format] * largest, "max_abs_diff"
+    else:
+        found, what = np.sqrt(np.mean((outputs - expected) ** 2)), "root of the mean squared difference"
+        allowed = _UNRELATED * expected.std() + _STEP * largest
+    if not found <= allowed:  # NaN compares false
+        raise ExportError(
+            f"{name} differs from its Keras model: {what} {found:.3g} on {finite.sum()} images, allowed is "
+            f"{allowed:.3g}; the largest output is {largest:.3g}. Nothing was written."
+        )
