@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import StringIO
 from typing import Any
 
@@ -16,7 +16,10 @@ from rich.text import Text
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.cost.projections import projected_share, projections
 from tas_tf.decode.decode import smallest_shape
+from tas_tf.deploy.checks import check_deployable
+from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
+from tas_tf.quiet import without_notes
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace, Stage, WidthUnit
 
@@ -55,6 +58,8 @@ class Description:
         units: Convolutions, or coupled groups of them, whose number of filters can change.
         stages: Chains of blocks whose number can change.
         frozen: Layers that keep all their channels, with the reason.
+        deployment: `ok` if the network can become a SavedModel and a TFLite file, otherwise why it can't; `None` if that
+            wasn't tried.
         shape: The cost of one shape, where one was given.
         budgets: For each budget given, its `limit`, the `full` cost and the `smallest` cost in reach.
         paper_accuracy: Test accuracy that a paper reports for the shape, 0 to 1, where it does.
@@ -78,6 +83,7 @@ class Description:
     units: tuple[WidthUnit, ...] = field(repr=False)
     stages: tuple[Stage, ...] = field(repr=False)
     frozen: Mapping[str, str] = field(repr=False)
+    deployment: str | None = None
     shape: ShapeCost | None = field(default=None, repr=False)
     budgets: Mapping[str, Mapping[str, int]] | None = None
     paper_accuracy: float | None = None
@@ -106,6 +112,8 @@ class Description:
             ],
             "frozen": [{"layer": layer, "reason": reason} for layer, reason in self.frozen.items()],
         }
+        if self.deployment is not None:
+            found["deployment"] = self.deployment
         if self.shape is not None:
             found["shape_macs"] = self.shape.macs
             found["shape_params"] = self.shape.params
@@ -126,6 +134,8 @@ class Description:
         images = "x".join(map(str, self.image_shape))
         yield Text.assemble((self.model, "bold"), f", images of {images}, {self.num_classes} classes")
         yield Text(f"{self.macs:,} MACs, {self.params:,} parameters")
+        if self.deployment is not None:
+            yield Text(f"deployment: {self.deployment}", overflow="fold")
         # Rounded up, so that a budget of this share can be reached.
         macs, params = (math.ceil(1000 * share) / 1000 for share in (self.min_macs_ratio, self.min_params_ratio))
         yield Text(f"smallest reachable: {macs:.3f} of its MACs, {params:.3f} of its parameters")
@@ -181,7 +191,7 @@ def describe(
         >>> found = tas_tf.describe(tas_tf.load_network("resnet14"))
         >>> f"{found.macs:,}", [stage.candidates for stage in found.stages]
         ('26,657,408', [(1, 2), (1, 2), (1, 2)])
-        >>> print(str(found).splitlines()[2])
+        >>> print(str(found).splitlines()[3])
         smallest reachable: 0.038 of its MACs, 0.040 of its parameters
     """
     space = SearchSpace.from_graph(
@@ -191,7 +201,17 @@ def describe(
         width_divisor=width_divisor,
         search_dense=search_dense,
     )
-    return describe_space(space)
+    return replace(describe_space(space), deployment=find_deployment(model))
+
+
+def find_deployment(model: keras.Model) -> str:
+    """Tries whether a network can become files; returns `ok`, or the reason why it can't."""
+    try:
+        with without_notes():
+            check_deployable(model)
+    except UserError as error:
+        return str(error)
+    return "ok"
 
 
 def describe_space(space: SearchSpace, *, name: str | None = None, shape: Shape | None = None) -> Description:

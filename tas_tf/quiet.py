@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
-_NOTES = re.compile(rb"[IWE]\d{4} |INFO: |WARNING: All log messages before absl::InitializeLog|fully_quantize: ")
+_NOTES = re.compile(rb"[IWE]\d{4} |INFO: |WARNING: All log messages before absl::InitializeLog|fully_quantize: |loc\(")
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from tas_tf.cost.budget import Budget
 from tas_tf.data.sources import load_source
 from tas_tf.decode.decode import smallest_shape
 from tas_tf.deploy.tflite import file_size
-from tas_tf.description import describe_space
+from tas_tf.description import describe_space, find_deployment
 from tas_tf.graph.graph import Graph
 from tas_tf.published import PublishedShape, published_shape, shape_file
 from tas_tf.runs.config import RunConfig
@@ -47,6 +47,7 @@ def main() -> None:
     space = space_of(Graph.from_model(model), config.space, shape)
     description = replace(
         describe_space(space, name=name, shape=shape),
+        deployment=find_deployment(model),
         budgets=_limits(space, config.budgets) if is_given("budget") else None,
         paper_accuracy=published.accuracy if published else None,
     )

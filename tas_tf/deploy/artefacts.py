@@ -25,7 +25,7 @@ from tas_tf.deploy.tflite import (
     check_calibration,
     write_tflite,
 )
-from tas_tf.deploy.verify import TOLERANCES, ArtefactMetrics, check_accuracy, select_test_set, verify_artefact
+from tas_tf.deploy.verify import ArtefactMetrics, check_accuracy, select_test_set, verify_artefact
 from tas_tf.errors import UserError
 from tas_tf.files import PARTIAL_PREFIX, read_json, write_json
 
