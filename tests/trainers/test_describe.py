@@ -21,7 +21,10 @@ from tests.networks import classify, conv_bn
 from trainers import command, describe
 
 ROOT = Path(__file__).parents[2]
-KEYS = {"model", "macs", "params", "min_macs_ratio", "min_params_ratio", "projected_share", "units", "stages", "frozen"}
+KEYS = {
+    *("model", "deployment", "macs", "params", "min_macs_ratio", "min_params_ratio", "projected_share"),
+    *("units", "stages", "frozen"),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -69,6 +72,7 @@ def test_json_has_the_figures_of_the_library(monkeypatch, capsys, space, tmp_pat
     }
     assert found["stages"] == []
     assert found["frozen"] == [{"layer": "classifier", "reason": "it makes the class scores"}]
+    assert found["deployment"] == "ok"
 
 
 def test_options_reach_the_space(monkeypatch, capsys):
@@ -90,7 +94,14 @@ def test_tables_show_it_all(monkeypatch, capsys, space, tmp_path):
     path.write_text(json.dumps(Shape.random(space, 1).to_json()))
     code, out, err = run(monkeypatch, capsys, "--model=resnet8", "--image_size=8", f"--shape={path}")
     assert (code, err) == (0, "")
-    for text in ("stage3_block1_shortcut", "9 12 16 19 22 25 28 32", "classifier", "of them, take", "Stages: none"):
+    for text in (
+        "stage3_block1_shortcut",
+        "9 12 16 19 22 25 28 32",
+        "classifier",
+        "of them, take",
+        "Stages: none",
+        "deployment: ok",
+    ):
         assert text in out
 
 
