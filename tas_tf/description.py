@@ -58,7 +58,7 @@ class Description:
         units: Convolutions, or coupled groups of them, whose number of filters can change.
         stages: Chains of blocks whose number can change.
         frozen: Layers that keep all their channels, with the reason.
-        deployment: `ok` if the network can become a SavedModel and a TFLite file, otherwise why it can't; `None` if that
+        deployment: `ok` if the network can become a SavedModel and a TFLite file, else why it can't; `None` if that
             wasn't tried.
         shape: The cost of one shape, where one was given.
         budgets: For each budget given, its `limit`, the `full` cost and the `smallest` cost in reach.
