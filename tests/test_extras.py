@@ -110,7 +110,7 @@ class _Monitor:
     """A search of nothing but a width, a depth and a cost of 10."""
 
     class space:
-        searched_units = searched_stages = (1,)
+        width_choices = depth_choices = (1,)
 
     class cost:
         full, kind = 10, "macs"
@@ -143,7 +143,7 @@ BEHIND_A_CHECK = {
         *("data/fashion_mnist.py", "data/network.py"),
         *("data/tfds_builder.py", "data/tfds_source.py", "data/tfds_stream.py"),
     },
-    "qat": {"qat/finetune.py", "qat/quantise.py", "qat/twin.py"},
+    "qat": {"qat/calibrate.py", "qat/finetune.py", "qat/quantise.py", "qat/twin.py"},
     "report": {"report/figures.py"},
 }
 

@@ -124,7 +124,7 @@ def test_describe_knows_the_data_set():
     assert "72.41% (quoted second hand)" in outcome.out
     outcome = run_command(describe, "--model=resnet20", "--shape=published/cifar100-resnet32")
     assert outcome.code == 1
-    assert "`shape` is for resnet32. Received the network resnet20" in outcome.err
+    assert "`--shape` is for resnet32. Received the network resnet20" in outcome.err
 
 
 def test_a_student_is_trained_without_a_search(tmp_path):
