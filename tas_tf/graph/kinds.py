@@ -199,7 +199,8 @@ def activation_kind(name: str) -> Kind:
 
 def is_op(module: str) -> bool:
     """Whether a config entry is functional arithmetic rather than a layer."""
-    return module.startswith(("keras.src.ops", "keras.ops"))
+    # `keras.activations.relu` on a tensor of a functional model leaves an operation of its own.
+    return module.startswith(("keras.src.ops", "keras.ops", "keras.src.activations"))
 
 
 def kind_of(module: str, class_name: str, config: Mapping[str, Any], input_shapes: tuple, num_tensors: int) -> Kind:
@@ -212,6 +213,9 @@ def kind_of(module: str, class_name: str, config: Mapping[str, Any], input_shape
         input_shapes: Static shapes of the tensors read, batch first.
         num_tensors: How many tensors are read; arithmetic with a constant reads one.
     """
+    if class_name == "ReLU" and module.startswith("keras"):
+        # A layer, or the operation that `keras.activations.relu` leaves; otherwise 0 becomes slope * (0 - threshold).
+        return Kind.SHIFTS_ZEROS if config["threshold"] and config["negative_slope"] else Kind.KEEPS_ZEROS
     if is_op(module):
         return _kind_of_op(class_name, config, input_shapes, num_tensors)
     if module.startswith("keras.src.applications"):
@@ -236,8 +240,6 @@ def kind_of(module: str, class_name: str, config: Mapping[str, Any], input_shape
         if not scalar:
             return Kind.OPAQUE
         return Kind.SHIFTS_ZEROS if config["offset"] else Kind.KEEPS_ZEROS
-    if class_name == "ReLU" and config["threshold"] and config["negative_slope"]:
-        return Kind.SHIFTS_ZEROS  # slope * (0 - threshold)
     if class_name == "PReLU" and len(input_shapes[0]) - 1 in (config["shared_axes"] or ()):
         return Kind.OPAQUE  # its slopes aren't the channels' own
     return _LAYERS.get(class_name, Kind.OPAQUE)

@@ -241,6 +241,14 @@ def test_arithmetic_with_constants():
     assert found["Subtract"] is Kind.SHIFTS_ZEROS
 
 
+def test_relu_as_a_function_acts_as_the_layer():
+    images = keras.Input((8, 8, 3))
+    x = keras.activations.relu(layers.Conv2D(4, 3)(images))
+    x = keras.activations.relu(layers.Conv2D(4, 3)(x), negative_slope=0.1, threshold=0.5)
+    graph = Graph.from_model(keras.Model(images, layers.Dense(3)(layers.GlobalAveragePooling2D()(x))))
+    assert [node.kind for node in graph if node.class_name == "ReLU"] == [Kind.KEEPS_ZEROS, Kind.SHIFTS_ZEROS]
+
+
 def test_arithmetic_that_channels_cannot_pass():
     assert kinds(model_of(lambda x: classify(1.0 / layers.Conv2D(8, 3)(x))))["TrueDivide"] is Kind.OPAQUE
     constant = np.arange(8, dtype="float32")
