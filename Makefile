@@ -12,7 +12,7 @@ SUITABLE = import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info
 PYTHON ?= $(shell for name in $(CANDIDATES); do \
 	if "$$name" -c '$(SUITABLE)' >/dev/null 2>&1; then echo "$$name"; break; fi; done)
 
-.PHONY: install test test-all lint format demo results clean
+.PHONY: install test test-all lint format docs demo results clean
 
 install: $(VENV)/.installed
 
@@ -39,6 +39,10 @@ lint: install
 format: install
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
+
+# The table of all settings, from the dataclasses that describe them.
+docs: install
+	TF_CPP_MIN_LOG_LEVEL=3 $(RUN) -m tas_tf.cli.document docs/METHOD.md
 
 demo: install
 	$(RUN) -m trainers.pipeline --flagfile=flags/digits.cfg $(DEMO_FLAGS)

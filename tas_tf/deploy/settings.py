@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tas_tf.errors import UserError
 from tas_tf.settings import Settings, setting
 
 #: What can be written.
@@ -43,6 +44,11 @@ class ExportSettings(Checks):
     calibration_images: int = setting(
         200, "Training images from which int8 takes the ranges of activations.", at_least=1
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.formats:
+            raise UserError(f"`formats` must name some of {', '.join(FORMATS)}. Received none.")
 
     @property
     def checks(self) -> Checks:

@@ -16,7 +16,7 @@ from tas_tf.errors import UserError
 from tas_tf.files import read_json
 from tas_tf.published import shape_file
 from tas_tf.report.formatting import MISSING, format_bytes, format_count, format_ms, format_ratio, format_share
-from tas_tf.runs.origins import hash_content
+from tas_tf.runs.origins import flatten, hash_content
 from tas_tf.runs.run import Run
 
 _FORMAT = "fp32"
@@ -174,14 +174,14 @@ def _check_alike(name: str, runs: Sequence[Run]) -> None:
     """Compares the settings of each step among the runs that have it."""
     for step in ("search", "teacher", "student", "export"):
         folders = [_shape_folder(run) if step == "search" else run.path / step for run in runs]
-        settings = [_read(folder / "digest.json").get("settings", {}) for folder in folders]
+        settings = [flatten(_read(folder / "digest.json").get("settings", {})) for folder in folders]
         settings = [each for each in settings if each]
-        keys = {key for each in settings for key in each} - {"seed"}
+        keys = {key for each in settings for key in each if key.rpartition(".")[2] != "seed"}
         differing = sorted(key for key in keys if any(each.get(key) != settings[0].get(key) for each in settings))
         if differing:
             raise UserError(
                 f"`compare`: runs of one name are taken for seeds of one setting, but those called `{name}` differ in "
-                f"{', '.join(f'--{key}' for key in differing)} ({step}). Give their folders different names."
+                f"{', '.join(f'`{key}`' for key in differing)} ({step}). Give their folders different names."
             )
 
 

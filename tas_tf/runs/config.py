@@ -104,7 +104,7 @@ class RunConfig(Settings):
     )
     strategy: str = setting(
         "auto",
-        "Devices: all GPUs if there are two or more (auto), one, or all.",
+        "Devices: all GPUs if there are two or more, else one (auto); one (one_device); or all (mirrored).",
         choices=STRATEGIES,
         recorded=False,
     )

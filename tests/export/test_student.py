@@ -218,7 +218,7 @@ def test_a_run_without_a_student(quantised_run, formats):
     (quantised_run / "student/model.keras").unlink()
     before = contents(quantised_run)
     outcome = run_command(student, f"--run_dir={quantised_run}", f"--formats={formats}")
-    check_refused(outcome, "`run_dir`: there is no student", "student/model.keras", "`python -m trainers.distill`")
+    check_refused(outcome, "`--run_dir`: there is no student", "student/model.keras", "`python -m trainers.distill`")
     assert contents(quantised_run) == before
 
 

@@ -10,6 +10,7 @@ from unittest import mock
 
 import pytest
 
+from tas_tf.pipeline.training import StudentStep
 from tests.commands import Outcome, run_command
 from trainers import pipeline
 
@@ -51,7 +52,7 @@ def interrupted(tmp_path_factory, trained_tiny, tiny_flags) -> Interrupted:
     """Teacher, search, student, a rival, export and report of the user's own file."""
     path = tmp_path_factory.mktemp("runs") / "run"
     arguments = [f"--model={trained_tiny}", "--rivals=uniform", *tiny_flags]
-    with mock.patch.object(pipeline, "run_distill", side_effect=KeyboardInterrupt):
+    with mock.patch.object(StudentStep, "work", side_effect=KeyboardInterrupt):
         first = run_command(pipeline, f"--run_dir={path}", *arguments)
     second = run_command(pipeline, f"--run_dir={path}", *arguments)
     return Interrupted(path, arguments, first, second)

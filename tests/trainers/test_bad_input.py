@@ -113,22 +113,22 @@ def test_a_subclassed_model_in_python():
         (["--model="], "`--model` is needed"),
         (["--model=nowhere.keras"], "no file nowhere.keras"),
         (["--budget=macs:0.001"], "Expected at least macs:0."),
-        (["--budget=half"], "`budget` must be KIND:VALUE"),
+        (["--budget=half"], "`--budget` must be KIND:VALUE"),
         (["--budget=macs:1.5"], "a share up to 1"),
         (["--budget=macs:1G"], "more than tiny costs"),
-        (["--budget=flops:0.5"], "`budget` must be KIND:VALUE"),
-        (["--batch_size=101"], "`batch_size` doesn't fit"),
+        (["--budget=flops:0.5"], "`--budget` must be KIND:VALUE"),
+        (["--batch_size=101"], "`--batch_size` doesn't fit"),
         (["--batch_size=0"], "--batch_size=0"),
-        (["--train_limit=1438"], "`train_limit` must be from 10"),
-        (["--train_limit=5"], "`train_limit` must be from 10"),
-        (["--temperature_start=0"], "`temperature` must be above 0"),
-        (["--temperature_end=-1"], "`temperature` must be above 0"),
-        (["--temperature_end=nan"], "`temperature` must be above 0"),
+        (["--train_limit=1438"], "`--train_limit` must be from 10"),
+        (["--train_limit=5"], "`--train_limit` must be from 10"),
+        (["--temperature_start=0"], "`--temperature_start` must be above 0"),
+        (["--temperature_end=-1"], "`--temperature_end` must be above 0"),
+        (["--temperature_end=nan"], "`--temperature_end` must be above 0"),
         (["--arch_betas=0.5,high"], "`--arch_betas` must be 2 numbers"),
-        (["--arch_betas=0.5,1.5"], "`arch_betas` must be from 0 up to 1"),
+        (["--arch_betas=0.5,1.5"], "`--arch_betas` must be from 0 up to 1"),
         (["--tolerance=-0.1"], "--tolerance=-0.1"),
-        (["--tolerance=1"], "`tolerance`"),
-        (["--split_share=0"], "`split_share`"),
+        (["--tolerance=1"], "`--tolerance` must be from 0 up to 1"),
+        (["--split_share=0"], "`--split_share` must be above 0 up to 1"),
         (["--arch_lr=-1"], "--arch_lr=-1"),
         (["--num_classes=7", "--model=resnet8"], "tells 7 classes apart, but `digits` has 10"),
         (["--channels=3", "--model=resnet8"], "takes images of 8x8x3"),
@@ -148,7 +148,7 @@ def test_flags_of_the_search(command, tmp_path, trained_tiny, tiny_flags, argume
 def test_a_run_dir_that_can_not_be_written(command, tmp_path, trained_tiny, tiny_flags):
     (tmp_path / "file").write_text("")
     outcome = command(teacher, f"--run_dir={tmp_path}/file/run", f"--model={trained_tiny}", *tiny_flags)
-    check(outcome, tmp_path / "file/run", "`run_dir` must be a folder that can be written")
+    check(outcome, tmp_path / "file/run", "`--run_dir` must be a folder that can be written")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 from absl import flags
 from keras import layers
 
+from tas_tf.cli import command
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.cost.projections import projections
 from tas_tf.graph.graph import Graph
@@ -18,7 +19,7 @@ from tas_tf.zoo.loading import load_network
 from tas_tf.zoo.resnet_cifar import resnet_cifar
 from tests.commands import run_command
 from tests.networks import classify, conv_bn
-from trainers import command, describe
+from trainers import describe
 
 ROOT = Path(__file__).parents[2]
 KEYS = {

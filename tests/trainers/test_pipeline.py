@@ -231,10 +231,10 @@ def test_mistakes_of_later_steps_are_told_at_once(interrupted, command, tmp_path
         "--formats=fp33": "`--formats` must name some of",
         "--formats=": "`--formats` must name some of",
         "--rivals=best": "`--rivals` must name some of",
-        "--kd_temperature=0": "`kd_temperature`",
+        "--kd_temperature=0": "`--kd_temperature` must be above 0",
         "--arch_betas=0.5": "`--arch_betas` must be 2 numbers",
-        "--batch_size=101": "`batch_size` doesn't fit",  # the search has half of the images
-        "--budget=macs:0.001": "`budget` is below",
+        "--batch_size=101": "`--batch_size` doesn't fit",  # the search has half of the images
+        "--budget=macs:0.001": "`--budget` is below",
     }.items():
         outcome = command(pipeline, f"--run_dir={tmp_path}/run", *interrupted.flags, mistake)
         assert (outcome.code, outcome.out) == (1, ""), (mistake, outcome)
@@ -246,7 +246,7 @@ def test_a_teacher_is_not_trained_for_nothing(interrupted, command, tmp_path, ti
     """`--teacher_from` without a teacher there."""
     outcome = command(pipeline, f"--run_dir={tmp_path}/run", f"--teacher_from={tmp_path}/none", *interrupted.flags)
     assert outcome.code == 1
-    assert "`teacher_from`: there is no teacher" in outcome.err
+    assert "`--teacher_from`: there is no teacher" in outcome.err
     assert not (tmp_path / "run").exists()
     outcome = command(teacher, f"--run_dir={interrupted.path}", *interrupted.flags)
     assert "is up to date: test accuracy" in outcome.out

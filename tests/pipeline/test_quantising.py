@@ -10,19 +10,20 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 from keras import layers
-from trainers.quantise import run_qat, settle_formats
-from trainers.session import Session
 
+from tas_tf.cli.command import start
 from tas_tf.errors import UserError
 from tas_tf.files import read_json, write_json, write_model
 from tas_tf.graph.graph import Graph
+from tas_tf.pipeline import quantising
+from tas_tf.pipeline.quantising import run_qat, settle_formats
 from tas_tf.qat.quantise import QatError
 from tas_tf.qat.saving import load_quantised
+from tas_tf.runs.workspace import Workspace
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student
 from tests.networks import classify, conv_bn, randomize
-from trainers import quantise
 
 FURTHER = "budgets/macs_0.4"
 
@@ -64,18 +65,18 @@ def run(networks, tmp_path) -> Path:
 
 
 @pytest.fixture
-def session(run):
-    """Gives sessions of the run under further flags."""
+def open_run(run):
+    """Gives workspaces of the run under further flags."""
     common = ["--train_limit=100", "--batch_size=50", "--qat_epochs=1", "--progress=none"]
 
-    def make(*arguments: str, **options) -> Session:
+    def make(*arguments: str) -> Workspace:
         flags.FLAGS.unparse_flags()
         for name in flags.FLAGS:
             flags.FLAGS[name].present = 0
             flags.FLAGS[name].value = flags.FLAGS[name].default
         budgets = ["--budget=macs:0.5", "--budget=macs:0.4"]
         flags.FLAGS(["command", f"--run_dir={run}", *common, *budgets, *arguments])
-        return Session(**options)
+        return start()[0]
 
     with flagsaver.flagsaver():
         yield make
@@ -105,7 +106,7 @@ class FakeTraining:
 @pytest.fixture
 def training(monkeypatch) -> FakeTraining:
     fake = FakeTraining()
-    monkeypatch.setattr(quantise, "train_quantised", fake)
+    monkeypatch.setattr(quantising, "train_quantised", fake)
     return fake
 
 
@@ -117,8 +118,8 @@ def folders(run: Path) -> dict[str, Path]:
     }
 
 
-def test_each_network_is_trained_once(run, session, training):
-    assert run_qat(session(), ["uniform"]) == folders(run)
+def test_each_network_is_trained_once(run, open_run, training):
+    assert run_qat(open_run(), ["uniform"]) == folders(run)
     asked = dict(training.asked)
     assert training.paths() == list(folders(run).values())
     for name, folder in folders(run).items():
@@ -134,12 +135,12 @@ def test_each_network_is_trained_once(run, session, training):
         assert (options["settings"].epochs, options["settings"].batch_size) == (1, 50)
     # The second time, even where results are to be replaced: this is no result that a user looks at.
     for given in ([], ["--overwrite"]):
-        assert run_qat(session(*given), ["uniform"]) == folders(run)
+        assert run_qat(open_run(*given), ["uniform"]) == folders(run)
     assert training.paths() == []
 
 
-def test_the_teacher_of_the_run_teaches_all(run, session, training):
-    run_qat(session(), ["uniform"])
+def test_the_teacher_of_the_run_teaches_all(run, open_run, training):
+    run_qat(open_run(), ["uniform"])
     images = np.random.default_rng(0).normal(size=(3, 8, 8, 1)).astype("float32")
     expected = np.asarray(keras.models.load_model(run / "teacher/model.keras")(images))
     for options in training.asked.values():
@@ -147,38 +148,38 @@ def test_the_teacher_of_the_run_teaches_all(run, session, training):
         assert np.abs(logits.sum(-1) - 1).max() > 1e-2
         np.testing.assert_allclose(keras.ops.softmax(logits), expected, rtol=1e-4, atol=1e-6)
     training.asked = {}
-    run_qat(session("--nokd", "--overwrite"), [])
+    run_qat(open_run("--nokd", "--overwrite"), [])
     assert {options["teacher"] for options in training.asked.values()} == {None}
 
 
 @pytest.mark.parametrize("asked", [False, True])
-def test_a_float_control_is_for_the_student_alone(run, session, training, asked):
-    run_qat(session("--qat_float" if asked else "--noqat_float"), ["uniform"])
+def test_a_float_control_is_for_the_student_alone(run, open_run, training, asked):
+    run_qat(open_run("--qat_float" if asked else "--noqat_float"), ["uniform"])
     found = {path: options["float_control"] for path, options in training.asked.items()}
     assert [path for path, control in found.items() if control] == ([folders(run)["student"]] if asked else [])
     training.paths()
     if not asked:
-        with pytest.raises(UserError, match=r"`qat_student` .*\n.*qat_float: was false, now true"):
-            run_qat(session("--qat_float"), ["uniform"])
+        with pytest.raises(UserError, match=r"`qat_student` .*\n.*qat.float_control: was false, now true"):
+            run_qat(open_run("--qat_float"), ["uniform"])
 
 
-def test_a_rival_without_distillation_goes_without(run, session, training):
+def test_a_rival_without_distillation_goes_without(run, open_run, training):
     (run / "rivals/uniform").rename(run / "rivals/no_kd")
-    run_qat(session(), ["no_kd"])
+    run_qat(open_run(), ["no_kd"])
     taught = {path.parents[1].name for path, options in training.asked.items() if options["teacher"] is not None}
     assert taught == {run.name}
     assert len(training.asked) == 3
     # Nor does it matter to it how the others are taught.
     training.paths()
-    run_qat(session("--kd_alpha=0.5", "--overwrite"), ["no_kd"])
+    run_qat(open_run("--kd_alpha=0.5", "--overwrite"), ["no_kd"])
     assert training.paths() == [folders(run)["student"], folders(run)["teacher"]]
 
 
-def test_further_budgets_share_the_teacher(run, session, training):
-    first, second = session().at_budgets()
-    assert first.outermost is second.outermost is first
-    assert second.rival("uniform").outermost is first
-    assert first.rival("uniform").outermost is first
+def test_further_budgets_share_the_teacher(run, open_run, training):
+    first, second = open_run().at_budgets()
+    assert first.config.outermost is second.config.outermost is first.config
+    assert second.rival("uniform").config.outermost is first.config
+    assert first.rival("uniform").config.outermost is first.config
     run_qat(first, ["uniform"])
     training.paths()
     expected = {**folders(run / FURTHER), "teacher": folders(run)["teacher"]}
@@ -186,38 +187,38 @@ def test_further_budgets_share_the_teacher(run, session, training):
     assert training.paths() == [expected["student"], expected["uniform"]]
     assert not (run / FURTHER / "qat_teacher").exists()
     # Made again for one, it serves the others as well.
-    for one in session("--qat_lr=0.5", "--overwrite").at_budgets():
+    for one in open_run("--qat_lr=0.5", "--overwrite").at_budgets():
         run_qat(one, [])
     assert training.paths() == [*(folders(run)[name] for name in ("student", "teacher")), expected["student"]]
 
 
-def test_other_settings_are_refused_until_overwritten(run, session, training):
-    run_qat(session(), [])
+def test_other_settings_are_refused_until_overwritten(run, open_run, training):
+    run_qat(open_run(), [])
     training.paths()
-    with pytest.raises(UserError, match=r"qat_epochs: was 1, now 2\n(.*\n)*Use --overwrite"):
-        run_qat(session("--qat_epochs=2"), [])
+    with pytest.raises(UserError, match=r"qat.epochs: was 1, now 2\n(.*\n)*Use `overwrite`"):
+        run_qat(open_run("--qat_epochs=2"), [])
     assert training.paths() == []
     assert folders(run)["student"].exists()
-    run_qat(session("--qat_epochs=2", "--overwrite"), [])
+    run_qat(open_run("--qat_epochs=2", "--overwrite"), [])
     assert len(training.paths()) == 2
     assert "--qat_epochs=2" in (run / "flags.cfg").read_text().split()
 
 
-def test_what_was_finished_before_a_failure_stays(run, session, training):
+def test_what_was_finished_before_a_failure_stays(run, open_run, training):
     training.failing = "qat_teacher"
     with pytest.raises(UserError, match="diverged"):
-        run_qat(session(), ["uniform"])
+        run_qat(open_run(), ["uniform"])
     assert len(training.paths()) == 2
     assert not (run / "qat_teacher/metrics.json").exists()
     (run / "qat_teacher/checkpoints").mkdir()
     training.failing = None
-    run_qat(session(), ["uniform"])
+    run_qat(open_run(), ["uniform"])
     assert training.paths() == [folders(run)["teacher"], folders(run)["uniform"]]
     assert not (run / "qat_teacher/checkpoints").exists()
 
 
-def test_a_network_is_really_trained(run, session):
-    one = session("--qat_float")
+def test_a_network_is_really_trained(run, open_run):
+    one = open_run("--qat_float")
     found = run_qat(one, [])
     metrics = {name: read_json(folder.parent / "metrics.json") for name, folder in found.items()}
     assert [name for name in found if "float_accuracy" in metrics[name]] == ["student"]
@@ -226,7 +227,7 @@ def test_a_network_is_really_trained(run, session):
         outputs = np.asarray(load_quantised(folder, (8, 8, 1))(images))
         assert (outputs.argmax(-1) == labels).mean() == pytest.approx(metrics[name]["accuracy"], abs=1e-6)
         assert list((run / f"logs/qat_{name}").rglob("events.*"))
-    assert run_qat(session("--qat_float"), []) == found
+    assert run_qat(open_run("--qat_float"), []) == found
 
 
 def write_gated(path: Path) -> None:
@@ -243,27 +244,27 @@ def write_arithmetic(path: Path) -> None:
     write_model(path, randomize(keras.Model(images, classify(conv_bn(images, 6) + 1.0, 10))))
 
 
-def test_formats_stay_where_all_can_be_trained(session):
+def test_formats_stay_where_all_can_be_trained(open_run):
     formats = ["fp32", "qat_int8", "int8"]
-    assert settle_formats(session(), formats, ["uniform"]) == formats
+    assert settle_formats(open_run(f"--formats={','.join(formats)}"), ["uniform"]) == formats
 
 
-def test_without_qat_nothing_is_looked_at(run, session):
+def test_without_qat_nothing_is_looked_at(run, open_run):
     (run / "teacher/model.keras").write_text("damaged")
     (run / "student/model.keras").unlink()
-    assert settle_formats(session(), ["int8", "saved_model"], ["uniform"]) == ["int8", "saved_model"]
+    assert settle_formats(open_run("--formats=int8,saved_model"), ["uniform"]) == ["int8", "saved_model"]
 
 
 @pytest.mark.parametrize(
     ("write", "reason"), [(write_gated, r"gated \(Multiply\)"), (write_arithmetic, r"`add\w*` \(Add\) is functional")]
 )
-def test_a_refusal_names_network_layers_and_flags(run, session, write, reason):
+def test_a_refusal_names_network_layers_and_flags(run, open_run, write, reason):
     write(run / "rivals/uniform/student/model.keras")
     with pytest.raises(QatError, match=reason) as caught:
-        settle_formats(session(), ["fp32", "qat_int8"], ["uniform"])
+        settle_formats(open_run("--formats=fp32,qat_int8"), ["uniform"])
     message = str(caught.value)
-    assert message.startswith("`--formats`: the uniform can't become qat_int8. ")
-    for part in ("Leave qat_int8 out", "--qat_fallback"):
+    assert message.startswith("`formats`: the uniform can't become qat_int8. ")
+    for part in ("Leave qat_int8 out", "`qat.fallback`"):
         assert part in message
 
 
@@ -275,23 +276,23 @@ def test_a_refusal_names_network_layers_and_flags(run, session, write, reason):
         (["int8", "dynamic", "qat_int8"], ["int8", "dynamic"]),
     ],
 )
-def test_the_fallback_writes_int8_once(run, session, capsys, formats, expected):
+def test_the_fallback_writes_int8_once(run, open_run, capsys, formats, expected):
     write_arithmetic(run / "student/model.keras")
-    assert settle_formats(session("--qat_fallback"), formats, []) == expected
+    assert settle_formats(open_run("--qat_fallback", f"--formats={','.join(formats)}"), []) == expected
     out = capsys.readouterr().out
     assert out.startswith("int8 instead of qat_int8: `--formats`: the student can't become qat_int8.")
     assert out.count("\n") == 1
     assert "--qat_fallback" not in out
 
 
-def test_what_is_up_to_date_is_not_checked_again(run, session, training, monkeypatch):
+def test_what_is_up_to_date_is_not_checked_again(run, open_run, training, monkeypatch):
     checked = []
-    monkeypatch.setattr(quantise, "check_quantisable", lambda model: checked.append(model.name))
-    settle_formats(session(), ["qat_int8"], ["uniform"])
+    monkeypatch.setattr(quantising, "check_quantisable", lambda model: checked.append(model.name))
+    settle_formats(open_run("--formats=qat_int8"), ["uniform"])
     assert len(checked) == 3
-    run_qat(session(), ["uniform"])
-    settle_formats(session(), ["qat_int8"], ["uniform"])
+    run_qat(open_run(), ["uniform"])
+    settle_formats(open_run("--formats=qat_int8"), ["uniform"])
     assert len(checked) == 3
     write_gated(run / "rivals/uniform/student/model.keras")
-    settle_formats(session(), ["qat_int8"], ["uniform"])
+    settle_formats(open_run("--formats=qat_int8"), ["uniform"])
     assert len(checked) == 4

@@ -4,12 +4,10 @@ from pathlib import Path
 
 import keras
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 from keras import layers
-from trainers.file_metadata import file_metadata, measure_file
 
 from tas_tf.data.task import Task
+from tas_tf.deploy.file_contents import file_metadata, measure_file
 from tas_tf.deploy.metadata import read_metadata
 from tas_tf.deploy.saved_model import serving_model, write_saved_model
 from tas_tf.deploy.tflite import export_tflite
@@ -20,13 +18,6 @@ from tas_tf.student.build import build_student
 from tests.digits import tiny_network, tiny_space
 
 
-@pytest.fixture
-def parse():
-    """Sets flags as a command would, until the test ends."""
-    with flagsaver.flagsaver():
-        yield lambda *arguments: flags.FLAGS(["command", *arguments])
-
-
 @pytest.fixture(scope="module")
 def task() -> Task:
     return Task.load("digits", train_limit=100)
@@ -34,10 +25,9 @@ def task() -> Task:
 
 @pytest.mark.parametrize("inside", [False, True])
 @pytest.mark.parametrize("activation", ["softmax", None])
-def test_what_files_carry(parse, task, inside, activation):
-    parse(f"--preprocessing_inside={inside}")
+def test_what_files_carry(task, inside, activation):
     shape = Shape.random(tiny_space(), 0).to_json()
-    found = file_metadata(tiny_network(activation), task, shape)
+    found = file_metadata(tiny_network(activation), task, shape, inside=inside)
     assert found.network == "tiny"
     assert list(found.labels) == [str(digit) for digit in range(10)]
     assert found.input_shape == (8, 8, 1)
@@ -53,23 +43,22 @@ def _exported(student: keras.Model, task: Task, shape: Shape, path: Path, *, ins
     before = task.preprocessing.layers() if inside else ()
     served = serving_model(student, preprocessing_layers=before, input_dtype="uint8" if inside else "float32")
     folder = write_saved_model(served, path.with_name("saved_model"))
-    return export_tflite(folder, path, metadata=file_metadata(student, task, shape.to_json())).stat().st_size
+    metadata = file_metadata(student, task, shape.to_json(), inside=inside)
+    return export_tflite(folder, path, metadata=metadata).stat().st_size
 
 
 @pytest.mark.parametrize("inside", [False, True])
-def test_measured_is_what_is_exported_with_all_it_carries(parse, task, tmp_path, inside):
-    parse(f"--preprocessing_inside={inside}")
+def test_measured_is_what_is_exported_with_all_it_carries(task, tmp_path, inside):
     space = tiny_space()
     shape = Shape.random(space, 1)  # all widths of one digit, as in the unpruned network
     student = build_student(space, shape)
     size = _exported(student, task, shape, tmp_path / "student.tflite", inside=inside)
     assert read_metadata(tmp_path / "student.tflite")["shape"] == shape.to_json()
-    assert measure_file(student, space, task) == size
+    assert measure_file(student, space, task, inside=inside) == size
 
 
-def test_the_unpruned_shape_takes_the_most_digits(parse, task, tmp_path):
+def test_the_unpruned_shape_takes_the_most_digits(task, tmp_path):
     """A file may come out smaller than measured, by the digits of its widths, never larger."""
-    parse()
     images = keras.Input((8, 8, 1))
     x = layers.Conv2D(12, 3, activation="relu", name="second")(layers.Conv2D(10, 3, name="first")(images))
     model = keras.Model(images, layers.Dense(10, name="scores")(layers.GlobalAveragePooling2D(name="pool")(x)))
