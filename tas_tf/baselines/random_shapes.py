@@ -12,6 +12,7 @@ import tensorflow as tf
 from tas_tf.baselines.shapes import Seed, baseline_shape
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.data.training_data import TrainingData
+from tas_tf.searching.settings import SearchSettings
 from tas_tf.space.shape import Shape
 from tas_tf.student.file_size import FileSize, find_within
 from tas_tf.training.network import train_network
@@ -42,7 +43,7 @@ def best_random_shape(
     limit: int,
     tolerance: int,
     held_out_limit: int,
-    split_share: float = 0.5,
+    split_share: float = SearchSettings.split_share,
     strategy: tf.distribute.Strategy,
     checkpoint_dir: str | Path | None = None,
     verbose: int | str = "auto",

@@ -59,9 +59,9 @@ def describe_flag(flag: Flag) -> str:
 def show_default(flag: Flag) -> str:
     """A flag's default as one would type it, in brackets; empty if there is none."""
     if flag.option.overrides:
-        return f" (default: --{flag.option.overrides})"
+        return f" (default --{flag.option.overrides})"
     default = plain_default(flag)
-    return f" (default: {default})" if default else ""
+    return f" (default {default})" if default else ""
 
 
 def plain_default(flag: Flag) -> str:

@@ -95,7 +95,7 @@ def _value(flag: Flag) -> Any:
     if not flag.described.is_tuple:
         return given
     if flag.described.kind is str:
-        return tuple(dict.fromkeys(given))
+        return tuple(dict.fromkeys(given)) if flag.described.setting.choices else tuple(given)
     try:
         numbers = tuple(flag.described.kind(text) for text in given)
     except ValueError:

@@ -18,7 +18,7 @@ from tas_tf.deploy.jobs import Extras, Job, ScoredOn, make_job
 from tas_tf.deploy.latency import time_interleaved
 from tas_tf.deploy.profile import OperatorTime, profile_operators
 from tas_tf.deploy.saved_model import LoadedSavedModel, write_saved_model
-from tas_tf.deploy.settings import FORMATS, Checks
+from tas_tf.deploy.settings import FORMATS, Checks, ExportSettings
 from tas_tf.deploy.tflite import (
     INTEGER_FORMATS,
     TFLiteModel,
@@ -41,7 +41,7 @@ def export_models(
     *,
     images: np.ndarray,
     labels: np.ndarray,
-    formats: Sequence[str] = ("saved_model", "fp32"),
+    formats: Sequence[str] = ExportSettings.formats,
     preprocessing_layers: Sequence[keras.layers.Layer] = (),
     limit: int | None = None,
     extras: Extras | None = None,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tas_tf.deploy.settings import Checks
 from tas_tf.errors import UserError
 
 
@@ -26,7 +27,7 @@ class Latency:
 
 
 def time_interleaved(
-    callables: Mapping[str, Callable[[], None]], *, rounds: int = 100, warmup: int = 10
+    callables: Mapping[str, Callable[[], None]], *, rounds: int = Checks.rounds, warmup: int = Checks.warmup
 ) -> dict[str, Latency]:
     """Times several calls in turn, A, B, A, B, ..., so that a drifting clock rate hits all alike.
 

@@ -46,7 +46,7 @@ def report_run(workspace: Workspace, rivals: Mapping[str, Run] | None = None) ->
     report = build_report(
         teacher=_read(config.teacher_run.metrics("teacher")),
         student=_read(config.run.metrics("student")),
-        search=_without(_read(config.run.metrics("search")), "history"),
+        search=_search_metrics(workspace),
         export=_read(config.run.export_dir / "metrics.json"),
         rivals={name: metrics for name, other in rivals.items() if (metrics := _read(other.metrics("student")))},
         qat=_qat_metrics(workspace, rivals),
@@ -88,8 +88,14 @@ def _qat_metrics(workspace: Workspace, rivals: Mapping[str, Run]) -> dict[str, d
     return {name: metrics for name, path in paths.items() if (metrics := _read(path))}
 
 
-def _without(metrics: dict[str, Any] | None, name: str) -> dict[str, Any] | None:
-    return None if metrics is None else {key: value for key, value in metrics.items() if key != name}
+def _search_metrics(workspace: Workspace) -> dict[str, Any] | None:
+    """What the search measured but for its history; warnings name what the user knows arguments by."""
+    found = _read(workspace.config.run.metrics("search"))
+    if found is None:
+        return None
+    wording = workspace.shared.wording
+    told = {"warnings": [wording(text, "search") for text in found["warnings"]]} if "warnings" in found else {}
+    return {**{name: value for name, value in found.items() if name != "history"}, **told}
 
 
 def _shape_summary(workspace: Workspace) -> dict[str, Any] | None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tas_tf.settings import other_default, setting
-from tas_tf.training.settings import Optimisation, WarmUp
+from tas_tf.supernet.settings import DrawSettings
+from tas_tf.training.settings import LogitOptimisation, Optimisation, WarmUp
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchSettings(Optimisation, WarmUp):
+class SearchSettings(Optimisation, WarmUp, LogitOptimisation, DrawSettings):
     """Settings of a search; the defaults are the paper's for CIFAR but for `arch_lr` and `cost_driver`.
 
     An epoch goes once over the smaller half of the training images.
@@ -27,12 +28,8 @@ class SearchSettings(Optimisation, WarmUp):
         "Learning rate of the architecture's logits; by default, 20 / steps within 1e-3 and 0.1.",
         at_least=0,
     )
-    arch_betas: tuple[float, float] = setting((0.5, 0.999), "Adam's decay rates for the logits.", at_least=0, below=1)
-    arch_l2: float = setting(1e-3, "L2 penalty in the gradient of the logits.", at_least=0)
     temperature_start: float = setting(5.0, "Temperature of the draws in the first epoch.", above=0)
     temperature_end: float = setting(0.1, "Temperature of the draws in the last epoch.", above=0)
-    num_drawn: int | None = setting(2, "Widths drawn at once for each unit, or all.", at_least=1)
-    noise: bool = setting(True, "Adds Gumbel noise to the draws.")
     tolerance: float = setting(
         0.05,
         "How far below the budget the cost may stay, as a share of the unpruned network's cost.",

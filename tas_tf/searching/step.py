@@ -67,7 +67,7 @@ class Searcher(keras.Model):
         expected_cost: ExpectedCost,
         target: CostTarget,
         *,
-        arch_l2: float = 1e-3,
+        arch_l2: float = SearchSettings.arch_l2,
         jit_compile: bool = False,
         **kwargs: Any,
     ):

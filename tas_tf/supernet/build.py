@@ -17,6 +17,7 @@ from tas_tf.supernet.layers.masking import DepthMix, KeptChannels, MaskChannels
 from tas_tf.supernet.layers.normalization import PACKAGE, MaskedBatchNormalization, MaskedLayerNormalization
 from tas_tf.supernet.layers.plan import ChannelPlan
 from tas_tf.supernet.layers.searchable_conv import SearchableConv
+from tas_tf.supernet.settings import DrawSettings
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
@@ -69,7 +70,9 @@ class Supernet(keras.Model):
         return cls(**parts, **config)
 
 
-def build_supernet(space: SearchSpace, *, num_drawn: int = 2, noise: bool = True, seed: int = 0) -> Supernet:
+def build_supernet(
+    space: SearchSpace, *, num_drawn: int = DrawSettings.num_drawn, noise: bool = DrawSettings.noise, seed: int = 0
+) -> Supernet:
     """Builds the supernet of a space, freshly initialised.
 
     Every scale of a batch normalisation starts at 1, even where the network starts it at 0, as ResNets for ImageNet do

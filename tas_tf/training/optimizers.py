@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from tas_tf.training.settings import Optimisation
+from tas_tf.training.settings import LogitOptimisation, Optimisation
 
 
 def cosine(
@@ -91,7 +91,9 @@ def sgd(
     return keras.optimizers.SGD(learning_rate, momentum=momentum, nesterov=True)
 
 
-def arch_adam(learning_rate: float, *, betas: tuple[float, float] = (0.5, 0.999)) -> keras.optimizers.Adam:
+def arch_adam(
+    learning_rate: float, *, betas: tuple[float, float] = LogitOptimisation.arch_betas
+) -> keras.optimizers.Adam:
     """Returns the optimizer of architecture logits, with the epsilon of the paper's code."""
     return keras.optimizers.Adam(learning_rate, beta_1=betas[0], beta_2=betas[1], epsilon=1e-8)
 

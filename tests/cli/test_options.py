@@ -55,6 +55,24 @@ def test_no_setting_is_described_twice():
     assert {text: names for text, names in texts.items() if len(names) > 1} == {}
 
 
+def test_no_function_repeats_the_default_of_a_setting():
+    """Signatures take it from the class: `momentum: float = Optimisation.momentum`."""
+    defaults = {
+        name: found.default for cls in bases() for name, found in describe_settings(cls).items() if found.default
+    }
+    plain = {name: default for name, default in defaults.items() if type(default) in (int, float, str) and default != 1}
+    found = []
+    for path in (ROOT / "tas_tf").rglob("*.py"):
+        for function in ast.walk(ast.parse(path.read_text())):
+            if isinstance(function, ast.FunctionDef):
+                given = function.args
+                ordered = zip(reversed(given.posonlyargs + given.args), reversed(given.defaults), strict=False)
+                for argument, default in [*ordered, *zip(given.kwonlyargs, given.kw_defaults, strict=True)]:
+                    if isinstance(default, ast.Constant) and plain.get(argument.arg) == default.value:
+                        found.append(f"{path.name}: {function.name}({argument.arg})")
+    assert found == []
+
+
 def test_flags_that_several_settings_share_have_one_default():
     for option in OPTIONS:
         owners = [target.rpartition(".") for target in option.targets]

@@ -83,14 +83,15 @@ def test_checkpoints_go_when_the_step_is_finished(run):
 def test_stale_step_names_what_changed(run):
     complete(describe(run))
     run.teacher_model.write_text("another")
-    step = describe(run, version=2, optimizer={"learning_rate": 0.2}, seed=1)
+    step = describe(run, optimizer={"learning_rate": 0.2}, seed=1)
     assert step.status() == "stale"
     assert step.differences() == [
         "optimizer.learning_rate: was 0.1, now 0.2",
         "seed: was unset, now 1",
         f"input teacher: was another file, now is {run.teacher_model} (content differs)",
-        "step version: was 1, now 2",
     ]
+    # Another version may record other settings: they can't be compared.
+    assert describe(run, version=2, seed=1).differences() == ["step version: was 1, now 2"]
     with pytest.raises(UserError) as caught:
         step.begin()
     for part in ("`search`", "optimizer.learning_rate: was 0.1, now 0.2", "--overwrite", "--run_dir"):

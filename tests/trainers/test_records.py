@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 from absl import flags
 from absl.testing import flagsaver
-from trainers.session import Session
-from trainers.steps import export_step, is_up_to_date, qat_step, search_step, student_step, teacher_step
 
 from tas_tf.cli.command import start
 from tas_tf.pipeline.exporting import ExportStep

@@ -12,6 +12,7 @@ from tas_tf.errors import UserError
 from tas_tf.space.choices import ChoiceTable
 from tas_tf.supernet.layers.gumbel import draw_candidates, gumbel_noise, mixture_weights, perturb
 from tas_tf.supernet.layers.normalization import PACKAGE
+from tas_tf.supernet.settings import DrawSettings
 
 _ABSENT = -float("inf")
 
@@ -37,8 +38,8 @@ class ArchitectureGates(keras.layers.Layer):
         units: Sequence[Mapping[str, Any]],
         stages: Sequence[Mapping[str, Any]],
         *,
-        num_drawn: int = 2,
-        noise: bool = True,
+        num_drawn: int = DrawSettings.num_drawn,
+        noise: bool = DrawSettings.noise,
         seed: int = 0,
         init_stddev: float = 0.01,
         **kwargs: Any,
