@@ -48,8 +48,11 @@ def test_json_has_the_same_numbers():
     found = describe_space(space, name="mine", shape=shape)
     data = json.loads(json.dumps(found.to_json()))
     assert (data["model"], data["macs"], data["shape_macs"]) == ("mine", found.macs, CostModel(space)(shape))
-    assert {"budgets", "paper_accuracy"}.isdisjoint(data)
-    more = dataclasses.replace(found, budgets={"macs:5": {"limit": 5, "full": 9, "smallest": 1}}, paper_accuracy=0.5)
-    assert more.to_json()["budgets"] == {"macs:5": {"limit": 5, "full": 9, "smallest": 1}}
+    assert {"deployment", "budgets", "paper_accuracy"}.isdisjoint(data)
+    budgets = {"macs:5": {"limit": 5, "full": 9, "smallest": 1}}
+    more = dataclasses.replace(found, deployment="ok", budgets=budgets, paper_accuracy=0.5)
+    assert more.to_json()["deployment"] == "ok"
+    assert "deployment: ok" in str(more)
+    assert more.to_json()["budgets"] == budgets
     assert "budget macs:5: 5 of 9 macs (0.556), smallest 1" in str(more)
     assert "50.00%" in str(more)

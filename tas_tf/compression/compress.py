@@ -13,6 +13,7 @@ from tas_tf.compression.defaults import default_search, default_training
 from tas_tf.cost.budget import Budget
 from tas_tf.data.augmentation import Augmentation
 from tas_tf.data.preprocessing import Preprocessing
+from tas_tf.data.stream import UserData
 from tas_tf.data.streamed import open_data
 from tas_tf.data.training_data import TrainingData
 from tas_tf.deploy.metadata import Metadata
@@ -72,8 +73,8 @@ class Compressed:
 
 def compress(
     model: keras.Model,
-    train: Any,
-    validation: Any,
+    train: UserData,
+    validation: UserData,
     budget: str = "macs:0.5",
     *,
     search: SearchSettings | None = None,

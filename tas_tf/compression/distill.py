@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import tensorflow as tf
 
 from tas_tf.compression.defaults import default_training
 from tas_tf.data.augmentation import Augmentation
+from tas_tf.data.stream import UserData
 from tas_tf.data.streamed import open_data
 from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
@@ -23,8 +23,8 @@ from tas_tf.training.strategy import make_strategy
 def distill(
     student: keras.Model,
     teacher: keras.Model,
-    train: Any,
-    validation: Any = None,
+    train: UserData,
+    validation: UserData | None = None,
     *,
     settings: TrainSettings | None = None,
     augment: Augmentation | None = None,

@@ -11,6 +11,7 @@ import tensorflow as tf
 from tas_tf.compression.defaults import default_search
 from tas_tf.cost.budget import Budget
 from tas_tf.data.augmentation import Augmentation
+from tas_tf.data.stream import UserData
 from tas_tf.data.streamed import open_data
 from tas_tf.deploy.tflite import file_size
 from tas_tf.errors import UserError
@@ -25,7 +26,7 @@ from tas_tf.training.strategy import make_strategy
 
 def search(
     model: keras.Model,
-    train: Any,
+    train: UserData,
     budget: str = "macs:0.5",
     *,
     space: SearchSpace | None = None,

@@ -12,6 +12,9 @@ import tensorflow as tf
 
 from tas_tf.errors import UserError
 
+#: What users may give as data: `(images, labels)` in one of three forms.
+UserData = tf.data.Dataset | keras.utils.PyDataset | tuple[Any, Any]
+
 _BATCH = 128
 #: Images that are kept to mix those that come one after the other: so many at most, and so many bytes.
 _MIXED, _MIXED_BYTES = 2048, 64 * 2**20
@@ -56,7 +59,7 @@ class Stream:
         return max(1, min(_MIXED, _MIXED_BYTES // num_bytes))
 
 
-def open_stream(argument: str, data: Any, *, seed: int = 0) -> Stream:
+def open_stream(argument: str, data: UserData, *, seed: int = 0) -> Stream:
     """Makes a stream of what a user has.
 
     Args:

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tas_tf.data.augmentation import Augmentation, augment_batch
 from tas_tf.data.labels import Labels, make_labels
 from tas_tf.data.pipeline import dataset_options, steps_per_epoch
-from tas_tf.data.stream import Stream, open_stream
+from tas_tf.data.stream import Stream, UserData, open_stream
 from tas_tf.data.survey import Survey, bucket_of, limit_of, survey
 from tas_tf.data.training_data import EpochsDataset, TrainingData
 from tas_tf.errors import UserError
@@ -153,8 +153,8 @@ class StreamedData(TrainingData):
 
 
 def open_data(
-    train: Any,
-    validation: Any = None,
+    train: UserData,
+    validation: UserData | None = None,
     *,
     image_shape: tuple[int, ...],
     num_classes: int,

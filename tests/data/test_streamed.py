@@ -203,6 +203,18 @@ def test_mistakes_are_found_before_training(change, message):
         make(**{"train": (IMAGES, LABELS), **change})
 
 
+def test_two_replicas_share_each_batch(two_replicas):
+    found = make(shuffled())
+    for (batches, _), pairs in ((found.training(8), False), (found.searching(8), True)):
+        batch = next(iter(two_replicas.experimental_distribute_dataset(batches(0))))
+        images, labels = batch[1] if pairs else batch
+        shares = [numbers(local) for local in two_replicas.experimental_local_results(images)]
+        assert [len(share) for share in shares] == [4, 4]
+        assert len({*shares[0], *shares[1]}) == 8
+        given = np.concatenate(two_replicas.experimental_local_results(labels))
+        np.testing.assert_array_equal(given, LABELS[[*shares[0], *shares[1]]])
+
+
 @pytest.mark.parametrize("batch_size", [0, COUNT])
 def test_batches_have_to_fit(data, batch_size):
     with pytest.raises(UserError, match="`batch_size` doesn't fit"):
