@@ -16,10 +16,12 @@ from tas_tf.data.preprocessing import Preprocessing
 from tas_tf.data.stream import UserData
 from tas_tf.data.streamed import open_data
 from tas_tf.data.training_data import TrainingData
+from tas_tf.deploy.checks import check_deployable
 from tas_tf.deploy.metadata import Metadata
 from tas_tf.deploy.tflite import file_size
 from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
+from tas_tf.quiet import without_notes
 from tas_tf.searching.monitor import SearchResult
 from tas_tf.searching.run import prepare, run_search
 from tas_tf.searching.settings import SearchSettings
@@ -30,13 +32,13 @@ from tas_tf.student.file_size import FileSize
 from tas_tf.supernet.transfer import inherit_from_supernet
 from tas_tf.training.evaluation import evaluate
 from tas_tf.training.network import (
-    TrainSettings,
     check_above_chance,
     inherited,
     logits_of,
     network_metrics,
     train_network,
 )
+from tas_tf.training.settings import TrainSettings
 from tas_tf.training.strategy import make_strategy
 
 #: Where a student's weights may come from.
@@ -126,7 +128,7 @@ def compress(
         verbose: As in Keras.
 
     Raises:
-        UserError: An argument is off, the model can't be read or is near chance on the validation images, the data
+        UserError: An argument is off, the model can't be read, can't become files or is near chance on the validation images, the data
             doesn't fit it, the budget can't be reached, or training diverges.
 
     Example:
@@ -148,6 +150,8 @@ def compress(
     )
     files = FileSize(space, measure)
     prepare(space, wanted, files)  # refused before anything is read
+    with without_notes():
+        check_deployable(model)
     data = open_data(
         train,
         validation,
