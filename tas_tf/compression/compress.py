@@ -128,8 +128,8 @@ def compress(
         verbose: As in Keras.
 
     Raises:
-        UserError: An argument is off, the model can't be read, can't become files or is near chance on the validation images, the data
-            doesn't fit it, the budget can't be reached, or training diverges.
+        UserError: An argument is off, the model can't be read, can't become files or is near chance on the validation
+            images, the data doesn't fit it, the budget can't be reached, or training diverges.
 
     Example:
         ```python
