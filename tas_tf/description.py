@@ -20,6 +20,7 @@ from tas_tf.deploy.checks import check_deployable
 from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
 from tas_tf.quiet import without_notes
+from tas_tf.space.settings import SpaceSettings
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace, Stage, WidthUnit
 
@@ -166,10 +167,10 @@ class Description:
 def describe(
     model: keras.Model,
     *,
-    axes: str = "both",
-    width_divisor: int = 1,
+    axes: str = SpaceSettings.axes,
+    width_divisor: int = SpaceSettings.width_divisor,
     couple_trunk: bool | None = None,
-    search_dense: bool = False,
+    search_dense: bool = SpaceSettings.search_dense,
 ) -> Description:
     """Describes what a search may change in a network, before anything is trained.
 

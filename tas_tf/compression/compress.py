@@ -25,6 +25,7 @@ from tas_tf.quiet import without_notes
 from tas_tf.searching.monitor import SearchResult
 from tas_tf.searching.run import prepare, run_search
 from tas_tf.searching.settings import SearchSettings
+from tas_tf.space.settings import SpaceSettings
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student
@@ -83,10 +84,10 @@ def compress(
     training: TrainSettings | None = None,
     inherit: str = "supernet",
     augment: Augmentation | None = None,
-    axes: str = "both",
-    width_divisor: int = 1,
+    axes: str = SpaceSettings.axes,
+    width_divisor: int = SpaceSettings.width_divisor,
     couple_trunk: bool | None = None,
-    search_dense: bool = False,
+    search_dense: bool = SpaceSettings.search_dense,
     strategy: tf.distribute.Strategy | None = None,
     measure: Callable[[keras.Model], int] = file_size,
     callbacks: Sequence[keras.callbacks.Callback] = (),

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 
 from tas_tf.settings import Settings, setting
 
+#: What may shrink.
+AXES = ("both", "width", "depth")
+
 
 @dataclass(frozen=True, kw_only=True)
 class SpaceSettings(Settings):
     """What of a network may change."""
 
-    axes: str = setting("both", "What may shrink.", choices=("both", "width", "depth"))
+    axes: str = setting("both", "What may shrink.", choices=AXES)
     width_divisor: int = setting(1, "Rounds widths to multiples of this number, 8 for example.", at_least=1)
     couple_trunk: bool | None = setting(
         None,

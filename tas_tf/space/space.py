@@ -15,12 +15,12 @@ from tas_tf.graph.kinds import CONV_CLASSES, TRANSPOSED_CLASSES, Kind
 from tas_tf.space.candidates import depth_candidates, width_candidates
 from tas_tf.space.channels import ChannelFlow, Segment
 from tas_tf.space.choices import ChoiceTable
+from tas_tf.space.settings import AXES, SpaceSettings
 from tas_tf.space.stages import find_chains
 
 if TYPE_CHECKING:
     pass
 
-AXES = ("both", "width", "depth")
 #: Stages are coupled by default where `SearchSpace.largest_projected_share` is above this. Bottlenecks are at 0.36 and
 #: more, everything else measured is at 0.16 or less.
 MOST_PROJECTED = 0.25
@@ -119,9 +119,9 @@ class SearchSpace:
         graph: Graph,
         *,
         couple_trunk: bool | None = None,
-        axes: str = "both",
-        width_divisor: int = 1,
-        search_dense: bool = False,
+        axes: str = SpaceSettings.axes,
+        width_divisor: int = SpaceSettings.width_divisor,
+        search_dense: bool = SpaceSettings.search_dense,
         units: Collection[str] | None = None,
         may_be_fixed: bool = False,
     ) -> SearchSpace:

@@ -68,7 +68,8 @@ def test_no_function_repeats_the_default_of_a_setting():
                 given = function.args
                 ordered = zip(reversed(given.posonlyargs + given.args), reversed(given.defaults), strict=False)
                 for argument, default in [*ordered, *zip(given.kwonlyargs, given.kw_defaults, strict=True)]:
-                    if isinstance(default, ast.Constant) and plain.get(argument.arg) == default.value:
+                    known = argument.arg in plain and isinstance(default, ast.Constant)
+                    if known and plain[argument.arg] == default.value:
                         found.append(f"{path.name}: {function.name}({argument.arg})")
     assert found == []
 

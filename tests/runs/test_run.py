@@ -94,7 +94,7 @@ def test_stale_step_names_what_changed(run):
     assert describe(run, version=2, seed=1).differences() == ["step version: was 1, now 2"]
     with pytest.raises(UserError) as caught:
         step.begin()
-    for part in ("`search`", "optimizer.learning_rate: was 0.1, now 0.2", "--overwrite", "--run_dir"):
+    for part in ("`search`", "optimizer.learning_rate: was 0.1, now 0.2", "`overwrite`", "`run_dir`"):
         assert part in str(caught.value)
     assert read_json(run.search_shape) == {"made": "now"}
 
