@@ -57,7 +57,7 @@ def distill(
     Example:
         ```python
         trained = tas_tf.distill(student, model, train, validation)
-        print(trained.metrics["accuracy"])
+        print(trained.metrics["accuracy"], trained.metrics["macs"])
         ```
     """
     spaces = [_fixed_space(network) for network in (student, teacher)]

@@ -45,7 +45,13 @@ class Distillation(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings(Optimisation, WarmUp, Distillation):
-    """Settings of ordinary training, of a teacher or a student."""
+    """Settings of ordinary training, of a teacher or a student.
+
+    Example:
+        >>> import tas_tf
+        >>> tas_tf.TrainSettings(epochs=20, batch_size=64).epochs
+        20
+    """
 
     @property
     def all_epochs(self) -> int:

@@ -11,6 +11,7 @@ from tas_tf.compression.compress import compress
 from tas_tf.compression.defaults import default_search, default_training
 from tas_tf.data.augmentation import Augmentation
 from tas_tf.data.streamed import open_data
+from tas_tf.deploy.errors import ExportError
 from tas_tf.deploy.tflite import file_size
 from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
@@ -132,6 +133,16 @@ def test_defaults_are_moderate_and_fit_few_images(arrays):
 def test_bad_arguments(model, arrays, change, message):
     with pytest.raises(UserError, match=message):
         compress(model, *arrays, **{"search": tiny_search(), "training": BRIEF, "verbose": 0, **change})
+
+
+def test_what_can_not_become_files_is_refused_before_data_is_read(model, monkeypatch):
+    def refuse(network):
+        assert network is model
+        raise ExportError("no files")
+
+    monkeypatch.setattr("tas_tf.compression.compress.check_deployable", refuse)
+    with pytest.raises(UserError, match="no files"):
+        compress(model, None, None)
 
 
 def test_images_that_are_scaled_in_two_ways_are_refused(model, arrays):
