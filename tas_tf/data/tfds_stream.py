@@ -13,7 +13,7 @@ from tas_tf.data.source import StreamedSource
 
 _FILES_AT_ONCE = 8
 # Encoded images, about 0.1 MB each. TFDS has shuffled them once before writing, and files are shuffled too.
-_SHUFFLE_BUFFER = 8192
+_CHUNK = 8192
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -45,7 +45,7 @@ class TfdsSource(StreamedSource):
         dataset = _records(self.builder, self.tfds_splits[split], seed=seed)
         dataset = dataset.filter(lambda row, record: index_of[row] >= 0)  # before parsing: that is what costs
         if seed is not None:
-            dataset = dataset.shuffle(_SHUFFLE_BUFFER, seed=_one_number(seed), reshuffle_each_iteration=False)
+            dataset = _shuffled_in_chunks(dataset, seed)
         return dataset.map(parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
     def sample(self, indices: np.ndarray, count: int) -> np.ndarray:
@@ -106,5 +106,16 @@ def _records(builder: tfds.core.DatasetBuilder, split: str, *, seed: tf.Tensor |
     )
 
 
-def _one_number(seed: tf.Tensor) -> tf.Tensor:
-    return tf.random.stateless_uniform([], seed, minval=0, maxval=2**62, dtype=tf.int64)
+def _shuffled_in_chunks(dataset: tf.data.Dataset, seed: tf.Tensor) -> tf.data.Dataset:
+    """Shuffles records within chunks of `_CHUNK`, by the seed alone.
+
+    `Dataset.shuffle` would mix in the global seed, and fails on a seed that is a tensor if the global one is 0.
+    """
+
+    def shuffle(number: tf.Tensor, chunk: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
+        order = tf.range(tf.shape(chunk[0])[0])
+        order = tf.random.experimental.stateless_shuffle(order, seed=tf.random.fold_in(seed, number))
+        return tuple(tf.gather(part, order) for part in chunk)
+
+    chunks = dataset.batch(_CHUNK).enumerate()
+    return chunks.map(lambda number, chunk: shuffle(number, chunk)).prefetch(1).unbatch()

@@ -148,9 +148,11 @@ def test_views_and_colours_that_do_not_fit(small_source):
     assert Task.load("digits", test_resize=9).test_resize == 9
 
 
-@pytest.mark.parametrize("limit", [9, 1438, 0])
-def test_limits_that_make_no_sense(limit):
-    with pytest.raises(UserError, match=r"`train_limit` must be from 10, .* to 1437"):
+@pytest.mark.parametrize(
+    ("limit", "expected"), [(9, "from 10, .* to 1437"), (1438, "from 10, .* to 1437"), (0, "at least 1")]
+)
+def test_limits_that_make_no_sense(limit, expected):
+    with pytest.raises(UserError, match=f"`train_limit` must be {expected}"):
         Task.load("digits", train_limit=limit)
 
 

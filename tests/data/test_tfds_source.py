@@ -3,6 +3,7 @@ import pathlib
 import numpy as np
 import pytest
 import requests
+import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from tas_tf.data import network, sources, tfds_builder
@@ -127,6 +128,17 @@ def test_streamed_epochs_cover_all_and_are_resumable(streamed_and_kept):
         images = np.concatenate([images for images, _ in whole[6 * epoch : 6 * epoch + 6]])
         assert sorted(image.tobytes() for image in images) == everything
     assert not np.array_equal(whole[0][0], whole[6][0])
+
+
+def test_streamed_order_depends_on_its_own_seed_alone(streamed_and_kept):
+    streamed, _ = streamed_and_kept
+    orders = []
+    for global_seed in (0, 5):  # `Dataset.shuffle` would fail on the first
+        tf.random.set_seed(global_seed)
+        orders.append(_batches(epochs(streamed, batch_size=10, preprocessing=Preprocessing(), seed=7), 6))
+    for (images, labels), (expected_images, expected_labels) in zip(*orders, strict=True):
+        assert np.array_equal(images, expected_images)
+        assert np.array_equal(labels, expected_labels)
 
 
 def test_streamed_random_resized_crop(streamed_and_kept):

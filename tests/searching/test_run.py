@@ -15,7 +15,7 @@ from tas_tf.errors import UserError
 from tas_tf.searching.monitor import BestShape, SearchMonitor
 from tas_tf.searching.run import TemperatureSchedule, prepare, run_search
 from tas_tf.searching.settings import SearchSettings
-from tas_tf.searching.step import Searcher
+from tas_tf.searching.step import CostTarget, Searcher
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.supernet.build import build_supernet
@@ -186,7 +186,7 @@ def make_searcher(*, frozen: tuple[str, ...] = ()) -> Searcher:
     keras.utils.set_random_seed(0)
     supernet = build_supernet(space)
     freeze(supernet.gates, frozen)
-    searcher = Searcher(supernet, ExpectedCost(CostModel(space)), tiny_search().target(0.3))
+    searcher = Searcher(supernet, ExpectedCost(CostModel(space)), CostTarget(0.3))
     searcher.compile(sgd(0.05, l2=5e-4), arch_adam(0.1))
     return searcher
 
