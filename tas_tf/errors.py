@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 
 class UserError(ValueError):
-    """A mistake in what the user gave: the message names it, says what was expected and what came.
+    """An invalid argument, model or file. The message names it and says what was expected and what was received.
 
-    Messages name arguments in backticks, such as `epochs`. Command-line entry points translate these into flags, print
-    the message without a traceback and exit with a non-zero code.
+    Messages put argument names in backticks, such as `epochs`. Command-line entry points translate these names into
+    flags, print the message without a traceback and exit with a non-zero code.
 
     Example:
         >>> import tas_tf
@@ -21,8 +21,8 @@ class UserError(ValueError):
         `budget` must be KIND:VALUE,
 
     Attributes:
-        section: Whose settings the message speaks of where several have an argument of that name: `student`, for
-            example, as a field of `tas_tf.runs.config.RunConfig`.
+        section: The group of settings that the message refers to, such as `student`: a field of
+            `tas_tf.runs.config.RunConfig`. It tells apart arguments that several groups have.
     """
 
     section: str | None = None
@@ -30,7 +30,7 @@ class UserError(ValueError):
 
 @contextlib.contextmanager
 def speaking_of(section: str | None) -> Iterator[None]:
-    """Says of every `UserError` from within, unless it says so itself, whose settings it speaks of."""
+    """Sets the `section` of every `UserError` raised in the block that has none yet."""
     try:
         yield
     except UserError as error:

@@ -1,4 +1,4 @@
-"""Results that are either whole or not there: files and folders written aside, then renamed."""
+"""Atomic writes: files and folders are written to a scratch folder, then renamed."""
 
 import contextlib
 import json
@@ -14,8 +14,8 @@ from tas_tf.errors import UserError
 if TYPE_CHECKING:
     import keras
 
-# What an interrupted write leaves behind: folders, so that no pattern for files such as `*.keras` can meet
-# them.
+# Prefix of the scratch folders, which an interrupted write leaves behind. They are folders so that no pattern for
+# files, such as `*.keras`, matches them.
 PARTIAL_PREFIX = ".partial-"
 
 
@@ -27,7 +27,7 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def write_bytes(path: str | Path, content: bytes) -> Path:
-    """Writes a file, atomically; gives its path."""
+    """Writes a file atomically and returns its path."""
     with _aside(Path(path)) as partial:
         partial.write_bytes(content)
     return Path(path)
@@ -37,7 +37,7 @@ def read_json(path: str | Path) -> Any:
     """Reads a JSON file.
 
     Raises:
-        UserError: If it is missing or not JSON.
+        UserError: If the file is missing or isn't valid JSON.
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
@@ -62,10 +62,10 @@ def write_model(path: str | Path, model: "keras.Model") -> None:
 
 @contextlib.contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """Gives an empty folder to write into; it becomes `path` if the block ends without an exception.
+    """Yields an empty folder, which becomes `path` if the block ends without an exception.
 
-    A folder that is already there is replaced as a whole. Between its going and the new one's coming is one
-    rename: a kill right there leaves none, never a mixture.
+    An existing folder is replaced as a whole: it is moved away, then the new folder is renamed to `path`. A kill
+    between the two steps leaves no folder, never a mixture.
     """
     with _aside(Path(path)) as partial:
         partial.mkdir()
@@ -73,7 +73,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
 
 
 def remove_partial(folder: str | Path) -> None:
-    """Removes what interrupted writes left in `folder`."""
+    """Removes the scratch folders that interrupted writes left in `folder`."""
     for leftover in Path(folder).glob(PARTIAL_PREFIX + "*"):
         shutil.rmtree(leftover, ignore_errors=True)
 
@@ -81,7 +81,7 @@ def remove_partial(folder: str | Path) -> None:
 @contextlib.contextmanager
 def _aside(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # In the same folder: a rename is atomic only within one file system.
+    # The scratch folder is next to the target, because a rename is atomic only within one file system.
     scratch = Path(tempfile.mkdtemp(prefix=PARTIAL_PREFIX, dir=path.parent))
     try:
         partial = scratch / path.name
@@ -92,7 +92,7 @@ def _aside(path: Path) -> Iterator[Path]:
         os.replace(partial, path)
         _flush_entry(path.parent)
     except OSError as error:
-        # What fails while it writes doesn't say where.
+        # Errors from the write itself carry no file name.
         if error.errno is not None and error.filename is None:
             error.filename = str(path)
         raise
@@ -101,7 +101,7 @@ def _aside(path: Path) -> Iterator[Path]:
 
 
 def _flush(path: Path) -> None:
-    """Forces a file, or all files below a folder, to the disk: a rename may overtake the data otherwise."""
+    """Flushes a file, or all files below a folder, to disk; otherwise the rename may get there before the data."""
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     for file in files:
         _flush_entry(file)

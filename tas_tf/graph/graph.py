@@ -21,9 +21,10 @@ class Graph:
 
     Attributes:
         network: The model's name.
-        nodes: Topologically ordered; the first is the input, the last but `head` gives the logits.
-        output: Name of the node that gives the logits.
-        head: The final softmax, split off: the node itself, or the classifier with its activation.
+        nodes: Nodes in topological order, from the image input to the logits.
+        output: Name of the node that computes the logits.
+        head: The final softmax, which isn't part of `nodes`: the softmax layer itself, or the classifier layer with
+            its activation.
     """
 
     network: str
@@ -36,9 +37,10 @@ class Graph:
         """Reads a Keras 3 functional or Sequential classifier.
 
         Raises:
-            UserError: It isn't one, or holds something that can't be described; names the layer.
+            UserError: If the model is of another type or contains a layer that can't be described. The message names
+                the layer.
         """
-        # Not at the top: whoever only computes with graphs and shapes needs no Keras.
+        # Imported here because computing with graphs and shapes doesn't need Keras.
         from tas_tf.graph.reader import read_model
 
         return cls(*read_model(model))
@@ -50,7 +52,7 @@ class Graph:
 
     @cached_property
     def position(self) -> Mapping[str, int]:
-        """Place of each node in the topological order."""
+        """Index of each node in the topological order."""
         return {node.name: place for place, node in enumerate(self.nodes)}
 
     @cached_property
@@ -80,14 +82,14 @@ class Graph:
 
     @property
     def num_params(self) -> int:
-        """All weights, those that aren't trained included."""
+        """Number of all weights, including those that aren't trained."""
         return sum(node.num_params for node in self.nodes)
 
     @cached_property
     def cut_tensors(self) -> frozenset[str]:
         """Nodes that every path from the input to the output passes through."""
         cuts = set()
-        furthest = 0  # how far anything before the node at hand is still read
+        furthest = 0  # position of the last reader of any earlier node
         for place, node in enumerate(self.nodes):
             if furthest <= place:
                 cuts.add(node.name)
@@ -107,18 +109,19 @@ class Graph:
         return found
 
     def is_ancestor(self, name: str, of: str) -> bool:
-        """Whether `name` lies strictly before `of` on some path."""
+        """Whether some path leads from `name` to `of`."""
         return bool(self.ancestors[of] >> self.position[name] & 1)
 
     def trace(self, name: str, through: Callable[[Node], bool] | None = None) -> tuple[str, tuple[Node, ...]]:
-        """Follows a tensor back to where its channels were made.
+        """Follows a tensor back to the node that made its channels.
 
         Args:
             name: Node to start at.
-            through: Which nodes to walk through; parameter-free ones, pooling and BN unless given.
+            through: Narrows down which nodes to walk through. By default these are all pooling, batch normalization
+                and channel-by-channel nodes with one input.
 
         Returns:
-            The source's name and the nodes walked through, last first.
+            The source's name, and the nodes between it and `name`, last first.
         """
         walked = []
         node = self[name]
@@ -128,7 +131,7 @@ class Graph:
         return node.name, tuple(walked)
 
     def leaving_out(self, unwanted: Callable[[Node], bool]) -> Graph:
-        """Leaves out nodes that pass on their one input as it is; whoever read one reads what it has read."""
+        """Leaves out nodes that pass on their only input unchanged, and connects their readers to that input."""
         rewired: dict[str, str] = {}
         for node in self.nodes:
             if unwanted(node):
@@ -137,9 +140,9 @@ class Graph:
 
     @cached_property
     def digest(self) -> str:
-        """Fingerprint of the structure; names count only where a shape refers to them.
+        """Fingerprint of the structure. It includes only those layer names that a shape refers to.
 
-        Keras numbers unnamed layers by what the process made before, so other names say nothing.
+        Keras numbers unnamed layers by what the process created before, so the other names carry no information.
         """
         entries = []
         for node in self.nodes:
@@ -160,7 +163,7 @@ class Graph:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def without(self, dropped: frozenset[str], rewired: Mapping[str, str]) -> Graph:
-        """Leaves nodes out; whoever read a key of `rewired` reads its value instead."""
+        """Leaves out the `dropped` nodes. Nodes that read a key of `rewired` read its value instead."""
 
         def swap(ref: Ref) -> Ref:
             return Ref(rewired.get(ref.name, ref.name))
@@ -178,7 +181,7 @@ class Graph:
         return Graph(self.network, nodes, rewired.get(self.output, self.output), self.head)
 
 
-#: What of a layer's config shapes the computation.
+#: Keys of a layer's config that determine its computation.
 _STRUCTURE = (
     *("filters", "units", "kernel_size", "strides", "padding", "dilation_rate", "groups", "depth_multiplier"),
     *("pool_size", "axis", "use_bias", "activation", "keepdims", "target_shape", "size", "cropping"),
@@ -186,7 +189,7 @@ _STRUCTURE = (
 
 
 def conv_signature(node: Node) -> tuple[str, bool]:
-    """What a convolution looks like from afar: its class, and whether it looks at one place only."""
+    """Describes a convolution coarsely: its class, and whether its kernel covers a single position."""
     size = node.config.get("kernel_size", (1,))
     size = (size,) if isinstance(size, int) else size
     return node.class_name, all(side == 1 for side in size)

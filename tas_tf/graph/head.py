@@ -1,4 +1,4 @@
-"""The end of a classifier: its softmax is split off, so that what remains gives logits."""
+"""Splits the final softmax off a classifier, so that the rest computes logits."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from tas_tf.graph.nodes import Node
 
 
 class GraphParts(NamedTuple):
-    """What a graph is made of."""
+    """The fields of a `Graph`."""
 
     network: str
     nodes: tuple[Node, ...]
-    output: str  # the node that gives the logits
-    head: Node | None  # the softmax, or the classifier with the softmax inside
+    output: str  # the node that computes the logits
+    head: Node | None  # the softmax, or the classifier layer that includes it
 
 
 def split_softmax(network: str, nodes: tuple[Node, ...], output: str) -> GraphParts:
-    """Leaves the final softmax out of the nodes.
+    """Takes the final softmax out of the nodes.
 
     Raises:
-        UserError: The model doesn't end in scores for at least two classes.
+        UserError: If the model doesn't end in scores for at least two classes.
     """
     by_name = {node.name: node for node in nodes}
     last = by_name[output]
     if len(last.shape) != 2:
         raise UserError(
-            f"`model` must end in one vector of class scores an image, [batch, classes]. Received: {last.shape} "
-            f"from layer `{output}`. Put a pooling layer or `Flatten` and a `Dense` layer behind it."
+            f"`model` must end in one vector of class scores per image, [batch, classes]. Received: {last.shape} "
+            f"from layer `{output}`. Add a pooling layer or `Flatten` and a `Dense` layer after it."
         )
     head = None
     if _activation(last) == "softmax":
@@ -49,7 +49,7 @@ def split_softmax(network: str, nodes: tuple[Node, ...], output: str) -> GraphPa
 
 
 def _in_float32(node: Node) -> Node:
-    """The node computing in float32 where the model computes in mixed precision: few digits make many ties."""
+    """Switches a mixed-precision node to float32: in half precision, many class scores are tied."""
     dtype = node.config.get("dtype")
     name = dtype["config"].get("name", "") if isinstance(dtype, Mapping) else dtype or ""
     return replace(node, config={**node.config, "dtype": "float32"}) if name.startswith("mixed_") else node
@@ -60,7 +60,7 @@ def _is_activation_alone(node: Node) -> bool:
 
 
 def _activation(node: Node) -> str:
-    """Name of what a node applies to scores last, `linear` for nothing."""
+    """Name of the last activation that a node applies to the scores, `linear` if it has none."""
     if node.class_name == "Activation":
         return activation_name(node.config["activation"])
     if node.class_name == "Softmax":
@@ -70,9 +70,7 @@ def _activation(node: Node) -> str:
 
 def _check_scores(by_name: dict[str, Node], last: Node, network: str) -> None:
     if last.channels < 2:
-        raise UserError(
-            f"`model` must tell at least 2 classes apart. Received: {last.channels} output (`{last.name}`)."
-        )
+        raise UserError(f"`model` must have at least 2 classes. Received: {last.channels} output (`{last.name}`).")
     node = last
     while len(node.inputs) == 1 and _passes_scores(node):
         node = by_name[node.inputs[0]]
@@ -80,7 +78,7 @@ def _check_scores(by_name: dict[str, Node], last: Node, network: str) -> None:
     if activation != "linear":
         raise UserError(
             f"`model` ({network}) ends in the activation `{activation}` (layer `{node.name}`). Expected class scores: "
-            "logits, or a softmax behind everything else. Multi-label and regression models are not supported."
+            "logits, or a softmax as the last operation. Multi-label and regression models are not supported."
         )
 
 

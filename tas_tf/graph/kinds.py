@@ -1,4 +1,4 @@
-"""What each class of layer does to channels: the one table that graph, cost, supernet and student read."""
+"""What each layer class does to channels. Graph, cost, supernet and student all read this table."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 
 class Kind(enum.Enum):
-    """How an operation treats the channel axis (the last one) of what it reads."""
+    """How an operation treats the channel axis (the last one) of its inputs."""
 
     INPUT = "input"
-    CONV = "conv"  # every input channel meets every filter
+    CONV = "conv"  # every filter reads every input channel
     DENSE = "dense"
-    DEPTHWISE = "depthwise"  # one filter a channel
+    DEPTHWISE = "depthwise"  # one filter per channel
     SEPARABLE = "separable"  # depthwise, then pointwise
     BATCH_NORM = "batch_norm"
     LAYER_NORM = "layer_norm"
@@ -26,10 +26,10 @@ class Kind(enum.Enum):
     CONCAT = "concat"
     FLATTEN = "flatten"
     RESHAPE = "reshape"
-    OPAQUE = "opaque"  # unknown: channels that reach it must stay as they are
+    OPAQUE = "opaque"  # unknown: channels that reach it must not change
 
 
-#: Classes whose multiply-adds are counted even where they are kept as they are.
+#: Classes whose multiply-adds are counted even if the search leaves the layer as it is.
 CONV_CLASSES = frozenset(
     f"{kind}{rank}D"
     for kind, ranks in {"Conv": "123", "DepthwiseConv": "12", "SeparableConv": "12"}.items()
@@ -37,25 +37,25 @@ CONV_CLASSES = frozenset(
 )
 TRANSPOSED_CLASSES = frozenset(f"Conv{rank}DTranspose" for rank in (1, 2, 3))
 
-#: Kinds that start new channels.
+#: Kinds that create new channels.
 MAKES_CHANNELS = frozenset({Kind.CONV, Kind.DENSE, Kind.SEPARABLE})
-#: Kinds that hold a convolution or a matrix product.
+#: Kinds that contain a convolution or a matrix product.
 CONVOLVES = frozenset({Kind.CONV, Kind.DENSE, Kind.SEPARABLE, Kind.DEPTHWISE})
-#: Kinds through which the source of a tensor is sought: nothing in them mixes channels or positions' meaning.
+#: Kinds to walk through when looking for a tensor's source. They mix neither channels nor the meaning of positions.
 TRANSPARENT = frozenset({Kind.KEEPS_ZEROS, Kind.SHIFTS_ZEROS, Kind.POOL, Kind.BATCH_NORM})
-#: Kinds that read several tensors of the same channels.
+#: Kinds that read several tensors with the same channels.
 MERGES = frozenset({Kind.ADD, Kind.MULTIPLY, Kind.COMBINE})
 
 
 class Activation(NamedTuple):
-    """An activation function, in all of Keras's spellings.
+    """An activation function under all its names in Keras.
 
     Attributes:
-        names: As the argument `activation` of a layer has it.
-        op: Class of the functional operation.
-        layer: Class of the layer of its own.
-        kind: How it treats channels.
-        num_operations: Operations that it adds to a TFLite file; 0 where it merges into the layer before it.
+        names: Values of a layer's `activation` argument.
+        op: Class name of the functional operation.
+        layer: Class name of the activation layer.
+        kind: How the activation treats channels.
+        num_operations: Operations that it adds to a TFLite file; 0 if it merges into the layer before it.
     """
 
     names: tuple[str, ...] = ()
@@ -65,7 +65,7 @@ class Activation(NamedTuple):
     num_operations: int = 1
 
 
-#: All that is known of activation functions. Those that aren't here are opaque.
+#: All known activation functions. Any other activation is opaque.
 ACTIVATIONS = (
     Activation(("linear",), num_operations=0),
     Activation(("relu",), "Relu", "ReLU", num_operations=0),
@@ -96,7 +96,7 @@ ACTIVATIONS = (
     Activation(("softmax",), "Softmax", "Softmax", Kind.OPAQUE),
     Activation(("log_softmax",), "LogSoftmax", kind=Kind.OPAQUE),
 )
-#: Activations by name, and by class of operation or layer.
+#: Activations by name, and by class name of the operation or layer.
 ACTIVATION_BY_NAME = {name: known for known in ACTIVATIONS for name in known.names}
 ACTIVATION_BY_CLASS = {cls: known for known in ACTIVATIONS for cls in (known.op, known.layer) if cls}
 
@@ -132,7 +132,7 @@ _LAYERS: dict[str, Kind] = {
     **dict.fromkeys(["Identity", "ActivityRegularization", "Resizing", "Dropout", "GaussianDropout"], Kind.KEEPS_ZEROS),
     "GaussianNoise": Kind.SHIFTS_ZEROS,
 }
-#: Layers of `keras.applications` that are no public layers but act as these do.
+#: Layers that `keras.applications` defines for itself, and how they treat channels.
 _APPLICATION_LAYERS: dict[str, Kind] = {"LayerScale": Kind.KEEPS_ZEROS, "StochasticDepth": Kind.KEEPS_ZEROS}
 _OPS: dict[str, Kind] = {
     "Add": Kind.ADD,
@@ -147,7 +147,7 @@ _OPS: dict[str, Kind] = {
 }
 
 
-#: Layers of Keras that change images in training and pass them on as they are in inference.
+#: Keras layers that change images in training and leave them unchanged in inference.
 _AUGMENTATIONS = frozenset(
     [
         *("AugMix", "CutMix", "Equalization", "MaxNumBoundingBoxes", "MixUp", "RandAugment", "RandomBrightness"),
@@ -162,7 +162,7 @@ NOISES = frozenset({"AlphaDropout", "GaussianDropout", "GaussianNoise"})
 
 
 def is_augmentation(module: str, class_name: str, config: Mapping[str, Any]) -> bool:
-    """Whether a layer changes images in training alone; a `Pipeline` does if all its layers do.
+    """Whether a layer changes images only in training. A `Pipeline` does if all its layers do.
 
     >>> is_augmentation("keras.layers", "RandomFlip", {}), is_augmentation("keras.layers", "Resizing", {})
     (True, False)
@@ -176,7 +176,7 @@ def is_augmentation(module: str, class_name: str, config: Mapping[str, Any]) -> 
 
 
 def activation_name(value: Any) -> str:
-    """Names the activation of a layer's config, whichever way Keras wrote it.
+    """Name of the activation in a layer's config, in any of the forms that Keras writes.
 
     >>> activation_name(None), activation_name("relu"), activation_name({"config": "gelu"})
     ('linear', 'relu', 'gelu')
@@ -192,14 +192,14 @@ def activation_name(value: Any) -> str:
 
 
 def activation_kind(name: str) -> Kind:
-    """How an activation treats channels, by its name."""
+    """How the activation of that name treats channels."""
     known = ACTIVATION_BY_NAME.get(name)
     return Kind.OPAQUE if known is None else known.kind
 
 
 def is_op(module: str) -> bool:
-    """Whether a config entry is functional arithmetic rather than a layer."""
-    # `keras.activations.relu` on a tensor of a functional model leaves an operation of its own.
+    """Whether a config entry is a functional operation rather than a layer."""
+    # Calling `keras.activations.relu` on a symbolic tensor creates an operation of that module.
     return module.startswith(("keras.src.ops", "keras.ops", "keras.src.activations"))
 
 
@@ -207,14 +207,15 @@ def kind_of(module: str, class_name: str, config: Mapping[str, Any], input_shape
     """Tells how an operation treats channels.
 
     Args:
-        module: Module as the config names it, `keras.layers` or an operation's.
-        class_name: Class as the config names it.
+        module: Module name in the config, `keras.layers` or an operation's module.
+        class_name: Class name in the config.
         config: The layer's own config.
-        input_shapes: Static shapes of the tensors read, batch first.
-        num_tensors: How many tensors are read; arithmetic with a constant reads one.
+        input_shapes: Static shapes of the input tensors, batch first.
+        num_tensors: Number of input tensors. Arithmetic with a constant has one.
     """
     if class_name == "ReLU" and module.startswith("keras"):
-        # A layer, or the operation that `keras.activations.relu` leaves; otherwise 0 becomes slope * (0 - threshold).
+        # Either the layer or the operation that `keras.activations.relu` creates. It maps 0 to
+        # slope * (0 - threshold), so zeros stay zero only if one of the two is 0.
         return Kind.SHIFTS_ZEROS if config["threshold"] and config["negative_slope"] else Kind.KEEPS_ZEROS
     if is_op(module):
         return _kind_of_op(class_name, config, input_shapes, num_tensors)
@@ -241,7 +242,7 @@ def kind_of(module: str, class_name: str, config: Mapping[str, Any], input_shape
             return Kind.OPAQUE
         return Kind.SHIFTS_ZEROS if config["offset"] else Kind.KEEPS_ZEROS
     if class_name == "PReLU" and len(input_shapes[0]) - 1 in (config["shared_axes"] or ()):
-        return Kind.OPAQUE  # its slopes aren't the channels' own
+        return Kind.OPAQUE  # all channels share its slopes
     return _LAYERS.get(class_name, Kind.OPAQUE)
 
 

@@ -1,4 +1,4 @@
-"""What networks are made of: the layers of Keras 3, or of a package that has the same ones."""
+"""Where layers come from: Keras 3, or another package with the same layers."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from tas_tf.graph.nodes import Node
 
 
 class LayerLibrary:
-    """Keras 3 itself. A subclass stands for another package with `Input`, `Model` and `layers`.
+    """Makes layers of Keras 3. Subclasses use another package that has `Input`, `Model` and `layers`.
 
     Attributes:
-        package: The package.
+        package: Package that the layers come from.
     """
 
     package: ModuleType = keras
 
     def layer(self, node: Node, config: Mapping[str, Any]) -> Any:
-        """The layer, or for functional arithmetic the operation, that a node describes, with a config of its own.
+        """Makes the layer or functional operation that a node describes, with the given config.
 
         Raises:
-            UserError: It can't be made.
+            UserError: If the layer can't be made.
         """
         return make_layer(node, config)
 
     def new(self, class_name: str, config: Mapping[str, Any]) -> Any:
-        """A layer that no node describes, by the name of its class."""
+        """Makes a layer by class name, for layers that aren't in the graph."""
         return getattr(self.package.layers, class_name)(**config)
 
 

@@ -1,4 +1,4 @@
-"""From a node to its layer: found in the model that was read, or made anew, and called as the node says."""
+"""Finds a node's layer in the original model, makes a new one, and calls it with the node's arguments."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tas_tf.graph.nodes import Node, map_refs
 
 
 def original_layer(model: keras.Model, node: Node) -> keras.Layer:
-    """The layer of `model` that `node` was read from; nested models are walked down."""
+    """Finds the layer of `model` that `node` was read from, inside nested models too."""
     layer = model
     for name in node.path:
         layer = layer.get_layer(name)
@@ -23,11 +23,11 @@ def make_layer(node: Node, config: Mapping[str, Any] | None = None) -> Any:
     """Makes the layer or operation that a node describes.
 
     Args:
-        node: The node.
-        config: Config to use in place of the node's own.
+        node: Description of the layer.
+        config: Replaces the node's own config.
 
     Raises:
-        UserError: Keras can't make it; the class may not be registered.
+        UserError: If Keras can't make the layer, for example because its class isn't registered.
     """
     entry = {
         "module": node.module or None,
@@ -41,17 +41,17 @@ def make_layer(node: Node, config: Mapping[str, Any] | None = None) -> Any:
         raise UserError(
             f"Layer `{node.name}` ({node.class_name}) can't be made again from its config: "
             f"{first_line(error)} Register its class with "
-            "`keras.saving.register_keras_serializable` and import it before."
+            "`keras.saving.register_keras_serializable` and import it first."
         ) from error
 
 
 def call_layer(layer: Any, node: Node, tensors: Mapping[str, Any]) -> Any:
-    """Calls a layer, or another callable, with the arguments that a node was called with.
+    """Calls a layer, or another callable, with the call arguments of a node.
 
     Args:
-        layer: What to call.
-        node: Holds the arguments.
-        tensors: Stand in for tensors among the arguments, by the name of the node that makes them.
+        layer: The callable.
+        node: Node whose arguments are used.
+        tensors: Tensors to insert into the arguments, by the name of the node that makes each.
     """
     args, kwargs = map_refs((node.args, node.kwargs), lambda ref: tensors[ref.name])
     return layer(*args, **kwargs)

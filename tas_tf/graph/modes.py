@@ -1,4 +1,4 @@
-"""Layers whose mode, training or inference, isn't that of the model: refused where a file could not do the same."""
+"""Rejects layers that behave differently in training and inference in a way that exported files can't reproduce."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ from tas_tf.graph.nodes import Node
 
 
 def check_mode(layer: Any, name: str) -> None:
-    """Refuses a layer that is called with `training=True`, unless that is the default of its class.
+    """Rejects a layer that is called with `training=True`, unless `True` is the default of its class.
 
-    Keras writes the default of layers that process images into the config as if it had been asked for; such layers
-    follow the mode of the model.
+    Image processing layers have this default, and Keras writes it into the config like an explicit argument. These
+    layers follow the mode of the model.
 
     Args:
-        layer: The layer, whose config says that it was called with `training=True`.
-        name: What an error calls it.
+        layer: A layer whose config says that it was called with `training=True`.
+        name: Name of the layer in error messages.
 
     Raises:
-        UserError: It is always in training mode.
+        UserError: If the layer is always in training mode.
     """
     parameter = inspect.signature(layer.call).parameters.get("training")
     if parameter is None or parameter.default is not True:
         raise UserError(
             f"Layer `{name}` ({type(layer).__name__}) is called with `training=True`, so it acts in inference as it "
-            "does in training. Monte Carlo dropout and the like are not supported: outputs and files would be random. "
+            "does in training. Monte Carlo dropout and similar techniques are not supported: outputs would be random. "
             "Build the model without `training=True`; its layers then follow the mode of the model."
         )
 
 
 def check_same_size(node: Node, shapes: Mapping[str, tuple]) -> None:
-    """Refuses augmentation that changes the size of images, as `RandomCrop` does.
+    """Rejects augmentation that changes the image size, such as `RandomCrop`.
 
     Args:
         node: Any layer.
         shapes: Output shapes by node name.
 
     Raises:
-        UserError: Images would have another size in inference than in training.
+        UserError: If images would have different sizes in training and inference.
     """
     if node.is_augmentation and node.shape != shapes[node.inputs[0]]:
         made, read = ("x".join(map(str, shape[1:])) for shape in (node.shape, shapes[node.inputs[0]]))
         raise UserError(
-            f"Layer `{node.name}` ({node.class_name}) makes {made} of {read} in training alone: in inference Keras "
-            "passes images on uncut. Crop in the input pipeline, or put `CenterCrop` or `Resizing` in its place."
+            f"Layer `{node.name}` ({node.class_name}) turns {read} images into {made} only in training: in inference "
+            "Keras leaves their size unchanged. Crop in the input pipeline, or use `CenterCrop` or `Resizing` instead."
         )

@@ -1,4 +1,4 @@
-"""A node of the graph: one layer or operation, and the tensors that it is called on."""
+"""A node of the graph: one layer or operation with its input tensors."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tas_tf.graph.kinds import Kind, activation_name, is_augmentation
 
 @dataclass(frozen=True)
 class Ref:
-    """A tensor among a node's call arguments: the node that makes it."""
+    """Placeholder for a tensor in call arguments: the name of the node that makes the tensor."""
 
     name: str
 
 
 def map_refs(value: Any, replace: Callable[[Ref], Any]) -> Any:
-    """Copies nested call arguments, with `replace(ref)` in place of each tensor.
+    """Copies nested call arguments and replaces each tensor by `replace(ref)`.
 
     >>> map_refs(([Ref("a"), Ref("b")], 3.0), lambda ref: ref.name)
     (['a', 'b'], 3.0)
@@ -32,7 +32,7 @@ def map_refs(value: Any, replace: Callable[[Ref], Any]) -> Any:
 
 
 def list_refs(value: Any) -> list[str]:
-    """Names the tensors in nested call arguments, in order, repeated ones repeatedly.
+    """Lists the names of the tensors in nested call arguments, in order and with repetitions.
 
     >>> list_refs(([Ref("a"), Ref("b")], {"scale": Ref("a")}))
     ['a', 'b', 'a']
@@ -44,20 +44,20 @@ def list_refs(value: Any) -> list[str]:
 
 @dataclass(frozen=True)
 class Node:
-    """One layer, or one operation of functional arithmetic, and where its inputs come from."""
+    """One layer or functional operation, and where its inputs come from."""
 
     name: str
     module: str
     class_name: str
     registered_name: str | None
     config: Mapping[str, Any] = field(repr=False)
-    args: tuple = field(repr=False)  # call arguments, tensors as `Ref`
+    args: tuple = field(repr=False)  # call arguments, with tensors as `Ref`
     kwargs: Mapping[str, Any] = field(repr=False)
-    inputs: tuple[str, ...]  # each tensor once
-    shape: tuple[int | None, ...]  # of its one output, batch first
+    inputs: tuple[str, ...]  # names of the nodes read, without repetitions
+    shape: tuple[int | None, ...]  # shape of the only output, batch first
     kind: Kind
     num_params: int = 0
-    path: tuple[str, ...] = ()  # layer names from the outer model down to it
+    path: tuple[str, ...] = ()  # layer names from the outer model down to this layer
 
     @property
     def channels(self) -> int:
@@ -66,7 +66,7 @@ class Node:
 
     @property
     def positions(self) -> int:
-        """How many places of the output carry channels: height x width."""
+        """Number of positions in the output: height x width."""
         product = 1
         for size in self.shape[1:-1]:
             product *= size
@@ -74,10 +74,10 @@ class Node:
 
     @property
     def is_augmentation(self) -> bool:
-        """Whether it changes images in training alone."""
+        """Whether the layer changes images only in training."""
         return is_augmentation(self.module, self.class_name, self.config)
 
     @property
     def activation(self) -> str:
-        """Name of the activation inside the layer, `linear` where it has none."""
+        """Name of the activation inside the layer, `linear` if it has none."""
         return activation_name(self.config.get("activation"))

@@ -1,4 +1,4 @@
-"""Reads a Keras model's public config into nodes: nested models inlined, shapes worked out, what can't be refused."""
+"""Reads a Keras model's public config into nodes: inlines nested models, infers shapes, rejects unsupported layers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def read_model(model: Any) -> GraphParts:
     """Reads a functional or Sequential Keras 3 classifier.
 
     Raises:
-        UserError: It can't be described; the message names the layer and says what to do.
+        UserError: If the model can't be described. The message names the layer and says what to do.
     """
     _check_model(model)
     reader = _Reader()
@@ -63,20 +63,20 @@ def _check_model(model: Any) -> None:
 
 
 def _is_graph(model: Any) -> bool:
-    # A subclass may do anything in `call`, even one that was made of inputs and outputs.
+    # A subclass may do anything in `call`, even if it was made from inputs and outputs.
     return type(model).__name__ in _MODEL_CLASSES and type(model).__module__.startswith("keras.")
 
 
 class _Reader:
-    """Walks models, outermost first, and collects nodes with names unique across nesting."""
+    """Walks a model and its nested models and collects nodes with unique names."""
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
         self._shapes: dict[str, tuple] = {}
-        self._seen: dict[int, str] = {}  # layer objects met, since nested models may share them
+        self._seen: dict[int, str] = {}  # layer objects read so far, because nested models may share layers
 
     def read(self, model: keras.Model, outer: Mapping[str, str], path: tuple[str, ...]) -> str:
-        """Appends the nodes of `model`; `outer` maps the names of its inputs when it is nested."""
+        """Appends the nodes of `model`. For a nested model, `outer` maps the names of its inputs."""
         names: dict[str, str] = dict(outer)
         previous = None
         sequential = isinstance(model, keras.Sequential)
@@ -105,12 +105,12 @@ class _Reader:
             inner = model.get_layer(name)
             if len(inputs) != 1:
                 raise UserError(f"Nested model `{name}` must have one input. Received: {len(inputs)}.")
-            # `training=False`, here and in single layers, is left out: what is new must be trained.
+            # `training=False` is dropped, here and for single layers: layers with new weights must be trained.
             return self.read(inner, {_input_name(inner): inputs[0]}, (*path, name))
         _check_entry(entry, name)
         node = Node(
             name=self._unique(name, path),
-            module=entry["module"] or "",  # none of layers that are defined where the program starts
+            module=entry["module"] or "",  # None for layers defined in the main script
             class_name=entry["class_name"],
             registered_name=entry.get("registered_name"),
             config=_trainable(entry["config"]),
@@ -130,14 +130,14 @@ class _Reader:
         if None in node.shape[1:]:
             raise UserError(
                 f"Layer `{node.name}` ({node.class_name}) makes tensors of unknown size {node.shape}. "
-                "Expected every size but the batch to be fixed, since the cost depends on it."
+                "Expected fixed sizes except for the batch, since the cost depends on them."
             )
         self.nodes.append(node)
         self._shapes[node.name] = node.shape
         return node.name
 
     def _unique(self, name: str, path: tuple[str, ...]) -> str:
-        """Names of nested models' layers may clash with others, those of one model don't."""
+        """Makes the name of a layer unique: layers of nested models may have the names of other layers."""
         candidates = [name, "_".join((*path, name))]
         candidates += [f"{candidates[-1]}_{number}" for number in range(2, len(self.nodes) + 3)]
         return next(candidate for candidate in candidates if candidate not in self._shapes)
@@ -145,7 +145,7 @@ class _Reader:
     def _complete_op(self, node: Node) -> Node:
         operation = make_layer(node)
         kind = self._kind(node)
-        # A constant of several numbers may differ from channel to channel; `1 / x` makes infinity of zeros.
+        # A constant with several numbers may differ between channels, and `1 / x` turns zeros into infinity.
         divides = node.class_name in ("Divide", "TrueDivide") and not isinstance(node.args[0], Ref)
         if divides or _holds_array((node.args, node.kwargs)):
             kind = Kind.OPAQUE
@@ -154,7 +154,7 @@ class _Reader:
     def _complete_layer(self, node: Node, layer: keras.Layer) -> Node:
         if id(layer) in self._seen:
             raise UserError(
-                f"Layer `{node.path[-1]}` is shared: it stands in `{'/'.join(node.path)}` and in "
+                f"Layer `{node.path[-1]}` is shared: it is used in `{'/'.join(node.path)}` and in "
                 f"`{self._seen[id(layer)]}`. Expected every layer to be called once: give each call its own layer."
             )
         self._seen[id(layer)] = "/".join(node.path)
@@ -166,7 +166,7 @@ class _Reader:
         num_params = layer.count_params()
         if node.class_name == "Normalization" and num_params:
             node, num_params = _with_statistics(node, layer, num_params)
-        make_layer(node)  # fails here, not after a search, when its class isn't registered
+        make_layer(node)  # if its class isn't registered, this fails now rather than after a search
         kind = self._kind(node)
         node = replace(node, shape=self._output_shape(layer, node), kind=kind, num_params=num_params)
         check_same_size(node, self._shapes)
@@ -182,7 +182,7 @@ class _Reader:
             spec = call_layer(layer.compute_output_spec, node, tensors)
         except (TypeError, ValueError, NotImplementedError) as error:
             raise UserError(
-                f"Layer `{node.name}` ({node.class_name}) can't be called as its config says: {first_line(error)}"
+                f"Layer `{node.name}` ({node.class_name}) can't be called with its inputs: {first_line(error)}"
             ) from error
         if not isinstance(spec, keras.KerasTensor):
             raise UserError(f"Layer `{node.name}` ({node.class_name}) has several outputs. Expected one.")
@@ -194,7 +194,7 @@ def _config(model: keras.Model) -> dict[str, Any]:
         return model.get_config()
     except NotImplementedError as error:
         raise UserError(
-            f"`model` ({model.name}) holds a layer without a config: {first_line(error)} "
+            f"`model` ({model.name}) contains a layer without a config: {first_line(error)} "
             "Give its class a `get_config` method."
         ) from error
 
@@ -211,7 +211,7 @@ def _input_name(model: keras.Model) -> str:
 
 def _output_name(config: Mapping[str, Any]) -> str:
     outputs = config["output_layers"]
-    while not isinstance(outputs, str):  # ["name", 0, 0], perhaps in a list or a dictionary
+    while not isinstance(outputs, str):  # ["name", 0, 0], possibly inside a list or a dictionary
         outputs = next(iter(outputs.values())) if isinstance(outputs, Mapping) else outputs[0]
     return outputs
 
@@ -220,7 +220,7 @@ def _check_entry(entry: Mapping[str, Any], name: str) -> None:
     if entry["class_name"] == "Lambda":
         raise UserError(
             f"Layer `{name}` is a Lambda, whose code can't be read or saved safely. "
-            "Replace it by a Keras layer, or by a registered layer class of your own."
+            "Replace it with a Keras layer or a registered layer class of your own."
         )
     if entry["class_name"] in _SEQUENCE_CLASSES:
         raise UserError(f"Layer `{name}` ({entry['class_name']}) is not supported: expected an image classifier.")
@@ -236,7 +236,7 @@ def _call_arguments(entry: Mapping[str, Any], name: str) -> tuple[tuple, dict]:
     if len(calls) > 1:
         raise UserError(
             f"Layer `{name}` is shared: it is called {len(calls)} times. "
-            "Expected every layer to be called once: give each call a layer of its own."
+            "Expected every layer to be called once: give each call its own layer."
         )
     if not calls:
         return (), {}
@@ -253,7 +253,7 @@ def _with_refs(value: Any, layer: str) -> Any:
         if value.get("class_name") == "__keras_tensor__":
             source, _, index = value["config"]["keras_history"]
             if index:
-                raise UserError(f"Layer `{layer}` reads output {index} of `{source}`. Expected layers of one output.")
+                raise UserError(f"Layer `{layer}` reads output {index} of `{source}`. Expected layers with one output.")
             return Ref(source)
         if "class_name" in value and "config" in value:  # arrays, slices
             return keras.saving.deserialize_keras_object(value)
@@ -276,12 +276,12 @@ def _holds_array(value: Any) -> bool:
 
 
 def _trainable(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    # Layers that were frozen to train a head on top hold other weights in a student, so must learn.
+    # Layers that were frozen while a head was trained get new weights in a student, so they must be trainable.
     return {**config, "trainable": True} if "trainable" in config else config
 
 
 def _with_statistics(node: Node, layer: keras.layers.Normalization, num_params: int) -> tuple[Node, int]:
-    """Writes what the layer has adapted to into its config: it is part of the input, not a weight to train."""
+    """Moves the statistics that the layer was adapted to into its config: they are fixed, not trained."""
     mean, variance = (keras.ops.convert_to_numpy(weight) for weight in layer.weights[:2])
     if np.all(mean == 0) and np.all(variance == 1):
         return node, num_params
@@ -297,7 +297,7 @@ def _only_needed(nodes: list[Node], output: str) -> tuple[Node, ...]:
 
 
 def _topological(nodes: list[Node]) -> list[Node]:
-    # A functional config lists layers by depth, which is topological but for nested models' order.
+    # A functional config lists layers by depth. This order is topological except around nested models.
     done: set[str] = set()
     ordered: list[Node] = []
     waiting = list(nodes)

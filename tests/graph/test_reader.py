@@ -155,7 +155,7 @@ REFUSED = {
     ),
     "layer without a rule for its shape": (
         lambda: model_of(lambda x: classify(WithoutShapeRule(name="mute")(x))),
-        "`mute` \\(WithoutShapeRule\\) can't be called as its config says: No rule for shapes",
+        "`mute` \\(WithoutShapeRule\\) can't be called with its inputs: No rule for shapes",
     ),
     "layer without config": (lambda: model_of(lambda x: classify(WithoutConfig(object())(x))), "get_config"),
     "sequence layer": (

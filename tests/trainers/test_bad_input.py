@@ -78,7 +78,7 @@ def check(outcome, run_dir: Path, *messages: str) -> None:
     {
         "chance": "near chance level",
         "multi_label": "ends in the activation `sigmoid`",
-        "regression": "must tell at least 2 classes apart",
+        "regression": "must have at least 2 classes",
         "seven": "tells 7 classes apart, but `digits` has 10",
         "colour": "takes images of 8x8x3, but those of `digits` are 8x8x1",
         "any_size": "",
