@@ -1,4 +1,4 @@
-"""Reads budgets as users write them: `macs:0.5`, `macs:40M`, `params:200k`, `bytes:400k`."""
+"""Budgets and their text form: `macs:0.5`, `macs:40M`, `params:200k`, `bytes:400k`."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 
 @dataclass(frozen=True)
 class Budget:
-    """The most that a network may cost.
+    """The highest cost that a network may have.
 
     Attributes:
-        kind: What is counted, one of `tas_tf.cost.cost_model.COST_KINDS`.
+        kind: Kind of cost, one of `tas_tf.cost.cost_model.COST_KINDS`.
         value: A share of the unpruned network's cost, or a count.
-        is_share: Which of the two.
+        is_share: Whether `value` is a share.
 
     Example:
         >>> import tas_tf
@@ -35,20 +35,20 @@ class Budget:
 
     @classmethod
     def parse(cls, text: str) -> Budget:
-        """Reads `kind:value`; a bare value up to 1 is a share, k, M and G are decimal.
+        """Reads `kind:value`. A value up to 1 without a unit is a share; the units k, M and G are decimal.
 
         >>> Budget.parse("macs:0.5"), Budget.parse("params:40k").limit(10**6)
         (Budget(kind='macs', value=0.5, is_share=True), 40000)
 
         Raises:
-            UserError: It can't be read.
+            UserError: If the text isn't a valid budget.
         """
         if not isinstance(text, str):
-            raise UserError(f"`budget` must be a text such as 'macs:0.5'. Received: {text!r}.")
+            raise UserError(f"`budget` must be a string such as 'macs:0.5'. Received: {text!r}.")
         match = _PATTERN.match(text.strip())
         if match is None or match["kind"] not in COST_KINDS:
             raise UserError(
-                f"`budget` must be KIND:VALUE, such as macs:0.5 (half the cost) or macs:40M, KIND being one of "
+                f"`budget` must be KIND:VALUE, such as macs:0.5 (half the cost) or macs:40M. KIND is one of "
                 f"{', '.join(COST_KINDS)}. Received: {text!r}."
             )
         number = float(match["number"])
@@ -57,11 +57,11 @@ class Budget:
         is_share = not match["unit"] and number <= 1
         if not is_share and not match["unit"] and "." in match["number"]:
             raise UserError(
-                f"`budget` must be a share up to 1, such as {match['kind']}:0.5, or a count: whole, or with k, M or G. "
-                f"Received: {text!r}."
+                f"`budget` must be a share up to 1, such as {match['kind']}:0.5, or a count: a whole number, or a "
+                f"number with k, M or G. Received: {text!r}."
             )
         if not is_share and number * _UNITS[match["unit"]] < 1:
-            raise UserError(f"`budget` must be a share, or a count from 1 on. Received: {text!r}.")
+            raise UserError(f"`budget` must be a share, or a count of at least 1. Received: {text!r}.")
         return cls(match["kind"], number if is_share else number * _UNITS[match["unit"]], is_share)
 
     def limit(self, full: int) -> int:
@@ -70,10 +70,10 @@ class Budget:
         Args:
             full: Cost of the unpruned network.
         """
-        # A little more: in binary 0.29 is less than 29 hundredths.
+        # The small addition makes up for rounding: in binary, 0.29 is less than 29 hundredths.
         return int((self.value * full if self.is_share else self.value) + 1e-6)
 
     def __str__(self) -> str:
-        # Never as 5e-05, which `parse` wouldn't read.
+        # `parse` doesn't read scientific notation such as 5e-05.
         value = np.format_float_positional(self.value, trim="-") if self.is_share else self.limit(0)
         return f"{self.kind}:{value}"

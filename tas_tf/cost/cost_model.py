@@ -1,4 +1,4 @@
-"""What a shape costs: multiply-adds, parameters or bytes, one formula for exact and for expected sizes."""
+"""The cost of a shape in multiply-adds, parameters or bytes. One formula gives exact and expected costs."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 
 COST_KINDS = ("macs", "params", "bytes")
-#: Of a file that wasn't measured; of those measured, residual networks have 540, MobileNetV2 has 810.
+#: Bytes per operation if no file was measured. Measured files have 540 (residual networks) to 810 (MobileNetV2).
 _TYPICAL_OP_BYTES = 650
 
 
 def summands(factors: Any, reads: Any, makes: Any, present: Any) -> Any:
-    """The formula: exact on whole numbers, expected on means and probabilities.
+    """The cost formula. It gives exact costs for integers, and expected costs for means and probabilities.
 
     Args:
-        factors: `[terms]`.
+        factors: Factors of the terms, `[terms]`.
         reads: Channels read, `[..., terms]`.
         makes: Channels made, `[..., terms]`.
-        present: 1 where the term's layer is there, else 0, or its probability, `[..., terms]`.
+        present: 1 if the term's layer exists, else 0; or the probability that it exists, `[..., terms]`.
 
     Returns:
-        What each term contributes, `[..., terms]`.
+        Cost of each term, `[..., terms]`.
     """
     return reads * makes * present * factors
 
 
 class CostModel:
-    """The cost of shapes of one network.
+    """Computes the cost of a network's shapes.
 
-    Calling the model with a shape gives its cost; `exact` takes widths and depths of any number of shapes at once, in
-    the order of the space's units and stages. Multiply-adds and parameters are exact, bytes are a prediction.
+    Call the model with a shape to get its cost. `exact` takes the widths and depths of many shapes at once, in the
+    order of the space's units and stages. Multiply-adds and parameters are exact; bytes are a prediction.
 
     Args:
-        space: The network.
-        kind: What counts: `macs`, `params`, or `bytes` of the float32 TFLite file.
-        file_bytes: Size of the unpruned network's file, by which bytes of shapes are predicted within a percent or so.
+        space: Search space of the network.
+        kind: Kind of cost: `macs`, `params`, or `bytes` of the float32 TFLite file.
+        file_bytes: Size of the unpruned network's file. With it, predicted bytes are within about a percent.
 
     Example:
         >>> import tas_tf
@@ -65,13 +65,13 @@ class CostModel:
         self.makes = self._linear([term.makes for term in self.terms])
         self._stage_index = {stage.name: place for place, stage in enumerate(space.stages)}
         blocks = [space.block_of.get(term.layer, ("", 1)) for term in self.terms]
-        #: Stage (by place) and block number of each term's layer; block 1 is always there.
+        #: Stage (by index) and block number of each term's layer. Block 1 always exists.
         self.block_stage = np.array([self._stage_index.get(stage, 0) for stage, _ in blocks], np.int64)
         self.block_number = np.array([number for _, number in blocks], np.int64)
         self.full = self(Shape.full(space))
 
     def _linear(self, sides: list[tuple[Segment, ...]]) -> np.ndarray:
-        """Counts of channels as linear forms of the sources' widths, a constant last: `[sources + 1, terms]`."""
+        """Channel counts as linear forms of the sources' widths, with the constant last: `[sources + 1, terms]`."""
         form = np.zeros((len(self.sources) + 1, len(sides)), np.int64)
         for place, segments in enumerate(sides):
             if not segments:
@@ -84,30 +84,30 @@ class CostModel:
         return form
 
     def __call__(self, shape: Shape) -> int:
-        """Gives the exact cost of a shape."""
+        """Computes the cost of a shape."""
         widths = [[shape.widths[unit.name] for unit in self.space.units]]
         depths = [[shape.depths[stage.name] for stage in self.space.stages]]
         return int(self.exact(np.array(widths, np.int64), np.array(depths, np.int64))[0])
 
     def exact(self, widths: np.ndarray, depths: np.ndarray) -> np.ndarray:
-        """Exact costs.
+        """Computes the costs of many shapes.
 
         Args:
-            widths: `[shapes, units]`.
-            depths: `[shapes, stages]`.
+            widths: Widths of all units, `[shapes, units]`.
+            depths: Depths of all stages, `[shapes, stages]`.
 
         Returns:
-            `[shapes]`, whole numbers.
+            Costs, `[shapes]`, int64.
         """
         return self._summands(widths, depths).sum(1).astype(np.int64)
 
     def projected(self, widths: np.ndarray, depths: np.ndarray) -> np.ndarray:
-        """What of `exact` the projections take that pruning makes necessary, `[shapes]`."""
+        """Computes the part of `exact` that comes from projections, which only pruned shapes need, `[shapes]`."""
         optional = np.array([bool(term.differ) for term in self.terms])
         return self._summands(widths, depths)[:, optional].sum(1).astype(np.int64)
 
     def _summands(self, widths: np.ndarray, depths: np.ndarray) -> np.ndarray:
-        """What each term contributes, `[shapes, terms]`."""
+        """Cost of each term, `[shapes, terms]`."""
         sizes = self._sizes(widths, depths)
         present = np.ones((len(sizes), len(self.terms)))
         if self.space.stages:
@@ -118,19 +118,19 @@ class CostModel:
                 for identity, branch in term.differ:
                     same &= self._size(sizes, identity) == self._size(sizes, branch)
                 present[:, place] *= ~same
-        # Matrix products on whole numbers are slow in NumPy; float64 is exact up to 2^53, far above any network.
+        # Integer matrix products are slow in NumPy. float64 is exact up to 2^53, far above the cost of any network.
         numbers = sizes.astype(np.float64)
         return summands(self.factors.astype(np.float64), numbers @ self.reads, numbers @ self.makes, present)
 
     def _sizes(self, widths: np.ndarray, depths: np.ndarray) -> np.ndarray:
-        """Widths of units and of what stages hand on, and a constant 1: `[shapes, sources + 1]`."""
+        """Widths of units, output widths of stages, and a constant 1: `[shapes, sources + 1]`."""
         count = len(widths)
         stages = np.zeros((count, len(self.space.stages)), np.int64)
         sizes = np.concatenate([widths, stages, np.ones((count, 1), np.int64)], axis=1)
         for place, stage in enumerate(self.space.stages):
             ends = [self.space.segments[end] for end in stage.ends]
             if any(len(segments) != 1 for segments in ends):
-                continue  # nobody reads them as the stage's
+                continue  # no segment has this stage as its source
             by_depth = np.stack([self._size(sizes, segments[0]) for segments in ends], axis=1)
             sizes[:, self.sources[stage.name]] = by_depth[np.arange(count), depths[:, place] - 1]
         return sizes
@@ -142,7 +142,7 @@ class CostModel:
 
 
 def _calibrated(space: SearchSpace, file_bytes: int | None) -> tuple[Term, ...]:
-    """Terms that come to the unpruned network's file: what isn't weights is shared out evenly among operations."""
+    """Makes byte terms that add up to `file_bytes` at full size. Operations share the non-weight bytes evenly."""
     if file_bytes is None:
         return tuple(byte_terms(space, _TYPICAL_OP_BYTES))
     weights, both = (sum(at_full_width(term) for term in byte_terms(space, size) if not term.differ) for size in (0, 1))

@@ -1,4 +1,4 @@
-"""The cost model read on probabilities: what a distribution over shapes costs on average, differentiably."""
+"""The expected cost of a distribution over shapes, as a differentiable function of the probabilities."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from tas_tf.space.channels import Segment
 
 
 class ExpectedCost:
-    """Expected cost of independent choices, as a share of the unpruned network's.
+    """Computes the expected cost of independent choices, as a share of the unpruned network's cost.
 
-    Where every distribution is one-hot it equals the exact cost. A product of two widths is taken as the product of
-    their means, a block counts with the probability that its stage is at least that deep, and a projection with the
-    probability that the widths at its two sides differ.
+    The expected cost equals the exact cost if every distribution is one-hot. The expectation of a product of two
+    widths is taken as the product of their means. A block is weighted by the probability that its stage is deep enough
+    to include it, and a projection by the probability that the widths on its two sides differ.
 
     Reference:
         Dong and Yang 2019, section 3.3, https://arxiv.org/abs/1905.09717
@@ -31,11 +31,11 @@ class ExpectedCost:
         self._prepare_pairs()
 
     def __call__(self, width_probabilities: tf.Tensor, depth_probabilities: tf.Tensor) -> tf.Tensor:
-        """Gives the expected cost, a scalar share of the unpruned network's.
+        """Computes the expected cost, a scalar share of the unpruned network's cost.
 
         Args:
-            width_probabilities: `[units, candidates]` in the order of the space's searched units, 0 where absent.
-            depth_probabilities: `[stages, candidates]` in the order of its searched stages.
+            width_probabilities: `[units, candidates]`, padded with 0, in the order of the space's searched units.
+            depth_probabilities: `[stages, candidates]`, padded with 0, in the order of the space's searched stages.
         """
         sizes = self._sizes(width_probabilities, depth_probabilities)
         present = self._presence(depth_probabilities)
@@ -46,7 +46,7 @@ class ExpectedCost:
         return tf.reduce_sum(summands(self._factors, reads, makes, present))
 
     def _sizes(self, widths: tf.Tensor, depths: tf.Tensor) -> tf.Tensor:
-        """Mean widths of units and of what stages hand on, and a constant 1: `[sources + 1]`."""
+        """Mean widths of units, mean output widths of stages, and a constant 1: `[sources + 1]`."""
         searched = tf.unstack(tf.reduce_sum(widths * self._candidates, -1), num=len(self._candidates))
         sizes = [
             searched[self._unit_row[unit.name]] if unit.name in self._unit_row else tf.constant(float(unit.width))
@@ -54,7 +54,7 @@ class ExpectedCost:
         ]
         for stage in self._space.stages:
             if any(len(self._space.segments[end]) != 1 for end in stage.ends):
-                sizes.append(tf.constant(0.0))  # all ends alike, hence read as the units that they are
+                sizes.append(tf.constant(0.0))  # no segment has this stage as its source
                 continue
             ends = [self._source_size(sizes, self._space.segments[end][0]) for end in self._ends(stage)]
             if stage.name in self._stage_row:
@@ -70,7 +70,7 @@ class ExpectedCost:
     def _source_size(self, sizes: list[tf.Tensor], segment: Segment) -> tf.Tensor:
         return tf.constant(float(segment.width)) if segment.source is None else sizes[self.cost.sources[segment.source]]
 
-    # Presence of blocks: [terms] = constant + matrix applied to the flat depth probabilities.
+    # Presence of blocks, [terms]: a constant plus a matrix applied to the flat depth probabilities.
 
     def _prepare_presence(self) -> None:
         chances = np.zeros((*self._space.depth_choices.shape, len(self.cost.terms)), np.float32)
@@ -102,7 +102,7 @@ class ExpectedCost:
         for row, unit in enumerate(self._space.searched_units):
             for index, width in enumerate(unit.candidates):
                 self._to_values[row, index, column[width]] = 1.0
-        # Rows of the value distributions: searched units, then one row for each width that is certain.
+        # Rows of the width distributions: searched units, then one row for each fixed width.
         self._certain = np.eye(len(values), dtype=np.float32)
 
         def row_of(segment: Segment) -> int:
@@ -111,7 +111,7 @@ class ExpectedCost:
             return units + column[segment.width]
 
         num_rows, longest = self._space.depth_choices.shape
-        always = num_rows * longest  # behind all depth probabilities stands a 1
+        always = num_rows * longest  # index of a constant 1 that follows the depth probabilities
         pairs: list[tuple[int, int]] = []  # (term, pair within the term)
         lefts, rights, owners, chances = [], [], [], []
         for place in self._differing:
@@ -132,7 +132,7 @@ class ExpectedCost:
         self._owners, self._pair_terms = np.array(owners, np.int32), np.array([term for term, _ in pairs], np.int32)
 
     def _expand(self, left: Segment, right: Segment, factors: tuple = ()):
-        """Yields cases of two sources that are units or constants: the depths that bring them about, and they."""
+        """Resolves stages: yields the depths of each case, with the two units or constants that they lead to."""
         sides = (left, right)
         if left == right:
             yield factors, left, left
@@ -141,7 +141,7 @@ class ExpectedCost:
         if not stages:
             yield factors, left, right
             return
-        # The later stage first: it may end in what the earlier one hands on.
+        # The later stage is resolved first, because its blocks may end in the output of the earlier one.
         later = max(stages, key=self.cost.sources.__getitem__)
         stage = self._space.stage[later]
         for index, end in enumerate(self._ends(stage)):
@@ -151,13 +151,13 @@ class ExpectedCost:
             yield from self._expand(*replaced, (*factors, *more))
 
     def _difference(self, widths: tf.Tensor, depths: tf.Tensor) -> tf.Tensor:
-        """Probability that a term's two sides differ, 1 for terms without sides: `[terms]`."""
+        """Probability that the two sides of a projection differ, `[terms]`; 1 for all other terms."""
         distributions = tf.concat([tf.einsum("uc,ucv->uv", widths, self._to_values), self._certain], 0)
         chances = tf.concat([tf.reshape(depths, [-1]), [1.0]], 0)
         case = tf.reduce_prod(tf.gather(chances, self._pair_chances), -1)
         same = tf.reduce_sum(tf.gather(distributions, self._lefts) * tf.gather(distributions, self._rights), -1)
         pairs = tf.math.unsorted_segment_sum(case * (1.0 - same), self._owners, len(self._pair_terms))
-        # Sides of several runs of channels differ unless every run agrees.
+        # Sides with several segments differ unless all their segments agree.
         agree = tf.tensor_scatter_nd_update(
             tf.ones([len(self.cost.terms)]), np.array(self._differing)[:, None], tf.zeros([len(self._differing)])
         )

@@ -1,4 +1,4 @@
-"""The 1x1 convolutions that shapes make necessary: which ones there are, and what share of the cost they take."""
+"""The 1x1 convolutions (projections) that pruned shapes need, and their share of the cost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SHAPES = 100
 
 
 def projections(space: SearchSpace, shape: Shape) -> list[dict[str, Any]]:
-    """The 1x1 convolutions that a shape makes necessary: `{layer, in, out, macs}`."""
+    """Lists the 1x1 convolutions that a shape needs: `{layer, in, out, macs}`."""
     active = ActiveChannels(space, shape)
     found = []
     for add, identity, reads, makes in space.projections():
@@ -28,7 +28,7 @@ def projections(space: SearchSpace, shape: Shape) -> list[dict[str, Any]]:
 
 
 def projected_share(space: SearchSpace) -> float:
-    """Share of the multiply-adds that projections take, on average over random shapes."""
+    """Mean share of the multiply-adds that projections take in random shapes."""
     widths, depths = space.draw(np.random.default_rng(0), _SHAPES)
     cost = CostModel(space)
     return float((cost.projected(widths, depths) / cost.exact(widths, depths)).mean())

@@ -1,7 +1,7 @@
-"""What makes up the cost of a network, layer by layer: multiply-adds, parameters, bytes of its TFLite file.
+"""The terms of a network's cost, layer by layer: multiply-adds, parameters, bytes of its TFLite file.
 
-A multiply-add (MAC) is one multiplication with one addition. Those of convolutions and matrix products count, the
-projections that pruning adds included; biases, normalisation, activations and pooling don't.
+A multiply-add (MAC) is one multiplication with one addition. Convolutions and matrix products count, including the
+projections that pruning adds. Biases, normalisation, activations and pooling don't count.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _WEIGHT = 4
 
 @dataclass(frozen=True)
 class Term:
-    """A summand of the cost: `factor x channels read x channels made`, where its layer is there.
+    """A summand of the cost: `factor x channels read x channels made` if its layer exists, else 0.
 
     Attributes:
-        layer: The node that causes it.
-        factor: What doesn't depend on the shape, such as kernel size x positions.
-        reads: Segments read; none counts as 1.
-        makes: Segments made; none counts as 1.
-        differ: Identity and branch of a projection, which exists only where their widths differ.
+        layer: Name of the node that has the cost.
+        factor: Factor that doesn't depend on the shape, such as kernel size x positions.
+        reads: Segments read; an empty tuple counts as 1.
+        makes: Segments made; an empty tuple counts as 1.
+        differ: Pairs of identity and branch segments. A projection exists only if the widths of a pair differ.
     """
 
     layer: str
@@ -47,13 +47,13 @@ class Term:
 
 
 def kernel_area(node: Node) -> int:
-    """Positions that one output looks at."""
+    """Number of input positions that one output position reads."""
     size = node.config.get("kernel_size", 1)
     return int(np.prod(size))
 
 
 def _kernel_terms(space: SearchSpace, node: Node) -> Iterator[Term]:
-    """Terms of the weights that are applied at every position, as if at one."""
+    """Terms of the weights that are applied at every position, counted once."""
     if not node.inputs:
         return
     reads, makes = space.read_segments(node.inputs[0]), space.segments[node.name]
@@ -71,7 +71,7 @@ def _kernel_terms(space: SearchSpace, node: Node) -> Iterator[Term]:
 
 
 def opaque_kernel_size(graph: Graph, node: Node) -> int:
-    """Kernel weights of convolutions that are kept as they are; 0 for other layers."""
+    """Number of kernel weights of a convolution that can't be pruned; 0 for other layers."""
     channels = graph[node.inputs[0]].channels
     config, area = node.config, kernel_area(node)
     if node.class_name in TRANSPOSED_CLASSES:
@@ -86,12 +86,12 @@ def opaque_kernel_size(graph: Graph, node: Node) -> int:
 
 
 def _applications(graph: Graph, node: Node) -> int:
-    """How many times the weights of a layer are applied to one image."""
+    """Number of positions at which a layer's kernel is applied to one image."""
     return (graph[node.inputs[0]] if node.class_name in TRANSPOSED_CLASSES else node).positions
 
 
 def mac_terms(space: SearchSpace) -> Iterator[Term]:
-    """Multiply-adds for one image."""
+    """Yields the terms of the multiply-adds for one image."""
     for node in space.graph:
         for term in _kernel_terms(space, node):
             factor = term.factor * _applications(space.graph, node)
@@ -101,7 +101,7 @@ def mac_terms(space: SearchSpace) -> Iterator[Term]:
 
 
 def param_terms(space: SearchSpace) -> Iterator[Term]:
-    """All weights, those that aren't trained included."""
+    """Yields the terms of the number of weights, including those that aren't trained."""
     for node in space.graph:
         yield from _kernel_terms(space, node)
         yield from _vector_terms(space, node)
@@ -110,13 +110,13 @@ def param_terms(space: SearchSpace) -> Iterator[Term]:
 
 
 def byte_terms(space: SearchSpace, op_bytes: int) -> Iterator[Term]:
-    """Bytes of the float32 TFLite file: weights as they are deployed, and about so many for each operation.
+    """Yields the terms of the float32 TFLite file's bytes: the deployed weights, and a constant per operation.
 
-    A convolution always has a bias there, and takes in the batch normalisation behind it.
+    In the file, a convolution always has a bias and includes the batch normalisation after it.
 
     Args:
-        space: The network.
-        op_bytes: What an operation takes besides weights: its options, and names and shapes of its tensors.
+        space: Search space of the network.
+        op_bytes: Bytes per operation besides weights: its options, and names and shapes of its tensors.
     """
     for node in space.graph:
         for term in _kernel_terms(space, node):
@@ -143,14 +143,14 @@ def byte_terms(space: SearchSpace, op_bytes: int) -> Iterator[Term]:
 
 
 def _is_folded(graph: Graph, norm: Node) -> bool:
-    """Whether a batch normalisation becomes part of the convolution before it."""
+    """Whether the converter folds a batch normalisation into the convolution before it."""
     source = graph[norm.inputs[0]]
     alone = graph.consumers[source.name] == (norm.name,)
     return alone and source.kind in CONVOLVES and source.activation == "linear"
 
 
 def _num_operations(graph: Graph, node: Node) -> int:
-    """About how many operations a node becomes; what is off by one hardly matters, only how blocks compare."""
+    """Estimates how many operations a node becomes. Errors of one hardly matter: only ratios between blocks count."""
     if node.kind is Kind.INPUT or node.class_name in _VANISH:
         return 0
     if node.kind is Kind.BATCH_NORM:
@@ -172,7 +172,7 @@ _VANISH = frozenset(
 
 
 def _vector_terms(space: SearchSpace, node: Node) -> Iterator[Term]:
-    """Terms of the weights that are no kernels: so many for each channel."""
+    """Terms of the weights other than kernels, which have a fixed number of values per channel."""
     rest = node.num_params - sum(at_full_width(term) for term in _kernel_terms(space, node))
     if rest and node.kind is Kind.OPAQUE:
         yield Term(node.name, rest)
@@ -185,6 +185,6 @@ def _pairs(reads: tuple[Segment, ...], makes: tuple[Segment, ...]) -> tuple[tupl
 
 
 def at_full_width(term: Term) -> int:
-    """What a term comes to in the unpruned network, were its layer there."""
+    """Value of a term in the unpruned network, as if its layer existed."""
     reads, makes = (sum(segment.width for segment in side) if side else 1 for side in (term.reads, term.makes))
     return term.factor * reads * makes

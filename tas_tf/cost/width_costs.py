@@ -1,4 +1,4 @@
-"""What single changes of width do to the exact cost, all of them at once, at given depths."""
+"""How every single change of a width changes the exact cost at given depths."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from tas_tf.space.channels import Segment
 
 
 class WidthCosts:
-    """The cost of one network as a function of its widths alone.
+    """The cost of one network as a function of its widths, at fixed depths.
 
-    A change of one width touches the few terms that read or make its channels: only these are counted anew. Numbers
+    Changing one width affects only the few terms that read or make its channels, so only these are recomputed. Numbers
     are float64, exact up to 2^53.
 
     Args:
-        cost: What counts.
-        depths: Of all stages, in the space's order.
-        moves: Changes of interest, `(unit, width)` by the unit's place in the space, ascending units.
+        cost: Cost model.
+        depths: Depths of all stages, in the space's order.
+        moves: Changes to evaluate, as pairs of the unit's index in the space and its new width, sorted by unit.
     """
 
     def __init__(self, cost: CostModel, depths: Sequence[int], moves: Sequence[tuple[int, int]]) -> None:
@@ -36,10 +36,10 @@ class WidthCosts:
         self._expand(moves)
 
     def __call__(self, widths: np.ndarray) -> tuple[float, np.ndarray]:
-        """Gives the cost, and by how much each of the moves changes it.
+        """Computes the cost, and by how much each move changes it.
 
         Args:
-            widths: Of all units, `[units]`.
+            widths: Widths of all units, `[units]`.
         """
         sizes = np.concatenate([widths, self._constants]).astype(np.float64)
         ones = np.append(sizes[: self._num_units], 1.0)
@@ -62,20 +62,20 @@ class WidthCosts:
         return float(now.sum()), changes
 
     def _resolved(self, forms: np.ndarray) -> np.ndarray:
-        """Linear forms of all sources as forms of the units' widths and a constant, `[units + 1, terms]`."""
+        """Rewrites linear forms of all sources as forms of the units' widths and a constant, `[units + 1, terms]`."""
         result = np.zeros((self._num_units + 1, forms.shape[1]))
         result[: self._num_units] = forms[: self._num_units]
         result[-1] = forms[-1]
         for stage in self._cost.space.stages:
             segments = [self._cost.space.segments[end] for end in stage.ends]
-            if all(len(own) == 1 for own in segments):  # else nobody reads them as the stage's
+            if all(len(own) == 1 for own in segments):  # otherwise no segment has this stage as its source
                 unit, width = self._source(Segment(stage.name, segments[0][0].width))
                 form = forms[self._cost.sources[stage.name]]
                 result[-1 if unit is None else unit] += form * width if unit is None else form
         return result
 
     def _source(self, segment: Segment) -> tuple[int | None, int]:
-        """The unit whose width a segment has at these depths, by place; None with a constant width."""
+        """Index of the unit that sets a segment's width at these depths, or None, and the segment's full width."""
         space = self._cost.space
         while segment.source in space.stage:
             stage = space.stage[segment.source]
@@ -83,7 +83,7 @@ class WidthCosts:
         return (None if segment.source is None else self._cost.sources[segment.source]), segment.width
 
     def _place(self, segment: Segment) -> int:
-        """Where the size of a segment stands among the units' widths and, behind them, constants."""
+        """Index of a segment's size in the array of units' widths followed by constants."""
         unit, width = self._source(segment)
         if unit is not None:
             return unit
@@ -91,7 +91,7 @@ class WidthCosts:
         return self._num_units + len(self._constants) - 1
 
     def _find_pairs(self) -> None:
-        """Collects what must differ for a projection to be there."""
+        """Collects the pairs of sizes that must differ for a projection to exist."""
         pairs = [
             (place, self._place(left), self._place(right))
             for place, term in enumerate(self._cost.terms)
@@ -102,7 +102,7 @@ class WidthCosts:
         self._optional = np.array([bool(term.differ) for term in self._cost.terms])
 
     def _expand(self, moves: Sequence[tuple[int, int]]) -> None:
-        """Lists every (move, term that it touches) and every (move, pair that it touches), once for all widths."""
+        """Lists the terms and pairs that each move affects. The lists are the same for all widths."""
         self._units, self._new = np.array(moves, np.int64).reshape(-1, 2).T
         touched = ((self._reads != 0) | (self._makes != 0))[: self._num_units] & (self._factors != 0)
         in_pair = np.zeros((self._num_units, len(self._lefts)), bool)

@@ -1,1 +1,1 @@
-"""From probabilities to a shape within a budget."""
+"""Turns probabilities into a shape within a budget."""

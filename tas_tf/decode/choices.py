@@ -1,4 +1,4 @@
-"""Every choice of a space as a row of candidate indices, with what it costs and how probable it is."""
+"""Shapes as rows of candidate indices, with their costs and probabilities."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tas_tf.space.shape import Shape
 
 @dataclass(frozen=True)
 class Moves:
-    """Changes of one choice each, from one state.
+    """Moves from one state, each of which changes one choice.
 
     Attributes:
-        choice: Which choice, `[moves]`.
-        candidate: What it becomes, `[moves]`.
-        cost: Exact cost of the state before.
-        spent: By how much each raises the cost, exactly, `[moves]`.
-        lost: By how much each makes the shape less probable, in nats, `[moves]`.
+        choice: Index of the changed choice, `[moves]`.
+        candidate: Index of its new candidate, `[moves]`.
+        cost: Exact cost of the state before the move.
+        spent: Exact increase in cost, `[moves]`.
+        lost: Decrease in log-probability, in nats, `[moves]`.
     """
 
     choice: np.ndarray
@@ -33,7 +33,7 @@ class Moves:
     lost: np.ndarray
 
     def apply(self, state: np.ndarray, *moves: int) -> np.ndarray:
-        """The state after some of the moves, of different choices."""
+        """Applies moves of different choices to `state` and returns the new state."""
         result, places = state.copy(), list(moves)
         result[self.choice[places]] = self.candidate[places]
         return result
@@ -41,21 +41,21 @@ class Moves:
 
 @dataclass(frozen=True)
 class _AtDepths:
-    """What is the same for all states of the same depths."""
+    """Values that all states with the same depths share."""
 
     widths: WidthCosts
-    there: np.ndarray  # whether each searched unit's width matters
+    there: np.ndarray  # whether the width of each searched unit matters
 
 
 class Choices:
-    """States of all choices as rows of candidate indices: searched units, then searched stages.
+    """Computes costs and probabilities of states. A state holds the candidate index of each searched unit and stage.
 
-    Widths of dropped blocks count at their most probable, else shallow shapes would always win.
+    Units whose blocks are all dropped count with their most probable width; otherwise shallow shapes would always win.
 
     Args:
-        cost: What counts.
+        cost: Cost model.
         width_probabilities: `[units, candidates]` in the order of the space's searched units.
-        depth_probabilities: `[stages, candidates]` in the order of its searched stages.
+        depth_probabilities: `[stages, candidates]` in the order of the space's searched stages.
     """
 
     def __init__(self, cost: CostModel, width_probabilities: np.ndarray, depth_probabilities: np.ndarray) -> None:
@@ -71,7 +71,7 @@ class Choices:
 
     @property
     def num_shapes(self) -> int:
-        """How many states there are."""
+        """Number of states."""
         return int(np.prod(self.counts.astype(object)))
 
     def all(self) -> np.ndarray:
@@ -80,13 +80,13 @@ class Choices:
         return np.stack([grid.ravel() for grid in grids], axis=1)
 
     def state(self, shape: Shape) -> np.ndarray:
-        """The state of a shape made of candidates."""
+        """The state of a shape whose widths and depths are all candidates."""
         kept, table = {**shape.widths, **shape.depths}, self._searched
         state = [row.index(kept[name]) for name, row in zip(table.names, table.candidates, strict=True)]
         return np.array(state, np.int64)
 
     def shape(self, state: np.ndarray) -> Shape:
-        """The shape of a state; dropped blocks' units at their most probable width."""
+        """The shape of a state, with the most probable width for units whose blocks are all dropped."""
         (widths,), (depths,) = self._counts_of(self._settled(state)[None])
         return Shape.from_counts(self.space, widths, depths)
 
@@ -95,18 +95,18 @@ class Choices:
         return self.cost.exact(*self._counts_of(states))
 
     def losses(self, states: np.ndarray) -> np.ndarray:
-        """How much less probable than the most probable shape, in nats, `[shapes]`."""
+        """Differences in log-probability from the most probable shape, in nats, `[shapes]`."""
         each = self._losses[np.arange(self.size), states]
         each[:, : self.num_units] *= self._there(self._counts_of(states)[1])
         return each.sum(1)
 
     def depth_losses(self, states: np.ndarray) -> np.ndarray:
-        """As `losses`, of the depths alone."""
+        """Like `losses`, but for the depths only."""
         depths = np.arange(self.num_units, self.size)
         return self._losses[depths, states[:, self.num_units :]].sum(1)
 
     def moves(self, state: np.ndarray, *, kept: Collection[int] = ()) -> Moves:
-        """All changes of one choice, but for choices that are kept."""
+        """Lists all moves from a state, except those of the `kept` choices."""
         here = self._fixed(state)
         choice, candidate = self._width_moves
         cost, spent = here.widths(self._counts_of(state[None])[0][0])
@@ -159,7 +159,7 @@ class Choices:
         return settled
 
     def _counts_of(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Widths `[shapes, units]` and depths `[shapes, stages]` of all units and stages, fixed ones included."""
+        """Widths `[shapes, units]` and depths `[shapes, stages]` of all units and stages, including fixed ones."""
         fixed = np.broadcast_to(self._fixed_counts, (len(states), len(self._fixed_counts)))
         chosen = self._searched.table[np.arange(self.size), states]
         counts = np.concatenate([chosen, fixed], axis=1)[:, self._columns]
@@ -167,7 +167,7 @@ class Choices:
 
     @cached_property
     def _columns(self) -> np.ndarray:
-        """Where each unit and stage stands among the choices and, behind them, fixed ones."""
+        """Column of each unit and stage in an array of the searched choices followed by the fixed ones."""
         place = self._searched.row
         columns, fixed = [], self.size
         for choice in (*self.space.units, *self.space.stages):
@@ -182,7 +182,7 @@ class Choices:
 
     @cached_property
     def _blocks(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Convolutions of searched units that can be dropped: unit, stage and block number, all by place."""
+        """Unit index, stage index and block number of each convolution in units that can be dropped as a whole."""
         stage_place = {stage.name: row for row, stage in enumerate(self.space.stages)}
         found = []
         for row, unit in enumerate(self.space.searched_units):
@@ -192,7 +192,7 @@ class Choices:
         return tuple(np.array(found, np.int64).reshape(-1, 3).T)
 
     def _there(self, depths: np.ndarray) -> np.ndarray:
-        """Whether the width of each searched unit matters: some of its convolutions is kept, `[shapes, units]`."""
+        """Whether the width of each searched unit matters because a convolution of it is kept, `[shapes, units]`."""
         unit, stage, number = self._blocks
         there = np.ones((len(depths), self.num_units), bool)
         there[:, unit] = False

@@ -1,7 +1,7 @@
 """Turns probabilities into the most probable shape within a budget.
 
-A heuristic with a guarantee: every shape is judged by its exact cost, so the budget is kept whatever the search finds.
-Cost isn't monotone - narrowing one unit may make projections necessary - hence every step is counted anew.
+The search is heuristic but always keeps the budget, because every shape is judged by its exact cost. The cost isn't
+monotone, since narrowing one unit may make projections necessary, so it is recomputed after every step.
 """
 
 from __future__ import annotations
@@ -16,46 +16,46 @@ from tas_tf.decode.choices import Choices, Moves
 from tas_tf.errors import UserError
 from tas_tf.space.shape import Shape
 
-_EXHAUSTIVE = 20_000  # spaces up to this many shapes are tried out whole
-_STARTS = 12  # depths from which the local search starts
-_POLISHED = 4  # of the shapes found from there, the most probable ones, are improved further
-_PAIRS = 64  # pairs of changes that are counted exactly, out of all that look as if they fitted
-_PAID = 24  # changes that are tried with others paying for them
+_EXHAUSTIVE = 20_000  # spaces with up to this many shapes are searched exhaustively
+_STARTS = 12  # combinations of depths that the local search starts from
+_POLISHED = 4  # number of the best shapes found that are improved further
+_PAIRS = 64  # promising pairs of moves whose cost is computed exactly
+_PAID = 24  # moves that are tried together with others that pay for them
 
 
 @dataclass(frozen=True)
 class Window:
-    """Costs that are accepted.
+    """Range of accepted costs.
 
     Attributes:
-        low: Where possible, at least this.
-        high: Never more than this.
+        low: Lowest cost wanted; shapes may cost less if necessary.
+        high: Highest cost allowed.
     """
 
     low: int
     high: int
 
     def below(self, costs: np.ndarray) -> np.ndarray:
-        """How far costs stay below it; infinite above it."""
+        """Distance of costs below the window; infinite for costs above it."""
         return np.where(costs > self.high, np.inf, np.maximum(self.low - costs, 0.0))
 
 
 def decode(
     cost: CostModel, width_probabilities: np.ndarray, depth_probabilities: np.ndarray, *, limit: int, tolerance: int = 0
 ) -> Shape:
-    """Finds the most probable shape that costs at most `limit`, and at least `limit - tolerance` where one does.
+    """Finds the most probable shape that costs at most `limit`, and if possible at least `limit - tolerance`.
 
-    Widths of dropped blocks count at their most probable, else shallow shapes would always win.
+    Units whose blocks are all dropped count with their most probable width; otherwise shallow shapes would always win.
 
     Args:
-        cost: What counts.
+        cost: Cost model.
         width_probabilities: `[units, candidates]` in the order of the space's searched units.
-        depth_probabilities: `[stages, candidates]` in the order of its searched stages.
-        limit: The budget.
-        tolerance: How far below it the cost should stay at most.
+        depth_probabilities: `[stages, candidates]` in the order of the space's searched stages.
+        limit: Budget.
+        tolerance: How far the cost may be below the budget.
 
     Raises:
-        UserError: No shape is that cheap; says what the cheapest costs.
+        UserError: If no shape is cheap enough. The message gives the lowest cost.
     """
     smallest = smallest_shape(cost)
     check_reachable(cost, limit, smallest)
@@ -73,8 +73,8 @@ def decode(
 
 
 def smallest_shape(cost: CostModel) -> Shape:
-    """The cheapest shape found: every choice at its smallest, and from there whatever is cheaper still."""
-    # Where all candidates are equally probable, the cost alone counts.
+    """Finds the cheapest shape: starts at the smallest candidates and makes moves as long as the cost falls."""
+    # With equal probabilities, only the cost matters.
     choices = Choices(cost, np.ones(cost.space.width_choices.shape), np.ones(cost.space.depth_choices.shape))
     state = np.zeros(choices.size, np.int64)
     while (moves := choices.moves(state)).spent.min() < 0:
@@ -83,10 +83,10 @@ def smallest_shape(cost: CostModel) -> Shape:
 
 
 def check_reachable(cost: CostModel, limit: int, smallest: Shape | None = None) -> None:
-    """Makes sure that some shape costs at most `limit`.
+    """Checks that some shape costs at most `limit`.
 
     Raises:
-        UserError: None does; says what the cheapest costs.
+        UserError: If every shape costs more. The message gives the lowest cost.
     """
     lowest = cost(smallest or smallest_shape(cost))
     if lowest > limit:
@@ -98,14 +98,14 @@ def check_reachable(cost: CostModel, limit: int, smallest: Shape | None = None) 
 
 
 def _ranked(choices: Choices, states: np.ndarray, window: Window) -> np.ndarray:
-    """The affordable states, nearest to the window first, of these the most probable first."""
+    """Sorts the affordable states by distance from the window, then by probability, best first."""
     below = window.below(choices.costs(states))
     order = np.lexsort((choices.losses(states), below))
     return states[order[np.isfinite(below[order])]]
 
 
 def _starts(choices: Choices, smallest: Shape) -> list[np.ndarray]:
-    """The most probable shape, alike with the next probable depths, and the cheapest shape."""
+    """The most probable state, the same widths with the next most probable depths, and the cheapest shape."""
     frontier, seen, starts = [choices.argmax], {tuple(choices.argmax)}, []
     while frontier and len(starts) < _STARTS:
         nearest = int(choices.depth_losses(np.stack(frontier)).argmin())
@@ -122,16 +122,16 @@ def _starts(choices: Choices, smallest: Shape) -> list[np.ndarray]:
 
 
 def _into_window(choices: Choices, state: np.ndarray, window: Window, *, kept: Collection[int] = ()) -> np.ndarray:
-    """Trades probability for cost, best exchange first: down until affordable, then up into the window.
+    """Trades probability for cost, cheapest moves first: down until affordable, then up into the window.
 
     Args:
-        choices: What can be exchanged.
-        state: Where to begin.
-        window: Where to go.
-        kept: Choices that stay as they are.
+        choices: Choices of the space.
+        state: State to start from.
+        window: Range of costs to reach.
+        kept: Choices that must not change.
 
     Returns:
-        A state in the window, or the dead end that was reached.
+        A state in the window, or the last state reached if no move leads on.
     """
     moves = choices.moves(state, kept=kept)
     while True:
@@ -145,20 +145,20 @@ def _into_window(choices: Choices, state: np.ndarray, window: Window, *, kept: C
         (useful,) = np.nonzero((gained > 0) & (gained <= room))
         if not len(useful):
             return state
-        # What goes beyond what is due is worth nothing.
+        # Gains beyond the missing amount have no value.
         price = moves.lost[useful] / np.minimum(gained[useful], due)
         order = useful[np.argsort(price, kind="stable")]
         taken = _cheapest(moves, order, gained, due / 2)
         after = choices.moves(moves.apply(state, *taken), kept=kept)
         if len(taken) > 1 and not gained[order[0]] <= sign * (after.cost - moves.cost) <= room:
-            # What moves gain together isn't the sum of what each does.
+            # The joint gain of several moves isn't the sum of their gains.
             taken = taken[:1]
             after = choices.moves(moves.apply(state, *taken), kept=kept)
         state, moves = moves.apply(state, *taken), after
 
 
 def _cheapest(moves: Moves, order: np.ndarray, gained: np.ndarray, enough: float) -> list[int]:
-    """The first of the moves, and further ones of other choices while together they gain less than enough."""
+    """Takes the first move, and further moves of other choices while their total gain is at most `enough`."""
     taken, changed, total = [order[0]], {moves.choice[order[0]]}, gained[order[0]]
     for move in order[1:]:
         if total + gained[move] > enough:
@@ -171,7 +171,7 @@ def _cheapest(moves: Moves, order: np.ndarray, gained: np.ndarray, enough: float
 
 
 def _polish(choices: Choices, state: np.ndarray, window: Window) -> np.ndarray:
-    """Makes one move, or two at once, as long as the shape gets more probable or comes nearer to the window."""
+    """Makes one move, or two at once, as long as the shape becomes more probable or comes closer to the window."""
     while True:
         moves = choices.moves(state)
         below, now = window.below(moves.cost + moves.spent), window.below(np.array(moves.cost))
@@ -186,7 +186,7 @@ def _polish(choices: Choices, state: np.ndarray, window: Window) -> np.ndarray:
 
 
 def _better_paid(choices: Choices, state: np.ndarray, window: Window) -> np.ndarray | None:
-    """The state after one move that makes it more probable, paid for by any number of others, if that is better."""
+    """Tries moves that raise the probability, each paid for by any number of others. Returns a better state or None."""
     moves = choices.moves(state)
     order = np.argsort(moves.lost, kind="stable")[:_PAID]
     gains = order[moves.lost[order] < 0]
@@ -195,22 +195,22 @@ def _better_paid(choices: Choices, state: np.ndarray, window: Window) -> np.ndar
 
 
 def _better_pair(choices: Choices, state: np.ndarray, moves: Moves, window: Window) -> np.ndarray | None:
-    """The state after two moves, one paying for the other, if it is more probable or nearer to the window."""
+    """Tries pairs of moves in which one pays for the other. Returns a better state or None."""
     below = window.below(np.array(moves.cost))
-    # Below the window any pair may lead up; inside, one of the two has to gain probability.
+    # Below the window any pair may lead up. Inside the window, one of the two moves must raise the probability.
     (gains,) = np.nonzero((moves.lost < 0) | (below > 0))
     lost = moves.lost[gains][:, None] + moves.lost
     distance = window.below(moves.cost + moves.spent[gains][:, None] + moves.spent)
     improves = (distance < below) | ((distance == below) & (lost < -1e-9))
     first, second = np.nonzero(improves & (moves.choice[gains][:, None] != moves.choice))
     order = np.lexsort((lost[first, second], distance[first, second]))[:_PAIRS]
-    # Together two moves may cost something else, and lose something else where one of them drops blocks.
+    # The joint cost may differ from the sum, and so may the joint loss if one of the moves drops blocks.
     states = [moves.apply(state, gains[one], other) for one, other in zip(first[order], second[order], strict=True)]
     return _better(choices, state, states, window)
 
 
 def _better(choices: Choices, state: np.ndarray, others: list[np.ndarray], window: Window) -> np.ndarray | None:
-    """The best of other states, if it is better than this one."""
+    """The best of the other states if it is better than `state`, otherwise None."""
     if not others:
         return None
     best = _ranked(choices, np.stack([state, *others]), window)[0]

@@ -1,1 +1,1 @@
-"""What may change: candidates, units, stages, and shapes."""
+"""What the search may change: candidates, units, stages and shapes."""

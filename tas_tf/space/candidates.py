@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from tas_tf.errors import UserError
 
-#: Tenths of the full width that are tried; the paper's 0.3 to 1.0.
+#: Candidate widths in tenths of the full width; the paper uses 0.3 to 1.0.
 WIDTH_TENTHS = tuple(range(3, 11))
 
 
 def width_candidates(width: int, *, divisor: int = 1) -> tuple[int, ...]:
-    """Filter counts to choose from, ascending, the full one last.
+    """Filter counts to choose from, ascending; the last one is the full width.
 
     Args:
         width: Filters of the unpruned layer.
-        divisor: Candidates are rounded to the nearest multiple of it, at least one multiple.
+        divisor: Candidates are rounded to the nearest multiple of this number, and never down to 0.
 
     Reference:
         Dong and Yang 2019, section 4.1, https://arxiv.org/abs/1905.09717
@@ -25,7 +25,7 @@ def width_candidates(width: int, *, divisor: int = 1) -> tuple[int, ...]:
     """
     if divisor < 1:
         raise UserError(f"`width_divisor` must be at least 1. Received: {divisor}.")
-    # Integer arithmetic: int(90 * 0.7) is 62.
+    # Integer arithmetic, because int(90 * 0.7) is 62.
     wanted = [width * tenths // 10 for tenths in WIDTH_TENTHS]
     if divisor > 1:
         wanted = [min(width, max(divisor, (count + divisor // 2) // divisor * divisor)) for count in wanted]
@@ -33,7 +33,7 @@ def width_candidates(width: int, *, divisor: int = 1) -> tuple[int, ...]:
 
 
 def depth_candidates(blocks: int) -> tuple[int, ...]:
-    """Block counts to choose from, ascending, all blocks last.
+    """Block counts to choose from, ascending; the last one keeps all blocks.
 
     >>> [depth_candidates(blocks) for blocks in (1, 2, 3, 4, 5)]
     [(1,), (1, 2), (1, 2, 3), (1, 3, 4), (1, 3, 5)]

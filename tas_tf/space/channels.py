@@ -1,4 +1,4 @@
-"""Follows channels through the graph: whose they are, which convolutions must agree, which are frozen."""
+"""Follows channels through the graph: which layer makes them, which convolutions are coupled, which are frozen."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from tas_tf.space.stages import find_identities
 
 @dataclass(frozen=True)
 class Segment:
-    """A run of channels made together.
+    """Consecutive channels from one source.
 
     Attributes:
-        source: The unit or stage whose width it has; None for channels that are always there.
+        source: The unit or stage that sets the number of channels; None for channels that are never dropped.
         width: Channels in the unpruned network.
     """
 
@@ -35,14 +35,14 @@ class Segment:
 
 
 class ChannelFlow:
-    """One pass over the graph that gives every tensor its segments.
+    """Finds the segments of every tensor in one pass over the graph.
 
     Attributes:
-        segments: Segments of each node's own output, sources being unit names.
-        groups: Coupled convolutions, each group and all groups in graph order.
-        frozen: Layers that make channels but keep them all, with the reason.
-        identities: Inputs of residual Adds that bypass the others.
-        norms: The BatchNormalization of each searched convolution.
+        segments: Segments of each node's own output. Their sources are names of units or stages.
+        groups: Groups of coupled convolutions. Groups and their members are in graph order.
+        frozen: Layers whose channels are never dropped, with the reason.
+        identities: For each residual Add, the inputs that bypass its other inputs.
+        norms: The BatchNormalization that belongs to each searched convolution, if any.
     """
 
     def __init__(
@@ -50,8 +50,8 @@ class ChannelFlow:
     ) -> None:
         self.graph = graph
         self.identities = find_identities(graph)
-        self._coupled = DisjointSet()  # of the layers that make channels, added in graph order
-        self._reasons: dict[str, str] = {}  # by what `_coupled` gives for any layer of a group
+        self._coupled = DisjointSet()  # layers that make channels, added in graph order
+        self._reasons: dict[str, str] = {}  # why a group is frozen, by its representative in `_coupled`
         self._ends = stage_ends
         self._stage_at = {ends[-1]: stage for stage, ends in stage_ends.items()}
         self._raw: dict[str, tuple[Segment, ...]] = {}
@@ -101,11 +101,11 @@ class ChannelFlow:
         return branches[0]
 
     def _differ(self, node: Node, inputs: list[tuple[Segment, ...]]) -> bool:
-        """Freezes channels that meet at a node without matching run by run."""
+        """Freezes the channels of a node's inputs if their segments don't match in width. Returns whether it did."""
         if len({tuple(segment.width for segment in segments) for segments in inputs}) <= 1:
             return False
         for segments in inputs:
-            self._freeze(segments, f"channels of different make-up meet at `{node.name}`")
+            self._freeze(segments, f"channels with different layouts meet at `{node.name}`")
         return True
 
     def _concatenate(self, node: Node, inputs: list[tuple[Segment, ...]]) -> tuple[Segment, ...]:
@@ -136,12 +136,12 @@ class ChannelFlow:
             return
         if any(len(segments) > 1 for segments in ends):
             for segments in ends:
-                self._freeze(segments, f"blocks of {stage} end in channels of different make-up")
+                self._freeze(segments, f"blocks of {stage} end in different channel layouts")
         elif couple_trunk:
             for other in ends[1:]:
                 self._couple(ends[0], other)
 
-    # A stage stands for the convolutions that its blocks end in.
+    # The convolutions of a stage are those that its blocks end in.
 
     def _convs(self, segment: Segment) -> Iterable[str | None]:
         if segment.source in self._ends:
@@ -157,9 +157,9 @@ class ChannelFlow:
                 continue
             names = [*self._convs(one), *self._convs(other)]
             if None in names:
-                self._freeze((one, other), "it meets channels that can't be dropped")
+                self._freeze((one, other), "it is coupled with channels that can't be dropped")
                 continue
-            # Of several reasons that of the first group in graph order stays.
+            # If several groups have a reason, keep that of the first group in graph order.
             groups = sorted({self._coupled[name] for name in names}, key=self._first_position)
             reasons = [self._reasons.pop(group) for group in groups if group in self._reasons]
             for group in groups[1:]:
@@ -180,7 +180,7 @@ class ChannelFlow:
         searched = {self._coupled[name] for name in self._coupled if len(self.graph[name].shape) > 2}
         for name in self._coupled:
             if self._coupled[name] not in searched:
-                self._reasons.setdefault(self._coupled[name], "hidden Dense layers are searched on request only")
+                self._reasons.setdefault(self._coupled[name], "hidden Dense layers are searched only on request")
 
     def _settle(self) -> None:
         members: dict[str, list[str]] = {}
@@ -226,5 +226,5 @@ def _why_kept(node: Node) -> str:
     return reason if counted else f"{reason}, and their multiply-adds aren't counted"
 
 
-#: Layers with weights that are neither convolutions nor matrix products.
+#: Layers that have weights but neither convolve nor multiply matrices.
 _WITHOUT_MACS = frozenset(["BatchNormalization", "GroupNormalization", "LayerNormalization", "Normalization", "PReLU"])

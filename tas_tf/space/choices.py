@@ -1,4 +1,4 @@
-"""The candidates of several choices as one padded table, and how rows of numbers are packed into its form."""
+"""The candidates of several choices as one padded table, and packing of rows of numbers into its shape."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Choice(Protocol):
 
 @dataclass(frozen=True)
 class ChoiceTable:
-    """Candidates of width units or of stages, one row for each.
+    """Candidates of width units or of stages, one row each.
 
-    Arrays have one row and one column at least, so that a network without such a choice needs no special case.
+    Packed arrays have at least one row and one column, so that networks without choices need no special case.
 
     Attributes:
         names: Names of the units or stages.
-        candidates: Filter or block counts that each can have, ascending.
+        candidates: Filter or block counts to choose from, ascending, for each unit or stage.
     """
 
     names: tuple[str, ...]
@@ -57,12 +57,12 @@ class ChoiceTable:
 
     @property
     def num_rows(self) -> int:
-        """Rows of packed arrays: the number of choices, at least 1."""
+        """Number of rows in packed arrays: the number of choices, at least 1."""
         return max(1, len(self.names))
 
     @property
     def longest(self) -> int:
-        """Columns of packed arrays: the most candidates that any choice has, at least 1."""
+        """Number of columns in packed arrays: the largest number of candidates, at least 1."""
         return max((len(row) for row in self.candidates), default=1)
 
     @property
@@ -72,11 +72,11 @@ class ChoiceTable:
 
     @cached_property
     def table(self) -> np.ndarray:
-        """Candidates, 0 where a choice has fewer, `[rows, candidates]`."""
+        """Candidates, padded with 0, `[rows, candidates]`."""
         return self.pack(self.candidates, dtype=np.int64)
 
     def pack(self, rows: Iterable[Sequence[Any]], *, fill: Any = 0, dtype: Any = np.float32) -> np.ndarray:
-        """Pads one sequence for each choice, `[rows, candidates]`.
+        """Packs one sequence per choice into a padded array, `[rows, candidates]`.
 
         >>> ChoiceTable(("a", "b"), ((4, 8), (2, 3, 4))).pack([[0.5, 0.5], [0.2, 0.3, 0.5]])
         array([[0.5, 0.5, 0. ],
@@ -85,25 +85,25 @@ class ChoiceTable:
         return pad_rows(rows, self.shape, fill=fill, dtype=dtype)
 
     def unpack(self, array: np.ndarray) -> list[np.ndarray]:
-        """Gives the part of each row that belongs to candidates; the inverse of `pack`."""
+        """Removes the padding from each row; the inverse of `pack`."""
         return [row[:count] for row, count in zip(array[: len(self)], self.counts, strict=True)]
 
     def draw(self, rng: np.random.Generator, number: int) -> np.ndarray:
-        """Draws candidates evenly, `[number, choices]`, all of one choice before those of the next."""
+        """Draws candidates uniformly, `[number, choices]`. Makes all draws of one choice before those of the next."""
         drawn = np.zeros((number, len(self)), np.int64)
         for row, candidates in enumerate(self.candidates):
             drawn[:, row] = rng.choice(candidates, number)
         return drawn
 
     def draw_probabilities(self, rng: np.random.Generator) -> np.ndarray:
-        """Draws a distribution for each choice, evenly among all distributions, `[rows, candidates]`."""
+        """Draws a distribution for each choice, uniformly among all distributions, `[rows, candidates]`."""
         return rng.dirichlet(np.ones(self.longest), self.num_rows)
 
 
 def pad_rows(
     rows: Iterable[Sequence[Any]], shape: tuple[int, int], *, fill: Any = 0, dtype: Any = np.float32
 ) -> np.ndarray:
-    """Writes sequences of different lengths into an array of the shape given, `fill` in the remaining places."""
+    """Writes sequences of different lengths into the rows of an array and pads them with `fill`."""
     array = np.full(shape, fill, dtype)
     for row, values in enumerate(rows):
         array[row, : len(values)] = values

@@ -1,4 +1,4 @@
-"""The probabilities that a search ends with, by name as JSON and in rows as arrays."""
+"""Converts the final probabilities of a search between arrays and JSON."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tas_tf.space.space import SearchSpace
 
 
 def to_json(space: SearchSpace, widths: np.ndarray, depths: np.ndarray) -> dict[str, Any]:
-    """Probabilities by unit or stage and candidate.
+    """Lists probabilities by unit or stage and by candidate.
 
     Args:
-        space: Gives the order of the rows.
-        widths: `[units, candidates]`, a row for each searched unit.
-        depths: `[stages, candidates]`, a row for each searched stage.
+        space: Search space, which sets the order of the rows.
+        widths: Width probabilities, `[units, candidates]`, one row per searched unit.
+        depths: Depth probabilities, `[stages, candidates]`, one row per searched stage.
     """
     return {
         "graph_digest": space.graph.digest,
@@ -28,10 +28,10 @@ def to_json(space: SearchSpace, widths: np.ndarray, depths: np.ndarray) -> dict[
 
 
 def from_json(space: SearchSpace, data: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Reads what `to_json` gave.
+    """Reads the output of `to_json`.
 
     Raises:
-        UserError: They are of another network or another space.
+        UserError: If the probabilities belong to another network or another space.
     """
     same = data["graph_digest"] == space.graph.digest
     for key, choices in (("widths", space.width_choices), ("depths", space.depth_choices)):
@@ -39,8 +39,8 @@ def from_json(space: SearchSpace, data: Mapping[str, Any]) -> tuple[np.ndarray, 
         same = same and {name: list(row) for name, row in data[key].items()} == wanted
     if not same:
         raise UserError(
-            f"The search's probabilities are of another network than {space.graph.network}, or of other candidates. "
-            "Search again, or give the flags of the search."
+            f"The probabilities of the search don't belong to {space.graph.network} or have other candidates. "
+            "Search again, or use the flags of that search."
         )
     return _rows(space.width_choices, data["widths"]), _rows(space.depth_choices, data["depths"])
 

@@ -1,4 +1,4 @@
-"""The settings that say what of a network may change."""
+"""Settings that define which parts of a network may change."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ AXES = ("both", "width", "depth")
 
 @dataclass(frozen=True, kw_only=True)
 class SpaceSettings(Settings):
-    """What of a network may change."""
+    """Which parts of a network may change."""
 
     axes: str = setting("both", "What may shrink.", choices=AXES)
     width_divisor: int = setting(1, "Rounds widths to multiples of this number, 8 for example.", at_least=1)

@@ -1,4 +1,4 @@
-"""A network's size: how many filters each unit keeps and how many blocks each stage keeps."""
+"""Shapes: how many filters each unit keeps and how many blocks each stage keeps."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _KEYS = {"version", "network", "graph_digest", "widths", "depths"}
 
 @dataclass(frozen=True)
 class Shape:
-    """Widths by unit and depths by stage, those of dropped blocks included.
+    """Widths of all units, including those of dropped blocks, and depths of all stages.
 
     Attributes:
-        network: Name of the network it is for.
-        graph_digest: Fingerprint of that network's structure; empty for a shape that goes by the name alone.
-        widths: Filters kept by each unit, from 1 to all; of a shape that goes by the name alone to twice as many.
-        depths: Blocks kept by each stage, from 1 to all.
+        network: Name of the network that the shape is for.
+        graph_digest: Fingerprint of the network's structure. If it is empty, only the name is compared.
+        widths: Filters that each unit keeps, from 1 to its full width, or to twice that if `graph_digest` is empty.
+        depths: Blocks that each stage keeps, from 1 to all.
 
     Example:
         >>> from dataclasses import replace
@@ -45,12 +45,12 @@ class Shape:
 
     @classmethod
     def full(cls, space: SearchSpace) -> Shape:
-        """The unpruned network."""
+        """The shape of the unpruned network."""
         return cls.from_counts(space, [unit.width for unit in space.units], [stage.blocks for stage in space.stages])
 
     @classmethod
     def smallest(cls, space: SearchSpace) -> Shape:
-        """Every choice at its smallest candidate."""
+        """The shape with the smallest candidate of every choice."""
         return cls.from_counts(
             space,
             [unit.candidates[0] for unit in space.units],
@@ -59,13 +59,13 @@ class Shape:
 
     @classmethod
     def random(cls, space: SearchSpace, seed: int) -> Shape:
-        """Every choice drawn evenly from its candidates."""
+        """A shape with every choice drawn uniformly from its candidates."""
         (widths,), (depths,) = space.draw(np.random.default_rng(seed), 1)
         return cls.from_counts(space, widths, depths)
 
     @classmethod
     def from_counts(cls, space: SearchSpace, widths: Any, depths: Any) -> Shape:
-        """From numbers in the order of the space's units and stages."""
+        """Makes a shape from counts in the order of the space's units and stages."""
         return cls(
             space.graph.network,
             space.graph.digest,
@@ -78,7 +78,7 @@ class Shape:
         """Reads a shape file.
 
         Raises:
-            UserError: It is missing or not a shape; names the place.
+            UserError: If the file is missing or isn't a shape. The message names the wrong entry.
         """
         path = Path(path)
         try:
@@ -91,11 +91,14 @@ class Shape:
 
     @classmethod
     def from_json(cls, data: Any, *, where: str = "shape") -> Shape:
-        """Checks and takes the JSON form.
+        """Makes a shape from its JSON form.
 
         Args:
-            data: What `to_json` gives.
-            where: Named in errors.
+            data: Output of `to_json`.
+            where: Start of error messages.
+
+        Raises:
+            UserError: If `data` isn't a shape. The message names the wrong entry.
         """
         if not isinstance(data, dict) or set(data) != _KEYS:
             got = ", ".join(sorted(data)) if isinstance(data, dict) else type(data).__name__
@@ -104,17 +107,17 @@ class Shape:
             raise UserError(f"{where}: version: expected {_VERSION}. Received: {data['version']!r}.")
         for key in ("network", "graph_digest"):
             if not isinstance(data[key], str):
-                raise UserError(f"{where}: {key}: expected a text. Received: {data[key]!r}.")
+                raise UserError(f"{where}: {key}: expected a string. Received: {data[key]!r}.")
         for key in ("widths", "depths"):
             if not isinstance(data[key], dict):
                 raise UserError(f"{where}: {key}: expected an object of whole numbers. Received: {data[key]!r}.")
             for name, count in data[key].items():
                 if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-                    raise UserError(f"{where}: {key}.{name}: expected a whole number from 1 on. Received: {count!r}.")
+                    raise UserError(f"{where}: {key}.{name}: expected a whole number, at least 1. Received: {count!r}.")
         return cls(data["network"], data["graph_digest"], data["widths"], data["depths"])
 
     def to_json(self) -> dict[str, Any]:
-        """The form of a shape file."""
+        """The JSON form, as in a shape file."""
         return {
             "version": _VERSION,
             "network": self.network,
@@ -124,17 +127,17 @@ class Shape:
         }
 
     def check(self, space: SearchSpace) -> None:
-        """Makes sure that the shape is one of this space's network.
+        """Checks that the shape fits the network of this space.
 
         Raises:
-            UserError: It belongs to another network, or a count is out of range; names the place.
+            UserError: If the shape belongs to another network, or a count is missing or out of range.
         """
         graph = space.graph
         if self.graph_digest and self.graph_digest != graph.digest:
             raise UserError(
                 f"`shape` belongs to another network: it was made for {self.network} ({self.graph_digest}). "
                 f"Received the network {graph.network} ({graph.digest}). "
-                "Give the model, image size and classes of its search."
+                "Use the model, image size and number of classes that the shape was made for."
             )
         if not self.graph_digest and self.network != graph.network:
             raise UserError(f"`shape` is for {self.network}. Received the network {graph.network}.")
@@ -148,19 +151,19 @@ class Shape:
                     raise UserError(f"`shape`: {key}.{name} is missing. Expected 1 to {expected[name]}.")
                 if name not in expected:
                     raise UserError(f"`shape`: {key}.{name} is unknown to {graph.network}.")
-                # The shape that was published for ResNet-50 is wider than the network in two places, 70 for 64.
+                # The published shape for ResNet-50 is wider than the network in two units, 70 instead of 64 filters.
                 wider = 2 if key == "widths" and not self.graph_digest else 1
                 if not 1 <= counts[name] <= wider * expected[name]:
                     raise UserError(f"`shape`: {key}.{name}: expected 1 to {expected[name]}. Received: {counts[name]}.")
 
 
 class ActiveChannels:
-    """Which of a tensor's channels a shape keeps.
+    """Finds which channels of a tensor a shape keeps.
 
     Args:
-        space: The unpruned network.
-        shape: How many filters are kept.
-        filters: Which ones, ascending, by unit; the first ones unless given.
+        space: Search space of the unpruned network.
+        shape: Shape to apply.
+        filters: Indices of the filters to keep, ascending, by unit. By default each unit keeps its first filters.
     """
 
     def __init__(self, space: SearchSpace, shape: Shape, filters: Mapping[str, np.ndarray] | None = None) -> None:
@@ -169,11 +172,11 @@ class ActiveChannels:
         self._filters = filters or {}
 
     def width(self, segment: Segment) -> int:
-        """How many channels are kept of a segment."""
+        """Number of channels that the shape keeps of a segment."""
         return len(self._kept(segment))
 
     def _kept(self, segment: Segment) -> np.ndarray:
-        """Channels kept of a segment."""
+        """Indices of the kept channels within a segment."""
         if segment.source is None:
             return np.arange(segment.width)
         stage = self._space.stage.get(segment.source)
@@ -190,16 +193,16 @@ class ActiveChannels:
         return np.concatenate(kept) if kept else np.zeros(0, np.int64)
 
     def made(self, name: str) -> np.ndarray:
-        """Indices of the channels that a node's own output keeps."""
+        """Indices of the kept channels in a node's own output."""
         return self._indices(self._space.segments[name])
 
     def read(self, name: str) -> np.ndarray:
-        """Indices of the channels that readers of a node's output get, behind a stage those of its last block kept."""
+        """Indices of the channels that readers of a node get. After a stage, these come from its last kept block."""
         return self._indices(self._space.read_segments(name))
 
 
 def dropped_nodes(space: SearchSpace, shape: Shape) -> tuple[frozenset[str], dict[str, str]]:
-    """Nodes of blocks that a shape drops, and which end stands in for each stage's last one."""
+    """Finds the nodes that a shape drops, and for each shortened stage, which block end replaces its last one."""
     dropped = frozenset(name for name, (stage, block) in space.block_of.items() if block > shape.depths[stage])
     rewired = {
         stage.ends[-1]: stage.ends[shape.depths[stage.name] - 1]

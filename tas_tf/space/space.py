@@ -21,8 +21,8 @@ from tas_tf.space.stages import find_chains
 if TYPE_CHECKING:
     pass
 
-#: Stages are coupled by default where `SearchSpace.largest_projected_share` is above this. Bottlenecks are at 0.36 and
-#: more, everything else measured is at 0.16 or less.
+#: Stages are coupled by default if `SearchSpace.largest_projected_share` is above this. Bottleneck networks have 0.36
+#: or more, all other networks measured 0.16 or less.
 MOST_PROJECTED = 0.25
 
 
@@ -31,10 +31,10 @@ class WidthUnit:
     """Convolutions that share one number of filters.
 
     Attributes:
-        name: The first of them in graph order.
-        width: Filters of the unpruned network.
-        candidates: Filter counts to choose from, ascending; one alone is fixed.
-        coupled_with: The other convolutions.
+        name: Name of the first convolution in graph order.
+        width: Filters in the unpruned network.
+        candidates: Filter counts to choose from, ascending. A unit with one candidate is fixed.
+        coupled_with: Names of the other convolutions.
     """
 
     name: str
@@ -44,18 +44,18 @@ class WidthUnit:
 
     @property
     def members(self) -> tuple[str, ...]:
-        """All its convolutions, in graph order."""
+        """Names of all convolutions of the unit, in graph order."""
         return (self.name, *self.coupled_with)
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Blocks of one shape, of which the first few are kept.
+    """Consecutive blocks with equal output shapes. A shape keeps the first few of them.
 
     Attributes:
         name: `stage_1`, `stage_2`, ... in graph order.
-        ends: The node that each block ends in.
-        candidates: Block counts to choose from, ascending; one alone is fixed.
+        ends: Last node of each block.
+        candidates: Block counts to choose from, ascending. A stage with one candidate is fixed.
     """
 
     name: str
@@ -64,23 +64,23 @@ class Stage:
 
     @property
     def blocks(self) -> int:
-        """Blocks of the unpruned network."""
+        """Number of blocks in the unpruned network."""
         return len(self.ends)
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """Everything that a shape decides, and where it acts in the graph.
+    """Everything that a shape may change, and where in the graph.
 
     Attributes:
-        graph: The network described.
+        graph: Graph of the network.
         units: Width units in graph order.
         stages: Stages in graph order.
-        frozen: Layers that make channels but keep them all, with the reason.
-        segments: For each node, whose channels its output carries, in order along the last axis.
-        identities: For each residual Add, its inputs that bypass the others.
+        frozen: Layers whose channels are never dropped, with the reason.
+        segments: For each node, the segments of its output in order along the channel axis.
+        identities: For each residual Add, the inputs that bypass its other inputs.
         norms: For each convolution of a unit, the BatchNormalization that belongs to it, if any.
-        unit_of: For each convolution of a unit, the unit's name.
+        unit_of: For each convolution of a unit, the name of the unit.
 
     Example:
         >>> import tas_tf
@@ -109,7 +109,7 @@ class SearchSpace:
             **options: Options of `from_graph`.
 
         Raises:
-            UserError: The model can't be described, an option is off, or nothing can be searched.
+            UserError: If the model can't be described, an option is invalid, or nothing can be searched.
         """
         return cls.from_graph(Graph.from_model(model), **options)
 
@@ -125,21 +125,21 @@ class SearchSpace:
         units: Collection[str] | None = None,
         may_be_fixed: bool = False,
     ) -> SearchSpace:
-        """Derives the space from the structure alone, never from names.
+        """Derives the space from the structure of the graph, regardless of layer names.
 
         Args:
-            graph: The network.
+            graph: Graph of the network.
             couple_trunk: Gives all block outputs of a stage one width, so that no projection is needed inside it. By
-                default stages are coupled where `largest_projected_share` is above `MOST_PROJECTED`.
+                default stages are coupled if `largest_projected_share` is above `MOST_PROJECTED`.
             axes: What may change: `width`, `depth` or `both`.
-            width_divisor: Widths are rounded to multiples of it.
+            width_divisor: Widths are rounded to multiples of this number.
             search_dense: Also searches hidden Dense layers on vectors.
-            units: Names of the width units of a shape for this network. Where `couple_trunk` isn't given, the space has
-                coupled stages if the shape was found with coupled stages.
-            may_be_fixed: Whether a space in which nothing can be searched will do.
+            units: Names of the width units of a shape for this network. If `couple_trunk` isn't given, stages are
+                coupled if the shape has the units of the coupled space.
+            may_be_fixed: Allows a space in which nothing can be searched.
 
         Raises:
-            UserError: An argument is off, or nothing can be searched.
+            UserError: If an argument is invalid or nothing can be searched.
         """
         if axes not in AXES:
             raise UserError(f"`axes` must be one of {', '.join(AXES)}. Received: {axes!r}.")
@@ -214,16 +214,16 @@ class SearchSpace:
 
     @cached_property
     def stage_ending_at(self) -> Mapping[str, Stage]:
-        """Stages by the node that their last block ends in."""
+        """Stages by the last node of their last block."""
         return {stage.ends[-1]: stage for stage in self.stages}
 
     @property
     def is_coupled(self) -> bool:
-        """Whether the blocks of every stage end in one width, and there are stages."""
+        """Whether there are stages, and all blocks of each stage have the same output width."""
         return bool(self.stages) and all(len({self.segments[end] for end in stage.ends}) == 1 for stage in self.stages)
 
     def read_segments(self, name: str) -> tuple[Segment, ...]:
-        """Segments of a tensor as its readers see it: behind a stage, those of whichever block came last."""
+        """Segments of a tensor as its readers see it. After a stage, the last kept block sets the width."""
         stage = self.stage_ending_at.get(name)
         own = self.segments[name]
         if stage is None or all(self.segments[end] == own for end in stage.ends):
@@ -234,7 +234,7 @@ class SearchSpace:
 
     @cached_property
     def block_of(self) -> Mapping[str, tuple[str, int]]:
-        """For each node that can be dropped, its stage and the number of its block, from 2 on."""
+        """For each node that can be dropped, its stage and the number of its block, at least 2."""
         found = {}
         for stage in self.stages:
             for block in range(1, stage.blocks):
@@ -245,12 +245,12 @@ class SearchSpace:
 
     @cached_property
     def searched_units(self) -> tuple[WidthUnit, ...]:
-        """Units with a choice."""
+        """Units with more than one candidate."""
         return tuple(unit for unit in self.units if len(unit.candidates) > 1)
 
     @cached_property
     def searched_stages(self) -> tuple[Stage, ...]:
-        """Stages with a choice."""
+        """Stages with more than one candidate."""
         return tuple(stage for stage in self.stages if len(stage.candidates) > 1)
 
     @cached_property
@@ -264,16 +264,16 @@ class SearchSpace:
         return ChoiceTable.from_choices(self.searched_stages)
 
     def draw(self, rng: np.random.Generator, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Draws every choice evenly from its candidates.
+        """Draws every choice uniformly from its candidates.
 
         Returns:
-            Widths of all units `[number, units]` and depths of all stages `[number, stages]`, fixed ones included.
+            Widths of all units `[number, units]` and depths of all stages `[number, stages]`, including fixed ones.
         """
         units, stages = (ChoiceTable.from_choices(choices) for choices in (self.units, self.stages))
         return units.draw(rng, number), stages.draw(rng, number)
 
     def projections(self) -> Iterator[tuple[str, str, tuple[Segment, ...], tuple[Segment, ...]]]:
-        """Yields where a residual Add may need a 1x1 projection: Add, identity, its segments, the branch's."""
+        """Yields where a residual Add may need a 1x1 projection: Add, identity, and the segments of both."""
         for add, bypassing in self.identities.items():
             for identity in bypassing:
                 segments = self.read_segments(identity)
@@ -283,9 +283,9 @@ class SearchSpace:
 
     @property
     def largest_projected_share(self) -> float:
-        """Share of the multiply-adds that projections would take if each possible one were there at full width.
+        """Share of the multiply-adds that all possible projections would take at full width.
 
-        Every weight of a convolution or a Dense layer counts once for each position of the output.
+        Every weight of a convolution or a Dense layer counts once for each output position.
         """
         added = sum(
             self.graph[identity].positions * _width(reads) * _width(makes)
@@ -303,7 +303,7 @@ class SearchSpace:
         return any(len(self.unit[name].candidates) > 1 for name in self.units_behind(segment))
 
     def units_behind(self, segment: Segment) -> Iterator[str]:
-        """Yields the units that a segment's channels may come from: behind a stage, those of any block."""
+        """Yields the units that a segment's channels may come from. After a stage, these are units of all blocks."""
         if segment.source in self.stage:
             for end in self.stage[segment.source].ends:
                 for inner in self.segments[end]:

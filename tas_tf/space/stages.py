@@ -1,4 +1,4 @@
-"""Finds identities and stages: where a network repeats blocks that may be dropped."""
+"""Finds residual identities and stages, which are runs of blocks that may be dropped."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tas_tf.graph.kinds import CONVOLVES, Kind
 
 @dataclass(frozen=True)
 class Chain:
-    """Blocks behind one another, by the nodes that they end in; all of one shape."""
+    """Consecutive blocks with equal output shapes, given by their last nodes."""
 
     ends: tuple[str, ...]
 
@@ -21,16 +21,16 @@ class Chain:
 
 
 def find_identities(graph: Graph) -> dict[str, tuple[str, ...]]:
-    """Names the inputs of each residual Add that bypass its other inputs.
+    """Finds the identities of each residual Add: the inputs that bypass its other inputs.
 
-    An input whose source is an ancestor of another input's source is an identity. Only Adds that every path passes
-    are residual in this sense: inside cells an Add merely sums what several branches made.
+    An input is an identity if its source is an ancestor of another input's source. Only Adds that every path passes
+    through are residual: an Add inside a cell merely sums several branches.
     """
     found = {}
     for node in graph:
         if node.kind is not Kind.ADD or node.name not in graph.cut_tensors:
             continue
-        # One number for all channels may be added as well; it neither bypasses nor is bypassed.
+        # A one-channel input that is broadcast to all channels neither bypasses nor is bypassed.
         full = [name for name in node.inputs if graph[name].channels == node.channels]
         sources = {name: graph.trace(name)[0] for name in full}
         bypassing = tuple(
@@ -44,7 +44,7 @@ def find_identities(graph: Graph) -> dict[str, tuple[str, ...]]:
 
 
 def find_chains(graph: Graph) -> tuple[Chain, ...]:
-    """Finds the stages of two or more blocks, in the order of the network."""
+    """Finds the stages with two or more blocks, in graph order."""
     links = _find_links(graph)
     by_previous_add = {link.source: link for link in links}
     followers = {link.add for link in links if link.source in {other.add for other in links}}
@@ -63,11 +63,11 @@ def find_chains(graph: Graph) -> tuple[Chain, ...]:
 
 @dataclass(frozen=True)
 class _Link:
-    """A residual Add, and the end of the block before it, which it takes as identity."""
+    """A residual Add and its identity, the end of the previous block."""
 
     add: str
     start: str  # the cut tensor that the identity comes from
-    source: str  # what made it: the Add of the block before, or a convolution
+    source: str  # the node that made the identity: the Add of the previous block, or a convolution
     walked: tuple[Node, ...]  # operations between source and start, last first
 
 
@@ -107,7 +107,7 @@ def _block_ends(graph: Graph, chain: list[_Link]) -> tuple[str, ...]:
 
 
 def _is_like_a_block(graph: Graph, first: _Link) -> bool:
-    """Whether what stands before the first identity ends in the convolutions of the first residual branch."""
+    """Whether the layers before the first identity end in the same convolutions as the first residual branch."""
 
     def signatures(low: int, high: int) -> list:
         return [conv_signature(node) for node in graph.nodes[low : high + 1] if node.kind in CONVOLVES]
@@ -126,7 +126,7 @@ def _operations_after_adds(graph: Graph, chain: list[_Link]) -> tuple[Node, ...]
 
 
 def _follow(graph: Graph, name: str, operations: tuple[Node, ...]) -> str | None:
-    """Walks forward through operations like `operations`; the end, or None where they aren't there."""
+    """Walks forward through operations that match `operations`. Returns None if no block can end there."""
     for wanted in operations:
         readers = graph.consumers[name]
         if len(readers) != 1:

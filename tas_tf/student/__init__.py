@@ -1,1 +1,1 @@
-"""The small network of a shape, and the weights that it inherits."""
+"""The pruned network of a shape, and the weights that it inherits."""

@@ -1,4 +1,4 @@
-"""Budgets in bytes: a predicted size is measured, and a shape whose file is too large is given up."""
+"""Budgets in bytes: measures the file of a shape and finds a smaller shape if the file is too large."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tas_tf.student.build import build_student
 
 @dataclass(frozen=True)
 class FileSize:
-    """Sizes of TFLite files, measured on students with random weights; each shape once.
+    """Measures TFLite file sizes of students with random weights, and remembers them by shape.
 
     Attributes:
-        space: The unpruned network.
-        measure: Bytes of the file that a network becomes, such as `tas_tf.deploy.tflite.file_size`.
+        space: Search space of the unpruned network.
+        measure: Returns the size of a network's file in bytes, such as `tas_tf.deploy.tflite.file_size`.
     """
 
     space: SearchSpace
@@ -30,11 +30,11 @@ class FileSize:
     _known: dict[tuple, int] = field(default_factory=dict, repr=False)
 
     def __call__(self, shape: Shape) -> int:
-        """Bytes of the file of a shape."""
+        """Measures the file size of a shape in bytes."""
         key = (*shape.widths.values(), *shape.depths.values())
         if key not in self._known:
             student, rng = build_student(self.space, shape), np.random.default_rng(0)
-            # Weights that repeat, such as biases of 0, are stored once: trained ones don't.
+            # Equal weights, such as biases of 0, are stored only once. Trained weights aren't equal.
             for weight in student.weights:
                 weight.assign(rng.uniform(0.5, 1.5, weight.shape))
             self._known[key] = self.measure(student)
@@ -42,10 +42,10 @@ class FileSize:
 
 
 def make_cost(space: SearchSpace, kind: str, file_size: FileSize | None = None) -> CostModel:
-    """The cost model of a kind, that of bytes calibrated on the unpruned network's file.
+    """Makes a cost model. For bytes, it is calibrated on the unpruned network's file.
 
     Raises:
-        UserError: Bytes are asked for and `file_size` isn't given.
+        UserError: If `kind` is `bytes` and `file_size` isn't given.
     """
     if kind != "bytes":
         return CostModel(space, kind)
@@ -55,28 +55,29 @@ def make_cost(space: SearchSpace, kind: str, file_size: FileSize | None = None) 
 
 
 def real_cost(cost: CostModel, shape: Shape, file_size: FileSize | None) -> int:
-    """What a shape costs: of bytes what its file has, where that can be measured."""
+    """Cost of a shape. Bytes are measured if `file_size` is given, otherwise predicted."""
     return file_size(shape) if cost.kind == "bytes" and file_size is not None else cost(shape)
 
 
 def find_within(
     find: Callable[[int], Shape], cost: CostModel, limit: int, file_size: FileSize | None
 ) -> tuple[Shape, int]:
-    """Finds a shape that really costs at most `limit`.
+    """Finds a shape whose real cost is at most `limit`.
 
-    A file that is too large lowers what is asked for by as much, hence each round asks for less, and there is an end.
+    If a file is too large, the limit given to `find` is lowered by the excess. The limit falls in every round, so the
+    search ends.
 
     Args:
-        find: Gives a shape that costs at most so much by the cost model; raises `UserError` where there is none.
-        cost: What counts.
-        limit: The budget.
-        file_size: Measures files; not needed where the cost model is exact.
+        find: Returns a shape that costs at most the given limit by the cost model; raises `UserError` if none does.
+        cost: Cost model.
+        limit: Budget.
+        file_size: Measures files. Not needed if the cost model is exact.
 
     Returns:
-        The shape, and what it costs: of bytes what was measured.
+        The shape and its real cost, as given by `real_cost`.
 
     Raises:
-        UserError: There is no such shape.
+        UserError: If there is no such shape.
     """
     shape = find(limit)
     allowed = limit
@@ -92,10 +93,10 @@ def find_within(
 
 
 def check_smallest(cost: CostModel, limit: int, file_size: FileSize | None) -> None:
-    """Makes sure that the cheapest shape really costs at most `limit`.
+    """Checks that the real cost of the cheapest shape is at most `limit`.
 
     Raises:
-        UserError: It doesn't.
+        UserError: If it costs more.
     """
     check_reachable(cost, limit)
     lowest = real_cost(cost, smallest_shape(cost), file_size)

@@ -1,4 +1,4 @@
-"""Ranks the filters of a trained network, for baselines that keep the ones that seem to matter most."""
+"""Ranks the filters of a trained network, for baselines that keep the most important ones."""
 
 from __future__ import annotations
 
@@ -20,35 +20,36 @@ def _l1_norms(filters: np.ndarray) -> np.ndarray:
 
 
 def _distances(filters: np.ndarray) -> np.ndarray:
-    """Sums of Euclidean distances to all other filters, least at the geometric median."""
+    """Sums of Euclidean distances to all other filters; smallest near the geometric median."""
     squares = (filters**2).sum(1)
-    # Rounding may leave less than nothing between filters that are nearly alike.
+    # Rounding may make the squared distance of nearly equal filters negative.
     return np.sqrt(np.maximum(squares[:, None] + squares - 2 * filters @ filters.T, 0)).sum(1)
 
 
-#: How much each of a layer's filters matters, from its filters as rows.
+#: Functions that score the filters of a layer, given as rows. Higher scores are more important.
 _SCORES: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {"l1": _l1_norms, "fpgm": _distances}
 CRITERIA = tuple(_SCORES)
 
 
 def kept_filters(criterion: str, teacher: keras.Model, space: SearchSpace, shape: Shape) -> dict[str, np.ndarray]:
-    """Which filters of a trained network are kept, by unit and ascending.
+    """Selects the filters of a trained network to keep.
 
-    Channels that meet at a residual Add are ranked as one, by the mean of what their layers say: whatever the network
-    adds up stays in place, and a narrower unit keeps a part of what a wider one does.
+    Channels that meet at a residual Add share one ranking, by the mean score over their layers. This keeps added
+    channels aligned: a narrower unit keeps a subset of the filters of a wider one.
 
     Args:
-        criterion: `l1`: the largest norms (Li et al. 2017, https://arxiv.org/abs/1608.08710); `fpgm`: the farthest from
-            the layer's geometric median (He et al. 2019, https://arxiv.org/abs/1811.00250).
+        criterion: `l1` keeps the filters with the largest norms (Li et al. 2017, https://arxiv.org/abs/1608.08710).
+            `fpgm` keeps those farthest from the layer's geometric median (He et al. 2019,
+            https://arxiv.org/abs/1811.00250).
         teacher: The trained network.
-        space: Describes it.
-        shape: How many filters each unit keeps.
+        space: Search space of the teacher.
+        shape: Number of filters that each unit keeps.
 
     Returns:
-        For each unit the indices of its filters that are kept, `[width of the shape]`.
+        For each unit, the ascending indices of the filters to keep, `[width in the shape]`.
 
     Raises:
-        UserError: The criterion is unknown.
+        UserError: If the criterion is unknown.
     """
     if criterion not in _SCORES:
         raise UserError(f"`criterion` must be one of {', '.join(CRITERIA)}. Received: {criterion!r}.")
@@ -62,7 +63,7 @@ def kept_filters(criterion: str, teacher: keras.Model, space: SearchSpace, shape
 
 
 def _shares(criterion: str, teacher: keras.Model, space: SearchSpace, member: str) -> np.ndarray:
-    """Scores of a layer's filters as multiples of their mean: layers of different scale count alike."""
+    """Scores of a layer's filters divided by their mean, so that layers with different scales count equally."""
     weights = named_weights(original_layer(teacher, space.graph[member]))
     kernel = weights.get("pointwise_kernel", weights.get("kernel"))
     scores = _SCORES[criterion](kernel.reshape(-1, kernel.shape[-1]).T.astype(np.float64))
@@ -70,7 +71,7 @@ def _shares(criterion: str, teacher: keras.Model, space: SearchSpace, member: st
 
 
 def _meeting_units(space: SearchSpace) -> list[list[str]]:
-    """Units in groups: those whose channels meet at residual Adds together."""
+    """Groups units whose channels meet at residual Adds."""
     meeting = DisjointSet(unit.name for unit in space.units)
     for add, bypassing in space.identities.items():
         for identity in bypassing:

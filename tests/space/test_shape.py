@@ -42,10 +42,10 @@ def test_random_shapes_take_candidates_and_depend_on_the_seed(space):
     ("change", "message"),
     [
         ({"version": 2}, "here: version: expected 1. Received: 2"),
-        ({"network": None}, "here: network: expected a text. Received: None"),
-        ({"graph_digest": 7}, "here: graph_digest: expected a text"),
+        ({"network": None}, "here: network: expected a string. Received: None"),
+        ({"graph_digest": 7}, "here: graph_digest: expected a string"),
         ({"widths": [3]}, r"here: widths: expected an object.*\[3\]"),
-        ({"widths": {"stem": 0}}, "here: widths.stem: expected a whole number from 1 on. Received: 0"),
+        ({"widths": {"stem": 0}}, "here: widths.stem: expected a whole number, at least 1. Received: 0"),
         ({"widths": {"stem": 3.0}}, "here: widths.stem: .*3.0"),
         ({"widths": {"stem": True}}, "here: widths.stem: .*True"),
         ({"widths": {"stem": "3"}}, "here: widths.stem: .*'3'"),

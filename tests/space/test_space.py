@@ -137,7 +137,7 @@ def test_a_gate_is_as_wide_as_what_it_gates():
     for name, squeeze in (("gate_of_convs", True), ("gate_of_dense", False)):
         space = SearchSpace.from_graph(Graph.from_model(make(name)))
         assert [len(members) for members in groups(space)] == ([2, 1, 1] if squeeze else [2, 1])
-        assert ("searched on request" in str(space.frozen)) == (not squeeze)
+        assert ("searched only on request" in str(space.frozen)) == (not squeeze)
     searched = SearchSpace.from_graph(Graph.from_model(make("gate_of_dense")), search_dense=True)
     assert [len(members) for members in groups(searched)] == [2, 1, 1]
 
@@ -212,16 +212,16 @@ class Mixes(layers.Layer):
                 [layers.Concatenate()([conv(4, "a")(x), conv(4, "b")(x)]), conv(8, "c")(x)]
             ),
             "a",
-            "different make-up meet at `sum`",
+            "different layouts meet at `sum`",
         ),
         (
             lambda x: layers.Concatenate(1, name="side")(
                 [layers.Concatenate()([conv(4, "a")(x), conv(4, "b")(x)]), conv(8, "c")(x)]
             ),
             "c",
-            "different make-up meet at `side`",
+            "different layouts meet at `side`",
         ),
-        (lambda x: layers.Multiply()([conv(3, "a")(x), x]), "a", "meets channels that can't be dropped"),
+        (lambda x: layers.Multiply()([conv(3, "a")(x), x]), "a", "coupled with channels that can't be dropped"),
     ],
 )
 def test_frozen_layers_have_a_reason_and_the_rest_is_searched(body, frozen, reason):

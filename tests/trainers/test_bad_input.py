@@ -157,7 +157,7 @@ def test_a_run_dir_that_can_not_be_written(command, tmp_path, trained_tiny, tiny
         ('{"version": 1, "net', "is not JSON"),
         ("[]", "expected an object"),
         (None, "belongs to another network"),
-        ({"stem": 0}, "widths.stem: expected a whole number from 1 on"),
+        ({"stem": 0}, "widths.stem: expected a whole number, at least 1"),
         ({"stem": 9}, "widths.stem: expected 1 to 8"),
         ({"other": 3}, "widths.other is unknown"),
     ],
