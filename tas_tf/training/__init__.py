@@ -1,1 +1,1 @@
-"""How models are trained and where their results lie."""
+"""Training of models: loop, distillation, evaluation and checkpoints."""

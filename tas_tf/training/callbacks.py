@@ -16,7 +16,7 @@ _SCALAR = tf.compat.v1.SummaryMetadata(
 def scalar_tag(name: str) -> str:
     """Returns the TensorBoard tag, `group/name`, for a log.
 
-    A name that holds a slash brings its group along.
+    A name with a slash already contains its group.
 
     >>> [scalar_tag(name) for name in ("loss", "arch_loss", "accuracy", "cost/expected_macs", "temperature")]
     ['loss/loss', 'loss/arch_loss', 'accuracy/accuracy', 'cost/expected_macs', 'training/temperature']
@@ -32,9 +32,9 @@ def scalar_tag(name: str) -> str:
 class TensorBoardScalars(keras.callbacks.Callback):
     """Writes the logs of each epoch, and the learning rate of each optimizer, for TensorBoard.
 
-    Unlike `keras.callbacks.TensorBoard` it groups the scalars and knows more than one optimizer. As there,
-    training and validation are runs of their own, so that `loss` and `val_loss` share a chart. A resumed run
-    goes on in the same charts: steps are epochs, and an event file is added beside the earlier ones.
+    Unlike `keras.callbacks.TensorBoard`, this callback groups the scalars and supports several optimizers. Like it,
+    it writes training and validation as separate runs, so that `loss` and `val_loss` share a chart. Steps are epochs.
+    A resumed run continues the same charts in an additional event file.
 
     Args:
         log_dir: Folder of the event files.
@@ -51,10 +51,10 @@ class TensorBoardScalars(keras.callbacks.Callback):
             run = "validation" if name.startswith("val_") else "train"
             self._write(run, scalar_tag(name.removeprefix("val_")), value, epoch)
         for number, optimizer in enumerate(list_optimizers(self.model)):
-            # Not the optimizer's own name: Keras numbers it by what else the process made.
+            # The optimizer's own name holds a counter that depends on what else the process created.
             tag = f"learning_rate/{number}_{type(optimizer).__name__}"
             self._write("train", tag, optimizer.learning_rate, epoch)
-        # An interrupted run shows all finished epochs.
+        # Flush, so that an interrupted run shows all finished epochs.
         for writer in self._writers.values():
             writer.flush()
 
@@ -68,6 +68,5 @@ class TensorBoardScalars(keras.callbacks.Callback):
         if run not in self._writers:
             self._writers[run] = tf.summary.create_file_writer(str(self._log_dir / run))
         with self._writers[run].as_default():
-            # Not `tf.summary.scalar`: that one needs the package `tensorboard`, which need not be where we
-            # train.
+            # `tf.summary.scalar` needs the package `tensorboard`, which may not be installed.
             tf.summary.write(tag, tf.cast(value, tf.float32), step=epoch, metadata=_SCALAR)

@@ -1,4 +1,4 @@
-"""What must survive a killed training run: variables, optimizer slots, epoch and history, saved as one."""
+"""Saves the state that must survive a killed training run: variables, optimizer slots, epoch and history."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ _ADVICE = "Use `overwrite` to start again, or another `run_dir`."
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """How far a run has come.
+    """Progress of a run.
 
     Attributes:
-        epochs: Finished epochs.
+        epochs: Number of finished epochs.
         stopped: Whether a callback ended the run early.
-        history: Values by name of log, one for each finished epoch.
+        history: Logged values by name, one for each finished epoch.
     """
 
     epochs: int = 0
@@ -29,7 +29,7 @@ class Progress:
 
 
 def list_optimizers(model: keras.Model) -> list[keras.optimizers.Optimizer]:
-    """Returns `model.optimizer` and those in `model.optimizers`, each once."""
+    """Returns `model.optimizer` and `model.optimizers` without duplicates."""
     found = [getattr(model, "optimizer", None), *getattr(model, "optimizers", ())]
     unique = {id(optimizer): optimizer for optimizer in found if optimizer is not None}
     return list(unique.values())
@@ -38,13 +38,12 @@ def list_optimizers(model: keras.Model) -> list[keras.optimizers.Optimizer]:
 class EpochCheckpoints:
     """Saves and restores a model and its optimizers at the end of epochs.
 
-    `progress.json` names the checkpoint that belongs to it and is replaced last, so a kill at any moment
-    leaves a pair that fits together. All variables are saved, random seeds of layers included. Python state,
-    such as that of callbacks, is not.
+    `progress.json` names its checkpoint and is replaced last, so the two match even if the process is killed while
+    saving. All variables are saved, including the layers' random seeds. Python state, such as that of callbacks, isn't.
 
     Args:
-        directory: Folder for this run alone. It is created.
-        model: A built model whose optimizers are built as well: a lazily built one would be reset silently.
+        directory: Folder for this run only; created if missing.
+        model: Built model with built optimizers. An optimizer that is built later would be reset silently.
 
     Raises:
         UserError: If the folder can't be written.
@@ -62,7 +61,7 @@ class EpochCheckpoints:
         self._checkpoint = tf.train.Checkpoint(
             **{name: [variable.value for variable in group] for name, group in self._groups.items()}
         )
-        # Two: the older one is what `progress.json` names while the newer one is being written.
+        # Keep two: `progress.json` names the older one while the newer one is being written.
         self._manager = tf.train.CheckpointManager(self._checkpoint, str(self._directory), max_to_keep=2)
 
     def save(self, progress: Progress) -> None:
@@ -79,10 +78,10 @@ class EpochCheckpoints:
         """Restores the last saved state, if there is one.
 
         Returns:
-            Its progress, or an empty one.
+            The saved progress, or an empty one.
 
         Raises:
-            UserError: If what was saved doesn't fit the model, or is damaged.
+            UserError: If the saved state doesn't fit the model or is damaged.
         """
         if not self._progress_path.exists():
             return Progress()
@@ -115,13 +114,13 @@ class EpochCheckpoints:
         expected = self._signature()
         if len(saved) != len(expected):
             raise UserError(
-                f"The checkpoint in {self._directory} is of another model: it has {len(saved)} variables, "
+                f"The checkpoint in {self._directory} belongs to another model: it has {len(saved)} variables, "
                 f"the model and its optimizers have {len(expected)}. {_ADVICE}"
             )
-        # Paths hold counters (`conv2d_3`) that depend on what else the process built: only shapes must agree.
+        # Only shapes and dtypes must match: paths hold counters (`conv2d_3`) that depend on what else was built.
         for (path, *found), (_, *wanted) in zip(saved, expected, strict=True):
             if found != wanted:
                 raise UserError(
-                    f"The checkpoint in {self._directory} is of another model: {path} is "
+                    f"The checkpoint in {self._directory} belongs to another model: {path} is "
                     f"{found[1]} {found[0]}, the model needs {wanted[1]} {wanted[0]}. {_ADVICE}"
                 )

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tas_tf.averaging import cumulative
 from tas_tf.training.settings import Distillation
 
-#: Share of their start that running statistics may keep.
+#: Largest share of their initial values that settled running statistics may hold.
 _REMAINS = 1e-4
 
 
@@ -35,16 +35,16 @@ def distillation_loss(
 ) -> tf.Tensor:
     """Computes `(1 - alpha) * CE + alpha * T^2 * KL(teacher || student)` for each example.
 
-    Log-probabilities come straight from the logits. Clipped probabilities, as in `keras.losses.KLDivergence`, pass no
-    gradient where logits are more than about 16 temperatures apart.
+    Log-probabilities are computed directly from the logits. Clipped probabilities, as in `keras.losses.KLDivergence`,
+    pass no gradient where logits are more than about 16 temperatures apart.
 
     Args:
         labels: Class numbers, `[batch]`.
-        logits: The student's, `[batch, classes]`, of any float type.
-        teacher_logits: The teacher's, in the same shape; no gradient reaches them. Without them the loss is the
+        logits: Student logits, `[batch, classes]`, of any float type.
+        teacher_logits: Teacher logits of the same shape, which get no gradient. Without them, the loss is the
             cross-entropy alone.
         alpha: Weight of the divergence from the teacher, from 0 to 1.
-        temperature: Divides the logits of both; above 0.
+        temperature: Divisor of both networks' logits, above 0.
 
     Returns:
         Losses, float32 `[batch]`.
@@ -70,14 +70,14 @@ def distiller(
     alpha: float = Distillation.alpha,
     temperature: float = Distillation.temperature,
 ) -> Distiller:
-    """Prepares a student for training by `distillation_loss`; the caller is in the strategy's scope.
+    """Prepares a student for training with `distillation_loss`. Call it inside the strategy's scope.
 
     Args:
-        student: Ends in logits. It is trained in place.
-        teacher: Ends in logits. It stays as it is.
-        optimizer: Updates the student's weights.
+        student: Network ending in logits, trained in place.
+        teacher: Network ending in logits, left unchanged.
+        optimizer: Optimizer of the student's weights.
         alpha: Weight of the divergence from the teacher, from 0 to 1.
-        temperature: Divides the logits of both; above 0.
+        temperature: Divisor of both networks' logits, above 0.
 
     Raises:
         UserError: `alpha` or `temperature` is out of range.
@@ -92,12 +92,12 @@ class Distiller(keras.Model):
     """Trains a student on labels and on a teacher's logits.
 
     Args:
-        student: Ends in logits.
-        teacher: Ends in logits. It runs in inference mode and isn't part of this model: it is neither trained nor
-            saved with it.
+        student: Network ending in logits.
+        teacher: Network ending in logits. It runs in inference mode and isn't part of this model, so it is neither
+            trained nor saved with it.
         alpha: Weight of the divergence from the teacher.
-        temperature: Divides the logits of both.
-        **kwargs: Keras's own arguments of a model.
+        temperature: Divisor of both networks' logits.
+        **kwargs: Arguments of `keras.Model`.
     """
 
     def __init__(
@@ -113,22 +113,22 @@ class Distiller(keras.Model):
         self.built = True
 
     def compile(self, optimizer: keras.Optimizer) -> None:
-        """Takes the optimizer and builds it; the caller is in the strategy's scope."""
+        """Sets and builds the optimizer. Call it inside the strategy's scope."""
         super().compile(optimizer=optimizer, jit_compile=False)
         optimizer.build(self.student.trainable_variables)
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
-        """Means over an epoch. Keras resets them."""
+        """Means over an epoch, which Keras resets."""
         return [self._loss_mean, self._accuracy]
 
     def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Gives the student's logits, `[batch, classes]`."""
+        """Returns the student's logits, `[batch, classes]`."""
         return self.student(images, training=training)
 
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Updates the student by one batch of images and class numbers."""
-        images, labels = data[:2]  # Keras's own loop adds weights of examples, which are None
+        """Updates the student on one batch of images and class numbers."""
+        images, labels = data[:2]  # Keras's own loop appends sample weights, which are None
         teacher_logits = self._teach(images)
         with tf.GradientTape() as tape:
             logits = self.student(images, training=True)
@@ -145,25 +145,25 @@ class Distiller(keras.Model):
 
 
 def is_unsettled(model: keras.Model, steps: int) -> bool:
-    """Whether running statistics still hold something of where they started after so many steps.
+    """Whether running statistics still depend on their initial values after `steps` steps.
 
-    It takes little: a variance that keeps a hundredth of its start, 1, is far too large where activations are small,
-    and each layer passes the error on. With Keras's default momentum of 0.99 it takes some 900 steps, with the 0.999 of
-    MobileNetV2 ten times as many.
+    A small remainder does harm: a variance that keeps a hundredth of its initial value, 1, is far too large where
+    activations are small, and each layer passes the error on. Statistics settle after about 900 steps with Keras's
+    default momentum of 0.99, and after ten times as many with MobileNetV2's 0.999.
     """
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     return any(norm.momentum**steps > _REMAINS for norm in norms)
 
 
 def recalibrate(model: keras.Model, batches) -> None:
-    """Makes the running statistics of every BatchNormalization the mean over `batches`.
+    """Sets the running statistics of every BatchNormalization to their mean over `batches`.
 
-    Batch normalisation alone acts as in training. Dropout and augmentation stay out: statistics are those of the images
-    that the network will be used on.
+    Only batch normalisation runs in training mode. Dropout and augmentation are off, so that the statistics are those
+    of the images that the network will be used on.
 
     Args:
-        model: Functional; changed in place.
-        batches: A finite dataset of `(images, labels)`.
+        model: Functional model, changed in place.
+        batches: Finite dataset of `(images, labels)`.
     """
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     momenta = [norm.momentum for norm in norms]
@@ -179,13 +179,13 @@ def recalibrate(model: keras.Model, batches) -> None:
 
 
 def _normalising_by_batch(model: keras.Model) -> keras.Model:
-    """The same layers, each called with a mode of its own: batch normalisation as in training, all others not."""
+    """Returns a model of the same layers, with only batch normalisation in training mode."""
 
     def call(layer, *args, **kwargs):
         if isinstance(layer, keras.Layer):
             kwargs["training"] = isinstance(layer, keras.layers.BatchNormalization)
         return layer(*args, **kwargs)
 
-    # Without its losses and metrics, which a compiled model would hand on.
+    # Leave out losses and metrics, which cloning would copy from a compiled model.
     plain = keras.Model(model.inputs[0], model.outputs[0])
     return keras.models.clone_model(plain, clone_function=lambda layer: layer, call_function=call)

@@ -1,4 +1,4 @@
-"""How good a classifier is: exact accuracy and cross-entropy over a whole dataset."""
+"""Computes a classifier's exact accuracy and cross-entropy over a whole dataset."""
 
 from collections.abc import Callable
 
@@ -11,18 +11,18 @@ Evaluator = Callable[[tf.data.Dataset], dict[str, float]]
 
 
 def make_evaluator(model: Callable[[tf.Tensor], tf.Tensor]) -> Evaluator:
-    """Returns a function that scores `model`, traced once however often it is called.
+    """Returns a function that scores `model` and is traced only once, however often it is called.
 
     Args:
         model: Maps images to *logits*, `[batch, classes]`. Layers and models are called with
             `training=False`.
 
     Returns:
-        A function of a finite dataset of `(images, labels)` batches, labels being class numbers `[batch]`. It
-        gives `{"accuracy", "loss"}`: every example counts the same, also those of a smaller last batch. It
-        raises `UserError` if the dataset is empty or endless.
+        A function that takes a finite dataset of `(images, labels)` batches, where labels are class numbers `[batch]`,
+        and returns `{"accuracy", "loss"}`. Every example has the same weight, even in a smaller last batch. The
+        function raises `UserError` if the dataset is empty or endless.
     """
-    # Not a nested function: TensorFlow would take those of several models for one that is traced again and again.
+    # TensorFlow would mistake nested functions of several models for one function that is retraced too often.
     sums = tf.function(_Sums(model), reduce_retracing=True)
 
     def evaluate_on(dataset: tf.data.Dataset) -> dict[str, float]:
@@ -40,7 +40,7 @@ def make_evaluator(model: Callable[[tf.Tensor], tf.Tensor]) -> Evaluator:
 
 
 class _Sums:
-    """Sums over a batch: losses, hits, examples; float64, since a large test set would lose digits in float32."""
+    """Sums losses, hits and examples of a batch, in float64 because large test sets lose digits in float32."""
 
     def __init__(self, model: Callable[[tf.Tensor], tf.Tensor]):
         self._model = model

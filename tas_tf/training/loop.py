@@ -1,4 +1,4 @@
-"""The training loop: one for teacher, search and distillation, under every strategy."""
+"""The training loop of teacher, search and distillation, for every strategy."""
 
 import sys
 import time
@@ -12,9 +12,9 @@ from tas_tf.errors import UserError
 from tas_tf.training.checkpoint import EpochCheckpoints, Progress, list_optimizers
 from tas_tf.training.strategy import check_batch_size
 
-#: Key of the history under which the duration of each epoch is kept, validation included.
+#: Key of the durations of epochs, including validation, in a history.
 SECONDS = "seconds"
-# Reading logs waits for the accelerator. Twice a second is enough for a progress bar.
+# Reading logs waits for the accelerator, and twice a second is enough for a progress bar.
 _SECONDS_BETWEEN_LOGS = 0.5
 
 
@@ -30,37 +30,35 @@ def fit(
     validation: Callable[[], dict[str, float]] | None = None,
     verbose: int | str = "auto",
 ) -> keras.callbacks.History:
-    """Trains `model` by its own `train_step`, or resumes after the last finished epoch.
+    """Trains `model` with its own `train_step`, or resumes after the last finished epoch.
 
-    The model must have been built and compiled inside `strategy.scope()`. One that overrides `train_step`
-    must bring its optimizers built (`model.optimizer`, more in `model.optimizers`) and scale its loss as
-    optimizers expect: they sum gradients over replicas. `keras.losses` objects do that; plain loss
-    functions don't.
+    The model must have been built and compiled inside `strategy.scope()`. If it overrides `train_step`, its optimizers
+    (`model.optimizer` and all of `model.optimizers`) must be built. Its loss must be divided by the number of replicas,
+    because optimizers sum gradients over replicas. `keras.losses` objects do that; plain loss functions don't.
 
-    Differences from `keras.Model.fit`: callbacks get logs in `on_train_batch_end` only twice a second and
-    after the last batch, else an empty dict; a resumed callback starts anew, so one that keeps state in
-    Python must not decide over training.
+    Two things differ from `keras.Model.fit`. Callbacks get logs in `on_train_batch_end` only twice a second and after
+    the last batch, otherwise an empty dict. Callbacks lose their Python state when a run is resumed, so training must
+    not depend on that state.
 
     Args:
-        model: What is trained, in place.
-        epochs_dataset: From the number of the first epoch wanted, an endless dataset of global batches that
-            starts there. The order within an epoch must depend on nothing but the epoch, else a resumed run
+        model: Model to train in place.
+        epochs_dataset: Function that takes the number of the first epoch and returns an endless dataset of global
+            batches from that epoch on. The order within an epoch must depend only on the epoch, otherwise a resumed run
             differs from an uninterrupted one.
-        strategy: What it runs on.
-        epochs: Epochs in all, those before a resume included.
+        strategy: Distribution strategy.
+        epochs: Total number of epochs, including those before a resume.
         steps_per_epoch: Global batches in an epoch.
-        callbacks: Keras's or in their style; all state that they set in the model is saved with the epoch.
-        checkpoint_dir: Where to save after each epoch and to resume from; `None` saves nothing.
+        callbacks: Keras callbacks. State that they set in the model is saved with the epoch.
+        checkpoint_dir: Folder to save to after each epoch and to resume from; `None` saves nothing.
         validation: Called after each epoch; its results are logged as `val_<name>`.
-        verbose: As in Keras. `"auto"` is a bar on a terminal, elsewhere one line an epoch.
+        verbose: As in Keras. `"auto"` shows a bar on a terminal, and one line an epoch elsewhere.
 
     Returns:
-        The history of all epochs, with the duration of each under `SECONDS`. A run that was already finished is
-        restored and not continued.
+        The history of all epochs, with their durations under `SECONDS`. A finished run is restored and not continued.
 
     Raises:
-        UserError: If a loss or weight isn't finite (the checkpoint of the epoch before stays), the batch
-            can't be shared out, or the checkpoint is of another model.
+        UserError: If a loss or weight isn't finite (the previous epoch's checkpoint is kept), the batch can't be split
+            evenly, or the checkpoint belongs to another model.
         ValueError: If the model isn't ready, or the dataset ends.
     """
     for name, value in (("epochs", epochs), ("steps_per_epoch", steps_per_epoch)):
@@ -88,7 +86,7 @@ def fit(
     model.stop_training = False
     if not finished:
         callback_list.on_train_begin()
-    # After `on_train_begin`, which empties the history.
+    # Set after `on_train_begin`, which empties the history.
     history.history = {name: list(values) for name, values in progress.history.items()}
     history.epoch = list(range(progress.epochs))
     if finished:
@@ -107,10 +105,10 @@ def fit(
         if validation is not None:
             logs |= {f"val_{name}": float(value) for name, value in validation().items()}
         callback_list.on_epoch_end(epoch, logs)
-        # Not a log: progress bars show a time of their own.
+        # Kept out of the logs: progress bars show their own time.
         history.history.setdefault(SECONDS, []).append(round(time.monotonic() - started, 3))
         if checkpoints is not None:
-            # After the callbacks: what they changed in the model belongs to this epoch.
+            # Save after the callbacks, since their changes to the model belong to this epoch.
             checkpoints.save(Progress(epoch + 1, bool(model.stop_training), history.history))
         if model.stop_training:
             break
@@ -125,8 +123,7 @@ class _EpochRunner:
         self._model = model
         self._steps_per_epoch = steps_per_epoch
         self._callback_list = callback_list
-        # The first step of the epoch whose loss isn't finite, kept on the device: found without waiting for
-        # it.
+        # First step of the epoch with a non-finite loss, kept on the device so that steps needn't wait for the check.
         self._bad_step = tf.Variable(-1, dtype=tf.int64, trainable=False)
         self._step = self._make_step(model, strategy)
 
@@ -158,7 +155,7 @@ class _EpochRunner:
         return tf.reduce_mean(tf.stack(values), axis=0)
 
     def _make_step(self, model, strategy):
-        # As in Keras, `train_step` is not rewritten by AutoGraph.
+        # As in Keras, AutoGraph doesn't rewrite `train_step`.
         @tf.function(reduce_retracing=True)
         @tf.autograph.experimental.do_not_convert
         def train(batches, step):
@@ -179,9 +176,9 @@ class _EpochRunner:
             raise _diverged(self._model, f"the loss at step {step + 1} of epoch {epoch + 1}")
 
     def _epoch_logs(self, logs: dict[str, tf.Tensor]) -> dict[str, float]:
-        """Returns the model's metrics where the step logs just these, else the logs of the last step."""
+        """Returns the model's metrics if the step logs exactly these, otherwise the last step's logs."""
         results = self._model.get_metrics_result()
-        # Metrics read outside a replica cover all replicas exactly, not by a mean of means.
+        # Metrics read outside a replica are exact over all replicas, not a mean of means.
         chosen = results if set(results) == set(logs) else logs
         return {name: float(value) for name, value in chosen.items()}
 
@@ -221,7 +218,7 @@ def _build_lazy_parts(model: keras.Model, batch) -> None:
         model(x, training=False)
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
-    # In this scope variables can be created, while no update of any reaches it.
+    # This scope allows creating variables but keeps updates from reaching them.
     values = [(variable, tf.convert_to_tensor(variable.value)) for variable in model.variables]
     with keras.StatelessScope(state_mapping=values):
         predictions = model(x, training=False)
@@ -230,7 +227,7 @@ def _build_lazy_parts(model: keras.Model, batch) -> None:
 
 
 def _check_weights(model: keras.Model, epoch: int) -> None:
-    """Refuses to go on, hence to overwrite a good checkpoint, with weights that aren't finite."""
+    """Stops training if weights aren't finite, before they overwrite a good checkpoint."""
     for variable in model.variables:
         value = tf.convert_to_tensor(variable.value)
         if value.dtype.is_floating and not bool(tf.reduce_all(tf.math.is_finite(value))):
@@ -242,12 +239,12 @@ def _diverged(model: keras.Model, what: str) -> UserError:
     received = f" (now {rates})" if rates else ""
     return UserError(
         f"Training diverged: {what} is not finite. Lower the learning rate{received} or warm it up (`lr`, "
-        "`warmup_epochs`). The checkpoint of the epoch before, if any, is kept."
+        "`warmup_epochs`). The previous epoch's checkpoint, if any, is kept."
     )
 
 
 def verbosity(verbose: int | str) -> int:
-    """What `auto` stands for: 1, a bar, on a terminal, elsewhere 2, a line an epoch."""
+    """Resolves `auto`: 1 (a bar) on a terminal, 2 (one line an epoch) elsewhere."""
     if verbose == "auto":
         return 1 if sys.stdout.isatty() else 2
     return int(verbose)

@@ -1,4 +1,4 @@
-"""Trains one network of a given shape, teacher or student, from data to tested model."""
+"""Trains and tests a network of a given shape, teacher or student."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tas_tf.training.loop import SECONDS, fit
 from tas_tf.training.optimizers import cosine, sgd
 from tas_tf.training.settings import TrainSettings
 
-#: Batches that running statistics are averaged over where training was too short for them.
+#: Batches over which running statistics are averaged if training was too short for them to settle.
 _CALIBRATION_BATCHES = 20
 
 
@@ -32,9 +32,8 @@ class TrainResult:
     """A trained network.
 
     Attributes:
-        model: Ends as the original does, in logits or softmax.
-        metrics: `accuracy` and `loss` on the images for scores if there are any, `macs`, `params` and more, ready for
-            JSON.
+        model: Trained network that ends like the original, in logits or softmax.
+        metrics: JSON-ready numbers: `macs`, `params` and more, with `accuracy` and `loss` if there are images to score.
 
     Example:
         ```python
@@ -47,11 +46,11 @@ class TrainResult:
 
 
 def logits_of(model: keras.Model, space: SearchSpace) -> keras.Model:
-    """The same network with the same weights, ending in logits.
+    """Returns the network with the same weights, ending in logits.
 
     Args:
-        model: What `space` was read from.
-        space: Describes it.
+        model: Network that `space` was read from.
+        space: Search space of the network.
     """
     shape = Shape.full(space)
     result = build_student(space, shape, logits=True)
@@ -60,16 +59,16 @@ def logits_of(model: keras.Model, space: SearchSpace) -> keras.Model:
 
 
 def check_fits(model: keras.Model, space: SearchSpace, task: TrainingData) -> None:
-    """Makes sure that a network takes the images of a task and tells its classes apart.
+    """Checks that a network fits the images and classes of a task.
 
     Raises:
-        UserError: It doesn't.
+        UserError: The image shapes or the numbers of classes differ.
     """
     wanted, got = task.image_shape, tuple(model.inputs[0].shape[1:])
     if wanted != got:
         raise UserError(
             f"`model` takes images of {'x'.join(map(str, got))}, but those of `{task.name}` are "
-            f"{'x'.join(map(str, wanted))}. Give another `dataset` or `model`, or `image_size`."
+            f"{'x'.join(map(str, wanted))}. Change `dataset`, `model` or `image_size`."
         )
     if space.graph.num_classes != len(task.class_names):
         raise UserError(
@@ -78,10 +77,10 @@ def check_fits(model: keras.Model, space: SearchSpace, task: TrainingData) -> No
 
 
 def check_above_chance(accuracy: float, task: TrainingData) -> None:
-    """Refuses a teacher that has hardly learned anything: nothing good can come from it.
+    """Rejects a teacher that has hardly learned anything.
 
     Raises:
-        UserError: It is near what guessing the most frequent class gives.
+        UserError: The accuracy is close to that of guessing the most frequent class.
     """
     chance = task.chance
     if accuracy < chance + 0.1 * (1 - chance):
@@ -107,24 +106,24 @@ def train_network(
 ) -> TrainResult:
     """Trains the network of a shape; resumes where an earlier call with the same folder stopped.
 
-    Where training was too short for the momentum of batch normalisation, running statistics are averaged anew at the
-    end, over training images.
+    If training was too short for the momentum of batch normalisation, running statistics are recomputed over training
+    images at the end.
 
     Args:
-        space: The unpruned network.
-        shape: What of it is kept.
-        task: Images to learn from, and to be tested on once.
-        settings: Of the training.
-        strategy: What it runs on.
-        teacher: Network ending in logits, made in the strategy's scope, to learn from besides the labels.
-        start: Network of this shape whose weights to start from; fresh ones unless given.
-        callbacks: Of Keras.
-        checkpoint_dir: Where to save each epoch.
+        space: Search space of the unpruned network.
+        shape: Widths and depths to keep.
+        task: Training images, and test images that are used once.
+        settings: Settings of the training.
+        strategy: Distribution strategy.
+        teacher: Network ending in logits, made in the strategy's scope, to learn from in addition to the labels.
+        start: Network of this shape that provides the initial weights; by default, they are random.
+        callbacks: Keras callbacks.
+        checkpoint_dir: Folder to save to after each epoch.
         verbose: As in Keras.
-        scored_on: Other images to be scored on than those of the test set.
+        scored_on: Images to score instead of the test images.
 
     Raises:
-        UserError: The batch doesn't fit, training diverges, or what `checkpoint_dir` holds is of another network.
+        UserError: The batch doesn't fit the data, training diverges, or `checkpoint_dir` belongs to another network.
     """
     dataset, steps = task.training(settings.batch_size)
     epochs = settings.all_epochs
@@ -169,13 +168,13 @@ def train_network(
 def inherited(
     teacher: keras.Model, space: SearchSpace, shape: Shape, *, filters: Mapping[str, np.ndarray] | None = None
 ) -> keras.Model:
-    """The network of a shape with the weights that it keeps of the unpruned one.
+    """Builds the network of a shape with weights copied from the unpruned network.
 
     Args:
         teacher: The unpruned network.
-        space: Describes it.
-        shape: What is kept.
-        filters: Which filters of a unit, as `tas_tf.student.filters.kept_filters` gives them; by default the first.
+        space: Search space of the unpruned network.
+        shape: Widths and depths to keep.
+        filters: Filters to keep in each unit, from `tas_tf.student.filters.kept_filters`; by default the first ones.
 
     Raises:
         UserError: The shape is wider than the network.
@@ -186,13 +185,13 @@ def inherited(
 
 
 def network_metrics(space: SearchSpace, shape: Shape, scores: dict[str, float]) -> dict[str, Any]:
-    """What a report says of every network: test scores, MACs and parameters."""
+    """Returns the metrics of every network in a report: test scores, MACs and parameters."""
     costs = {kind: CostModel(space, kind)(shape) for kind in ("macs", "params")}
     return {**scores, **costs}
 
 
 def _finished(network: keras.Model, space: SearchSpace, shape: Shape) -> keras.Model:
-    """Copies weights into a model that ends as the original did and was never compiled with anything of ours."""
+    """Copies the weights into a new, uncompiled model that ends like the original."""
     model = build_student(space, shape)
     model.set_weights(network.get_weights())
     return model

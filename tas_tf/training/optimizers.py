@@ -14,8 +14,8 @@ def cosine(
     """Returns a learning rate that falls to zero along half a cosine, after an optional linear warm-up.
 
     Args:
-        base_lr: The highest rate.
-        epochs: Epochs in all, those of the warm-up included.
+        base_lr: Highest learning rate.
+        epochs: Total number of epochs, including the warm-up.
         steps_per_epoch: Batches in an epoch.
         warmup_epochs: Epochs in which the rate rises to `base_lr`.
 
@@ -36,7 +36,7 @@ def cosine(
     if not warmup_steps:
         return keras.optimizers.schedules.CosineDecay(base_lr, decay_steps)
     return keras.optimizers.schedules.CosineDecay(
-        # Not from zero: the first step would be lost.
+        # Start above zero: a step at zero would be lost.
         base_lr / warmup_steps,
         decay_steps,
         warmup_target=base_lr,
@@ -48,14 +48,13 @@ def cosine(
 class L2SGD(keras.optimizers.SGD):
     """SGD that adds `l2 * variable` to every gradient.
 
-    The penalty thus passes through the momentum, as in the paper. Keras's `weight_decay=` is decoupled from
-    the gradient and far weaker. It is added after the gradients of all replicas were summed, hence exactly
-    once.
+    The penalty passes through the momentum, as in the paper, whereas Keras's `weight_decay=` is decoupled from the
+    gradient and far weaker. The penalty is added exactly once, after the gradients of all replicas are summed.
 
     Args:
         learning_rate: A number or a schedule.
         l2: Factor of the penalty's gradient.
-        **kwargs: As for `keras.optimizers.SGD`.
+        **kwargs: Arguments of `keras.optimizers.SGD`.
     """
 
     def __init__(self, learning_rate=0.01, *, l2: float = 0.0, **kwargs):
@@ -78,13 +77,12 @@ def sgd(
     momentum: float = Optimisation.momentum,
     l2: float = 0.0,
 ) -> keras.optimizers.SGD:
-    """Returns the optimizer of weights: SGD with Nesterov momentum.
+    """Returns the optimizer of the weights, SGD with Nesterov momentum.
 
     Args:
         learning_rate: A number or a schedule.
-        momentum: From 0 to 1.
-        l2: Penalty in the gradient of *every* variable given. Leave it at 0 where the training step calls
-            `add_l2` itself.
+        momentum: Momentum, from 0 to 1.
+        l2: L2 penalty in the gradient of *every* variable. Leave it at 0 if the training step calls `add_l2`.
     """
     if l2:
         return L2SGD(learning_rate, momentum=momentum, nesterov=True, l2=l2)
@@ -105,16 +103,16 @@ def add_l2(
 ) -> list[tf.Tensor | tf.IndexedSlices | None]:
     """Adds the gradient of `l2 / 2 * sum(variable ** 2)` to each gradient.
 
-    Inside a replica it adds the replica's share, since optimizers sum gradients over replicas.
+    Inside a replica, the function adds the replica's share, because optimizers sum gradients over replicas.
 
     Args:
-        gradients: One for each variable. `None` stays `None`: a variable that the loss doesn't reach is not
-            pulled to zero either.
-        variables: Of the gradients' shapes.
+        gradients: One gradient for each variable. `None` stays `None`, so variables that the loss doesn't reach aren't
+            pulled to zero.
+        variables: Variables with the shapes of the gradients.
         l2: Factor of the penalty's gradient.
 
     Returns:
-        Dense gradients, or those received if `l2` is 0.
+        Dense gradients, or the given ones if `l2` is 0.
 
     >>> gradient, none = add_l2([tf.constant(1.0), None], [tf.Variable(2.0), tf.Variable(2.0)], 0.5)
     >>> float(gradient), none

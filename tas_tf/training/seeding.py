@@ -1,4 +1,4 @@
-"""Where randomness starts: one seed for everything."""
+"""Seeds all random number generators at once."""
 
 import keras
 import tensorflow as tf
@@ -8,9 +8,9 @@ def seed_everything(seed: int, *, deterministic: bool = False) -> None:
     """Seeds Python, NumPy, TensorFlow and Keras.
 
     Args:
-        seed: From 0 to 2**32 - 1.
-        deterministic: Also choose kernels whose results do not depend on timing. Slower, and can't be undone
-            within the process.
+        seed: Random seed, from 0 to 2**32 - 1.
+        deterministic: Whether to use only kernels whose results don't depend on timing. They are slower, and the
+            choice can't be undone within the process.
     """
     keras.utils.set_random_seed(seed)
     if deterministic:

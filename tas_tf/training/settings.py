@@ -1,4 +1,4 @@
-"""The settings that trainings share, and those of ordinary training."""
+"""Settings that all trainings share, and settings of ordinary training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tas_tf.settings import Seeded, Settings, setting
 
 @dataclass(frozen=True, kw_only=True)
 class Optimisation(Seeded):
-    """SGD with Nesterov momentum, along a cosine to 0; the defaults are the paper's for CIFAR."""
+    """Settings of SGD with Nesterov momentum and cosine decay to 0; the defaults are the paper's for CIFAR."""
 
     epochs: int = setting(300, "Epochs after the warm-up.", at_least=1)
     batch_size: int = setting(256, "Images in a batch, over all devices.", at_least=1)
@@ -28,14 +28,14 @@ class LogitOptimisation(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class WarmUp(Settings):
-    """Epochs before the others."""
+    """Settings of the warm-up."""
 
-    warmup_epochs: int = setting(5, "Epochs before these in which the learning rate rises.", at_least=0)
+    warmup_epochs: int = setting(5, "Additional epochs at the start, in which the learning rate rises.", at_least=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Distillation(Settings):
-    """How a network learns from a teacher, if there is one."""
+    """Settings of learning from a teacher, if there is one."""
 
     alpha: float = setting(
         0.9, "Weight of the distillation loss; the loss on the labels has the rest.", at_least=0, at_most=1
@@ -55,5 +55,5 @@ class TrainSettings(Optimisation, WarmUp, Distillation):
 
     @property
     def all_epochs(self) -> int:
-        """Epochs, those of the warm-up included."""
+        """Total number of epochs, including the warm-up."""
         return self.warmup_epochs + self.epochs

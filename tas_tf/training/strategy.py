@@ -1,4 +1,4 @@
-"""Which devices train, and what a global batch must look like for them."""
+"""Chooses the devices that train, and checks that a global batch fits them."""
 
 import functools
 
@@ -13,9 +13,9 @@ def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
     """Returns the distribution strategy called `name`.
 
     Args:
-        name: `one_device` trains on the first GPU, else on the CPU. `mirrored` keeps a copy of the model on
-            every visible GPU or, without any, on every logical CPU device. `auto` is `mirrored` where there
-            are two or more GPUs, else `one_device`.
+        name: `one_device` trains on the first GPU, or on the CPU if there is no GPU. `mirrored` keeps a copy of the
+            model on every visible GPU or, without GPUs, on every logical CPU device. `auto` is `mirrored` with two or
+            more GPUs, otherwise `one_device`.
 
     Raises:
         UserError: If the name is unknown.
@@ -32,20 +32,20 @@ def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
 
 @functools.cache
 def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
-    # Once a process: each new object numbers its collective operations from the start again, and fails where
-    # one of another shape has run under the same number.
+    # One object per process: each new object numbers its collective operations from the start, and fails if an
+    # operation of another shape has already run under the same number.
     return tf.distribute.MirroredStrategy(devices)
 
 
 def check_batch_size(strategy: tf.distribute.Strategy, batch_size: int | None) -> None:
-    """Checks that a global batch can be shared out evenly.
+    """Checks that a global batch can be split evenly over the replicas.
 
     Args:
-        strategy: What trains.
-        batch_size: Examples in a global batch, `None` if it varies.
+        strategy: Distribution strategy.
+        batch_size: Number of examples in a global batch; `None` if it varies.
 
     Raises:
-        UserError: If it isn't positive, or can't be split into equal shares, one for each replica.
+        UserError: If the batch size isn't positive, or can't be split into equal shares, one for each replica.
     """
     replicas = strategy.num_replicas_in_sync
     if batch_size is None:

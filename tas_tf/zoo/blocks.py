@@ -1,4 +1,4 @@
-"""What the residual networks of the zoo are built of: convolutions with BN, residual blocks, the classifier."""
+"""Building blocks of the zoo's residual networks: convolutions with BN, residual blocks and the classifier."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 import keras
 from keras import layers
 
-#: Width of a bottleneck block's output, in widths of its 3x3 convolution.
+#: Output channels of a bottleneck block for each filter of its 3x3 convolution.
 EXPANSION = 4
 
 
 def conv(x, width: int, kernel_size: int, *, strides: int = 1, name: str):
-    """Adds a convolution without bias, fan-out He normal; a strided one is padded alike on all sides."""
+    """Adds a convolution without bias (He normal by fan-out); strided ones are padded equally on all sides."""
     if strides > 1 and kernel_size > 1:
-        # As many pixels on each side, whatever the size: "same" would pad an even size more at its end.
+        # Pads both sides equally at any image size; "same" pads even sizes more at the end.
         x = layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x)
     return layers.Conv2D(
         width,
@@ -28,7 +28,7 @@ def conv(x, width: int, kernel_size: int, *, strides: int = 1, name: str):
 
 
 def conv_bn(x, width: int, kernel_size: int, *, strides: int = 1, zero_init: bool = False, name: str):
-    """Adds a convolution and its BN, whose scale starts at 0 on request."""
+    """Adds a convolution and BN, whose scale starts at 0 if `zero_init` is set."""
     x = conv(x, width, kernel_size, strides=strides, name=name)
     return layers.BatchNormalization(
         momentum=0.9, epsilon=1e-5, gamma_initializer="zeros" if zero_init else "ones", name=f"{name}_bn"
@@ -36,14 +36,14 @@ def conv_bn(x, width: int, kernel_size: int, *, strides: int = 1, zero_init: boo
 
 
 def basic_block(x, width: int, *, strides: int = 1, shortcut_bn: bool, zero_init: bool = False, name: str):
-    """Adds a block of two 3x3 convolutions, the stride in the first.
+    """Adds a block of two 3x3 convolutions; the first one has the stride.
 
     Args:
         x: `[batch, height, width, channels]`.
         width: Filters of both convolutions.
         strides: 1 or 2.
         shortcut_bn: Whether a shortcut with a convolution has BN.
-        zero_init: Starts the scale of the last BN at 0: the block begins as its shortcut.
+        zero_init: Starts the last BN's scale at 0, so that the block begins as its shortcut.
         name: Prefix of the layers' names.
     """
     y = layers.ReLU(name=f"{name}_relu1")(conv_bn(x, width, 3, strides=strides, name=f"{name}_conv1"))
@@ -53,14 +53,14 @@ def basic_block(x, width: int, *, strides: int = 1, shortcut_bn: bool, zero_init
 
 
 def bottleneck_block(x, width: int, *, strides: int = 1, shortcut_bn: bool, zero_init: bool = False, name: str):
-    """Adds a block of a 1x1, a 3x3 and a 1x1 convolution, the stride in the second; it makes 4 `width` channels.
+    """Adds a block of 1x1, 3x3 (with the stride) and 1x1 convolutions; it has `4 * width` output channels.
 
     Args:
         x: `[batch, height, width, channels]`.
         width: Filters of the first two convolutions.
         strides: 1 or 2.
         shortcut_bn: Whether a shortcut with a convolution has BN.
-        zero_init: Starts the scale of the last BN at 0: the block begins as its shortcut.
+        zero_init: Starts the last BN's scale at 0, so that the block begins as its shortcut.
         name: Prefix of the layers' names.
     """
     y = layers.ReLU(name=f"{name}_relu1")(conv_bn(x, width, 1, name=f"{name}_conv1"))
@@ -71,14 +71,14 @@ def bottleneck_block(x, width: int, *, strides: int = 1, shortcut_bn: bool, zero
 
 
 def add_stages(x, block: Callable, widths: Sequence[int], counts: Sequence[int], **options):
-    """Adds stages of blocks; each stage but the first halves the image's sides in its first block.
+    """Adds stages of blocks; the first block of each stage but the first halves height and width.
 
     Args:
         x: Features, `[batch, height, width, channels]`.
         block: `basic_block` or `bottleneck_block`.
         widths: Filters of each stage.
         counts: Blocks of each stage.
-        **options: Options of all blocks.
+        **options: Options passed to every block.
     """
     for stage, (width, count) in enumerate(zip(widths, counts, strict=True), 1):
         for number in range(1, count + 1):
@@ -95,7 +95,7 @@ def classify(x, num_classes: int):
 
 
 def _add_shortcut(x, y, *, strides: int, bn: bool, name: str):
-    """Adds a block's input to its branch, through pooling and a 1x1 convolution where their shapes differ."""
+    """Adds a block's input to its branch, after pooling and a 1x1 convolution if their shapes differ."""
     channels = y.shape[-1]
     if strides > 1:
         # "same" matters for odd sizes only: it rounds up, as the convolution does.

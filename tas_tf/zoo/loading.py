@@ -1,4 +1,4 @@
-"""Finds a network by the name that a user gives: of our own, of `keras.applications`, or a `.keras` file."""
+"""Finds a network by name: one of our own, one of `keras.applications`, or a `.keras` file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tas_tf.zoo.resnet_imagenet import resnet_imagenet
 ZOO: dict[str, Callable[..., keras.Model]] = {
     **{f"resnet{depth}": partial(resnet_cifar, depth) for depth in (8, 14, 20, 32, 44, 56, 110)},
     "resnet164": partial(resnet_cifar, 164, bottleneck=True),
-    # As the authors of TAS train them: their settings for ImageNet ask for it, those for CIFAR don't.
+    # The authors of TAS use zero initialisation in their ImageNet settings, but not for CIFAR.
     **{f"resnet{depth}": partial(resnet_imagenet, depth, zero_init=True) for depth in (18, 34, 50)},
 }
 _APPLICATIONS = {
@@ -31,16 +31,16 @@ _APPLICATIONS = {
 
 
 def load_network(name: str, *, num_classes: int = 10, image_size: int = 32, channels: int = 3) -> keras.Model:
-    """Builds a network by name, or loads it.
+    """Builds a network by name, or loads it from a file.
 
     Args:
         name: One of `ZOO`, `keras.applications.NAME`, or the path of a `.keras` file.
-        num_classes: Classes; a file has its own.
-        image_size: Height and width of the images; a file has its own.
-        channels: Channels of the images; a file has its own.
+        num_classes: Number of classes; ignored for a file.
+        image_size: Height and width of the images; ignored for a file.
+        channels: Channels of the images; ignored for a file.
 
     Raises:
-        UserError: There is no such network, or the file can't be read.
+        UserError: The name is unknown, the network can't be built for these images, or the file can't be read.
 
     Example:
         >>> import tas_tf
@@ -72,13 +72,13 @@ def load_file(path: str | Path) -> keras.Model:
     """Loads a `.keras` file.
 
     Raises:
-        UserError: It is missing, damaged, of another format or needs code that isn't there.
+        UserError: The file is missing, damaged, in another format, or needs code that isn't available.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"`model`: there is no file {path}.")
     if path.suffix == ".keras" and not zipfile.is_zipfile(path):
-        raise UserError(f"`model`: {path} is damaged or no `.keras` file, which is a zip archive.")
+        raise UserError(f"`model`: {path} is damaged or isn't a `.keras` file, which is a zip archive.")
     try:
         return keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises whatever its parts raise: zip, JSON, HDF5 and type errors
@@ -87,14 +87,15 @@ def load_file(path: str | Path) -> keras.Model:
 
 
 def in_precision(model: keras.Model, policy: str) -> keras.Model:
-    """The same network with the same weights, its layers computing by one dtype policy.
+    """Returns the network with the same weights and one dtype policy for its layers.
 
     Args:
-        model: A functional or Sequential model, whose layers have policies of their own.
-        policy: As Keras names it, such as `mixed_bfloat16`.
+        model: Functional or Sequential model, whose layers have their own policies.
+        policy: Name of a Keras dtype policy, such as `mixed_bfloat16`.
 
     Returns:
-        The model itself where it computes so already: some of its layers, such as the last, may be in float32.
+        The model itself if it already uses the policy, even with some layers, such as the last, in float32; else a
+        copy.
     """
     found = {layer.dtype_policy.name for layer in model.layers if isinstance(layer, keras.Layer) and layer.weights}
     if policy in found | {"float32"} and found <= {policy, "float32"}:
@@ -102,7 +103,7 @@ def in_precision(model: keras.Model, policy: str) -> keras.Model:
 
     def clone(layer: keras.Layer) -> keras.Layer:
         config = layer.get_config()
-        # What functional arithmetic leaves in the graph computes in whatever it is given.
+        # Operations of functional arithmetic have no policy: they compute in the dtype of their inputs.
         own = {"dtype": policy} if isinstance(layer, keras.Layer) else {}
         return type(layer).from_config({**config, **own})
 

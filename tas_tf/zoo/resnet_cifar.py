@@ -1,4 +1,4 @@
-"""The residual networks for small images, as plain Keras models.
+"""Residual networks for small images, as plain Keras models.
 
 Reference:
     He et al. 2016, section 4.2, https://arxiv.org/abs/1512.03385; shortcuts and initialisation as in
@@ -23,21 +23,21 @@ def resnet_cifar(
     image_size: int = 32,
     channels: int = 3,
 ) -> keras.Model:
-    """Builds a residual network of three stages; it ends in logits, and its shortcuts have no BN.
+    """Builds a residual network of three stages that ends in logits; its shortcuts have no BN.
 
     Args:
-        depth: Layers with weights: 6 n + 2, of bottleneck blocks 9 n + 2.
+        depth: Number of layers with weights: 6 n + 2, or 9 n + 2 with bottleneck blocks.
         bottleneck: Whether blocks have three convolutions, as in ResNet-164, instead of two.
         num_classes: Number of logits.
         image_size: Height and width of the images.
         channels: Channels of the images.
 
     Raises:
-        ValueError: There is no network of that depth.
+        ValueError: No network has that depth.
     """
     blocks, rest = divmod(depth - 2, 9 if bottleneck else 6)
     if rest or blocks < 1:
-        expected = "9 n + 2, such as 164, of bottleneck blocks" if bottleneck else "6 n + 2, such as 8, 20, 56 or 110"
+        expected = "9 n + 2, such as 164, with bottleneck blocks" if bottleneck else "6 n + 2, such as 8, 20, 56 or 110"
         raise ValueError(f"`depth` must be {expected}. Received: {depth}.")
     block = bottleneck_block if bottleneck else basic_block
     images = keras.Input((image_size, image_size, channels), name="images")

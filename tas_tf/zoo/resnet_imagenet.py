@@ -1,4 +1,4 @@
-"""The residual networks for ImageNet, as plain Keras models.
+"""Residual networks for ImageNet, as plain Keras models.
 
 Reference:
     He et al. 2016, table 1, https://arxiv.org/abs/1512.03385, with the stride in the 3x3 convolution and shortcuts that
@@ -28,17 +28,17 @@ def resnet_imagenet(
     image_size: int = 224,
     channels: int = 3,
 ) -> keras.Model:
-    """Builds a residual network of four stages behind a 7x7 convolution and max pooling; it ends in logits.
+    """Builds a residual network of a 7x7 convolution, max pooling and four stages that ends in logits.
 
     Args:
-        depth: Layers with weights: 18, 34 or 50.
+        depth: Number of layers with weights: 18, 34 or 50.
         zero_init: Starts the scale of each block's last BN at 0 (Goyal et al. 2017, https://arxiv.org/abs/1706.02677).
         num_classes: Number of logits.
         image_size: Height and width of the images.
         channels: Channels of the images.
 
     Raises:
-        ValueError: There is no network of that depth.
+        ValueError: No network has that depth.
     """
     if depth not in _BLOCKS:
         raise ValueError(f"`depth` must be one of {', '.join(map(str, _BLOCKS))}. Received: {depth}.")
@@ -46,7 +46,7 @@ def resnet_imagenet(
     images = keras.Input((image_size, image_size, channels), name="images")
     x = conv_bn(images, _STAGE_WIDTHS[0], 7, strides=2, name="stem")
     x = layers.ReLU(name="stem_relu")(x)
-    # Nothing behind a ReLU is below 0: a border of zeros changes no maximum.
+    # ReLU outputs are at least 0, so a border of zeros changes no maximum.
     x = layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
     x = layers.MaxPooling2D(3, strides=2, name="stem_pool")(x)
     x = add_stages(x, block, _STAGE_WIDTHS, counts, shortcut_bn=True, zero_init=zero_init)

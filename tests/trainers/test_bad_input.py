@@ -83,8 +83,8 @@ def check(outcome, run_dir: Path, *messages: str) -> None:
         "colour": "takes images of 8x8x3, but those of `digits` are 8x8x1",
         "any_size": "",
         "dense": "Nothing can be searched",
-        "text": "is damaged or no `.keras` file",
-        "truncated": "is damaged or no `.keras` file",
+        "text": "is damaged or isn't a `.keras` file",
+        "truncated": "is damaged or isn't a `.keras` file",
         "subclassed": "Subclassed",
     }.items(),
 )
