@@ -129,7 +129,7 @@ def test_a_search_goes_on_without_images_and_says_so_once(without, tmp_path, cap
             summaries.on_epoch_end(epoch, {"expected_cost": 0.5})
     summaries.on_train_end()
     assert [record.getMessage() for record in caplog.records if "tas-tf[report]" in record.getMessage()] == [
-        'TensorBoard gets no images of the search. They need: pip install "tas-tf[report]"'
+        'TensorBoard shows no images of the search. To get them: pip install "tas-tf[report]"'
     ]
     (file,) = tmp_path.rglob("events.*")
     events = [event for event in tf.compat.v1.train.summary_iterator(str(file)) if event.HasField("summary")]

@@ -1,1 +1,1 @@
-"""Quantisation-aware training: the network again in tf_keras, which TensorFlow's toolkit takes, and its fine-tuning."""
+"""Quantisation-aware training: rebuilds a network in tf_keras, which TensorFlow's toolkit needs, and fine-tunes it."""

@@ -1,4 +1,4 @@
-"""Sets the ranges of a fake-quantised network's activations from images, before anything is trained."""
+"""Sets the activation ranges of a fake-quantised network from images, before training."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _toolkit = tfmot.quantization.keras
 
 
 def calibrate(network: tf_keras.Model, images: tf.data.Dataset) -> None:
-    """Sets the range of every activation to its mean over batches, that of the input to the widest range seen.
+    """Sets each activation's range to its mean over batches, and the input's range to the widest one seen.
 
     The toolkit starts each range at -6 to 6 and moves it by a thousandth a step, which would take thousands of steps.
 
     Args:
-        network: Made by `quantise`; its ranges change in place, and nothing else does.
-        images: A finite dataset of batches `[batch, height, width, channels]`.
+        network: Network made by `quantise`. Only its ranges are changed, in place.
+        images: Finite dataset of batches `[batch, height, width, channels]`.
 
     Raises:
         UserError: `images` is empty.
@@ -41,7 +41,7 @@ def calibrate(network: tf_keras.Model, images: tf.data.Dataset) -> None:
 
 
 def _observing(layer: tf_keras.layers.Layer, share: tf.Variable) -> tf_keras.layers.Layer:
-    """A copy of a layer of the network, with averaged ranges if it is quantised."""
+    """Copies a layer of the network; a quantised layer gets averaged ranges."""
     with _toolkit.quantize_scope():
         copy = type(layer).from_config(layer.get_config())
     if not isinstance(layer, _toolkit.QuantizeWrapper):
@@ -50,11 +50,11 @@ def _observing(layer: tf_keras.layers.Layer, share: tf.Variable) -> tf_keras.lay
 
 
 class _Observing(_toolkit.QuantizeConfig):
-    """Quantises a layer as another config does, except that moving averages give every batch the same weight.
+    """Quantises a layer like another config, except that moving averages give every batch the same weight.
 
     Args:
         original: The other config.
-        share: Weight of the present batch in the averages.
+        share: Weight of the current batch in the averages.
     """
 
     def __init__(self, original: _toolkit.QuantizeConfig, share: tf.Variable) -> None:
@@ -85,11 +85,11 @@ class _Observing(_toolkit.QuantizeConfig):
 
 
 class _MeanRange(_toolkit.quantizers.MovingAverageQuantizer):
-    """Moves a range towards that of the present batch by a share that its user sets.
+    """Moves a range towards that of the current batch by a share that the caller sets.
 
     Args:
-        share: Weight of the present batch.
-        options: Those of the toolkit's quantizer.
+        share: Weight of the current batch.
+        options: Options of the toolkit's quantizer.
     """
 
     def __init__(self, share: tf.Variable, **options) -> None:
@@ -98,7 +98,7 @@ class _MeanRange(_toolkit.quantizers.MovingAverageQuantizer):
 
     def __call__(self, inputs: tf.Tensor, training: bool, weights: dict[str, tf.Variable], **kwargs) -> tf.Tensor:
         if training:
-            # Integer kernels need 0 within each range.
+            # Integer kernels need each range to include 0.
             lowest, highest = tf.minimum(tf.reduce_min(inputs), 0.0), tf.maximum(tf.reduce_max(inputs), 0.0)
             for variable, found in ((weights["min_var"], lowest), (weights["max_var"], highest)):
                 variable.assign_add(self._share * (found - variable))

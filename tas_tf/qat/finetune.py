@@ -1,4 +1,4 @@
-"""Fine-tunes a tf_keras network, quantised or not, on labels and on what a teacher says."""
+"""Fine-tunes a tf_keras network, quantised or not, on labels and on a teacher's logits."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def fine_tune(
 
     Args:
         network: Functional tf_keras model ending in logits.
-        task: Images to learn from.
-        settings: Of the training.
-        strategy: What it runs on.
-        teacher: Keras 3 network ending in logits, which stays as it is; labels alone unless given.
-        checkpoint_dir: Where to save each epoch.
-        callbacks: Of tf_keras.
+        task: Training images.
+        settings: Settings of the training.
+        strategy: Distribution strategy.
+        teacher: Keras 3 network ending in logits, left unchanged; without one, the network learns from labels alone.
+        checkpoint_dir: Folder to save to after each epoch.
+        callbacks: Callbacks of tf_keras.
         verbose: As in Keras.
 
     Raises:
@@ -66,7 +66,7 @@ def fine_tune(
 
 
 def _replicated(network: tf_keras.Model, strategy: tf.distribute.Strategy) -> tf_keras.Model:
-    """The network itself on one device, else a copy with variables on all of them."""
+    """Returns the network itself on one device, otherwise a copy with variables on all devices."""
     if strategy.num_replicas_in_sync == 1:
         return network
     with tfmot.quantization.keras.quantize_scope():
@@ -95,7 +95,7 @@ def _fit(
 
 
 def score(network: tf_keras.Model, task: TrainingData) -> float:
-    """Accuracy on the test images, 0 to 1."""
+    """Returns the accuracy on the test images, 0 to 1."""
     network.compile(metrics=[tf_keras.metrics.SparseCategoricalAccuracy(name="accuracy")])
     return network.evaluate(task.test(), verbose=0, return_dict=True)["accuracy"]
 
@@ -107,7 +107,7 @@ class _Learner(tf_keras.Model):
         super().__init__()
         self.network = network
         self._settings = settings
-        # In a closure, so that tf_keras doesn't take it for a part to train and to save.
+        # A closure, so that tf_keras neither trains nor saves the teacher.
         self._teach = lambda images: None if teacher is None else teacher(images, training=False)
         self._loss, self._accuracy = (
             tf_keras.metrics.Mean(name="loss"),
@@ -139,7 +139,7 @@ class _Learner(tf_keras.Model):
 
 
 class _Checkpoints(tf_keras.callbacks.Callback):
-    """Saves each epoch, so that a resumed run goes on with the next one's images."""
+    """Saves after each epoch, so that a resumed run continues with the images of the next one."""
 
     def __init__(self, folder: str | Path, network: tf_keras.Model, optimizer: tf_keras.optimizers.Optimizer) -> None:
         super().__init__()
@@ -148,7 +148,7 @@ class _Checkpoints(tf_keras.callbacks.Callback):
         self._manager = tf.train.CheckpointManager(checkpoint, str(folder), max_to_keep=1)
 
     def restore(self) -> int:
-        """Restores the last epoch saved, if any; returns how many are done."""
+        """Restores the last saved epoch, if any, and returns the number of finished epochs."""
         self._manager.restore_or_initialize()
         return int(self._epochs.numpy())
 
@@ -158,12 +158,12 @@ class _Checkpoints(tf_keras.callbacks.Callback):
 
 
 class _StopsAtNaN(tf_keras.callbacks.Callback):
-    """Refuses to go on, hence to save, once loss or weights aren't finite."""
+    """Stops training, before the epoch is saved, if the loss or weights aren't finite."""
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         finite = all(np.isfinite(weight).all() for weight in self.model.network.get_weights())
         if not finite or not math.isfinite((logs or {}).get("loss", 0.0)):
             raise UserError(
-                f"Fine-tuning diverged in epoch {epoch + 1}: loss or weights are not finite. Lower the learning rate, "
-                "`lr`, with `overwrite`. Nothing of that epoch is kept."
+                f"Fine-tuning diverged in epoch {epoch + 1}: loss or weights are not finite. Start again with "
+                "`overwrite` and a lower learning rate, `lr`. Nothing of that epoch is kept."
             )

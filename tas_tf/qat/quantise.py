@@ -1,4 +1,4 @@
-"""Puts fake quantisation into a tf_keras network, by TensorFlow's Model Optimization Toolkit."""
+"""Adds fake quantisation to a tf_keras network with TensorFlow's Model Optimization Toolkit."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import tf_keras
 
 from tas_tf.qat.errors import QatError
 
-#: What batch normalisation is folded into.
+#: Layers that batch normalisation is folded into.
 _CONVOLUTIONS = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Conv2DTranspose", "Dense")
 _MOST_NAMED = 8
-#: Begins the names of quantised layers; tf_keras makes up no name like that.
+#: Prefix of quantised layers' names; tf_keras never generates such names itself.
 _PREFIX = "quant_"
 
 
 def quantise(twin: tf_keras.Model) -> tf_keras.Model:
-    """Returns the network with weights and activations rounded to 8 bits as integer kernels round them.
+    """Returns the network with weights and activations rounded to 8 bits, as integer kernels do.
 
     Args:
-        twin: Functional tf_keras model; stays as it is.
+        twin: Functional tf_keras model, left unchanged.
 
     Raises:
-        QatError: The toolkit can't take some layers; the message names them.
+        QatError: The toolkit doesn't support some layers; the message names them.
     """
     try:
         return _quantised(twin)
@@ -34,10 +34,10 @@ def quantise(twin: tf_keras.Model) -> tf_keras.Model:
 
 
 def _quantised(twin: tf_keras.Model) -> tf_keras.Model:
-    """Hands a network to the toolkit under other names, from which those of the result follow.
+    """Renames the layers of a copy, and quantises the copy.
 
-    The toolkit splits separable convolutions into two layers that it leaves unnamed, so that tf_keras numbers them. A
-    layer of the network that has such a name, which Keras 3 numbers by counters of its own, would clash with them.
+    The toolkit splits separable convolutions into two unnamed layers, for which tf_keras generates numbered names.
+    Keras 3 numbers layers with its own counters, so the network's names could clash with these.
     """
 
     def renamed(layer: tf_keras.layers.Layer) -> tf_keras.layers.Layer:
@@ -49,16 +49,16 @@ def _quantised(twin: tf_keras.Model) -> tf_keras.Model:
 
 
 def refused_layers(twin: tf_keras.Model) -> list[str]:
-    """Names, with their kinds, the layers that the toolkit can't quantise."""
+    """Returns the names and kinds of the layers that the toolkit can't quantise."""
     return [f"{layer.name} ({type(layer).__name__})" for layer in twin.layers if not _is_taken(layer)]
 
 
 def _is_taken(layer: tf_keras.layers.Layer) -> bool:
-    """Tries a layer alone; batch normalisation is taken together with what it is folded into."""
+    """Tries to quantise a single layer; batch normalisation is accepted if the layer before it absorbs it."""
     if isinstance(layer, tf_keras.layers.InputLayer):
         return True
     if isinstance(layer, tf_keras.layers.BatchNormalization):
-        before = layer.inbound_nodes[0].inbound_layers  # one layer: tf_keras makes no list of it
+        before = layer.inbound_nodes[0].inbound_layers  # tf_keras returns a single layer, not a list
         folds = type(before).__name__ in _CONVOLUTIONS and before.activation is tf_keras.activations.linear
         return folds and len(before.outbound_nodes) == 1
     inputs = tf.nest.map_structure(lambda tensor: tf_keras.Input(tensor.shape[1:]), layer.input)

@@ -1,4 +1,4 @@
-"""Keeps a fake-quantised network as a SavedModel, and gives it back as a Keras 3 model."""
+"""Saves a fake-quantised network as a SavedModel, and loads it as a Keras 3 model."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _INPUT, _OUTPUT, _SIGNATURE = "images", "scores", "serving_default"
 
 
 def write_quantised(path: str | Path, network: tf_keras.Model, *, softmax: bool) -> None:
-    """Writes a network for inference; what stood at `path` is replaced only once the new one is complete.
+    """Writes a network for inference; an existing `path` is replaced only once the new network is complete.
 
     Args:
         path: Folder to write.
-        network: Ends in logits.
-        softmax: Whether the file shall end in probabilities.
+        network: Network ending in logits.
+        softmax: Whether the saved network ends in probabilities.
 
     Raises:
-        OSError: It can't be written there.
+        OSError: The folder can't be written.
     """
 
     def infer(images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -33,7 +33,7 @@ def write_quantised(path: str | Path, network: tf_keras.Model, *, softmax: bool)
         return {_OUTPUT: tf.nn.softmax(logits) if softmax else logits}
 
     module = tf.Module()
-    # The variables alone: tf_keras would trace each layer once more to keep it as a layer.
+    # Track only the variables: to save layers as layers, tf_keras would trace each one again.
     module.held = list(network.variables)
     spec = tf.TensorSpec([None, *network.input_shape[1:]], tf.float32, name=_INPUT)
     signature = tf.function(infer, input_signature=[spec])
@@ -42,10 +42,10 @@ def write_quantised(path: str | Path, network: tf_keras.Model, *, softmax: bool)
 
 
 def load_quantised(path: str | Path, image_shape: tuple[int, int, int]) -> keras.Model:
-    """Wraps what `write_quantised` wrote into a Keras 3 model, to be run or exported.
+    """Wraps a network from `write_quantised` in a Keras 3 model, which can be run or exported.
 
     Args:
-        path: The folder.
+        path: Folder of the network.
         image_shape: Height, width and channels.
 
     Returns:

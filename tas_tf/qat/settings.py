@@ -1,4 +1,4 @@
-"""The settings of quantisation-aware fine-tuning."""
+"""Settings of quantisation-aware fine-tuning."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tas_tf.training.settings import Distillation, Optimisation
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuneSettings(Optimisation, Distillation):
-    """Settings of a fine-tuning; there is no warm-up: the learning rate falls from the first step on."""
+    """Settings of fine-tuning. There is no warm-up: the learning rate falls from the first step on."""
 
     epochs: int = other_default(Optimisation, "epochs", 10)
     lr: float = other_default(Optimisation, "lr", 0.01)

@@ -1,4 +1,4 @@
-"""From a trained Keras classifier to the same one trained for 8 bits, kept as a SavedModel."""
+"""Trains a Keras classifier further for 8 bits, and saves it as a SavedModel."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _CALIBRATION_BATCH = 128
 
 
 def check_quantisable(model: keras.Model) -> None:
-    """Makes sure that a classifier can be trained quantisation-aware.
+    """Checks that a classifier can be trained quantisation-aware.
 
     Raises:
-        QatError: The toolkit can't take some layers; the message names them.
-        UserError: Keras 2 has no such layer, or one that computes something else; or the extra `qat` is missing.
+        QatError: The toolkit doesn't support some layers; the message names them.
+        UserError: Keras 2 lacks a layer or computes it differently, or the extra `qat` is missing.
     """
     require_extra("qat")
     from tas_tf.qat.quantise import quantise
@@ -49,16 +49,16 @@ def train_quantised(
     """Fine-tunes a classifier with fake quantisation; resumes where an earlier call with the same folder stopped.
 
     Args:
-        model: Trained classifier of Keras 3; stays as it is.
-        task: Images to learn from, and to be tested on.
-        settings: Of the fine-tuning.
-        path: Folder to write the network to, as a SavedModel that `load_quantised` reads.
-        strategy: What it runs on.
-        teacher: Network ending in logits to learn from besides the labels.
-        float_control: Whether to fine-tune the model without quantisation as well, equally long, to tell what is owed
-            to more training.
-        checkpoint_dir: Where to save each epoch.
-        log_dir: Where to write curves for TensorBoard, those of the control apart.
+        model: Trained Keras 3 classifier, left unchanged.
+        task: Training and test images.
+        settings: Settings of the fine-tuning.
+        path: Folder for the network, a SavedModel that `load_quantised` reads.
+        strategy: Distribution strategy.
+        teacher: Network ending in logits to learn from in addition to the labels.
+        float_control: Whether to fine-tune the model without quantisation as well, for as long, to show the effect of
+            more training alone.
+        checkpoint_dir: Folder to save to after each epoch.
+        log_dir: Folder for TensorBoard curves; the control has a folder of its own inside.
         verbose: As in Keras.
 
     Returns:
@@ -66,7 +66,7 @@ def train_quantised(
         `float_accuracy` of the control, `epochs`, `seed` and `seconds` of this call.
 
     Raises:
-        QatError: The toolkit can't take the network.
+        QatError: The toolkit doesn't support the network.
         UserError: Keras 2 can't build the network, the batch doesn't fit the data, the training diverges, or the extra
             `qat` is missing.
     """

@@ -1,4 +1,4 @@
-"""The same network in tf_keras, for tools that know Keras 2 alone."""
+"""Rebuilds a network in tf_keras, for tools that only support Keras 2."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from tas_tf.zoo.loading import in_precision
 
 #: Largest difference allowed between the outputs of a network and of its twin, as a share of the largest output.
 _TOLERANCE = 1e-4
-#: What only a fresh start needs: weights are copied, and the penalty is the training's.
+#: Options that are dropped: weights are copied, so they need no initialisation, and the training has its own penalty.
 _OF_FRESH_WEIGHTS = ("_initializer", "_regularizer", "_constraint")
 _RENAMED = {"LeakyReLU": {"negative_slope": "alpha"}}
 
 
 class _TfKeras(LayerLibrary):
-    """Keras 2, made from configs of Keras 3."""
+    """Makes Keras 2 layers from configs of Keras 3."""
 
     package = tf_keras
 
@@ -64,18 +64,18 @@ TF_KERAS = _TfKeras()
 
 
 def make_twin(model: keras.Model) -> tf_keras.Model:
-    """Builds a classifier again in tf_keras, with the same weights, in float32 and ending in logits.
+    """Rebuilds a classifier in tf_keras, with the same weights, in float32 and ending in logits.
 
     Args:
         model: Functional or Sequential classifier of Keras 3.
 
     Raises:
-        UserError: Keras 2 has no such layer, or one that computes something else.
+        UserError: Keras 2 lacks a layer or computes it differently.
     """
     model = in_precision(model, "float32")
-    # The toolkit takes dropout, but no augmentation and no other noise; neither does anything in inference.
+    # The toolkit supports dropout, but not augmentation or other noise, which do nothing in inference.
     graph = Graph.from_model(model).leaving_out(lambda node: node.is_augmentation or node.class_name in NOISES)
-    # All that can shrink counts as searched: a network of nothing but Dense layers has no other space.
+    # Search everything that can shrink: a network of Dense layers alone has no space otherwise.
     space = SearchSpace.from_graph(graph, couple_trunk=False, search_dense=True)
     shape = Shape.full(space)
     twin = build_student(space, shape, logits=True, library=TF_KERAS)
@@ -87,19 +87,19 @@ def make_twin(model: keras.Model) -> tf_keras.Model:
 
 
 def _check_equal(twin: tf_keras.Model, model: keras.Model) -> None:
-    """Compares the outputs on random images: layers of one name may differ in what they do."""
+    """Compares outputs on random images, because layers with the same name may compute different things."""
     images = np.random.default_rng(0).standard_normal((4, *model.input_shape[1:]), dtype=np.float32)
     expected = keras.ops.convert_to_numpy(model(images, training=False)).astype(np.float32)
     outputs = np.asarray(twin(images, training=False))
     difference, largest = float(np.max(np.abs(outputs - expected))), float(np.max(np.abs(expected)))
     if not difference <= _TOLERANCE * largest:
         raise UserError(
-            f"The network computes something else in Keras 2: outputs differ by {difference:.3g}, the largest is "
-            f"{largest:.3g}. A layer means another thing there."
+            f"The network computes something else in Keras 2: outputs differ by {difference:.3g}, and the largest is "
+            f"{largest:.3g}. One of its layers works differently there."
         )
 
 
 def _parameters(kind: type) -> frozenset[str]:
-    """What a layer class can be given, its bases included."""
+    """Returns the constructor arguments of a layer class and its bases."""
     classes = kind.__mro__[: kind.__mro__.index(tf_keras.layers.Layer)]
     return frozenset(name for each in classes for name in inspect.signature(each.__init__).parameters) | {"name"}

@@ -1,1 +1,1 @@
-"""The differentiable search: one step, a whole run, and what it reports."""
+"""The differentiable search: its step, its runs and its reports."""

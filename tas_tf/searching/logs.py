@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a search beyond curves: every distribution as an image, the decoded shape as text."""
+"""Logs a search's distributions as images and its decoded shape as text, for TensorBoard."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _logger = logging.getLogger(__name__)
 class SearchSummaries(keras.callbacks.Callback):
     """Writes the distributions and the decoded shape after each epoch.
 
-    Images of the distributions need the extra `report`; without it they are left out, and the log says so once.
+    Images of the distributions need the extra `report`. Without it, images are left out and one warning is logged.
 
     Args:
         log_dir: Folder of the event files.
-        monitor: Of the search.
+        monitor: Monitor of the search.
     """
 
     def __init__(self, log_dir: str | Path, monitor: SearchMonitor) -> None:
@@ -41,7 +41,7 @@ class SearchSummaries(keras.callbacks.Callback):
             self._writer = tf.summary.create_file_writer(str(self._log_dir))
             self._draws = not missing_modules("report")
             if not self._draws:
-                _logger.warning('TensorBoard gets no images of the search. They need: pip install "tas-tf[report]"')
+                _logger.warning('TensorBoard shows no images of the search. To get them: pip install "tas-tf[report]"')
         monitor = self._monitor
         widths, depths = monitor.probabilities()
         with self._writer.as_default(step=epoch):
@@ -80,14 +80,14 @@ def _describe(monitor: SearchMonitor) -> str:
 
 
 def draw_distributions(probabilities: np.ndarray, choices: ChoiceTable) -> np.ndarray:
-    """Draws one row a choice, one cell a candidate, the darker the more probable, the most probable one framed.
+    """Draws a row for each choice and a cell for each candidate; darker is more probable, the argmax has a frame.
 
     Args:
-        probabilities: `[choices, candidates]`.
-        choices: Units or stages, in that order; one at least.
+        probabilities: Probabilities, `[choices, candidates]`.
+        choices: Units or stages in the order of the rows, at least one.
 
     Returns:
-        `[1, height, width, 4]`, uint8.
+        An image, uint8 `[1, height, width, 4]`.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle

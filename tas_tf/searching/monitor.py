@@ -1,4 +1,4 @@
-"""What a search has found after each epoch and in the end: decoded, scored, and how decided it is."""
+"""Decodes and scores a search's shape after each epoch and at the end, and measures how decided the search is."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from tas_tf.supernet.build import Supernet
 from tas_tf.supernet.held_out import HeldOutScore
 from tas_tf.training.loop import SECONDS
 
-#: Mean entropy, as a share of the uniform distribution's, above which a search hasn't decided.
+#: Mean entropy, as a share of the uniform distribution's, above which a search is undecided.
 UNDECIDED = 0.8
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search found.
+    """Result of a search.
 
     Attributes:
-        shape: The most probable shape within the budget, of the epoch that `SearchSettings.keep_shape` names.
-        metrics: Numbers about it, ready for JSON.
+        shape: Most probable shape within the budget, from the epoch that `SearchSettings.keep_shape` selects.
+        metrics: JSON-ready numbers about the shape.
         history: Values by epoch.
-        warnings: What to change where the search did not converge.
-        supernet: The supernet as it was at the end, its running statistics those of the shape; `supernet_accuracy` of
-            the metrics is the held-out accuracy of just that.
-        probabilities: Of widths and depths at the end, as `tas_tf.decode.decode.decode` takes them.
+        warnings: Advice if the search didn't converge.
+        supernet: Supernet at the end of the search, with the shape's running statistics. `supernet_accuracy` of the
+            metrics is the shape's held-out accuracy in it.
+        probabilities: Final probabilities of widths and depths, as `tas_tf.decode.decode.decode` takes them.
 
     Example:
         ```python
@@ -52,7 +52,7 @@ class SearchResult:
 
 
 class BestShape(keras.layers.Layer):
-    """The shape of the highest held-out accuracy so far, kept as variables."""
+    """Keeps the shape with the highest held-out accuracy so far in variables."""
 
     def __init__(self, space: SearchSpace, **kwargs: Any) -> None:
         super().__init__(trainable=False, **kwargs)
@@ -62,16 +62,16 @@ class BestShape(keras.layers.Layer):
         self.accuracy = self.add_weight(name="accuracy", shape=(), dtype="float64", initializer=Constant(-1.0))
 
     def consider(self, shape: Shape, accuracy: float) -> None:
-        """Takes a shape unless an earlier one was better; accuracies are 0 to 1."""
+        """Keeps a shape unless an earlier one had a higher accuracy (0 to 1)."""
         if accuracy >= float(keras.ops.convert_to_numpy(self.accuracy)):
             self.accuracy.assign(accuracy)
             self.counts.assign([*shape.widths.values(), *shape.depths.values()])
 
     def shape(self) -> Shape:
-        """The best one.
+        """Returns the best shape.
 
         Raises:
-            ValueError: None was considered yet.
+            ValueError: No shape was considered yet.
         """
         if float(keras.ops.convert_to_numpy(self.accuracy)) < 0:
             raise ValueError("No shape was considered yet.")
@@ -81,7 +81,7 @@ class BestShape(keras.layers.Layer):
 
 
 class SearchMonitor:
-    """Decodes the distributions after each epoch and scores what they say."""
+    """Decodes the distributions after each epoch and scores the decoded shape."""
 
     def __init__(
         self,
@@ -99,9 +99,9 @@ class SearchMonitor:
         self.shape: Shape | None = None
 
     def __call__(self) -> dict[str, float]:
-        """Held-out accuracy and cost of the decoded shape, and how decided the distributions are."""
+        """Returns accuracy (held-out) and cost of the decoded shape, and the entropies of the distributions."""
         keeps_best = self.settings.keep_shape == "best"
-        # What may be kept has to be affordable; files take seconds to measure, so others are taken as predicted.
+        # A shape that may be kept must be affordable. Measuring files takes seconds, so others rely on predictions.
         self.shape = self._affordable() if keeps_best else self.decode(self.limit)
         accuracy = self._score(self.shape)
         self._best.consider(self.shape, accuracy)
@@ -114,20 +114,20 @@ class SearchMonitor:
         }
 
     def probabilities(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of widths and depths, rows in the order of the space's searched units and stages."""
+        """Returns probabilities of widths and depths, with rows in the order of the searched units and stages."""
         return tuple(tensor.numpy() for tensor in self.supernet.gates.probabilities())
 
     def decode(self, limit: int) -> Shape:
-        """The most probable shape that costs at most `limit`."""
+        """Returns the most probable shape that costs at most `limit`."""
         tolerance = int(self.settings.tolerance * self.cost.full)
         return decode(self.cost, *self.probabilities(), limit=limit, tolerance=tolerance)
 
     def _affordable(self) -> Shape:
-        """The most probable shape that really costs at most the budget."""
+        """Returns the most probable shape whose real cost is within the budget."""
         return find_within(self.decode, self.cost, self.limit, self._file_size)[0]
 
     def entropies(self) -> tuple[float, float]:
-        """Mean entropy of widths and of depths, as shares of the uniform distribution's; 0 where nothing is chosen."""
+        """Returns mean entropies of widths and depths, as shares of the uniform one's; 0 if there are no choices."""
         means = []
         for rows, choices in zip(
             self.probabilities(), (self.space.width_choices, self.space.depth_choices), strict=True
@@ -137,15 +137,15 @@ class SearchMonitor:
         return means[0], means[1]
 
     def result(self, history: dict[str, list[float]]) -> SearchResult:
-        """Settles on a shape, leaves its running statistics in the supernet, and gathers everything."""
+        """Selects the final shape, leaves its running statistics in the supernet, and collects all results."""
         self.shape = self._best.shape() if self.settings.keep_shape == "best" else self._affordable()
         spent = real_cost(self.cost, self.shape, self._file_size)
         accuracies, kind = history["val_accuracy"], self.cost.kind
-        # Of equal ones the last, as `BestShape` has it.
+        # The last of equally good epochs, as in `BestShape`.
         kept = max(range(len(accuracies)), key=lambda epoch: (accuracies[epoch], epoch))
         kept = kept if self.settings.keep_shape == "best" else len(accuracies) - 1
         at_the_end = self._score(self.shape)
-        # A last shape whose file was too large has made way for another.
+        # If the last shape's file was too large, another shape, not scored yet, has replaced it.
         is_scored = self.settings.keep_shape == "best" or self.shape == self.decode(self.limit)
         widths, depths = self.entropies()
         metrics = {
@@ -174,6 +174,6 @@ class SearchMonitor:
         for axis, entropy in (("width", widths), ("depth", depths)):
             if entropy > UNDECIDED:
                 yield (
-                    f"The {axis} distributions have not converged: mean entropy {entropy:.2f} of the uniform one's. "
+                    f"The {axis} distributions have not converged: mean entropy {entropy:.2f} of a uniform one's. "
                     "Raise `arch_lr` or `epochs`."
                 )

@@ -28,15 +28,15 @@ from tas_tf.training.optimizers import arch_adam, cosine, sgd
 
 
 def prepare(space: SearchSpace, budget: Budget, file_size: FileSize | None = None) -> tuple[CostModel, int]:
-    """The cost model and the limit of a budget.
+    """Returns the cost model and the limit of a budget.
 
     Args:
-        space: What may change.
-        budget: What a shape may cost.
-        file_size: Measures files; needed for a budget in bytes alone.
+        space: Search space.
+        budget: Largest cost of a shape.
+        file_size: Measures files; needed only for a budget in bytes.
 
     Raises:
-        UserError: The budget can't be reached, says what can; or the unpruned network is within it.
+        UserError: The budget can't be reached (the message says what can), or is more than the unpruned network costs.
     """
     cost = make_cost(space, budget.kind, file_size)
     limit = budget.limit(cost.full)
@@ -65,26 +65,26 @@ def run_search(
     """Searches widths and depths; resumes where an earlier call with the same folder stopped.
 
     Args:
-        space: What may change.
-        task: Images to learn from.
-        budget: What the shape may cost.
-        settings: Of the search.
-        strategy: What it runs on.
-        teacher: The trained network, for `settings.from_teacher`.
-        callbacks: Makes further callbacks, given the monitor of the search.
-        checkpoint_dir: Where to save each epoch.
+        space: Search space.
+        task: Training images.
+        budget: Largest cost of the shape.
+        settings: Settings of the search.
+        strategy: Distribution strategy.
+        teacher: Trained network, for `settings.from_teacher`.
+        callbacks: Function that makes further callbacks from the search's monitor.
+        checkpoint_dir: Folder to save to after each epoch.
         verbose: As in Keras.
-        file_size: Measures files; needed for a budget in bytes alone.
+        file_size: Measures files; needed only for a budget in bytes.
 
     Raises:
-        UserError: The budget can't be reached, the batch doesn't fit, or training diverges.
+        UserError: The budget can't be reached, the batch doesn't fit the data, or training diverges.
     """
     cost, limit = prepare(space, budget, file_size)
     dataset, steps = task.searching(settings.batch_size, settings.split_share)
     keras.utils.set_random_seed(settings.seed)
     with strategy.scope():
         searcher = _make_searcher(space, cost, limit, settings, steps, task, teacher)
-        searcher.best = BestShape(space, name="best")  # as a part of the searcher it is saved with each epoch
+        searcher.best = BestShape(space, name="best")  # saved with each epoch, as a part of the searcher
     score = _make_score(searcher.supernet, space, task, settings)
     monitor = SearchMonitor(searcher.supernet, cost, limit, settings, score, searcher.best, file_size)
     history = fit(
@@ -129,7 +129,7 @@ def _make_searcher(space, cost, limit, settings: SearchSettings, steps: int, tas
 
 def _make_score(supernet: Supernet, space: SearchSpace, task: TrainingData, settings: SearchSettings) -> HeldOutScore:
     weights = task.weights_part(settings.split_share)
-    # Shuffled, as in training: batches of one class each would hide how classes differ from the variances.
+    # Shuffled, as in training: variances over batches of a single class miss how classes differ.
     calibration = weights.calibration(min(settings.batch_size, 128), settings.calibration_batches)
     return HeldOutScore(supernet, space, calibration, task.held_out(settings.split_share, settings.held_out_limit))
 
@@ -142,7 +142,7 @@ class TemperatureSchedule(keras.callbacks.Callback):
         self._settings = settings
 
     def at(self, epoch: int) -> float:
-        """The temperature in an epoch, counted from 0."""
+        """Returns the temperature of an epoch, counted from 0."""
         first, last = self._settings.temperature_start, self._settings.temperature_end
         epochs = self._settings.all_epochs
         progress = epoch / (epochs - 1) if epochs > 1 else 1.0
@@ -153,6 +153,6 @@ class TemperatureSchedule(keras.callbacks.Callback):
         self.model.supernet.gates.temperature.assign(self.at(epoch))
 
     def on_epoch_end(self, epoch, logs=None):
-        """Logs it."""
+        """Logs the epoch's temperature."""
         if logs is not None:
             logs["temperature"] = self.at(epoch)

@@ -1,4 +1,4 @@
-"""The settings of a search."""
+"""Settings of a search."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from tas_tf.training.settings import LogitOptimisation, Optimisation, WarmUp
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSettings(Optimisation, WarmUp, LogitOptimisation, DrawSettings):
-    """Settings of a search; the defaults are the paper's for CIFAR but for `arch_lr` and `cost_driver`.
+    """Settings of a search; except `arch_lr` and `cost_driver`, the defaults are the paper's for CIFAR.
 
-    An epoch goes once over the smaller half of the training images.
+    An epoch is one pass over the smaller half of the training images.
 
     Example:
         >>> import tas_tf
@@ -25,7 +25,7 @@ class SearchSettings(Optimisation, WarmUp, LogitOptimisation, DrawSettings):
     warmup_epochs: int = other_default(WarmUp, "warmup_epochs", 0)
     arch_lr: float | None = setting(
         None,
-        "Learning rate of the architecture's logits; by default, 20 / steps within 1e-3 and 0.1.",
+        "Learning rate of the architecture's logits; by default, 20 / steps, limited to 1e-3 to 0.1.",
         at_least=0,
     )
     temperature_start: float = setting(5.0, "Temperature of the draws in the first epoch.", above=0)
@@ -40,7 +40,7 @@ class SearchSettings(Optimisation, WarmUp, LogitOptimisation, DrawSettings):
     cost_driver: str = setting(
         "max",
         "Which cost is compared with the budget: that of the most probable shape (argmax, as in the paper), or the "
-        "higher of that and the expected cost (max).",
+        "larger of that and the expected cost (max).",
         choices=("max", "argmax"),
     )
     split_share: float = setting(
@@ -48,7 +48,7 @@ class SearchSettings(Optimisation, WarmUp, LogitOptimisation, DrawSettings):
     )
     init_logits: str = setting(
         "uniform",
-        "Where the logits start: all equal (uniform), or so that the expected cost is the budget (budget).",
+        "Initial logits: all equal (uniform), or chosen so that the expected cost equals the budget (budget).",
         choices=("uniform", "budget"),
     )
     from_teacher: bool = setting(False, "Starts the supernet from the teacher's weights.")
@@ -65,9 +65,9 @@ class SearchSettings(Optimisation, WarmUp, LogitOptimisation, DrawSettings):
 
     @property
     def all_epochs(self) -> int:
-        """Epochs, those of the warm-up included."""
+        """Total number of epochs, including the warm-up."""
         return self.warmup_epochs + self.epochs
 
     def arch_rate(self, steps: int) -> float:
-        """Learning rate of the logits for so many steps: with few, a small one would hardly move them."""
+        """Returns the learning rate of the logits; by default, fewer steps get a higher one to move logits enough."""
         return self.arch_lr if self.arch_lr is not None else min(0.1, max(1e-3, 20 / steps))

@@ -1,4 +1,4 @@
-"""One step of the search: weights on one half of the data, the architecture's logits on the other."""
+"""A step of the search: trains weights on one half of the data and the architecture's logits on the other."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tas_tf.training.optimizers import add_l2
 
 @dataclass(frozen=True)
 class CostTarget:
-    """What the cost is pushed to, in shares of the unpruned network's cost.
+    """Target of the cost, in shares of the unpruned network's cost.
 
     Attributes:
-        budget: The most that the network found may cost.
-        tolerance: How far below it may stay.
-        weight: Of the cost's loss beside the cross-entropy.
-        driver: Whose cost is compared with the budget: `argmax`, the most probable shape's, as in the paper; or
-            `max`, that or the expected cost, whichever is higher.
+        budget: Largest cost of the shape that is found.
+        tolerance: How far below the budget the cost may stay.
+        weight: Weight of the cost loss relative to the cross-entropy.
+        driver: Which cost is compared with the budget: that of the most probable shape (`argmax`, as in the paper), or
+            the larger of that and the expected cost (`max`).
     """
 
     budget: float
@@ -33,7 +33,7 @@ class CostTarget:
     driver: str = SearchSettings.cost_driver
 
     def loss(self, expected: tf.Tensor, argmax: tf.Tensor) -> tf.Tensor:
-        """`log E` where the cost is above the budget, `-log E` where it is needlessly below, else 0.
+        """Returns `log E` if the cost is above the budget, `-log E` if it is too far below, else 0.
 
         Args:
             expected: Expected cost, a scalar.
@@ -51,14 +51,15 @@ class CostTarget:
 class Searcher(keras.Model):
     """Trains a supernet's weights and its logits in turn.
 
-    A batch is a pair `((images, labels), (images, labels))`, the first for the weights, the second for the logits.
+    A batch is a pair `((images, labels), (images, labels))`: the first part is for the weights, the second for the
+    logits.
 
     Args:
-        supernet: What is searched.
-        expected_cost: Cost on probabilities.
-        target: What the cost is pushed to.
-        arch_l2: Penalty in the gradient of logits that are trained.
-        jit_compile: Compiles the two gradient functions by XLA.
+        supernet: Supernet to search.
+        expected_cost: Expected cost as a function of probabilities.
+        target: Target of the cost.
+        arch_l2: L2 penalty in the gradient of trained logits.
+        jit_compile: Whether to compile the two gradient functions with XLA.
     """
 
     def __init__(
@@ -86,13 +87,13 @@ class Searcher(keras.Model):
         }
         self._weight_gradients, self._arch_gradients = self._compute_weight_gradients, self._compute_arch_gradients
         if jit_compile:
-            # Gradients alone: optimizers have to reach other replicas, which XLA can't.
+            # Only gradients are compiled: optimizers must communicate with other replicas, which XLA can't.
             self._weight_gradients = tf.function(self._weight_gradients, jit_compile=True)
             self._arch_gradients = tf.function(self._arch_gradients, jit_compile=True)
         self.built = True
 
     def compile(self, optimizer: keras.Optimizer, arch_optimizer: keras.Optimizer) -> None:
-        """Takes the optimizers of the weights and of the logits, and builds both; the caller is in scope."""
+        """Sets and builds the optimizers of weights and logits. Call it inside the strategy's scope."""
         super().compile(optimizer=optimizer)
         self.arch_optimizer = arch_optimizer
         optimizer.build(self.supernet.weight_variables)
@@ -100,12 +101,12 @@ class Searcher(keras.Model):
 
     @property
     def optimizers(self) -> tuple[keras.Optimizer, ...]:
-        """Both optimizers."""
+        """The optimizers of the weights and of the logits."""
         return self.optimizer, self.arch_optimizer
 
     @property
     def metrics(self) -> list:
-        """Means over an epoch; Keras resets them."""
+        """Means over an epoch, which Keras resets."""
         return [*self._means.values(), *self._accuracies.values()]
 
     def call(self, images, training=None):
@@ -113,16 +114,16 @@ class Searcher(keras.Model):
         return self.supernet(images, training=bool(training))
 
     def train_step(self, data):
-        """Updates the weights by the first batch, then the logits by the second."""
+        """Updates the weights on the first batch, then the logits on the second."""
         for_weights, for_logits = data
-        # Even draws are the weights', odd ones the logits'; the optimizer's count is alike on all replicas.
+        # Weights use even draws, logits odd ones. The optimizer's count is the same on all replicas.
         draw = 2 * tf.cast(self.optimizer.iterations, tf.int32)
         self.update_weights(*for_weights, draw)
         self.update_logits(*for_logits, draw + 1)
         return self.get_metrics_result()
 
     def update_weights(self, images: tf.Tensor, labels: tf.Tensor, draw: tf.Tensor) -> None:
-        """The first half of a step.
+        """Runs the first half of a step.
 
         Args:
             images: `[batch, ...]`.
@@ -134,7 +135,7 @@ class Searcher(keras.Model):
         self._record("weight", loss, logits, labels)
 
     def update_logits(self, images: tf.Tensor, labels: tf.Tensor, draw: tf.Tensor) -> None:
-        """The second half of a step; arguments as for the first."""
+        """Runs the second half of a step; its arguments are those of `update_weights`."""
         loss, logits, costs, gradients = self._arch_gradients(images, labels, draw)
         variables = self.supernet.architecture_variables
         gradients = add_l2(gradients, variables, self.arch_l2)
@@ -144,19 +145,19 @@ class Searcher(keras.Model):
             self._means[name].update_state(value)
 
     def _compute_weight_gradients(self, images, labels, draw):
-        """Loss, logits and gradients of the weights; the logits of the architecture stay out of it."""
+        """Returns loss, logits and gradients of the weights; the architecture's logits get no gradient."""
         variables = self.supernet.weight_variables
         sample = tuple(map(tf.stop_gradient, self.supernet.gates(draw)))
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([variable.value for variable in variables])
             logits = self.supernet(images, sample=sample, training=True)
             loss = self._cross_entropy(labels, logits)
-        # A bias in front of batch normalisation cancels out, yet shall decay as in ordinary training.
+        # A bias before batch normalisation has no effect, but must decay as in ordinary training.
         sources, none = [variable.value for variable in variables], tf.UnconnectedGradients.ZERO
         return loss, logits, tape.gradient(loss, sources, unconnected_gradients=none)
 
     def _compute_arch_gradients(self, images, labels, draw):
-        """Loss, logits, costs and gradients of the logits; running statistics are left alone."""
+        """Returns loss, logits, costs and the architecture's gradients; running statistics stay unchanged."""
         variables = self.supernet.architecture_variables
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         with running_momentum(1.0), tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -164,24 +165,24 @@ class Searcher(keras.Model):
             logits = self.supernet(images, sample=self.supernet.gates(draw), training=True)
             loss = self._cross_entropy(labels, logits)
             costs = self.costs()
-            # The loss object divides by the replicas, as gradients are summed over them; so must the cost.
+            # Gradients are summed over replicas, so the loss object divides by their number; so must the cost.
             total = loss + self.target.weight * costs[0] / replicas
         return loss, logits, costs, tape.gradient(total, [variable.value for variable in variables])
 
     def costs(self) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Loss of the cost, expected cost, exact cost of the most probable shape; shares of the unpruned network's."""
+        """Returns cost loss, expected cost and the argmax shape's exact cost, as shares of the unpruned network's cost."""
         widths, depths = self.supernet.gates.probabilities()
         expected = self.expected_cost(widths, depths)
         argmax = self.expected_cost(_one_hot(widths), _one_hot(depths))
         return self.target.loss(expected, argmax), expected, argmax
 
     def _record(self, name: str, loss, logits, labels) -> None:
-        # Metrics average over replicas, whereas the loss object has divided by their number.
+        # Metrics average over replicas, but the loss object has already divided by their number.
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         self._means[f"{name}_loss"].update_state(loss * replicas)
         self._accuracies[f"{name}_accuracy"].update_state(labels, logits)
 
 
 def _one_hot(probabilities: tf.Tensor) -> tf.Tensor:
-    """The most probable candidate of each row, as a distribution without a gradient."""
+    """Returns each row's most probable candidate as a one-hot distribution without a gradient."""
     return tf.one_hot(tf.argmax(probabilities, -1), probabilities.shape[-1])
