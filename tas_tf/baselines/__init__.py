@@ -1,1 +1,1 @@
-"""Shapes found without a search, and the rivals of a report."""
+"""Shapes found without a search, and the rival students of a report."""

@@ -1,4 +1,4 @@
-"""Chooses the best of several random shapes: what a search has to beat."""
+"""Chooses the best of several random shapes, which a search has to beat."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class RandomShape:
     Attributes:
         shape: Widths and depths.
         accuracy: Held-out accuracy after the brief training, 0 to 1.
-        seconds: That the training took.
+        seconds: Duration of the training.
     """
 
     shape: Shape
@@ -50,30 +50,30 @@ def best_random_shape(
     on_tried: Callable[[RandomShape], None] = lambda tried: None,
     file_size: FileSize | None = None,
 ) -> RandomShape:
-    """Trains random shapes briefly on the weights' half of the data and takes the best on the architecture's.
+    """Trains random shapes briefly on the weights' half of the data and picks the best on the architecture's half.
 
-    These are the halves that a search sees, so that neither has an advantage; test images play no part.
+    A search uses the same halves, so neither method has an advantage. Test images aren't used.
 
     Args:
-        cost: What counts.
-        task: Images to learn from.
-        settings: Of the brief training; its seed also draws the shapes.
-        count: Shapes to try.
-        limit: The budget.
-        tolerance: How far below it a shape may be.
-        held_out_limit: Images that a shape is scored on at most.
-        split_share: Share of the training images that the weights get.
-        strategy: What it runs on.
-        checkpoint_dir: Where to save each epoch of each: an interrupted call goes on where it was.
+        cost: Cost model.
+        task: Training images.
+        settings: Settings of the brief training; its seed also determines the shapes.
+        count: Number of shapes to try.
+        limit: Budget.
+        tolerance: How far below the budget a shape may cost.
+        held_out_limit: Largest number of images that a shape is scored on.
+        split_share: Share of the training images for the weights.
+        strategy: Distribution strategy.
+        checkpoint_dir: Folder to save every training to after each epoch. An interrupted call resumes from it.
         verbose: As in Keras.
-        on_tried: Told of each shape once it is scored.
-        file_size: Measures files; needed for a budget in bytes alone.
+        on_tried: Called with each shape once it is scored.
+        file_size: Measures files; needed only for a budget in bytes.
 
     Returns:
-        The best; the first of equal ones.
+        The best shape; the first one if several are equally good.
 
     Raises:
-        UserError: The budget can't be reached, or the batch doesn't fit.
+        UserError: The budget can't be reached, or the batch doesn't fit the data.
     """
     half, scored_on = task.weights_part(split_share), task.held_out(split_share, held_out_limit)
     tried = []

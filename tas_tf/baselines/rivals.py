@@ -1,4 +1,4 @@
-"""Which other students a report sets beside the one that was searched, and what is different about each."""
+"""The students that a report compares with the searched one, and how each differs from it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Rival:
-    """A student trained like the searched one but for one thing.
+    """A student that differs from the searched one in one respect.
 
     Attributes:
-        name: Of its folder and in the report.
+        name: Name in the report and of the folder.
         shape: `searched`, `full`, or a kind of baseline.
-        kd: Whether it learns from the teacher, if the searched one does.
+        kd: Whether the rival learns from the teacher, if the searched student does.
     """
 
     name: str
@@ -20,7 +20,7 @@ class Rival:
     kd: bool = True
 
 
-#: What `--rivals` may name.
+#: Values of `--rivals`.
 RIVALS = {
     rival.name: rival
     for rival in (

@@ -1,4 +1,4 @@
-"""Shapes to compare with: found without a search, at the same cost."""
+"""Shapes for comparison, found without a search at the same cost."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tas_tf.space.shape import Shape
 from tas_tf.student.filters import CRITERIA
 
 BASELINE_KINDS = ("uniform", "random", *CRITERIA)
-#: As NumPy takes it.
+#: A seed of NumPy.
 Seed = int | Sequence[int]
 _BATCH = 512
 _MAX_BATCHES = 40
@@ -22,20 +22,20 @@ _MAX_BATCHES = 40
 def baseline_shape(
     kind: str, cost: CostModel, *, limit: int, tolerance: int, divisor: int = 1, seed: Seed = 0
 ) -> Shape:
-    """A shape of one of `BASELINE_KINDS` that costs at most `limit`.
+    """Returns a shape of one of `BASELINE_KINDS` that costs at most `limit`.
 
     Args:
-        kind: `uniform`: all blocks, every unit the same share of its filters, the largest that fits; `random`: every
-            choice drawn evenly, among shapes that cost at least `limit - tolerance`; `l1` and `fpgm`: as `uniform`,
-            what differs is which filters `tas_tf.student.filters` keeps.
-        cost: What counts.
-        limit: The budget.
-        tolerance: How far below it a random shape may be.
-        divisor: Uniform widths are rounded down to multiples of it; random ones follow the space's candidates.
-        seed: Of random shapes.
+        kind: `uniform` keeps all blocks and the same share of filters in every unit, as large as the budget allows.
+            `random` draws every choice evenly, among shapes that cost at least `limit - tolerance`. `l1` and `fpgm`
+            have the shape of `uniform` and differ only in which filters `tas_tf.student.filters` keeps.
+        cost: Cost model.
+        limit: Budget.
+        tolerance: How far below the budget a random shape may cost.
+        divisor: Uniform widths are rounded down to multiples of this; random widths are candidates of the space.
+        seed: Seed of random shapes.
 
     Raises:
-        UserError: The kind is unknown, or no such shape is that cheap.
+        UserError: The kind is unknown, or no shape of that kind is within the budget.
     """
     if kind not in BASELINE_KINDS:
         raise UserError(f"`kind` must be one of {', '.join(BASELINE_KINDS)}. Received: {kind!r}.")
@@ -50,7 +50,7 @@ def _uniform(cost: CostModel, limit: int, divisor: int) -> Shape:
     full = np.array([unit.width for unit in space.units])
     searched = np.array([len(unit.candidates) > 1 for unit in space.units], bool)
     depths = np.array([[stage.blocks for stage in space.stages]], np.int64)
-    # Every factor at which some width changes, the largest first.
+    # All factors at which a width changes, largest first.
     factors = sorted({count / width for width in set(full.tolist()) for count in range(1, width + 1)}, reverse=True)
     for factor in factors:
         wanted = np.floor(full * factor + 1e-9).astype(np.int64) // divisor * divisor
@@ -58,7 +58,7 @@ def _uniform(cost: CostModel, limit: int, divisor: int) -> Shape:
         if cost.exact(widths[None], depths)[0] <= limit:
             return Shape.from_counts(space, widths, depths[0])
     raise UserError(
-        f"`budget` can't be reached by a uniform width, even with one filter a layer. Received: {limit:,} {cost.kind}."
+        f"`budget` can't be reached with uniform widths, even with one filter a layer. Received: {limit:,} {cost.kind}."
     )
 
 
@@ -70,6 +70,6 @@ def _random(cost: CostModel, limit: int, tolerance: int, seed: Seed) -> Shape:
         (fitting,) = np.nonzero((costs <= limit) & (costs >= limit - tolerance))
         if len(fitting):
             return Shape.from_counts(space, widths[fitting[0]], depths[fitting[0]])
-    # Even draws hardly ever cost this: lean towards it by the most probable shape under random probabilities.
+    # Even draws hardly ever reach this cost, so decode the most probable shape under random probabilities.
     widths, depths = (choices.draw_probabilities(rng) for choices in (space.width_choices, space.depth_choices))
     return decode(cost, widths, depths, limit=limit, tolerance=tolerance)

@@ -1,4 +1,4 @@
-"""The shapes that the authors of TAS published, by name: one file of ours for each, and where it is from."""
+"""The shapes that the authors of TAS published, by name, with a shape file for each."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _PREFIX = "published/"
 
 @dataclass(frozen=True)
 class PublishedShape:
-    """What is known of a published shape.
+    """A published shape.
 
     Attributes:
-        network: Name of the network it is for.
-        num_classes: Classes of its data set.
-        image_size: Height and width of its images.
-        accuracy: Top-1 with distillation, quoted from the paper second hand; `None` where nothing is quoted.
+        network: Name of the network that the shape belongs to.
+        num_classes: Number of classes in the data set.
+        image_size: Height and width of the images.
+        accuracy: Top-1 accuracy with distillation, quoted second-hand from the paper; `None` if there is no quote.
     """
 
     network: str
@@ -44,24 +44,24 @@ def _describe(name: str) -> PublishedShape:
     return PublishedShape(network, *_IMAGES[dataset], _ACCURACIES.get(name))
 
 
-#: By name, as in `--shape=published/NAME`.
+#: Published shapes by name, as in `--shape=published/NAME`.
 PUBLISHED = {path.stem: _describe(path.stem) for path in sorted(_FOLDER.glob("*.json"))}
 
 
 def published_shape(text: str | Path | None) -> PublishedShape | None:
-    """What a `--shape` stands for, if that is a published shape."""
+    """Returns the published shape that `--shape` names, if any."""
     name = str(text or "")
     return PUBLISHED.get(name.removeprefix(_PREFIX)) if name.startswith(_PREFIX) else None
 
 
 def shape_file(text: str | Path) -> Path:
-    """Finds the file that a `--shape` stands for.
+    """Finds the file that `--shape` names.
 
     Args:
-        text: `published/NAME` with a name out of `PUBLISHED`, or the path of a shape file.
+        text: `published/NAME` with a name from `PUBLISHED`, or the path of a shape file.
 
     Raises:
-        UserError: No shape of that name was published.
+        UserError: No published shape has that name.
     """
     path = Path(text)
     if published_shape(text):

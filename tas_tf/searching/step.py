@@ -170,7 +170,7 @@ class Searcher(keras.Model):
         return loss, logits, costs, tape.gradient(total, [variable.value for variable in variables])
 
     def costs(self) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Returns cost loss, expected cost and the argmax shape's exact cost, as shares of the unpruned network's cost."""
+        """Returns cost loss, expected cost and exact argmax cost; costs are shares of the unpruned network's."""
         widths, depths = self.supernet.gates.probabilities()
         expected = self.expected_cost(widths, depths)
         argmax = self.expected_cost(_one_hot(widths), _one_hot(depths))
