@@ -1,1 +1,1 @@
-"""Image data: sources, splits, preprocessing, augmentation and the one input pipeline."""
+"""Image data: sources, splits, preprocessing, augmentation and the input pipeline."""

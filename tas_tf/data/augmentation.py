@@ -1,4 +1,4 @@
-"""Random changes to training images; stateless, so that a seed fixes them."""
+"""Random changes to training images, stateless and determined by a seed."""
 
 import dataclasses
 import math
@@ -12,13 +12,13 @@ from tas_tf.settings import Settings, setting
 _CROP_AREA = (0.08, 1.0)
 _CROP_ASPECT = (3.0 / 4.0, 4.0 / 3.0)
 _CROP_TRIES = 10
-# Shifts have random numbers of their own.
+# Shifts and colour changes have their own random numbers.
 _SHIFT, _COLOUR = 2, 3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Augmentation(Settings):
-    """What is done to training images, before normalisation.
+    """Random changes to training images, applied before normalisation.
 
     Example:
         >>> import tas_tf
@@ -27,13 +27,13 @@ class Augmentation(Settings):
     """
 
     pad_crop: int = setting(
-        0, "Pads training images with so many pixels of black and cuts out a random window of the old size.", at_least=0
+        0, "Pads training images with this many black pixels and cuts out a random window of the old size.", at_least=0
     )
     flip: bool = setting(
-        False, "Mirrors half of the training images, unless mirroring changes what they show, as with digits."
+        False, "Mirrors half of the training images, unless mirroring changes what they show, as for digits."
     )
     random_resized_crop: bool = setting(
-        False, "Cuts random windows out of training images, 8 to 100 % of the area, and resizes them, as for ImageNet."
+        False, "Cuts random windows (8 to 100 % of the area) out of training images and resizes them, as for ImageNet."
     )
     color_jitter: tuple[float, float, float, float] = setting(
         (0.0, 0.0, 0.0, 0.0),
@@ -52,10 +52,10 @@ class Augmentation(Settings):
         super().__post_init__()
         if self.color_jitter[3] > 0.5:
             raise UserError(
-                f"`color_jitter` must have a hue of at most 0.5, its last number. Received: {self.color_jitter[3]}."
+                f"The last number of `color_jitter`, hue, must be at most 0.5. Received: {self.color_jitter[3]}."
             )
         if self.pad_crop and self.random_resized_crop:
-            raise UserError("`pad_crop` and `random_resized_crop` exclude each other. Expected one of them at most.")
+            raise UserError("`pad_crop` and `random_resized_crop` exclude each other. Use at most one of them.")
 
     @property
     def changes_colours(self) -> bool:
@@ -67,13 +67,12 @@ def augment_batch(images: tf.Tensor, augment: Augmentation, *, seed: tf.Tensor) 
     """Changes the images of a batch at random.
 
     Args:
-        images: `[batch, height, width, channels]`; uint8 where parts are cut out and resized or colours
-            change.
-        augment: What is done.
-        seed: Two integers.
+        images: `[batch, height, width, channels]`; must be uint8 if windows are resized or colours change.
+        augment: Changes to apply.
+        seed: Random seed, two integers.
 
     Returns:
-        As `images`.
+        Changed images, with the shape and type of `images`.
     """
     if augment.random_resized_crop:
         images = random_resized_crop(images, size=tuple(images.shape[1:3]), seed=seed)
@@ -87,16 +86,16 @@ def augment_batch(images: tf.Tensor, augment: Augmentation, *, seed: tf.Tensor) 
 
 
 def shift_and_flip(images: tf.Tensor, *, pad: int, flip: bool, seed: tf.Tensor) -> tf.Tensor:
-    """Pads with black, cuts out a window of the old size, and mirrors: one gather for the whole batch.
+    """Pads with black, cuts out a window of the old size, and mirrors, in a single gather for the whole batch.
 
     Args:
         images: `[batch, height, width, channels]`, any type.
         pad: Pixels added on each side.
-        flip: Whether half of the images are mirrored.
-        seed: Two integers.
+        flip: Whether to mirror half of the images.
+        seed: Random seed, two integers.
 
     Returns:
-        As `images`.
+        Changed images, with the shape and type of `images`.
     """
     height, width, channels = images.shape[1:]
     batch = tf.shape(images)[0]
@@ -122,8 +121,8 @@ def random_resized_crop(images: tf.Tensor, *, size: tuple[int, int], seed: tf.Te
 
     Args:
         images: uint8 `[batch, height, width, channels]`.
-        size: Height and width wanted.
-        seed: Two integers.
+        size: Height and width to resize to.
+        seed: Random seed, two integers.
 
     Returns:
         uint8 `[batch, *size, channels]`.
@@ -139,10 +138,10 @@ def random_resized_crop(images: tf.Tensor, *, size: tuple[int, int], seed: tf.Te
 
 
 def random_boxes(batch: tf.Tensor, height: tf.Tensor, width: tf.Tensor, *, seed: tf.Tensor) -> tf.Tensor:
-    """Draws one window for each image; the whole image where ten tries don't fit into it.
+    """Draws one window for each image, or takes the whole image if none of ten tries fits into it.
 
     Returns:
-        top, left, bottom, right as shares of the distance between the first and the last pixel, `[batch, 4]`.
+        Top, left, bottom and right as shares of the distance between the first and the last pixel, `[batch, 4]`.
     """
     size_seed, place_seed = tf.unstack(tf.random.split(seed))
     height, width = tf.cast(height, tf.float32), tf.cast(width, tf.float32)

@@ -1,11 +1,11 @@
-"""Random changes to the colours of training images; stateless, so that a seed fixes them."""
+"""Random changes to the colours of training images, stateless and determined by a seed."""
 
 import itertools
 from collections.abc import Callable
 
 import tensorflow as tf
 
-#: Weights of red, green and blue in an image's grey version (ITU-R 601).
+#: Weights of red, green and blue when converting to grey (ITU-R 601).
 _GREY = (0.299, 0.587, 0.114)
 #: Principal components of ImageNet's pixels: standard deviations on the scale 0 to 1, and directions in columns.
 _LIGHT_SCALES = (0.2175, 0.0188, 0.0045)
@@ -20,12 +20,12 @@ def change_colours(
 
     Args:
         images: uint8 `[batch, height, width, 3]`.
-        color_jitter: As for `draw_factors`; all 0 leaves colours as they are.
-        lighting: As for `shift_lighting`; 0 leaves colours as they are.
-        seed: Two integers.
+        color_jitter: Strengths for `draw_factors`; all 0 turns jitter off.
+        lighting: Standard deviation of the amounts for `shift_lighting`; 0 turns shifts off.
+        seed: Random seed, two integers.
 
     Returns:
-        As `images`.
+        Changed images, uint8 `[batch, height, width, 3]`.
     """
     jitter_seed, order_seed, light_seed = tf.unstack(tf.random.split(seed, 3))
     batch = tf.shape(images)[0]
@@ -44,12 +44,12 @@ def draw_factors(batch: tf.Tensor, strengths: tuple[float, float, float, float],
 
     Args:
         batch: Number of images.
-        strengths: Of brightness, contrast, saturation and hue. The first three factors lie evenly within
-            `1 - strength` (at least 0) and `1 + strength`, the shift of hue within `-strength` and `strength`.
-        seed: Two integers.
+        strengths: Strengths of brightness, contrast, saturation and hue. The first three factors are uniform between
+            `1 - strength` (at least 0) and `1 + strength`, the shift of hue between `-strength` and `strength`.
+        seed: Random seed, two integers.
 
     Returns:
-        `[batch, 4]`.
+        Three factors and the shift of hue, `[batch, 4]`.
     """
     low = tf.constant([*(max(0.0, 1.0 - one) for one in strengths[:3]), -strengths[3]])
     high = tf.constant([*(1.0 + one for one in strengths[:3]), strengths[3]])
@@ -59,17 +59,16 @@ def draw_factors(batch: tf.Tensor, strengths: tuple[float, float, float, float],
 def jitter_colours(images: tf.Tensor, factors: tf.Tensor, *, order: tf.Tensor) -> tf.Tensor:
     """Changes brightness, contrast, saturation and hue.
 
-    Brightness scales pixels. Contrast blends them with the mean of the image's grey version, saturation with that
-    version itself: at a factor of 0 nothing else is left, above 1 the difference grows. Hue turns by a share of the
-    full circle. Each change is clipped to 0 to 255.
+    Brightness scales pixels. Contrast scales their difference from the mean of the grey image, and saturation their
+    difference from the grey image. Hue is rotated by a share of the full circle. Each change is clipped to 0 to 255.
 
     Args:
         images: float32 `[batch, height, width, 3]`, 0 to 255.
-        factors: As `draw_factors` gives them, `[batch, 4]`.
-        order: The order of the four changes, a permutation of 0 to 3 in which 0 is brightness, `[4]`.
+        factors: Result of `draw_factors`, `[batch, 4]`.
+        order: Order of the four changes, a permutation of 0 (brightness) to 3 (hue), `[4]`.
 
     Returns:
-        As `images`.
+        Changed images, float32 `[batch, height, width, 3]`, 0 to 255.
 
     Reference:
         `torchvision.transforms.ColorJitter`, https://docs.pytorch.org/vision/stable/transforms.html
@@ -90,10 +89,10 @@ def shift_lighting(images: tf.Tensor, amounts: tf.Tensor) -> tf.Tensor:
 
     Args:
         images: float32 `[batch, height, width, 3]`, 0 to 255.
-        amounts: How far along each component, in its standard deviations, `[batch, 3]`.
+        amounts: Shift along each component, in units of its standard deviation, `[batch, 3]`.
 
     Returns:
-        As `images`, clipped to 0 to 255.
+        Changed images of the same shape, clipped to 0 to 255.
 
     Reference:
         Krizhevsky et al. 2012, section 4.1, "ImageNet classification with deep convolutional neural networks"

@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: the data set that needs no download."""
+"""scikit-learn's handwritten digits, a data set that needs no download."""
 
 import numpy as np
 from sklearn.datasets import load_digits as load_sklearn_digits
@@ -6,19 +6,19 @@ from sklearn.model_selection import train_test_split
 
 from tas_tf.data.source import ArraySource, make_array_source, resize_images
 
-# The split belongs to the data set: runs with different seeds are scored on the same test images.
+# The split is fixed, so that runs with different seeds are scored on the same test images.
 _SPLIT_SEED = 0
 _TEST_SHARE = 0.2
 
 
 def load_digits(*, image_size: int | None = None) -> ArraySource:
-    """Loads 1,797 digits, 8 x 8 x 1, 80 % for training, split by class.
+    """Loads 1,797 digits, 8 x 8 x 1, with a stratified 80 % for training.
 
     Args:
-        image_size: Height and width wanted; by default the original 8.
+        image_size: Height and width to resize to; by default the original 8.
     """
     data = load_sklearn_digits()
-    # The originals count 0 to 16 in each cell.
+    # The original values are 0 to 16.
     images = np.round(data.images * (255.0 / 16.0)).astype(np.uint8)[..., np.newaxis]
     train, test = train_test_split(
         np.arange(len(images)), test_size=_TEST_SHARE, stratify=data.target, random_state=_SPLIT_SEED

@@ -14,7 +14,7 @@ from tas_tf.errors import UserError
 
 IDX_DIR = pathlib.Path("/usr/share/datasets/fashion-mnist")
 
-# sha256 of the *decompressed* files: Debian compressed the archives anew, so those differ from the originals.
+# sha256 of the *decompressed* files, because Debian recompressed the archives.
 IDX_SHA256 = {
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
@@ -38,7 +38,7 @@ _UNSIGNED_BYTE = 8  # the type code of IDX files
 
 
 class FashionMnistIdx(tfds.core.GeneratorBasedBuilder):
-    """Fashion-MNIST prepared from local IDX files; under a name of its own beside TFDS's `fashion_mnist`."""
+    """Fashion-MNIST prepared from local IDX files, under another name than TFDS's `fashion_mnist`."""
 
     name = "fashion_mnist_idx"
     VERSION = tfds.core.Version("1.0.0")
@@ -69,18 +69,18 @@ class FashionMnistIdx(tfds.core.GeneratorBasedBuilder):
 
 
 def idx_files_installed() -> bool:
-    """Whether all four IDX files lie at the package's standard place."""
+    """Whether all four IDX files are in the package's standard folder."""
     return all((IDX_DIR / f"{stem}.gz").is_file() for stem in IDX_SHA256)
 
 
 def read_idx(stem: str) -> np.ndarray:
-    """Reads one of the four files and checks its content, uint8 `[n]` or `[n, rows, columns]`.
+    """Reads one of the four files, uint8 `[n]` or `[n, rows, columns]`, and checks its content.
 
     Args:
         stem: File name without `.gz`, a key of `IDX_SHA256`.
 
     Raises:
-        UserError: if the file can't be read, or isn't the one that was published.
+        UserError: If the file can't be read or isn't the published one.
     """
     path = IDX_DIR / f"{stem}.gz"
     try:
@@ -90,8 +90,8 @@ def read_idx(stem: str) -> np.ndarray:
     digest = hashlib.sha256(content).hexdigest()
     if digest != IDX_SHA256[stem]:
         raise UserError(
-            f"{path} isn't the published Fashion-MNIST file. Expected sha256 {IDX_SHA256[stem]} of what "
-            f"it decompresses to. Received: {digest}. Reinstall dataset-fashion-mnist."
+            f"{path} isn't the published Fashion-MNIST file. Expected sha256 {IDX_SHA256[stem]} after "
+            f"decompression. Received: {digest}. Reinstall dataset-fashion-mnist."
         )
     return parse_idx(content)
 
@@ -103,10 +103,10 @@ def parse_idx(content: bytes) -> np.ndarray:
     array([7, 8, 9], dtype=uint8)
 
     Raises:
-        ValueError: if it is something else.
+        ValueError: If the content is something else.
     """
     if len(content) < 4 or content[:3] != bytes([0, 0, _UNSIGNED_BYTE]):
-        raise ValueError(f"No IDX data of unsigned bytes. Received a file that begins with {content[:4].hex()}.")
+        raise ValueError(f"Expected IDX data of unsigned bytes. Received a file that begins with {content[:4].hex()}.")
     num_dimensions = content[3]
     shape = np.frombuffer(content, ">u4", count=num_dimensions, offset=4)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * num_dimensions).reshape(shape)

@@ -23,13 +23,13 @@ class FolderSource(StreamedSource):
     """A folder of images that is too large for memory.
 
     Attributes:
-        split_paths: Paths of the images by split.
+        split_paths: Image paths by split.
     """
 
     split_paths: Mapping[str, np.ndarray] = dataclasses.field(repr=False)
 
     def examples(self, split: str, indices: np.ndarray, *, seed: tf.Tensor | None = None) -> tf.data.Dataset:
-        """Yields `(index, encoded image, label)`, without a seed in the order of `indices`."""
+        """Yields `(index, encoded image, label)`, in the order of `indices` if there is no seed."""
         paths, labels = tf.constant(self.split_paths[split]), tf.constant(self.labels(split))
         order = tf.constant(indices, tf.int64)
         if seed is not None:
@@ -41,7 +41,7 @@ class FolderSource(StreamedSource):
         )
 
     def sample(self, indices: np.ndarray, count: int) -> np.ndarray:
-        """Picks evenly spaced ones: files are sorted by class."""
+        """Picks evenly spaced indices, because files are sorted by class."""
         return indices[:: max(1, len(indices) // count)][:count]
 
 
@@ -53,19 +53,18 @@ def load_folder(
     seed: int = 0,
     memory_limit: int,
 ) -> Source:
-    """Reads a folder with class sub-folders under `train/` and `test/`, or with class sub-folders directly.
+    """Reads a folder with class sub-folders in `train/` and `test/`, or directly in the folder.
 
     Args:
-        path: The folder.
+        path: Path of the folder.
         image_size: Height and width that images are resized to.
-        test_share: Share of each class to hold back for the test; needed if there is no `test/`, refused
-            otherwise.
-        seed: Which images are held back.
-        memory_limit: Bytes up to which the resized images are held in memory.
+        test_share: Share of each class to hold back for testing; needed if there is no `test/`, rejected otherwise.
+        seed: Seed of the choice of images to hold back.
+        memory_limit: Largest size of the resized images, in bytes, that is held in memory.
 
     Raises:
-        UserError: if the folder is missing or holds no classes, `train/` and `test/` hold different ones, an
-            image can't be read, or an argument is missing.
+        UserError: If the folder is missing or has no classes, the classes in `train/` and `test/` differ, an image
+            can't be read, or an argument is missing.
     """
     root = pathlib.Path(path).expanduser()
     if not path or not root.is_dir():
@@ -91,13 +90,13 @@ def _find_files(root: pathlib.Path, *, test_share: float | None, seed: int) -> t
     has_test = (root / "test").is_dir()
     if (root / "train").is_dir():
         if has_test and test_share is not None:
-            raise UserError(f"`test_share` is of no use: {root} has a test/ folder. Leave one of them out.")
+            raise UserError(f"`test_share` can't be used: {root} has a test/ folder. Remove one of them.")
         if has_test:
             return _find_both(root)
         root = root / "train"
     if test_share is None:
         raise UserError(
-            f"`test_share` is needed: {root} has no images set apart for the test. Expected class folders in "
+            f"`test_share` is needed: {root} has no separate images for testing. Expected class folders in "
             "train/ and test/, or `test_share` (e.g. 0.2) to hold back a share of each class. Received: None."
         )
     class_names = _find_classes(root)
@@ -145,7 +144,7 @@ def _list_images(root: pathlib.Path, class_names: Sequence[str]) -> Files:
 
 
 def _num_channels(files: Files) -> int:
-    """Returns 1 if the first image of every class is grey, else 3."""
+    """Returns 1 if the first image of every class is grey, otherwise 3."""
     paths, labels = files
     firsts = np.unique(labels, return_index=True)[1]
     return 1 if all(_image_mode(paths[row]) in _GREY_MODES for row in firsts) else 3
@@ -177,7 +176,7 @@ def _read_images(paths: list[str], shape: tuple[int, int, int]) -> np.ndarray:
     for row, path in enumerate(paths):
         try:
             images[row] = next(rows)
-        except tf.errors.OpError as error:  # the error itself doesn't tell which file it was
+        except tf.errors.OpError as error:  # the error doesn't name the file
             raise _unreadable(path) from error
     return images
 

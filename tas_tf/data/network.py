@@ -1,4 +1,4 @@
-"""Finds out within seconds whether a download has any chance."""
+"""Finds out within seconds whether a download is possible."""
 
 import queue
 import threading
@@ -8,23 +8,23 @@ from urllib.parse import urlsplit
 
 import requests
 
-# What a proxy answers when it can't, or may not, reach the host.
+# Status codes of proxies that can't, or may not, reach the host.
 _GATEWAY_ERRORS = (407, 502, 503, 504)
 
 
 def any_host_answers(urls: Iterable[str], *, timeout: float = 5.0) -> bool:
     """Whether at least one of the hosts of `urls` answers an HTTP request.
 
-    Asked through `requests`, as TFDS downloads: the same proxies and certificates apply.
+    The check uses `requests`, like TFDS's downloads, so the same proxies and certificates apply.
 
     Args:
-        urls: Where files would be downloaded from; one request to each host.
-        timeout: Seconds until the answer is no, whatever name resolution, connections or hosts are up to.
+        urls: URLs of files to download; each host gets one request.
+        timeout: Seconds until the result is `False`, including name resolution and connections.
     """
     one_each = {urlsplit(url).netloc: url for url in urls if urlsplit(url).scheme in ("http", "https")}
     answers: queue.Queue[bool] = queue.Queue()
     for url in one_each.values():
-        # A name look-up has no timeout of its own; daemon threads don't hold up the end of the process.
+        # Name look-ups have no timeout of their own, so they run in daemon threads, which don't block exit.
         threading.Thread(target=lambda url=url: answers.put(_answers(url, timeout)), daemon=True).start()
     deadline = time.monotonic() + timeout
     for _ in one_each:

@@ -11,18 +11,18 @@ from tas_tf.data.preprocessing import Preprocessing
 from tas_tf.data.source import ArraySource, Source, StreamedSource, central_view
 from tas_tf.errors import UserError
 
-# Each kind of draw has random numbers of its own.
+# Each kind of draw has its own random numbers.
 _ORDER, _CROP, _CHANGE, _COLOUR = range(4)
 
 
 def steps_per_epoch(num_examples: int, batch_size: int) -> int:
-    """Returns how many full batches there are.
+    """Returns the number of full batches.
 
     >>> steps_per_epoch(100, 32)
     3
 
     Raises:
-        UserError: if there isn't a single one.
+        UserError: If there is no full batch.
     """
     if not 1 <= batch_size <= num_examples:
         raise UserError(
@@ -46,30 +46,30 @@ def epochs(
     drop_remainder: bool = True,
     test_resize: int | None = None,
 ) -> tf.data.Dataset:
-    """Yields batches of epoch after epoch without end.
+    """Yields batches of one epoch after another, endlessly.
 
-    Epoch e's order and augmentation depend on `seed` and e alone: starting with `first_epoch=3` gives exactly
-    what an uninterrupted run gives from its fourth epoch on.
+    Order and augmentation of an epoch depend only on `seed` and its number: `first_epoch=3` gives exactly what an
+    uninterrupted run gives from its fourth epoch on.
 
     Args:
-        source: The data set.
+        source: Data set.
         indices: Examples to use; by default all of `split`.
         split: "train" or "test".
         batch_size: Images in a batch, over all replicas.
-        preprocessing: Applied after augmentation.
-        augment: Changes at random; by default none.
-        seed: Determines order and augmentation.
-        first_epoch: Number of the epoch to begin with.
-        shuffle: Whether each epoch has an order of its own.
-        drop_remainder: Whether examples beyond the last full batch of an epoch are left out (others in each
-            epoch, if shuffled); shapes are static then.
-        test_resize: As in `evaluation`, for images that are to look as in an evaluation; excludes `augment`.
+        preprocessing: Preprocessing, applied after augmentation.
+        augment: Random changes; by default none.
+        seed: Seed of order and augmentation.
+        first_epoch: Number of the first epoch.
+        shuffle: Whether each epoch has a new random order.
+        drop_remainder: Whether to leave out examples beyond the last full batch of an epoch (different ones in each
+            epoch, if shuffled), which makes shapes static.
+        test_resize: As in `evaluation`, to show images as in an evaluation; excludes `augment`.
 
     Returns:
         Elements: float32 `[batch_size, height, width, channels]`, int64 `[batch_size]`.
 
     Raises:
-        UserError: if `batch_size` doesn't fit the data.
+        UserError: If `batch_size` doesn't fit the data.
     """
     indices = _all_or(source, split, indices)
     num_steps = steps_per_epoch(len(indices), batch_size)
@@ -102,23 +102,23 @@ def paired_epochs(
     seed: int = 0,
     first_epoch: int = 0,
 ) -> tf.data.Dataset:
-    """Yields a batch of each half at a time, for the search; an epoch ends with the smaller half.
+    """Yields pairs of batches, one from each half, for the search; an epoch ends with the smaller half.
 
     Args:
-        source: The data set; its training split is used.
+        source: Data set, of which the training split is used.
         weights_indices: Examples that update the weights.
         arch_indices: Examples that update the architecture.
         batch_size: Images in each of the two batches, over all replicas.
-        preprocessing: As in `epochs`, like the arguments after it.
-        augment: Applied to both halves.
-        seed: Determines order and augmentation.
-        first_epoch: Number of the epoch to begin with.
+        preprocessing: Preprocessing, applied after augmentation.
+        augment: Random changes to both halves; by default none.
+        seed: Seed of order and augmentation.
+        first_epoch: Number of the first epoch.
 
     Returns:
         Elements: `((images, labels), (images, labels))`, the weights' batch first.
 
     Raises:
-        UserError: if `batch_size` doesn't fit the smaller half.
+        UserError: If `batch_size` doesn't fit the smaller half.
     """
     halves = (np.asarray(weights_indices), np.asarray(arch_indices))
     num_steps = steps_per_epoch(min(len(half) for half in halves), batch_size)
@@ -150,14 +150,14 @@ def evaluation(
     """Yields each example once, in a fixed order, without augmentation; the last batch may be smaller.
 
     Args:
-        source: The data set.
+        source: Data set.
         split: "train" or "test".
-        indices: Examples to use; by default all. Sources in memory keep their order.
+        indices: Examples to use; by default all. Sources in memory keep the order of `indices`.
         batch_size: Images in a batch.
-        preprocessing: Applied to the images.
-        test_resize: Resizes images to this height and width and cuts out the centre; by default images are resized to
-            the network's own size and nothing is cut off. Images in memory have that size already, so that they are
-            enlarged before the cut.
+        preprocessing: Preprocessing of the images.
+        test_resize: Height and width that images are resized to before their centre is cut out; by default, images are
+            resized to the network's size and nothing is cut off. Images in memory already have the network's size, so
+            they are enlarged before the cut.
 
     Returns:
         Elements: float32 `[n, height, width, channels]`, int64 `[n]`, n up to `batch_size`.
@@ -181,7 +181,7 @@ def evaluation(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Plan:
-    """What every epoch does; see `epochs`."""
+    """Parameters of every epoch; see `epochs`."""
 
     source: Source
     split: str
@@ -196,7 +196,7 @@ class _Plan:
     test_resize: int | None = None
 
     def batches(self, first_epoch: int) -> tf.data.Dataset:
-        """Yields `(images, labels)` from `first_epoch` on, without end."""
+        """Yields `(images, labels)` from `first_epoch` on, endlessly."""
         read = self._streamed_epoch if isinstance(self.source, StreamedSource) else self._row_epoch
         dataset = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max).flat_map(
             lambda epoch: _with_number(epoch, read(self._epoch_seed(epoch)).take(self.num_steps))
@@ -208,7 +208,7 @@ class _Plan:
         return tf.random.fold_in(tf.constant(self.seed, tf.int64), epoch)
 
     def _row_epoch(self, seed: tf.Tensor) -> tf.data.Dataset:
-        """Yields the indices of each batch: reading them is left to `_finish`, which runs in parallel."""
+        """Yields the indices of each batch, which `_finish` then reads in parallel."""
         order = tf.constant(self.indices, tf.int64)
         if self.shuffle:
             order = tf.random.experimental.stateless_shuffle(order, seed=tf.random.fold_in(seed, _ORDER))
@@ -216,7 +216,7 @@ class _Plan:
         return dataset.batch(self.batch_size, drop_remainder=self.drop_remainder)
 
     def _streamed_epoch(self, seed: tf.Tensor) -> tf.data.Dataset:
-        """Yields `(images, labels)`, uint8, cropped and resized one by one as they differ in size."""
+        """Yields `(images, labels)`, uint8; images differ in size, so they are cropped and resized one by one."""
         crop_seed = tf.random.fold_in(seed, _CROP)
 
         def read(index: tf.Tensor, encoded: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -227,7 +227,7 @@ class _Plan:
                 image = random_resized_crop(image[tf.newaxis], size=size, seed=image_seed)[0]
             else:
                 image = central_view(image, size[0], self.test_resize)
-            # One by one here, so that no batch of large images is held as floats.
+            # Recolour one by one, so that no batch of large images is held as floats.
             return self._recoloured(image[tf.newaxis], image_seed)[0], label
 
         order_seed = tf.random.fold_in(seed, _ORDER) if self.shuffle else None
@@ -237,7 +237,7 @@ class _Plan:
     def _finish(
         self, epoch: tf.Tensor, step: tf.Tensor, batch: tf.Tensor | tuple[tf.Tensor, tf.Tensor]
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Reads a batch that is in memory, changes images at random and normalises them."""
+        """Reads the batch (for sources in memory), augments it and normalises it."""
         seed = tf.random.fold_in(tf.random.fold_in(self._epoch_seed(epoch), _CHANGE), step)
         if isinstance(batch, tuple):
             images, labels = batch
@@ -245,7 +245,7 @@ class _Plan:
             images, labels = _gather(self.source, self.split, batch, self.test_resize)
         todo = self.augment
         if isinstance(batch, tuple):
-            # Streamed images were cropped and recoloured one by one.
+            # Streamed images have already been cropped and recoloured one by one.
             todo = Augmentation(pad_crop=todo.pad_crop, flip=todo.flip)
         return self.preprocessing.apply(augment_batch(images, todo, seed=seed)), labels
 
@@ -288,9 +288,9 @@ def _parallel(dataset: tf.data.Dataset, function) -> tf.data.Dataset:
 
 
 def dataset_options() -> tf.data.Options:
-    """Options of every dataset here: a fixed order, and shares of each batch for the workers of a strategy."""
+    """Returns options of all datasets: a fixed order, and shares of each batch for the workers of a strategy."""
     options = tf.data.Options()
     options.deterministic = True
-    # Every worker makes all batches and keeps its share of each: files aren't what is sharded.
+    # Every worker makes all batches and keeps its share of each, instead of sharding files.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return options

@@ -1,4 +1,4 @@
-"""How pixel values become network inputs; the same in the pipeline and as Keras layers."""
+"""Maps pixel values to network inputs, in the pipeline or as Keras layers."""
 
 import dataclasses
 from typing import Any, Self
@@ -12,26 +12,26 @@ from tas_tf.errors import UserError
 
 PREPROCESSING_KINDS = ("standardise", "none", "scale_0_1", "scale_-1_1", "torch", "caffe")
 
-#: Means and deviations of ImageNet's channels, red first, on the scale 0 to 1, as networks trained there have them.
+#: Means and standard deviations of ImageNet's channels, red first, on the scale 0 to 1, as most networks use them.
 _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 #: Means of the older networks, blue first, on the scale 0 to 255.
 _CAFFE_MEANS = (103.939, 116.779, 123.68)
 
-# Enough for mean and deviation of a data set that is streamed, where a full pass takes hours.
+# Images that are measured in a streamed data set, where a full pass takes hours.
 _STREAMED_SAMPLE = 10_000
 _CHUNK = 4096
 
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """One of `PREPROCESSING_KINDS`: an affine map of pixel values 0 to 255.
+    """An affine map of pixel values 0 to 255.
 
     Attributes:
-        kind: `standardise` (subtract mean, divide by std, both per channel), `none`, `scale_0_1`, `scale_-1_1`, and
-            what `preprocess_input` of `keras.applications` does to colour images: `torch` (ImageNet's mean and std), or
-            `caffe` (blue first, ImageNet's mean subtracted).
+        kind: One of `PREPROCESSING_KINDS`: `standardise` (subtract mean, divide by std, both per channel), `none`,
+            `scale_0_1`, `scale_-1_1`, or one of the maps of `preprocess_input` in `keras.applications` for colour
+            images: `torch` (ImageNet's mean and std) and `caffe` (blue first, ImageNet's mean subtracted).
         mean: Per-channel mean on the scale 0 to 255; for `standardise` only.
-        std: Per-channel standard deviation on that scale; for `standardise` only.
+        std: Per-channel standard deviation on the scale 0 to 255; for `standardise` only.
 
     Example:
         >>> import tas_tf
@@ -61,12 +61,12 @@ class Preprocessing:
         """Makes a preprocessing for the training images of `source`.
 
         Args:
-            source: Where the images come from. Of a streamed one a sample of 10,000 is measured.
+            source: Data set. If it is streamed, only a sample of 10,000 images is measured.
             kind: One of `PREPROCESSING_KINDS`.
             indices: Training examples to measure; by default all.
 
         Raises:
-            UserError: The kind doesn't suit the images.
+            UserError: The kind needs images with another number of channels.
         """
         if kind in ("torch", "caffe") and source.image_shape[-1] != 3:
             raise UserError(
@@ -84,7 +84,7 @@ class Preprocessing:
         return cls(kind, tuple(mean.tolist()), tuple(std.tolist()))
 
     def apply(self, images: tf.Tensor) -> tf.Tensor:
-        """Maps pixel values 0 to 255, `[..., channels]` of any number type, to float32 of the same shape."""
+        """Maps pixel values 0 to 255, `[..., channels]` of any numeric type, to float32 of the same shape."""
         images = tf.cast(images, tf.float32)
         if self.kind == "none":
             return images
@@ -94,20 +94,20 @@ class Preprocessing:
         return images * tf.constant(scale, tf.float32) + tf.constant(offset, tf.float32)
 
     def layers(self) -> list[keras.Layer]:
-        """Returns Keras layers that do the same as `apply`: none, or a `Rescaling`, which `caffe` has others before."""
+        """Returns Keras layers equivalent to `apply`: none or a `Rescaling`; for `caffe`, others swap channels first."""
         if self.kind == "none":
             return []
         scale, offset = self._scale_and_offset()
-        # float32 whatever the global policy: bfloat16 can't tell 255 pixel values apart.
+        # float32 under any global policy, because bfloat16 can't represent 255 distinct pixel values.
         rescaling = keras.layers.Rescaling(scale, offset, dtype="float32", name="preprocessing")
         return [*_blue_first(), rescaling] if self.kind == "caffe" else [rescaling]
 
     def affine(self) -> dict[str, Any]:
-        """Describes the map for programs that know none of `PREPROCESSING_KINDS`.
+        """Describes the map for programs that don't know `PREPROCESSING_KINDS`.
 
         Returns:
-            `channel_order`, `rgb`, or `bgr` where channels are turned round first; then the network's input is
-            `pixels * scale + offset`, two lists of one number each or of one for each channel.
+            `channel_order`: `rgb`, or `bgr` if the order of channels is reversed first. `scale` and `offset`: lists
+            of one number, or of one for each channel. The network's input is `pixels * scale + offset`.
         """
         scale, offset = ((value if isinstance(value, list) else [value]) for value in self._scale_and_offset())
         return {"channel_order": "bgr" if self.kind == "caffe" else "rgb", "scale": scale, "offset": offset}
@@ -128,7 +128,7 @@ class Preprocessing:
 
 
 def _blue_first() -> list[keras.Layer]:
-    """Layers that turn the order of three channels round; plain ones, that any runtime has."""
+    """Returns layers that reverse the order of three channels, using only layers that every runtime supports."""
     as_float = keras.layers.Rescaling(1.0, dtype="float32", name="as_float")
     swap = keras.layers.Conv2D(3, 1, use_bias=False, trainable=False, dtype="float32", name="blue_first")
     swap.build((None, None, None, 3))
@@ -152,7 +152,7 @@ def _streamed_chunks(source: StreamedSource, indices: np.ndarray):
 
 
 def _mean_and_std(chunks, *, num_channels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Measures uint8 images through their histograms: exact, in whatever order they come."""
+    """Measures uint8 images through their histograms, so that results are exact in any order of images."""
     counts = np.zeros([num_channels, 256], np.int64)
     for chunk in chunks:
         for channel in range(num_channels):
@@ -161,5 +161,5 @@ def _mean_and_std(chunks, *, num_channels: int) -> tuple[np.ndarray, np.ndarray]
     total = counts.sum(axis=1)
     mean = counts @ values / total
     variance = counts @ values**2 / total - mean**2
-    # A channel of one value carries nothing: leave its scale alone.
+    # Keep the scale of constant channels, which carry no information.
     return mean, np.sqrt(np.where(variance > 1e-6, variance, 1.0))

@@ -1,4 +1,4 @@
-"""What a data set is to the rest of the library: images and one integer label for each."""
+"""Data sets as the rest of the library sees them: images with one integer label each."""
 
 import abc
 import dataclasses
@@ -12,12 +12,12 @@ from tas_tf.errors import UserError
 
 SPLITS = ("train", "test")
 
-# Mirrored, these turn into something else or into nothing: digits and letters.
+# Data sets of digits and letters, which mirroring turns into other or meaningless ones.
 _TEXT_LIKE = ("digit", "mnist", "svhn", "omniglot", "cmaterdb", "visual_domain_decathlon")
 
 
 def looks_alike_mirrored(name: str) -> bool:
-    """Whether a mirror image keeps its label, judged by the data set's name.
+    """Whether mirrored images keep their labels, judged by the data set's name.
 
     >>> looks_alike_mirrored("cifar10"), looks_alike_mirrored("fashion_mnist"), looks_alike_mirrored("mnist")
     (True, True, False)
@@ -27,10 +27,10 @@ def looks_alike_mirrored(name: str) -> bool:
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Source:
-    """A data set with a training and a test split, every image with one integer label.
+    """A data set with a training and a test split, and one integer label for every image.
 
     Attributes:
-        name: As the user wrote it.
+        name: Name that the user gave.
         class_names: Names of the labels 0, 1, ...
         image_shape: Height, width and channels that every image has when it reaches a network.
         flip_ok: Whether mirroring an image keeps its label (not so for digits).
@@ -77,7 +77,7 @@ class ArraySource(Source):
     @functools.cached_property
     def tensors(self) -> Mapping[str, tuple[tf.Tensor, tf.Tensor]]:
         """Images and labels by split as tensors in the host's memory, made once."""
-        # Kept beyond the function that is being traced, if any, and out of a GPU's memory.
+        # Keep tensors beyond a function that is being traced, and out of GPU memory.
         with tf.init_scope(), tf.device("/CPU:0"):
             return {
                 split: (tf.constant(self.split_images[split]), tf.constant(self.split_labels[split]))
@@ -86,7 +86,7 @@ class ArraySource(Source):
 
 
 class StreamedSource(Source, abc.ABC):
-    """A source too large for memory: its images are read anew in every epoch."""
+    """A source too large for memory, whose images are read again in every epoch."""
 
     @abc.abstractmethod
     def examples(self, split: str, indices: np.ndarray, *, seed: tf.Tensor | None = None) -> tf.data.Dataset:
@@ -94,8 +94,8 @@ class StreamedSource(Source, abc.ABC):
 
         Args:
             split: "train" or "test".
-            indices: Which examples, `[n]`.
-            seed: Two integers that alone determine the order; without it the order is fixed.
+            indices: Examples to read, `[n]`.
+            seed: Two integers, which alone determine the order; without a seed, the order is fixed.
 
         Returns:
             Elements: int64 scalar, the encoded image (a string scalar; see `decode`), int64 scalar.
@@ -112,11 +112,11 @@ class StreamedSource(Source, abc.ABC):
 
 
 def resize_image(image: tf.Tensor, image_size: int) -> tf.Tensor:
-    """Cuts out the largest central square and resizes it; what is wide isn't squashed.
+    """Cuts out the largest central square and resizes it, so that proportions are kept.
 
     Args:
         image: uint8 `[height, width, channels]`.
-        image_size: Height and width wanted.
+        image_size: Height and width to resize to.
 
     Returns:
         uint8 `[image_size, image_size, channels]`.
@@ -130,13 +130,13 @@ def resize_image(image: tf.Tensor, image_size: int) -> tf.Tensor:
 
 
 def central_view(image: tf.Tensor, image_size: int, resize: int | None = None) -> tf.Tensor:
-    """Shows one image as networks are evaluated on it: resized to `resize`, then cut to its centre.
+    """Prepares an image for evaluation: resizes it to `resize` and cuts out its centre.
 
     Args:
         image: uint8 `[height, width, channels]`.
         image_size: Height and width of the centre.
         resize: Height and width that the largest central square is resized to, at least `image_size`; by default
-            `image_size`, so that nothing is cut off.
+            `image_size`, which cuts nothing off.
 
     Returns:
         uint8 `[image_size, image_size, channels]`.
@@ -148,7 +148,7 @@ def central_view(image: tf.Tensor, image_size: int, resize: int | None = None) -
 
 
 def resize_images(images: np.ndarray, image_size: int | None) -> np.ndarray:
-    """Resizes uint8 images `[n, height, width, channels]` of one size; `None` or that size: unchanged."""
+    """Resizes uint8 images `[n, height, width, channels]`; `None` or their own size leaves them unchanged."""
     if image_size is None or images.shape[1:3] == (image_size, image_size):
         return images
     dataset = tf.data.Dataset.from_tensor_slices(images)
@@ -164,7 +164,7 @@ def make_array_source(
     test: tuple[np.ndarray, np.ndarray],
     flip_ok: bool,
 ) -> ArraySource:
-    """Makes a source of uint8 images and integer labels, `(images, labels)` for each split."""
+    """Makes a source from uint8 images and integer labels, `(images, labels)` for each split."""
     parts = {"train": train, "test": test}
     return ArraySource(
         name=name,
@@ -177,7 +177,7 @@ def make_array_source(
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:
-    # One array serves every pipeline: a change made in one place would show up in all.
+    # Read-only, because all pipelines share the array.
     view = array.view()
     view.flags.writeable = False
     return view

@@ -1,4 +1,4 @@
-"""The data set that a name stands for."""
+"""Loads data sets by name."""
 
 from tas_tf.data.digits import load_digits
 from tas_tf.data.folder import load_folder
@@ -6,7 +6,7 @@ from tas_tf.data.source import Source
 from tas_tf.errors import UserError
 from tas_tf.extras import require_extra
 
-# Images are held in memory up to here; larger sets are read from disk in every epoch.
+# Up to this size, images are held in memory. Larger data sets are read from disk in every epoch.
 MEMORY_LIMIT_BYTES = 1 << 30
 
 _FOLDER_PREFIX = "folder:"
@@ -22,18 +22,18 @@ def load_source(
 ) -> Source:
     """Loads a data set by name.
 
-    Where sizes differ, images are cut to their central square and resized to `image_size`.
+    Images of another size are cut to their central square and resized to `image_size`.
 
     Args:
-        name: `digits`, `folder:PATH`, or a name of TensorFlow Datasets such as `cifar10`.
-        data_dir: TFDS's data folder; by default TFDS's own choice.
-        image_size: Height and width wanted; needed for folders and where images vary in size.
-        test_share: Share of each class to hold back for the test, where the data has no test part.
-        seed: Which images are held back by `test_share`. Keep it the same for runs that share a teacher or
-            are compared: else one run's test images are another's training images.
+        name: `digits`, `folder:PATH`, or a name in TensorFlow Datasets such as `cifar10`.
+        data_dir: TFDS's data folder; by default, TFDS chooses it.
+        image_size: Height and width to resize to; needed for folders and if images vary in size.
+        test_share: Share of each class to hold back for testing, if the data has no test images.
+        seed: Seed of the choice of images that `test_share` holds back. Use the same seed for runs that share a teacher
+            or are compared; otherwise one run's test images are another's training images.
 
     Raises:
-        UserError: if there is no such data set, it can't be had, it isn't a classification of images, or the extra
+        UserError: If the data set is unknown or unavailable, isn't an image classification task, or the extra
             `datasets` is missing.
     """
     if image_size is not None and image_size < 1:
@@ -42,7 +42,7 @@ def load_source(
         raise UserError(f"`test_share` is out of range. Expected between 0 and 1. Received: {test_share}.")
     if name == "digits":
         if test_share is not None:
-            raise UserError("`test_share` is of no use: digits has a fixed test part. Leave it out.")
+            raise UserError("`test_share` can't be used: digits has fixed test images. Leave it out.")
         return load_digits(image_size=image_size)
     options = {
         "image_size": image_size,

@@ -1,4 +1,4 @@
-"""Parts of a data set in which every class has its share."""
+"""Stratified parts of a data set."""
 
 from collections.abc import Iterator
 
@@ -8,20 +8,20 @@ from tas_tf.errors import UserError
 
 
 def stratified_halves(labels: np.ndarray, *, share: float = 0.5, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Splits example indices in two so that each class is split in the same proportion.
+    """Splits example indices in two, with each class in the same proportion.
 
-    Classes whose exact share isn't a whole number are rounded up or down so that the total is right too.
+    Class counts are rounded up or down so that the total is right as well.
 
     Args:
         labels: Integer labels, `[n]`.
-        share: Share of the examples that goes to the first part, above 0 and below 1.
-        seed: Which examples go where.
+        share: Share of the examples in the first part, above 0 and below 1.
+        seed: Random seed.
 
     Returns:
-        Two sorted int64 arrays, disjoint, together `0 ... n - 1`.
+        Two disjoint sorted int64 arrays that together hold `0 ... n - 1`.
 
     Raises:
-        UserError: if `share` isn't between 0 and 1, or a part would be empty.
+        UserError: If `share` isn't between 0 and 1, or a part would be empty.
     """
     if not 0.0 < share < 1.0:
         raise UserError(f"`share` is out of range. Expected a number between 0 and 1. Received: {share}.")
@@ -37,18 +37,18 @@ def stratified_halves(labels: np.ndarray, *, share: float = 0.5, seed: int = 0) 
 
 
 def stratified_subset(labels: np.ndarray, *, count: int, seed: int = 0) -> np.ndarray:
-    """Picks `count` example indices in which the classes keep their proportions.
+    """Picks `count` example indices, keeping the proportions of the classes.
 
     Args:
         labels: Integer labels, `[n]`.
-        count: How many, from 1 to n.
-        seed: Which ones.
+        count: Number of examples, from 1 to n.
+        seed: Random seed.
 
     Returns:
         Sorted int64 array, `[count]`.
 
     Raises:
-        UserError: if there aren't as many examples.
+        UserError: If `count` isn't from 1 to n.
     """
     labels = np.asarray(labels)
     if not 1 <= count <= len(labels):
@@ -62,7 +62,7 @@ def _pick(labels: np.ndarray, count: int, *, seed: int) -> np.ndarray:
     members = list(_shuffled_members(labels, seed=seed))
     exact = np.array([len(rows) * count / len(labels) for rows in members])
     counts = np.floor(exact).astype(np.int64)
-    # Largest remainders first: no class is off by one or more, and the total is exact.
+    # Round up the largest remainders: every class is off by less than one, and the total is exact.
     for extra in np.argsort(counts - exact, kind="stable")[: count - counts.sum()]:
         counts[extra] += 1
     picked = [rows[:number] for rows, number in zip(members, counts, strict=True)]

@@ -1,4 +1,4 @@
-"""A data set made ready for training: which images, how they are preprocessed and changed."""
+"""A data set prepared for training, with preprocessing and augmentation."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _EVALUATION_BATCH = 256
 
 @dataclass(frozen=True, eq=False)
 class Task(TrainingData):
-    """What teacher, search and student learn.
+    """The data that teacher, search and student learn from.
 
     Attributes:
         source: Images and labels.
-        preprocessing: From pixels to the network's input.
-        augment: Changes to training images.
-        indices: Training images that are used.
-        seed: Of order and augmentation.
-        test_resize: Height and width that images are resized to before their centre is cut out, wherever they aren't
-            augmented; see `evaluation`.
+        preprocessing: Map from pixels to the network's input.
+        augment: Random changes to training images.
+        indices: Training images to use.
+        seed: Seed of order and augmentation.
+        test_resize: Height and width that images without augmentation are resized to before their centre is cut out;
+            see `evaluation`.
     """
 
     source: Source
@@ -61,12 +61,12 @@ class Task(TrainingData):
         """Loads a data set by name.
 
         Args:
-            dataset: As `load_source` takes it.
-            **settings: Further ones of `DataSettings`. The seed is that of order and augmentation; which images are
-                used doesn't depend on it.
+            dataset: Name of a data set, as in `load_source`.
+            **settings: Other settings of `DataSettings`. The seed determines order and augmentation, but not which
+                images are used.
 
         Raises:
-            UserError: An argument is off, or the data isn't there.
+            UserError: An argument is invalid, or the data isn't available.
         """
         wanted = DataSettings(dataset=dataset, **settings)
         source = load_source(
@@ -92,7 +92,7 @@ class Task(TrainingData):
 
     @property
     def name(self) -> str:
-        """The data set as the user wrote it."""
+        """Name of the data set, as the user gave it."""
         return self.source.name
 
     @property
@@ -117,7 +117,7 @@ class Task(TrainingData):
         return float(np.bincount(labels).max() / len(labels))
 
     def training(self, batch_size: int) -> tuple[EpochsDataset, int]:
-        """All training images: a dataset by first epoch, and the steps of an epoch."""
+        """Returns a function from the first epoch to a dataset of all training images, and the steps of an epoch."""
 
         def dataset(first_epoch: int) -> tf.data.Dataset:
             return epochs(
@@ -133,21 +133,21 @@ class Task(TrainingData):
         return dataset, steps_per_epoch(len(self.indices), batch_size)
 
     def halves(self, share: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
-        """Training images for the weights and for the architecture, disjoint and stratified.
+        """Returns disjoint, stratified training images for the weights and for the architecture.
 
         Args:
-            share: Of the images that the weights get.
+            share: Share of the images for the weights.
         """
         labels = self.source.labels("train")[self.indices]
         weights, architecture = stratified_halves(labels, share=share, seed=self.seed)
         return self.indices[weights], self.indices[architecture]
 
     def weights_part(self, share: float) -> Self:
-        """The same data with the weights' part as all its training images."""
+        """Returns the same data with only the weights' part as training images."""
         return replace(self, indices=self.halves(share)[0])
 
     def searching(self, batch_size: int, share: float = 0.5) -> tuple[EpochsDataset, int]:
-        """Pairs of batches of the two halves: a dataset by first epoch, and the steps of an epoch."""
+        """Returns a function from the first epoch to pairs of batches of both halves, and the steps of an epoch."""
         weights, architecture = self.halves(share)
 
         def dataset(first_epoch: int) -> tf.data.Dataset:
@@ -165,22 +165,22 @@ class Task(TrainingData):
         return dataset, steps_per_epoch(min(len(weights), len(architecture)), batch_size)
 
     def held_out(self, share: float, limit: int) -> tf.data.Dataset:
-        """Images of the architecture's half once, unaugmented, the same ones each time.
+        """Returns the images of the architecture's half once, unaugmented, the same ones each time.
 
         Args:
-            share: Of the images that the weights get.
-            limit: So many images at most, a random choice.
+            share: Share of the images for the weights.
+            limit: Largest number of images; more than these are sampled at random.
         """
         _, architecture = self.halves(share)
         chosen = np.random.default_rng(self.seed).choice(architecture, min(limit, len(architecture)), replace=False)
         return self.plain(np.sort(chosen))
 
     def calibration(self, batch_size: int, batches: int) -> tf.data.Dataset:
-        """A few batches of training images, shuffled and unaugmented, the same ones each time."""
+        """Returns a few batches of training images, shuffled and unaugmented, the same ones each time."""
         return self.shuffled(self.indices, min(batch_size, len(self.indices)), batches)
 
     def shuffled(self, indices: np.ndarray, batch_size: int, batches: int) -> tf.data.Dataset:
-        """A few batches of given training images, unaugmented, the same ones each time."""
+        """Returns a few batches of the given training images, shuffled and unaugmented, the same ones each time."""
         dataset = epochs(
             self.source,
             indices,
@@ -192,19 +192,19 @@ class Task(TrainingData):
         return dataset.take(batches)
 
     def plain(self, indices: np.ndarray, batch_size: int = _EVALUATION_BATCH) -> tf.data.Dataset:
-        """Given training images once, in order, unaugmented."""
+        """Returns the given training images once, in order, unaugmented."""
         return self._evaluation("train", indices, batch_size=batch_size)
 
     def test(self, batch_size: int = _EVALUATION_BATCH) -> tf.data.Dataset:
-        """The test images once, in order."""
+        """Returns the test images once, in order."""
         return self._evaluation("test", None, batch_size=batch_size)
 
     def test_arrays(self, limit: int | None = None, *, raw: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """Test images and labels in memory.
+        """Returns test images and labels in memory.
 
         Args:
-            limit: So many images at most, a stratified choice.
-            raw: Pixels from 0 to 255, uint8, instead of the network's input.
+            limit: Largest number of images, chosen by stratified sampling.
+            raw: Whether to return uint8 pixels, 0 to 255, instead of the network's input.
         """
         labels = self.source.labels("test")
         chosen = np.arange(len(labels))
@@ -213,11 +213,11 @@ class Task(TrainingData):
         return self._arrays("test", chosen, raw=raw)
 
     def train_images(self, limit: int, *, raw: bool = False) -> np.ndarray:
-        """Training images in memory, unaugmented.
+        """Returns training images in memory, unaugmented.
 
         Args:
-            limit: So many at most, a stratified choice.
-            raw: Pixels from 0 to 255, uint8, instead of the network's input.
+            limit: Largest number of images, chosen by stratified sampling.
+            raw: Whether to return uint8 pixels, 0 to 255, instead of the network's input.
         """
         labels = self.source.labels("train")[self.indices]
         chosen = stratified_subset(labels, count=min(limit, len(labels)))

@@ -1,4 +1,4 @@
-"""Finds a TFDS data set by its name and makes sure that it is prepared."""
+"""Finds a TFDS data set by name and prepares it if necessary."""
 
 import difflib
 
@@ -8,20 +8,19 @@ from tas_tf.data.fashion_mnist import FashionMnistIdx, idx_files_installed
 from tas_tf.data.network import any_host_answers
 from tas_tf.errors import UserError
 
-# Asked when a builder doesn't say where it downloads from.
+# Tried if a builder doesn't name the source of its downloads.
 _USUAL_URL = "https://storage.googleapis.com"
 
 
 def find_builder(name: str, *, data_dir: str | None = None) -> tfds.core.DatasetBuilder:
-    """Returns the builder of a data set, which may still have to be prepared.
+    """Returns the builder of a data set, which need not be prepared yet.
 
     Args:
-        name: TFDS's name, with config and version if wanted: `cifar10`, `imagenette/160px-v2`.
-        data_dir: TFDS's data folder; by default TFDS's own choice (`TFDS_DATA_DIR` or
-            `~/tensorflow_datasets`).
+        name: Name in TFDS, optionally with config and version: `cifar10`, `imagenette/160px-v2`.
+        data_dir: TFDS's data folder; by default, TFDS chooses it (`TFDS_DATA_DIR` or `~/tensorflow_datasets`).
 
     Raises:
-        UserError: if there is no such data set.
+        UserError: If the data set is unknown or can't be used.
     """
     if name == "fashion_mnist":
         from_idx = FashionMnistIdx(data_dir=data_dir)
@@ -32,15 +31,15 @@ def find_builder(name: str, *, data_dir: str | None = None) -> tfds.core.Dataset
     except tfds.core.DatasetNotFoundError as error:
         raise UserError(_unknown_name(name)) from error
     except (ValueError, AssertionError, ImportError, RuntimeError) as error:
-        # A malformed name, an unknown config or version, a package that the data set's own code needs.
+        # Malformed name, unknown config or version, or missing package that the data set's code needs.
         raise UserError(f"`dataset` {name!r} can't be used: {_first_line(error)}") from error
 
 
 def prepare(builder: tfds.core.DatasetBuilder) -> None:
-    """Downloads and prepares a data set unless its files are there already.
+    """Downloads and prepares a data set unless it is already prepared.
 
     Raises:
-        UserError: if it can't be downloaded, at once where there is no network; or if files are wrong or missing.
+        UserError: If the download fails (immediately if you are offline), or files are wrong or missing.
     """
     if builder.is_prepared():
         return
@@ -51,7 +50,7 @@ def prepare(builder: tfds.core.DatasetBuilder) -> None:
     except UserError:
         raise
     except (AssertionError, OSError, RuntimeError, ValueError, tfds.download.DownloadError) as error:
-        # AssertionError is how TFDS says that files which must be fetched by hand are missing.
+        # TFDS raises AssertionError if files that must be downloaded by hand are missing.
         raise UserError(
             f"Dataset {builder.name} can't be prepared in {builder.data_dir}: {' '.join(str(error).split())}"
         ) from error
@@ -61,13 +60,13 @@ def _unknown_name(name: str) -> str:
     known = ["digits", *tfds.list_builders(with_community_datasets=False)]
     close = difflib.get_close_matches(name.split("/")[0].split(":")[0], known, n=3)
     return (
-        "`dataset` is unknown. Expected digits, folder:PATH or a name of TensorFlow Datasets"
+        "`dataset` is unknown. Expected digits, folder:PATH or a name in TensorFlow Datasets"
         f"{' (close: ' + ', '.join(close) + ')' if close else ''}. Received: {name!r}."
     )
 
 
 def _check_network(builder: tfds.core.DatasetBuilder) -> None:
-    # Without a network TFDS tries for minutes before it gives up.
+    # If offline, TFDS tries for minutes before it gives up.
     urls = list(builder.url_infos or ()) or [_USUAL_URL]
     if any_host_answers(urls):
         return
@@ -75,7 +74,7 @@ def _check_network(builder: tfds.core.DatasetBuilder) -> None:
     raise UserError(
         f"Dataset {builder.name} isn't prepared in {builder.data_dir}, and its download can't be reached "
         f"({urls[0]}). Connect to the network,{hint} or prepare it elsewhere (`tfds build {builder.name}`) "
-        "and name its folder by `data_dir`. `digits` needs no download."
+        "and pass its folder as `data_dir`. `digits` needs no download."
     )
 
 

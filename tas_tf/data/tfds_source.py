@@ -1,4 +1,4 @@
-"""Any TensorFlow Datasets classification set as a source, in memory if it fits."""
+"""Loads any classification data set of TensorFlow Datasets as a source, in memory if it fits."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from tas_tf.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class _Layout:
-    """Where a data set keeps what is needed: feature names, TFDS splits, class names, final image shape."""
+    """Layout of a data set: feature names, TFDS splits, class names and final image shape."""
 
     image_key: str
     label_key: str
@@ -36,22 +36,22 @@ def load_tfds(
     seed: int = 0,
     memory_limit: int,
 ) -> Source:
-    """Loads the `train` split, and for the test `test` or, where that is missing or unlabelled, `validation`.
+    """Loads the split `train`, and `test` for testing, or `validation` if `test` is missing or unlabelled.
 
     Args:
-        name: TFDS's name.
+        name: Name in TFDS.
         data_dir: TFDS's data folder.
-        image_size: Height and width wanted; needed where images vary in size.
-        test_share: Share of each class to hold back for the test; needed if the data set has only `train`,
-            refused otherwise.
-        seed: Which images are held back.
-        memory_limit: Bytes up to which images are held in memory.
+        image_size: Height and width to resize to; needed if images vary in size.
+        test_share: Share of each class to hold back for testing; needed if the data set has only `train`, rejected
+            otherwise.
+        seed: Seed of the choice of images to hold back.
+        memory_limit: Largest size of the images, in bytes, that is held in memory.
 
     Raises:
-        UserError: if the data set is unknown, can't be had, or isn't images with one label each.
+        UserError: If the data set is unknown or unavailable, or doesn't hold images with one label each.
     """
     builder = find_builder(name, data_dir=data_dir)
-    # What can be refused is refused before gigabytes are downloaded for it.
+    # Reject unsuitable data sets before downloading gigabytes.
     image_key, label_key = _feature_keys(name, builder.info)
     _check_image_size(name, builder.info.features[image_key].shape, image_size)
     prepare(builder)
@@ -75,8 +75,8 @@ def _check_image_size(name: str, shape: tuple[int | None, ...], image_size: int 
 def _check_file_format(name: str, builder: tfds.core.DatasetBuilder) -> None:
     if builder.info.file_format != tfds.core.FileFormat.TFRECORD:
         raise UserError(
-            f"Dataset {name} in {builder.data_dir} is kept in a format that tf.data can't read. Expected tfrecord. "
-            f"Received: {builder.info.file_format.value}. Prepare it again, or name another folder by `data_dir`."
+            f"Dataset {name} in {builder.data_dir} is stored in a format that tf.data can't read. Expected tfrecord. "
+            f"Received: {builder.info.file_format.value}. Prepare it again, or pass another folder as `data_dir`."
         )
 
 
@@ -102,7 +102,7 @@ def _find_layout(
 
 
 def _feature_keys(name: str, info: tfds.core.DatasetInfo) -> tuple[str, str]:
-    """Returns the names of the image and its label; where there are several, `supervised_keys` decide."""
+    """Returns the names of the image and label features; if there are several, `supervised_keys` decide."""
     features = info.features if isinstance(info.features, tfds.features.FeaturesDict) else {}
     images = [key for key, f in features.items() if type(f) is tfds.features.Image and f.np_dtype == np.uint8]
     labels = [key for key, f in features.items() if type(f) is tfds.features.ClassLabel]
@@ -119,7 +119,7 @@ def _feature_keys(name: str, info: tfds.core.DatasetInfo) -> tuple[str, str]:
 
 
 def _test_split(builder: tfds.core.DatasetBuilder, label_key: str) -> str | None:
-    """Returns the split to test on; a `test` whose labels were never published (ImageNet) holds -1."""
+    """Returns the split to test on. A `test` with unpublished labels (ImageNet) holds -1 and is skipped."""
     for split in ("test", "validation"):
         if split in builder.info.splits:
             first = next(iter(_dataset(builder, split, {label_key: True}).take(1).as_numpy_iterator()))
@@ -135,7 +135,7 @@ def _check_test_share(name: str, layout: _Layout, test_share: float | None) -> N
             "each class to hold back, e.g. 0.2. Received: None."
         )
     if layout.test_split is not None and test_share is not None:
-        raise UserError(f"`test_share` is of no use: {name} has a split {layout.test_split!r}. Leave it out.")
+        raise UserError(f"`test_share` can't be used: {name} has a split {layout.test_split!r}. Leave it out.")
 
 
 def _dataset(builder: tfds.core.DatasetBuilder, split: str, keys: Mapping[str, bool]) -> tf.data.Dataset:
@@ -143,7 +143,7 @@ def _dataset(builder: tfds.core.DatasetBuilder, split: str, keys: Mapping[str, b
         split=split,
         shuffle_files=False,
         decoders=tfds.decode.PartialDecoding(dict(keys)),
-        # One file after another: the order in which `tfds_stream` numbers the examples.
+        # Read one file after another, the order in which `tfds_stream` numbers the examples.
         read_config=tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1),
     )
 

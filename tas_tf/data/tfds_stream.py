@@ -1,4 +1,4 @@
-"""A TensorFlow Datasets set that is too large for memory, read from its record files."""
+"""Streams a TensorFlow Datasets data set that is too large for memory from its record files."""
 
 import dataclasses
 import os
@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from tas_tf.data.source import StreamedSource
 
 _FILES_AT_ONCE = 8
-# Encoded images, about 0.1 MB each. TFDS has shuffled them once before writing, and files are shuffled too.
+# Encoded images, about 0.1 MB each. Chunks may be small: TFDS wrote the images shuffled, and files are shuffled too.
 _CHUNK = 8192
 
 
@@ -21,10 +21,10 @@ class TfdsSource(StreamedSource):
     """A prepared TFDS data set, streamed.
 
     Attributes:
-        builder: Its builder, prepared.
+        builder: Prepared builder of the data set.
         keys: Names of the image feature and of the label feature.
-        tfds_splits: TFDS's name of each split's examples.
-        rows: For each split, the position in the TFDS split of each of its examples.
+        tfds_splits: Name of the TFDS split that holds each split's examples.
+        rows: Positions of each split's examples in the TFDS split.
     """
 
     builder: tfds.core.DatasetBuilder = dataclasses.field(repr=False)
@@ -33,7 +33,7 @@ class TfdsSource(StreamedSource):
     rows: Mapping[str, np.ndarray] = dataclasses.field(repr=False)
 
     def examples(self, split: str, indices: np.ndarray, *, seed: tf.Tensor | None = None) -> tf.data.Dataset:
-        """Yields `(index, encoded image, label)`, without a seed in the order of the files."""
+        """Yields `(index, encoded image, label)`, in the order of the files if there is no seed."""
         image_key, label_key = self.keys
         features = self.builder.info.features
         index_of = tf.constant(self._index_of_row(split, indices))
@@ -43,13 +43,13 @@ class TfdsSource(StreamedSource):
             return index_of[row], example[image_key], example[label_key]
 
         dataset = _records(self.builder, self.tfds_splits[split], seed=seed)
-        dataset = dataset.filter(lambda row, record: index_of[row] >= 0)  # before parsing: that is what costs
+        dataset = dataset.filter(lambda row, record: index_of[row] >= 0)  # before parsing, which is expensive
         if seed is not None:
             dataset = _shuffled_in_chunks(dataset, seed)
         return dataset.map(parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
     def sample(self, indices: np.ndarray, count: int) -> np.ndarray:
-        """Picks those that come first in the files: TFDS has shuffled them."""
+        """Picks the first examples in the files, which TFDS has shuffled."""
         return np.sort(indices)[:count]
 
     def _index_of_row(self, split: str, indices: np.ndarray) -> np.ndarray:
@@ -63,7 +63,7 @@ class TfdsSource(StreamedSource):
 def read_labels(builder: tfds.core.DatasetBuilder, split: str, label_key: str) -> np.ndarray:
     """Reads the labels of a split in the order of its files, int64 `[num_examples]`.
 
-    That takes a pass over all files, so the result is kept beside them, where that folder may be written to.
+    Reading takes a pass over all files, so the labels are cached beside them if that folder is writable.
     """
     kept = pathlib.Path(builder.data_dir) / f"{label_key}-{split}.npy"
     if kept.is_file():
@@ -89,7 +89,7 @@ def _scan_labels(builder: tfds.core.DatasetBuilder, split: str, label_key: str) 
 
 
 def _records(builder: tfds.core.DatasetBuilder, split: str, *, seed: tf.Tensor | None) -> tf.data.Dataset:
-    """Yields `(row, serialised example)`; with a seed, files come in a drawn order, several in turn."""
+    """Yields `(row, serialised example)`; with a seed, files are shuffled and several are read in turn."""
     info = builder.info
     paths = tf.constant([str(path) for path in info.splits[split].filepaths])
     lengths = info.splits[split].shard_lengths

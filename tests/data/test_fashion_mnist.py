@@ -51,7 +51,7 @@ def test_corrupted_files_are_refused_and_nothing_is_left(fake_idx, tmp_path, spo
 
 
 def test_other_idx_types_are_refused():
-    with pytest.raises(ValueError, match="No IDX data of unsigned bytes"):
+    with pytest.raises(ValueError, match="Expected IDX data of unsigned bytes"):
         fashion_mnist.parse_idx(bytes([0, 0, 13, 1, 0, 0, 0, 0]))
 
 

@@ -92,7 +92,7 @@ def test_no_classes(tmp_path):
 def test_test_share_missing_or_useless(image_folder):
     with pytest.raises(UserError, match="`test_share` is needed"):
         load_source(f"folder:{image_folder / 'train'}", image_size=4)
-    with pytest.raises(UserError, match="`test_share` is of no use"):
+    with pytest.raises(UserError, match="`test_share` can't be used"):
         load_source(f"folder:{image_folder}", image_size=4, test_share=0.5)
 
 

@@ -45,7 +45,7 @@ def test_resizing_cuts_the_central_square_and_averages():
     [
         ({"image_size": 0}, "`image_size` is out of range"),
         ({"test_share": 1.0}, "`test_share` is out of range"),
-        ({"test_share": 0.2}, "`test_share` is of no use"),
+        ({"test_share": 0.2}, "`test_share` can't be used"),
     ],
 )
 def test_options_that_do_not_fit(options, message):

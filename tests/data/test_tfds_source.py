@@ -83,7 +83,7 @@ def test_share_held_back_where_there_is_no_test_split(varying_dir, monkeypatch, 
         assert np.array_equal(labels, source.labels(split))
     assert len(numbers["test"]) == 10
     assert set(numbers["train"]) | set(numbers["test"]) == set(range(40))
-    with pytest.raises(UserError, match="`test_share` is of no use"):
+    with pytest.raises(UserError, match="`test_share` can't be used"):
         load_source("varying_images/withheld", data_dir=varying_dir, image_size=6, test_share=0.25)
 
 
