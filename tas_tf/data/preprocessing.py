@@ -94,7 +94,7 @@ class Preprocessing:
         return images * tf.constant(scale, tf.float32) + tf.constant(offset, tf.float32)
 
     def layers(self) -> list[keras.Layer]:
-        """Returns Keras layers equivalent to `apply`: none or a `Rescaling`; for `caffe`, others swap channels first."""
+        """Returns Keras layers equivalent to `apply`: none, or a `Rescaling` (after a channel swap for `caffe`)."""
         if self.kind == "none":
             return []
         scale, offset = self._scale_and_offset()
