@@ -1,1 +1,1 @@
-"""The differentiable search: its step, its runs and its reports."""
+"""Differentiable search: single steps, whole runs and their reports."""

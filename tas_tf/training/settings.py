@@ -20,7 +20,7 @@ class Optimisation(Seeded):
 
 @dataclass(frozen=True, kw_only=True)
 class LogitOptimisation(Settings):
-    """Adam for the logits of an architecture, as in the paper."""
+    """Settings of Adam for the architecture's logits, as in the paper."""
 
     arch_betas: tuple[float, float] = setting((0.5, 0.999), "Adam's decay rates for the logits.", at_least=0, below=1)
     arch_l2: float = setting(1e-3, "L2 penalty in the gradient of the logits.", at_least=0)
