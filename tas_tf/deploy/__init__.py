@@ -1,1 +1,1 @@
-"""SavedModel and TFLite files: written, checked, timed."""
+"""Writes, checks and times SavedModel and TFLite files."""

@@ -8,23 +8,23 @@ import numpy as np
 
 from tas_tf.deploy.errors import ExportError
 
-# Largest difference allowed from the Keras model's outputs, as a share of their largest magnitude. What is rounded to 8
-# bits is judged by its accuracy, or without labels by `_UNRELATED`.
+# Largest difference allowed from the Keras model's outputs, as a share of their largest magnitude. Formats that round
+# to 8 bits are judged by accuracy or, without labels, by `_UNRELATED`.
 TOLERANCES = {"saved_model": 1e-3, "fp32": 1e-3, "fp16": 2e-2}
-#: Deviation from the Keras model, as a share of the spread of its outputs, from which a file is useless: a constant
-#: deviates by 1, outputs that have nothing to do with each other by 1.4.
+#: A file is useless if it deviates from the Keras model by more than this share of the spread of the model's outputs. A
+#: constant deviates by 1, unrelated outputs by 1.4.
 _UNRELATED = 0.7
-#: One step of 8 bits, as a share of the largest output: where all outputs are nearly alike, they may be a step apart.
+#: One step of 8 bits, as a share of the largest output. Nearly constant outputs may differ by one step.
 _STEP = 1 / 256
 _FEW = 8
 
 
 def probe_images(shape: Sequence[int | None], dtype: str) -> np.ndarray:
-    """Returns a few random images: the first half normalised ones, the second pixels.
+    """Returns a few random images: the first half normalised, the second half pixels.
 
     Args:
-        shape: What a model takes, `[batch, height, width, channels]`; sides that are free become 32.
-        dtype: Its type; integers are pixels throughout.
+        shape: Input shape of a model, `[batch, height, width, channels]`; free sides become 32.
+        dtype: Input type of the model; with an integer type, all images are pixels.
     """
     rng, size = np.random.default_rng(0), (_FEW // 2, *(side or 32 for side in shape[1:]))
     pixels = rng.integers(0, 256, size)
@@ -33,7 +33,7 @@ def probe_images(shape: Sequence[int | None], dtype: str) -> np.ndarray:
 
 
 def some_of(images: np.ndarray) -> np.ndarray:
-    """Returns a few of the images given, spread evenly."""
+    """Returns a few of the given images, evenly spaced."""
     return images[np.linspace(0, len(images) - 1, min(_FEW, len(images))).round().astype(int)]
 
 
@@ -45,22 +45,22 @@ def check_agreement(
     format: str,
     name: str,
 ) -> None:
-    """Compares outputs, one image a call, as a file is used.
+    """Compares outputs one image at a time, the way a file is used.
 
     Args:
         predict: Runs the file on images `[1, height, width, channels]`.
-        expect: Runs the Keras model on them.
-        images: A few of them.
-        format: A format's name: those in `TOLERANCES` are compared number by number, others, rounded to 8 bits, must
-            have something to do with the Keras model.
-        name: What an error calls the file.
+        expect: Runs the Keras model on such images.
+        images: A few images.
+        format: Name of the format. Formats in `TOLERANCES` are compared number by number. The others round to 8 bits
+            and only must not be unrelated to the Keras model.
+        name: Name of the file in error messages.
 
     Raises:
-        ExportError: The outputs have another shape or differ by too much.
+        ExportError: If the outputs have another shape or differ by too much.
     """
     pairs = [(predict(image[np.newaxis]), np.asarray(expect(image[np.newaxis]))) for image in images]
     outputs, expected = (np.concatenate(each).astype(np.float64) for each in zip(*pairs, strict=True))
-    # Random images may be more than a network can take; those of which it makes numbers tell enough.
+    # Random images may overflow a network; the images with finite outputs are enough to compare.
     finite = np.isfinite(expected).all(axis=-1)
     if not finite.any():
         raise ExportError("The Keras model returns NaN or infinity. Did its training diverge?")
@@ -75,6 +75,6 @@ def check_agreement(
         allowed = _UNRELATED * expected.std() + _STEP * largest
     if not found <= allowed:  # NaN compares false
         raise ExportError(
-            f"{name} differs from its Keras model: {what} {found:.3g} on {finite.sum()} images, allowed is "
-            f"{allowed:.3g}; the largest output is {largest:.3g}. Nothing was written."
+            f"{name} differs from its Keras model: {what} {found:.3g} on {finite.sum()} images; at most {allowed:.3g} "
+            f"is allowed, and the largest output is {largest:.3g}. Nothing was written."
         )

@@ -1,4 +1,4 @@
-"""Everything an export folder holds: each model in each format, verified, timed, with its metrics."""
+"""Everything in an export folder: each model in each format, verified and timed, with its metrics."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tas_tf.files import PARTIAL_PREFIX, read_json, write_json
 
 METRICS_FILE = "metrics.json"
 STUDENT = "student"
-# A large network takes minutes for the usual number of rounds.
+# With the usual number of rounds, a large network would take minutes.
 _PROFILE_SECONDS = 20
 
 
@@ -50,36 +50,36 @@ def export_models(
 ) -> dict:
     """Writes models in several formats, checks each by loading it again, and times them side by side.
 
-    The student's artefacts are `out_dir/saved_model` and `out_dir/fp32.tflite`, those of any other model the
-    same under `out_dir/<name>`. They are moved there, in place of earlier ones, only when all have passed;
-    `metrics.json` goes first and comes last, so an export that has one is whole. Other files are left alone.
-    A model in mixed precision is exported, and compared, in float32.
+    The student's artefacts are `out_dir/saved_model` and `out_dir/fp32.tflite`; those of any other model have the
+    same names under `out_dir/<name>`. Existing artefacts are replaced only after all new ones pass.
+    `metrics.json` is removed first and written last, so an export that has one is complete. Other files are left
+    alone. A model in mixed precision is exported and compared in float32.
 
     Args:
-        models: Classifiers by name: `student`, usually `teacher`, and rivals if wanted.
+        models: Classifiers by name: `student`, usually `teacher`, optionally rivals.
         out_dir: Folder to write.
         images: Test images as the artefacts take them: normalised float32, or raw with preprocessing layers.
         labels: Integer classes, `[n]`.
-        formats: Out of `FORMATS`.
+        formats: Names from `FORMATS`.
         preprocessing_layers: Layers put inside the graphs.
-        limit: Test images used; `None` for all.
-        extras: What some formats need.
+        limit: Largest number of test images used; `None` for all.
+        extras: Calibration images, quantised networks and metadata that some formats need.
         checks: How files are checked and timed.
-        progress: Called with a line on what comes next.
+        progress: Called with a line of text before each step.
 
     Returns:
-        What `metrics.json` holds: the student's metrics by format, and under each other model's name its own.
+        The content of `metrics.json`: the student's metrics by format, and those of each other model under its name.
 
     Raises:
-        UserError: If an argument doesn't fit.
-        ExportError: If a model can't be converted, an artefact computes something else, or loses too much accuracy.
+        UserError: If an argument is invalid.
+        ExportError: If a model can't be converted, or an artefact computes something else or loses too much accuracy.
     """
     out_dir, extras, checks = Path(out_dir), extras or Extras(), checks or Checks()
     _check_arguments(models, out_dir, formats, extras)
     _check_alike(extras.calibration, images, formats)
     test = ScoredOn(*select_test_set(images, labels, limit=limit))
     report = progress or (lambda line: None)
-    report("computing the outputs to compare with")
+    report("computing the reference outputs")
     jobs = [make_job(name, model, preprocessing_layers, test, extras) for name, model in models.items()]
     with _staging(out_dir) as partial:
         measured = {}
@@ -93,14 +93,14 @@ def export_models(
 
 
 def artefact_path(root: str | Path, format: str, *, model: str = STUDENT) -> Path:
-    """Returns where a model's artefact lies below an export folder: the student's at the top, others by name."""
+    """Returns the path of a model's artefact in an export folder: the student's at the top, others under their name."""
     folder = Path(root) if model == STUDENT else Path(root) / model
     return folder / (format if format == "saved_model" else f"{format}.tflite")
 
 
 @contextlib.contextmanager
 def _staging(out_dir: Path) -> Iterator[Path]:
-    """Gives a scratch folder inside `out_dir`: what is on the same file system is moved by renaming."""
+    """Provides a scratch folder inside `out_dir`: on the same file system, files are moved by renaming."""
     is_new = not out_dir.exists()
     out_dir.mkdir(parents=True, exist_ok=True)
     try:
@@ -108,14 +108,14 @@ def _staging(out_dir: Path) -> Iterator[Path]:
             yield Path(scratch)
     except BaseException:
         if is_new:
-            # What is in it by now stays; the error to tell is the first one.
+            # A folder that isn't empty stays; the first error is the one to report.
             with contextlib.suppress(OSError):
                 out_dir.rmdir()
         raise
 
 
 def _publish(partial: Path, out_dir: Path, *, models: Sequence[str]) -> None:
-    """Moves a complete export into place, artefact by artefact, and removes those of formats and models left out."""
+    """Moves a complete export into place, and removes artefacts of formats and models that it doesn't contain."""
     earlier = read_json(out_dir / METRICS_FILE) if (out_dir / METRICS_FILE).exists() else {}
     (out_dir / METRICS_FILE).unlink(missing_ok=True)
     for model in dict.fromkeys([*models, *(set(earlier) - set(FORMATS))]):
@@ -192,17 +192,17 @@ def _write(job: Job, format: str, root: Path, extras: Extras) -> Path:
     if source is job.model and saved_model.is_dir():
         return write_tflite(saved_model, path, **options)
     with tempfile.TemporaryDirectory(dir=root) as scratch:
-        # Not the model itself: wrapped for serving once more, its tensors get longer names, and the file more bytes.
+        # Not the model itself: wrapping it for serving once more makes tensor names longer and the file larger.
         return write_tflite(write_saved_model(source, Path(scratch) / "saved_model"), path, **options)
 
 
 def _load(path: Path, format: str, *, threads: int) -> LoadedSavedModel | TFLiteModel:
-    """Loads an artefact as a user of it would."""
+    """Loads an artefact the way its users do."""
     return LoadedSavedModel(path) if format == "saved_model" else TFLiteModel(path, num_threads=threads)
 
 
 def _by_model(measured: Mapping[str, Mapping[str, ArtefactMetrics]]) -> dict:
-    """Turns format -> model -> metrics into the student's formats with every other model nested by name."""
+    """Turns format -> model -> metrics into the student's formats, with every other model nested under its name."""
     result: dict = {}
     for format, by_name in measured.items():
         for name, metrics in by_name.items():
@@ -212,7 +212,7 @@ def _by_model(measured: Mapping[str, Mapping[str, ArtefactMetrics]]) -> dict:
 
 
 def _check_arguments(models: Mapping[str, keras.Model], out_dir: Path, formats: Sequence[str], extras: Extras) -> None:
-    """Refuses unknown formats, what they lack, names that collide, and a file in the place of the folder."""
+    """Rejects unknown formats, missing inputs of a format, names that collide, and a file in place of the folder."""
     unknown = [name for name in formats if name not in FORMATS]
     if unknown or not formats:
         raise UserError(f"`formats` must name some of {', '.join(FORMATS)}. Received: {', '.join(formats) or '-'}.")
@@ -220,19 +220,22 @@ def _check_arguments(models: Mapping[str, keras.Model], out_dir: Path, formats: 
         raise UserError(f"`models` must have an entry {STUDENT!r}. Received: {', '.join(models) or '-'}.")
     for name in models:
         if name in FORMATS or not re.fullmatch(r"[\w-]+", name):
-            raise UserError(f"`models`: a name becomes a folder and must not be a format. Received: {name!r}.")
+            raise UserError(
+                "`models`: a name becomes a folder. Expected letters, digits, _ and -, and no name of a format. "
+                f"Received: {name!r}."
+            )
     if set(formats) & set(INTEGER_FORMATS):
         check_calibration(extras.calibration)
     lacking = [name for name in models if name not in extras.quantised]
     if "qat_int8" in formats and lacking:
-        raise UserError(f"`quantised` must have the networks for qat_int8. Missing: {', '.join(lacking)}.")
+        raise UserError(f"`quantised` must hold a network for each model in qat_int8. Missing: {', '.join(lacking)}.")
     if out_dir.exists() and not out_dir.is_dir():
         raise UserError(f"`out_dir` must be a folder. Received: {out_dir}, which is a file.")
 
 
 def _check_alike(calibration: np.ndarray | None, images: np.ndarray, formats: Sequence[str]) -> None:
-    """Refuses calibration images of another type than the test images: ranges, and the file's input, would be wrong."""
+    """Rejects calibration images whose type isn't the test images': ranges and the file's input would be wrong."""
     if set(formats) & set(INTEGER_FORMATS) and calibration.dtype != np.asarray(images).dtype:
         raise UserError(
-            f"`calibration` must be {np.asarray(images).dtype} as the test images are. Received: {calibration.dtype}."
+            f"`calibration` must be {np.asarray(images).dtype}, like the test images. Received: {calibration.dtype}."
         )

@@ -1,4 +1,4 @@
-"""Whether a network can become files at all, asked before anything is trained."""
+"""Checks, before anything is trained, that a network can be converted to files."""
 
 from __future__ import annotations
 
@@ -25,16 +25,17 @@ def check_deployable(
 ) -> None:
     """Converts a network to a SavedModel and to float32 TFLite, and compares both with Keras on a few random images.
 
-    Weights don't matter, so it can be asked of the unpruned network before a search: students have the same layers.
+    Weights don't matter, and students have the same layers, so the unpruned network can be checked before a search.
 
     Args:
         model: See `tas_tf.deploy.saved_model.serving_model`.
         preprocessing_layers: Layers put inside the graphs.
-        tflite: Whether TFLite files are wanted beside the SavedModel.
+        tflite: Whether to check the TFLite file as well as the SavedModel.
 
     Raises:
-        UserError: The model isn't a classifier of images.
-        ExportError: It can't be converted, or the files compute something else; names the layers where it can.
+        UserError: If the model isn't an image classifier.
+        ExportError: If the model can't be converted, or the files compute something else. The message names the layers
+            where possible.
     """
     served = serving_model(model, preprocessing_layers=preprocessing_layers)
     images = probe_images(served.input_shape, served.inputs[0].dtype)
@@ -53,7 +54,7 @@ def check_deployable(
 
 
 def _check_deterministic(model: keras.Model) -> None:
-    """Refuses layers that are random in inference, such as Monte Carlo dropout, by name."""
+    """Rejects layers that are random in inference, such as Monte Carlo dropout, and names the first one."""
     layers = [layer for layer in model.layers if isinstance(layer, keras.Layer) and layer.output is not None]
     parts = keras.Model(model.inputs[0], [layer.output for layer in layers])
     images = probe_images(model.input_shape, model.inputs[0].dtype)[:1]
@@ -61,13 +62,13 @@ def _check_deterministic(model: keras.Model) -> None:
     for layer, one, other in zip(layers, *runs, strict=True):
         if not np.array_equal(one, other, equal_nan=True):
             raise ExportError(
-                f"Layer `{layer.name}` ({type(layer).__name__}) is random in inference, but files can't be. Expected a "
-                "layer that returns the same for the same image unless `training=True`."
+                f"Layer `{layer.name}` ({type(layer).__name__}) is random in inference, but files can't be. Expected: "
+                "a layer that returns the same output for the same image unless `training=True`."
             )
 
 
 def _blame(model: keras.Model, error: ExportError) -> str:
-    """Names the layers that a converter's own words are about; they stand in paths of the graph."""
+    """Names the layers that a converter's message is about; the message has their names in graph paths."""
     words = str(error.__cause__ or error)
     layers = {
         layer.name: f"`{layer.name}` ({type(layer).__name__})"
@@ -76,4 +77,4 @@ def _blame(model: keras.Model, error: ExportError) -> str:
     }
     named = list(layers.values())
     more = f" and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
-    return f"Files can't be made of {', '.join(named[:_MOST_NAMED])}{more}. " if named else ""
+    return f"Can't convert {', '.join(named[:_MOST_NAMED])}{more}. " if named else ""

@@ -1,4 +1,4 @@
-"""The error of an export that can't be trusted, and that of a disk which has no room for it."""
+"""Errors of an export: files that can't be made or trusted, and a full disk."""
 
 import errno
 import os
@@ -10,14 +10,14 @@ _FULL = os.strerror(errno.ENOSPC)
 
 
 class ExportError(UserError):
-    """A model that can't be converted, or an artefact that doesn't compute what its model computes."""
+    """A model can't be converted, or an artefact doesn't compute what its model computes."""
 
 
 def raise_if_full(error: Exception, path: Path) -> None:
-    """Turns what TensorFlow makes of a full disk, an error of its own that tells it by words alone, into Python's.
+    """Turns TensorFlow's error for a full disk, recognisable only by its text, into Python's `OSError`.
 
     Raises:
-        OSError: It is about that.
+        OSError: If the error is about a full disk.
     """
     if _FULL in str(error):
         raise OSError(errno.ENOSPC, _FULL, str(path)) from error

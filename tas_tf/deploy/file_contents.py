@@ -1,4 +1,4 @@
-"""What the files of a run carry, and what they weigh with it."""
+"""Metadata and preprocessing in the files of a run, and the size of these files."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tas_tf.space.space import SearchSpace
 
 
 def file_metadata(model: keras.Model, task: Task, shape: Mapping[str, Any] | None, *, inside: bool = False) -> Metadata:
-    """Describes a classifier for those who run it.
+    """Describes a classifier for programs that run it.
 
     Args:
         model: The classifier.
-        task: What it was trained on.
-        shape: Its shape as `shape.json` has it, if it was searched.
-        inside: Whether preprocessing is put inside.
+        task: The data that the classifier was trained on.
+        shape: Content of its `shape.json`; `None` if it wasn't searched.
+        inside: Whether the file contains the preprocessing.
     """
     graph = Graph.from_model(model)
     return Metadata(
@@ -37,11 +37,11 @@ def file_metadata(model: keras.Model, task: Task, shape: Mapping[str, Any] | Non
 
 
 def layers_inside(task: Task, *, inside: bool = True) -> list[keras.Layer]:
-    """Layers that put preprocessing before a network: at least one, so that it takes pixels as uint8.
+    """Returns the layers that put preprocessing before a network: at least one, so that files take uint8 pixels.
 
     Args:
-        task: What the network was trained on.
-        inside: Whether there are to be any.
+        task: The data that the network was trained on.
+        inside: Whether files contain the preprocessing; if not, there are no layers.
     """
     if not inside:
         return []
@@ -49,15 +49,15 @@ def layers_inside(task: Task, *, inside: bool = True) -> list[keras.Layer]:
 
 
 def measure_file(student: keras.Model, space: SearchSpace, task: Task, *, inside: bool = False) -> int:
-    """Bytes of the float32 `.tflite` that a student of the space becomes, with all that it carries.
+    """Returns the bytes of a student's float32 `.tflite` file, with its metadata.
 
-    The unpruned shape stands for the student's: no other takes more digits.
+    The metadata holds the unpruned shape instead of the student's, since no other shape has more digits.
 
     Args:
         student: The network.
-        space: What it was made from.
-        task: What it was trained on.
-        inside: Whether preprocessing is put inside.
+        space: The search space that the student comes from.
+        task: The data that the student was trained on.
+        inside: Whether the file contains the preprocessing.
     """
     return file_size(
         student,

@@ -1,4 +1,4 @@
-"""A network as files compute it: layers that act in training alone are left out."""
+"""The network that files compute, without layers that act in training only."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from tas_tf.graph.kinds import is_augmentation
 
 
 class _Passed(keras.layers.Layer):
-    """What an augmentation layer does in inference: images become floats, nothing else."""
+    """Does what an augmentation layer does in inference: casts images to floats."""
 
     def call(self, images, training=None, mask=None):
         return keras.ops.cast(images, self.compute_dtype)
 
 
 def inference_model(model: keras.Model) -> keras.Model:
-    """Returns the network without augmentation, over the same layers otherwise.
+    """Returns the network without its augmentation layers; the other layers are shared.
 
     Augmentation layers do nothing in inference, but leave random operations in the graph, which TFLite doesn't have.
 
     Args:
-        model: Functional or Sequential; stays as it is.
+        model: Functional or Sequential model; it isn't changed.
 
     Raises:
-        ExportError: Without its augmentation the network doesn't fit together.
+        ExportError: If the network can't be built without its augmentation layers.
     """
     if not any(map(_is_augmentation, every_layer(model))):
         return model
@@ -34,7 +34,7 @@ def inference_model(model: keras.Model) -> keras.Model:
     def replace(layer):
         return _Passed(dtype=layer.dtype_policy, name=layer.name) if _is_augmentation(layer) else layer
 
-    # Functional and without its losses and metrics, which a compiled model would hand on.
+    # A functional model without losses and metrics, which a compiled model would pass on.
     plain = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     try:
         return keras.models.clone_model(plain, clone_function=replace, recursive=True)
@@ -45,7 +45,7 @@ def inference_model(model: keras.Model) -> keras.Model:
 
 
 def every_layer(model: keras.Model) -> Iterator[keras.Layer]:
-    """Gives the layers of a model, those of nested models in place of these."""
+    """Yields the layers of a model; a nested model is replaced by its layers."""
     for layer in model.layers:
         if isinstance(layer, keras.Model) and hasattr(layer, "layers"):
             yield from every_layer(layer)

@@ -1,4 +1,4 @@
-"""One model on its way out: the graphs that its files are converted from, and what they must compute."""
+"""One model to export: the graphs that its files are converted from, and the outputs that they must match."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BATCH = 128
 
 @dataclasses.dataclass(frozen=True)
 class ScoredOn:
-    """What artefacts are scored on: images as they take them, `[n, height, width, channels]`, and integer labels."""
+    """Test set of the artefacts: images in their input format, `[n, height, width, channels]`, and integer labels."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -25,12 +25,12 @@ class ScoredOn:
 
 @dataclasses.dataclass(frozen=True)
 class Extras:
-    """What some formats need besides the models.
+    """Inputs that some formats need besides the models.
 
     Attributes:
-        calibration: For `int8` and `qat_int8`: training images as the artefacts take them.
-        quantised: For `qat_int8`: by name, the same networks trained with fake quantisation, see `tas_tf.qat`.
-        metadata: By name, what the files shall carry.
+        calibration: Training images in the artefacts' input format, for `int8` and `qat_int8`.
+        quantised: The same networks trained with fake quantisation, by name, for `qat_int8`; see `tas_tf.qat`.
+        metadata: Metadata to put into the files, by name of the model.
     """
 
     calibration: np.ndarray | None = None
@@ -40,15 +40,15 @@ class Extras:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One model on its way out.
+    """One model to export.
 
     Attributes:
-        name: Of the model.
+        name: Name of the model.
         model: The graph that is deployed.
-        from_floats: The same taking float32, even where it is pixels: integer formats set their own input type.
-        quantised: That of the fake-quantised network, if there is one.
+        from_floats: The same graph with float32 input, even for pixels: integer formats set their own input type.
+        quantised: The graph of the fake-quantised network, if there is one.
         expected: The model's outputs on the test images.
-        expected_quantised: The fake-quantised network's.
+        expected_quantised: The fake-quantised network's outputs on the test images.
     """
 
     name: str
@@ -59,12 +59,12 @@ class Job:
     expected_quantised: np.ndarray | None
 
     def references(self, format: str) -> list[tuple[np.ndarray, str]]:
-        """Outputs that a file must be as accurate as, and whose they are."""
+        """Returns the outputs that a file's accuracy is compared with, each with a description of their source."""
         own = [(self.expected_quantised, "the network trained for 8 bits")] if format == "qat_int8" else []
         return [(self.expected, "its Keras model"), *own]
 
     def source(self, format: str) -> keras.Model:
-        """The graph that a format is converted from."""
+        """Returns the graph that a format is converted from."""
         return {"int8": self.from_floats, "qat_int8": self.quantised}.get(format, self.model)
 
 
@@ -78,7 +78,7 @@ def make_job(
     """Wraps a model for deployment and runs it on the test images.
 
     Raises:
-        UserError: They aren't of its kind, or it returns what is no number.
+        UserError: If the test images don't fit the model, or it returns NaN or infinity.
     """
 
     def served(network: keras.Model, dtype: str) -> keras.Model:
@@ -99,8 +99,8 @@ def make_job(
 
 
 def _compute_expected(name: str, model: keras.Model, images: np.ndarray) -> np.ndarray:
-    """Returns the Keras model's outputs, `[n, classes]`, which must be numbers to be compared with."""
-    # Not `predict`: it would be compiled anew for each model, at which TensorFlow warns.
+    """Returns the Keras model's outputs, `[n, classes]`; they must be finite."""
+    # Not `predict`: TensorFlow warns because it compiles a function for each model.
     starts = range(0, len(images), _BATCH)
     outputs = np.concatenate([np.asarray(model(images[start : start + _BATCH], training=False)) for start in starts])
     if not np.isfinite(outputs).all():
@@ -109,23 +109,23 @@ def _compute_expected(name: str, model: keras.Model, images: np.ndarray) -> np.n
 
 
 def _raw_dtype(images: np.ndarray) -> str:
-    """Returns the type of raw images, which the artefacts then take too."""
+    """Returns the type of raw images, which becomes the artefacts' input type."""
     if images.dtype.name not in ("uint8", "float32"):
         raise UserError(
-            f"`images` must be uint8 or float32 when preprocessing is inside. Received: {images.dtype.name}."
+            f"`images` must be uint8 or float32 if the files contain preprocessing. Received: {images.dtype.name}."
         )
     return images.dtype.name
 
 
 def _check_test_set(name: str, model: keras.Model, images: np.ndarray, labels: np.ndarray) -> None:
-    """Refuses images or labels that aren't this model's."""
+    """Rejects images or labels that don't fit the model."""
     wanted, classes = model.input_shape[1:], model.output_shape[-1]
     if any(size not in (None, got) for size, got in zip(wanted, images.shape[1:], strict=True)):
-        raise UserError(f"`images` must be {wanted} each for the {name}. Received: {images.shape[1:]}.")
+        raise UserError(f"`images` must have the shape {wanted} each for the {name}. Received: {images.shape[1:]}.")
     if images.dtype.name != model.inputs[0].dtype:
         raise UserError(f"`images` must be {model.inputs[0].dtype} for the {name}. Received: {images.dtype.name}.")
     if labels.min() < 0 or labels.max() >= classes:
         raise UserError(
-            f"`labels` must be 0 to {classes - 1}: the {name} has {classes} classes. "
+            f"`labels` must be from 0 to {classes - 1}: the {name} has {classes} classes. "
             f"Received: {labels.min()} to {labels.max()}."
         )

@@ -1,4 +1,4 @@
-"""Measuring how long calls take, side by side."""
+"""Measures how long several calls take, in turns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tas_tf.errors import UserError
 
 @dataclass(frozen=True)
 class Latency:
-    """How long one call took, in milliseconds: the median and the 10th and 90th percentiles."""
+    """Milliseconds of one call: the median, the 10th and the 90th percentile."""
 
     median_ms: float
     p10: float
@@ -29,15 +29,15 @@ class Latency:
 def time_interleaved(
     callables: Mapping[str, Callable[[], None]], *, rounds: int = Checks.rounds, warmup: int = Checks.warmup
 ) -> dict[str, Latency]:
-    """Times several calls in turn, A, B, A, B, ..., so that a drifting clock rate hits all alike.
+    """Times several calls in turn, A, B, A, B, ..., so that a drifting clock rate affects all of them equally.
 
     Args:
-        callables: What to time, by name; each is called once a round, in this order.
-        rounds: Rounds that count.
-        warmup: Rounds before them that don't: they fill caches and start threads.
+        callables: Functions to time, by name; each is called once a round, in this order.
+        rounds: Number of timed rounds.
+        warmup: Number of untimed rounds before them, which fill caches and start threads.
 
     Returns:
-        The latency of each, by name.
+        The latency of each function, by name.
 
     Raises:
         UserError: If `rounds` isn't positive or `warmup` is negative.

@@ -1,10 +1,10 @@
-"""LiteRT's own profiler through its C API: a script on the standard library alone, to be run in a process of its own.
+"""Runs LiteRT's own profiler through its C API; a script for a separate process that needs the standard library only.
 
-LiteRT's Python package has no profiler, its shared library has. Signatures and layouts are those of LiteRT 2.3; with
-others a call may crash, which is why nobody should import this into a process they care about.
+LiteRT's shared library has a profiler, but its Python package doesn't offer it. Signatures and layouts are those of
+LiteRT 2.3. With other versions a call may crash, so run this in a separate process rather than importing it.
 
-The only argument holds the arguments of `profile` as JSON, all but `images`, whose bytes come on standard input. The
-result of `profile` goes to standard output as JSON.
+The only command-line argument holds the arguments of `profile` as JSON, without `images`. The bytes of `images` are
+read from standard input. The result of `profile` is written to standard output as JSON.
 """
 
 import ctypes
@@ -16,14 +16,14 @@ import time
 _CPU = 1  # LiteRtHwAccelerators
 _LOCK_FOR_WRITING = 1  # LiteRtTensorBufferLockMode
 
-# Kinds of event that stand for one operator each, and never for one inside another: operators of LiteRT itself, and
-# those that a delegate (XNNPACK) reports in the place of its own node.
+# Kinds of event that each represent one operator and never nest: operators of LiteRT itself, and the operators that a
+# delegate (XNNPACK) reports in place of its own node.
 _OPERATOR_EVENTS = (1 << 1, 1 << 3)
 
-# The profiler cuts each operator's time down to whole microseconds. At this mean that loses about one percent.
+# The profiler truncates each operator's time to whole microseconds, which loses about one percent at this mean.
 _MICROSECONDS_AN_OPERATOR = 50
 
-# Room for LiteRtRankedTensorType (element type, then layout), which is passed on without being read.
+# Room for a LiteRtRankedTensorType (element type, then layout), which is passed on unread.
 _TENSOR_TYPE_BYTES = 256
 _LAYOUT_OFFSET = 4
 
@@ -58,27 +58,27 @@ def profile(
     warmup: int,
     seconds: float,
 ) -> dict[str, object]:
-    """Runs a classifier of one input and one output again and again, on a batch that is large enough to be timed.
+    """Runs a classifier with one input and one output repeatedly, on a batch that is large enough to be timed.
 
     Args:
-        library: LiteRT's shared library.
-        model: The `.tflite` file.
-        shape: Shape of the smallest input that the model takes, its batch size included.
+        library: Path of LiteRT's shared library.
+        model: Path of the `.tflite` file.
+        shape: Shape of the smallest input that the model takes, including its batch size.
         images: Content of that input, row by row.
         most_copies: How many times `images` may be repeated in one batch; 1 if the file fixes its batch size.
         threads: Threads of XNNPACK.
-        rounds: Runs that count.
-        warmup: Runs before them that don't.
-        seconds: No further run is started after so long; one at least counts.
+        rounds: Number of timed runs.
+        warmup: Number of untimed runs before them.
+        seconds: Seconds after which no further run is started; there is always at least one timed run.
 
     Returns:
-        `copies`, how many times a run repeats `images`, and `rounds`, one mapping for each run that counts: the type
-        of operator to how many the run had and how many microseconds they took together.
+        `copies`, how many times a run repeats `images`, and `rounds`, one mapping for each timed run from the type of
+        operator to the number of such operators and the microseconds that they took together.
 
     Raises:
-        OSError: If there is no such library.
-        AttributeError: If it lacks a function.
-        RuntimeError: If a function reports a failure, or writes what this script can't read.
+        OSError: If the library doesn't exist.
+        AttributeError: If the library lacks a function.
+        RuntimeError: If a function fails or returns an unknown layout.
     """
     deadline = time.monotonic() + seconds
     session = _Session(_Library(library), model, threads)
@@ -98,7 +98,7 @@ def _feed_enough(session: "_Session", shape: list[int], images: bytes, *, most_c
     copies = 1
     while True:
         session.feed([copies * shape[0], *shape[1:]], copies * images)
-        session.run()  # The first run on a new shape also prepares the kernels.
+        session.run()  # The first run with a new shape also prepares the kernels.
         operators = session.run().values()
         enough = _MICROSECONDS_AN_OPERATOR * sum(count for count, _ in operators)
         if sum(microseconds for _, microseconds in operators) >= enough:
@@ -109,7 +109,7 @@ def _feed_enough(session: "_Session", shape: list[int], images: bytes, *, most_c
 
 
 class _Library:
-    """LiteRT's C functions, called by name; all but `free` return a status."""
+    """LiteRT's C functions, called by name; all except those called through `free` return a status."""
 
     def __init__(self, path: str):
         self._library = ctypes.CDLL(path)
@@ -120,22 +120,22 @@ class _Library:
             raise RuntimeError(f"{name} returned status {status}.")
 
     def free(self, name: str, handle: ctypes.c_void_p) -> None:
-        """Calls a function that destroys what a handle stands for, and returns nothing."""
+        """Calls a function that destroys the object of a handle and returns nothing."""
         function = getattr(self._library, name)
         function.restype = None
         function(handle)
 
     def make(self, name: str, *arguments: object) -> ctypes.c_void_p:
-        """Calls a function whose last argument is where it puts a handle; returns the handle."""
+        """Calls a function that writes a handle to its last argument; returns the handle."""
         handle = ctypes.c_void_p()
         self(name, *arguments, ctypes.byref(handle))
         return handle
 
 
 class _Session:
-    """A compiled model, its buffers and its profiler; to be fed before it is run.
+    """A compiled model, its buffers and its profiler. Call `feed` before `run`.
 
-    Only buffers that others replace are freed: the process ends with the rest.
+    Only replaced buffers are freed; the end of the process frees the rest.
     """
 
     def __init__(self, call: _Library, model: str, threads: int):
@@ -148,16 +148,16 @@ class _Session:
         self._buffers: tuple[ctypes.c_void_p, ...] = ()
 
     def feed(self, shape: list[int], content: bytes) -> None:
-        """Gives the input another shape and content."""
+        """Sets the shape and the content of the input."""
         for buffer in self._buffers:
             self._call.free("LiteRtDestroyTensorBuffer", buffer)
         self._buffers = (self._input_buffer(shape, content), self._output_buffer())
 
     def run(self) -> dict[str, tuple[int, int]]:
-        """Runs the model once; returns number and microseconds of its operators by type."""
+        """Runs the model once; returns number and total microseconds of its operators by type."""
         one, first = ctypes.c_size_t(1), ctypes.c_size_t(0)
         fed, made = self._buffers
-        self._call("LiteRtStartProfiler", self._profiler)  # forgets the events of the run before, too
+        self._call("LiteRtStartProfiler", self._profiler)  # also clears the events of the previous run
         self._call(
             "LiteRtRunCompiledModel", self._compiled, first,
             one, ctypes.byref(fed), one, ctypes.byref(made),
@@ -174,20 +174,20 @@ class _Session:
     def _events(self) -> list[_Event]:
         count = ctypes.c_int()
         self._call("LiteRtGetNumProfilerEvents", self._profiler, ctypes.byref(count))
-        # Twice the room: events of a larger layout than ours then show in the second half instead of elsewhere.
+        # Twice the room: events with a larger layout than ours then write to the second half, not to other memory.
         events = (_Event * (2 * count.value))()
         used = count.value * ctypes.sizeof(_Event)
         ctypes.memset(events, 0xFF, 2 * used)
         self._call("LiteRtGetProfilerEvents", self._profiler, count, events)
         if bytes(events)[used:].strip(b"\xff"):
-            raise RuntimeError("This LiteRT's profiler events are of an unknown layout.")
+            raise RuntimeError("The profiler events of this LiteRT version have an unknown layout.")
         return events[: count.value]
 
     def _options(self, threads: int) -> ctypes.c_void_p:
         call = self._call
         options = call.make("LiteRtCreateOptions")
         call("LiteRtSetOptionsHardwareAccelerators", options, _CPU)
-        # LiteRT keeps what it is given: the texts must live as long as the model, and Python frees them.
+        # LiteRT keeps pointers to these texts, so they must live as long as the model; Python frees them.
         self._payloads = {
             b"runtime_options_string": ctypes.create_string_buffer(b"enable_profiling = true\n"),
             b"xnnpack": ctypes.create_string_buffer(b"num_threads = %d\n" % threads),
@@ -224,7 +224,7 @@ class _Session:
         return call.make("LiteRtCreateManagedTensorBufferFromRequirements", self._environment, kind, needs)
 
     def _tensor_type(self, tensor: ctypes.c_void_p) -> ctypes.Array:
-        # As the file has it; its layout, which may leave the batch size open, is overwritten by the compiled model's.
+        # The type in the file. Its layout may leave the batch size open; the compiled model's layout overwrites it.
         kind = ctypes.create_string_buffer(_TENSOR_TYPE_BYTES)
         self._call("LiteRtGetRankedTensorType", tensor, kind)
         return kind
@@ -233,7 +233,7 @@ class _Session:
         size = ctypes.c_size_t()
         self._call("LiteRtGetTensorBufferPackedSize", buffer, ctypes.byref(size))
         if size.value != len(content):
-            raise RuntimeError(f"The input takes {size.value} bytes, the images have {len(content)}.")
+            raise RuntimeError(f"The input takes {size.value} bytes, but the images have {len(content)}.")
         address = ctypes.c_void_p()
         self._call("LiteRtLockTensorBuffer", buffer, ctypes.byref(address), _LOCK_FOR_WRITING)
         ctypes.memmove(address, content, len(content))

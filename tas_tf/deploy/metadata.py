@@ -1,8 +1,8 @@
-"""What travels inside a deployed file: labels, what to do with pixels, and where the network comes from.
+"""Metadata inside a deployed file: labels, preprocessing of pixels, and where the network comes from.
 
-A `.tflite` file carries two small files in a zip archive behind the model, as TFLite's own associated files are kept:
-interpreters pass over it, and any unzip reads it (`unzip -p int8.tflite labels.txt`). A SavedModel has them in
-`assets.extra/`, the place that TensorFlow leaves to users.
+A `.tflite` file has two small files in a zip archive behind the model, like TFLite's own associated files. Interpreters
+ignore the archive, and any unzip can read it (`unzip -p int8.tflite labels.txt`). A SavedModel has the same files in
+`assets.extra/`, which TensorFlow leaves to users.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from tas_tf.version import __version__
 LABELS_FILE = "labels.txt"
 METADATA_FILE = "metadata.json"
 EXTRA_FOLDER = "assets.extra"
-# What reading raises, by where the damage is: in the archive's headers, its contents, the text or the JSON.
+# Errors of reading, by place of the damage: in the archive's headers, its contents, the text or the JSON.
 _DAMAGE = (OSError, zipfile.BadZipFile, KeyError, NotImplementedError, RuntimeError, EOFError, zlib.error)
 _DAMAGE += (ValueError, TypeError)
-# The same contents give the same file.
+# A fixed date, so that the same contents give the same file.
 _DATE = (1980, 1, 1, 0, 0, 0)
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a program needs to know of a classifier, and may want to.
+    """Description of a classifier for programs that run it.
 
     Attributes:
         network: Name of the network.
         labels: Names of the classes, in the order of the outputs.
         input_shape: Height, width and channels of an image.
-        preprocessing: What the network was trained with.
-        inside: Whether that is part of the graph, which then takes pixels.
-        probabilities: Whether outputs are probabilities, rather than logits.
-        shape: As `shape.json` has it; `None` of a network that nobody searched.
+        preprocessing: Preprocessing that the network was trained with.
+        inside: Whether preprocessing is part of the graph, which then takes pixels.
+        probabilities: Whether outputs are probabilities rather than logits.
+        shape: Content of `shape.json`; `None` if the network wasn't searched.
 
     Example:
         >>> import tas_tf
@@ -59,11 +59,11 @@ class Metadata:
     shape: Mapping[str, Any] | None = None
 
     def describe(self, format: str) -> dict[str, Any]:
-        """What `metadata.json` holds for a file of a format.
+        """Returns the content of `metadata.json` for a file in a format.
 
-        Its `input` says how to get from pixels, red, green and blue from 0 to 255, to what the network takes: turn the
-        channels round if `channel_order` is `bgr`, then `pixels * scale + offset`. Where the file's own input is
-        quantised, that is quantised by the input's parameters.
+        The entry `input` says how to turn RGB pixels from 0 to 255 into the network's input: reverse the channels if
+        `channel_order` is `bgr`, then compute `pixels * scale + offset`. If the file's input is quantised, quantise the
+        result with the input's parameters.
         """
         outside = Preprocessing("none") if self.inside else self.preprocessing
         height, width, channels = self.input_shape
@@ -81,14 +81,14 @@ class Metadata:
         }
 
     def files(self, format: str) -> dict[str, bytes]:
-        """The two files by name."""
+        """Returns the contents of the two files, by name."""
         labels = "".join(f"{' '.join(label.split())}\n" for label in self.labels)
         description = json.dumps(self.describe(format), separators=(",", ":"))
         return {LABELS_FILE: labels.encode(), METADATA_FILE: description.encode()}
 
 
 def append_files(flatbuffer: bytes, files: Mapping[str, bytes]) -> bytes:
-    """Puts a zip archive of files, not compressed, behind a TFLite model."""
+    """Appends files to a TFLite model, as an uncompressed zip archive."""
     buffer = io.BytesIO(flatbuffer)
     buffer.seek(0, io.SEEK_END)
     with zipfile.ZipFile(buffer, "a") as archive:
@@ -106,13 +106,13 @@ def write_extra(saved_model: Path, files: Mapping[str, bytes]) -> None:
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
-    """Reads back what a `.tflite` file or a SavedModel folder carries.
+    """Reads the metadata of a `.tflite` file or a SavedModel folder.
 
     Returns:
-        What `Metadata.describe` returned, and `labels`.
+        The dictionary of `Metadata.describe`, with `labels` added.
 
     Raises:
-        UserError: It carries nothing, or isn't there.
+        UserError: If the file is missing or has no readable metadata.
 
     Example:
         ```python
@@ -128,4 +128,4 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
                 contents = [archive.read(name) for name in (METADATA_FILE, LABELS_FILE)]
         return {**json.loads(contents[0]), "labels": contents[1].decode().splitlines()}
     except _DAMAGE as error:
-        raise UserError(f"`path` must be a file exported with its metadata. Received: {path} ({error}).") from error
+        raise UserError(f"`path` must be a file exported with metadata. Received: {path} ({error}).") from error

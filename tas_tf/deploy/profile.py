@@ -1,4 +1,4 @@
-"""Which operators of a `.tflite` file take the time."""
+"""Times the operators of a `.tflite` file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ai_edge_litert.interpreter import Interpreter
 from tas_tf.errors import UserError
 
 _WARMUP = 10
-# The profiler's batch grows until its operators can be timed, but not beyond this many images or bytes of tensors.
+# The profiler's batch grows until its operators can be timed, up to this many images or bytes of tensors.
 _MOST_IMAGES = 4096
 _MOST_BYTES = 2**27
 _PROFILER = Path(__file__).with_name("litert_profiler.py")
@@ -28,15 +28,15 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class OperatorTime:
-    """How long all operators of one type take together, for one image.
+    """Time of all operators of one type together, for one image.
 
     Attributes:
-        name: The type, as LiteRT calls it: what XNNPACK runs under XNNPACK's name, such as
-            `Convolution (NHWC, QC8) IGEMM`, the rest under TFLite's, such as `SOFTMAX`. XNNPACK runs 1x1 convolutions
-            of stride 1 as `Fully Connected`.
-        count: Operators of this type.
-        milliseconds: Their time.
-        share: Part of the time of all operators, 0 to 1.
+        name: LiteRT's name of the type. Operators that XNNPACK runs have XNNPACK's name, such as
+            `Convolution (NHWC, QC8) IGEMM`; the others have TFLite's, such as `SOFTMAX`. XNNPACK runs 1x1 convolutions
+            with stride 1 as `Fully Connected`.
+        count: Number of operators of this type.
+        milliseconds: Milliseconds that they take together.
+        share: Share of the time of all operators, 0 to 1.
     """
 
     name: str
@@ -46,30 +46,30 @@ class OperatorTime:
 
 
 class _NoProfileError(Exception):
-    """Why LiteRT gave no profile."""
+    """LiteRT gave no profile; the message says why."""
 
 
 def profile_operators(
     path: str | Path, *, threads: int = 1, rounds: int = 50, timeout: float = 60
 ) -> tuple[OperatorTime, ...] | None:
-    """Times each operator of a classifier on this machine's CPU, by LiteRT's own profiler.
+    """Times each operator of a classifier on this machine's CPU, with LiteRT's own profiler.
 
-    The model runs as it does for users, XNNPACK included. Times are means over the middle half of the rounds by their
-    length, which leaves interruptions out. The profiler cuts each operator's time down to whole microseconds, so a
-    round runs a batch of random images, just large enough for that to lose about one percent, and its times are divided
-    by the batch size. A file that fixes its batch size keeps it: if that is small and the network too, the times come
-    out too short.
-    LiteRT offers its profiler only in C. The profiler is called in a process of its own, so that another version of
-    LiteRT can't take this one down.
+    The model runs as it does for users, with XNNPACK. Times are means over the middle half of the rounds, sorted by
+    duration, which excludes interruptions. The profiler truncates each operator's time to whole microseconds.
+    Therefore a round runs a batch of random images, just large enough to lose only about one percent, and its times
+    are divided by the batch size. A file with a fixed batch size keeps it: if both batch and network are small, the
+    times come out too short.
+    LiteRT offers its profiler only in C. It runs in a separate process, so that a crash in another version of LiteRT
+    can't end this one.
 
     Args:
-        path: A `.tflite` file of one input and one output.
+        path: A `.tflite` file with one input and one output.
         threads: Threads of XNNPACK.
         rounds: Batches to run after the warm-up; fewer if they would take more than half of `timeout`.
-        timeout: Seconds after which the profile is given up.
+        timeout: Seconds after which profiling is abandoned.
 
     Returns:
-        The types of operator, the most expensive first; None if this LiteRT gives no profile: the reason is logged.
+        The types of operator, the most expensive first; None if LiteRT gives no profile. The reason is then logged.
 
     Raises:
         UserError: If the file isn't such a model, or a number isn't positive.
@@ -98,9 +98,9 @@ def profile_operators(
 
 
 def _random_input(path: str | Path) -> tuple[np.ndarray, int]:
-    """Returns the smallest input that a model takes, and how many copies of it may make a batch.
+    """Returns the smallest input that a model takes, and the largest number of copies of it in a batch.
 
-    The input has the shape `[batch, height, width, channels]` and the model's own type.
+    The input has the shape `[batch, height, width, channels]` and the model's input type.
     """
     try:
         interpreter = Interpreter(model_path=str(path))
@@ -109,8 +109,8 @@ def _random_input(path: str | Path) -> tuple[np.ndarray, int]:
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     if len(inputs) != 1 or len(outputs) != 1:
         raise UserError(
-            "`path` must be a model of one input and one output. "
-            f"Received: {str(path)!r} of {len(inputs)} and {len(outputs)}."
+            "`path` must be a model with one input and one output. "
+            f"Received: {str(path)!r} with {len(inputs)} and {len(outputs)}."
         )
     signature, dtype = inputs[0]["shape_signature"], inputs[0]["dtype"]
     copies = _most_copies(interpreter) if signature[0] < 0 else 1
@@ -123,16 +123,16 @@ def _random_input(path: str | Path) -> tuple[np.ndarray, int]:
 
 
 def _most_copies(interpreter: Interpreter) -> int:
-    # Weights are among the tensors and don't grow with the batch, so this errs on the safe side.
+    # The tensors include weights, which don't grow with the batch, so this errs on the safe side.
     tensors = interpreter.get_tensor_details()
     an_image = sum(math.prod(map(int, tensor["shape"])) * np.dtype(tensor["dtype"]).itemsize for tensor in tensors)
     return max(1, min(_MOST_IMAGES, _MOST_BYTES // max(an_image, 1)))
 
 
 def _run_profiler(request: Mapping[str, object], images: bytes, *, timeout: float) -> dict:
-    """Returns what `tas_tf.deploy.litert_profiler.profile` does, from a process of its own."""
+    """Runs `tas_tf.deploy.litert_profiler.profile` in a separate process and returns its result."""
     arguments = json.dumps({"library": str(_find_library()), **request})
-    # Isolated: beside the script lie modules that would hide others of the same names.
+    # Isolated: modules in the script's folder would hide others of the same names.
     command = [sys.executable, "-I", str(_PROFILER), arguments]
     try:
         finished = subprocess.run(command, input=images, capture_output=True, timeout=timeout, check=True)
@@ -147,7 +147,7 @@ def _run_profiler(request: Mapping[str, object], images: bytes, *, timeout: floa
 
 
 def _find_library() -> Path:
-    """Returns LiteRT's shared library, whose suffix depends on the system."""
+    """Returns the path of LiteRT's shared library, whose suffix depends on the system."""
     package = importlib.util.find_spec("ai_edge_litert")
     for folder in package.submodule_search_locations if package else ():
         for library in sorted(Path(folder).glob("libLiteRt.*")):
@@ -156,7 +156,7 @@ def _find_library() -> Path:
 
 
 def _summarise(rounds: Sequence[Mapping[str, tuple[int, int]]], *, num_images: int) -> tuple[OperatorTime, ...]:
-    """Averages over the middle half of the rounds, each of `num_images` images."""
+    """Averages over the middle half of the rounds, each with `num_images` images."""
 
     def total(run: Mapping[str, tuple[int, int]]) -> int:
         return sum(microseconds for _, microseconds in run.values())
@@ -165,7 +165,7 @@ def _summarise(rounds: Sequence[Mapping[str, tuple[int, int]]], *, num_images: i
     typical = sorted(rounds, key=total)[quarter : len(rounds) - quarter]
     whole = sum(map(total, typical))
     if not whole:
-        raise _NoProfileError("LiteRT's profiler names no operator that takes as much as a microsecond.")
+        raise _NoProfileError("LiteRT's profiler lists no operator that takes at least a microsecond.")
     counts = {name: count for run in typical for name, (count, _) in run.items()}
     operators = []
     for name, count in counts.items():

@@ -1,4 +1,4 @@
-"""Writing a Keras classifier as a TensorFlow SavedModel, and running one."""
+"""Writes a Keras classifier as a TensorFlow SavedModel, and runs SavedModels."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ def serving_model(
     preprocessing_layers: Sequence[keras.layers.Layer] = (),
     input_dtype: str | None = None,
 ) -> keras.Model:
-    """Wraps a classifier the way it is deployed: free batch size, input named `images`, float32 inside.
+    """Wraps a classifier for deployment: free batch size, input named `images`, float32 inside.
 
-    Every layer is in inference mode, and augmentation layers are left out.
+    All layers are in inference mode, and augmentation layers are left out.
 
     Args:
-        model: Classifier, `[batch, height, width, channels]` to `[batch, classes]`; logits or softmax.
-        preprocessing_layers: Layers put before it, in order, e.g. `Rescaling` and `Normalization`.
-        input_dtype: Type of the images fed. Default: `uint8` with preprocessing layers, else the model's own.
+        model: Classifier from `[batch, height, width, channels]` to `[batch, classes]`, logits or probabilities.
+        preprocessing_layers: Layers put before the model, in order, e.g. `Rescaling` and `Normalization`.
+        input_dtype: Type of the input images. Default: `uint8` with preprocessing layers, else the model's input type.
 
     Returns:
-        A Keras model over the same weights; over a copy of them if `model` computes in mixed precision.
+        A Keras model that shares the weights; it has a copy of them if `model` computes in mixed precision.
 
     Raises:
-        UserError: If the model isn't such a classifier, or a preprocessing step isn't a Keras layer.
+        UserError: If the model isn't such a classifier, or a preprocessing layer isn't a Keras layer.
     """
     _check_classifier(model)
     for layer in preprocessing_layers:
@@ -49,7 +49,7 @@ def serving_model(
     dtype = input_dtype or ("uint8" if preprocessing_layers else model.inputs[0].dtype)
     images = keras.Input(model.input_shape[1:], dtype=dtype, name=INPUT_NAME)
     x = images
-    # Said for each part: layers that process images let `training=True` out to all layers behind them otherwise.
+    # Passed to each part: otherwise layers that process images pass `training=True` to all layers behind them.
     for layer in preprocessing_layers:
         x = layer(x, training=False)
     return keras.Model(images, inference_model(_as_float32(model))(x, training=False), name="serving")
@@ -64,21 +64,21 @@ def export_saved_model(
 ) -> Path:
     """Writes a classifier as a SavedModel whose serving signature takes `images` of any batch size.
 
-    The folder loads through `tf.saved_model.load` alone. It is run on a few images first: what stood at `path` is
-    replaced only once the new one computes what the Keras model computes.
+    The folder loads with `tf.saved_model.load` alone. It is first run on a few images: an existing folder at `path` is
+    replaced only if the new one computes what the Keras model computes.
 
     Args:
         model: See `serving_model`.
         path: Folder to write.
         preprocessing_layers: Layers put inside the graph; the signature then takes raw `uint8` images.
-        metadata: What the folder shall carry.
+        metadata: Metadata to put into the folder.
 
     Returns:
-        The folder.
+        The path of the folder.
 
     Raises:
-        UserError: If the model isn't a classifier of images.
-        ExportError: If Keras can't export it, or the folder computes something else.
+        UserError: If the model isn't an image classifier.
+        ExportError: If Keras can't export the model, or the folder computes something else.
         OSError: If the disk is full.
 
     Example:
@@ -103,19 +103,19 @@ def write_saved_model(
     metadata: Metadata | None = None,
     check: Callable[[Path], None] | None = None,
 ) -> Path:
-    """Writes what `serving_model` returned, as `export_saved_model` does.
+    """Writes a model made by `serving_model`, as `export_saved_model` does.
 
     Args:
-        model: What is written.
+        model: Model to write.
         path: Folder to write.
-        metadata: What the folder shall carry.
-        check: Called with the folder before it is put in place; raises to keep the earlier one.
+        metadata: Metadata to put into the folder.
+        check: Called with the folder before it is put in place; raises to keep the existing one.
     """
     path = Path(path)
     with atomic_folder(path) as scratch:
         try:
             model.export(str(scratch), verbose=False)
-        except Exception as error:  # the layers of a model may raise anything while they are traced
+        except Exception as error:  # layers may raise anything while they are traced
             raise_if_full(error, path)
             raise ExportError(f"The model can't be written as a SavedModel: {error}") from error
         if metadata is not None:
@@ -138,7 +138,7 @@ class LoadedSavedModel:
         self._signature = self._loaded.signatures[SIGNATURE]
         (self._output,) = self._signature.structured_outputs
         ((self._input, spec),) = self._signature.structured_input_signature[1].items()
-        #: Shape `[batch, height, width, channels]`, and type, of the images that it takes.
+        #: Shape `[batch, height, width, channels]` and type of the input images.
         self.input_spec = tuple(spec.shape), spec.dtype.name
 
     def predict(self, images: np.ndarray, *, batch_size: int = 128) -> np.ndarray:
@@ -147,7 +147,7 @@ class LoadedSavedModel:
         return np.concatenate([self._run(tf.constant(images[i : i + batch_size])) for i in starts])
 
     def bind(self, images: np.ndarray) -> Callable[[], None]:
-        """Returns a call that runs `images` once, for timing: from a tensor to an array of outputs."""
+        """Returns a function that runs `images` once, for timing: from a tensor to an array of outputs."""
         tensor = tf.constant(images)
 
         def run() -> None:
@@ -160,9 +160,9 @@ class LoadedSavedModel:
 
 
 def _check_classifier(model: keras.Model) -> None:
-    """Refuses a model that doesn't map one batch of images to one row of classes each."""
+    """Rejects a model that doesn't map a batch of images to one row of class scores each."""
     if not isinstance(model, keras.Model) or getattr(model, "inputs", None) is None:
-        raise UserError(f"`model` must be a functional or Sequential Keras model that is built. Received: {model!r}.")
+        raise UserError(f"`model` must be a built functional or Sequential Keras model. Received: {model!r}.")
     inputs = [tuple(tensor.shape) for tensor in model.inputs]
     outputs = [tuple(tensor.shape) for tensor in model.outputs]
     if len(inputs) != 1 or len(inputs[0]) != 4 or len(outputs) != 1 or len(outputs[0]) != 2:
@@ -173,7 +173,7 @@ def _check_classifier(model: keras.Model) -> None:
 
 
 def _as_float32(model: keras.Model) -> keras.Model:
-    """Returns the model computing in float32: LiteRT has no kernels for the half types of training."""
+    """Returns the model in float32: LiteRT has no kernels for the 16-bit types of training."""
     config, mixed = _without_mixed_precision(model.get_config())
     if not mixed:
         return model
@@ -183,7 +183,7 @@ def _as_float32(model: keras.Model) -> keras.Model:
 
 
 def _without_mixed_precision(config: object) -> tuple[object, bool]:
-    """Returns a config with float32 for every mixed policy, and whether there was one."""
+    """Returns a config with every mixed policy replaced by float32, and whether there was one."""
     if isinstance(config, list | tuple):
         items = [_without_mixed_precision(item) for item in config]
         return type(config)(item for item, _ in items), any(mixed for _, mixed in items)

@@ -1,4 +1,4 @@
-"""The settings of an export: what is written, and how it is checked and timed."""
+"""Settings of an export: which files are written, and how they are checked and timed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tas_tf.errors import UserError
 from tas_tf.settings import Settings, setting
 
-#: What can be written.
+#: Names of the formats that can be written.
 FORMATS = ("saved_model", "fp32", "fp16", "dynamic", "int8", "qat_int8")
 
 
@@ -17,32 +17,32 @@ class Checks(Settings):
 
     max_difference: float | None = setting(
         None,
-        "Largest difference from the Keras model, as a share of its largest output, in formats that don't round to 8 "
-        "bits; by default each format's own.",
+        "Largest difference from the Keras model's outputs, as a share of the largest one, in formats that don't round "
+        "to 8 bits; by default each format has its own.",
         at_least=0,
     )
     max_accuracy_drop: float = setting(
         0.02, "How much of the Keras model's test accuracy a student's file may lose, 0 to 1.", at_least=0, at_most=1
     )
     threads: int = setting(1, "Threads of the TFLite interpreter; a SavedModel runs on TensorFlow's own.", at_least=1)
-    rounds: int = setting(100, "Timed calls of each file, in turns, with one image each.", at_least=1)
-    warmup: int = setting(10, "Calls before these that don't count.", at_least=0)
+    rounds: int = setting(100, "Timed calls of each file with one image; files take turns.", at_least=1)
+    warmup: int = setting(10, "Untimed calls before the timed ones.", at_least=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportSettings(Checks):
-    """What is written, and how it is checked and timed."""
+    """Which files are written, and how they are checked and timed."""
 
     formats: tuple[str, ...] = setting(
         ("saved_model", "fp32"),
-        "What to write: saved_model, and as .tflite files fp32, fp16, dynamic (int8 weights), int8 (calibrated), "
+        "Files to write: saved_model, and the .tflite files fp32, fp16, dynamic (int8 weights), int8 (calibrated), "
         "qat_int8 (fine-tuned for 8 bits).",
         choices=FORMATS,
     )
-    preprocessing_inside: bool = setting(False, "Puts preprocessing inside: files take pixels from 0 to 255.")
+    preprocessing_inside: bool = setting(False, "Puts preprocessing into the files, which take pixels from 0 to 255.")
     test_limit: int | None = setting(None, "Largest number of test images that files are scored on.", at_least=1)
     calibration_images: int = setting(
-        200, "Training images from which int8 takes the ranges of activations.", at_least=1
+        200, "Training images from which int8 formats take the ranges of activations.", at_least=1
     )
 
     def __post_init__(self) -> None:

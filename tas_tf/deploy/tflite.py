@@ -1,4 +1,4 @@
-"""Writing a classifier as a `.tflite` file in one of several formats, and running one with LiteRT."""
+"""Writes a classifier as a `.tflite` file in one of several formats, and runs such files with LiteRT."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from tas_tf.files import write_bytes
 
 
 def convert_fp32(saved_model: Path, calibration: np.ndarray | None = None) -> bytes:
-    """Converts a SavedModel to a flatbuffer of float32 weights; built-in operations only."""
+    """Converts a SavedModel to a flatbuffer with float32 weights and built-in operations only."""
     return _converter(saved_model).convert()
 
 
 def convert_fp16(saved_model: Path, calibration: np.ndarray | None = None) -> bytes:
-    """Stores weights in float16, half the size; where a runtime lacks it they are computed with in float32."""
+    """Stores weights in float16, half the size; runtimes without float16 compute in float32."""
     converter = _converter(saved_model, optimise=True)
     converter.target_spec.supported_types = [tf.float16]
     return converter.convert()
 
 
 def convert_dynamic(saved_model: Path, calibration: np.ndarray | None = None) -> bytes:
-    """Stores weights in int8; activations are rounded while it runs, by what range they happen to have."""
+    """Stores weights in int8; activations are rounded at run time by their actual range."""
     return _converter(saved_model, optimise=True).convert()
 
 
 def convert_int8(saved_model: Path, calibration: np.ndarray) -> bytes:
-    """Computes in int8 alone, output included, by the ranges that calibration images have.
+    """Computes in int8 throughout, with int8 output and ranges taken from calibration images.
 
-    Where a network was trained with fake quantisation it has ranges of its own, which stay: only what stands around
-    it, such as preprocessing, is calibrated. Pixels, uint8, are taken as such; other input is int8.
+    A network trained with fake quantisation keeps its own ranges; only layers around it, such as preprocessing, are
+    calibrated. The file takes uint8 input if the calibration images are uint8 pixels, otherwise int8.
     """
     converter = _converter(saved_model, optimise=True)
     converter.inference_input_type = tf.uint8 if calibration.dtype == np.uint8 else tf.int8
@@ -52,7 +52,7 @@ def convert_int8(saved_model: Path, calibration: np.ndarray) -> bytes:
     return converter.convert()
 
 
-# Format name -> SavedModel folder and calibration images to flatbuffer. A further format is one more entry.
+# Format name -> function from SavedModel folder and calibration images to flatbuffer. A new format is one more entry.
 CONVERTERS: MappingProxyType[str, Callable[[Path, np.ndarray | None], bytes]] = MappingProxyType(
     {
         "fp32": convert_fp32,
@@ -62,7 +62,7 @@ CONVERTERS: MappingProxyType[str, Callable[[Path, np.ndarray | None], bytes]] = 
         "qat_int8": convert_int8,
     }
 )
-#: Formats that are integers throughout, and need images to calibrate with.
+#: Formats that compute in integers throughout and need calibration images.
 INTEGER_FORMATS = ("int8", "qat_int8")
 
 
@@ -76,26 +76,27 @@ def export_tflite(
 ) -> Path:
     """Writes a `.tflite` file with a free batch size; batch normalisation is folded into convolutions.
 
-    The file is run on a few images first. What stood at `path` is replaced only if the new file computes what its
-    source computes. A file that rounds to 8 bits may deviate, but must not be unrelated; only labels tell how accurate
-    it is.
+    The file is first run on a few images: an existing file at `path` is replaced only if the new one computes what its
+    source computes. A file that rounds to 8 bits may deviate, but its outputs must be related to the source's. How
+    accurate it is can only be measured with labels.
 
     Args:
-        source: A SavedModel folder, or the model itself, see `export_saved_model`. For `qat_int8` one with fake
+        source: A SavedModel folder or the model itself, see `export_saved_model`; for `qat_int8`, one with fake
             quantisation, see `tas_tf.qat`.
         path: File to write.
         format: A key of `CONVERTERS`.
-        calibration: For `INTEGER_FORMATS`: images as the source takes them, float32 `[n, height, width, channels]`,
-            some hundred of those it was trained on. Of a source with preprocessing inside, uint8 pixels, while its own
-            input is float32: the file then takes uint8. Other formats are checked on some of them, if they are given.
-        metadata: What the file shall carry.
+        calibration: For `INTEGER_FORMATS`, about a hundred or more training images in the source's input format,
+            float32 `[n, height, width, channels]`. For a source that contains its preprocessing and takes float32, pass
+            uint8 pixels; the file then takes uint8. Other formats use some of the images, if given, for the check.
+        metadata: Metadata to put into the file.
 
     Returns:
-        The file.
+        The path of the file.
 
     Raises:
-        UserError: If the format is unknown, `source` is neither, or calibration images are missing or unusable.
-        ExportError: If LiteRT has no operation for something in the model, or the file computes something else.
+        UserError: If the format is unknown, `source` is neither model nor folder, or calibration images are missing or
+            unusable.
+        ExportError: If LiteRT lacks an operation of the model, or the file computes something else.
         OSError: If the disk is full.
 
     Example:
@@ -138,21 +139,21 @@ def write_tflite(
     metadata: Metadata | None = None,
     check: Callable[[Path], None] | None = None,
 ) -> Path:
-    """Writes a SavedModel folder as `export_tflite` does, checked by what the caller gives alone.
+    """Writes a SavedModel folder as `export_tflite` does, but runs only the given check.
 
     Args:
         saved_model: The folder.
         path: File to write.
         format: A key of `CONVERTERS`.
         calibration: See `export_tflite`.
-        metadata: What the file shall carry.
-        check: Called with the file before it is put in place; raises to keep the earlier one.
+        metadata: Metadata to put into the file.
+        check: Called with the file before it is put in place; raises to keep the existing one.
     """
     _check_format(format, calibration)
     folder = _check_folder(saved_model)
     try:
         flatbuffer = CONVERTERS[format](folder, calibration)
-    except Exception as error:  # TensorFlow's ConverterError is private and derives from Exception alone
+    except Exception as error:  # TensorFlow's ConverterError is private and a direct subclass of Exception
         raise_if_full(error, Path(path))
         reason = str(error).strip().split("\n")[0]
         raise ExportError(f"The model can't be converted to TFLite ({format}): {reason}") from error
@@ -165,7 +166,7 @@ def write_tflite(
 
 
 def _check_format(format: str, calibration: np.ndarray | None) -> None:
-    """Refuses unknown formats, and integer ones without images."""
+    """Rejects unknown formats, and integer formats without calibration images."""
     if format not in CONVERTERS:
         raise UserError(f"`format` must be one of {', '.join(CONVERTERS)}. Received: {format!r}.")
     if format in INTEGER_FORMATS:
@@ -173,23 +174,23 @@ def _check_format(format: str, calibration: np.ndarray | None) -> None:
 
 
 def _check_folder(source: str | Path) -> Path:
-    """Refuses what is no SavedModel folder."""
+    """Rejects paths that aren't a SavedModel folder."""
     if not (Path(source) / "saved_model.pb").is_file():
         raise UserError(f"`source` must be a Keras model or a SavedModel folder. Received: {str(source)!r}.")
     return Path(source)
 
 
 def check_calibration(images: np.ndarray | None) -> None:
-    """Makes sure that images can be calibrated with.
+    """Checks that images can be used for calibration.
 
     Raises:
-        UserError: They can't.
+        UserError: If they can't.
     """
     if images is None or images.ndim != 4 or not len(images):
         received = "none" if images is None else f"shape {images.shape}"
         raise UserError(
             "`calibration` must hold at least one training image, [n, height, width, channels]: integer "
-            f"formats take ranges from them. Received: {received}."
+            f"formats take their ranges from such images. Received: {received}."
         )
     if images.dtype.name not in ("uint8", "float32") or not np.isfinite(images).all():
         raise UserError(
@@ -204,7 +205,7 @@ def file_size(
     preprocessing_layers: Sequence[keras.layers.Layer] = (),
     metadata: Metadata | None = None,
 ) -> int:
-    """Bytes of the float32 `.tflite` file that a classifier becomes; arguments as for the two exports."""
+    """Returns the bytes of a classifier's float32 `.tflite` file; for the arguments, see the two exports."""
     with tempfile.TemporaryDirectory() as scratch:
         served = serving_model(model, preprocessing_layers=preprocessing_layers)
         folder = write_saved_model(served, Path(scratch) / "saved_model")
@@ -214,10 +215,10 @@ def file_size(
 class TFLiteModel:
     """A `.tflite` classifier, run by LiteRT's interpreter on NumPy arrays.
 
-    Where the file's own input or output is quantised, arrays are converted.
+    If the file's input or output is quantised, arrays are converted.
 
     Args:
-        path: The file.
+        path: Path of the file.
         num_threads: Threads of the interpreter.
 
     Raises:
@@ -244,7 +245,7 @@ class TFLiteModel:
         return np.concatenate([self._decode(self._run(self._encode(images[i : i + batch_size]))) for i in starts])
 
     def bind(self, images: np.ndarray) -> Callable[[], None]:
-        """Returns a call that runs `images` once, for timing: copies in, computes, copies out."""
+        """Returns a function that runs `images` once, for timing: copies in, computes, copies out."""
         encoded = self._encode(images)
         self._run(encoded)
 
@@ -285,7 +286,7 @@ def _converter(saved_model: Path, *, optimise: bool = False) -> tf.lite.TFLiteCo
 def _one_by_one(images: np.ndarray) -> Iterator[list[np.ndarray]]:
     for number, image in enumerate(images):
         if number == 0 and images.dtype == np.uint8:
-            # With the whole range present the file's input is the pixels themselves: scale 1, zero point 0.
+            # With the whole range present, the file's input are the pixels themselves: scale 1, zero point 0.
             image = image.copy()
             image[0, 0], image[-1, -1] = 0, 255
         yield [image[np.newaxis].astype(np.float32)]

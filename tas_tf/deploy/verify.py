@@ -1,4 +1,4 @@
-"""Checking that an artefact computes what its model computes."""
+"""Checks that an artefact computes what its model computes."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from tas_tf.deploy.errors import ExportError
 from tas_tf.deploy.profile import OperatorTime
 from tas_tf.errors import UserError
 
-#: What to try where rounding costs too much accuracy.
+#: Advice for formats whose rounding costs too much accuracy.
 _REMEDIES = {
     "fp16": "Try fp32.",
     "dynamic": "Try fp16.",
-    "int8": "Try qat_int8, which trains for it; or more `calibration_images`; or dynamic, which rounds weights alone.",
-    "qat_int8": "Try more `qat.epochs` or another `qat.lr`, with `overwrite`; or dynamic, which rounds weights alone.",
+    "int8": "Try qat_int8, which fine-tunes for it, more `calibration_images`, or dynamic, which only rounds weights.",
+    "qat_int8": "Try more `qat.epochs` or another `qat.lr` with `overwrite`, or dynamic, which only rounds weights.",
 }
 
 
 class Artefact(Protocol):
-    """A deployed model, loaded again."""
+    """A deployed model, loaded from its file."""
 
     def predict(self, images: np.ndarray, *, batch_size: int = 128) -> np.ndarray:
         """Runs images `[n, height, width, channels]`; returns outputs `[n, classes]`."""
@@ -31,16 +31,16 @@ class Artefact(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class ArtefactMetrics:
-    """What was measured on one artefact.
+    """Measurements of one artefact.
 
     Attributes:
-        accuracy: Share of test images whose largest output is the label, 0 to 1.
+        accuracy: Share of test images whose largest output is at the label, 0 to 1.
         agreement: Share of test images on which artefact and Keras model choose the same class.
-        bytes: Size on disk; of a SavedModel all its files.
+        bytes: Size on disk; for a SavedModel, the size of all its files.
         latency_ms: Median milliseconds for one image; `None` until timed.
         latency_spread_ms: Milliseconds between the 10th and the 90th percentile.
-        max_abs_diff: Largest absolute difference between its outputs and the Keras model's.
-        operators: Which kinds of operator take the time, the most expensive first; `None` where nobody says.
+        max_abs_diff: Largest absolute difference between the outputs of artefact and Keras model.
+        operators: Types of operator with their times, the most expensive first; `None` if there is no profile.
     """
 
     accuracy: float
@@ -62,23 +62,24 @@ def verify_artefact(
     expected: np.ndarray,
     tolerance: float | None,
 ) -> ArtefactMetrics:
-    """Runs an artefact on the test set and compares it with the outputs of its Keras model.
+    """Runs an artefact on the test set and compares its outputs with the Keras model's.
 
     Args:
         artefact: The artefact, loaded from `path`.
         path: File or folder of the artefact.
-        name: What an error calls it.
+        name: Name of the artefact in error messages.
         images: Test images, `[n, height, width, channels]`.
         labels: Integer classes, `[n]`.
         expected: The Keras model's outputs for these images, `[n, classes]`.
-        tolerance: Largest difference allowed, as a share of the largest magnitude in `expected`; `None`: any, as
-            long as it is a number.
+        tolerance: Largest difference allowed, as a share of the largest magnitude in `expected`; `None` allows any
+            finite difference.
 
     Returns:
-        Everything except latency and operators, which are `None`.
+        All measurements except latency and operators, which are `None`.
 
     Raises:
-        ExportError: If the outputs differ by more, or have another shape; the message has the figures.
+        ExportError: If the outputs differ by more than the tolerance, or have another shape. The message has the
+            figures.
     """
     outputs = artefact.predict(images)
     if outputs.shape != expected.shape:
@@ -96,10 +97,14 @@ def verify_artefact(
     allowed = sys.float_info.max if tolerance is None else tolerance * largest
     # NaN compares false with everything, and infinite outputs would allow any difference.
     if not (np.isfinite(largest) and metrics.max_abs_diff <= allowed):
-        limit = "any that is a number" if tolerance is None else f"{allowed:.3g} ({tolerance:g} of the largest output)"
+        limit = (
+            "it must be finite"
+            if tolerance is None
+            else f"at most {allowed:.3g} is allowed ({tolerance:g} of the largest output)"
+        )
         raise ExportError(
             f"{name} differs from its Keras model: max_abs_diff {metrics.max_abs_diff:.3g} on {len(images)} "
-            f"images, allowed is {limit}; agreement {metrics.agreement:.4f}, accuracy {metrics.accuracy:.4f}, "
+            f"images; {limit}. Agreement {metrics.agreement:.4f}, accuracy {metrics.accuracy:.4f}, "
             f"{metrics.bytes} bytes."
         )
     return metrics
@@ -114,23 +119,23 @@ def check_accuracy(
     max_drop: float,
     whom: str = "its Keras model",
 ) -> None:
-    """Refuses an artefact whose rounding costs too much accuracy.
+    """Rejects an artefact whose rounding costs too much accuracy.
 
     Args:
-        metrics: What was measured of it.
-        format: Its format.
-        name: What an error calls it.
-        expected: Accuracy of what it is compared with on the same images, 0 to 1.
-        max_drop: What it may lose, 0 to 1.
-        whom: What it is compared with.
+        metrics: Measurements of the artefact.
+        format: Format of the artefact.
+        name: Name of the artefact in error messages.
+        expected: Accuracy of the reference model on the same images, 0 to 1.
+        max_drop: Largest loss of accuracy allowed, 0 to 1.
+        whom: Name of the reference model in error messages.
 
     Raises:
-        ExportError: It loses more; the message says what to try.
+        ExportError: If the artefact loses more accuracy. The message says what to try.
     """
     drop = expected - metrics.accuracy
     if drop > max_drop + 1e-9:
         raise ExportError(
-            f"{name} loses {100 * drop:.2f} points of accuracy against {whom} ({expected:.4f} to "
+            f"{name} loses {100 * drop:.2f} points of accuracy compared with {whom} ({expected:.4f} to "
             f"{metrics.accuracy:.4f}); `max_accuracy_drop` allows {100 * max_drop:.2f}. {_REMEDIES.get(format, '')}"
         )
 
@@ -145,10 +150,10 @@ def size_on_disk(path: str | Path) -> int:
 def select_test_set(
     images: np.ndarray, labels: np.ndarray, *, limit: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Checks a test set and takes at most `limit` examples, spread evenly, since it may be sorted by class.
+    """Checks a test set and selects at most `limit` examples, evenly spaced since the set may be sorted by class.
 
     Raises:
-        UserError: If images and labels don't fit together, or `limit` isn't positive.
+        UserError: If images and labels don't match, or `limit` isn't positive.
     """
     images, labels = np.asarray(images), np.asarray(labels)
     if images.ndim != 4 or len(images) == 0:

@@ -149,7 +149,7 @@ def test_what_input_says_is_what_the_network_was_trained_with(bare, model, kind,
 def test_what_carries_nothing_is_named(bare, model, tmp_path):
     folder = export_saved_model(model, tmp_path / "saved_model")
     for path in (bare, folder, tmp_path / "missing.tflite"):
-        with pytest.raises(UserError, match=f"`path` must be a file exported with its metadata.*{path.name}"):
+        with pytest.raises(UserError, match=f"`path` must be a file exported with metadata.*{path.name}"):
             read_metadata(path)
 
 

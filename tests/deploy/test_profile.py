@@ -243,7 +243,7 @@ def test_a_model_of_two_inputs_is_refused(tmp_path):
 
     path = tmp_path / "two.tflite"
     path.write_bytes(tf.lite.TFLiteConverter.from_concrete_functions([add.get_concrete_function()]).convert())
-    with pytest.raises(UserError, match=r"one input.*of 2 and 1"):
+    with pytest.raises(UserError, match=r"one input.*with 2 and 1"):
         profile_operators(path)
 
 

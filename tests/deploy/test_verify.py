@@ -47,7 +47,7 @@ def test_metrics(tmp_path):
 def test_tolerance_is_relative_to_the_largest_output(tmp_path):
     off = EXPECTED + np.float32(0.2)
     assert verify(off, tmp_path, 0.051).max_abs_diff == pytest.approx(0.2, abs=1e-6)
-    with pytest.raises(ExportError, match=r"max_abs_diff 0\.2 on 4 images.*agreement 1\.0000, accuracy 0\.7500"):
+    with pytest.raises(ExportError, match=r"max_abs_diff 0\.2 on 4 images.*Agreement 1\.0000, accuracy 0\.7500"):
         verify(off, tmp_path, 0.049)
 
 
@@ -123,8 +123,8 @@ def test_one_image_more_fails(images):
 @pytest.mark.parametrize(
     ("format", "advice"),
     [
-        ("int8", ["qat_int8", "--calibration_images", "dynamic"]),
-        ("qat_int8", ["--qat_epochs", "--qat_lr", "dynamic"]),
+        ("int8", ["qat_int8", "`calibration_images`", "dynamic"]),
+        ("qat_int8", ["`qat.epochs`", "`qat.lr`", "dynamic"]),
         ("dynamic", ["fp16"]),
         ("fp16", ["fp32"]),
         ("fp32", []),
