@@ -4,7 +4,7 @@ RUN = $(VENV)/bin/python
 DEMO_FLAGS ?=
 RESULTS_FLAGS ?=
 TEST_WORKERS ?= 2
-TEST_FLAGS ?= -n $(TEST_WORKERS) --durations=10
+TEST_FLAGS ?= -n $(TEST_WORKERS) --dist=loadgroup --durations=10
 
 # The first interpreter that is new enough and can make virtual environments. PYTHON=... overrides.
 CANDIDATES = python3.11 python3.12 python3.13 python3

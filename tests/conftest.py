@@ -1,5 +1,6 @@
-"""What every test shares: two logical CPU devices that stand in for two GPUs, and Hypothesis without its clock."""
+"""What every test shares: two logical CPU devices that stand in for two GPUs, and what keeps the suite fast."""
 
+import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -20,10 +21,32 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],
     [tf.config.LogicalDeviceConfiguration(), tf.config.LogicalDeviceConfiguration()],
 )
+# Networks of tests are too small to share an operator among threads: waking these costs more than they compute.
+tf.config.threading.set_intra_op_parallelism_threads(1)
+# Nor do their graphs, which run a few steps, repay being optimised. Commands in processes of their own have it all.
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 # How long an example takes says nothing about the code.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keeps what shares a fixture on one worker, which makes the fixture once: see `--dist=loadgroup` in the Makefile.
+
+    Tests of the finished run form a group over all files; the others stay with their file.
+    """
+    for item in items:
+        group = "finished run" if "interrupted" in getattr(item, "fixturenames", ()) else item.nodeid.split("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+def pytest_collection_finish() -> None:
+    """Spares the collector of cycles all that was imported: it takes a third of the time of tracing otherwise."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
 
 
 @pytest.fixture(scope="session")

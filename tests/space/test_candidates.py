@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 
 from tas_tf.errors import UserError
@@ -25,14 +27,14 @@ def test_widths(width, divisor, expected):
     assert width_candidates(width, divisor=divisor) == expected
 
 
-@pytest.mark.parametrize("divisor", [1, 2, 3, 8, 16, 100])
-@pytest.mark.parametrize("width", range(1, 70))
-def test_widths_end_in_the_full_one_and_are_multiples(width, divisor):
-    found = width_candidates(width, divisor=divisor)
-    assert found[-1] == width
-    assert list(found) == sorted(set(found))
-    assert all(1 <= count <= width for count in found)
-    assert all(count % divisor == 0 for count in found[:-1])
+def test_widths_end_in_the_full_one_and_are_multiples():
+    for width, divisor in itertools.product(range(1, 70), (1, 2, 3, 8, 16, 100)):
+        found = width_candidates(width, divisor=divisor)
+        case = f"{width=}, {divisor=}, {found=}"
+        assert found[-1] == width, case
+        assert list(found) == sorted(set(found)), case
+        assert all(1 <= count <= width for count in found), case
+        assert all(count % divisor == 0 for count in found[:-1]), case
 
 
 @pytest.mark.parametrize(

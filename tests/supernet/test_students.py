@@ -6,6 +6,7 @@ import pytest
 from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 from keras import layers
+from keras.src.applications import resnet
 from keras.src.applications.convnext import LayerScale
 
 from benchmarks.random_cases import can_be_searched, check, draw_case
@@ -19,14 +20,36 @@ def random_images(count, size, seed=0):
     return np.random.default_rng(seed).normal(size=(count, size, size, 3)).astype("float32")
 
 
-@pytest.mark.parametrize(
-    ("name", "size", "count"), [("ResNet50V2", 32, 5), ("MobileNetV2", 32, 8), ("resnet20", 16, 20)]
-)
-def test_random_shapes_of_known_networks(name, size, count):
-    space = space_of(load_network(name, image_size=size), couple_trunk=False)
-    comparison = Comparison(space, random_images(8, size), compiled=True)
+def check_random_shapes(model, count):
+    size = model.input.shape[1]
+    comparison = Comparison(space_of(model, couple_trunk=False), random_images(8, size), compiled=True)
     for seed in range(count):
         comparison.check(Shape.random(comparison.space, seed))
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "count"),
+    [
+        ("resnet20", 16, 20),
+        *(
+            pytest.param(name, 32, count, marks=pytest.mark.slow)
+            for name, count in (("ResNet50V2", 5), ("MobileNetV2", 8))
+        ),
+    ],
+)
+def test_random_shapes_of_known_networks(name, size, count):
+    check_random_shapes(load_network(name, image_size=size), count)
+
+
+def test_random_shapes_of_shallow_resnets_with_preactivation():
+    """ResNet50V2 has four such stages, of three to six blocks."""
+
+    def stages(x):
+        x = resnet.stack_residual_blocks_v2(x, 16, 2, name="conv2")
+        return resnet.stack_residual_blocks_v2(x, 24, 3, stride1=1, name="conv3")
+
+    model = resnet.ResNet(stages, preact=True, use_bias=True, weights=None, input_shape=(32, 32, 3), classes=10)
+    check_random_shapes(model, 5)
 
 
 def assert_is_its_students(model, seed, **options):

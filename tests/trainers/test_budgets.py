@@ -28,7 +28,7 @@ def run(tmp_path_factory, command, trained_tiny, tiny_flags):
     """A run by bytes and by multiply-adds, its flags and how it ended."""
     path = tmp_path_factory.mktemp("budgets") / "run"
     flags = [f"--run_dir={path}", f"--model={trained_tiny}", "--budget=bytes:0.6", "--budget=macs:0.4"]
-    flags += ["--rivals=random,full_kd", *tiny_flags]
+    flags += ["--rivals=random,full_kd", "--formats=fp32", *tiny_flags]
     return path, flags, command(pipeline, *flags)
 
 

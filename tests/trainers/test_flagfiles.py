@@ -34,6 +34,7 @@ SHRUNK = [
     "--held_out_limit=32",
     "--calibration_batches=1",
     "--test_limit=32",
+    "--formats=fp32",
     "--progress=none",
 ]
 IMAGES = {"cifar10": (10, 32), "cifar100": (100, 32), "imagenet2012": (1000, 224)}
