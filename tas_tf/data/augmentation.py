@@ -51,9 +51,7 @@ class Augmentation(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.color_jitter[3] > 0.5:
-            raise UserError(
-                f"The last number of `color_jitter`, hue, must be at most 0.5. Received: {self.color_jitter[3]}."
-            )
+            raise UserError(f"`color_jitter` must end in a hue of at most 0.5. Received: {self.color_jitter[3]}.")
         if self.pad_crop and self.random_resized_crop:
             raise UserError("`pad_crop` and `random_resized_crop` exclude each other. Use at most one of them.")
 
