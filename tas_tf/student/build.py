@@ -1,4 +1,4 @@
-"""Builds the small network of a shape: plain standard layers, and weights inherited on request."""
+"""Builds the pruned network of a shape from standard layers, and copies weights into it."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def build_student(
     """Builds the network that a shape describes.
 
     Args:
-        space: The unpruned network and where shapes act in it.
+        space: Search space of the unpruned network.
         shape: Filters and blocks to keep.
-        logits: Leaves out the final softmax, if the network had one.
-        library: Where layers are taken from.
+        logits: Leaves out the final softmax, if the network has one.
+        library: Library that the layers come from.
 
     Returns:
-        A functional model of standard layers, freshly initialised. Layers keep their names; a projection is called
-        after its Add.
+        A functional model of standard layers with new weights. Layers keep their names; a projection is named after
+        its Add.
 
     Raises:
-        UserError: The shape belongs to another network, or the library lacks a layer.
+        UserError: If the shape belongs to another network, or the library lacks a layer.
 
     Example:
         >>> import tas_tf
@@ -74,7 +74,7 @@ def build_student(
 
 
 def _projection_places(space: SearchSpace) -> dict[tuple[str, str], str]:
-    """Names of the projections that may be needed, by Add and identity."""
+    """Names of all possible projections, by Add and identity."""
     names: dict[tuple[str, str], str] = {}
     for add, identity, *_ in space.projections():
         number = 1 + sum(add == other for other, _ in names)
@@ -83,8 +83,8 @@ def _projection_places(space: SearchSpace) -> dict[tuple[str, str], str]:
 
 
 def _projection(space: SearchSpace, add: Node, width: int, library: LayerLibrary, *, name: str) -> keras.Layer:
-    """A product with a matrix at every position, for images a 1x1 convolution."""
-    # Functional arithmetic has no type of its own.
+    """Makes a projection: a 1x1 convolution, or a Dense layer for vectors."""
+    # Functional operations have no dtype, so take it from another layer.
     typed = next(node for node in (add, *space.graph) if node.kind is not Kind.INPUT and "dtype" in node.config)
     options = {
         "use_bias": False,
@@ -99,10 +99,10 @@ def _projection(space: SearchSpace, add: Node, width: int, library: LayerLibrary
 
 
 def _narrowed(node: Node, width: int) -> dict[str, Any]:
-    """The node's config for another number of channels."""
+    """The node's config with another number of channels."""
     config = dict(node.config)
     if not is_op(node.module):
-        config["name"] = node.name  # nested models are inlined: their layers' names may clash
+        config["name"] = node.name  # unique, unlike the names of inlined nested models' layers
     if node.kind in (Kind.CONV, Kind.SEPARABLE):
         config["filters"] = width
     elif node.kind is Kind.DENSE:
@@ -126,21 +126,21 @@ def inherit_weights(
     *,
     filters: Mapping[str, np.ndarray] | None = None,
 ) -> None:
-    """Gives a student the slices of the unpruned network's weights that its shape keeps.
+    """Copies the weights that a shape keeps from the unpruned network to a student.
 
-    A projection copies the channels that identity and branch share and fills the others with zeros, which is what a
-    residual Add on masked channels computes.
+    A projection copies the channels that identity and branch share and sets the others to zero, as a residual Add of
+    masked channels does.
 
     Args:
-        student: Built for `shape`.
+        student: Network built for `shape`.
         teacher: The unpruned network.
-        space: Where shapes act.
-        shape: What the student keeps.
-        filters: Which filters of a unit are kept, ascending; the first ones unless given. Where an identity and its
-            branch are equally wide, no projection could put their channels in order: both must keep the same ones.
+        space: Search space of the teacher.
+        shape: Shape of the student.
+        filters: Indices of the filters to keep, ascending, by unit. By default each unit keeps its first filters. If
+            an identity and its branch are equally wide, they have no projection and must keep the same filters.
 
     Raises:
-        UserError: The shape is wider than the network.
+        UserError: If the shape is wider than the network.
 
     Example:
         >>> import tas_tf
@@ -158,23 +158,23 @@ def inherit_weights(
 
 
 def check_inheritable(space: SearchSpace, shape: Shape) -> None:
-    """Makes sure that the unpruned network has all filters of a shape; some published ones are wider.
+    """Checks that no width of a shape exceeds the unpruned network, as it does in some published shapes.
 
     Raises:
-        UserError: It hasn't.
+        UserError: If a width does.
     """
     for unit in space.units:
         if shape.widths[unit.name] > unit.width:
             raise UserError(
-                f"`inherit`: the shape is wider than {space.graph.network}, whose weights it would take. Expected at "
-                f"most {unit.width} filters in {unit.name}. Received: {shape.widths[unit.name]}. Give `inherit`=none."
+                f"`inherit`: the shape is wider than {space.graph.network}, whose weights it would inherit. Expected "
+                f"at most {unit.width} filters in {unit.name}. Received: {shape.widths[unit.name]}. Use `inherit`=none."
             )
 
 
 def weights_by_name(layer: keras.Layer) -> dict[str, keras.Variable]:
-    """A layer's variables by the names that it gives them; layers within it may repeat one: `kernel`, `kernel_2`.
+    """A layer's variables by name. Repeated names, which come from inner layers, are numbered: `kernel`, `kernel_2`.
 
-    Variables that were given no name are counted by Keras through the whole process, here within the layer.
+    Keras numbers unnamed variables across the whole process. Here they are numbered within the layer.
     """
     found: dict[str, keras.Variable] = {}
     numbers: Counter[str] = Counter()
@@ -186,7 +186,7 @@ def weights_by_name(layer: keras.Layer) -> dict[str, keras.Variable]:
 
 
 def named_weights(layer: keras.Layer) -> dict[str, np.ndarray]:
-    """A layer's weights by name, see `weights_by_name`."""
+    """A layer's weights as arrays by name, see `weights_by_name`."""
     return {name: keras.ops.convert_to_numpy(weight) for name, weight in weights_by_name(layer).items()}
 
 
@@ -201,14 +201,14 @@ def assign_slices(
     """Fills a student from full-size weights.
 
     Args:
-        student: Built for `shape`.
-        space: Where shapes act.
-        shape: What the student keeps.
-        weights_of: Gives the full-size weights of a node by name.
-        active: The channels kept; the shape's first ones unless given.
+        student: Network built for `shape`.
+        space: Search space of the unpruned network.
+        shape: Shape of the student.
+        weights_of: Returns the full-size weights of a node by name.
+        active: Channels to keep. By default each unit keeps its first filters.
 
     Raises:
-        UserError: The student has filters that the weights don't.
+        UserError: If the shape is wider than the unpruned network.
     """
     check_inheritable(space, shape)
     dropped, _ = dropped_nodes(space, shape)
@@ -223,7 +223,7 @@ def assign_slices(
 
 
 def _fill_projections(student: keras.Model, space: SearchSpace, active: ActiveChannels) -> None:
-    """Sets each projection of a student to copy the channels that its two sides share."""
+    """Makes each projection of a student copy the channels that its two sides share."""
     names = {layer.name for layer in student.layers}
     for (add, identity), name in _projection_places(space).items():
         if name in names:
@@ -233,13 +233,13 @@ def _fill_projections(student: keras.Model, space: SearchSpace, active: ActiveCh
 
 
 def slice_weight(value: np.ndarray, name: str, node: Node, active: ActiveChannels) -> np.ndarray:
-    """Keeps what a shape keeps of one weight.
+    """Slices one weight to the channels that a shape keeps.
 
     Args:
-        value: The weight of the unpruned layer.
-        name: What the layer calls it, such as `kernel`.
-        node: The layer.
-        active: The shape's channels.
+        value: Weight of the unpruned layer.
+        name: Name of the weight in the layer, such as `kernel`.
+        node: Node of the layer.
+        active: Channels that the shape keeps.
     """
     if node.kind is Kind.OPAQUE:
         return value

@@ -1,1 +1,1 @@
-"""The network in which every shape of a space is one way of masking."""
+"""The supernet: the full-size network that computes any shape of a space by masking."""

@@ -1,4 +1,4 @@
-"""Builds the supernet: the whole network at full size, in which every shape of the space is one way of masking."""
+"""Builds the supernet: the full-size network that computes any shape of the space by masking."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from tas_tf.supernet.settings import DrawSettings
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class Supernet(keras.Model):
-    """The network that is searched.
+    """The network that the search trains.
 
     Attributes:
-        body: Functional model of images and one sample's tensors; gives logits.
-        gates: Holds the logits of the architecture.
+        body: Functional model that maps images and the tensors of one sample to logits.
+        gates: Layer with the architecture logits.
     """
 
     def __init__(self, body: keras.Model, gates: ArchitectureGates, **kwargs: Any):
@@ -36,36 +36,36 @@ class Supernet(keras.Model):
         self.built = True
 
     def call(self, images, sample=None, training=None):
-        """Gives logits, `[batch, classes]`, float32.
+        """Computes the logits, `[batch, classes]`, float32.
 
         Args:
             images: `[batch, height, width, channels]`.
-            sample: Tensors as `self.gates(step)` gives them; drawn afresh at step 0 without it.
-            training: Whether layers act as in training: BN by the batch's statistics, dropout, augmentation.
+            sample: Output of `self.gates(step)`. By default, the sample of step 0.
+            training: Whether layers act as in training: batch statistics in BN, dropout, augmentation.
         """
         sample = self.gates(tf.constant(0)) if sample is None else sample
-        # Never None: layers that process images would then set their own default, True, for all layers behind them.
+        # Not None, because image processing layers would then apply their default, True, to all layers after them.
         return tf.cast(self.body([images, *sample], training=bool(training)), tf.float32)
 
     @property
     def architecture_variables(self) -> list:
-        """Logits that are trained."""
+        """Trainable architecture logits."""
         return self.gates.trainable_variables
 
     @property
     def weight_variables(self) -> list:
-        """Everything else that is trained."""
+        """All other trainable variables."""
         return self.body.trainable_variables
 
     def get_config(self):
-        """Gives both parts, serialised."""
+        """Returns the config with both parts serialised."""
         parts = {"body": self.body, "gates": self.gates}
         config = {name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}
         return {**config, "name": self.name}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        """Makes both parts again."""
+        """Makes a supernet from its config."""
         parts = {name: keras.saving.deserialize_keras_object(config.pop(name)) for name in ("body", "gates")}
         return cls(**parts, **config)
 
@@ -73,16 +73,16 @@ class Supernet(keras.Model):
 def build_supernet(
     space: SearchSpace, *, num_drawn: int = DrawSettings.num_drawn, noise: bool = DrawSettings.noise, seed: int = 0
 ) -> Supernet:
-    """Builds the supernet of a space, freshly initialised.
+    """Builds the supernet of a space with new weights.
 
-    Every scale of a batch normalisation starts at 1, even where the network starts it at 0, as ResNets for ImageNet do
-    in the last one of each block. The paper's supernet has no such start.
+    All batch normalisation scales start at 1. Some networks, such as ResNets for ImageNet, start the last scale of each
+    block at 0; the paper's supernet doesn't do this.
 
     Args:
-        space: What the search may change.
-        num_drawn: Widths drawn at once for each unit.
+        space: Search space.
+        num_drawn: Number of widths drawn at once for each unit.
         noise: Whether draws are perturbed by Gumbel noise.
-        seed: Of the draws and of the logits' start.
+        seed: Random seed of the draws and of the initial logits.
     """
     gates = ArchitectureGates(
         [{"name": unit.name, "candidates": list(unit.candidates)} for unit in space.searched_units],
@@ -114,7 +114,7 @@ class _Body:
         self.tensors: dict[str, Any] = {}
 
     def _own(self, name: str) -> str:
-        """A name for a layer of our own that no layer of the network has."""
+        """A unique name for a layer that isn't part of the original network."""
         while name in self.names:
             name += "_"
         self.names.add(name)
@@ -191,11 +191,11 @@ class _Body:
         return outputs if kept else self._masked(node, outputs)
 
     def _reads_beyond(self, node: Node) -> bool:
-        """Whether an input has something where the output's channels are inactive."""
+        """Whether an input may be nonzero where the output's channels are inactive."""
         made = self.space.segments[node.name]
         if any(self.space.read_segments(identity) != made for identity in self.space.identities.get(node.name, ())):
             return True
-        # A map of one channel is added to all of them.
+        # A one-channel input is added to all channels.
         graph = self.space.graph
         return node.kind in (Kind.ADD, Kind.COMBINE) and any(
             graph[name].channels != node.channels for name in node.inputs
@@ -219,7 +219,7 @@ class _Body:
         return tensor if kept is None else MaskChannels(name=self._own(f"{node.name}_mask"))(tensor, kept)
 
     def _kept(self, segments: tuple) -> Any:
-        """The mask of channels, made once for all tensors that share it; None where all are active."""
+        """The channel mask, shared by all tensors with these segments; None if all channels are always active."""
         if segments not in self.masks:
             places = tuple((self._source(segment.source), segment.width) for segment in segments)
             varies = any(place is not None for place, _ in places)
@@ -228,7 +228,7 @@ class _Body:
         return self.masks[segments]
 
     def _source(self, source: str | None) -> int | None:
-        """Place among the plan's sources; None for channels that are always active."""
+        """Index of the source in the plan; None for channels that are always active."""
         if source is None:
             return None
         stage = self.space.stage.get(source)
@@ -241,7 +241,7 @@ class _Body:
 
 
 def _with_scale_one(norm: Mapping[str, Any]) -> dict[str, Any]:
-    """The config of a batch normalisation whose scale doesn't start at 0."""
+    """The config of a batch normalisation, with an initial scale of 1 instead of 0."""
     starts_at_zero = isinstance(keras.initializers.get(norm["gamma_initializer"]), keras.initializers.Zeros)
     return {**norm, "gamma_initializer": "ones"} if starts_at_zero else dict(norm)
 

@@ -1,4 +1,4 @@
-"""How good a shape is inside the supernet: recalibrated, on images that its weights never saw."""
+"""Scores a shape by its accuracy in the recalibrated supernet, on images that aren't used to train the weights."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from tas_tf.supernet.sample import Sample
 
 
 class HeldOutScore:
-    """Scores shapes by the supernet's weights.
+    """Scores shapes with the weights of a supernet.
 
-    The running statistics of a supernet are those of a mixture, useless for any one shape: they are averaged anew over
-    a few batches first.
+    The running statistics of a supernet come from a mixture of shapes and suit none of them. Before each score, they
+    are averaged again over the calibration batches.
 
     Args:
-        supernet: Its running statistics are changed, nothing else.
-        space: What the supernet was built for.
-        calibration: Finite batches of images that train the weights.
-        held_out: Finite batches of images that don't.
+        supernet: Trained supernet. Only its running statistics are changed.
+        space: Search space of the supernet.
+        calibration: Finite batches of images that the weights are trained on.
+        held_out: Finite batches of images that the weights aren't trained on.
     """
 
     def __init__(self, supernet: Supernet, space: SearchSpace, calibration: Iterable, held_out: Iterable) -> None:
@@ -34,7 +34,7 @@ class HeldOutScore:
         self._hits = tf.function(self._count_hits, reduce_retracing=True)
 
     def __call__(self, shape: Shape) -> float:
-        """Gives the accuracy of a shape, 0 to 1."""
+        """Computes the accuracy of a shape, 0 to 1."""
         sample = tuple(tf.constant(array) for array in Sample.one_hot(self._space, shape).arrays(self._space))
         self.calibrate(sample)
         hits = examples = 0

@@ -1,4 +1,4 @@
-"""Starts the architecture's logits where the expected cost is the budget."""
+"""Initialises the architecture logits so that the expected cost equals the budget."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _STEEPEST = 40.0
 
 
 def lean_towards_budget(supernet: Supernet, expected_cost: ExpectedCost, share: float) -> float:
-    """Adds to every logit that is trained a multiple of how wide or deep its candidate is, alike for all choices.
+    """Adds a multiple of each candidate's relative size to its trainable logit, with one factor for all choices.
 
     Args:
-        supernet: Its logits are changed.
-        expected_cost: What counts.
-        share: The budget as a share of the unpruned network's cost.
+        supernet: Supernet whose logits are changed.
+        expected_cost: Expected cost to match.
+        share: Budget as a share of the unpruned network's cost.
 
     Returns:
-        The expected cost reached, a share; the nearest where the budget is out of reach.
+        The expected cost reached, as a share. If the budget is out of reach, this is the closest possible cost.
     """
     gates = supernet.gates
     every = [

@@ -1,4 +1,4 @@
-"""One draw of candidates, spelled out: what the supernet mixes, and how much of each."""
+"""One draw of candidates: which ones the supernet mixes, and with which weights."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tas_tf.space.space import SearchSpace
 
 @dataclass(frozen=True)
 class Sample:
-    """Weights of candidates, for every unit and stage with a choice.
+    """Weights of the candidates of every searched unit and stage.
 
     Attributes:
-        widths: For each unit the indices of the drawn candidates, and their weights.
-        depths: For each stage the weights of all its candidates.
+        widths: For each unit, the indices of the drawn candidates and their weights.
+        depths: For each stage, the weights of all its candidates.
     """
 
     widths: Mapping[str, tuple[Sequence[int], Sequence[float]]] = field(default_factory=dict)
@@ -27,10 +27,10 @@ class Sample:
 
     @classmethod
     def one_hot(cls, space: SearchSpace, shape: Shape) -> Sample:
-        """The sample in which every choice is the shape's.
+        """The sample that selects a single shape.
 
         Raises:
-            UserError: A width or depth of the shape isn't among the candidates.
+            UserError: If a width or depth of the shape isn't a candidate.
         """
         shape.check(space)
         widths, depths = {}, {}
@@ -45,14 +45,14 @@ class Sample:
         return cls(widths, depths)
 
     def arrays(self, space: SearchSpace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The form that layers take, in the order of the space's searched units and stages.
+        """Packs the sample into arrays for the layers, in the order of the space's searched units and stages.
 
         Returns:
             Indices `[units, drawn]` int32, weights `[units, drawn]` float32, depth weights `[stages, candidates]`
-            float32; absent entries are 0, and there is one row at least.
+            float32. Arrays are padded with 0 and have at least one row.
 
         Raises:
-            UserError: It doesn't fit the space; names the place.
+            UserError: If the sample doesn't fit the space. The message names the unit or stage.
         """
         self._check(space)
         drawn = [self.widths[name] for name in space.width_choices.names]
@@ -68,19 +68,19 @@ class Sample:
         ):
             names = {choice.name for choice in choices}
             for name in names ^ set(given):
-                raise UserError(f"`sample`: {key}.{name} {'is missing' if name in names else 'is no choice'}.")
+                raise UserError(f"`sample`: {key}.{name} {'is missing' if name in names else 'is not searched'}.")
         for unit in space.searched_units:
             indices, weights = self.widths[unit.name]
             count = len(unit.candidates)
             if not len(indices) == len(weights) >= 1 or not all(0 <= index < count for index in indices):
                 raise UserError(
-                    f"`sample`: widths.{unit.name}: expected indices from 0 to {count - 1} and as many weights. "
+                    f"`sample`: widths.{unit.name}: expected indices from 0 to {count - 1} and a weight for each. "
                     f"Received: {indices} and {weights}."
                 )
         for stage in space.searched_stages:
             if len(self.depths[stage.name]) != len(stage.candidates):
                 raise UserError(
-                    f"`sample`: depths.{stage.name}: expected {len(stage.candidates)} weights, one a candidate. "
+                    f"`sample`: depths.{stage.name}: expected {len(stage.candidates)} weights, one per candidate. "
                     f"Received: {self.depths[stage.name]}."
                 )
 
@@ -88,7 +88,7 @@ class Sample:
 def _index(choice, count: int) -> int:
     if count not in choice.candidates:
         raise UserError(
-            f"`shape`: {choice.name} keeps {count}, which is no candidate of the search. "
+            f"`shape`: {choice.name} keeps {count}, which is not a candidate of the search. "
             f"Expected one of {', '.join(map(str, choice.candidates))}."
         )
     return choice.candidates.index(count)

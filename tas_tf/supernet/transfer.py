@@ -1,4 +1,4 @@
-"""Moves weights into a supernet and out of it."""
+"""Copies weights into and out of a supernet."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tas_tf.supernet.layers.searchable_conv import SearchableConv
 
 
 def load_teacher(supernet: Supernet, teacher: keras.Model, space: SearchSpace) -> None:
-    """Starts a supernet from the trained network: every candidate gets the scale and offset of the full width."""
+    """Copies a trained network's weights into a supernet. All candidates get the scale and offset of the full width."""
     for node in space.graph:
         if is_op(node.module) or not node.num_params:
             continue
@@ -28,9 +28,9 @@ def load_teacher(supernet: Supernet, teacher: keras.Model, space: SearchSpace) -
 
 
 def inherit_from_supernet(student: keras.Model, supernet: Supernet, space: SearchSpace, shape: Shape) -> None:
-    """Gives a student the slices of the supernet's weights, each candidate's own scale and offset included.
+    """Copies the weights that a shape keeps from a supernet to a student, with the scale and offset of its candidates.
 
-    The supernet's running statistics are those of a mixture: recalibrate them for this shape before.
+    The running statistics of a trained supernet come from a mixture of shapes: recalibrate them for this shape first.
     """
 
     def weights_of(node: Node) -> Mapping[str, np.ndarray]:
@@ -52,7 +52,7 @@ def _conv_of(space: SearchSpace, node: Node) -> str:
 
 
 def _holder(supernet: Supernet, space: SearchSpace, node: Node) -> keras.Layer:
-    """The layer of the supernet that holds a node's weights: a searched convolution holds its normalisation's too."""
+    """The supernet layer that holds a node's weights. A searched convolution also holds those of its normalisation."""
     conv = node.inputs[0] if node.name in space.norms.values() else node.name
     unit = space.unit.get(space.unit_of.get(conv, ""))
     searched = unit is not None and len(unit.candidates) > 1

@@ -59,7 +59,7 @@ def test_spaces_without_units_or_stages():
 def test_shapes_off_the_candidates_are_refused(space):
     full = Shape.full(space)
     odd = dataclasses.replace(full, widths={**full.widths, "stem": 1})
-    with pytest.raises(UserError, match="stem keeps 1, which is no candidate"):
+    with pytest.raises(UserError, match="stem keeps 1, which is not a candidate"):
         Sample.one_hot(space, odd)
     only_depths = space_of(residual_network(), axes="depth")
     narrow = Shape.from_counts(only_depths, [4] * len(only_depths.units), [1, 1])
@@ -71,12 +71,12 @@ def test_shapes_off_the_candidates_are_refused(space):
     ("widths", "depths", "match"),
     [
         ({"stem": None}, {}, "widths.stem is missing"),
-        ({"unheard": ((0,), (1.0,))}, {}, "widths.unheard is no choice"),
+        ({"unheard": ((0,), (1.0,))}, {}, "widths.unheard is not searched"),
         ({}, {"stage_1": None}, "depths.stage_1 is missing"),
         ({"stem": ((0, 99), (0.5, 0.5))}, {}, "widths.stem: expected indices from 0 to"),
         ({"stem": ((-1,), (1.0,))}, {}, "widths.stem: expected"),
-        ({"stem": ((0, 1), (1.0,))}, {}, "as many weights"),
-        ({"stem": ((), ())}, {}, "as many weights"),
+        ({"stem": ((0, 1), (1.0,))}, {}, "a weight for each"),
+        ({"stem": ((), ())}, {}, "a weight for each"),
         ({}, {"stage_2": (1.0,)}, "depths.stage_2: expected 2 weights"),
     ],
 )

@@ -1,1 +1,1 @@
-"""Keras layers that the supernet is made of, one topic a file."""
+"""Keras layers of the supernet, one topic per file."""

@@ -1,4 +1,4 @@
-"""The layer that holds the architecture: logits of every width and depth, and how candidates are drawn from them."""
+"""The layer that holds the architecture logits of all widths and depths and draws candidates from them."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _ABSENT = -float("inf")
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class ArchitectureGates(keras.layers.Layer):
-    """Holds one vector of logits for each unit and stage with a choice.
+    """Holds one vector of logits for each searched unit and stage.
 
-    Calling it with a step draws, for each unit, `num_drawn` distinct widths with their weights, and for each stage the
-    weights of all its depths. Equal seeds and steps give equal draws on every replica.
+    Calling the layer with a step draws `num_drawn` distinct widths with their weights for each unit, and the weights of
+    all depths for each stage. Equal seeds and steps give equal draws on every replica.
 
     Args:
-        units: For each unit `{name, candidates}`.
-        stages: For each stage `{name, depths}`.
-        num_drawn: Widths drawn at once; all where it exceeds a unit's candidates.
-        noise: Whether Gumbel noise is added; without it, draws still are random but follow the probabilities alone.
-        seed: Of the draws.
-        init_stddev: Spread of the logits at first.
+        units: `{name, candidates}` for each unit.
+        stages: `{name, depths}` for each stage.
+        num_drawn: Number of widths drawn at once. Units with fewer candidates draw all of them.
+        noise: Whether Gumbel noise is added. Draws without noise are still random, but only follow the probabilities.
+        seed: Random seed of the draws and of the initial logits.
+        init_stddev: Standard deviation of the initial logits.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class ArchitectureGates(keras.layers.Layer):
         init_stddev: float = 0.01,
         **kwargs: Any,
     ):
-        kwargs.setdefault("dtype", "float32")  # whatever the layers compute in
+        kwargs.setdefault("dtype", "float32")  # regardless of the global dtype policy
         super().__init__(**kwargs)
         if num_drawn < 1:
             raise UserError(f"`num_drawn` must be at least 1. Received: {num_drawn}.")
@@ -61,23 +61,23 @@ class ArchitectureGates(keras.layers.Layer):
         self.built = True
 
     def _add_logits(self, name: str, count: int):
-        # A seed for each: one alone would give equal logits to all choices of equally many candidates.
+        # A single seed would give equal logits to all choices with the same number of candidates.
         seed = self.seed * 100_003 + len(self.weights)
         initializer = keras.initializers.RandomNormal(stddev=self.init_stddev, seed=seed)
         return self.add_weight(name=f"{name}_logits", shape=(count,), initializer=initializer, autocast=False)
 
     def logits_of(self, name: str):
-        """The variable of a unit or stage."""
+        """The logits variable of a unit or stage."""
         for choice, variable in zip([*self.units, *self.stages], [*self.width_logits, *self.depth_logits], strict=True):
             if choice["name"] == name:
                 return variable
         raise KeyError(name)
 
     def call(self, step):
-        """Draws for a step.
+        """Draws the candidates of one step.
 
         Args:
-            step: Scalar integer; each sub-step has one of its own.
+            step: Scalar integer, different for each sub-step.
 
         Returns:
             Indices `[units, drawn]` int32, weights `[units, drawn]`, depth weights `[stages, candidates]`.
@@ -101,14 +101,14 @@ class ArchitectureGates(keras.layers.Layer):
         return perturb(logits, noise, tf.convert_to_tensor(self.temperature))
 
     def probabilities(self) -> tuple[tf.Tensor, tf.Tensor]:
-        """Softmax of the logits, no noise: `[units, candidates]` and `[stages, candidates]`, 0 where there is none."""
+        """Softmax of the logits without noise, padded with 0: `[units, candidates]` and `[stages, candidates]`."""
         return tuple(
             tf.nn.softmax(_padded(variables, choices))
             for variables, choices in ((self.width_logits, self.width_choices), (self.depth_logits, self.depth_choices))
         )
 
     def compute_output_spec(self, step):
-        """Gives the shapes and types of what `call` returns."""
+        """Returns the shapes and types of the outputs."""
         drawn = (self.width_choices.num_rows, self._num_columns)
         return (
             keras.KerasTensor(drawn, "int32"),
@@ -117,7 +117,7 @@ class ArchitectureGates(keras.layers.Layer):
         )
 
     def get_config(self):
-        """Gives what the constructor takes."""
+        """Returns the constructor arguments."""
         config = super().get_config()
         own = ("units", "stages", "num_drawn", "noise", "seed", "init_stddev")
         return {**config, **{name: getattr(self, name) for name in own}}
@@ -128,7 +128,7 @@ def _choices(configs: Sequence[Mapping[str, Any]], key: str) -> ChoiceTable:
 
 
 def _padded(variables, choices: ChoiceTable) -> tf.Tensor:
-    """Logits as one tensor, `[rows, candidates]`, minus infinity where a choice has fewer; one row at least."""
+    """Logits as one tensor, `[rows, candidates]`, padded with minus infinity, with at least one row."""
     longest = choices.longest
     if not variables:
         return tf.constant([[0.0] + [_ABSENT] * (longest - 1)])

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-_BITS = 23  # of a float32's mantissa, less the one that the half takes
+_BITS = 23  # random bits per number; the added half takes the last bit of float32's 24-bit precision
 
 
 def gumbel_noise(shape: tuple[int, ...], seed: tf.Tensor) -> tf.Tensor:
     """Draws from Gumbel(0, 1), float32.
 
     Args:
-        shape: Shape wanted.
-        seed: `[2]`, integers; equal seeds give equal noise on every replica, compiled or not.
+        shape: Shape of the result.
+        seed: Integer seed, `[2]`. Equal seeds give equal noise on every replica, with or without XLA.
     """
-    # From bits, which XLA makes as all others do; its uniform floats are different ones.
+    # XLA generates the same random bits as other devices, but different uniform floats.
     bits = tf.random.stateless_uniform(shape, seed, minval=None, maxval=None, dtype=tf.int32, alg="philox")
     fraction = tf.cast(tf.bitwise.bitwise_and(bits, 2**_BITS - 1), tf.float32)
     uniform = (fraction + 0.5) * 2.0**-_BITS  # exact, above 0 and below 1
@@ -27,15 +27,15 @@ def gumbel_noise(shape: tuple[int, ...], seed: tf.Tensor) -> tf.Tensor:
 
 
 def perturb(logits: tf.Tensor, noise: tf.Tensor, temperature: tf.Tensor) -> tf.Tensor:
-    """Gives `h = (log_softmax(logits) + noise) / temperature`; dh/dlogits is `(I - 1 softmax^T) / temperature`.
+    """Computes `h = (log_softmax(logits) + noise) / temperature`; dh/dlogits is `(I - 1 softmax^T) / temperature`.
 
     Args:
-        logits: `[choices, candidates]`, minus infinity where a choice has fewer candidates.
+        logits: `[choices, candidates]`, padded with minus infinity.
         noise: `[choices, candidates]`.
         temperature: Scalar.
     """
     there = tf.math.is_finite(logits)
-    # A finite stand-in keeps infinities out of the gradient, where they would meet zeros.
+    # The finite value avoids products of infinity and zero in the gradient.
     log_probabilities = tf.nn.log_softmax(tf.where(there, logits, tf.fill(tf.shape(logits), -1e9)))
     perturbed = (log_probabilities + noise) / temperature
     return tf.where(there, perturbed, tf.fill(tf.shape(logits), tf.float32.min))
@@ -44,15 +44,16 @@ def perturb(logits: tf.Tensor, noise: tf.Tensor, temperature: tf.Tensor) -> tf.T
 def draw_candidates(perturbed: tf.Tensor, count: int, seed: tf.Tensor) -> tf.Tensor:
     """Draws distinct candidates with probabilities `softmax(perturbed)`, without replacement.
 
-    They are the top `count` after *fresh* Gumbel noise, which is exact and doesn't underflow at small temperatures.
+    The draws are the top `count` scores after adding *fresh* Gumbel noise. This is exact and doesn't underflow at small
+    temperatures.
 
     Args:
-        perturbed: `[choices, candidates]`, the lowest float where there is no candidate.
-        count: Candidates to draw, at most the last axis.
-        seed: `[2]`, integers.
+        perturbed: `[choices, candidates]`, padded with the lowest float.
+        count: Number of candidates to draw, at most the size of the last axis.
+        seed: Integer seed, `[2]`.
 
     Returns:
-        Indices, `[choices, count]`, int32. A choice with fewer candidates is filled up with absent ones.
+        Indices, `[choices, count]`, int32. If a choice has fewer candidates, the rest are indices of padding.
     """
     scores = tf.stop_gradient(perturbed) + gumbel_noise(tuple(perturbed.shape), seed)
     return tf.math.top_k(scores, k=count).indices
@@ -60,17 +61,17 @@ def draw_candidates(perturbed: tf.Tensor, count: int, seed: tf.Tensor) -> tf.Ten
 
 @tf.custom_gradient
 def mixture_weights(perturbed: tf.Tensor, drawn: tf.Tensor):
-    """Weighs the drawn candidates by a softmax over them.
+    """Weights the drawn candidates by a softmax over their scores.
 
-    One candidate alone weighs 1, which has no gradient: it gets the straight-through one, as if the weight were its
-    probability among all candidates.
+    The weight of a single drawn candidate is always 1 and has no gradient. It gets the straight-through gradient, as if
+    the weight were its probability among all candidates.
 
     Args:
         perturbed: `h`, `[choices, candidates]`, float32.
-        drawn: Indices, `[choices, count]`.
+        drawn: Indices of the drawn candidates, `[choices, count]`.
 
     Returns:
-        `[choices, count]`; exactly 0 for absent candidates.
+        Weights, `[choices, count]`, exactly 0 for padding.
     """
     scores = tf.gather(perturbed, drawn, batch_dims=1)
     weights = tf.nn.softmax(scores)

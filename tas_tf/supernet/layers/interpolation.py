@@ -1,6 +1,7 @@
-"""Channel-wise interpolation (CWI): brings features of different widths to one width, linearly.
+"""Channel-wise interpolation (CWI): resamples features of different widths linearly to one width.
 
-Output channel i of m is the mean of inputs floor(i c / m) up to ceil((i + 1) c / m), as in adaptive average pooling.
+Output channel i of m is the mean of the inputs from floor(i c / m) up to, but not including, ceil((i + 1) c / m), as in
+adaptive average pooling.
 
 Reference:
     Dong and Yang 2019, section 3.2, https://arxiv.org/abs/1905.09717
@@ -12,18 +13,18 @@ import tensorflow as tf
 
 
 def widening_taps(widths: tf.Tensor, target: tf.Tensor, channels: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Where each output channel reads when widths grow to `target`: from at most two inputs, each by half.
+    """Finds the two inputs of every output channel, each with a share of one half, when widths grow to `target`.
 
-    Growing from c to m >= c channels, a window is at most two inputs wide, so the whole map is two taps a channel -
-    O(channels) instead of a matrix, whatever c and m are at run time.
+    When c channels grow to m >= c, a window covers one input (then both taps read it) or two. Two taps per channel thus
+    describe the whole map in O(channels) instead of a matrix, for all values of c and m at run time.
 
     Args:
         widths: `[choices, drawn]`, int32, each at most the choice's target.
         target: `[choices]`, int32, at least 1.
-        channels: Channels of the full tensor; outputs from `target` on read nothing.
+        channels: Channels of the full tensor. Outputs from `target` on read nothing.
 
     Returns:
-        Input channels, `[choices, drawn, 2, channels]`, int32, and their shares (0.5 or 0), float32, of that shape.
+        Input channels, `[choices, drawn, 2, channels]`, int32, and their shares (0.5 or 0), same shape, float32.
     """
     outputs = tf.range(channels)
     widths, target = widths[:, :, None], target[:, None, None]

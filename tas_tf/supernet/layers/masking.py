@@ -13,16 +13,16 @@ from tas_tf.supernet.layers.normalization import PACKAGE
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class KeptChannels(keras.layers.Layer):
-    """Makes the mask of a tensor's channels: 1 for active ones, else 0.
+    """Makes the mask of a tensor's channels: 1 for active channels, else 0.
 
     Call arguments:
-        active: Active channels of every source, `[sources]`, int32.
+        active: Number of active channels of every source, `[sources]`, int32.
 
     Returns:
         `[channels]`, float32.
 
     Args:
-        segments: Place of the source (None: always active) and full width of each run of channels.
+        segments: For each segment, the index of its source (None: always active) and its full width.
     """
 
     def __init__(self, segments: Sequence[tuple[int | None, int]], **kwargs: Any):
@@ -36,7 +36,7 @@ class KeptChannels(keras.layers.Layer):
 
     def call(self, active):
         """Makes the mask."""
-        # Flattened tensors repeat the same few segments at every position: make each once.
+        # Flattened tensors repeat the same few segments at every position, so make each mask once.
         made = {
             segment: tf.ones([segment[1]])
             if segment[0] is None
@@ -46,11 +46,11 @@ class KeptChannels(keras.layers.Layer):
         return tf.concat([made[segment] for segment in self.segments], axis=0)
 
     def compute_output_shape(self, active_shape):
-        """Gives the number of channels."""
+        """Returns the shape of the mask."""
         return (sum(width for _, width in self.segments),)
 
     def get_config(self):
-        """Gives what the constructor takes."""
+        """Returns the constructor arguments."""
         return {**super().get_config(), "segments": self.segments}
 
 
@@ -68,22 +68,22 @@ class MaskChannels(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs, kept):
-        """Masks."""
+        """Masks the inputs."""
         return inputs * tf.cast(kept, inputs.dtype)
 
     def compute_output_shape(self, inputs_shape, kept_shape):
-        """Gives the inputs' shape."""
+        """Returns the inputs' shape."""
         return inputs_shape
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class DepthMix(keras.layers.Layer):
-    """Sums the outputs of a stage's blocks, each weighted with its depth's probability and widened to the widest.
+    """Sums the outputs of a stage's blocks, weighted by the weights of their depths and widened to the widest output.
 
     Call arguments:
         ends: Outputs of the blocks that the depth candidates end in, `[batch, ..., channels]` each.
-        mixing: Weights `[depths]`; then, where the blocks differ in width, matrices `[depths, channels, channels]`
-            that hold the weights already.
+        mixing: Weights `[depths]`. If the blocks differ in width, also matrices `[depths, channels, channels]`, which
+            include the weights.
     """
 
     def build(self, ends_shape, mixing_shape):
@@ -91,7 +91,7 @@ class DepthMix(keras.layers.Layer):
         self.built = True
 
     def call(self, ends, mixing):
-        """Mixes."""
+        """Mixes the outputs."""
         if len(mixing) == 1:
             shares = tf.unstack(tf.cast(mixing[0], ends[0].dtype), num=len(ends))
             return tf.add_n([end * share for end, share in zip(ends, shares, strict=True)])
@@ -102,5 +102,5 @@ class DepthMix(keras.layers.Layer):
         return tf.reshape(mixed, tf.shape(ends[0]))
 
     def compute_output_shape(self, ends_shape, mixing_shape):
-        """Gives the shape that all ends have."""
+        """Returns the common shape of all block outputs."""
         return ends_shape[0]

@@ -1,7 +1,7 @@
 """Normalises features and mixes their channels in one linear map, forward and backward.
 
-All candidates of a unit share the statistics of each channel, so normalisation, the candidates' scales and offsets,
-their interpolation and their weighted sum are one matrix: `z = ((y - mean) / deviation) A + offset`.
+All candidates of a unit share the statistics of each channel. Normalisation, the candidates' scales and offsets, their
+interpolation and their weighted sum are therefore one linear map: `z = ((y - mean) / deviation) A + offset`.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from tas_tf.supernet.layers.statistics import sum_over_replicas
 def normalise_and_mix(
     features: tf.Tensor, matrix: tf.Tensor, offset: tf.Tensor, *, epsilon: float, synchronized: bool = False
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Applies batch normalisation (no scale, no offset), then a matrix on the channels.
+    """Applies batch normalisation (without scale and offset), then a matrix to the channels.
 
-    The gradient needs no pass over the features but two matrix products and one fused multiply-add: the reductions
-    that batch normalisation asks for are sums over the matrix's own gradient.
+    The gradient passes over the features only in two matrix products and one fused multiply-add, because the reductions
+    of batch normalisation are sums over the gradient of the matrix.
 
     Args:
         features: `y`, `[batch, ..., channels]`.
         matrix: `A`, `[channels, channels]`, float32.
         offset: `[channels]`, float32.
         epsilon: Added to the variance.
-        synchronized: Shares statistics among replicas.
+        synchronized: Whether replicas share statistics.
 
     Returns:
-        `z` of the features' shape and type; mean and biased variance of the features, `[channels]`, float32,
-        which pass no gradient on.
+        `z`, with the features' shape and type, and the mean and biased variance of the features, `[channels]`, float32.
+        Mean and variance have no gradient.
     """
     channels = features.shape[-1]
 
@@ -42,9 +42,9 @@ def normalise_and_mix(
         variance = sum_over_replicas(squares, synchronized) / count
         inverse = tf.math.rsqrt(variance + epsilon)
         scaled = inverse[:, None] * matrix
-        left = mean  # what is still to be taken from the features
+        left = mean  # mean that is still to be subtracted from the features
         if flat.dtype != tf.float32:
-            # With so few digits it has to go before the product: two large numbers would cancel after it.
+            # In half precision, subtract before the product: afterwards, two large numbers would cancel.
             wide, left = wide - mean, tf.zeros_like(mean)
             flat = tf.cast(wide, flat.dtype)
         shift = offset - tf.linalg.matvec(scaled, left, transpose_a=True)
@@ -58,7 +58,7 @@ def normalise_and_mix(
             d_matrix = inverse[:, None] * (products - left[:, None] * d_offset[None, :])
             all_offset = sum_over_replicas(d_offset, synchronized)
             all_matrix = sum_over_replicas(d_matrix, synchronized)
-            # Means over the batch of d(normalised) and of d(normalised) * normalised.
+            # Batch means of d(normalised) and of d(normalised) * normalised.
             first = tf.linalg.matvec(matrix, all_offset) / count
             second = tf.reduce_sum(matrix * all_matrix, 1) / count
             slope = -tf.square(inverse) * second
@@ -75,23 +75,24 @@ def normalise_and_mix(
 def statistics_through_kernel(
     inputs: tf.Tensor, kernel: tf.Tensor, *, synchronized: bool = False
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Mean and biased variance of a 1x1 convolution's outputs, from its inputs' mean and covariance alone.
+    """Computes the mean and biased variance of a 1x1 convolution's outputs from its inputs' mean and covariance.
 
-    Saves making the outputs before they can be normalised; worth it where inputs are fewer than outputs.
+    The outputs themselves needn't be computed before normalisation. This is faster if there are fewer inputs than
+    outputs.
 
     Args:
         inputs: `[batch, ..., inputs]`.
         kernel: `[inputs, outputs]`, float32.
-        synchronized: Shares statistics among replicas.
+        synchronized: Whether replicas share statistics.
 
     Returns:
-        `[outputs]` each, float32; both pass gradients on.
+        Mean and variance, `[outputs]` each, float32. Both are differentiable.
     """
     flat = tf.cast(tf.reshape(inputs, [-1, inputs.shape[-1]]), tf.float32)
     count = sum_over_replicas(tf.cast(tf.shape(flat)[0], tf.float32), synchronized)
     mean = sum_over_replicas(tf.reduce_sum(flat, 0), synchronized) / count
-    # Centred first, since mean squares minus squared means lose all digits where the mean is large. The covariance
-    # doesn't change with what is subtracted to first order, so no gradient has to pass there.
+    # Centre first, because mean squares minus squared means lose all digits if the mean is large. To first order, the
+    # covariance doesn't depend on the subtracted value, so it needs no gradient.
     centred = flat - tf.stop_gradient(mean)
     covariance = sum_over_replicas(tf.matmul(centred, centred, transpose_a=True), synchronized) / count
     variance = tf.reduce_sum(kernel * (covariance @ kernel), 0)

@@ -1,4 +1,4 @@
-"""Normalisation of tensors whose channels are only in part active."""
+"""Normalisation of tensors with inactive channels."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import tensorflow as tf
 from tas_tf.supernet.layers.statistics import sum_over_replicas, update_running, uses_batch_statistics
 
 PACKAGE = "tas_tf"
-_LEAST_FUSED_EPSILON = 1e-5  # smaller ones are raised by the fused kernel
+_LEAST_FUSED_EPSILON = 1e-5  # the fused kernel raises smaller values to this one
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class MaskedBatchNormalization(keras.layers.BatchNormalization):
-    """Batch normalisation whose inactive channels stay zero.
+    """Batch normalisation that keeps inactive channels at zero.
 
     Call arguments:
-        inputs: `[batch, ..., channels]`, inactive channels zero.
-        kept: 1 for active channels, else 0, `[channels]`; all are active without it.
+        inputs: `[batch, ..., channels]`, with inactive channels zero.
+        kept: 1 for active channels, else 0, `[channels]`. By default all channels are active.
     """
 
     def build(self, inputs_shape, kept_shape=None):
@@ -25,7 +25,7 @@ class MaskedBatchNormalization(keras.layers.BatchNormalization):
         super().build(inputs_shape)
 
     def call(self, inputs, kept=None, training=None):
-        """Normalises, by the batch's statistics in training."""
+        """Normalises the inputs, by the batch's statistics in training."""
         channels = inputs.shape[-1]
         gamma = self.gamma if self.scale else tf.ones([channels])
         beta = self.beta if self.center else tf.zeros([channels])
@@ -39,13 +39,14 @@ class MaskedBatchNormalization(keras.layers.BatchNormalization):
             return inputs * tf.cast(scale, inputs.dtype) + tf.cast(offset, inputs.dtype)
         if self.synchronized or self.epsilon < _LEAST_FUSED_EPSILON:
             return self._step_by_step(inputs, gamma, beta)
-        # The fused kernel wants four axes; reshaping costs nothing. The batch stays an axis: kernels limit its size.
+        # The fused kernel needs four axes, and reshaping is free. Positions stay out of the batch axis, because kernels
+        # limit its size.
         flat = tf.reshape(inputs, [tf.shape(inputs)[0], -1, 1, channels])
         outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
             flat, gamma, beta, epsilon=self.epsilon, is_training=True
         )
         count = tf.cast(tf.size(flat) // channels, tf.float32)
-        # The kernel gives the unbiased variance, Keras averages the biased one.
+        # The kernel returns the unbiased variance, but Keras averages the biased one.
         update_running(self, mean, variance * (count - 1.0) / count)
         return tf.reshape(outputs, tf.shape(inputs))
 
@@ -63,10 +64,10 @@ class MaskedBatchNormalization(keras.layers.BatchNormalization):
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class MaskedLayerNormalization(keras.layers.LayerNormalization):
-    """Layer normalisation over the active channels alone; inactive ones stay zero.
+    """Layer normalisation over the active channels only. Inactive channels stay zero.
 
     Call arguments:
-        inputs: `[batch, ..., channels]`, inactive channels zero.
+        inputs: `[batch, ..., channels]`, with inactive channels zero.
         kept: 1 for active channels, else 0, `[channels]`.
     """
 
@@ -75,13 +76,13 @@ class MaskedLayerNormalization(keras.layers.LayerNormalization):
         super().build(inputs_shape)
 
     def call(self, inputs, kept):
-        """Normalises each place by itself."""
+        """Normalises each position separately."""
         features, kept = tf.cast(inputs, tf.float32), tf.cast(kept, tf.float32)
         count = tf.reduce_sum(kept)
         mean = tf.reduce_sum(features, -1, keepdims=True) / count
         centred = (features - mean) * kept
         variance = tf.reduce_sum(tf.square(centred), -1, keepdims=True) / count
-        # Keras's (deprecated) `rms_scaling` divides by the deviation without centring.
+        # Keras's deprecated `rms_scaling` divides by the deviation without centring.
         outputs = (features if self.rms_scaling else centred) * tf.math.rsqrt(variance + self.epsilon)
         if self.gamma is not None:
             outputs *= tf.cast(self.gamma, tf.float32)

@@ -1,4 +1,4 @@
-"""Turns one sample of candidates into what every layer of the supernet needs: active widths and mixing taps."""
+"""Turns one sample of candidates into the active widths and mixing taps that the supernet's layers need."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ from tas_tf.supernet.layers.normalization import PACKAGE
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class ChannelPlan(keras.layers.Layer):
-    """Works out widths and mixing for all units and stages at once, so that layers only look theirs up.
+    """Computes widths and mixing for all units and stages at once, so that other layers only look up their values.
 
     Call arguments:
         inputs: Candidate indices `[units, drawn]` int32, their weights `[units, drawn]`, and the weights of all depth
-            candidates `[stages, candidates]`, both float32 and 0 for what a choice doesn't have.
+            candidates `[stages, candidates]`. Weights are float32 and padded with 0.
 
     Returns:
         A dict:
 
-        - `active`: active channels of each source, `[sources]`, int32: searched units, stages, then constants;
-        - `units`: for each unit its taps: places `[drawn * 2 * channels, 2]` of (candidate, input channel), places of
-          (input channel, output channel), and shares `[drawn * 2 * channels]`;
-        - `stages`: for each stage the weights of its depths `[depths]`, followed by its mixing matrices
-          `[depths, channels, channels]` where its blocks differ in width.
+        - `active`: number of active channels of each source, `[sources]`, int32. Sources are searched units, searched
+          stages, then constants;
+        - `units`: for each unit, its taps: indices `[drawn * 2 * channels, 2]` of (candidate, input channel), indices
+          of (input channel, output channel), and shares `[drawn * 2 * channels]`;
+        - `stages`: for each stage, the weights of its depths `[depths]`, followed by mixing matrices
+          `[depths, channels, channels]` if its blocks differ in width.
 
     Args:
-        units: For each searched unit `{name, width, candidates}`.
-        stages: For each stage with a choice of depth `{name, width, ends, depths}`: sources of the blocks' ends, by
-            depth candidate; one source alone where they are all alike.
-        constants: Widths of the sources that never change, by name.
+        units: `{name, width, candidates}` for each searched unit.
+        stages: `{name, width, ends, depths}` for each searched stage. `ends` are the sources of the block outputs by
+            depth candidate, or a single source if all are equal.
+        constants: Widths of the fixed sources, by name.
     """
 
     def __init__(self, units: Sequence[dict], stages: Sequence[dict], constants: dict[str, int], **kwargs: Any):
@@ -77,7 +78,7 @@ class ChannelPlan(keras.layers.Layer):
             return None, None
         candidates = [tuple(unit["candidates"]) for unit in self.units]
         choices = ChoiceTable(tuple(unit["name"] for unit in self.units), tuple(candidates))
-        # Absent candidates have width 1: they are never drawn with a weight, but are indexed.
+        # Padding has width 1: it may be indexed, but always with weight 0.
         table = tf.constant(choices.pack(candidates, fill=1, dtype=np.int32))
         widths = tf.gather(table, indices, batch_dims=1)
         return widths, tf.reduce_max(tf.where(weights > 0, widths, 1), axis=1)
@@ -88,7 +89,7 @@ class ChannelPlan(keras.layers.Layer):
         for place, unit in enumerate(self.units):
             by_width.setdefault(unit["width"], []).append(place)
         for channels, places in by_width.items():
-            # Units of one width at once: a few operations for all of them instead of a few for each.
+            # Process all units of one width together, to run a few operations for all instead of a few for each.
             own_indices, own_weights, own_widths, own_targets = (
                 tf.gather(tensor, places) for tensor in (indices, weights, widths, targets)
             )
@@ -106,13 +107,13 @@ class ChannelPlan(keras.layers.Layer):
         return taps
 
     def get_config(self):
-        """Gives what the constructor takes."""
+        """Returns the constructor arguments."""
         config = super().get_config()
         return {**config, "units": self.units, "stages": self.stages, "constants": self.constants}
 
 
 def _mixing_matrices(ends: tf.Tensor, target: tf.Tensor, shares: tf.Tensor, channels: int) -> tf.Tensor:
-    """One matrix a depth that widens its block's end to `target` and weighs it: `[depths, channels, channels]`."""
+    """Makes the matrices that widen block outputs to `target` and weight them, `[depths, channels, channels]`."""
     depths = ends.shape[0]
     inputs, taps = widening_taps(tf.minimum(ends, target)[:, None], tf.fill([depths], target), channels)
     inputs, taps = inputs[:, 0], taps[:, 0] * shares[:, None, None]

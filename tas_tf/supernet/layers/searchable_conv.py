@@ -15,19 +15,19 @@ from tas_tf.supernet.layers.statistics import update_running, uses_batch_statist
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class SearchableConv(keras.layers.Layer):
-    """Convolves once at full width, then mixes what the drawn candidates would have made.
+    """Convolves once at full width, then mixes the outputs of the drawn candidates.
 
-    A candidate of c filters keeps the first c, has a batch normalisation scale and offset of its own, and is widened
-    to the widest drawn. Statistics of a channel are the same for all candidates, hence shared.
+    A candidate with c filters keeps the first c and has its own batch normalisation scale and offset. Its output is
+    widened to the widest drawn candidate. All candidates share the statistics of a channel, which are equal for all.
 
     Call arguments:
-        inputs: `[batch, ..., channels]`, inactive channels zero.
+        inputs: `[batch, ..., channels]`, with inactive channels zero.
         taps: The unit's taps from `ChannelPlan`.
 
     Args:
         conv: Config of the convolution (Conv1D, Conv2D, Conv3D, Dense, SeparableConv1D or SeparableConv2D).
-        conv_class: Its class name.
-        norm: Config of the BatchNormalization, if one belongs to it.
+        conv_class: Class name of the convolution.
+        norm: Config of the BatchNormalization that belongs to the convolution, if any.
         candidates: Filter counts to choose from.
 
     Reference:
@@ -43,7 +43,7 @@ class SearchableConv(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.autocast = False  # the mixing stays in float32 whatever features are computed in: `call` casts those
+        self.autocast = False  # the mixing stays in float32; `call` casts the features
         self.conv, self.conv_class, self.candidates = dict(conv), conv_class, list(candidates)
         self.norm = None if norm is None else dict(norm)
         self.momentum = None if norm is None else norm["momentum"]
@@ -53,11 +53,11 @@ class SearchableConv(keras.layers.Layer):
 
     @property
     def is_separable(self) -> bool:
-        """Whether a depthwise convolution goes before the one that is searched."""
+        """Whether a depthwise convolution precedes the searched one."""
         return self.conv_class.startswith("Separable")
 
     def build(self, inputs_shape, taps_shape=None):
-        """Makes the weights at full width, scale and offset once for each candidate."""
+        """Makes the weights at full width, with one scale and offset per candidate."""
         channels, config = inputs_shape[-1], self.conv
         area = () if self.conv_class == "Dense" else tuple(config["kernel_size"])
         if self.is_separable:
@@ -100,7 +100,7 @@ class SearchableConv(keras.layers.Layer):
                 setattr(self, name, weight)
 
     def call(self, inputs, taps, training=None):
-        """Convolves, normalises by the batch's statistics in training, mixes and activates."""
+        """Convolves, normalises (by the batch's statistics in training), mixes and applies the activation."""
         inputs = tf.cast(inputs, self.compute_dtype)
         if self.is_separable:
             inputs = self._convolve_depthwise(inputs)
@@ -154,7 +154,7 @@ class SearchableConv(keras.layers.Layer):
         update_running(self, mean if bias is None else mean + bias, variance)
 
     def _convolve_mixed(self, inputs, matrix, offset):
-        """Folds the mixing of the outputs into the kernel; right for any kernel, as both are linear."""
+        """Folds the mixing of the outputs into the kernel, which is exact because both are linear."""
         kernel = tf.reshape(self.kernel, [-1, self.filters])
         outputs = self._convolve(inputs, tf.reshape(kernel @ matrix, tf.shape(self.kernel)))
         return outputs if offset is None else tf.nn.bias_add(outputs, tf.cast(offset, outputs.dtype))
@@ -173,14 +173,14 @@ class SearchableConv(keras.layers.Layer):
         return keras.ops.depthwise_conv(inputs, kernel, **_geometry(self.conv))
 
     def compute_output_shape(self, inputs_shape, taps_shape=None):
-        """Gives the shape at full width."""
+        """Returns the output shape at full width."""
         if self.conv_class == "Dense":
             return (*inputs_shape[:-1], self.filters)
         layer = getattr(keras.layers, self.conv_class).from_config(self.conv)
         return layer.compute_output_shape(inputs_shape)
 
     def get_config(self):
-        """Gives what the constructor takes."""
+        """Returns the constructor arguments."""
         config = super().get_config()
         own = {"conv": self.conv, "conv_class": self.conv_class, "norm": self.norm, "candidates": self.candidates}
         return {**config, **own}
@@ -203,7 +203,7 @@ def _geometry(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _padded(inputs: tf.Tensor, config: Mapping[str, Any]) -> tf.Tensor:
-    """Pads a sequence in front where the convolution is causal: a padding that Keras's layers know, not its ops."""
+    """Pads a sequence in front if the convolution is causal. Keras layers do this, but Keras ops don't."""
     if config["padding"] != "causal":
         return inputs
     (size,), (rate,) = config["kernel_size"], config["dilation_rate"]
@@ -211,7 +211,7 @@ def _padded(inputs: tf.Tensor, config: Mapping[str, Any]) -> tf.Tensor:
 
 
 def _strided(inputs: tf.Tensor, config: Mapping[str, Any]) -> tf.Tensor:
-    """The places that a 1x1 convolution looks at."""
+    """The positions that a 1x1 convolution reads."""
     strides = config.get("strides", ())
     strides = (strides,) if isinstance(strides, int) else strides
     if all(step == 1 for step in strides):

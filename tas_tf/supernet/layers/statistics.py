@@ -1,4 +1,4 @@
-"""How batch normalisation treats its running statistics: as configured, left alone, or averaged anew."""
+"""Controls how batch normalisation updates its running statistics: as configured, not at all, or as a new average."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-_CURRENT = threading.local()  # every replica is traced in a thread of its own
+_CURRENT = threading.local()  # every replica is traced in its own thread
 
 
 @contextmanager
 def running_momentum(momentum: Any) -> Iterator[None]:
-    """Within, running statistics move by `running * momentum + batch * (1 - momentum)`.
+    """Inside the block, updates running statistics to `running * momentum + batch * (1 - momentum)`.
 
     Args:
-        momentum: Scalar; 1 leaves them alone, i / (i + 1) at batch i makes them the mean over batches.
+        momentum: Scalar. 1 leaves the statistics unchanged; i / (i + 1) at batch i makes them the mean over batches.
     """
     before = getattr(_CURRENT, "momentum", None)
     _CURRENT.momentum = momentum
@@ -30,10 +30,10 @@ def running_momentum(momentum: Any) -> Iterator[None]:
 
 @contextmanager
 def averaged_statistics(momentum: Any) -> Iterator[None]:
-    """Within, batch normalisation alone acts as in training, and its running statistics move by `momentum`.
+    """Inside the block, batch normalisation uses batch statistics and updates running ones with `momentum`.
 
-    The network is called with `training=False`, so dropout and augmentation stay out: statistics are those of images
-    as the network will be scored on.
+    Call the network with `training=False` inside the block. Dropout and augmentation are then off, so the statistics
+    match the images that the network is scored on.
 
     Args:
         momentum: Scalar, see `running_momentum`.
@@ -48,12 +48,12 @@ def averaged_statistics(momentum: Any) -> Iterator[None]:
 
 
 def uses_batch_statistics(training: bool | None) -> bool:
-    """Whether normalisation goes by the batch's statistics: in training, and within `averaged_statistics`."""
+    """Whether to normalise by the batch's statistics: in training, and inside `averaged_statistics`."""
     return bool(training) or getattr(_CURRENT, "by_batch", False)
 
 
 def update_running(layer: keras.Layer, mean: tf.Tensor, variance: tf.Tensor) -> None:
-    """Moves `layer.moving_mean` and `layer.moving_variance` towards a batch's."""
+    """Updates `layer.moving_mean` and `layer.moving_variance` with the statistics of a batch."""
     momentum = getattr(_CURRENT, "momentum", None)
     if momentum is None:
         momentum = layer.momentum
@@ -64,7 +64,7 @@ def update_running(layer: keras.Layer, mean: tf.Tensor, variance: tf.Tensor) -> 
 
 
 def sum_over_replicas(tensor: tf.Tensor, synchronized: bool) -> tf.Tensor:
-    """Sums over replicas where statistics are shared among them; else the tensor itself."""
+    """Sums over replicas if they share statistics; otherwise returns the tensor itself."""
     context = tf.distribute.get_replica_context()
     if not synchronized or context is None or context.num_replicas_in_sync == 1:
         return tensor
