@@ -63,7 +63,7 @@ def test_shapes_off_the_candidates_are_refused(space):
         Sample.one_hot(space, odd)
     only_depths = space_of(residual_network(), axes="depth")
     narrow = Shape.from_counts(only_depths, [4] * len(only_depths.units), [1, 1])
-    with pytest.raises(UserError, match="no candidate"):
+    with pytest.raises(UserError, match="not a candidate"):
         Sample.one_hot(only_depths, narrow)
 
 

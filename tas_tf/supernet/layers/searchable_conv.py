@@ -18,7 +18,7 @@ class SearchableConv(keras.layers.Layer):
     """Convolves once at full width, then mixes the outputs of the drawn candidates.
 
     A candidate with c filters keeps the first c and has its own batch normalisation scale and offset. Its output is
-    widened to the widest drawn candidate. All candidates share the statistics of a channel, which are equal for all.
+    widened to the widest drawn candidate. The statistics of a channel are equal for all candidates, so they are shared.
 
     Call arguments:
         inputs: `[batch, ..., channels]`, with inactive channels zero.
