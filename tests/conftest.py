@@ -23,8 +23,6 @@ tf.config.set_logical_device_configuration(
 )
 # Networks of tests are too small to share an operator among threads: waking these costs more than they compute.
 tf.config.threading.set_intra_op_parallelism_threads(1)
-# Nor do their graphs, which run a few steps, repay being optimised. Commands in processes of their own have it all.
-tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 # How long an example takes says nothing about the code.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -43,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Spares the collector of cycles all that was imported: it takes a third of the time of tracing otherwise."""
+    """Spares the collector of cycles all that was imported, which it would go through again and again."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 10, 10)
