@@ -1,1 +1,1 @@
-"""What people look at: tables, figures, one page of HTML."""
+"""Reports for people: tables, figures, one page of HTML."""

@@ -1,4 +1,4 @@
-"""Several runs side by side; those that differ in nothing but the seed make one row, with mean and spread."""
+"""Several runs side by side; runs that differ only in the seed share a row, with mean and spread."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Figure:
     """A figure over several seeds.
 
     Attributes:
-        mean: Of those measured.
-        spread: Their sample standard deviation; `None` of one alone.
-        count: How many were measured.
+        mean: Mean of the values.
+        spread: Sample standard deviation of the values; `None` for a single value.
+        count: Number of values.
     """
 
     mean: float
@@ -38,22 +38,22 @@ class Figure:
 
     @classmethod
     def over(cls, values: Sequence[float]) -> Figure:
-        """Mean and spread of one value or more."""
+        """Computes mean and spread of one or more values."""
         spread = statistics.stdev(values) if len(values) > 1 else None
         return cls(statistics.fmean(values), spread, len(values))
 
 
 @dataclass(frozen=True)
 class Row:
-    """Runs of one name.
+    """Runs whose folders have the same name.
 
     Attributes:
-        name: Their folders' name.
-        seeds: Of each.
-        kd: Whether students learned from the teacher; `None` of teachers.
-        figures: By name: `accuracy` (0 to 1, test set), `macs`, `params`, `seconds` (of the last training),
-            `search_seconds`, `bytes`, `latency_ms` (fp32 TFLite), `teacher_latency_ms` (timed in turns with it) and
-            `speedup` (the latter over the former); only those that all its runs have.
+        name: Name of the folders.
+        seeds: Seed of each run.
+        kd: Whether students learned from the teacher; `None` for teachers.
+        figures: Figures by name: `accuracy` (0 to 1, test set), `macs`, `params`, `seconds` (of the last training),
+            `search_seconds`, `bytes` and `latency_ms` (fp32 TFLite), `teacher_latency_ms` (timed in turns with the
+            student) and `speedup` (teacher's latency over student's); only figures that all runs have.
     """
 
     name: str
@@ -62,22 +62,23 @@ class Row:
     figures: Mapping[str, Figure]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """Returns the row as plain data."""
         figures = {name: asdict(figure) for name, figure in self.figures.items()}
         return {"name": self.name, "seeds": list(self.seeds), "kd": self.kd, **figures}
 
 
 def compare_runs(folders: Sequence[str | Path]) -> list[Row]:
-    """Reads runs and gathers those of one name: `seed0/tas` and `seed1/tas` make the row `tas`.
+    """Reads runs and groups them by folder name: `seed0/tas` and `seed1/tas` make the row `tas`.
 
     Args:
-        folders: Run folders. One without a student counts by its teacher.
+        folders: Run folders. A run without a student is represented by its teacher.
 
     Returns:
         A row for each name, in the order of their first runs.
 
     Raises:
-        UserError: A folder holds no result, or runs of one name differ in more than the seed, or not in that.
+        UserError: If a folder holds no result, or runs with one name have the same seed or differ in more than the
+            seed.
     """
     groups: dict[str, list[Run]] = {}
     for folder in folders:
@@ -100,7 +101,7 @@ def print_comparison(rows: Sequence[Row], console: Console) -> None:
 
 
 def cells(row: Row) -> list[str]:
-    """The figures of a row as a table shows them."""
+    """Returns the figures of a row as text for a table."""
     return [_with_spread(row.figures.get(name), write) for name, write in _COLUMNS.values()]
 
 
@@ -110,7 +111,7 @@ def _with_spread(figure: Figure | None, write: Callable[[float], str]) -> str:
     text = write(figure.mean)
     if not figure.spread or not figure.mean:
         return text
-    # In the mean's unit and with its decimals.
+    # The spread has the mean's unit and number of decimals.
     number, unit = re.match(r"([\d.]+)(.*)", text).groups()
     spread = figure.spread * float(number) / figure.mean
     return f"{number} ± {spread:.{len(number.partition('.')[2])}f}{unit}"
@@ -132,11 +133,11 @@ def _row(name: str, runs: Sequence[Run]) -> Row:
         if not run.metrics(step).exists():
             raise UserError(f"`compare`: {run.path} holds no trained {step}: there is no {run.metrics(step)}.")
     metrics = [read_json(run.metrics(step)) for run in runs]
-    seeds = tuple(one.get("seed", 0) for one in metrics)  # a teacher that was taken over has none
+    seeds = tuple(one.get("seed", 0) for one in metrics)  # a teacher from another run has no seed
     if len(set(seeds)) < len(seeds):
         raise UserError(
-            f"`compare`: runs of one name are taken for seeds of one setting, but those called `{name}` have the seeds "
-            f"{', '.join(map(str, seeds))}. Expected another `seed` each, or folders of different names."
+            f"`compare`: runs with the same folder name must differ in the seed, but runs called `{name}` have the "
+            f"seeds {', '.join(map(str, seeds))}. Give each run its own `seed`, or their folders different names."
         )
     _check_alike(name, runs)
     each = [_figures(run, own) for run, own in zip(runs, metrics, strict=True)]
@@ -145,7 +146,7 @@ def _row(name: str, runs: Sequence[Run]) -> Row:
 
 
 def _figures(run: Run, own: Mapping[str, Any]) -> dict[str, float]:
-    """The figures of one run; what was measured of an earlier student or shape of it is left out."""
+    """Returns the figures of one run, without measurements of an earlier student or shape."""
     figures = {key: own[key] for key in ("accuracy", "macs", "params", "seconds") if key in own}
     searched, searched_seconds = _shape_folder(run), _read(_shape_folder(run) / "metrics.json").get("seconds")
     if searched_seconds is not None and _made_from(run, "student", "shape", searched / "shape.json"):
@@ -159,19 +160,19 @@ def _figures(run: Run, own: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _made_from(run: Run, step: str, label: str, path: Path) -> bool:
-    """Whether a file is the one that a step read."""
+    """Whether a step read this file with its current content."""
     return path.exists() and _read(run.path / step / "digest.json").get("inputs", {}).get(label) == hash_content(path)
 
 
 def _shape_folder(run: Run) -> Path:
-    """Where the shape of a run lies: a run made with `--shape` takes another's."""
+    """Returns the folder with the shape of a run, which is another run's if `--shape` was given."""
     lines = run.flags_cfg.read_text().splitlines() if run.flags_cfg.exists() else []
     given = [line.removeprefix("--shape=") for line in lines if line.startswith("--shape=")]
     return shape_file(given[-1]).parent if given else run.search_shape.parent
 
 
 def _check_alike(name: str, runs: Sequence[Run]) -> None:
-    """Compares the settings of each step among the runs that have it."""
+    """Rejects runs that differ in the settings of a step other than the seed."""
     for step in ("search", "teacher", "student", "export"):
         folders = [_shape_folder(run) if step == "search" else run.path / step for run in runs]
         settings = [flatten(_read(folder / "digest.json").get("settings", {})) for folder in folders]
@@ -180,8 +181,8 @@ def _check_alike(name: str, runs: Sequence[Run]) -> None:
         differing = sorted(key for key in keys if any(each.get(key) != settings[0].get(key) for each in settings))
         if differing:
             raise UserError(
-                f"`compare`: runs of one name are taken for seeds of one setting, but those called `{name}` differ in "
-                f"{', '.join(f'`{key}`' for key in differing)} ({step}). Give their folders different names."
+                f"`compare`: runs with the same folder name may differ only in the seed, but runs called `{name}` "
+                f"differ in {', '.join(f'`{key}`' for key in differing)} ({step}). Give their folders different names."
             )
 
 

@@ -1,4 +1,4 @@
-"""The figures of a report, as SVG that takes its colours from the page around it."""
+"""Figures of a report, as SVG that takes its colours from the surrounding page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from tas_tf.report.formatting import KIND_NAMES
 
-# Drawn with stand-ins, each then replaced by a variable of the style sheet: one drawing, light and dark.
+# Placeholder colours, later replaced by variables of the style sheet: one drawing serves light and dark mode.
 INK, FAINT, GRID = "#010101", "#020202", "#030303"
 TEACHER, STUDENT, RIVAL = "#040404", "#050505", "#060606"
 COLOURS = {INK: "ink", FAINT: "faint", GRID: "grid", TEACHER: "teacher", STUDENT: "student", RIVAL: "rival"}
@@ -39,9 +39,9 @@ STYLE = {
     "ytick.color": INK,
     "legend.frameon": False,
 }
-# Beyond this many bars names no longer fit under them.
+# With more bars than this, names don't fit under them.
 MOST_NAMED_BARS = 45
-# Inches; they decide how large the text is beside the text of the page.
+# Inches; they set the size of a figure's text relative to the page's.
 NARROW, WIDE = (5.0, 3.1), (9.5, 3.9)
 RIVAL_MARKERS = "s^vDP*X<>"
 
@@ -51,10 +51,10 @@ class Drawing:
     """One figure of the page.
 
     Attributes:
-        title: Heading above it.
-        alt: What it shows, for who can't see it.
+        title: Heading above the figure.
+        alt: Text alternative for screen readers.
         svg: The drawing.
-        wide: Whether it needs the whole width of the page.
+        wide: Whether the figure needs the full width of the page.
     """
 
     title: str
@@ -113,7 +113,7 @@ def _draw_widths(units: Sequence[Mapping]) -> Drawing:
         if len(units) <= MOST_NAMED_BARS:
             axes.set_xticks(places, [unit["name"] for unit in units], rotation=90, fontsize=8)
         else:
-            axes.set_xlabel("unit, in the order of the network")
+            axes.set_xlabel("width units in network order")
         handles = [Patch(color=FAINT, label="full"), Patch(color=STUDENT, label="kept")]
         if dropped:
             handles.append(Patch(facecolor=FAINT, edgecolor=INK, hatch="////", label="in a dropped block"))
@@ -122,7 +122,7 @@ def _draw_widths(units: Sequence[Mapping]) -> Drawing:
     kept = [unit for unit in units if not unit["dropped"]]
     share = sum(unit["kept"] for unit in kept) / sum(unit["width"] for unit in units)
     alt = (
-        f"Bars of the channels kept in each of {len(units)} width units; {len(units) - len(kept)} stand in "
+        f"Bars of the channels kept in each of {len(units)} width units; {len(units) - len(kept)} are in "
         f"dropped blocks. {100 * share:.0f} percent of all searched channels are kept."
     )
     return _render("Channels kept in each width unit", alt, draw, size=WIDE)
@@ -155,7 +155,7 @@ def _draw_depths(stages: Sequence[Mapping]) -> Drawing:
 
 
 def _accuracy_points(report: Mapping) -> dict[str, tuple[float, float]]:
-    """Returns MACs in millions and accuracy in percent of every model that has both."""
+    """Returns MACs in millions and accuracy in percent, for every model that has both."""
     models = {name: report[name] for name in ("teacher", "student", *report["rivals"])}
     return {
         name: (model["macs"] / 1e6, 100 * model["accuracy"])
@@ -238,7 +238,7 @@ def _draw_accuracy_history(values: Sequence[float | None]) -> Drawing:
         axes.set_ylabel("held-out accuracy, percent")
         _label_epochs(axes)
 
-    alt = f"Held-out accuracy of the decoded shape by epoch; {percent[-1]:.2f} percent in the last."
+    alt = f"Held-out accuracy of the decoded shape by epoch; {percent[-1]:.2f} percent in the last epoch."
     return _render("Accuracy during the search", alt, draw, size=NARROW)
 
 
@@ -256,7 +256,7 @@ def _legend_above(axes: Axes, **options: object) -> None:
 
 
 def _render(title: str, alt: str, draw: Callable[[Axes], None], *, size: tuple[float, float]) -> Drawing:
-    """Runs `draw` on fresh axes and turns the result into SVG for inclusion in a page."""
+    """Runs `draw` on new axes and turns the result into SVG for a page."""
     with rc_context(STYLE):
         figure = Figure(figsize=size, layout="constrained")
         draw(figure.subplots())
@@ -267,7 +267,7 @@ def _render(title: str, alt: str, draw: Callable[[Axes], None], *, size: tuple[f
 
 
 def _for_page(svg: str, *, prefix: str) -> str:
-    """Cuts off the XML head, gives ids a prefix (several drawings share a page) and lets the page colour."""
+    """Removes the XML header, prefixes ids since drawings share a page, and takes colours from the page."""
     svg = svg[svg.index("<svg") :]
     prefix = re.sub(r"\W+", "-", prefix.lower())
     for before in ('id="', 'href="#', "url(#"):

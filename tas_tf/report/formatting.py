@@ -1,14 +1,14 @@
-"""How a report writes figures; `-` stands for what wasn't measured."""
+"""Formats the figures of a report; `-` means not measured."""
 
 from __future__ import annotations
 
 MISSING = "-"
-#: What a cost counts, in words.
+#: Names of the kinds of cost in running text.
 KIND_NAMES = {"macs": "multiply-adds", "params": "parameters", "bytes": "bytes"}
 
 
 def format_count(value: float | None) -> str:
-    """Writes a count of operations or weights with a decimal prefix.
+    """Formats a count of operations or weights with a decimal prefix.
 
     >>> format_count(40_813_184), format_count(272_474), format_count(950), format_count(None)
     ('40.81 M', '272.5 k', '950', '-')
@@ -22,7 +22,7 @@ def format_count(value: float | None) -> str:
 
 
 def format_bytes(value: float | None) -> str:
-    """Writes a file size.
+    """Formats a file size.
 
     >>> format_bytes(1_094_000), format_bytes(812)
     ('1.09 MB', '812 B')
@@ -36,7 +36,7 @@ def format_bytes(value: float | None) -> str:
 
 
 def format_ms(value: float | None) -> str:
-    """Writes milliseconds.
+    """Formats milliseconds.
 
     >>> format_ms(1.2345), format_ms(None)
     ('1.23 ms', '-')
@@ -45,7 +45,7 @@ def format_ms(value: float | None) -> str:
 
 
 def format_share(value: float | None) -> str:
-    """Writes a share of 0 to 1 in percent.
+    """Formats a share from 0 to 1 as a percentage.
 
     >>> format_share(0.97222)
     '97.22 %'
@@ -54,7 +54,7 @@ def format_share(value: float | None) -> str:
 
 
 def format_points(value: float | None) -> str:
-    """Writes a difference of two shares in percentage points, with its sign.
+    """Formats a difference of two shares in percentage points, with its sign.
 
     >>> format_points(-0.0044), format_points(0.01)
     ('-0.44', '+1.00')
@@ -63,7 +63,7 @@ def format_points(value: float | None) -> str:
 
 
 def format_ratio(value: float | None) -> str:
-    """Writes a factor.
+    """Formats a factor.
 
     >>> format_ratio(2.0444)
     '2.04x'

@@ -1,4 +1,4 @@
-"""Gathers what the steps of a run measured into one dictionary, the report."""
+"""Collects the measurements of a run's steps in one dictionary, the report."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from tas_tf.errors import UserError
 
 PACKAGES = ("tensorflow", "keras", "ai-edge-litert", "numpy")
-# Keys of a report that a rival can't be called.
+# Keys of a report, which can't be names of rivals.
 RESERVED = frozenset(
     {"teacher", "student", "rivals", "comparison", "search", "shape", "history"}
     | {"budget", "seed", "settings", "command", "versions", "files"}
@@ -35,29 +35,29 @@ def build_report(
     files: Mapping[str, str] | None = None,
     versions: Mapping[str, str] | None = None,
 ) -> dict:
-    """Gathers what the steps of a run measured; everything may be missing.
+    """Collects the measurements of a run's steps; every argument is optional.
 
     Args:
-        teacher: `metrics.json` of the teacher; `accuracy` (0 to 1, test set), `macs`, `params` are read.
-        student: The same of the student.
-        search: `metrics.json` of the search, handed on as it is; `budget_macs`, `width_entropy` (mean entropy
-            of the width distributions as a share of the uniform one's) and `held_out_accuracy` are shown.
-        export: `metrics.json` of the export: the student's formats, others' nested by name.
-        rivals: Like `student`, by name, for models to compare with.
-        qat: By the name of a model, `metrics.json` of its training with fake quantisation; `float_accuracy` is shown.
-        shape: See `summarise_shape`.
+        teacher: `metrics.json` of the teacher; `accuracy` (0 to 1, test set), `macs` and `params` are read.
+        student: `metrics.json` of the student, read like the teacher's.
+        search: `metrics.json` of the search, passed on unchanged; `budget_macs`, `width_entropy` (mean entropy
+            of the width distributions, as a share of the uniform distribution's) and `held_out_accuracy` are shown.
+        export: `metrics.json` of the export: the student's formats, and other models' nested under their names.
+        rivals: `metrics.json` of other models to compare with, by name, read like the student's.
+        qat: `metrics.json` of trainings with fake quantisation, by name of the model; `float_accuracy` is shown.
+        shape: Result of `summarise_shape`.
         history: Values by epoch: `expected_macs`, `argmax_macs`, `held_out_accuracy`.
-        budget: As it was asked for, e.g. `macs:0.5`.
+        budget: Budget as the user gave it, e.g. `macs:0.5`.
         seed: Seed of the run.
         settings: Further settings by name.
-        command: What reproduces the run.
-        files: Where things lie, by label.
-        versions: Package versions. Default: those installed.
+        command: Command that reproduces the run.
+        files: Paths by label.
+        versions: Package versions. Default: the installed versions.
 
     Returns:
-        A dictionary that `json.dumps` takes: `teacher`, `student` and each rival by its name, all with
-        `accuracy`, `macs`, `params`, `tflite` (by format), `saved_model` and `qat`; `rivals`, their names;
-        `comparison`; and the rest of the arguments. NaN and infinity become `None`.
+        A dictionary that `json.dumps` accepts: `teacher`, `student` and each rival under its name, all with
+        `accuracy`, `macs`, `params`, `tflite` (by format), `saved_model` and `qat`; `rivals`, the rivals' names;
+        `comparison`; and the remaining arguments. NaN and infinity become `None`.
 
     Raises:
         UserError: If a rival has the name of another entry.
@@ -66,7 +66,7 @@ def build_report(
     clash = sorted(RESERVED.intersection(rivals))
     if clash:
         raise UserError(f"`rivals` must not be called {', '.join(sorted(RESERVED))}. Received: {', '.join(clash)}.")
-    # The student's formats stand at the top of the export's metrics, beside other models' names.
+    # The student's formats are at the top level of the export's metrics, next to the names of other models.
     own_formats = {name: value for name, value in exported.items() if "bytes" in value}
     models = {"teacher": (teacher, exported.get("teacher")), "student": (student, own_formats)}
     models |= {name: (metrics, exported.get(name)) for name, metrics in rivals.items()}
@@ -94,13 +94,13 @@ def summarise_shape(
     *,
     dropped_units: Sequence[str] = (),
 ) -> dict:
-    """Puts a found shape beside the full one.
+    """Compares a found shape with the unpruned one.
 
     Args:
         units: Width units in order, each with `name` and its full `width`.
-        stages: Stages in order, each with `name` and `blocks`, their number or a list of them.
-        shape: A shape: `widths` by unit, `depths` by stage.
-        dropped_units: Units that stand in dropped blocks.
+        stages: Stages in order, each with `name` and `blocks`, the number or a list of its blocks.
+        shape: The found shape: `widths` by unit, `depths` by stage.
+        dropped_units: Units in dropped blocks.
 
     Returns:
         `{"units": [{"name", "width", "kept", "dropped"}], "stages": [{"name", "blocks", "kept"}]}`.
@@ -151,7 +151,7 @@ def _describe_model(metrics: Mapping | None, exported: Mapping | None) -> dict:
 
 
 def _compare(teacher: Mapping, student: Mapping) -> dict:
-    """Returns how the student stands to the teacher; reductions and speed-ups are teacher / student."""
+    """Compares student and teacher; reductions and speed-ups are teacher / student."""
     shared = [name for name in teacher["tflite"] if name in student["tflite"]]
     accuracies = (student["accuracy"], teacher["accuracy"])
     return {
@@ -176,7 +176,7 @@ def _count(blocks: int | Sequence) -> int:
 
 
 def _jsonable(value: object) -> object:
-    """Copies nested mappings and sequences as JSON has them."""
+    """Copies nested mappings and sequences in a form that JSON can represent."""
     if isinstance(value, Mapping):
         return {str(key): _jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

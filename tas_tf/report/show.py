@@ -1,4 +1,4 @@
-"""Shows a report: tables in the terminal, and a page."""
+"""Shows a report: as tables in the terminal and as an HTML page."""
 
 from __future__ import annotations
 
@@ -23,9 +23,11 @@ from tas_tf.report.formatting import (
 )
 from tas_tf.report.report import SAVED_MODEL
 
+_CONTROL = "float control, fine-tuned for as long (whole test set)"
+
 
 def print_table(report: Mapping, *, console: Console | None = None) -> None:
-    """Prints teacher, student and rivals side by side, then where the files lie; `-` for what is missing."""
+    """Prints teacher, student and rivals side by side, then the paths of the files; `-` marks missing values."""
     console = console or Console()
     table = Table(title="Test set results")
     table.add_column("")
@@ -54,10 +56,10 @@ def _print_speed(speeds: Sequence[speed.Speed], console: Console) -> None:
 
 
 def render_html(report: Mapping, path: str | Path) -> Path:
-    """Writes the report as one self-contained page; replaces an earlier one only once complete.
+    """Writes the report as one self-contained page; an existing page is replaced only by a complete one.
 
     Raises:
-        UserError: The extra `report` is missing.
+        UserError: If the extra `report` isn't installed.
     """
     require_extra("report")
     import jinja2
@@ -84,12 +86,12 @@ def render_html(report: Mapping, path: str | Path) -> Path:
 
 
 def model_names(report: Mapping) -> list[str]:
-    """Returns the models of a report in the order in which they are shown."""
+    """Returns the names of a report's models in display order."""
     return ["teacher", "student", *report["rivals"]]
 
 
 def comparison_rows(report: Mapping) -> list[tuple[str, list[str]]]:
-    """Returns the rows of the comparison: a label, then a cell for each model."""
+    """Returns the rows of the comparison: a label and a cell for each model."""
     models = [report[name] for name in model_names(report)]
     rows = [
         ("test accuracy", [format_share(model["accuracy"]) for model in models]),
@@ -110,7 +112,7 @@ def comparison_rows(report: Mapping) -> list[tuple[str, list[str]]]:
         ]
     control = [(model["qat"] or {}).get("float_accuracy") for model in models]
     if any(value is not None for value in control):
-        rows.append(("float, fine-tuned as long (whole test set)", [format_share(value) for value in control]))
+        rows.append((_CONTROL, [format_share(value) for value in control]))
     saved = [model[SAVED_MODEL] or {} for model in models]
     if any(saved):
         rows += [
@@ -121,7 +123,7 @@ def comparison_rows(report: Mapping) -> list[tuple[str, list[str]]]:
 
 
 def headline(report: Mapping) -> list[tuple[str, str, str]]:
-    """Returns the figures that a reader wants first: value, label, detail."""
+    """Returns the key figures: value, label, detail."""
     comparison, teacher, student = report["comparison"], report["teacher"], report["student"]
     tflite = [model["tflite"].get("fp32") or {} for model in (teacher, student)]
     pairs = {
@@ -133,14 +135,14 @@ def headline(report: Mapping) -> list[tuple[str, str, str]]:
     detail = {key: f"{before} → {after}" for key, (before, after) in pairs.items()}
     return [
         (format_ratio(comparison["macs_reduction"]), "fewer multiply-adds", detail["macs"]),
-        (format_points(comparison["accuracy_change"]), "test accuracy, in points", detail["accuracy"]),
+        (format_points(comparison["accuracy_change"]), "points of test accuracy", detail["accuracy"]),
         (format_ratio(comparison["speedup"].get("fp32")), "measured speed, fp32 TFLite", detail["latency"]),
         (format_ratio(comparison["size_reduction"].get("fp32")), "smaller fp32 TFLite file", detail["bytes"]),
     ]
 
 
 def search_facts(report: Mapping) -> list[tuple[str, str]]:
-    """Returns what tells one run from another: a label and its value."""
+    """Returns the facts that identify a run: labels and values."""
     search = report["search"] or {}
     kind = search.get("budget_kind", "macs")
     entropy = search.get("width_entropy")
@@ -149,7 +151,7 @@ def search_facts(report: Mapping) -> list[tuple[str, str]]:
         (f"budget in {KIND_NAMES[kind]}", format_count(search.get(f"budget_{kind}"))),
         ("seed", MISSING if report["seed"] is None else str(report["seed"])),
         ("held-out accuracy at the end of the search", format_share(search.get("held_out_accuracy"))),
-        ("mean width entropy, 1 = undecided", MISSING if entropy is None else f"{entropy:.3f}"),
+        ("mean width entropy (1 = undecided)", MISSING if entropy is None else f"{entropy:.3f}"),
         *report["versions"].items(),
     ]
 

@@ -1,4 +1,4 @@
-"""Fewer multiply-adds must mean less time: how far they do, format by format, and what takes the time where not."""
+"""Compares speed-up with the reduction in multiply-adds for each format, and lists the operators if it falls short."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LEAST_SHARE = 0.005
 #: If operators take a smaller part of a call's time than this, most of it is overhead.
 _COVERED = 0.5
 
-#: What a report says of such a network.
+#: Note in a report on a network whose latency is mostly overhead.
 OVERHEAD = "Most of a call's time is overhead, which fewer multiply-adds don't reduce."
 
 
@@ -23,10 +23,10 @@ class OperatorPair:
     """One type of operator in both networks.
 
     Attributes:
-        name: As LiteRT calls it.
-        teacher_ms: Its milliseconds in the teacher; `None` if the teacher has none such.
-        student_ms: The same in the student.
-        share: Part of the student's time, 0 to 1.
+        name: LiteRT's name of the type.
+        teacher_ms: Milliseconds in the teacher; `None` if the teacher has no operator of this type.
+        student_ms: Milliseconds in the student.
+        share: Share of the student's time, 0 to 1.
     """
 
     name: str
@@ -40,14 +40,14 @@ class Speed:
     """Student against teacher in one format; factors are teacher / student.
 
     Attributes:
-        format: The format.
-        speedup: Of the median latency.
-        macs_reduction: Of multiply-adds.
-        size_reduction: Of bytes.
+        format: Name of the format.
+        speedup: Factor of the median latency.
+        macs_reduction: Factor of the multiply-adds.
+        size_reduction: Factor of the file size.
         falls_short: Whether the speed-up is clearly smaller than the reduction in multiply-adds.
-        latency_ms: Of the student.
-        seen_ms: Of all its operators; the rest of the latency is the overhead of a call.
-        operators: What takes the student's time, the most expensive first, without trifles; empty where nobody says.
+        latency_ms: Latency of the student.
+        seen_ms: Time of all the student's operators; the rest of the latency is the overhead of a call.
+        operators: The student's operators, the most expensive first, without negligible ones; empty without a profile.
     """
 
     format: str
@@ -61,12 +61,12 @@ class Speed:
 
     @property
     def mostly_overhead(self) -> bool:
-        """Whether most of the latency is spent outside the operators, so that fewer multiply-adds hardly matter."""
+        """Whether the call spends most of its time outside the operators, where fewer multiply-adds don't help."""
         return bool(self.operators) and self.latency_ms is not None and self.seen_ms < _COVERED * self.latency_ms
 
 
 def compare_speed(report: Mapping) -> list[Speed]:
-    """Sets speed-up beside the reduction in multiply-adds, for each TFLite format of a report."""
+    """Compares speed-up with the reduction in multiply-adds, for each TFLite format of a report."""
     comparison = report["comparison"]
     reduction = comparison["macs_reduction"]
     rows = []
@@ -88,30 +88,30 @@ def compare_speed(report: Mapping) -> list[Speed]:
 
 
 def speed_cells(speed: Speed) -> list[str]:
-    """A row of the table: format, speed-up, fewer multiply-adds, smaller file."""
+    """Returns a row of the speed table: format, speed-up, reduction in multiply-adds, reduction in bytes."""
     factors = (speed.speedup, speed.macs_reduction, speed.size_reduction)
     return [f"{speed.format}.tflite", *(format_ratio(factor) for factor in factors)]
 
 
 def operator_cells(pair: OperatorPair) -> list[str]:
-    """A row of the table of operators: name, milliseconds in the teacher and in the student, share."""
+    """Returns a row of the operator table: name, milliseconds in the teacher and in the student, share."""
     return [pair.name, format_ms(pair.teacher_ms), format_ms(pair.student_ms), f"{100 * pair.share:.0f} %"]
 
 
 def explain(speed: Speed) -> str:
-    """Says in a line what takes the time of a student that is slower than its multiply-adds promise."""
+    """Returns a line on the operators of a student that is slower than its multiply-adds suggest."""
     summary = (
         f"{speed.format}: {format_ratio(speed.speedup)} faster with {format_ratio(speed.macs_reduction)} fewer MACs."
     )
     if not speed.operators:
-        return f"{summary} This LiteRT gives no profile of its operators."
+        return f"{summary} LiteRT gives no profile of the operators."
     listed = "; ".join(
         f"{pair.name} {format_ms(pair.student_ms)} (teacher {format_ms(pair.teacher_ms)})"
         for pair in speed.operators[:_MOST_SHOWN]
     )
     seen = f"{format_ms(speed.seen_ms)}, latency {format_ms(speed.latency_ms)}"
     overhead = f" {OVERHEAD}" if speed.mostly_overhead else ""
-    return f"{summary} Its operators, profiled apart ({seen}): {listed}.{overhead}"
+    return f"{summary} Operators, from a separate profile ({seen}): {listed}.{overhead}"
 
 
 def _pair_operators(teacher: Mapping, student: Mapping) -> list[OperatorPair]:

@@ -1,4 +1,4 @@
-"""What a step's result was made from: files by their content, and in words what differs."""
+"""What a step's result was made from: hashes of inputs, and descriptions of differences."""
 
 import hashlib
 import json
@@ -13,10 +13,10 @@ from tas_tf.errors import UserError
 def hash_content(path: Path) -> str:
     """Returns the SHA-256 of a file, or of a folder's file names and contents.
 
-    Of a `.keras` file the parts count but for the one that holds the date: the same network saved again is the same.
+    For a `.keras` file, the part with the date is left out: saving the same network again gives the same hash.
 
     Raises:
-        UserError: If there is nothing.
+        UserError: If the file can't be read.
     """
     if path.is_dir():
         digest = hashlib.sha256()
@@ -42,7 +42,7 @@ def _hash_members(path: Path) -> str:
 
 
 def compare_settings(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Says in words which settings differ, nested ones by dotted names."""
+    """Describes which settings differ; nested ones have dotted names."""
     was, now = flatten(was), flatten(now)
     return [
         f"{name}: was {_show(was, name)}, now {_show(now, name)}"
@@ -52,26 +52,26 @@ def compare_settings(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str
 
 
 def compare_inputs(was: Mapping[str, str], now: Mapping[str, str], paths: Mapping[str, Path]) -> list[str]:
-    """Says in words which inputs differ, by their hashes.
+    """Describes which inputs differ by their hashes.
 
     Args:
-        was: Hashes by label, as recorded.
-        now: The same as they are now.
-        paths: Where the inputs are now.
+        was: Recorded hashes by label.
+        now: Current hashes by label.
+        paths: Current paths by label.
     """
     lines = []
     for label in sorted(was.keys() | now.keys()):
         if label not in now:
-            lines.append(f"input {label}: was used, now is not")
+            lines.append(f"input {label}: was used, now isn't used")
         elif label not in was:
-            lines.append(f"input {label}: was not used, now is {paths[label]}")
+            lines.append(f"input {label}: was not used, now {paths[label]}")
         elif was[label] != now[label]:
-            lines.append(f"input {label}: was another file, now is {paths[label]} (content differs)")
+            lines.append(f"input {label}: was another file, now {paths[label]} (content differs)")
     return lines
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as one level, by dotted names."""
+    """Flattens nested settings to one level with dotted names."""
     flat = {}
     for name, value in settings.items():
         if isinstance(value, Mapping) and value:

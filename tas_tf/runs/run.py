@@ -1,4 +1,4 @@
-"""The run folder: where results lie, and which steps are done, stale or half done."""
+"""The run folder: paths of results, and which steps are done, stale or unfinished."""
 
 import contextlib
 import dataclasses
@@ -19,10 +19,10 @@ Status = Literal["missing", "unfinished", "fresh", "stale"]
 
 
 class Run:
-    """The folder of one run, `RUN` below. Nothing is created before it is needed.
+    """The folder of one run. Files and folders are created only when they are needed.
 
     Args:
-        run_dir: The folder. It may be new.
+        run_dir: Path of the folder, which need not exist.
     """
 
     def __init__(self, run_dir: str | os.PathLike):
@@ -35,7 +35,7 @@ class Run:
 
     @property
     def teacher_model(self) -> Path:
-        """The unpruned, trained network."""
+        """The trained unpruned network."""
         return self.path / "teacher" / "model.keras"
 
     @property
@@ -45,26 +45,26 @@ class Run:
 
     @property
     def probabilities(self) -> Path:
-        """Of each width and depth, as the search left them: shapes at other budgets are decoded from them."""
+        """Probabilities of widths and depths at the end of the search, from which other budgets are decoded."""
         return self.search_shape.with_name("probabilities.json")
 
     @property
     def supernet_student(self) -> Path:
-        """The network of the shape found, with the weights that it had in the supernet."""
+        """The network of the shape found, with its weights from the supernet."""
         return self.search_shape.with_name("from_supernet.keras")
 
     @property
     def filtered_teacher(self) -> Path:
-        """The network of a shape whose filters were chosen, with the teacher's weights."""
+        """The network of a shape with chosen filters, with the teacher's weights."""
         return self.search_shape.with_name("from_teacher.keras")
 
     @property
     def student_model(self) -> Path:
-        """The small, trained network."""
+        """The trained small network."""
         return self.path / "student" / "model.keras"
 
     def quantised(self, name: str) -> Path:
-        """Returns the folder of a network, `student` or `teacher`, trained with fake quantisation."""
+        """Returns the folder of a network, such as `student` or `teacher`, trained with fake quantisation."""
         return self.path / f"qat_{name}" / "saved_model"
 
     @property
@@ -87,7 +87,7 @@ class Run:
         return self.path / step / "metrics.json"
 
     def checkpoints(self, step: str) -> Path:
-        """Returns the folder of a step's checkpoints, which exists while the step is under way."""
+        """Returns the folder of a step's checkpoints, which exists until the step is finished."""
         return self.path / step / "checkpoints"
 
     def logs(self, step: str) -> Path:
@@ -98,7 +98,7 @@ class Run:
         """Creates the folder.
 
         Raises:
-            UserError: If files can't be written there.
+            UserError: If the folder isn't writable.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -106,7 +106,7 @@ class Run:
                 return
         except OSError as error:
             raise UserError(
-                f"`run_dir` must be a folder that can be written. Received: {self.path} ({error.strerror})."
+                f"`run_dir` must be a writable folder. Received: {self.path} ({error.strerror})."
             ) from error
 
     def step(
@@ -121,11 +121,11 @@ class Run:
         """Describes a step of this run.
 
         Args:
-            name: Also the name of its folder: letters, digits and underscores.
-            settings: All that its result depends on, and nothing else; JSON values, nested as you like.
-            outputs: The files and folders that are there when it is done, all inside the run folder.
-            inputs: Files or folders it reads, by a name for messages.
-            version: Raised when the code changes what the same settings give.
+            name: Name of the step and of its folder: letters, digits and underscores.
+            settings: Exactly the settings that the result depends on, as JSON values; they may be nested.
+            outputs: Files and folders that exist when the step is done, all inside the run folder.
+            inputs: Files or folders that the step reads, by their names in messages.
+            version: Version of the step's code, to be raised when the same settings give another result.
         """
         if not name.isidentifier():
             raise ValueError(f"`name` must be a plain name, since its folder may be removed. Received: {name!r}.")
@@ -135,7 +135,7 @@ class Run:
         return Step(
             run=self,
             name=name,
-            # Through JSON, so that tuples compare equal to the lists that are read back.
+            # Through JSON, so that tuples become the lists that reading the record gives.
             settings=json.loads(json.dumps(settings)),
             inputs={label: Path(path) for label, path in (inputs or {}).items()},
             outputs=tuple(Path(output) for output in outputs),
@@ -178,21 +178,21 @@ class Step:
 
     @property
     def digest_path(self) -> Path:
-        """The record of what the result was made from."""
+        """Record of what the result was made from."""
         return self.folder / "digest.json"
 
     @property
     def _pending_path(self) -> Path:
-        """What a result that is to replace another is being made from; gone once it is in place, or has failed."""
+        """Record of a result that is being made to replace another; removed when that succeeds or fails."""
         return self.folder / "digest.pending.json"
 
     def status(self) -> Status:
-        """Returns what is there.
+        """Returns the state of the step's result.
 
         Returns:
-            `missing`: nothing. `unfinished`: checkpoints or part of the result, from the same settings and
-                inputs.
-            `fresh`: the result, from the same ones. `stale`: something made from others, see `differences`.
+            `missing`: there is nothing. `unfinished`: there are checkpoints or part of the result, made from the
+                current settings and inputs. `fresh`: there is the result, made from the current settings and inputs.
+                `stale`: files were made from other settings or inputs, see `differences`.
 
         Raises:
             UserError: If an input is missing.
@@ -207,9 +207,9 @@ class Step:
         return "fresh" if all(there) and self._read_record().get("complete") else "unfinished"
 
     def differences(self) -> list[str]:
-        """Returns in words what changed since the result was made: `name: was X, now Y`."""
+        """Describes what changed since the result was made: `name: was X, now Y`."""
         if not self.digest_path.exists():
-            return ["digest.json: missing, so nobody knows what made these files"]
+            return ["digest.json: missing, so the settings behind these files are unknown"]
         was, now = self._read_record(), self._record(complete=True)
         if was.get("digest") == now["digest"]:
             return []
@@ -221,17 +221,17 @@ class Step:
         ] or ["digest.json: was changed by hand"]
 
     def begin(self, *, overwrite: bool = False) -> bool:
-        """Decides whether the step has to run, and readies its folder if so.
+        """Decides whether the step has to run; if so, prepares its folder.
 
         Args:
-            overwrite: First remove whatever it left, checkpoints and logs included.
+            overwrite: Whether to remove everything that the step left first, including checkpoints and logs.
 
         Returns:
-            False if the result is there and up to date.
+            False if the result exists and is up to date.
 
         Raises:
-            UserError: If there is something made from other settings or inputs, an input is missing, or the
-                folder can't be written.
+            UserError: If existing files were made from other settings or inputs, an input is missing, or the folder
+                isn't writable.
         """
         record = self._record(complete=False)
         if overwrite:
@@ -250,12 +250,12 @@ class Step:
 
     @contextlib.contextmanager
     def replacing(self) -> Iterator[None]:
-        """Runs the step over whatever is there, which counts until the block ends without an error.
+        """Runs the step over an existing result, which stays valid unless the block ends without an error.
 
-        For a step that puts its result into place as a whole. Killed in between, the step is `unfinished`.
+        Meant for a step that puts its whole result in place at once. A step killed in the block is `unfinished`.
 
         Raises:
-            UserError: An input is missing, or the folder can't be written.
+            UserError: If an input is missing, or the folder isn't writable.
             FileNotFoundError: If an output was not written.
         """
         record = self._record(complete=True)
@@ -268,18 +268,18 @@ class Step:
             self._pending_path.unlink(missing_ok=True)
 
     def finish(self) -> None:
-        """Records that the result is whole, and removes the checkpoints.
+        """Records that the result is complete, and removes the checkpoints.
 
         Raises:
             FileNotFoundError: If an output was not written.
         """
         self._check_outputs()
-        # What `begin` recorded: an input that changed meanwhile must show up as a difference.
+        # Keeps the hashes that `begin` recorded: an input that changed since must show up as a difference.
         write_json(self.digest_path, self._read_record() | {"complete": True})
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def _start(self, record_path: Path, record: Mapping[str, Any]) -> None:
-        """Readies the folder and writes what the result is being made from."""
+        """Prepares the folder and records what the result is being made from."""
         self.run.prepare()
         try:
             self.folder.mkdir(exist_ok=True)

@@ -144,7 +144,11 @@ def test_integer_formats(quantised):
     report = json.loads((run / "report.json").read_text())
     assert report["student"]["qat"] == trained["student"]
     assert report["student"]["tflite"]["qat_int8"]["bytes"] == (run / "export/qat_int8.tflite").stat().st_size
-    for shown in ("Student against teacher", "float, fine-tuned as long (whole test set)", "qat_int8.tflite"):
+    for shown in (
+        "Student against teacher",
+        "float control, fine-tuned for as long (whole test set)",
+        "qat_int8.tflite",
+    ):
         assert shown in outcome.out
 
 

@@ -210,7 +210,7 @@ def test_no_speed_table_without_a_teacher_to_compare_with(tmp_path):
         assert "Speed" not in render_html(report, tmp_path / "report.html").read_text()
 
 
-CONTROL = "float, fine-tuned as long (whole test set)"
+CONTROL = "float control, fine-tuned for as long (whole test set)"
 
 
 def test_the_float_control_is_a_row_of_its_own(tmp_path):

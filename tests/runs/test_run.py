@@ -88,7 +88,7 @@ def test_stale_step_names_what_changed(run):
     assert step.differences() == [
         "optimizer.learning_rate: was 0.1, now 0.2",
         "seed: was unset, now 1",
-        f"input teacher: was another file, now is {run.teacher_model} (content differs)",
+        f"input teacher: was another file, now {run.teacher_model} (content differs)",
     ]
     # Another version may record other settings: they can't be compared.
     assert describe(run, version=2, seed=1).differences() == ["step version: was 1, now 2"]
@@ -142,7 +142,7 @@ def test_lost_output_is_made_again(run):
 
 def test_foreign_files_are_not_replaced(run):
     write_json(run.search_shape, {"by": "hand"})
-    with pytest.raises(UserError, match="nobody knows"):
+    with pytest.raises(UserError, match="settings behind these files are unknown"):
         describe(run).begin()
     assert read_json(run.search_shape) == {"by": "hand"}
 
@@ -285,7 +285,7 @@ def test_missing_input_is_a_user_error(run):
 
 def test_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="`run_dir` must be a folder that can be written"):
+    with pytest.raises(UserError, match="`run_dir` must be a writable folder"):
         Run(tmp_path / "file").prepare()
     step = Run(tmp_path / "file" / "run").step("teacher", settings={}, outputs=[])
     with pytest.raises(UserError, match="`run_dir`"):

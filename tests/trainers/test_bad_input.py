@@ -148,7 +148,7 @@ def test_flags_of_the_search(command, tmp_path, trained_tiny, tiny_flags, argume
 def test_a_run_dir_that_can_not_be_written(command, tmp_path, trained_tiny, tiny_flags):
     (tmp_path / "file").write_text("")
     outcome = command(teacher, f"--run_dir={tmp_path}/file/run", f"--model={trained_tiny}", *tiny_flags)
-    check(outcome, tmp_path / "file/run", "`--run_dir` must be a folder that can be written")
+    check(outcome, tmp_path / "file/run", "`--run_dir` must be a writable folder")
 
 
 @pytest.mark.parametrize(
