@@ -127,8 +127,10 @@ class StreamedData(TrainingData):
         if self.share < 1:
             end = limit_of(self.share)
             examples = examples.filter(lambda image, _: tf.logical_not(_is_from(image, end)))
-        examples = examples.repeat() if training else examples
-        return examples if self.train.is_mixed else examples.shuffle(self.train.mixed, seed=self.seed)
+        if not self.train.is_mixed:
+            # Before `repeat`: a buffer longer than the data would hold several epochs, and show an image twice in one.
+            examples = examples.shuffle(self.train.mixed, seed=self.seed)
+        return examples.repeat() if training else examples
 
     def _augmented(self, batches: tf.data.Dataset, first_step: int) -> tf.data.Dataset:
         """Changes images at random, by a seed of its own for each batch, as floats; `batches` may hold pairs."""
