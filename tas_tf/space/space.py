@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,9 +17,6 @@ from tas_tf.space.channels import ChannelFlow, Segment
 from tas_tf.space.choices import ChoiceTable
 from tas_tf.space.settings import AXES, SpaceSettings
 from tas_tf.space.stages import find_chains
-
-if TYPE_CHECKING:
-    pass
 
 #: Stages are coupled by default if `SearchSpace.largest_projected_share` is above this. Bottleneck networks have 0.36
 #: or more, all other networks measured 0.16 or less.

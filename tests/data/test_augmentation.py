@@ -89,7 +89,7 @@ def test_contradictions():
 
 @pytest.mark.parametrize("strengths", [(0.4, 0.4, 0.4), (0.4, -0.1, 0.4, 0.1), (0.4, 0.4, 0.4, 0.6)])
 def test_strengths_of_colour_changes(strengths):
-    with pytest.raises(UserError, match="`color_jitter`.*must"):
+    with pytest.raises(UserError, match=r"`color_jitter`.*must"):
         Augmentation(color_jitter=strengths)
     with pytest.raises(UserError, match="`lighting` must be at least 0"):
         Augmentation(lighting=-0.1)
