@@ -96,7 +96,8 @@ def test_the_best_of_several_random_shapes(command, tmp_path, trained_tiny, tiny
     # Refused before anything is trained.
     with mock.patch.object(shapes, "best_random_shape", side_effect=AssertionError):
         assert "random_epochs" in command(baseline, *arguments, "--random_shapes=2", "--random_epochs=2").err
-    assert "goes with --kind=random" in command(baseline, *arguments[:2], "--kind=uniform", "--random_shapes=2").err
+    outcome = command(baseline, *arguments[:2], "--kind=uniform", "--random_shapes=2")
+    assert "`--random_shapes` goes with `--kind=random`" in outcome.err
 
 
 def test_a_seed_is_no_setting_of_a_uniform_shape(command, tmp_path, trained_tiny):
