@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from tas_tf.cli.command import run, start
 from tas_tf.cli.wording import command_line
-from tas_tf.pipeline.shapes import BaselineStep
+from tas_tf.pipeline.baseline_shapes import BaselineStep
 from tas_tf.settings import require
 
 COMMAND = "baseline"

@@ -152,3 +152,13 @@ def budget_settings(workspace: Workspace) -> dict[str, Any]:
             "data": {"preprocess": config.data.preprocess},
         }
     return {"budget": str(config.budget), **inside}
+
+
+def merged(*parts: dict[str, Any]) -> dict[str, Any]:
+    """Merges settings for a record: a section that occurs in several parts gets the entries of all of them."""
+    result: dict[str, Any] = {}
+    for part in parts:
+        for name, value in part.items():
+            both = isinstance(value, dict) and isinstance(result.get(name), dict)
+            result[name] = {**result[name], **value} if both else value
+    return result

@@ -9,8 +9,9 @@ import keras
 from tas_tf.baselines.rivals import RIVALS
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.files import write_json, write_model
-from tas_tf.pipeline.shapes import RivalShapeStep
+from tas_tf.pipeline.baseline_shapes import RivalShapeStep
 from tas_tf.pipeline.steps import VERSION, Effort, RunStep, network_settings, settings_of
+from tas_tf.runs.initial_weights import find_initial_weights, load_initial_network
 from tas_tf.runs.run import Step
 from tas_tf.runs.workspace import Workspace
 from tas_tf.settings import describe_settings, recorded
@@ -101,7 +102,7 @@ class StudentStep(RunStep):
     def record(self) -> Step:
         """The student depends on shape, teacher, data and training, and on weights that it starts from."""
         workspace, config = self.workspace, self.workspace.config
-        source, file = workspace.start()
+        source, file = find_initial_weights(config)
         training = {"student": recorded(config.student, without=() if config.kd else DISTILLATION)}
         return config.run.step(
             "student",
@@ -136,7 +137,7 @@ class StudentStep(RunStep):
         teacher = workspace.load_teacher()
         space = workspace.checked_space(teacher)
         shape = workspace.load_shape(space)
-        start = workspace.load_start(teacher, space, shape)
+        start = load_initial_network(config, teacher, space, shape)
         self.begin(record)
         with workspace.strategy.scope():
             taught_by = logits_of(teacher, space) if config.kd else None

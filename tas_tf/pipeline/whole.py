@@ -13,11 +13,12 @@ from tas_tf.extras import require_extra
 from tas_tf.pipeline.exporting import ExportStep
 from tas_tf.pipeline.quantising import QAT_FORMAT, check_trainable
 from tas_tf.pipeline.reporting import ReportStep
-from tas_tf.pipeline.shapes import DecodeStep, SearchStep
+from tas_tf.pipeline.searched_shapes import DecodeStep, SearchStep
 from tas_tf.pipeline.steps import RunStep
 from tas_tf.pipeline.training import RivalStep, StudentStep, TeacherStep
 from tas_tf.quiet import without_notes
 from tas_tf.report.comparison import compare_runs, print_comparison
+from tas_tf.runs.initial_weights import find_initial_weights
 from tas_tf.runs.workspace import Workspace
 from tas_tf.student.build import check_inheritable
 from tas_tf.student.filters import CRITERIA
@@ -114,7 +115,7 @@ def check_before(workspace: Workspace, steps: Sequence[RunStep]) -> None:
         workspace.task.searching(config.search.batch_size, config.search.split_share)
     else:
         shape = workspace.load_shape(space)
-        if workspace.start()[0] == "teacher":
+        if find_initial_weights(config)[0] == "teacher":
             check_inheritable(space, shape)
     if set(config.rivals) & {"uniform", *CRITERIA}:
         for one in workspace.at_budgets():

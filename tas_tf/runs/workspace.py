@@ -1,4 +1,4 @@
-"""What the steps of a run work with: data, networks, devices and spaces, made when they are first needed."""
+"""The data, networks, devices and search spaces that the steps of a run use, each made on first use."""
 
 from __future__ import annotations
 
@@ -23,19 +23,18 @@ from tas_tf.settings import require
 from tas_tf.space.settings import SpaceSettings
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
-from tas_tf.student.build import build_student
 from tas_tf.student.file_size import FileSize
 from tas_tf.training.callbacks import TensorBoardScalars
-from tas_tf.training.network import check_fits, inherited
+from tas_tf.training.network import check_fits
 from tas_tf.training.seeding import seed_everything
 from tas_tf.training.strategy import check_batch_size, make_strategy
 from tas_tf.zoo.loading import in_precision, load_file, load_network
 
 _VERBOSE = {"auto": "auto", "bar": 1, "lines": 2, "none": 0}
 
-#: Called with the run and the settings, by dotted name, that a step uses, when the step begins.
+#: Called when a step begins, with the run and the dotted names of the settings that the step uses.
 KeepSettings = Callable[["Workspace", Collection[str]], None]
-#: Turns arguments that a text names in backticks, of a section of the config, into what the user knows them by.
+#: Takes a text and a section of the config; replaces arguments in backticks by the names that the user knows.
 Wording = Callable[[str, str | None], str]
 
 
@@ -45,7 +44,7 @@ class Origin:
 
     Attributes:
         settings: Values as the user gave them, by name.
-        command: What makes the run again.
+        command: Command that makes the run again.
     """
 
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -54,7 +53,17 @@ class Origin:
 
 @dataclass
 class Shared:
-    """What all runs that lie in one another share; made when first needed, once for all that agree on the settings."""
+    """What a run shares with the runs inside its folder. Runs with equal settings share data, networks and file sizes.
+
+    Attributes:
+        console: Where messages go.
+        keep_settings: Keeps the settings of a run, see `KeepSettings`.
+        wording: Puts messages into the user's terms, see `Wording`.
+        made_by: Returns how a run was made.
+        tasks: Data, by its settings.
+        networks: Networks, by their settings.
+        file_sizes: Measured file sizes, by what they depend on.
+    """
 
     console: Console
     keep_settings: KeepSettings = lambda workspace, names: None
@@ -67,12 +76,12 @@ class Shared:
 
 @dataclass(frozen=True, eq=False)
 class Workspace:
-    """One run and what its steps work with.
+    """One run and everything that its steps need.
 
     Attributes:
-        config: What the run is told.
-        shared: What it shares with the runs inside it.
-        keeps_fresh: Whether `overwrite` replaces only results made from other settings, rather than any.
+        config: Settings of the run.
+        shared: What the run shares with the runs inside its folder.
+        keeps_fresh: Whether `overwrite` replaces only results made from other settings, instead of all results.
     """
 
     config: RunConfig
@@ -87,15 +96,15 @@ class Workspace:
         *,
         keeps_fresh: bool = False,
     ) -> Workspace:
-        """Prepares the process for a run: precision and seeds.
+        """Makes the workspace of a run, and sets precision and seeds for the whole process.
 
         Args:
-            config: What the run is told.
-            shared: Where messages go, and what is there already.
+            config: Settings of the run.
+            shared: What the run shares with others; by default a console alone.
             keeps_fresh: See the class.
 
         Raises:
-            UserError: No folder is named, or an argument doesn't fit the devices.
+            UserError: `run_dir` isn't set, or an argument doesn't fit the devices.
         """
         require(config, "run_dir")
         keras.mixed_precision.set_global_policy(config.precision)
@@ -110,37 +119,37 @@ class Workspace:
         return replace(self, config=self.config.rival(name))
 
     def at_budgets(self) -> tuple[Workspace, ...]:
-        """This workspace and those of further budgets, see `RunConfig.at_budgets`."""
+        """This workspace, and one for each further budget, see `RunConfig.at_budgets`."""
         return (self, *(replace(self, config=config) for config in self.config.at_budgets()[1:]))
 
     @property
     def outermost(self) -> Workspace:
-        """The workspace of the run that this one lies in."""
+        """The workspace of the outermost run, whose folder holds this one."""
         return replace(self, config=self.config.outermost)
 
     def say(self, text: str, *, section: str | None = None, **style: Any) -> None:
-        """Tells the user a line.
+        """Prints a line for the user.
 
         Args:
-            text: Names arguments in backticks.
-            section: Whose settings these are, where several have an argument of that name.
-            **style: As rich takes it.
+            text: The line, with arguments in backticks.
+            section: Section of the config that the arguments belong to, if several have one of that name.
+            **style: Options of `rich.console.Console.print`.
         """
         self.shared.console.print(self.shared.wording(text, section), highlight=False, soft_wrap=True, **style)
 
     @property
     def verbose(self) -> int | str:
-        """How Keras shows progress."""
+        """The `verbose` argument for Keras."""
         return _VERBOSE[self.config.progress]
 
     @property
     def strategy(self) -> tf.distribute.Strategy:
-        """The devices."""
+        """The strategy for the run's devices."""
         return make_strategy(self.config.strategy)
 
     @property
     def task(self) -> Task:
-        """The data."""
+        """The data of the run."""
         data, tasks = self.config.data, self.shared.tasks
         if data not in tasks:
             tasks[data] = Task.load(**{field.name: getattr(data, field.name) for field in fields(data)})
@@ -148,9 +157,10 @@ class Workspace:
 
     @property
     def network(self) -> keras.Model:
-        """The network that `model` names, for the data at hand; a file comes with its weights.
+        """The network that `model` names, built for the run's data; a network from a file keeps its weights.
 
-        Built once: Keras numbers unnamed layers anew each time, and shapes refer to layers by name.
+        It is built only once, because Keras numbers unnamed layers differently each time and shapes refer to layers by
+        name.
         """
         config, networks = self.config, self.shared.networks
         key = (config.network, config.data, config.precision)
@@ -165,7 +175,7 @@ class Workspace:
             return in_precision(load_file(config.model_file), config.precision)
         height, width, channels = self.task.source.image_shape
         if height != width:
-            raise UserError(f"Networks by name take square images. Received: {height}x{width}. Give `image_size`.")
+            raise UserError(f"Built-in networks take square images. Received: {height}x{width}. Give `image_size`.")
         return load_network(
             name,
             num_classes=config.network.num_classes or self.task.source.num_classes,
@@ -174,15 +184,15 @@ class Workspace:
         )
 
     def free_memory(self) -> None:
-        """Frees what a finished step leaves behind in Keras, which forgets the precision with it."""
+        """Frees the memory that Keras holds after a step, and sets the precision again, which this resets."""
         keras.backend.clear_session()
         keras.mixed_precision.set_global_policy(self.config.precision)
 
     def require_teacher(self) -> Path:
-        """The file of the run's teacher.
+        """Path of the run's teacher.
 
         Raises:
-            UserError: There is none yet.
+            UserError: There is no teacher yet.
         """
         path = self.config.teacher_run.teacher_model
         if not path.exists():
@@ -191,18 +201,18 @@ class Workspace:
         return path
 
     def load_teacher(self) -> keras.Model:
-        """The teacher of the run.
+        """Loads the teacher of the run.
 
         Raises:
-            UserError: There is none yet.
+            UserError: There is no teacher yet.
         """
         return in_precision(load_file(self.require_teacher()), self.config.precision)
 
     def unpruned_network(self) -> keras.Model:
-        """The teacher where there is one, else the network that `model` names.
+        """The teacher if there is one, otherwise the network that `model` names.
 
         Raises:
-            UserError: The teacher is another network than `model`.
+            UserError: The teacher and `model` are different networks.
         """
         config = self.config.outermost
         if not config.teacher_from and not config.teacher_run.teacher_model.exists():
@@ -212,17 +222,17 @@ class Workspace:
             named, found = (Graph.from_model(model) for model in (self.network, teacher))
             if named.digest != found.digest:
                 raise UserError(
-                    f"`model`: {config.network.model} is another network than the teacher in "
-                    f"{config.teacher_run.path}, `{found.network}`. Give the teacher's, or another `run_dir`."
+                    f"`model`: {config.network.model} isn't the network of the teacher in "
+                    f"{config.teacher_run.path}, `{found.network}`. Give the teacher's network, or another `run_dir`."
                 )
         return teacher
 
     def space_of(self, model: keras.Model, *, anew: bool = False) -> SearchSpace:
-        """What the search may change of a network.
+        """The search space of a network.
 
         Args:
             model: The network.
-            anew: Whether a shape is yet to be found, so that the one in the run, if any, has no say.
+            anew: Whether a new shape will be found, so that the units of an existing one don't count.
         """
         config = self.config
         shape = Shape.load(self.require_shape()) if config.shape else None
@@ -233,10 +243,10 @@ class Workspace:
         return space_of(Graph.from_model(model), config.space, shape)
 
     def checked_space(self, model: keras.Model, *, anew: bool = False) -> SearchSpace:
-        """As `space_of`, once it is clear that the data fits the network and batches fit data and devices.
+        """Like `space_of`, but also checks that the data fits the network, and the batch size the data and devices.
 
         Raises:
-            UserError: They don't.
+            UserError: The data or the batch size doesn't fit.
         """
         space = self.space_of(model, anew=anew)
         check_fits(model, space, self.task)
@@ -245,11 +255,11 @@ class Workspace:
         return space
 
     def prepare(self, space: SearchSpace) -> tuple[CostModel, int]:
-        """The cost model and the limit of the run's budget, see `tas_tf.searching.run.prepare`."""
+        """The cost model and the highest cost for the run's budget, see `tas_tf.searching.run.prepare`."""
         return prepare(space, self.config.budget, self.file_size(space))
 
     def file_size(self, space: SearchSpace) -> FileSize:
-        """Measures the files that shapes of a space become, each once."""
+        """Returns what measures the file size of a shape; it measures each shape only once."""
         inside, sizes = self.config.export.preprocessing_inside, self.shared.file_sizes
         key = (self.config.data, inside, space.graph.digest, *space.unit)
         if key not in sizes:
@@ -257,10 +267,10 @@ class Workspace:
         return sizes[key]
 
     def require_shape(self) -> Path:
-        """The file of the shape to build.
+        """Path of the shape to build.
 
         Raises:
-            UserError: There is none yet.
+            UserError: There is no shape yet.
         """
         path = self.config.shape_path
         if not path.exists():
@@ -268,66 +278,21 @@ class Workspace:
         return path
 
     def load_shape(self, space: SearchSpace) -> Shape:
-        """The shape to build, checked.
+        """Loads and checks the shape to build.
 
         Raises:
-            UserError: There is none yet, or it is another network's.
+            UserError: There is no shape yet, or it belongs to another network.
         """
         shape = Shape.load(self.require_shape())
         shape.check(space)
         return shape
 
-    def start(self) -> tuple[str, Path | None]:
-        """What the student's weights start from.
-
-        Returns:
-            `fresh`, `teacher` (its first filters), or `filters` or `supernet` with the file, a network of the shape.
-
-        Raises:
-            UserError: The supernet was asked for and left nothing beside the shape.
-        """
-        config = self.config
-        filtered, searched = (
-            config.shape_path.with_name(path.name)
-            for path in (config.run.filtered_teacher, config.run.supernet_student)
-        )
-        if config.inherit == "none":
-            return "fresh", None
-        if config.inherit == "supernet":
-            if not searched.exists():
-                raise UserError(
-                    f"`inherit`: there is no {searched}. Expected a shape that the search found, with the weights that "
-                    "it leaves beside it. Run `search` first, or give another `inherit`."
-                )
-            return "supernet", searched
-        if filtered.exists():
-            return "filters", filtered
-        return ("teacher" if config.inherit == "teacher" else "fresh"), None
-
-    def load_start(self, teacher: keras.Model, space: SearchSpace, shape: Shape) -> keras.Model | None:
-        """The network whose weights the student starts from; `None` for fresh ones.
-
-        Raises:
-            UserError: It has another shape.
-        """
-        source, path = self.start()
-        if path is None:
-            return inherited(teacher, space, shape) if source == "teacher" else None
-        start = load_file(path)
-        expected = build_student(space, shape)
-        if [weight.shape for weight in start.weights] != [weight.shape for weight in expected.weights]:
-            raise UserError(
-                f"`inherit`: {path} isn't a network of the shape in {self.config.shape_path}. Make the shape again by "
-                "the command that made it, or give `inherit`=none."
-            )
-        return start
-
     def callbacks(self, step: str) -> list[keras.callbacks.Callback]:
-        """Callbacks of every training: logs for TensorBoard."""
+        """Callbacks that every training uses: they write TensorBoard logs."""
         return [TensorBoardScalars(self.config.run.logs(step))]
 
     def rival_students(self, names: Sequence[str] | None = None) -> dict[str, Path]:
-        """Files of the rivals' students: of those named, else of all that are there."""
+        """Paths of the rivals' students, by name: of the rivals named, by default of all that have been trained."""
         if names is None:
             models = (self.config.run.path / "rivals").glob("*/student/model.keras")
             names = sorted(path.parents[1].name for path in models)
@@ -336,22 +301,22 @@ class Workspace:
     def keep_settings(self, record: Step) -> None:
         """Keeps the settings of the run beside its results.
 
-        A single step's command is often given few arguments: what earlier steps were given stays.
+        The command of a single step is often given few arguments, so arguments given to earlier steps stay.
 
         Args:
-            record: The step, whose settings count as they are now, given or not.
+            record: Record of the step. Its settings are kept with their current values, whether given or not.
         """
         self.config.run.prepare()
         self.shared.keep_settings(self, tuple(record.setting_names))
 
 
 def space_of(graph: Graph, settings: SpaceSettings, shape: Shape | None = None) -> SearchSpace:
-    """What the settings let the search change of a network.
+    """The search space of a network under given settings.
 
     Args:
         graph: The network.
-        settings: What may change.
-        shape: One whose units count where `couple_trunk` isn't given.
+        settings: Which parts may change.
+        shape: Shape whose units tell whether the trunk is coupled if `couple_trunk` isn't given.
     """
     return SearchSpace.from_graph(
         graph,

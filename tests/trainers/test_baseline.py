@@ -8,7 +8,7 @@ import numpy as np
 
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.graph.graph import Graph
-from tas_tf.pipeline import shapes
+from tas_tf.pipeline import baseline_shapes
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.filters import kept_filters
@@ -94,7 +94,7 @@ def test_the_best_of_several_random_shapes(command, tmp_path, trained_tiny, tiny
     assert metrics["held_out_accuracy"] == max(one["held_out_accuracy"] for one in metrics["tried"])
     assert len(metrics["tried"]) == 2
     # Refused before anything is trained.
-    with mock.patch.object(shapes, "best_random_shape", side_effect=AssertionError):
+    with mock.patch.object(baseline_shapes, "best_random_shape", side_effect=AssertionError):
         assert "random_epochs" in command(baseline, *arguments, "--random_shapes=2", "--random_epochs=2").err
     outcome = command(baseline, *arguments[:2], "--kind=uniform", "--random_shapes=2")
     assert "`--random_shapes` goes with `--kind=random`" in outcome.err

@@ -9,7 +9,7 @@ import pytest
 from export import student as export_command
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.decode.decode import decode
-from tas_tf.pipeline import shapes
+from tas_tf.pipeline import searched_shapes
 from tas_tf.space.probabilities import from_json
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
@@ -82,7 +82,7 @@ def test_nothing_is_done_twice_and_a_further_budget_costs_no_search(run, command
     headings = [line.split(" ─")[0] for line in again.out.splitlines() if " ─" in line]
     assert again.out.splitlines().count("up to date") == len([name for name in headings if "report" not in name]) - 1
     added = [*flags[:2], "--budget=bytes:0.6", "--budget=params:0.5", *flags[4:]]
-    with mock.patch.object(shapes, "run_search", side_effect=AssertionError("searched again")):
+    with mock.patch.object(searched_shapes, "run_search", side_effect=AssertionError("searched again")):
         outcome = command(search, *added)
     assert outcome.code == 0, outcome.err
     found = read(path / "budgets/params_0.5/search/metrics.json")

@@ -13,7 +13,7 @@ from absl.testing import flagsaver
 from tas_tf.cli.command import start
 from tas_tf.pipeline.exporting import ExportStep
 from tas_tf.pipeline.quantising import QatStep
-from tas_tf.pipeline.shapes import SearchStep
+from tas_tf.pipeline.searched_shapes import SearchStep
 from tas_tf.pipeline.steps import RunStep
 from tas_tf.pipeline.training import StudentStep, TeacherStep
 from tas_tf.runs.run import Run

@@ -128,7 +128,7 @@ def test_another_network_than_the_teacher_is_refused(command, interrupted, tmp_p
     places = [f"--run_dir={tmp_path}/run", f"--teacher_from={interrupted.path}"]
     outcome = command(search, *places, "--model=resnet8", *tiny_flags)
     assert outcome.code == 1
-    assert "`--model`: resnet8 is another network than the teacher" in outcome.err
+    assert "`--model`: resnet8 isn't the network of the teacher" in outcome.err
     assert not (tmp_path / "run").exists()
 
 

@@ -1,0 +1,226 @@
+"""The steps that make a shape without a search: baselines, and the shapes of rivals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tas_tf.baselines.random_shapes import RandomShape, best_random_shape
+from tas_tf.baselines.shapes import baseline_shape
+from tas_tf.cost.cost_model import CostModel
+from tas_tf.files import write_json, write_model
+from tas_tf.pipeline.steps import VERSION, RunStep, budget_settings, merged, network_settings, settings_of
+from tas_tf.runs.run import Step
+from tas_tf.runs.workspace import Workspace
+from tas_tf.settings import recorded
+from tas_tf.space.shape import Shape
+from tas_tf.student.file_size import find_within, real_cost
+from tas_tf.student.filters import CRITERIA, kept_filters
+from tas_tf.training.network import inherited
+
+
+class BaselineStep(RunStep):
+    """Makes a shape without a search and writes it to where a search would write its shape.
+
+    Args:
+        workspace: The run.
+        kind: Kind of baseline, one of `tas_tf.baselines.shapes.BASELINE_KINDS`.
+    """
+
+    section = "baseline"
+
+    def __init__(self, workspace: Workspace, kind: str) -> None:
+        super().__init__(workspace, f"{kind} shape")
+        self.shape_kind = kind
+
+    @property
+    def record(self) -> Step:
+        """Record of the shape, which depends on the network, the budget and whatever else its kind uses.
+
+        A random shape also depends on the seed and the tolerance, the best of several also on the data and the
+        training. The kinds that choose filters depend on the teacher.
+
+        Raises:
+            UserError: The kind needs a teacher and there is none.
+        """
+        config = self.workspace.config
+        inputs = {"model": config.model_file} if config.model_file else {}
+        if self.shape_kind in CRITERIA:
+            inputs["teacher"] = self.workspace.require_teacher()
+        return self._record(inputs, **network_settings(self.workspace))
+
+    def _record(self, inputs: dict[str, Path], **more: Any) -> Step:
+        return self.workspace.config.run.step(
+            "search",
+            settings=merged(self._settings(), more),
+            inputs=inputs,
+            outputs=self._outputs,
+            version=VERSION,
+        )
+
+    @property
+    def _several(self) -> bool:
+        return self.shape_kind == "random" and self.workspace.config.baseline.random_shapes > 1
+
+    def _settings(self) -> dict[str, Any]:
+        workspace, config = self.workspace, self.workspace.config
+        settings = {"space": recorded(config.space), **budget_settings(workspace), "kind": self.shape_kind}
+        if self.shape_kind != "random":
+            return settings
+        search = {name: getattr(config.search, name) for name in ("seed", "tolerance")}
+        if not self._several:
+            return {**settings, "search": search}
+        search |= {name: getattr(config.search, name) for name in ("split_share", "held_out_limit")}
+        training = recorded(config.random_training, without=("epochs", "warmup_epochs", "alpha", "temperature"))
+        return merged(
+            settings_of(workspace, "data"),
+            settings,
+            {
+                "search": search,
+                "student": training,
+                "baseline": recorded(config.baseline, without=["kind"]),
+            },
+        )
+
+    @property
+    def _outputs(self) -> list[Path]:
+        """The shape, plus the network with the chosen filters or the scores of several random shapes, if any."""
+        run = self.workspace.config.run
+        if self.shape_kind in CRITERIA:
+            return [run.search_shape, run.filtered_teacher]
+        return [run.search_shape, run.metrics("search")] if self._several else [run.search_shape]
+
+    def work(self, record: Step) -> None:
+        """Makes a shape within the run's budget and writes it.
+
+        Raises:
+            UserError: There is no such shape or no teacher, or the run has a shape made from other settings.
+        """
+        workspace = self.workspace
+        space = workspace.space_of(workspace.unpruned_network(), anew=True)
+        cost, limit = workspace.prepare(space)
+        self.make(record, cost, limit=limit, tolerance=int(workspace.config.search.tolerance * cost.full))
+
+    def show(self) -> None:
+        """Prints what the shape costs."""
+        workspace, run = self.workspace, self.workspace.config.run
+        space = workspace.space_of(workspace.unpruned_network(), anew=True)
+        cost, limit = workspace.prepare(space)
+        real = real_cost(cost, Shape.load(run.search_shape), workspace.file_size(space))
+        workspace.say(f"{run.search_shape}: {real:,} {cost.kind}, budget {limit:,}.")
+
+    def make(self, record: Step, cost: CostModel, *, limit: int, tolerance: int) -> None:
+        """Makes the shape and writes it; if its kind chooses filters, also writes the network with those filters.
+
+        Args:
+            record: Record of the step.
+            cost: The cost model.
+            limit: Highest cost allowed.
+            tolerance: How far below `limit` the cost of a random shape may be.
+
+        Raises:
+            UserError: See `work`.
+        """
+        workspace, config, kind = self.workspace, self.workspace.config, self.shape_kind
+        if self._several:
+            workspace.checked_space(workspace.unpruned_network())
+            self.begin(record)
+            shape = self._best_of_several(record, cost, limit, tolerance)
+        else:
+
+            def find(allowed: int) -> Shape:
+                return baseline_shape(
+                    kind,
+                    cost,
+                    limit=allowed,
+                    tolerance=tolerance,
+                    divisor=config.space.width_divisor,
+                    seed=config.search.seed,
+                )
+
+            shape, _ = find_within(find, cost, limit, workspace.file_size(cost.space))
+            self.begin(record)
+        if kind in CRITERIA:
+            teacher = workspace.load_teacher()
+            filters = kept_filters(kind, teacher, cost.space, shape)
+            write_model(config.run.filtered_teacher, inherited(teacher, cost.space, shape, filters=filters))
+        write_json(config.run.search_shape, shape.to_json())
+        record.finish()
+
+    def _best_of_several(self, record: Step, cost: CostModel, limit: int, tolerance: int) -> Shape:
+        workspace, config, tried = self.workspace, self.workspace.config, []
+
+        def note(one: RandomShape) -> None:
+            tried.append({cost.kind: cost(one.shape), "held_out_accuracy": one.accuracy, "seconds": one.seconds})
+            workspace.say(
+                f"{len(tried)} of {config.baseline.random_shapes}: {cost(one.shape):,} {cost.kind}, "
+                f"held-out accuracy {one.accuracy:.4f}"
+            )
+
+        best = best_random_shape(
+            cost,
+            workspace.task,
+            config.random_training,
+            count=config.baseline.random_shapes,
+            limit=limit,
+            tolerance=tolerance,
+            held_out_limit=config.search.held_out_limit,
+            split_share=config.search.split_share,
+            strategy=workspace.strategy,
+            checkpoint_dir=record.checkpoints,
+            verbose=workspace.verbose,
+            on_tried=note,
+            file_size=workspace.file_size(cost.space),
+        )
+        seconds = round(sum(one["seconds"] for one in tried), 1)
+        seed = config.random_training.seed
+        metrics = {"held_out_accuracy": best.accuracy, "seconds": seconds, "seed": seed, "tried": tried}
+        write_json(config.run.metrics("search"), metrics)
+        return best.shape
+
+
+class RivalShapeStep(BaselineStep):
+    """Writes the shape of a rival that doesn't use the shape found by the search.
+
+    Args:
+        compared_with: The run whose student the rival is compared with.
+        workspace: The rival's own run.
+        kind: `full`, or the kind of a baseline.
+    """
+
+    def __init__(self, compared_with: Workspace, workspace: Workspace, kind: str) -> None:
+        super().__init__(workspace, kind)
+        self._compared_with = compared_with
+
+    @property
+    def record(self) -> Step:
+        """Record of the shape, which depends on the teacher; a random shape also depends on the shape found.
+
+        Raises:
+            UserError: There is no teacher or no shape yet.
+        """
+        inputs = {"teacher": self._compared_with.require_teacher()}
+        if self.shape_kind == "random":
+            inputs["shape"] = self._compared_with.require_shape()
+        return self._record(inputs)
+
+    def work(self, record: Step) -> None:
+        """Makes the shape and writes it.
+
+        A random shape costs as much as the shape found. The others may use the whole budget, so that each rival is the
+        best that can be had without a search.
+
+        Raises:
+            UserError: There is no such shape or no teacher, or the run has a shape made from other settings.
+        """
+        other = self._compared_with
+        space = other.space_of(other.load_teacher())
+        if self.shape_kind == "full":
+            self.begin(record)
+            write_json(self.workspace.config.run.search_shape, Shape.full(space).to_json())
+            record.finish()
+            return
+        cost, limit = other.prepare(space)
+        if self.shape_kind == "random":
+            limit = real_cost(cost, other.load_shape(space), other.file_size(space))
+        self.make(record, cost, limit=limit, tolerance=limit // 50)
