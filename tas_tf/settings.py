@@ -1,4 +1,4 @@
-"""How a setting is described: once, in its dataclass, with default, bounds and help; and how it is checked."""
+"""Settings: each is a dataclass field with its default, bounds and help, and is checked when it is set."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _KEY = "setting"
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What there is to know of a setting besides its name, type and default.
+    """Help and bounds of a setting. Name, type and default come from the field.
 
     Attributes:
-        help: What it does, in a sentence or two.
+        help: What the setting does, in a sentence or two.
         at_least: Smallest value allowed.
-        above: Values must be greater.
+        above: Lower bound; values must be greater.
         at_most: Largest value allowed.
-        below: Values must be less.
-        choices: The values allowed, if they are few.
-        recorded: Whether results depend on it: a changed setting makes them stale.
+        below: Upper bound; values must be smaller.
+        choices: The values allowed, if the setting is a choice.
+        recorded: Whether results depend on the setting, so that changing it makes them stale.
     """
 
     help: str
@@ -67,16 +67,16 @@ class Setting:
 
 @dataclasses.dataclass(frozen=True)
 class Described:
-    """A setting of a dataclass.
+    """A field of a settings class.
 
     Attributes:
-        name: Of the field.
-        default: Of the field.
+        name: Name of the field.
+        default: Default of the field.
         setting: Bounds and help.
         kind: Type of the value, or of the entries of a tuple.
-        optional: Whether it may be `None`.
-        is_tuple: Whether it is a tuple.
-        length: Entries of the tuple; `None` for any number.
+        optional: Whether the value may be `None`.
+        is_tuple: Whether the value is a tuple.
+        length: Number of entries of the tuple; `None` if any number is allowed.
     """
 
     name: str
@@ -92,19 +92,19 @@ def setting(default: Any, help: str, **details: Any) -> Any:
     """Describes a field of a settings class.
 
     Args:
-        default: Its default.
-        help: What it does.
-        **details: Bounds and more, see `Setting`.
+        default: Default of the field.
+        help: What the setting does.
+        **details: Bounds and other attributes of `Setting`.
     """
     return dataclasses.field(default=default, metadata={_KEY: Setting(help, **details)})
 
 
 def other_default(base: type, name: str, default: Any) -> Any:
-    """The field of a base class under another default; what it means and its bounds stay.
+    """Gives an inherited field a new default; its help and bounds stay.
 
     Args:
-        base: A settings class.
-        name: Of its field.
+        base: The settings class that defines the field.
+        name: Name of the field.
         default: The new default.
     """
     return dataclasses.field(default=default, metadata=base.__dataclass_fields__[name].metadata)
@@ -112,7 +112,7 @@ def other_default(base: type, name: str, default: Any) -> Any:
 
 @functools.cache
 def describe_settings(cls: type) -> dict[str, Described]:
-    """The settings of a class by name, in the order of its fields; sections that are settings classes are left out."""
+    """The settings of a class by name, in the order of its fields; fields that hold a settings class are left out."""
     hints = typing.get_type_hints(cls)
     return {
         field.name: Described(field.name, field.default, field.metadata[_KEY], *_resolve(hints[field.name]))
@@ -122,7 +122,7 @@ def describe_settings(cls: type) -> dict[str, Described]:
 
 
 def _resolve(hint: Any) -> tuple[type, bool, bool, int | None]:
-    """Type, whether `None` is allowed, whether it is a tuple, and of how many entries."""
+    """Resolves a type hint into `kind`, `optional`, `is_tuple` and `length` of `Described`."""
     optional = False
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         options = [option for option in typing.get_args(hint) if option is not type(None)]
@@ -135,7 +135,7 @@ def _resolve(hint: Any) -> tuple[type, bool, bool, int | None]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Base of the settings classes: values are checked when they are set."""
+    """Base of all settings classes. It checks all values on creation."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -145,7 +145,7 @@ def check(settings: Settings) -> None:
     """Checks types, bounds and choices of all settings.
 
     Raises:
-        UserError: A value is off: names the argument, what was expected and what came.
+        UserError: A value is invalid. The message gives the argument, what was expected and what was received.
     """
     for described in describe_settings(type(settings)).values():
         _check_value(described, getattr(settings, described.name))
@@ -180,10 +180,10 @@ def _show(value: Any) -> str:
 
 
 def require(settings: Settings, name: str) -> Any:
-    """The value of a setting that is needed.
+    """Returns the value of a setting that must be set.
 
     Raises:
-        UserError: It isn't set.
+        UserError: The setting isn't set.
     """
     value = getattr(settings, name)
     if value in (None, ""):
@@ -192,11 +192,11 @@ def require(settings: Settings, name: str) -> Any:
 
 
 def recorded(settings: Settings, *, without: Sequence[str] = ()) -> dict[str, Any]:
-    """The settings that results depend on, by name, fit for JSON.
+    """The settings that results depend on, by name, in a form that JSON can hold.
 
     Args:
-        settings: A settings class, sections excluded.
-        without: Names to leave out.
+        settings: The settings. Fields that hold other settings classes are left out.
+        without: Names of settings to leave out.
     """
     return {
         name: getattr(settings, name)
@@ -207,6 +207,6 @@ def recorded(settings: Settings, *, without: Sequence[str] = ()) -> dict[str, An
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Seeded(Settings):
-    """What draws random numbers."""
+    """Settings of anything that draws random numbers."""
 
     seed: int = setting(0, "Random seed.", at_least=0, at_most=2**32 - 1)

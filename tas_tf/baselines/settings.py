@@ -14,7 +14,9 @@ class BaselineSettings(Settings):
     """Settings of a shape that is made without a search."""
 
     kind: str | None = setting(None, "Which shape to write.", choices=BASELINE_KINDS)
-    random_shapes: int = setting(1, "Number of random shapes to train briefly; the best one is chosen.", at_least=1)
+    random_shapes: int = setting(
+        1, "Number of random shapes; if there are several, each is trained briefly and the best is kept.", at_least=1
+    )
     random_epochs: int = setting(5, "Epochs to train each random shape if there are several.", at_least=1)
 
     def __post_init__(self) -> None:

@@ -1,1 +1,1 @@
-"""What the commands share: flags, help, errors and exit codes. Nothing else in the library knows of flags."""
+"""What all commands share: flags, help, errors and exit codes. The rest of the library doesn't know flags."""

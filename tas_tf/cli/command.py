@@ -1,4 +1,4 @@
-"""How every command starts and ends: flags read, help shown, mistakes told in a line, exit codes."""
+"""How every command starts and ends: it reads flags, shows help, reports errors in one line and sets the exit code."""
 
 from __future__ import annotations
 
@@ -20,64 +20,64 @@ from tas_tf.pipeline.steps import RunStep
 from tas_tf.runs.workspace import Shared, Workspace
 
 _HELP = frozenset(["-h", "-help", "--help", "--helpshort", "--helpfull"])
-#: What a disk may refuse: it is full, too small for a file, or not to be written.
+#: Errors of a disk that is full or read-only, or on which the user may not write.
 _DISK_TROUBLE = frozenset([errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM])
-#: What Python says of a text that isn't a number, and what we say.
+#: How Python's messages for a text that isn't a number begin, and what the user is told instead.
 _NUMBERS = {
     "invalid literal for int": "expected a whole number",
     "could not convert string to float": "expected a number",
 }
-_PIPED_WIDTH = 120  # of tables that go to a file
+_PIPED_WIDTH = 120  # width of tables that go to a file or pipe
 
 
 def run(main: Callable[[], None]) -> None:
     """Runs a command on the arguments of the process, and ends the process.
 
-    The exit code is 0 on success, 1 after a mistake of the user's and 130 after an interruption. What isn't the
-    user's mistake keeps its traceback.
+    The exit code is 0 on success, 1 after an error that the user can fix and 130 after an interruption. Any other
+    error keeps its traceback.
     """
     try:
         code = _exit_code(main, sys.argv)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Who reads has had enough, as `head` has; nor would Python's own last flush get through.
+        # The reader has closed the pipe, as `head` does. Python's own last flush would fail too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     sys.exit(code)
 
 
 def start(*, earlier: bool = False, whole: bool = False, plans: bool = False) -> tuple[Workspace, Parsed]:
-    """What a command works with, from its flags.
+    """Reads the flags of a command and opens the workspace of its run.
 
     Args:
-        earlier: Whether it goes on with a run that is there: flags that aren't given are what that was made with.
-        whole: Whether it is the whole pipeline, which replaces only what was made from other settings.
-        plans: Whether it can say what it would do.
+        earlier: Whether the command continues an existing run, whose flagfile gives the flags that the user doesn't.
+        whole: Whether the command is the whole pipeline, which replaces only results made from other settings.
+        plans: Whether the command supports `dry_run`.
 
     Raises:
-        UserError: A flag is off.
+        UserError: A flag is invalid.
     """
     parsed = parse()
     if earlier:
         restore_flags(parsed.config.run)
         parsed = parse()
     if parsed.call.dry_run and not plans:
-        raise UserError("`dry_run` means nothing to this command. Leave it out.")
+        raise UserError("This command doesn't support `dry_run`. Leave it out.")
     return Workspace.open(parsed.config, make_shared(), keeps_fresh=whole), parsed
 
 
 def make_shared() -> Shared:
-    """Console, wording and flagfiles, as commands want them."""
+    """What the runs of a command share: its console, flagfiles, and messages in terms of flags."""
     return Shared(make_console(), keep_settings, translate, origin)
 
 
 def make_console() -> Console:
-    """Where commands write tables and messages."""
+    """The console that commands write tables and messages to."""
     return Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
 
 
 def planned(workspace: Workspace, parsed: Parsed, steps: Sequence[RunStep]) -> bool:
-    """Shows what the steps would do if that is all that was asked for; whether it was."""
+    """Shows the plan of the steps in a dry run; returns whether this is a dry run."""
     if parsed.call.dry_run:
         show_plan(workspace, steps)
     return parsed.call.dry_run
@@ -98,19 +98,19 @@ def _exit_code(main: Callable[[], None], argv: Sequence[str]) -> int:
         print(f"error: {text.removeprefix('ERROR:: ')}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted: the same command, without --overwrite, goes on with what is finished.", file=sys.stderr)
+        print("interrupted: run the same command without --overwrite to continue.", file=sys.stderr)
         return 130
-    except Exception as error:  # TensorFlow has errors of its own for a disk
+    except Exception as error:  # TensorFlow has its own errors for disks
         trouble = _disk_trouble(error)
         if trouble is None:
             raise
-        print(f"error: {trouble}. What was finished before is kept.", file=sys.stderr)
+        print(f"error: {trouble}. Everything finished before is kept.", file=sys.stderr)
         return 1
     return 0
 
 
 def _disk_trouble(error: Exception) -> str | None:
-    """What a disk refused, if that is what an error is about."""
+    """Describes an error of the disk; `None` for any other error."""
     if isinstance(error, OSError) and error.errno in _DISK_TROUBLE:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     full = os.strerror(errno.ENOSPC)
@@ -122,11 +122,11 @@ def _read_flags(argv: Sequence[str], more: str | None) -> None:
 
     Args:
         argv: The program and its arguments.
-        more: The list flag of the command, if any, that goes on with what is left over: `--list one two`.
+        more: Name of the list flag, if any, that takes the remaining arguments too, as in `--list one two`.
 
     Raises:
-        flags.Error: A flag is unknown or its value is off.
-        UserError: Something that isn't a flag is left.
+        flags.Error: A flag is invalid in a way that `UserError` doesn't cover.
+        UserError: A flag is unknown or its value is invalid, or an argument isn't a flag.
     """
     try:
         left = flags.FLAGS(list(argv))[1:]
@@ -139,7 +139,7 @@ def _read_flags(argv: Sequence[str], more: str | None) -> None:
     if budgets := last_budgets(list(argv)):
         flags.FLAGS["budget"].value = budgets
     if more is None and flags.FLAGS["compare"].value:
-        raise UserError("`compare` means nothing to this command. Leave it out.")
+        raise UserError("This command doesn't support `compare`. Leave it out.")
     if more and flags.FLAGS[more].value and not any("=" in text for text in left):
         flags.FLAGS[more].value = [*flags.FLAGS[more].value, *left]
         return

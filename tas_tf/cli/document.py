@@ -1,4 +1,4 @@
-"""Writes the table of all settings into docs/METHOD.md, from the same source as flags and help.
+"""Writes the table of all settings into docs/METHOD.md, from the same source as the flags and their help.
 
 python -m tas_tf.cli.document docs/METHOD.md
 """
@@ -25,14 +25,14 @@ def main() -> None:
 
 
 def with_table(text: str, known: dict[str, Flag] | None = None) -> str:
-    """A document with the table between its marks.
+    """Returns a document with the table between its markers.
 
     Args:
-        text: The document, with both marks.
+        text: The document, with both markers.
         known: The flags by name; by default those of the commands.
 
     Raises:
-        ValueError: A mark is missing.
+        ValueError: A marker is missing.
     """
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
@@ -42,7 +42,7 @@ def with_table(text: str, known: dict[str, Flag] | None = None) -> str:
 
 
 def table(known: dict[str, Flag]) -> Iterator[str]:
-    """The lines of the table: a flag each, with the argument that it sets in Python."""
+    """The lines of the table: one for each flag, with the Python argument that it sets."""
     classes: dict[str, type[Settings]] = sections()
     yield "| flag | argument | default | |"
     yield "| --- | --- | --- | --- |"

@@ -1,4 +1,4 @@
-"""The flagfile of a run: written beside its results, read back by commands that go on with it."""
+"""The flagfile of a run, which is written beside the results and read by commands that continue the run."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _PLACES = ("run_dir", "teacher_from", "shape")
 
 
 def keep_settings(workspace: Workspace, names: Collection[str]) -> None:
-    """Writes the settings of a run as a flagfile into its folder, which is there.
+    """Writes the settings of a run as a flagfile into its folder, which must exist.
 
     Args:
         workspace: The run.
-        names: Settings, by dotted name, that count as they are now, given or not. Of the others, those that aren't
-            given stay as they were written before, unless the whole pipeline runs.
+        names: Dotted names of settings to write with their current values, whether given or not. Any other setting
+            that isn't given keeps the value in the existing flagfile, unless the whole pipeline runs.
     """
     config = workspace.config
     earlier = {} if workspace.keeps_fresh else _read_flags(config.run)
@@ -46,7 +46,7 @@ def _budget_flag(names: Collection[str]) -> set[str]:
 
 
 def _lines(name: str, config: RunConfig) -> list[str]:
-    """A flag as lines of a flagfile; what a rival or a further budget changes is its own."""
+    """A flag as lines of a flagfile. Flags that a rival or a further budget changes have the value of that run."""
     target = FLAGS[name].option.targets[0]
     if name == "budget":
         return [f"--budget={budget}" for budget in dict.fromkeys(config.budgets)]
@@ -56,7 +56,7 @@ def _lines(name: str, config: RunConfig) -> list[str]:
 
 
 def restore_flags(run: Run) -> None:
-    """Sets flags that weren't given to what a run was made with, as its flagfile says."""
+    """Sets flags that weren't given to the values in the flagfile of a run."""
     if run.flags_cfg.exists():
         given = {name for name in flags.FLAGS if flags.FLAGS[name].present}
         lines = [line for line in _text(run) if _flag_name(line) not in given]
@@ -64,7 +64,7 @@ def restore_flags(run: Run) -> None:
 
 
 def origin(run: Run) -> Origin:
-    """How a run was made: its flags, and the command that makes it again."""
+    """Returns how a run was made: its flags, and the command that makes it again."""
     found: dict[str, list[str]] = {}
     for name, separator, value in (line.removeprefix("--").partition("=") for line in _text(run)):
         found.setdefault(name, []).append(value if separator else "yes")
@@ -76,7 +76,7 @@ def _command(run: Run) -> str:
     digest = _read(run.search_shape.with_name("digest.json"))
     kind = digest.get("settings", {}).get("kind")
     if "probabilities" in digest.get("inputs", {}):
-        # Decoded from the search of the run that it lies in, at RUN/budgets/NAME.
+        # The shape was decoded from the search of the outer run; this run is at RUN/budgets/NAME.
         given = f"--flagfile={Run(run.path.parents[1]).flags_cfg}"
     if kind is None:
         return f"{command_line('pipeline')} {given}"
@@ -95,7 +95,7 @@ def _text(run: Run) -> list[str]:
 
 
 def _read_flags(run: Run) -> dict[str, list[str]]:
-    """Lines of a run's flagfile by flag, without those that the run's own places stand in for."""
+    """Lines of a run's flagfile by flag, without flags that aren't kept from call to call, such as folders."""
     kept = {option.flag for option in OPTIONS if option.kept}
     found: dict[str, list[str]] = {}
     for line in _text(run):
@@ -109,13 +109,13 @@ def _flag_name(line: str) -> str:
 
 
 def last_budgets(argv: list[str]) -> list[str]:
-    """The budgets of that flagfile, or of the command line, which names one last: they replace those named before."""
+    """The budgets from the last flagfile that names any, or from the command line; they replace earlier ones."""
     found = list(_budgets(argv[1:], "command line"))
     return [budget for place, budget in found if place == found[-1][0]]
 
 
 def _budgets(arguments: list[str], place: str) -> Iterator[tuple[str, str]]:
-    """Yields where budgets are named, and the budgets, those of flagfiles within flagfiles included."""
+    """Yields each budget and the place that names it, in flagfiles within flagfiles too, as `(place, budget)`."""
     for number, text in enumerate(arguments):
         name, equals, value = text.partition("=")
         if name.lstrip("-") not in ("budget", "flagfile") or not name.startswith("-"):

@@ -1,4 +1,4 @@
-"""The help of a command: what it does, and the flags that it uses with their defaults, by group."""
+"""The help of a command: what the command does, and its flags and their defaults, by group."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def help_text(docstring: str, known: dict[str, Flag], command: str | None = None
     """The text of `--help`.
 
     Args:
-        docstring: Of the command's module.
+        docstring: Docstring of the command's module.
         known: The flags by name.
-        command: Whose flags are shown; all unless given.
+        command: The command whose flags to show; by default all flags are shown.
     """
     lines = [with_commands(docstring.strip()), ""]
     group = None
@@ -41,14 +41,14 @@ def help_text(docstring: str, known: dict[str, Flag], command: str | None = None
 
 
 def with_commands(text: str) -> str:
-    """A docstring whose examples call commands the way this one was called."""
+    """Rewrites the commands in a docstring's examples to the form in which the user called this command."""
     for name in ("teacher", "search", "baseline", "distill", "pipeline", "describe", "report"):
         text = text.replace(f"python -m trainers.{name}", command_line(name))
     return text.replace("python -m export.student", command_line("export"))
 
 
 def describe_flag(flag: Flag) -> str:
-    """What a flag does, in terms of flags, with its choices."""
+    """What a flag does, with its choices; refers to other flags rather than to arguments."""
     text = translate(flag.help).replace("`", "")
     choices = flag.described.setting.choices
     if choices and not all(choice in text for choice in choices):

@@ -1,4 +1,4 @@
-"""The console command: `tas-tf search --flagfile=mine.cfg` runs the module of that name."""
+"""The console command `tas-tf`: `tas-tf search --flagfile=mine.cfg` runs the module of the search command."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from collections.abc import Sequence
 
 from tas_tf.version import __version__
 
-#: Each command's module, below `tas_tf` in an installed package and at the top level in the repository.
+#: Module and summary of each command. Modules are inside `tas_tf` in an installed package, else at the top level.
 COMMANDS = {
-    "describe": ("trainers.describe", "what of a network can shrink, what can't and why, what it costs"),
-    "pipeline": ("trainers.pipeline", "everything: teacher, search, student, rivals, export, report"),
-    "teacher": ("trainers.teacher", "train the network to make smaller, or take a trained one"),
+    "describe": ("trainers.describe", "show which parts of a network can shrink, which can't and why, and its cost"),
+    "pipeline": ("trainers.pipeline", "do everything: teacher, search, student, rivals, export, report"),
+    "teacher": ("trainers.teacher", "train the network to make smaller, or take over a trained one"),
     "search": ("trainers.search", "search widths and depths within a budget"),
-    "baseline": ("trainers.baseline", "a shape without a search, to compare"),
+    "baseline": ("trainers.baseline", "make a shape without a search, for comparison"),
     "distill": ("trainers.distill", "train the student of a shape"),
     "export": ("export.student", "write, check and time SavedModel and TFLite files"),
     "report": ("trainers.report", "report on a run, or compare runs"),
 }
-#: Commands that take a network as their first argument, `--model` otherwise.
+#: Commands that accept the network as their first argument, in place of `--model`.
 _TAKE_MODEL = ("describe", "pipeline")
 
 
@@ -42,7 +42,7 @@ def main() -> None:
         sys.exit(1)
     sys.argv = [f"tas-tf {name}", *with_model(name, rest)]
     module = importlib.import_module(module_name(name))
-    # Behind the module's own import, which loads TensorFlow quietly.
+    # This import comes after the module's own, which loads TensorFlow quietly.
     from tas_tf.cli.command import run
     from tas_tf.cli.wording import set_program
 
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def usage() -> str:
-    """What `tas-tf --help` says."""
+    """The text of `tas-tf --help`."""
     lines = [
         "usage: tas-tf COMMAND [FLAGS]",
         "",
@@ -63,13 +63,13 @@ def usage() -> str:
         "  tas-tf pipeline mine.keras --dataset=folder:photos --budget=macs:0.5 --run_dir=runs/mine",
         "  tas-tf export --run_dir=runs/mine --formats=fp32,int8",
         "",
-        "tas-tf COMMAND --help shows the flags of a command, tas-tf --version the version.",
+        "tas-tf COMMAND --help shows the flags of a command, and tas-tf --version shows the version.",
     ]
     return "\n".join(lines)
 
 
 def with_model(name: str, arguments: Sequence[str]) -> list[str]:
-    """The arguments of a command, a network that comes first as `--model`.
+    """Returns the arguments of a command, with a network in first place turned into `--model`.
 
     >>> with_model("describe", ["mine.keras", "--json"]), with_model("report", ["mine"])
     (['--model=mine.keras', '--json'], ['mine'])
@@ -80,7 +80,7 @@ def with_model(name: str, arguments: Sequence[str]) -> list[str]:
 
 
 def module_name(name: str) -> str:
-    """The module of a command: within the package if it is there, as in a wheel, else at the top level."""
+    """The module of a command: inside the package if it exists there, as in a wheel, else at the top level."""
     module = COMMANDS[name][0]
     inside = f"tas_tf.{module}"
     package = inside.rpartition(".")[0]

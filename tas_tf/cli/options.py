@@ -1,4 +1,4 @@
-"""The flags themselves, generated from the settings, and what was given on the command line read into a config."""
+"""Defines the flags, which follow from the settings, and reads the command line into a config."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def define_flags(known: dict[str, Flag], values: flags.FlagValues) -> None:
 
     Args:
         known: The flags by name.
-        values: Where they are defined; `absl.flags.FLAGS` in a command.
+        values: Where to define them; `absl.flags.FLAGS` in a command.
     """
     for flag in known.values():
         _define(flag, values)
@@ -44,18 +44,18 @@ def _define(flag: Flag, values: flags.FlagValues) -> None:
         flags.DEFINE_string(name, default, flag.help, **options)
 
 
-#: By name, as defined for the commands: a flag that a command doesn't know would be fatal in its flagfile.
+#: All flags by name. Every command defines all of them, because an unknown flag in a flagfile would be fatal.
 FLAGS = resolve()
 define_flags(FLAGS, flags.FLAGS)
 
 
 @dataclass(frozen=True)
 class Parsed:
-    """What was given on the command line.
+    """The settings that the command line gives.
 
     Attributes:
-        config: What the run is told.
-        call: What concerns this call alone.
+        config: Settings of the run.
+        call: Settings of this call alone.
     """
 
     config: RunConfig
@@ -66,7 +66,7 @@ def parse() -> Parsed:
     """Reads the values of all flags.
 
     Raises:
-        UserError: One is off.
+        UserError: A value is invalid.
     """
     found: dict[str, dict[str, Any]] = {name: {} for name in sections()}
     for option in OPTIONS:
@@ -84,10 +84,10 @@ def parse() -> Parsed:
 
 
 def _value(flag: Flag) -> Any:
-    """The value of a flag as its setting takes it.
+    """The value of a flag, converted to the type of its setting.
 
     Raises:
-        UserError: It can't be read.
+        UserError: The value can't be read.
     """
     given = flags.FLAGS[flag.name].value
     if flag.name in READERS:
@@ -102,12 +102,12 @@ def _value(flag: Flag) -> Any:
         numbers = ()
     if flag.described.length not in (None, len(numbers)):
         raise UserError(
-            f"`{flag.option.targets[0]}` must be {flag.described.length} numbers, comma between. "
+            f"`{flag.option.targets[0]}` must be {flag.described.length} numbers, separated by commas. "
             f"Received: {','.join(given)}."
         )
     return numbers
 
 
 def is_given(name: str) -> bool:
-    """Whether a flag was given, rather than left at its default."""
+    """Whether a flag was given."""
     return bool(flags.FLAGS[name].present)

@@ -1,4 +1,4 @@
-"""Which flags there are, where each goes, and which commands use it; all else is the setting's."""
+"""The table of flags: which setting each flag sets and which commands use it. The rest comes from the settings."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tas_tf.settings import Described, Settings, describe_settings, setting
 
 @dataclass(frozen=True, kw_only=True)
 class CallSettings(Settings):
-    """What concerns one call of a command rather than the run."""
+    """Settings of one call of a command rather than of the run."""
 
-    dry_run: bool = setting(False, "Says what would run, its cost, time and memory, and stops.")
+    dry_run: bool = setting(False, "Shows what would run, with its cost, time and memory, and stops.")
     compare: tuple[str, ...] = setting(
-        (), "Run folders for the report to set side by side; folders of one name are seeds of one row."
+        (), "Run folders to compare in one table; folders of the same name count as seeds of one row."
     )
-    json: bool = setting(False, "Writes JSON to stdout instead of tables.")
+    json: bool = setting(False, "Prints JSON to stdout instead of tables.")
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,13 @@ class Option:
     """A flag.
 
     Attributes:
-        flag: Its name.
-        targets: Settings that it sets, by dotted name: `student.epochs`; those of the run itself without a dot.
+        flag: Name of the flag.
+        targets: Settings that the flag sets, by dotted name, such as `student.epochs`. Settings of the run itself have
+            no dot.
         group: Heading in the help.
-        phase: What it concerns, where several flags share one description.
-        overrides: The flag that it takes the place of for its target, where it is given.
-        kept: Whether the flagfile of a run keeps it: not what concerns one call, or the run's own place.
+        phase: Section of the flag, if flags of several sections share one help text.
+        overrides: A more general flag for the same setting, which this flag overrides if it is given.
+        kept: Whether the flagfile of a run keeps the flag. Flags for a single call and for folders aren't kept.
     """
 
     flag: str
@@ -104,15 +105,15 @@ def _rows() -> Iterator[Option]:
     yield from group("Output", "call", "compare", "json", kept=False)
 
 
-#: Every flag, in the order of the help.
+#: All flags, in the order of the help.
 OPTIONS = tuple(_rows())
-#: What stands in the help for the section whose setting a flag sets.
+#: How the help names each section.
 _PHASES = {"teacher": "teacher", "search": "search", "student": "student", "qat": "fine-tuning for 8 bits"}
 
 _RUN = ("Network", "Data", "Run")
 _SPACE = ("axes", "width_divisor", "couple_trunk", "search_dense")
 _STEP = ("batch_size", "lr", "momentum", "l2")
-#: What each command uses: groups, and flags of other groups.
+#: Groups of flags that each command uses, and single flags of other groups.
 COMMANDS: dict[str, tuple[str, ...]] = {
     "describe": ("Network", "What is searched", "dataset", "data_dir", "test_share", "budget", "json"),
     "pipeline": tuple(name for name in dict.fromkeys(option.group for option in OPTIONS) if name != "Baseline")[:-1],
@@ -147,13 +148,13 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 
 
 def options_of(command: str | None) -> tuple[Option, ...]:
-    """The flags that a command uses; all for `None` and commands that aren't in the table."""
+    """The flags that a command uses; all flags if it is `None` or isn't in the table."""
     used = COMMANDS.get(command or "")
     return OPTIONS if used is None else tuple(one for one in OPTIONS if one.group in used or one.flag in used)
 
 
 def sections() -> dict[str, type[Settings]]:
-    """The classes of the settings by section; `` is the run itself, `call` one call of a command."""
+    """The settings classes by section; the empty name is the run itself, `call` a single call of a command."""
     hints = typing.get_type_hints(RunConfig)
     found = {name: hint for name, hint in hints.items() if isinstance(hint, type) and issubclass(hint, Settings)}
     return {"": RunConfig, **found, "call": CallSettings}
@@ -161,11 +162,11 @@ def sections() -> dict[str, type[Settings]]:
 
 @dataclass(frozen=True)
 class Flag:
-    """A flag with all that its setting says.
+    """A flag and the setting behind it.
 
     Attributes:
-        option: Where it goes.
-        described: The setting, of its first target.
+        option: The flag's row in the table.
+        described: The setting that is the flag's first target.
     """
 
     option: Option
@@ -173,23 +174,23 @@ class Flag:
 
     @property
     def name(self) -> str:
-        """As users type it, without dashes."""
+        """Name of the flag as users type it, without dashes."""
         return self.option.flag
 
     @property
     def default(self) -> Any:
-        """The setting's; `None` where another flag counts unless this one is given."""
+        """Default of the setting; `None` if the flag overrides another one, which counts by default."""
         return None if self.option.overrides else self.described.default
 
     @property
     def help(self) -> str:
-        """What it does."""
+        """What the flag does, with the section in front if several sections share the text."""
         text, phase = self.described.setting.help, _PHASES.get(self.option.phase)
         return text if phase is None else f"{phase[0].upper()}{phase[1:]}: {text[0].lower()}{text[1:]}"
 
     @property
     def is_switch(self) -> bool:
-        """Whether it takes no value."""
+        """Whether the flag takes no value."""
         return self.described.kind is bool
 
 
@@ -197,7 +198,7 @@ def resolve(classes: dict[str, type[Settings]] | None = None) -> dict[str, Flag]
     """All flags by name.
 
     Args:
-        classes: Of the settings by section; by default `sections()`.
+        classes: The settings classes by section; by default `sections()`.
     """
     known = {
         f"{section}.{name}".lstrip("."): described
@@ -208,26 +209,26 @@ def resolve(classes: dict[str, type[Settings]] | None = None) -> dict[str, Flag]
 
 
 def read_num_drawn(text: str) -> int | None:
-    """Widths drawn at once, `None` for all.
+    """Reads the number of widths to draw at once; `None` means all.
 
     Raises:
-        UserError: It is neither.
+        UserError: The text is neither a positive whole number nor `all`.
     """
     if text == "all":
         return None
     if not text.isdecimal() or int(text) < 1:
-        raise UserError(f"`num_drawn` must be a whole number from 1 on, or all. Received: {text}.")
+        raise UserError(f"`num_drawn` must be a whole number of at least 1, or all. Received: {text}.")
     return int(text)
 
 
 def read_budgets(texts: list[str]) -> tuple[Budget, ...]:
-    """Budgets as users write them.
+    """Reads budgets as users write them; duplicates are dropped.
 
     Raises:
-        UserError: One can't be read.
+        UserError: A budget can't be read.
     """
     return tuple(dict.fromkeys(map(Budget.parse, texts)))
 
 
-#: Flags whose text isn't read as their type says.
+#: Functions that read flags which don't follow the type of their setting.
 READERS: dict[str, Callable[[Any], Any]] = {"num_drawn": read_num_drawn, "budget": read_budgets}

@@ -1,4 +1,4 @@
-"""Translates what the library says of arguments and steps into flags and commands."""
+"""Translates messages of the library, which name arguments and steps, into messages that name flags and commands."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from tas_tf.cli.table import OPTIONS
 from tas_tf.errors import UserError
 
-#: How a module's command is called: `python -m trainers.search`, or `tas-tf search`.
+#: What a user of the repository types for each command; a user of the console command types `tas-tf search`.
 _MODULES = {
     **{name: f"python -m trainers.{name}" for name in ("teacher", "search", "baseline", "distill", "pipeline")},
     **{name: f"python -m trainers.{name}" for name in ("describe", "report")},
@@ -17,13 +17,13 @@ _MODULES = {
 _ARGUMENT = re.compile(r"`([a-z_0-9]+(?:\.[a-z_0-9]+)?)`(=[\w-]+)?")
 _DIFFERENCE = re.compile(r"^  ([a-z_0-9.]+): was ", re.MULTILINE)
 _STEP = re.compile(r"\b([Rr]un) `(\w+)`")
-#: Arguments that the library knows by other names than the settings have.
+#: Arguments that have different names in the library and in the settings.
 _ALIASES = {"budget": "budget", "preprocessing": "preprocess"}
 _console = False
 
 
 def set_program(*, console: bool) -> None:
-    """Says how commands are called: as `tas-tf search`, or as `python -m trainers.search`."""
+    """Sets how messages write commands: `tas-tf search` if `console`, else `python -m trainers.search`."""
     global _console
     _console = console
 
@@ -38,11 +38,11 @@ def command_line(name: str) -> str:
 
 
 def flag_name(argument: str, section: str | None = None) -> str | None:
-    """The flag of an argument, without dashes; `None` if it is none.
+    """The flag that sets an argument, without dashes; `None` if no flag does or several could.
 
     Args:
-        argument: Dotted, or plain.
-        section: Of the config, that a plain one belongs to if it has one of that name.
+        argument: Name of the argument, with or without its section, such as `student.epochs`.
+        section: Section of the config in which to look first for an argument given without one.
 
     >>> flag_name("student.alpha"), flag_name("epochs", "search"), flag_name("epochs")
     ('kd_alpha', 'search_epochs', None)
@@ -63,17 +63,17 @@ def _targets() -> Iterator[tuple[str, str]]:
 
 
 def _last(target: str) -> str | None:
-    """The most special flag of a setting: those that override others come behind them."""
+    """The most specific flag of a setting: flags that override others come after them in the table."""
     found = [flag for known, flag in _targets() if known == target]
     return found[-1] if found else None
 
 
 def translate(text: str, section: str | None = None) -> str:
-    """Puts flags in the place of arguments, and commands in that of steps.
+    """Replaces arguments by flags, and steps by commands.
 
     Args:
-        text: Names arguments in backticks, `` `epochs` ``, and says ``Run `search` first``.
-        section: Whose settings it speaks of.
+        text: A message with arguments in backticks, `` `epochs` ``, and steps as in ``Run `search` first``.
+        section: Section of the config that the arguments belong to.
 
     >>> translate("`epochs` must be at least 1. Run `search` first.", "student")
     '`--student_epochs` must be at least 1. Run `python -m trainers.search` first.'
@@ -92,12 +92,12 @@ def translate(text: str, section: str | None = None) -> str:
         return f"  {flag_name(match[1]) or match[1]}: was "
 
     lines = _DIFFERENCE.sub(difference, _ARGUMENT.sub(argument, _STEP.sub(step, text))).split("\n")
-    # Settings that several sections have share a flag: one line is enough.
+    # Several sections may share a flag; its line appears only once.
     return "\n".join(
         line for number, line in enumerate(lines) if not line.startswith("  ") or line not in lines[:number]
     )
 
 
 def message(error: UserError) -> str:
-    """What an error says to the user of a command."""
+    """The message of an error, for the user of a command."""
     return translate(str(error), error.section)

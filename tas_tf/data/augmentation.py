@@ -37,14 +37,14 @@ class Augmentation(Settings):
     )
     color_jitter: tuple[float, float, float, float] = setting(
         (0.0, 0.0, 0.0, 0.0),
-        "Strengths of random changes of brightness, contrast, saturation and hue in training images, say "
+        "Strengths of random changes of brightness, contrast, saturation and hue in training images, such as "
         "0.4,0.4,0.4,0.2 for ImageNet.",
         at_least=0,
     )
     lighting: float = setting(
         0.0,
         "Standard deviation of random colour shifts in training images along the principal components of ImageNet's "
-        "pixels, say 0.1.",
+        "pixels, such as 0.1.",
         at_least=0,
     )
 

@@ -18,7 +18,7 @@ class DataSettings(Augmentation, Seeded):
     )
     data_dir: str | None = setting(None, "Folder in which TensorFlow Datasets keeps its files.", recorded=False)
     image_size: int | None = setting(
-        None, "Height and width that images are resized to; by default the data's own, or 32 without data.", at_least=1
+        None, "Height and width to resize images to; by default the size of the data, or 32 without data.", at_least=1
     )
     test_share: float | None = setting(
         None, "Share of images to hold back for testing, if the data has no test images.", at_least=0, at_most=1

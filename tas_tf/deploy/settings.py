@@ -17,15 +17,15 @@ class Checks(Settings):
 
     max_difference: float | None = setting(
         None,
-        "Largest difference from the Keras model's outputs, as a share of the largest one, in formats that don't round "
-        "to 8 bits; by default each format has its own.",
+        "Largest difference from the Keras model's outputs, as a share of the largest output, in formats that don't "
+        "round to 8 bits; the default depends on the format.",
         at_least=0,
     )
     max_accuracy_drop: float = setting(
         0.02, "How much of the Keras model's test accuracy a student's file may lose, 0 to 1.", at_least=0, at_most=1
     )
-    threads: int = setting(1, "Threads of the TFLite interpreter; a SavedModel runs on TensorFlow's own.", at_least=1)
-    rounds: int = setting(100, "Timed calls of each file with one image; files take turns.", at_least=1)
+    threads: int = setting(1, "Threads of the TFLite interpreter; a SavedModel uses TensorFlow's threads.", at_least=1)
+    rounds: int = setting(100, "Timed calls of each file with one image; the files take turns.", at_least=1)
     warmup: int = setting(10, "Untimed calls before the timed ones.", at_least=0)
 
 
@@ -39,10 +39,12 @@ class ExportSettings(Checks):
         "qat_int8 (fine-tuned for 8 bits).",
         choices=FORMATS,
     )
-    preprocessing_inside: bool = setting(False, "Puts preprocessing into the files, which take pixels from 0 to 255.")
-    test_limit: int | None = setting(None, "Largest number of test images that files are scored on.", at_least=1)
+    preprocessing_inside: bool = setting(
+        False, "Puts preprocessing into the files, which then take pixels from 0 to 255."
+    )
+    test_limit: int | None = setting(None, "Largest number of test images used to score the files.", at_least=1)
     calibration_images: int = setting(
-        200, "Training images from which int8 formats take the ranges of activations.", at_least=1
+        200, "Training images used to find the activation ranges of int8 formats.", at_least=1
     )
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Everything that a run is told, as one frozen description."""
+"""All settings of a run in one frozen description."""
 
 from __future__ import annotations
 
@@ -31,37 +31,43 @@ class NetworkSettings(Settings):
         "The network to make smaller: resnet20 (8, 14, 20, 32, 44, 56, 110, 164; for ImageNet 18, 34, 50), "
         "keras.applications.NAME, or the path of a .keras file.",
     )
-    num_classes: int | None = setting(None, "Number of classes; by default the data's, without data 10.", at_least=2)
-    channels: int | None = setting(None, "Channels of the images; by default the data's, without data 3.", at_least=1)
+    num_classes: int | None = setting(
+        None, "Number of classes; by default that of the data, or 10 without data.", at_least=2
+    )
+    channels: int | None = setting(
+        None, "Channels of the images; by default those of the data, or 3 without data.", at_least=1
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class QatSettings(FineTuneSettings):
-    """How networks are trained for 8 bits, and what happens where that is impossible."""
+    """How networks are fine-tuned for 8 bits, and what happens if that is impossible."""
 
     fallback: bool = setting(
         False, "Writes int8 instead of qat_int8 for networks that can't be fine-tuned for 8 bits.", recorded=False
     )
     float_control: bool = setting(
-        False, "Also fine-tunes the float student for as long, to show what fine-tuning alone gains.", recorded=False
+        False,
+        "Also fine-tunes the float student for as many epochs, to show how much fine-tuning alone helps.",
+        recorded=False,
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(Settings):
-    """Everything that a run is told.
+    """All settings of a run.
 
     Attributes:
         network: The network to make smaller.
         data: The images.
-        space: What of the network may change.
+        space: Which parts of the network may change.
         teacher: How the unpruned network is trained.
         search: How widths and depths are searched.
         student: How the small network is trained.
-        qat: How networks are trained for 8 bits.
+        qat: How networks are fine-tuned for 8 bits.
         baseline: Which shape is made without a search.
-        export: What is written, and how it is checked and timed.
-        parent: The run whose folder holds this one, the run of a rival or of a further budget.
+        export: Which files are written, and how they are checked and timed.
+        parent: The run whose folder holds this one, if this run belongs to a rival or to a further budget.
     """
 
     network: NetworkSettings = field(default_factory=NetworkSettings)
@@ -79,26 +85,27 @@ class RunConfig(Settings):
     teacher_from: str | None = setting(None, "Another run folder whose teacher is used.", recorded=False)
     shape: str | None = setting(
         None,
-        "Widths and depths to use instead of a search: a shape.json, or published/NAME, a shape of the paper's authors "
-        "such as published/cifar10-resnet56.",
+        "Widths and depths to use instead of a search: a shape.json, or published/NAME for a shape by the paper's "
+        "authors, such as published/cifar10-resnet56.",
         recorded=False,
     )
     budgets: tuple[Budget, ...] = setting(
         (Budget.parse("macs:0.5"),),
-        "What the student may cost: macs:0.5 (a share), macs:40M, params:100k, or bytes:400k (of the float32 .tflite "
-        "file). Repeat it for several students from one search; the first budget drives the search.",
+        "Highest cost of the student: macs:0.5 (a share), macs:40M, params:100k, or bytes:400k (size of the float32 "
+        ".tflite file). Repeat it to get several students from one search; the first budget drives the search.",
         recorded=False,
     )
     inherit: str = setting(
         "auto",
-        "Whose weights the student starts from; auto: the chosen filters of l1 and fpgm, otherwise none.",
+        "Weights that the student starts from: none (fresh weights), teacher (its first filters), supernet (what the "
+        "search saved), or auto (the chosen filters for l1 and fpgm, otherwise none).",
         choices=("auto", "none", "teacher", "supernet"),
         recorded=False,
     )
-    kd: bool = setting(True, "Trains the student on the teacher's outputs besides the labels.")
+    kd: bool = setting(True, "Trains the student on the teacher's outputs as well as on the labels.")
     rivals: tuple[str, ...] = setting(
         (),
-        f"Other students that the pipeline trains the same way, to compare: {', '.join(RIVALS)}.",
+        f"Other students that the pipeline trains in the same way for comparison: {', '.join(RIVALS)}.",
         choices=tuple(RIVALS),
         recorded=False,
     )
@@ -108,11 +115,11 @@ class RunConfig(Settings):
         choices=STRATEGIES,
         recorded=False,
     )
-    precision: str = setting("float32", "What layers compute in.", choices=("float32", "mixed_bfloat16"))
+    precision: str = setting("float32", "Number format that layers compute in.", choices=("float32", "mixed_bfloat16"))
     deterministic: bool = setting(False, "Makes results repeatable bit for bit; slower on GPUs.")
     overwrite: bool = setting(
         False,
-        "Replaces existing results; the pipeline replaces only results made from other settings.",
+        "Replaces existing results; the pipeline replaces only results made with different settings.",
         recorded=False,
     )
     progress: str = setting("auto", "How progress is shown.", choices=("auto", "bar", "lines", "none"), recorded=False)
@@ -120,11 +127,10 @@ class RunConfig(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if len(self.budgets) > 1 and self.shape:
-            raise UserError("`budgets`: several need a search. Leave out `shape`, or give one budget.")
+            raise UserError("`budgets`: several budgets need a search. Leave out `shape`, or give one budget.")
         if len(self.budgets) > 1 and self.inherit == "supernet":
             raise UserError(
-                "`inherit`=supernet suits the shape of one budget. Expected a single `budgets` with it, or "
-                "`inherit`=teacher."
+                "`inherit`=supernet works with one budget only. Give a single `budgets`, or `inherit`=teacher."
             )
 
     @property
@@ -132,7 +138,7 @@ class RunConfig(Settings):
         """The folder of the run.
 
         Raises:
-            UserError: None is named.
+            UserError: `run_dir` isn't set.
         """
         return Run(require(self, "run_dir"))
 
@@ -143,32 +149,32 @@ class RunConfig(Settings):
 
     @property
     def outermost(self) -> RunConfig:
-        """The run that this one lies in, if it is that of a rival or of a further budget."""
+        """The outermost run whose folder holds this one; the run itself if it isn't inside another."""
         return self if self.parent is None else self.parent.outermost
 
     @property
     def budget(self) -> Budget:
-        """What the student may cost."""
+        """Highest cost of the student: the first of the budgets."""
         return self.budgets[0]
 
     @property
     def model_file(self) -> Path | None:
-        """The file that `model` names, if it is one."""
+        """The file that `model` names; `None` if `model` isn't a file."""
         name = self.network.model or ""
         return Path(name) if name.endswith((".keras", ".h5")) or Path(name).is_file() else None
 
     @property
     def shape_path(self) -> Path:
-        """The shape to build: that of `shape`, else the run's own."""
+        """Path of the shape to build: the file that `shape` names, by default the run's own."""
         return shape_file(self.shape) if self.shape else self.run.search_shape
 
     @property
     def random_training(self) -> TrainSettings:
-        """The brief training by which one of several random shapes is chosen."""
+        """Settings of the brief training that chooses one of several random shapes."""
         return replace(self.student, epochs=self.baseline.random_epochs, warmup_epochs=0)
 
     def rival(self, name: str) -> RunConfig:
-        """A rival's run, inside this one's folder: teacher and data are shared, the shape where it is the same."""
+        """The run of a rival, inside this run's folder. It shares teacher and data, and the shape unless it differs."""
         rival, folder = RIVALS[name], self.run.path / "rivals" / name
         same = rival.shape == "searched"
         return replace(
@@ -177,14 +183,14 @@ class RunConfig(Settings):
             teacher_from=str(self.teacher_run.path),
             budgets=self.budgets[:1],
             shape=(self.shape or str(self.run.search_shape)) if same else None,
-            # The filters chosen are what there is to compare.
+            # The chosen filters are what such a rival is compared by.
             inherit="auto" if rival.shape in CRITERIA else self.inherit,
             kd=self.kd and rival.kd,
             parent=self,
         )
 
     def at_budgets(self) -> tuple[RunConfig, ...]:
-        """This run, and for each further budget one inside its folder, which shares teacher, data and search."""
+        """This run, and one run inside its folder for each further budget, which shares teacher, data and search."""
         _, *others = dict.fromkeys(self.budgets)
         return (
             self,

@@ -25,7 +25,7 @@ class SearchSettings(Optimisation, WarmUp, LogitOptimisation, DrawSettings):
     warmup_epochs: int = other_default(WarmUp, "warmup_epochs", 0)
     arch_lr: float | None = setting(
         None,
-        "Learning rate of the architecture's logits; by default, 20 / steps, limited to 1e-3 to 0.1.",
+        "Learning rate of the architecture's logits; by default 20 / steps, clipped to the range 1e-3 to 0.1.",
         at_least=0,
     )
     temperature_start: float = setting(5.0, "Temperature of the draws in the first epoch.", above=0)
@@ -55,13 +55,13 @@ class SearchSettings(Optimisation, WarmUp, LogitOptimisation, DrawSettings):
     calibration_batches: int = setting(
         5, "Batches over which BN statistics are averaged before a shape is scored.", at_least=1
     )
-    held_out_limit: int = setting(10_000, "Largest number of images that a shape is scored on.", at_least=1)
+    held_out_limit: int = setting(10_000, "Largest number of held-out images used to score a shape.", at_least=1)
     keep_shape: str = setting(
         "last",
         "Which epoch's shape to keep: the last, or the one with the best held-out accuracy (best).",
         choices=("last", "best"),
     )
-    jit_compile: bool = setting(False, "Compiles the search's gradients with XLA (one device only).")
+    jit_compile: bool = setting(False, "Compiles the gradients of the search with XLA (one device only).")
 
     @property
     def all_epochs(self) -> int:

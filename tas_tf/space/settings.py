@@ -14,11 +14,11 @@ AXES = ("both", "width", "depth")
 class SpaceSettings(Settings):
     """Which parts of a network may change."""
 
-    axes: str = setting("both", "What may shrink.", choices=AXES)
+    axes: str = setting("both", "What the search may reduce.", choices=AXES)
     width_divisor: int = setting(1, "Rounds widths to multiples of this number, 8 for example.", at_least=1)
     couple_trunk: bool | None = setting(
         None,
-        "Gives all block outputs of a stage one width, so that no projections are needed; by default, only where "
-        "projections would cost much, as in bottleneck networks.",
+        "Gives all block outputs of a stage the same width, so that no projections are needed; by default, only if "
+        "projections would be expensive, as in bottleneck networks.",
     )
-    search_dense: bool = setting(False, "Also searches hidden Dense layers on vectors.")
+    search_dense: bool = setting(False, "Also searches hidden Dense layers that act on vectors.")

@@ -1,4 +1,4 @@
-"""The settings of a supernet's draws."""
+"""Settings of how a supernet draws widths."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tas_tf.settings import Settings, setting
 
 @dataclass(frozen=True, kw_only=True)
 class DrawSettings(Settings):
-    """How widths are drawn."""
+    """Settings of how a supernet draws widths."""
 
-    num_drawn: int | None = setting(2, "Widths drawn at once for each unit, or all.", at_least=1)
+    num_drawn: int | None = setting(2, "Number of widths to draw at once for each unit, or all.", at_least=1)
     noise: bool = setting(True, "Adds Gumbel noise to the draws.")

@@ -30,7 +30,7 @@ class LogitOptimisation(Settings):
 class WarmUp(Settings):
     """Settings of the warm-up."""
 
-    warmup_epochs: int = setting(5, "Additional epochs at the start, in which the learning rate rises.", at_least=0)
+    warmup_epochs: int = setting(5, "Additional epochs at the start while the learning rate rises.", at_least=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +38,9 @@ class Distillation(Settings):
     """Settings of learning from a teacher, if there is one."""
 
     alpha: float = setting(
-        0.9, "Weight of the distillation loss; the loss on the labels has the rest.", at_least=0, at_most=1
+        0.9, "Weight of the distillation loss; the loss on the labels gets the rest.", at_least=0, at_most=1
     )
-    temperature: float = setting(4.0, "Temperature of the distillation.", above=0)
+    temperature: float = setting(4.0, "Softmax temperature of the distillation loss.", above=0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,4 +53,4 @@ def test_runs_side_by_side(command, interrupted):
 def test_only_the_report_compares(command, interrupted, tmp_path):
     outcome = command(distill, f"--run_dir={tmp_path}/run", "--compare", interrupted.path, interrupted.path)
     assert outcome.code == 1
-    assert "`--compare` means nothing to this command" in outcome.err
+    assert "This command doesn't support `--compare`" in outcome.err
