@@ -1,4 +1,4 @@
-"""Writes, checks and times what gets deployed: SavedModel and TFLite of the student, and of the teacher to compare.
+"""Writes, checks and times SavedModel and TFLite files of the student, and of the teacher for comparison.
 
 Examples:
     python -m export.student --run_dir=runs/digits

@@ -1,4 +1,4 @@
-"""tas_tf: makes a Keras image classifier smaller, within a compute budget.
+"""tas_tf makes a Keras image classifier smaller, within a compute budget.
 
     import keras
     import tas_tf
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from tas_tf.training.settings import TrainSettings
     from tas_tf.zoo.loading import load_network
 
-#: Where each public name is defined.
+#: The module that defines each public name.
 _HOMES = {
     "compress": "compression.compress",
     "Compressed": "compression.compress",

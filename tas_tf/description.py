@@ -1,4 +1,4 @@
-"""What there is to know about a network before a search: what can shrink, what can't and why, and what it costs."""
+"""Describes a network before a search: which parts can shrink, which can't and why, and what the network costs."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class ShapeCost:
     """What one shape of a network costs.
 
     Attributes:
-        macs: Multiply-adds for one image, those of the projections included.
-        params: Parameters.
+        macs: Multiply-adds for one image, including those of the projections.
+        params: Number of parameters.
         projections: The 1x1 convolutions that the shape makes necessary, each with `layer`, `in`, `out` and `macs`.
     """
 
@@ -44,26 +44,26 @@ class ShapeCost:
 
 @dataclass(frozen=True)
 class Description:
-    """What a search may change in a network. `print` it, or read its attributes.
+    """Describes what a search may change in a network. `print` it, or read its attributes.
 
     Attributes:
         model: Name of the network.
         image_shape: Height, width and channels of an image.
         num_classes: Number of classes.
         macs: Multiply-adds for one image.
-        params: Parameters.
+        params: Number of parameters.
         min_macs_ratio: Fewest multiply-adds that a shape can have, as a share of `macs`.
-        min_params_ratio: Fewest parameters, as a share of `params`.
+        min_params_ratio: Fewest parameters that a shape can have, as a share of `params`.
         projected_share: Share of the multiply-adds that projections take, on average over random shapes.
-        is_coupled: Whether all blocks of a stage end in one width.
-        units: Convolutions, or coupled groups of them, whose number of filters can change.
+        is_coupled: Whether all blocks of a stage have the same output width.
+        units: Convolutions, or coupled groups of convolutions, whose number of filters can change.
         stages: Chains of blocks whose number can change.
         frozen: Layers that keep all their channels, with the reason.
-        deployment: `ok` if the network can become a SavedModel and a TFLite file, else why it can't; `None` if that
-            wasn't tried.
-        shape: The cost of one shape, where one was given.
-        budgets: For each budget given, its `limit`, the `full` cost and the `smallest` cost in reach.
-        paper_accuracy: Test accuracy that a paper reports for the shape, 0 to 1, where it does.
+        deployment: `ok` if the network can be exported to SavedModel and TFLite, otherwise the reason why it can't;
+            `None` if that wasn't tried.
+        shape: Cost of the shape that was given, if any.
+        budgets: The `limit`, the `full` cost and the `smallest` reachable cost for each budget that was given.
+        paper_accuracy: Test accuracy that a paper reports for the shape, 0 to 1, if known.
 
     Example:
         >>> import tas_tf
@@ -90,7 +90,7 @@ class Description:
     paper_accuracy: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Returns what `python -m trainers.describe --json` prints."""
+        """Returns the data that `python -m trainers.describe --json` prints."""
         found: dict[str, Any] = {
             "model": self.model,
             "macs": self.macs,
@@ -176,16 +176,16 @@ def describe(
 
     Args:
         model: Functional or Sequential classifier; its weights don't matter.
-        axes: What may shrink: `width`, `depth` or `both`.
+        axes: What the search may reduce: `width`, `depth` or `both`.
         width_divisor: Widths are rounded to multiples of this number.
-        couple_trunk: Gives all blocks of a stage one width; by default only where projections would cost much.
-        search_dense: Also searches hidden Dense layers on vectors.
+        couple_trunk: Gives all blocks of a stage the same width; by default only if projections would be expensive.
+        search_dense: Also searches hidden Dense layers that act on vectors.
 
     Returns:
         A description to print or to read.
 
     Raises:
-        UserError: The model isn't a classifier that can be read, nothing in it can shrink, or an option is off.
+        UserError: The model isn't a classifier that can be read, nothing in it can shrink, or an option is invalid.
 
     Example:
         >>> import tas_tf
@@ -206,7 +206,7 @@ def describe(
 
 
 def find_deployment(model: keras.Model) -> str:
-    """Tries whether a network can become files; returns `ok`, or the reason why it can't."""
+    """Tests whether a network can be exported; returns `ok`, or the reason why it can't."""
     try:
         with without_notes():
             check_deployable(model)
@@ -219,7 +219,7 @@ def describe_space(space: SearchSpace, *, name: str | None = None, shape: Shape 
     """Describes a search space.
 
     Args:
-        space: What can be searched.
+        space: The search space.
         name: What the user calls the network; by default its own name.
         shape: Adds the costs of this shape.
 

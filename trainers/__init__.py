@@ -1,6 +1,6 @@
-"""Command-line entry points: one module a command."""
+"""Command-line entry points, one module for each command."""
 
 from tas_tf.quiet import import_tensorflow
 
-# Before any command imports the library, and TensorFlow with it.
+# This must happen before a command imports the library, which imports TensorFlow.
 import_tensorflow()

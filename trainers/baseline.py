@@ -1,4 +1,4 @@
-"""Writes a shape without a search, at the budget: what the searched one has to beat.
+"""Makes a shape for the budget without a search, as a baseline for the shape found by a search.
 
 Examples:
     python -m trainers.baseline --kind=uniform --run_dir=runs/uniform --teacher_from=runs/mine --budget=macs:0.5
@@ -17,7 +17,7 @@ COMMAND = "baseline"
 
 
 def main() -> None:
-    """Writes the shape that the flags describe to the run folder."""
+    """Makes the shape that the flags describe and writes it to the run folder."""
     workspace, parsed = start()
     kind = require(parsed.config.baseline, "kind")
     for one in workspace.at_budgets():

@@ -1,4 +1,4 @@
-"""Shows what of a network can be searched, what it costs, and what a shape would cost.
+"""Shows which parts of a network can be searched, what the network costs, and what a given shape costs.
 
 Examples:
     python -m trainers.describe --model=resnet20
@@ -58,10 +58,10 @@ def main() -> None:
 
 
 def _limits(space: SearchSpace, budgets: Sequence[Budget]) -> dict[str, dict[str, int]]:
-    """What the budgets given come to, of how much, and what is the least that can be reached.
+    """The limit of each budget, the full cost and the smallest reachable cost.
 
     Raises:
-        UserError: One can't be reached.
+        UserError: A budget can't be reached.
     """
     measure = FileSize(space, file_size)
     found = {}
@@ -73,7 +73,7 @@ def _limits(space: SearchSpace, budgets: Sequence[Budget]) -> dict[str, dict[str
 
 
 def _sizes(config: RunConfig, published: PublishedShape | None) -> tuple[int, int, int]:
-    """Classes, side and channels of the images: as given, else the data's where data is named, else the shape's."""
+    """Number of classes, height and channels of the images: from flags, else `dataset`, else the published shape."""
     data, network = config.data, config.network
     found = (published.num_classes, published.image_size, 3) if published else (10, 32, 3)
     if is_given("dataset"):

@@ -1,4 +1,4 @@
-"""Trains the student of a shape: from the teacher and the labels, or from the labels alone.
+"""Trains the student, a network of the shape found, on the teacher's outputs and the labels, or on labels alone.
 
 Examples:
     python -m trainers.distill --flagfile=flags/cifar100.cfg

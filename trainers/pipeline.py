@@ -1,4 +1,4 @@
-"""Does everything: teacher, search, student, rivals, export, report. What is there already is not done again.
+"""Runs all steps: teacher, search, student, rivals, export and report. Steps that are up to date are skipped.
 
 Examples:
     python -m trainers.pipeline --flagfile=flags/digits.cfg

@@ -1,4 +1,4 @@
-"""Gathers what a run measured into report.json and report.html, and prints the table.
+"""Collects the measurements of a run into report.json and report.html, and prints the table.
 
 Examples:
     python -m trainers.report --run_dir=runs/digits
@@ -15,7 +15,7 @@ from tas_tf.pipeline.reporting import report_run, show_report
 from tas_tf.report.comparison import compare_runs, print_comparison
 
 COMMAND = "report"
-#: The flag that goes on with arguments left over.
+#: The flag that takes the remaining arguments too.
 TAKES_MORE = "compare"
 
 

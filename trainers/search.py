@@ -16,7 +16,7 @@ COMMAND = "search"
 
 
 def main() -> None:
-    """Runs the search that the flags describe, and says what comes next."""
+    """Runs the search that the flags describe, and names the next command."""
     workspace, parsed = start(plans=True)
     steps = shape_steps(workspace)
     if planned(workspace, parsed, steps):

@@ -1,4 +1,4 @@
-"""Trains the unpruned network, the teacher, or takes a trained one.
+"""Trains the unpruned network, the teacher, or takes over a trained one.
 
 Examples:
     python -m trainers.teacher --flagfile=flags/cifar100.cfg

@@ -13,11 +13,11 @@ from tas_tf.version import __version__
 #: Module and summary of each command. Modules are inside `tas_tf` in an installed package, else at the top level.
 COMMANDS = {
     "describe": ("trainers.describe", "show which parts of a network can shrink, which can't and why, and its cost"),
-    "pipeline": ("trainers.pipeline", "do everything: teacher, search, student, rivals, export, report"),
+    "pipeline": ("trainers.pipeline", "run all steps: teacher, search, student, rivals, export and report"),
     "teacher": ("trainers.teacher", "train the network to make smaller, or take over a trained one"),
     "search": ("trainers.search", "search widths and depths within a budget"),
     "baseline": ("trainers.baseline", "make a shape without a search, for comparison"),
-    "distill": ("trainers.distill", "train the student of a shape"),
+    "distill": ("trainers.distill", "train the student, a network of the shape found"),
     "export": ("export.student", "write, check and time SavedModel and TFLite files"),
     "report": ("trainers.report", "report on a run, or compare runs"),
 }

@@ -1,1 +1,1 @@
-"""What users call with a model and data: the whole way to a smaller network, and its parts."""
+"""The functions that users call with a model and data: `compress`, and its parts `search` and `distill`."""

@@ -1,4 +1,4 @@
-"""From a trained Keras model and a user's data to a smaller model, in one call and without files."""
+"""Makes a trained Keras model smaller in one call, with the user's data and without files."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ from tas_tf.training.network import (
 from tas_tf.training.settings import TrainSettings
 from tas_tf.training.strategy import make_strategy
 
-#: Where a student's weights may come from.
+#: Where the student's initial weights may come from.
 INHERIT = ("none", "teacher", "supernet")
-# Batches of training images that the model is scored on, to see whether they are like those for validation.
+# Training images to score the model on, to check that they are prepared like the validation images.
 _COMPARED = {"batch_size": 100, "batches": 10}
 
 
@@ -53,12 +53,12 @@ class Compressed:
     """What `compress` returns.
 
     Attributes:
-        student: The small network, of standard Keras layers; it ends in logits or softmax as the model does.
+        student: The small network, made of standard Keras layers. It ends in logits or softmax as the model does.
         shape: How many filters and blocks of the model were kept.
-        teacher_metrics: `accuracy` and `loss` of the model on the validation images, its `macs` and `params`.
-        student_metrics: The same of the student, and more about its training.
-        search: Everything about the search.
-        metadata: What an exported file should carry: class names, input and shape. See `export_tflite`.
+        teacher_metrics: `accuracy` and `loss` of the model on the validation images, and its `macs` and `params`.
+        student_metrics: The same metrics for the student, and more about its training.
+        search: The result of the search.
+        metadata: Metadata for exported files: class names, input and shape. See `export_tflite`.
 
     Example:
         ```python
@@ -96,41 +96,42 @@ def compress(
     """Makes a trained classifier smaller: searches widths and depths within a budget, then distils.
 
     By default the search runs for 20 epochs from the model's weights, and the student is trained for 20 epochs from the
-    weights that the search leaves, both in batches of 64. Together they take about as long as 40 to 50 epochs of
-    training the model itself. More epochs usually give a better student. The paper's settings, for training from
-    scratch, are `SearchSettings()` and `TrainSettings()`: some 900 epochs.
+    weights of the search, both in batches of 64. Together they take about as long as 40 to 50 epochs of training the
+    model itself. More epochs usually give a better student. The paper's settings, for training from scratch, are
+    `SearchSettings()` and `TrainSettings()`: some 900 epochs.
 
-    Data comes as a `tf.data.Dataset` of `(images, labels)`, in batches or one by one, as a tuple `(images, labels)` of
-    arrays, or as a `keras.utils.PyDataset`. It is read as a stream, once to count and check labels, then in each epoch;
-    images are never collected in memory. Images are as the model takes them; labels are class numbers, one-hot, or
-    texts, whose classes are sorted by name. Shuffle a dataset whose images are sorted by class. Augment by `augment`
-    rather than inside the data: the two halves of the data that the search needs are told apart by an image's
-    contents, and random changes mix them.
+    Data can be a `tf.data.Dataset` of `(images, labels)`, in batches or one by one, a tuple `(images, labels)` of
+    arrays, or a `keras.utils.PyDataset`. It is read as a stream, once to count and check labels, then in each epoch;
+    images are never collected in memory. Pass images as the model takes them. Labels are class numbers, one-hot vectors
+    or texts, whose classes are sorted by name. Shuffle a dataset whose images are sorted by class. Use `augment`
+    instead of augmenting inside the data: the search splits the data into two halves by the contents of each image, and
+    random changes would mix the halves.
 
-    Nothing is written. For steps that can be interrupted and resumed, logs and reports, use the commands.
+    This function writes no files. Use the commands for logs, reports, and steps that can be interrupted and resumed.
 
     Args:
-        model: Trained functional or Sequential classifier that ends in logits or softmax; it stays as it is.
+        model: Trained functional or Sequential classifier that ends in logits or softmax. It isn't changed.
         train: Training images and labels.
-        validation: Other images and labels, for scores alone: they neither train nor choose the shape.
-        budget: The most that the student may cost, such as `macs:0.5`, `params:200k` or `bytes:400k`; see `Budget`.
+        validation: Other images and labels, used only for scores, not to train or to choose the shape.
+        budget: Highest cost of the student, such as `macs:0.5`, `params:200k` or `bytes:400k`; see `Budget`.
         search: Settings of the search.
         training: Settings of the student's training.
         inherit: Where the student's weights come from: the `supernet` of the search, the `teacher` (the model's first
             filters), or `none` (fresh weights, which need many epochs).
         augment: Changes to training images. Shifted float images are padded with 0.
-        axes: What may shrink: `width`, `depth` or `both`.
+        axes: What the search may reduce: `width`, `depth` or `both`.
         width_divisor: Widths are rounded to multiples of this number.
-        couple_trunk: Gives all blocks of a stage one width; by default only where projections would cost much.
-        search_dense: Also searches hidden Dense layers on vectors.
+        couple_trunk: Gives all blocks of a stage the same width; by default only if projections would be expensive.
+        search_dense: Also searches hidden Dense layers that act on vectors.
         strategy: Devices; by default all GPUs.
-        measure: Bytes of the file that a network becomes, for a budget in bytes; by default the float32 `.tflite` file.
-        callbacks: Keras callbacks; the search calls them first, then the training of the student.
+        measure: Returns the file size of a network in bytes, for a budget in bytes; by default the size of the float32
+            `.tflite` file.
+        callbacks: Keras callbacks, used in the search and then in the training of the student.
         verbose: As in Keras.
 
     Raises:
-        UserError: An argument is off, the model can't be read, can't become files or is near chance on the validation
-            images, the data doesn't fit it, the budget can't be reached, or training diverges.
+        UserError: An argument is invalid, the model can't be read, can't be exported or is near chance on the
+            validation images, the data doesn't fit the model, the budget can't be reached, or training diverges.
 
     Example:
         ```python
@@ -150,7 +151,7 @@ def compress(
         search_dense=search_dense,
     )
     files = FileSize(space, measure)
-    prepare(space, wanted, files)  # refused before anything is read
+    prepare(space, wanted, files)  # rejects an unreachable budget before any data is read
     with without_notes():
         check_deployable(model)
     data = open_data(
@@ -163,7 +164,7 @@ def compress(
     )
     search = default_search(data, strategy.num_replicas_in_sync) if search is None else search
     training = default_training(data, strategy.num_replicas_in_sync) if training is None else training
-    data.searching(search.batch_size, search.split_share), data.training(training.batch_size)  # batches must fit
+    data.searching(search.batch_size, search.split_share), data.training(training.batch_size)  # checks batch sizes
     with strategy.scope():
         teacher = logits_of(model, space)
     teacher_metrics = network_metrics(space, Shape.full(space), evaluate(teacher, data.test()))
@@ -196,7 +197,7 @@ def compress(
 
 
 def _start(inherit: str, model: keras.Model, space: SearchSpace, found: SearchResult) -> keras.Model | None:
-    """The network whose weights the student starts from; `None` for fresh ones."""
+    """The network whose weights the student starts from; `None` for fresh weights."""
     if inherit == "none":
         return None
     if inherit == "teacher":
@@ -219,10 +220,11 @@ def _metadata(space: SearchSpace, shape: Shape, data: TrainingData) -> Metadata:
 
 
 def _check_alike(teacher: keras.Model, data: TrainingData, validated: float) -> None:
-    """Makes sure that the model knows training images as well as the others: else they are prepared otherwise."""
+    """Checks that the model also works on the training images; if not, they are prepared in a different way."""
     trained = evaluate(teacher, data.calibration(**_COMPARED))["accuracy"]
     if trained < validated / 2:
         raise UserError(
-            "`train` must have images as `validation` has them. Received: the model's accuracy is "
-            f"{trained:.3f} on the one and {validated:.3f} on the other. Are both scaled alike, and labelled alike?"
+            "`train` must be prepared like `validation`. Received: the model's accuracy is "
+            f"{trained:.3f} on `train` and {validated:.3f} on `validation`. Check that both are scaled and labelled in "
+            "the same way."
         )

@@ -1,4 +1,4 @@
-"""Settings for whoever gives none: moderate in time, and for a model that is trained already."""
+"""Default settings for a model that is already trained; they keep the time moderate."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from tas_tf.data.training_data import TrainingData
 from tas_tf.searching.settings import SearchSettings
 from tas_tf.training.settings import TrainSettings
 
-#: Epochs of a search, and of a student's training.
+#: Epochs of the search and of the student's training.
 EPOCHS = 20
 _BATCH = 64
-# The paper's rate, 0.1 for batches of 256, in proportion to the batch.
+# The paper's learning rate, 0.1 for batches of 256, scaled with the batch size.
 _RATE_PER_IMAGE = 0.1 / 256
 _HELD_OUT = 2000
 
 
 def default_search(data: TrainingData, replicas: int = 1) -> SearchSettings:
-    """A search of 20 epochs from the model's weights.
+    """Settings of a search of 20 epochs from the model's weights.
 
     Args:
-        data: What is searched on.
+        data: Data of the search.
         replicas: Devices that share a batch.
     """
     share = SearchSettings.split_share
@@ -34,10 +34,10 @@ def default_search(data: TrainingData, replicas: int = 1) -> SearchSettings:
 
 
 def default_training(data: TrainingData, replicas: int = 1) -> TrainSettings:
-    """A training of 20 epochs without warm-up, which starts from trained weights don't need.
+    """Settings of a training of 20 epochs from trained weights, which need no warm-up.
 
     Args:
-        data: What is learned from.
+        data: Data of the training.
         replicas: Devices that share a batch.
     """
     batch = _batch_size(data.num_train, replicas)
@@ -45,5 +45,5 @@ def default_training(data: TrainingData, replicas: int = 1) -> TrainSettings:
 
 
 def _batch_size(num_images: int, replicas: int) -> int:
-    """64, or as many as there are; each replica gets the same number."""
+    """64, or all images if there are fewer, rounded down so that all replicas get the same number."""
     return max(1, min(_BATCH, num_images) // replicas) * replicas

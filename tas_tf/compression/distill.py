@@ -1,4 +1,4 @@
-"""Distillation alone: trains any classifier on labels and on what a teacher says."""
+"""Distillation on its own: trains any classifier on labels and on the outputs of a teacher."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def distill(
 
     Args:
         student: Functional or Sequential classifier, found by a search or not. Training starts from its weights; the
-            model itself stays as it is.
-        teacher: Trained classifier of the same images and classes; it stays as it is.
+            model itself isn't changed.
+        teacher: Trained classifier of the same images and classes. It isn't changed.
         train: Training images and labels, as for `compress`.
-        validation: Other images and labels, to score the student on in the end.
+        validation: Other images and labels, to score the student on after training.
         settings: Settings of the training; by default 20 epochs.
         augment: Changes to training images.
         strategy: Devices; by default all GPUs.
@@ -51,8 +51,8 @@ def distill(
         student's `accuracy` and `loss` on the validation images if there are any.
 
     Raises:
-        UserError: An argument is off, one of the models can't be read, they don't fit each other or the data, or
-            training diverges.
+        UserError: An argument is invalid, one of the models can't be read, the models don't fit each other or the data,
+            or training diverges.
 
     Example:
         ```python
@@ -64,7 +64,7 @@ def distill(
     graph, other = (space.graph for space in spaces)
     if (graph.input.shape[1:], graph.num_classes) != (other.input.shape[1:], other.num_classes):
         raise UserError(
-            f"`teacher` must take the images of `student`, {_size(graph)}, and tell as many classes apart, "
+            f"`teacher` must take images of the same size as `student`, {_size(graph)}, and have as many classes, "
             f"{graph.num_classes}. Received: {_size(other)} and {other.num_classes} classes."
         )
     strategy = make_strategy() if strategy is None else strategy

@@ -1,4 +1,4 @@
-"""The search alone, on a user's model and data."""
+"""The search on its own, with a user's model and data."""
 
 from __future__ import annotations
 
@@ -41,24 +41,24 @@ def search(
     """Searches the widths and depths of a network within a budget.
 
     Args:
-        model: Functional or Sequential classifier; it stays as it is. By default the search starts from its weights.
-        train: Training images and labels, as for `compress`. One half trains weights, the other half the choice.
-        budget: The most that the shape may cost, see `Budget`.
-        space: What may change, for a space made before by `SearchSpace.from_model(model)`.
+        model: Functional or Sequential classifier. It isn't changed. By default the search starts from its weights.
+        train: Training images and labels, as for `compress`. One half trains the weights, the other half the logits.
+        budget: Highest cost of the shape, see `Budget`.
+        space: Search space made by `SearchSpace.from_model(model)`; by default it is made from `options`.
         settings: Settings of the search; by default 20 epochs from the model's weights.
         augment: Changes to training images.
         strategy: Devices; by default all GPUs.
-        measure: Bytes of the file that a network becomes, for a budget in bytes.
+        measure: Returns the file size of a network in bytes, for a budget in bytes; see `compress`.
         callbacks: Keras callbacks.
         verbose: As in Keras.
-        **options: Instead of `space`: `axes`, `width_divisor`, `couple_trunk` and `search_dense`, see `compress`.
+        **options: `axes`, `width_divisor`, `couple_trunk` and `search_dense` instead of `space`, see `compress`.
 
     Returns:
-        The shape found, numbers about it, and the supernet. `build_student(space, result.shape)` builds the network.
+        The shape found, its metrics, and the supernet. `build_student(space, result.shape)` builds the network.
 
     Raises:
-        UserError: An argument is off, the model can't be read, the data doesn't fit it, the budget can't be reached, or
-            training diverges.
+        UserError: An argument is invalid, the model can't be read, the data doesn't fit it, the budget can't be
+            reached, or training diverges.
 
     Example:
         ```python
@@ -69,14 +69,15 @@ def search(
     if space is None:
         space = SearchSpace.from_graph(graph, **options)
     elif options:
-        raise UserError(f"`space` is given, so that {', '.join(options)} must not be. Give one or the other.")
+        raise UserError(f"`space` can't be combined with {', '.join(options)}. Give one or the other.")
     elif space.graph.digest != graph.digest:
         raise UserError(
-            f"`space` must be of `model`, {graph.network}. Received one of another network, {space.graph.network}."
+            f"`space` must be made from `model`, {graph.network}. Received the space of another network, "
+            f"{space.graph.network}."
         )
     strategy = make_strategy() if strategy is None else strategy
     wanted, files = Budget.parse(budget), FileSize(space, measure)
-    prepare(space, wanted, files)  # refused before anything is read
+    prepare(space, wanted, files)  # rejects an unreachable budget before any data is read
     data = open_data(
         train,
         image_shape=graph.input.shape[1:],

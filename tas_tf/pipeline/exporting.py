@@ -1,4 +1,4 @@
-"""The step that writes, checks and times what gets deployed."""
+"""The step that writes, checks and times the files to deploy."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tas_tf.student.build import build_student
 from tas_tf.zoo.loading import load_file
 
 _STREAMED_TEST_LIMIT = 5_000
-#: Settings of the data that files depend on: training images give the preprocessing, test images the scores.
+#: Settings of the data that files depend on: training images determine preprocessing, test images the scores.
 _DATA = ("dataset", "image_size", "test_share", "train_limit", "preprocess", "test_resize", "seed")
 
 
@@ -36,8 +36,8 @@ class ExportStep(RunStep):
 
     Args:
         workspace: The run.
-        rivals: Those to export and time beside the student; all that are there unless given.
-        label: What the user sees.
+        rivals: Rivals to export and time beside the student; by default all that have been trained.
+        label: Name of the step for the user.
     """
 
     kind, section = "export", "export"
@@ -49,13 +49,13 @@ class ExportStep(RunStep):
 
     @property
     def parts(self) -> Sequence[QatStep]:
-        """The trainings for 8 bits that the formats ask for."""
+        """The steps that fine-tune networks for 8 bits, if a format needs them."""
         if QAT_FORMAT not in self.workspace.config.export.formats:
             return ()
         steps = qat_steps(self.workspace, list(self._others()))
         for step in steps:
             step.label += self.label.removeprefix(self.kind)
-        # The teacher's serves all budgets.
+        # All budgets share the teacher's.
         return [step for step in steps if step.name != "teacher" or self.workspace.config.parent is None]
 
     def _others(self) -> dict[str, Path]:
@@ -63,7 +63,7 @@ class ExportStep(RunStep):
 
     @property
     def record(self) -> Step:
-        """The export depends on all its networks, on their shapes, which files carry, and on the data."""
+        """Record of the export, which depends on its networks, on their shapes, which files carry, and on the data."""
         workspace, config = self.workspace, self.workspace.config
         others, run = self._others(), config.run
         formats = self._formats or list(dict.fromkeys(config.export.formats))
@@ -96,10 +96,10 @@ class ExportStep(RunStep):
         )
 
     def run(self) -> bool:
-        """Exports unless it is done; whether anything was done.
+        """Exports unless the export is up to date; returns whether it ran.
 
         Raises:
-            UserError: There is no student, an argument is off, or a file computes something else than the student.
+            UserError: There is no student, an argument is invalid, or a file's outputs differ from the student's.
         """
         student, others = self.workspace.config.run.student_model, list(self._others())
         if not student.exists():
@@ -112,10 +112,10 @@ class ExportStep(RunStep):
         return super().run()
 
     def work(self, record: Step) -> None:
-        """Writes the files and what was measured of them.
+        """Writes the files and their measurements.
 
         Raises:
-            UserError: An argument is off, or a file computes something else than the student.
+            UserError: An argument is invalid, or a file's outputs differ from the student's.
         """
         workspace, config = self.workspace, self.workspace.config
         others, formats = self._others(), self._formats
@@ -139,7 +139,7 @@ class ExportStep(RunStep):
         workspace.keep_settings(record)
 
     def _extras(self, models: Mapping[str, keras.Model]) -> Extras:
-        """What formats need besides the models."""
+        """Everything that the formats need besides the models."""
         workspace, config = self.workspace, self.workspace.config
         task, inside = workspace.task, config.export.preprocessing_inside
         calibration, quantised = None, {}
@@ -163,28 +163,28 @@ class ExportStep(RunStep):
         )
 
     def _shape_files(self, others: Mapping[str, Path]) -> dict[str, Path]:
-        """Shapes of student and rivals, where they are still there."""
+        """Paths of the shapes of student and rivals, as far as they still exist."""
         config = self.workspace.config
         paths = {"student": config.shape_path, **{name: config.rival(name).shape_path for name in others}}
         return {name: path for name, path in paths.items() if path.exists()}
 
     def _test_limit(self) -> int | None:
-        """As given; data that doesn't fit in memory is never loaded whole."""
+        """Number of test images to use; limited by default for streamed data, which may not fit in memory."""
         streamed = isinstance(self.workspace.task.source, StreamedSource)
         return self.workspace.config.export.test_limit or (_STREAMED_TEST_LIMIT if streamed else None)
 
 
 def _shape(space: SearchSpace, path: Path, model: keras.Model) -> dict[str, Any]:
-    """A network's shape as its file has it.
+    """Reads the shape of a network from a file and checks it.
 
     Raises:
-        UserError: The network is of another shape: there was another search since.
+        UserError: The network doesn't have this shape, because a later search replaced the file.
     """
     shape = Shape.load(path)
     expected = build_student(space, shape)
     if [weight.shape for weight in expected.weights] != [weight.shape for weight in model.weights]:
         raise UserError(
-            f"`shape`: the student isn't of the shape in {path}. Run `distill` to train it again, or give the `shape` "
-            "that it was made with."
+            f"`shape`: the student doesn't have the shape in {path}. Run `distill` to train it again, or give the "
+            "`shape` that it was made with."
         )
     return shape.to_json()

@@ -1,4 +1,4 @@
-"""What a dry run says: which steps would run, what they cost, and about how long they take."""
+"""What a dry run shows: which steps would run, what they cost, and roughly how long they take."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def show_plan(workspace: Workspace, steps: Sequence[RunStep]) -> None:
 
     Args:
         workspace: The run.
-        steps: Of the run, those of further budgets included.
+        steps: Steps of the run, including those for further budgets.
 
     Raises:
-        UserError: What the steps themselves would refuse; of a result from other settings once the plan is shown.
+        UserError: A step would fail. If the reason is a result from other settings, the plan is printed first.
     """
     space = workspace.checked_space(workspace.unpruned_network())
     full = CostModel(space)
@@ -60,13 +60,13 @@ def show_plan(workspace: Workspace, steps: Sequence[RunStep]) -> None:
     workspace.say(
         f"Unpruned: {full.full:,} MACs. Budget: {budgets}. A plain step at batch "
         f"{workspace.config.student.batch_size} took {1000 * plain:.0f} ms here, with a peak memory of {peak:.0f} MB; "
-        "a search takes up to twice as much. Not counted: starting each step (half a minute and more for deep "
-        "networks), and writing, checking and timing files."
+        "a search needs up to twice as much. The estimates don't include the start of each step (half a minute or more "
+        "for deep networks) and the time to write, check and time files."
     )
     if refused:
         raise UserError(
-            f"The run would stop at `{refused[0]}`, whose result was made from other settings. Give `overwrite` to "
-            "make it again, or another `run_dir`."
+            f"The run would stop at `{refused[0]}`, because its result was made from other settings. Give `overwrite` "
+            "to make it again, or another `run_dir`."
         )
 
 
@@ -77,15 +77,15 @@ def _flat(steps: Sequence[RunStep]) -> Iterator[RunStep]:
 
 
 def _state(step: RunStep) -> str:
-    """What a step would do, in words."""
+    """What a step would do, as the plan says it."""
     try:
         status = step.record.status()
     except UserError:
-        return step.does  # it waits for what an earlier step makes
+        return step.does  # the step needs the result of an earlier one
     workspace = step.workspace
     if workspace.config.overwrite and (status == "stale" or not workspace.keeps_fresh):
         return "runs again"
-    return {"missing": step.does, "unfinished": "goes on", "fresh": _FRESH, "stale": _REFUSED}[status]
+    return {"missing": step.does, "unfinished": "continues", "fresh": _FRESH, "stale": _REFUSED}[status]
 
 
 def _seconds_of_a_step(space: SearchSpace, workspace: Workspace) -> float:
@@ -103,7 +103,7 @@ def _seconds_of_a_step(space: SearchSpace, workspace: Workspace) -> float:
 
 
 def _duration(seconds: float) -> str:
-    """Seconds for people.
+    """Formats a duration for people.
 
     >>> _duration(50), _duration(4000)
     ('50 s', '1 h 07 min')

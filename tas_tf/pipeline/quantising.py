@@ -1,4 +1,4 @@
-"""The step that trains a network of a run for 8 bits, for exports that ask for it."""
+"""The step that fine-tunes a network of a run for 8 bits, if an export needs it."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ QAT_FORMAT, CALIBRATED_FORMAT = "qat_int8", "int8"
 
 
 class QatStep(RunStep):
-    """Trains one network for 8 bits.
+    """Fine-tunes one network for 8 bits.
 
     Args:
         owner: The run that the network belongs to.
-        role: `student` or `teacher`, within that run.
-        name: What messages and files call it.
-        costs_like: The run whose student costs about as much; by default the owner.
+        role: Role of the network in that run, `student` or `teacher`.
+        name: Name of the network in messages and files.
+        costs_like: The run whose student costs about as much as this network; by default `owner`.
     """
 
     section = "qat"
@@ -43,22 +43,22 @@ class QatStep(RunStep):
 
     @property
     def file(self) -> Path:
-        """Where the network lies."""
+        """Path of the network to fine-tune."""
         return self.workspace.require_teacher() if self.role == "teacher" else self.workspace.config.run.student_model
 
     @property
     def folder(self) -> Path:
-        """Where the network trained for 8 bits lies."""
+        """Folder of the network fine-tuned for 8 bits."""
         return self.workspace.config.run.quantised(self.role)
 
     @property
     def float_control(self) -> bool:
-        """Whether it is fine-tuned without quantisation as well: asked of the run's student alone."""
+        """Whether to fine-tune without quantisation as well; only for the run's student."""
         return self.name == "student" and self.workspace.config.qat.float_control
 
     @property
     def record(self) -> Step:
-        """The result depends on the network as it was, on the teacher, on data and training.
+        """Record of the result, which depends on the network, the teacher, the data and the training.
 
         Raises:
             UserError: There is no teacher.
@@ -80,11 +80,11 @@ class QatStep(RunStep):
         )
 
     def stays(self, record: Step) -> bool:
-        """As for every step, but `overwrite` replaces only what was made from other settings."""
+        """Whether the result is up to date; here `overwrite` replaces only results made from other settings."""
         return record.status() == "fresh"
 
     def effort(self, space: SearchSpace) -> Effort:
-        """A training as much cheaper as the network, and the teacher's forward pass."""
+        """A training whose cost follows that of the network, plus the teacher's forward pass."""
         config = self.workspace.config
         _, per_epoch = self.workspace.task.training(config.qat.batch_size)
         rival = RIVALS.get(self.name)
@@ -94,10 +94,10 @@ class QatStep(RunStep):
         return Effort(config.qat.epochs * (2 if self.float_control else 1), per_epoch, relative)
 
     def work(self, record: Step) -> None:
-        """Trains the network for 8 bits and writes it.
+        """Fine-tunes the network for 8 bits and writes it.
 
         Raises:
-            UserError: The network is missing or can't be taken, there is one from other settings, or training diverges.
+            UserError: The network is missing or unsuitable, a result from other settings exists, or training diverges.
         """
         workspace, config = self.workspace, self.workspace.config
         model, taught_by = load_file(self.file), None
@@ -126,7 +126,7 @@ class QatStep(RunStep):
 
 
 def qat_steps(workspace: Workspace, rivals: Sequence[str]) -> list[QatStep]:
-    """One step each for the student, the teacher, which runs that lie in one another share, and rivals."""
+    """One step each for the student, the rivals, and the teacher, which a run shares with the runs inside it."""
     return [
         QatStep(workspace, "student", "student"),
         QatStep(workspace.outermost, "teacher", "teacher"),
@@ -135,7 +135,7 @@ def qat_steps(workspace: Workspace, rivals: Sequence[str]) -> list[QatStep]:
 
 
 def run_qat(workspace: Workspace, rivals: Sequence[str]) -> dict[str, Path]:
-    """Trains student, teacher and rivals for 8 bits unless they are; gives their folders by name.
+    """Fine-tunes student, teacher and rivals for 8 bits unless that is done; returns their folders by name.
 
     Args:
         workspace: The run.
@@ -151,14 +151,14 @@ def run_qat(workspace: Workspace, rivals: Sequence[str]) -> dict[str, Path]:
 
 
 def settle_formats(workspace: Workspace, rivals: Sequence[str]) -> list[str]:
-    """The formats that will be written, once it is clear whether networks can be trained for 8 bits.
+    """Decides which formats to write, depending on whether all networks can be fine-tuned for 8 bits.
 
     Args:
         workspace: The run.
         rivals: Names of the rivals.
 
     Raises:
-        UserError: One can't, and there is no fallback.
+        UserError: A network can't be fine-tuned for 8 bits, and `qat.fallback` is off.
     """
     formats = list(dict.fromkeys(workspace.config.export.formats))
     if QAT_FORMAT not in formats:
@@ -177,16 +177,16 @@ def settle_formats(workspace: Workspace, rivals: Sequence[str]) -> list[str]:
 
 
 def check_trainable(name: str, model: keras.Model, *, fallback: bool = False) -> None:
-    """Makes sure that a network can be trained for 8 bits.
+    """Checks that a network can be fine-tuned for 8 bits.
 
     Args:
-        name: Of the network, for messages.
+        name: Name of the network, for messages.
         model: The network.
-        fallback: Whether there is something else to write.
+        fallback: Whether another format is written if it can't.
 
     Raises:
-        QatError: It can't; the message says why, and what to do.
-        UserError: The extra `qat` is missing. That is no reason to fall back.
+        QatError: The network can't be fine-tuned for 8 bits. The message says why, and what to do.
+        UserError: The extra `qat` is missing, for which there is no fallback.
     """
     require_extra("qat")
     try:
@@ -195,5 +195,5 @@ def check_trainable(name: str, model: keras.Model, *, fallback: bool = False) ->
     except UserError as error:
         message = f"`formats`: the {name} can't become {QAT_FORMAT}. {error}"
         if not fallback:
-            message += f" Leave {QAT_FORMAT} out, or give `qat.fallback` for {CALIBRATED_FORMAT} in its place."
+            message += f" Leave {QAT_FORMAT} out, or give `qat.fallback` to write {CALIBRATED_FORMAT} instead."
         raise QatError(message) from error

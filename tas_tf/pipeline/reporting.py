@@ -1,4 +1,4 @@
-"""Gathers what a run measured into report.json and report.html."""
+"""Collects the measurements of a run into report.json and report.html."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def report_run(workspace: Workspace, rivals: Mapping[str, Run] | None = None) ->
 
     Args:
         workspace: The run.
-        rivals: Runs to set beside it, by name; those inside the run folder unless given.
+        rivals: Runs to compare with, by name; by default those inside the run folder.
 
     Returns:
-        What `report.json` holds.
+        The content of `report.json`.
 
     Raises:
-        UserError: Nothing has been measured yet, or the extra `report` is missing.
+        UserError: The run has no measurements yet, or the extra `report` is missing.
     """
     require_extra("report")
     config = workspace.config
@@ -76,7 +76,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _qat_metrics(workspace: Workspace, rivals: Mapping[str, Run]) -> dict[str, dict[str, Any]]:
-    """What was measured while networks were trained for 8 bits, of those exported so."""
+    """Metrics of fine-tuning for 8 bits by network; empty if the export has no such files."""
     config = workspace.config
     if "qat_int8" not in (_read(config.run.export_dir / "metrics.json") or {}):
         return {}
@@ -89,7 +89,7 @@ def _qat_metrics(workspace: Workspace, rivals: Mapping[str, Run]) -> dict[str, d
 
 
 def _search_metrics(workspace: Workspace) -> dict[str, Any] | None:
-    """What the search measured but for its history; warnings name what the user knows arguments by."""
+    """Metrics of the search without its history, with warnings in the user's terms."""
     found = _read(workspace.config.run.metrics("search"))
     if found is None:
         return None
@@ -126,12 +126,12 @@ def _files(run_folder: Run) -> dict[str, str]:
 
 
 class ReportStep(RunStep):
-    """Writes and shows the report, each time anew.
+    """Writes and prints the report; this step always runs.
 
     Args:
         workspace: The run.
-        rivals: Names of those to set beside it.
-        label: What the user sees.
+        rivals: Names of the rivals to compare with.
+        label: Name of the step for the user.
     """
 
     kind = "report"
@@ -142,11 +142,11 @@ class ReportStep(RunStep):
 
     @property
     def record(self) -> Step:
-        """There is none: a report is written anew each time."""
+        """Not available, since the report is written each time."""
         raise NotImplementedError("A report has no record.")
 
     def run(self) -> bool:
-        """Writes the report and shows it."""
+        """Writes the report and prints its table."""
         show_report(self.workspace, {name: self.workspace.config.rival(name).run for name in self._rivals})
         return True
 

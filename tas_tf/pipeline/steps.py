@@ -1,4 +1,4 @@
-"""What every step of a run has: a label, a record of what its result was made from, its work and its effort."""
+"""What every step of a run has: a label, a record of what its result depends on, its work and its effort."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from tas_tf.runs.workspace import Workspace
 from tas_tf.settings import recorded
 from tas_tf.space.space import SearchSpace
 
-#: Raised when the same settings are recorded under other names or give other results.
+#: Version of all results. Raise it when settings are recorded under other names or give other results.
 VERSION = 2
 
 
 @dataclass(frozen=True)
 class Effort:
-    """What a step takes.
+    """How much work a step is.
 
     Attributes:
-        epochs: Epochs.
-        per_epoch: Iterations of each.
+        epochs: Number of epochs.
+        per_epoch: Iterations in an epoch.
         relative: Time of an iteration, in training steps of the unpruned network.
     """
 
@@ -37,15 +37,15 @@ class RunStep(abc.ABC):
     """A step of a run.
 
     Args:
-        workspace: The run, and what its steps work with.
-        label: What the user sees; by default the step's kind, and the budget of a run inside another.
+        workspace: The run.
+        label: Name of the step for the user; by default its kind.
     """
 
-    #: The kind of step, as its label has it.
+    #: Kind of step, which is the default label.
     kind = ""
-    #: Whose settings errors speak of, a section of `RunConfig`.
+    #: Section of `RunConfig` that arguments in errors belong to.
     section: str | None = None
-    #: What a plan says where there is something to do.
+    #: What a plan says if the step would run.
     does = "runs"
 
     def __init__(self, workspace: Workspace, label: str | None = None) -> None:
@@ -55,10 +55,10 @@ class RunStep(abc.ABC):
     @property
     @abc.abstractmethod
     def record(self) -> Step:
-        """What the result depends on, and whether it is there.
+        """What the result depends on, and whether it exists.
 
         Raises:
-            UserError: It waits for the result of an earlier step.
+            UserError: The result of an earlier step is missing.
         """
 
     @abc.abstractmethod
@@ -66,40 +66,40 @@ class RunStep(abc.ABC):
         """Makes the result.
 
         Args:
-            record: Of the step; `begin` and `finish` note what was made from what.
+            record: Record of the step, to `begin` before anything is written and to `finish` at the end.
 
         Raises:
-            UserError: Something that the step needs is missing, or doesn't fit.
+            UserError: Something that the step needs is missing or doesn't fit.
         """
 
     def effort(self, space: SearchSpace) -> Effort | None:
-        """What the step takes; `None` for what isn't counted.
+        """How much work the step is; `None` if a plan leaves the step out.
 
         Args:
-            space: What may change of the unpruned network.
+            space: The search space of the unpruned network.
         """
         del space
 
     @property
     def parts(self) -> Sequence[RunStep]:
-        """Steps within this one that a plan shows."""
+        """Steps within this one, which a plan shows too."""
         return ()
 
     @property
     def is_up_to_date(self) -> bool:
-        """Whether the result is there, from the same settings and inputs, and shall stay."""
+        """Whether the result exists, was made from the same settings and inputs, and isn't to be overwritten."""
         return self.stays(self.record)
 
     def stays(self, record: Step) -> bool:
-        """Whether what a record describes is there and shall stay."""
+        """Whether the result of a record is up to date and isn't to be overwritten."""
         again = self.workspace.config.overwrite and not self.workspace.keeps_fresh
         return not again and record.status() == "fresh"
 
     def run(self) -> bool:
-        """Does the step unless it is done; whether anything was done.
+        """Runs the step unless its result is up to date; returns whether it ran.
 
         Raises:
-            UserError: See `work`; or a result from other settings is there and may not be replaced.
+            UserError: See `work`, or a result from other settings exists and may not be replaced.
         """
         with speaking_of(self.section):
             record = self.record
@@ -109,27 +109,27 @@ class RunStep(abc.ABC):
             return True
 
     def begin(self, record: Step) -> None:
-        """Prepares the folder of a step that has to run, and notes the settings.
+        """Prepares the folder of a step that is about to run, and keeps the settings.
 
         Raises:
-            UserError: A result from other settings is there and may not be replaced, or nothing can be written.
+            UserError: A result from other settings exists and may not be replaced, or the folder isn't writable.
         """
         again = not self.workspace.keeps_fresh or record.status() == "stale"
         record.begin(overwrite=self.workspace.config.overwrite and again)
         self.workspace.keep_settings(record)
         progress = record.checkpoints / "progress.json"
         if progress.exists():
-            self.workspace.say(f"{record.name}: goes on after epoch {read_json(progress).get('epochs')}.")
+            self.workspace.say(f"{record.name}: continues after epoch {read_json(progress).get('epochs')}.")
 
 
 def settings_of(workspace: Workspace, *sections: str, names: Sequence[str] = (), **more: Any) -> dict[str, Any]:
-    """What a result depends on, for the record of its step.
+    """The settings that a result depends on, for the record of its step.
 
     Args:
         workspace: The run.
-        sections: Sections of its config that count whole.
-        names: Settings of the run itself that count.
-        **more: Further ones, or a section's own choice of settings.
+        sections: Sections of the config to include as a whole.
+        names: Settings of the run itself to include.
+        **more: Further settings, or a selection from a section.
     """
     config = workspace.config
     always = {name: getattr(config, name) for name in ("precision", "deterministic", *names)}
@@ -137,13 +137,13 @@ def settings_of(workspace: Workspace, *sections: str, names: Sequence[str] = (),
 
 
 def network_settings(workspace: Workspace) -> dict[str, Any]:
-    """The network by name; a file counts by its content instead, as an input."""
+    """Settings of a built-in network; empty for a file, whose content is an input of the record instead."""
     config = workspace.config
     return {} if config.model_file else {"network": recorded(config.network)}
 
 
 def budget_settings(workspace: Workspace) -> dict[str, Any]:
-    """The budget; what a file weighs depends on what is put into it."""
+    """The budget; if it is in bytes, also the settings that the size of a file depends on."""
     config = workspace.config
     inside = {}
     if config.budget.kind == "bytes":

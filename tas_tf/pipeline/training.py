@@ -21,25 +21,25 @@ from tas_tf.training.evaluation import evaluate
 from tas_tf.training.network import check_above_chance, logits_of, network_metrics, train_network
 from tas_tf.training.settings import Distillation
 
-#: What the teacher's forward pass adds to a step of its student, in training steps of the unpruned network.
+#: Time of the teacher's forward pass in each step of its student, in training steps of the unpruned network.
 TEACHER_PASS = 0.35
-#: Settings that count only where there is a teacher.
+#: Settings that matter only with a teacher.
 DISTILLATION = tuple(describe_settings(Distillation))
 
 
 class TeacherStep(RunStep):
-    """Trains the unpruned network, or takes a trained one."""
+    """Trains the unpruned network, or takes over a trained one."""
 
     kind, section = "teacher", "teacher"
 
     @property
     def does(self) -> str:
-        """What a plan says where there is something to do."""
+        """What a plan says if the step would run."""
         return "is taken over" if self.workspace.config.model_file else "runs"
 
     @property
     def record(self) -> Step:
-        """The teacher depends on network and data, and on how it is trained, unless it is taken."""
+        """Record of the teacher, which depends on the network, the data and, unless taken over, on its training."""
         config = self.workspace.config
         file = config.model_file
         training = {} if file else {"teacher": recorded(config.teacher, without=DISTILLATION)}
@@ -52,16 +52,16 @@ class TeacherStep(RunStep):
         )
 
     def effort(self, space: SearchSpace) -> Effort:
-        """A plain training; none if the network is taken."""
+        """A plain training; no epochs if the network is taken over."""
         settings = self.workspace.config.teacher
         _, per_epoch = self.workspace.task.training(settings.batch_size)
         return Effort(0 if self.workspace.config.model_file else settings.all_epochs, per_epoch, 1.0)
 
     def work(self, record: Step) -> None:
-        """Trains the network, or scores the one taken, and writes it.
+        """Trains the network, or scores the one taken over, and writes it.
 
         Raises:
-            UserError: It doesn't fit the data, is near chance level, or training diverges.
+            UserError: The network doesn't fit the data or is near chance level, or training diverges.
         """
         workspace, config = self.workspace, self.workspace.config
         model = workspace.network
@@ -72,7 +72,7 @@ class TeacherStep(RunStep):
             self.begin(record)
             workspace.say(
                 f"Taken over from {config.model_file}: test accuracy {metrics['accuracy']:.4f} with "
-                f"`preprocess`={config.data.preprocess}. If you expect more, it was trained with another."
+                f"`preprocess`={config.data.preprocess}. If you expect more, try the preprocessing it was trained with."
             )
         else:
             self.begin(record)
@@ -94,13 +94,13 @@ class TeacherStep(RunStep):
 
 
 class StudentStep(RunStep):
-    """Trains the student of a shape."""
+    """Trains the student, a network of the shape found."""
 
     kind, section = "student", "student"
 
     @property
     def record(self) -> Step:
-        """The student depends on shape, teacher, data and training, and on weights that it starts from."""
+        """Record of the student, which depends on its shape, teacher, data, training and initial weights."""
         workspace, config = self.workspace, self.workspace.config
         source, file = find_initial_weights(config)
         training = {"student": recorded(config.student, without=() if config.kd else DISTILLATION)}
@@ -117,7 +117,7 @@ class StudentStep(RunStep):
         )
 
     def effort(self, space: SearchSpace) -> Effort:
-        """A training as much cheaper as the network, and the teacher's forward pass."""
+        """A training whose cost follows that of the network, plus the teacher's forward pass."""
         settings = self.workspace.config.student
         _, per_epoch = self.workspace.task.training(settings.batch_size)
         taught = TEACHER_PASS if self.workspace.config.kd else 0.0
@@ -130,8 +130,8 @@ class StudentStep(RunStep):
         """Trains the student and writes it.
 
         Raises:
-            UserError: Teacher, shape or the weights to start from are missing or don't fit each other or the data;
-                there is a student from other settings; or the training diverges.
+            UserError: Teacher, shape or initial weights are missing or don't fit each other or the data; a student from
+                other settings exists; or training diverges.
         """
         workspace, config = self.workspace, self.workspace.config
         teacher = workspace.load_teacher()
@@ -159,12 +159,12 @@ class StudentStep(RunStep):
 
 
 class RivalStep(StudentStep):
-    """Trains a rival like the student, after making its shape if that isn't the one found.
+    """Trains a rival in the same way as the student; first makes its shape, unless it uses the shape found.
 
     Args:
-        workspace: The run whose student it is compared with.
-        name: One of `RIVALS`.
-        label: What the user sees.
+        workspace: The run whose student the rival is compared with.
+        name: Name of the rival, one of `RIVALS`.
+        label: Name of the step for the user.
     """
 
     def __init__(self, workspace: Workspace, name: str, label: str | None = None) -> None:
@@ -175,7 +175,7 @@ class RivalStep(StudentStep):
             self._shape_step = RivalShapeStep(workspace, self.workspace, self.rival.shape)
 
     def run(self) -> bool:
-        """Does what isn't done; whether the rival was trained."""
+        """Runs what isn't up to date; returns whether the rival was trained."""
         if self._shape_step is not None:
             self._shape_step.run()
         return super().run()
@@ -187,7 +187,7 @@ class RivalStep(StudentStep):
 
 
 def student_share(workspace: Workspace, space: SearchSpace) -> float:
-    """Cost of the student as a share of the unpruned network's: its shape's if one is given, else the budget's."""
+    """Cost of the student as a share of the unpruned network's: that of the shape given, otherwise the budget."""
     if workspace.config.shape:
         cost = CostModel(space)
         return cost(workspace.load_shape(space)) / cost.full

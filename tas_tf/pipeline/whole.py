@@ -1,4 +1,4 @@
-"""The whole way from a network to files: its steps in order, what is checked before them, and running them."""
+"""The whole pipeline from a network to files: its steps in order, the checks before them, and running them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tas_tf.student.filters import CRITERIA
 def pipeline_steps(workspace: Workspace) -> list[RunStep]:
     """All steps of a run, in order: teacher, search, and for each budget student, rivals, export and report.
 
-    A teacher of another run, or a shape that is given, takes the place of a step.
+    There is no teacher step with the teacher of another run, and no search step if a shape is given.
     """
     config = workspace.config
     steps: list[RunStep] = [] if config.teacher_from else [TeacherStep(workspace)]
@@ -36,7 +36,7 @@ def pipeline_steps(workspace: Workspace) -> list[RunStep]:
     for one in workspace.at_budgets():
         first = one is workspace
         label = "" if first else f" at {one.config.budget}"
-        # A rival that is as it was for any budget is trained for the first one alone.
+        # A rival that doesn't depend on the budget is trained only for the first one.
         rivals = [name for name in dict.fromkeys(config.rivals) if first or RIVALS[name].shape != "full"]
         if not first:
             steps.append(DecodeStep(one, workspace, f"shape{label}"))
@@ -50,20 +50,20 @@ def pipeline_steps(workspace: Workspace) -> list[RunStep]:
 
 
 def shape_steps(workspace: Workspace) -> list[SearchStep | DecodeStep]:
-    """The search, and for each further budget a shape decoded from it."""
+    """The search, and for each further budget a step that decodes a shape from it."""
     _, *others = workspace.at_budgets()
     return [SearchStep(workspace), *(DecodeStep(one, workspace) for one in others)]
 
 
 def run_pipeline(workspace: Workspace, steps: Sequence[RunStep]) -> None:
-    """Does all steps, each under its heading; what is there already is not done again.
+    """Runs all steps, each under its own heading, and skips those whose results are up to date.
 
     Args:
         workspace: The run.
-        steps: As `pipeline_steps` gives them.
+        steps: The steps, from `pipeline_steps`.
 
     Raises:
-        UserError: See the steps; what can be known before the first of them is said before.
+        UserError: See the steps. Errors that can be foreseen are raised before the first step.
     """
     check_before(workspace, steps)
     console = workspace.shared.console
@@ -78,14 +78,14 @@ def run_pipeline(workspace: Workspace, steps: Sequence[RunStep]) -> None:
 
 
 def check_before(workspace: Workspace, steps: Sequence[RunStep]) -> None:
-    """Refuses what a later step would refuse, before hours are spent on an earlier one.
+    """Finds errors of later steps before hours are spent on earlier ones.
 
     Args:
         workspace: The run.
-        steps: Of the run.
+        steps: Steps of the run.
 
     Raises:
-        UserError: Something doesn't fit.
+        UserError: A step would fail.
     """
     config = workspace.config
     require_extra("report")
@@ -93,7 +93,7 @@ def check_before(workspace: Workspace, steps: Sequence[RunStep]) -> None:
         require_extra("qat")
     if config.inherit == "supernet" and set(config.rivals) - {"no_kd"}:
         raise UserError(
-            "`inherit`=supernet suits the shape found alone. Expected no `rivals` but no_kd with it. "
+            "`inherit`=supernet works only for the shape found. Expected no `rivals` except no_kd. "
             f"Received: {', '.join(config.rivals)}."
         )
     if _is_done(steps):
@@ -119,7 +119,7 @@ def check_before(workspace: Workspace, steps: Sequence[RunStep]) -> None:
             check_inheritable(space, shape)
     if set(config.rivals) & {"uniform", *CRITERIA}:
         for one in workspace.at_budgets():
-            # Refused here where there is no uniform shape that cheap.
+            # Fails if no uniform shape is cheap enough.
             cost, limit = one.prepare(space)
             baseline_shape("uniform", cost, limit=limit, tolerance=0, divisor=config.space.width_divisor)
     workspace.checked_space(network, anew=searches)
@@ -128,7 +128,7 @@ def check_before(workspace: Workspace, steps: Sequence[RunStep]) -> None:
 def _is_done(steps: Sequence[RunStep]) -> bool:
     """Whether teacher, search and the students of all budgets are up to date."""
     trained = [step for step in steps if type(step) in (TeacherStep, SearchStep, StudentStep)]
-    # One by one: a step that waits for the one before can't be asked yet.
+    # `all` stops at the first step to run: a later step may need its result to tell whether it is up to date.
     return all(_is_there(step) for step in trained)
 
 

@@ -15,7 +15,7 @@ class SpaceSettings(Settings):
     """Which parts of a network may change."""
 
     axes: str = setting("both", "What the search may reduce.", choices=AXES)
-    width_divisor: int = setting(1, "Rounds widths to multiples of this number, 8 for example.", at_least=1)
+    width_divisor: int = setting(1, "Rounds widths to multiples of this number, such as 8.", at_least=1)
     couple_trunk: bool | None = setting(
         None,
         "Gives all block outputs of a stage the same width, so that no projections are needed; by default, only if "

@@ -147,7 +147,7 @@ def test_what_can_not_become_files_is_refused_before_data_is_read(model, monkeyp
 
 def test_images_that_are_scaled_in_two_ways_are_refused(model, arrays):
     (images, labels), validation = arrays
-    with pytest.raises(UserError, match="scaled alike"):
+    with pytest.raises(UserError, match="must be prepared like `validation`"):
         compress(model, (images * -255.0, labels), validation, verbose=0)
 
 

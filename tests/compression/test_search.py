@@ -20,10 +20,10 @@ def test_a_shape_within_the_budget(model, arrays):
 
 def test_bad_arguments(model, arrays):
     space = SearchSpace.from_model(model)
-    with pytest.raises(UserError, match="`space` is given, so that axes must not be"):
+    with pytest.raises(UserError, match="`space` can't be combined with axes"):
         search(model, arrays[0], space=space, axes="width")
     other = SearchSpace.from_model(load_network("resnet8", image_size=8, channels=1))
-    with pytest.raises(UserError, match=r"`space` must be of `model`, tiny\. Received one of another network"):
+    with pytest.raises(UserError, match=r"`space` must be made from `model`, tiny\. Received the space of"):
         search(model, arrays[0], space=other)
     with pytest.raises(UserError, match="below what"):
         search(model, arrays[0], "macs:0.001")
