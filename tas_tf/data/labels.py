@@ -1,4 +1,4 @@
-"""A user's labels as class numbers: whole numbers, one-hot rows or texts."""
+"""Converts a user's labels, which are whole numbers, one-hot rows or texts, to class numbers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tas_tf.errors import UserError
 
 
 class Labels(ABC):
-    """One way in which labels are written.
+    """One form of labels.
 
     Args:
-        argument: Names the data in messages.
-        num_classes: Classes that the network tells apart.
+        argument: Name of the data in messages.
+        num_classes: Number of classes of the network.
         known: Names of the classes 0, 1, ... that come with the data, if any.
     """
 
@@ -29,19 +29,19 @@ class Labels(ABC):
 
     @abstractmethod
     def class_names(self, counts: Mapping[int | str, int]) -> tuple[str, ...]:
-        """Checks the classes that were found, with how often, and names all classes of the network."""
+        """Checks the classes found, given the number of images of each, and returns all class names of the network."""
 
     @abstractmethod
     def check_known(self, counts: Mapping[int | str, int], names: Sequence[str]) -> None:
-        """Checks that the classes that were found are among those called `names`."""
+        """Checks that all classes found are among `names`."""
 
     @abstractmethod
     def number(self, label: tf.Tensor, names: Sequence[str]) -> tf.Tensor:
-        """Returns the class number, int64 scalar, of one label among the classes called `names`."""
+        """Returns the class number of one label, an int64 scalar; the name of class `i` is `names[i]`."""
 
 
 class _Numbered(Labels):
-    """Labels that hold class numbers, in whatever form."""
+    """Labels that hold class numbers in any form."""
 
     def class_names(self, counts: Mapping[int | str, int]) -> tuple[str, ...]:
         if min(counts) < 0 or max(counts) >= self.num_classes:
@@ -56,13 +56,13 @@ class _Numbered(Labels):
 
 
 class _Numbers(_Numbered):
-    """Class numbers, one for each image, in a column or not."""
+    """Class numbers, one for each image, `[batch]` or `[batch, 1]`."""
 
     def values(self, labels: np.ndarray) -> np.ndarray:
         flat = labels.reshape(-1)
         if not (np.isfinite(flat).all() and (flat == np.round(flat)).all()):
             raise UserError(
-                f"`{self.argument}` must have whole numbers as labels. Received: {labels.dtype}, others among them."
+                f"`{self.argument}` must have whole numbers as labels. Received: {labels.dtype} with other values."
             )
         return flat.astype(np.int64)
 
@@ -88,7 +88,7 @@ class _OneHot(_Numbered):
 
 
 class _Names(Labels):
-    """Texts; the classes are sorted by name, as Keras's utilities sort them."""
+    """Texts. Classes are sorted by name, as in Keras's utilities."""
 
     def values(self, labels: np.ndarray) -> np.ndarray:
         return np.array([label.decode() for label in labels.reshape(-1)], dtype=object)
@@ -115,12 +115,12 @@ class _Names(Labels):
 
 
 def make_labels(argument: str, spec: tf.TensorSpec, num_classes: int, known: Sequence[str] = ()) -> Labels:
-    """Tells how labels are written from what a batch of them looks like, `[batch]` or `[batch, n]`.
+    """Recognises the form of labels from the type and shape of a batch.
 
     Args:
-        argument: Names the data in messages.
-        spec: What a batch of labels looks like.
-        num_classes: Classes that the network tells apart.
+        argument: Name of the data in messages.
+        spec: Specification of a batch of labels, `[batch]` or `[batch, n]`.
+        num_classes: Number of classes of the network.
         known: Names of the classes that come with the data, if any.
     """
     if spec.dtype == tf.string:

@@ -1,4 +1,4 @@
-"""A user's images and labels, read batch by batch each time they are needed and never kept."""
+"""Streams of a user's images and labels, which are read batch by batch and never kept in memory."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import tensorflow as tf
 
 from tas_tf.errors import UserError
 
-#: What users may give as data: `(images, labels)` in one of three forms.
+#: The three forms of `(images, labels)` that users may pass as data.
 UserData = tf.data.Dataset | keras.utils.PyDataset | tuple[Any, Any]
 
 _BATCH = 128
-#: Images that are kept to mix those that come one after the other: so many at most, and so many bytes.
+#: Limits of the buffer that shuffles images: number of images and bytes.
 _MIXED, _MIXED_BYTES = 2048, 64 * 2**20
 
 
@@ -25,11 +25,12 @@ class Stream:
     """Labelled images in batches of any size.
 
     Attributes:
-        argument: What the user knows the data as, such as `train`.
-        batches: Reads the data once. Takes whether this is an epoch of training, which has an order of its own. Returns
-            a finite dataset of `(images, labels)`, images `[batch, height, width, channels]` of any number type.
-        class_names: Names of the classes that the data itself knows, if any.
-        is_mixed: Whether what comes one after the other is a random choice from all of the data.
+        argument: Name of the user's argument that holds the data, such as `train`.
+        batches: Reads the data once. Its argument tells whether this is an epoch of training, which has its own order.
+            Returns a finite dataset of `(images, labels)` with images `[batch, height, width, channels]` of any number
+            type.
+        class_names: Class names that come with the data, if any.
+        is_mixed: Whether the order is random over the whole data, so that no further shuffling is needed.
     """
 
     argument: str
@@ -44,32 +45,32 @@ class Stream:
 
     @property
     def spec(self) -> tuple[tf.TensorSpec, tf.TensorSpec]:
-        """What a batch looks like."""
+        """Specification of a batch."""
         return self.batches(False).element_spec
 
     def examples(self, training: bool) -> tf.data.Dataset:
-        """Yields each `(image, label)` once; images are uint8 or else float32."""
+        """Yields each `(image, label)` once. Images stay uint8 if they are uint8, and otherwise become float32."""
         examples = self.batches(training).unbatch()
         return examples.map(lambda image, label: (_as_number_type(image), label), num_parallel_calls=tf.data.AUTOTUNE)
 
     @property
     def mixed(self) -> int:
-        """How many images a shuffling buffer holds."""
+        """Number of images in the shuffle buffer."""
         num_bytes = max(1, int(np.prod(self.image_shape)) * self.spec[0].dtype.size)
         return max(1, min(_MIXED, _MIXED_BYTES // num_bytes))
 
 
 def open_stream(argument: str, data: UserData, *, seed: int = 0) -> Stream:
-    """Makes a stream of what a user has.
+    """Makes a stream of a user's data.
 
     Args:
-        argument: Names the data in messages.
-        data: A `tf.data.Dataset` of `(images, labels)`, batches or single examples; a tuple `(images, labels)` of
-            arrays; or a `keras.utils.PyDataset`.
-        seed: Determines the order of arrays and of a `PyDataset`'s batches.
+        argument: Name of the data in messages.
+        data: A `tf.data.Dataset` of `(images, labels)`, in batches or one by one; a tuple `(images, labels)` of arrays;
+            or a `keras.utils.PyDataset`.
+        seed: Seed for the order of arrays and of a `PyDataset`'s batches.
 
     Raises:
-        UserError: The data is none of these, repeats for ever, or doesn't hold such pairs.
+        UserError: The data has another form, repeats forever, or doesn't hold pairs of images and labels.
     """
     for kind, open_kind in _KINDS.items():
         if isinstance(data, kind):
@@ -99,7 +100,7 @@ def _open_dataset(argument: str, dataset: tf.data.Dataset, seed: int) -> Stream:
 
 def _open_arrays(argument: str, arrays: tuple, seed: int) -> Stream:
     _check_pair(argument, arrays, object)
-    # Arrays stay what they are, also those that are mapped from a file.
+    # Arrays aren't copied, so that an array mapped from a file isn't loaded.
     images, labels = (part if isinstance(part, np.ndarray) else np.asarray(part) for part in arrays)
     if not images.ndim or not labels.ndim or len(images) != len(labels):
         raise UserError(
@@ -162,13 +163,13 @@ _KINDS = {
 
 
 def endless(argument: str) -> UserError:
-    """The error for data that repeats for ever."""
-    return UserError(f"{_expected(argument)}, that ends. Received data that repeats for ever: leave out `repeat`.")
+    """The error for data that repeats forever."""
+    return UserError(f"{_expected(argument)}, and must end. Received data that repeats forever: leave out `repeat`.")
 
 
 def empty(argument: str) -> UserError:
-    """The error for data without a single example."""
-    return UserError(f"{_expected(argument)}. Received an empty one.")
+    """The error for data without any example."""
+    return UserError(f"{_expected(argument)}, with at least one image. Received empty data.")
 
 
 def _check_pair(argument: str, pair: Any, kind: type) -> None:
@@ -195,7 +196,7 @@ def _check_spec(argument: str, spec: tuple[tf.TensorSpec, tf.TensorSpec]) -> Non
 
 
 def _as_number_type(images: tf.Tensor) -> tf.Tensor:
-    """Pixels stay bytes, which augmentation may need; everything else becomes float32."""
+    """Keeps uint8 images, which augmentation may need; converts all others to float32."""
     return images if images.dtype == tf.uint8 else tf.cast(images, tf.float32)
 
 
@@ -208,7 +209,7 @@ def _tensor_type(array: np.ndarray) -> tf.DType:
 
 
 def _texts_as_bytes(labels: np.ndarray) -> np.ndarray:
-    """Labels as TensorFlow takes them from NumPy: texts as bytes."""
+    """Converts text labels to bytes, as TensorFlow expects them from NumPy."""
     if labels.dtype.kind not in "UO":
         return labels
     texts = [label if isinstance(label, bytes) else str(label).encode() for label in labels.reshape(-1)]

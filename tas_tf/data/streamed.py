@@ -1,4 +1,4 @@
-"""Training, search and scores on a user's own data, read as streams."""
+"""A user's own data for training, search and scores, read as streams."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ _EVALUATION_BATCH = 256
 
 @dataclass(frozen=True, eq=False)
 class StreamedData(TrainingData):
-    """A user's data; only a batch or two of it, and a buffer that mixes neighbours, are in memory at any time.
+    """A user's data. Memory holds only a batch or two of it and a shuffle buffer.
 
-    The two parts of a search are told apart by the contents of an image. An image stays in its part however the data
-    is shuffled. Random augmentation inside the data breaks this, as every epoch then shows other images: give `augment`
-    instead.
+    The contents of an image decide which of the two parts of a search it belongs to, so the split doesn't depend on the
+    order of the data. Random augmentation inside the data breaks the split, because the images then differ in every
+    epoch. Use `augment` instead.
 
     Attributes:
         train: Training images.
         validation: Images for scores; `None` if there are none.
-        labels: How labels are written, in the order of the two.
-        surveys: What is in them.
+        labels: Form of the labels of `train` and, if given, `validation`.
+        surveys: Surveys of `train` and, if given, `validation`.
         names: Names of the classes 0, 1, ...
         augment: Changes to training images.
-        seed: Determines augmentation and the order within buffers.
-        share: Share of the training images that is used, those of the first part of a search.
+        seed: Seed for augmentation and shuffle buffers.
+        share: Share of the training images to use; below 1, they are the first part of a search.
     """
 
     train: Stream
@@ -65,7 +65,7 @@ class StreamedData(TrainingData):
 
     @property
     def num_train(self) -> int:
-        """Number of training images that are used."""
+        """Number of training images in use."""
         return self.surveys[0].count_below(self.share)
 
     @property
@@ -101,18 +101,18 @@ class StreamedData(TrainingData):
         return replace(self, share=share * self.share)
 
     def held_out(self, share: float, limit: int) -> tf.data.Dataset:
-        """The first images of the second part that come, at most `limit`, plain."""
+        """The first images of the second part, at most `limit`, plain."""
         start = limit_of(share * self.share)
         examples = self._train_examples(training=False).filter(lambda image, _: _is_from(image, start))
         return self._plain(examples.take(limit).batch(_EVALUATION_BATCH))
 
     def calibration(self, batch_size: int, batches: int) -> tf.data.Dataset:
-        """A few batches of training images, plain, mixed as far as the buffer reaches."""
+        """A few batches of training images, plain, shuffled within the buffer."""
         examples = self._train_examples(training=False)
         return self._plain(examples.batch(min(batch_size, self.num_train), drop_remainder=True).take(batches))
 
     def test(self) -> tf.data.Dataset | None:
-        """The images for scores once, plain; `None` if there are none."""
+        """The images for scores, once and plain; `None` if there are none."""
         if self.validation is None:
             return None
         examples = self._examples(self.validation, self.labels[-1], training=False)
@@ -122,7 +122,7 @@ class StreamedData(TrainingData):
         return stream.examples(training).map(lambda image, label: (image, labels.number(label, self.names)))
 
     def _train_examples(self, *, training: bool) -> tf.data.Dataset:
-        """Training images one by one, mixed; of all epochs without end, or once."""
+        """Training images one by one, shuffled: repeated forever if `training`, else once."""
         examples = self._examples(self.train, self.labels[0], training=training)
         if self.share < 1:
             end = limit_of(self.share)
@@ -133,7 +133,7 @@ class StreamedData(TrainingData):
         return examples.repeat() if training else examples
 
     def _augmented(self, batches: tf.data.Dataset, first_step: int) -> tf.data.Dataset:
-        """Changes images at random, by a seed of its own for each batch, as floats; `batches` may hold pairs."""
+        """Augments images, with a different seed for each batch, and makes them floats; `batches` may hold pairs."""
 
         def change(step: tf.Tensor, *elements: Any) -> Any:
             pairs = elements if isinstance(elements[0], tuple) else (elements,)
@@ -163,18 +163,18 @@ def open_data(
     augment: Augmentation | None = None,
     seed: int = 0,
 ) -> StreamedData:
-    """Checks a user's data in one pass over it and makes it ready for training.
+    """Checks a user's data in one pass over it and prepares it for training.
 
     Args:
-        train: What `open_stream` takes: training images.
-        validation: The same, of other images, for scores alone; not needed by a search.
+        train: Training images and labels, in a form that `open_stream` takes.
+        validation: Other images and labels, for scores only; a search doesn't need them.
         image_shape: Height, width and channels that the network takes.
-        num_classes: Classes that the network tells apart.
+        num_classes: Number of classes of the network.
         augment: Changes to training images.
-        seed: Determines augmentation and order.
+        seed: Seed for augmentation and order.
 
     Raises:
-        UserError: The data can't be read, doesn't fit the network, or holds what can't be trained on.
+        UserError: The data can't be read, doesn't fit the network, or is unsuitable for training.
     """
     arguments = {"train": train} if validation is None else {"train": train, "validation": validation}
     streams = [open_stream(argument, data, seed=seed) for argument, data in arguments.items()]
@@ -197,7 +197,7 @@ def open_data(
 def _check_size(stream: Stream, wanted: tuple[int, ...]) -> None:
     if stream.image_shape != tuple(wanted):
         raise UserError(
-            f"`{stream.argument}` must have images of {'x'.join(map(str, wanted))}, as the model takes them. "
+            f"`{stream.argument}` must have images of {'x'.join(map(str, wanted))}, the input size of the model. "
             f"Received: {'x'.join(map(str, stream.image_shape))}."
         )
 
@@ -207,9 +207,9 @@ def _is_from(image: tf.Tensor, limit: int) -> tf.Tensor:
 
 
 def _pair(examples: tf.data.Dataset, batch_size: int, smaller_share: float) -> tf.data.Dataset:
-    """Sorts `(image, label, is_second)` into two rows and yields a batch of each whenever both are long enough.
+    """Sorts `(image, label, is_second)` into two queues and yields a pair of batches whenever both are long enough.
 
-    What waits in a row that is longer than needed is dropped from its front.
+    A queue that grows beyond two batches drops its oldest examples.
     """
     image, label, _ = examples.element_spec
     chunks = examples.batch(max(1, round(batch_size / smaller_share)))

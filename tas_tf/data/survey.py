@@ -1,4 +1,4 @@
-"""The first pass over a user's data: it counts and checks, and keeps no image."""
+"""The first pass over a user's data, which counts and checks labels and keeps no images."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from tas_tf.data.labels import Labels
 from tas_tf.data.stream import Stream, empty, endless
 from tas_tf.errors import UserError
 
-#: Images fall into so many buckets by their contents.
+#: Number of buckets that images fall into by their contents.
 BUCKETS = 2**30
 _BATCH = 1024
-#: From so many images on, data in which each image came this often, on average, is taken to repeat for ever.
+#: Data is assumed to repeat forever once it has this many images and each occurs this often on average.
 _MANY, _REPEATS = 50_000, 8
 
 
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """What the first pass has found.
+    """The result of the first pass.
 
     Attributes:
-        counts: How many images each class has, by class number or name.
-        buckets: The bucket of each image, sorted, int64 `[num_examples]`.
+        counts: Number of images of each class, by class number or name.
+        buckets: Buckets of all images, sorted, int64 `[num_examples]`.
     """
 
     counts: Mapping[int | str, int]
@@ -43,15 +43,15 @@ class Survey:
         return max(self.counts.values()) / self.num_examples
 
     def count_below(self, share: float) -> int:
-        """How many images `below` puts into the first part."""
+        """Number of images in the first part of a split that gives it this share of the buckets."""
         return int(np.searchsorted(self.buckets, limit_of(share)))
 
 
 def survey(stream: Stream, labels: Labels) -> Survey:
-    """Reads a stream once.
+    """Reads a stream once, counts its classes and checks it.
 
     Raises:
-        UserError: It is empty, endless or sorted by class, an image isn't finite, or labels are off.
+        UserError: The stream is empty, endless or sorted by class, an image isn't finite, or labels are invalid.
     """
     examples = stream.examples(training=False).map(_read, num_parallel_calls=tf.data.AUTOTUNE).batch(_BATCH)
     counts: Counter = Counter()
@@ -78,12 +78,12 @@ def survey(stream: Stream, labels: Labels) -> Survey:
 
 
 def bucket_of(image: tf.Tensor) -> tf.Tensor:
-    """The bucket of an image, int64 scalar from 0 up to `BUCKETS`: the same wherever the image comes in the data."""
+    """The bucket of an image, an int64 scalar from 0 to `BUCKETS` - 1 that depends only on the image's contents."""
     return tf.strings.to_hash_bucket_fast(tf.io.serialize_tensor(image), BUCKETS)
 
 
 def limit_of(share: float) -> int:
-    """The bucket below which a share of all images falls."""
+    """The first bucket of the second part, if the first part gets this share of the buckets."""
     return round(share * BUCKETS)
 
 
@@ -93,7 +93,7 @@ def _read(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.
 
 
 def _check_end(stream: Stream, buckets: list[np.ndarray]) -> None:
-    """Refuses data that shows the same few images again and again; looked at whenever it has doubled."""
+    """Rejects data that repeats the same images over and over; checks whenever the number of images has doubled."""
     number = len(buckets)
     if number * _BATCH >= _MANY and number & (number - 1) == 0:
         seen = np.concatenate(buckets)

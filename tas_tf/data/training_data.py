@@ -1,4 +1,4 @@
-"""What training, search and scoring need of data, wherever it comes from."""
+"""The interface between data of any origin and training, search and scoring."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Self
 
 import tensorflow as tf
 
-#: From a number of epochs already done, batches of the epochs that follow.
+#: Takes the number of epochs already done; returns the batches of all following epochs.
 EpochsDataset = Callable[[int], tf.data.Dataset]
 
 
 class TrainingData(ABC):
-    """Training images, and others for scores alone; all of them labelled with class numbers.
+    """Training images, and other images only for scores, all labelled with class numbers.
 
-    Every dataset holds batches of float32 images `[batch, height, width, channels]`, ready for the network, and int64
-    labels `[batch]`. Those that train are augmented and never end; the others are plain and end.
+    Every dataset yields batches of float32 images `[batch, height, width, channels]`, ready for the network, and int64
+    labels `[batch]`. Datasets for training are augmented and never end; the others are plain and end.
     """
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """What messages call the data."""
+        """Name of the data in messages."""
 
     @property
     @abstractmethod
@@ -58,7 +58,7 @@ class TrainingData(ABC):
 
         Args:
             batch_size: Images in each of the two batches.
-            share: Share of the images that the first part, which trains the weights, gets.
+            share: Share of the images for the first part, which trains the weights.
 
         Raises:
             UserError: `batch_size` doesn't fit the smaller part.
@@ -74,13 +74,13 @@ class TrainingData(ABC):
 
     @abstractmethod
     def calibration(self, batch_size: int, batches: int) -> tf.data.Dataset:
-        """Returns a few batches of training images, plain but shuffled, as statistics need them.
+        """Returns a few batches of training images, plain but shuffled, to compute statistics.
 
         Args:
-            batch_size: Images in a batch; fewer where there aren't as many.
-            batches: How many.
+            batch_size: Images in a batch; limited to the number of training images.
+            batches: Number of batches.
         """
 
     @abstractmethod
     def test(self) -> tf.data.Dataset | None:
-        """Returns the images for scores once, plain; `None` if there are none."""
+        """Returns the images for scores, once and plain; `None` if there are none."""

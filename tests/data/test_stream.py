@@ -151,7 +151,7 @@ MISTAKES = {
     "dictionary": (dataset().map(lambda image, label: ({"image": image}, label)), "dict"),
     "weights": (three_parts(), "without sample weights.*3 parts"),
     "arrays with weights": ((IMAGES, LABELS, LABELS), "without sample weights.*3 parts"),
-    "for ever": (dataset().batch(2).repeat(), "repeats for ever"),
+    "forever": (dataset().batch(2).repeat(), "repeats forever"),
     "no channels": (dataset(IMAGES[..., 0]).batch(2), r"float32 \[None, 4, 5\]"),
     "sizes": (dataset().map(lambda image, label: (image[: label + 1], label)), "of one size"),
     "lengths": ((IMAGES, LABELS[1:]), r"\[10, 4, 5, 3\] and labels \[9\]"),

@@ -168,9 +168,9 @@ MISTAKES = {
     "empty": ({"train": dataset().take(0).batch(2)}, "`train` must be.*empty"),
     "empty arrays": ({"train": (IMAGES[:0], LABELS[:0])}, "`train` must be.*empty"),
     "filtered to nothing": ({"validation": dataset().filter(lambda image, label: label > 5)}, "`validation`.*empty"),
-    "for ever": (
+    "forever": (
         {"train": dataset().repeat().filter(lambda image, label: label < 5)},
-        "repeats for ever",
+        "repeats forever",
     ),
     "sizes": ({"train": (IMAGES[:, :5], LABELS)}, "`train` must have images of 6x5x1.*Received: 5x5x1"),
     "sizes of validation": ({"validation": (IMAGES[..., :4, :], LABELS)}, "`validation` must have images of 6x5x1"),
