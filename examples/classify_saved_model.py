@@ -1,6 +1,6 @@
 """Classifies images with a SavedModel: `python classify_saved_model.py FOLDER IMAGE...`.
 
-Needs tensorflow alone. Labels and normalisation are files in the folder's `assets.extra`.
+Needs only tensorflow. Labels and normalisation are in files in the folder's `assets.extra`.
 """
 
 import json
@@ -11,7 +11,7 @@ import tensorflow as tf
 
 
 def read_image(path, height, width, channels):
-    """Reads pixels 0 to 255, grey or RGB, and resizes their central part as in training, with antialiasing."""
+    """Reads an image, grey or RGB from 0 to 255, and resizes its central part as in training, with antialiasing."""
     image = tf.io.decode_image(Path(path).read_bytes(), channels=channels, expand_animations=False)
     scale = min(image.shape[0] / height, image.shape[1] / width)
     rows, columns = round(height * scale), round(width * scale)

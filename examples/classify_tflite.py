@@ -1,7 +1,7 @@
 """Classifies images with a TFLite file: `python classify_tflite.py MODEL.tflite IMAGE...`.
 
-Needs numpy and ai-edge-litert, and pillow for images other than binary PPM and PGM. Labels and normalisation are in the
-model file, as a ZIP archive behind the model.
+Needs numpy and ai-edge-litert, and pillow for images other than binary PPM and PGM. Labels and normalisation are in a
+ZIP archive at the end of the model file.
 """
 
 import json
@@ -14,7 +14,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 
 def read_image(path, height, width, channels):
-    """Reads pixels 0 to 255, grey or RGB, and resizes their central part as in training, with antialiasing."""
+    """Reads an image, grey or RGB from 0 to 255, and resizes its central part as in training, with antialiasing."""
     data = np.fromfile(path, np.uint8)
     if header := re.match(rb"P[56](?:\s|#.*\n)+(\d+)\s+(\d+)\s+255\s", data):
         image = data[header.end() :].reshape(int(header[2]), int(header[1]), -1)
@@ -44,7 +44,7 @@ for path in images:
     pixels = pixels[..., ::-1] if metadata["input"]["channel_order"] == "bgr" else pixels
     values = pixels * metadata["input"]["scale"] + metadata["input"]["offset"]
     (scale, zero_point), dtype = source["quantization"], source["dtype"]
-    if scale:  # an integer type that stands for real numbers
+    if scale:  # integers that represent real numbers
         values = np.round(values / scale + zero_point).clip(np.iinfo(dtype).min, np.iinfo(dtype).max)
     model.set_tensor(source["index"], values[np.newaxis].astype(dtype))
     model.invoke()

@@ -1,8 +1,8 @@
-"""Trains MobileNetV2 on Fashion-MNIST by plain Keras and saves it: stands for a model that a user already has.
+"""Trains MobileNetV2 on Fashion-MNIST with plain Keras and saves it, as an example of a user's existing model.
 
     python examples/train_mobilenet.py mobilenet.keras [epochs]
 
-It knows nothing of tas_tf. Images of 28x28 are resized to 32x32; pixels go from -1 to 1, as MobileNetV2 has them.
+The script doesn't use tas_tf. It resizes images from 28x28 to 32x32 and scales pixels to [-1, 1] for MobileNetV2.
 """
 
 import sys
@@ -14,7 +14,7 @@ keras.utils.set_random_seed(0)
 
 
 def prepare(images):
-    """Pixels 0 to 255, `[n, 28, 28]`, as `[n, 32, 32, 1]` from -1 to 1."""
+    """Turns pixels from 0 to 255, `[n, 28, 28]`, into images from -1 to 1, `[n, 32, 32, 1]`."""
     images = images[..., None].astype("float32")
     return keras.ops.convert_to_numpy(keras.ops.image.resize(images, (32, 32)) / 127.5 - 1.0)
 
@@ -23,7 +23,7 @@ def prepare(images):
 model = keras.applications.MobileNetV2(alpha=0.5, input_shape=(32, 32, 1), weights=None, classes=10)
 for layer in model.layers:
     if isinstance(layer, keras.layers.BatchNormalization):
-        layer.momentum = 0.9  # 0.999 takes longer to forget its start than these few epochs
+        layer.momentum = 0.9  # with 0.999, the initial statistics would outlast these few epochs
 steps = epochs * len(train_images) // 128
 model.compile(
     keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(2e-3, steps)),
