@@ -1,1 +1,1 @@
-"""What is measured: one script a question."""
+"""Measurements: one script for each question."""

@@ -1,4 +1,4 @@
-"""Compares a supernet with the students that it stands for."""
+"""Compares a supernet with the students that it represents."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from tas_tf.supernet.transfer import inherit_from_supernet
 
 
 def random_supernet(space: SearchSpace, seed: int = 0, **options) -> Supernet:
-    """A supernet with all weights drawn: every candidate has a BN scale and offset of its own, no bias is 0."""
+    """Builds a supernet with random weights: every candidate has its own BN scale and offset, and no bias is 0."""
     supernet = build_supernet(space, **options)
     draw_weights(supernet.body.weights, np.random.default_rng(seed))
     return supernet
 
 
 class Comparison:
-    """Compares a supernet at one-hot samples with the students that they stand for.
+    """Compares a supernet at one-hot samples with the students of the same shapes.
 
     Args:
-        space: What the supernet is built for.
+        space: Search space of the supernet.
         images: A fixed batch.
-        compiled: Whether the supernet runs as a `tf.function`, worth it for many shapes.
+        compiled: Whether the supernet runs as a `tf.function`, which pays off for many shapes.
     """
 
     def __init__(self, space: SearchSpace, images: np.ndarray, *, compiled: bool = False, **options) -> None:
@@ -46,34 +46,38 @@ class Comparison:
         return run
 
     def student(self, shape: Shape) -> keras.Model:
-        """The student of a shape with the supernet's weights."""
+        """Builds the student of a shape with the supernet's weights."""
         student = build_student(self.space, shape, logits=True)
         inherit_from_supernet(student, self.supernet, self.space, shape)
         return student
 
     def check(self, shape: Shape, student: keras.Model | None = None) -> None:
-        """Asserts that both give equal logits, in inference and in training; makes the student unless it is given.
+        """Asserts that supernet and student give equal logits, in inference and in training.
 
-        The tolerance is 1e-4 of the largest logit or, in networks that amplify rounding, five times what other orders
-        of the batch change in the student: the most of several, since rounding is a matter of luck.
+        The tolerance is 1e-4 of the largest logit. In networks that amplify rounding, it is five times the change in
+        the student's logits when the batch is reordered: the largest over several orders, since rounding is random.
+
+        Args:
+            shape: The shape to compare.
+            student: The student of the shape; built if not given.
         """
         student = student or self.student(shape)
         sample = tuple(tf.constant(array) for array in Sample.one_hot(self.space, shape).arrays(self.space))
         for training in (False, True):  # in this order, as training moves the student's running statistics
             logits = student(self.images, training=training).numpy()
             largest = np.abs(logits).max()
-            assert 0 < largest < np.inf, f"logits say nothing: {largest}, {training=}, {shape}"
+            assert 0 < largest < np.inf, f"logits are 0 or not finite: {largest}, {training=}, {shape}"
             difference = np.abs(self._runs[training](sample).numpy() - logits).max() / largest
             if difference >= 1e-4:
                 noise = max(self._change(student, logits, training, order) for order in self._orders()) / largest
-                assert noise < 2e-2, f"this network amplifies rounding too much to tell anything: {noise}"
+                assert noise < 2e-2, f"the network amplifies rounding too much to compare: {noise}"
                 assert difference < 5 * noise, f"{difference}, rounding {noise}, {training=}, {shape}"
 
     def _orders(self) -> list[np.ndarray]:
-        """The batch backwards, and in random orders."""
+        """Returns orders of the batch: reversed, and several random ones."""
         count, rng = len(self.images), np.random.default_rng(0)
         return [np.arange(count)[::-1], *(rng.permutation(count) for _ in range(4))]
 
     def _change(self, student: keras.Model, logits: np.ndarray, training: bool, order: np.ndarray) -> float:
-        """How far logits are from those of the batch in another order."""
+        """Returns the largest change in logits when the batch is reordered."""
         return np.abs(student(tf.gather(self.images, order), training=training).numpy() - logits[order]).max()

@@ -1,11 +1,11 @@
-"""How near to its budget a decoded shape comes, and how near to the most probable shape that the budget allows.
+"""Measures how close decoded shapes come to the budget and to the most probable shape within it.
 
     python -m benchmarks.decode [--count=500] [--kinds=macs,params,bytes] [--seed=0] [--json]
 
-Random logits, from hardly decided to almost one-hot, are decoded at budgets drawn from the smallest reachable cost to
-the whole, and the costs held against the budgets: none may be above. In small networks the shapes found are held
-against the best of all shapes too; there the decoder, which would otherwise try all shapes of so small a network
-itself, goes the way that it goes in large ones. Exits with 1 if anything was above its budget.
+Decodes random logits, from almost uniform to almost one-hot, at random budgets between the smallest reachable cost and
+the unpruned network's. No cost may exceed its budget. In small networks, the decoded shapes are also compared with the
+best of all shapes. There, the decoder must not try all shapes, as it normally would, but use the method for large
+networks. Exits with 1 if any cost exceeded its budget.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from tas_tf.graph.graph import Graph
 from tas_tf.space.space import SearchSpace
 from tas_tf.zoo.loading import load_network
 
-#: Name and image size.
+#: Image sizes by network.
 LARGE = {"resnet56": 32, "keras.applications.MobileNetV2": 96, "keras.applications.EfficientNetB0": 96}
-#: Networks, with the divisor of widths that leaves few enough shapes to try them all.
+#: Networks, each with a width divisor that leaves few enough shapes to try all.
 SMALL: dict[str, tuple[Callable[[], keras.Model], int]] = {
     "two stages": (residual_network, 4),
     "residual": (lambda: make("residual"), 5),
@@ -44,24 +44,24 @@ SMALL: dict[str, tuple[Callable[[], keras.Model], int]] = {
     "dense": (lambda: make("concat"), 1),
     "gate": (lambda: make("gate_of_convs"), 1),
 }
-#: Losses of probability that rounding makes, in nats.
+#: Loss of log-probability that rounding can cause, in nats.
 ROUNDING = 1e-4
 
 
 @dataclass(frozen=True)
 class Row:
-    """What decoding one network many times gave.
+    """Results of decoding for one network and kind of cost.
 
     Attributes:
-        network: Its name.
-        kind: What counted.
-        lowest: Smallest reachable share of the whole.
-        decoded: How many shapes.
-        over: Of them above the budget.
-        within: Share of them at most the tolerance below it.
-        mean_below: Mean distance below the budget, as a share of the whole.
-        largest_below: Largest distance.
-        seconds: Median CPU time of one.
+        network: Name of the network.
+        kind: Kind of cost.
+        lowest: Smallest reachable cost, as a share of the unpruned network's.
+        decoded: Number of decoded shapes.
+        over: Number of shapes above the budget.
+        within: Share of shapes that are within the tolerance below the budget.
+        mean_below: Mean distance below the budget, as a share of the unpruned network's cost.
+        largest_below: Largest distance below the budget, in the same unit.
+        seconds: Median CPU seconds of one decoding.
     """
 
     network: str
@@ -77,15 +77,15 @@ class Row:
 
 @dataclass(frozen=True)
 class SmallRow(Row):
-    """As `Row`, for a network whose shapes were all tried out.
+    """Results for a small network, compared with all of its shapes.
 
     Attributes:
-        shapes: How many there are.
-        comparable: Budgets with a shape within the tolerance.
-        missed: Of these, those where the decoded shape was not.
-        optimal: Share of the others that are the most probable shape there.
-        mean_gap: Mean loss of log-probability against it, in nats.
-        largest_gap: Largest loss.
+        shapes: Number of shapes of the network.
+        comparable: Number of budgets with a shape within the tolerance.
+        missed: Number of comparable budgets where the decoded shape is outside the tolerance.
+        optimal: Share of the other comparable budgets where the decoded shape is the most probable one.
+        mean_gap: Mean loss of log-probability against the most probable shape, in nats.
+        largest_gap: Largest loss, in nats.
     """
 
     shapes: int
@@ -111,14 +111,14 @@ def main() -> None:
 
 
 def measure(name: str, kind: str, options: argparse.Namespace, progress: Progress) -> Row:
-    """Decodes for one of the large networks."""
+    """Decodes random logits for one of the large networks."""
     network = load_network(name, image_size=LARGE[name])
     cost = CostModel(SearchSpace.from_model(network, couple_trunk=False), kind)
     return _summary(Row, name, cost, _decode(name, cost, options, progress))
 
 
 def measure_small(name: str, kind: str, options: argparse.Namespace, progress: Progress) -> SmallRow:
-    """Decodes for one of the small networks without trying all shapes, then tries them all."""
+    """Decodes for one of the small networks without trying all shapes, then compares with all shapes."""
     build, divisor = SMALL[name]
     cost = CostModel(SearchSpace.from_graph(Graph.from_model(build()), width_divisor=divisor), kind)
     with mock.patch.object(decode_module, "_EXHAUSTIVE", 0):
@@ -189,10 +189,10 @@ def _names(text: str) -> list[str]:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=500, help="shapes to decode for each network and kind")
-    parser.add_argument("--kinds", type=_names, default=list(COST_KINDS), help="costs, with commas between")
-    parser.add_argument("--networks", type=_names, default=list(LARGE), help=f"of {', '.join(LARGE)}")
-    parser.add_argument("--tolerance", type=float, default=0.05, help="share of the whole")
-    parser.add_argument("--seed", type=int, default=0, help="of logits and budgets")
+    parser.add_argument("--kinds", type=_names, default=list(COST_KINDS), help="kinds of cost, comma-separated")
+    parser.add_argument("--networks", type=_names, default=list(LARGE), help=f"some of {', '.join(LARGE)}")
+    parser.add_argument("--tolerance", type=float, default=0.05, help="share of the unpruned network's cost")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of logits and budgets")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser.parse_args()
 

@@ -1,4 +1,4 @@
-"""What decoding is held against: random probabilities, every shape of a small space, the most probable one there."""
+"""References for decoding: random probabilities, all shapes of a small space, the most probable of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tas_tf.decode.decode import decode, smallest_shape
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 
-#: Standard deviations of logits, from hardly decided to almost one-hot.
+#: Standard deviations of logits: the distributions range from almost uniform to almost one-hot.
 SPREADS = (0.01, 1.0, 4.0)
 
 Probabilities = tuple[np.ndarray, np.ndarray]
@@ -22,15 +22,15 @@ Probabilities = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Decoding:
-    """One shape decoded.
+    """Result of one decoding.
 
     Attributes:
-        probabilities: Of widths and depths.
+        probabilities: Probabilities of widths and depths.
         limit: The budget.
-        tolerance: How far below it the cost should stay at most.
-        shape: What was found.
-        spent: Its cost.
-        seconds: Of CPU that it took.
+        tolerance: Largest wanted distance of the cost below the budget.
+        shape: The decoded shape.
+        spent: Cost of the shape.
+        seconds: CPU seconds of the decoding.
     """
 
     probabilities: Probabilities
@@ -42,7 +42,13 @@ class Decoding:
 
 
 def random_probabilities(space: SearchSpace, rng: np.random.Generator, spread: float) -> Probabilities:
-    """Softmax of logits of that spread, in the form that `decode` takes."""
+    """Returns the softmax of random logits, in the form that `decode` takes.
+
+    Args:
+        space: Search space of the choices.
+        rng: Random numbers.
+        spread: Standard deviation of the logits.
+    """
 
     def rows(choices):
         longest = max((len(choice.candidates) for choice in choices), default=1)
@@ -58,13 +64,13 @@ def random_probabilities(space: SearchSpace, rng: np.random.Generator, spread: f
 def decode_randomly(
     cost: CostModel, *, count: int, tolerances: Sequence[float] = (0.05,), seed: int = 0
 ) -> Iterator[Decoding]:
-    """Decodes random logits, of each spread in turn, at budgets from the smallest reachable to the whole.
+    """Decodes random logits, with each spread in turn, at budgets from the smallest reachable to the full cost.
 
     Args:
-        cost: What counts.
-        count: How many.
-        tolerances: Shares of the whole, one after the other.
-        seed: Of logits and budgets.
+        cost: Cost model of the search space.
+        count: Number of decodings.
+        tolerances: Tolerances to use in turn, as shares of the full cost.
+        seed: Random seed of logits and budgets.
     """
     lowest, rng = cost(smallest_shape(cost)), np.random.default_rng(seed)
     for number in range(count):
@@ -78,7 +84,7 @@ def decode_randomly(
 
 
 def all_shapes(cost: CostModel) -> list[tuple[Shape, int]]:
-    """Every shape of a small space with its cost, one by one."""
+    """Returns every shape of a small space with its cost."""
     space = cost.space
     widths = itertools.product(*(unit.candidates for unit in space.units))
     depths = list(itertools.product(*(stage.candidates for stage in space.stages)))
@@ -87,7 +93,7 @@ def all_shapes(cost: CostModel) -> list[tuple[Shape, int]]:
 
 
 def log_probability(space: SearchSpace, probabilities: Probabilities, shape: Shape) -> float:
-    """Of a shape; units in dropped blocks count at their most probable width, whatever the shape says."""
+    """Returns the log-probability of a shape; units in dropped blocks count with their most probable width."""
     widths, depths = probabilities
     total = 0.0
     for row, unit in zip(widths, space.searched_units, strict=False):
@@ -100,15 +106,17 @@ def log_probability(space: SearchSpace, probabilities: Probabilities, shape: Sha
 
 
 def gap_to_the_optimum(space: SearchSpace, decoding: Decoding, table: list[tuple[Shape, int]]) -> float | None:
-    """How much less probable than the best shape in the window the decoded one is, in nats.
+    """Returns how much less probable the decoded shape is than the best shape in the window, in nats.
+
+    The window holds all costs from the tolerance below the budget to the budget.
 
     Args:
-        space: Of the shapes.
-        decoding: What was found.
+        space: Search space of the shapes.
+        decoding: The decoding to rate.
         table: All shapes with their costs.
 
     Returns:
-        The gap, infinite for a shape outside the window; None where the window holds no shape.
+        The gap; infinite for a shape outside the window, None if the window holds no shape.
     """
     low = decoding.limit - decoding.tolerance
     inside = [shape for shape, spent in table if low <= spent <= decoding.limit]

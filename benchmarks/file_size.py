@@ -1,8 +1,8 @@
-"""How far the size of a TFLite file that the cost model predicts is from the file's own.
+"""Compares the TFLite file sizes that the cost model predicts with the real ones.
 
     python -m benchmarks.file_size [--models=resnet20,keras.applications.MobileNetV2] [--students=20] [--json]
 
-The prediction is calibrated on the unpruned network's file alone. Students are of random shapes with random weights.
+The prediction is calibrated only on the unpruned network's file. Students have random shapes and random weights.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MODELS = ("resnet20", "keras.applications.MobileNetV2", "keras.applications.Effi
 
 
 def measure(name: str, students: int) -> list[tuple[int, int]]:
-    """Predicted and real bytes of random students."""
+    """Returns predicted and real bytes of random students."""
     space = SearchSpace.from_model(load_network(name, image_size=32))
     real = FileSize(space, file_size)
     cost = make_cost(space, "bytes", real)
@@ -47,7 +47,7 @@ def main() -> None:
         json.dump(report, sys.stdout, indent=1)
         print()
         return
-    table = Table("network", "students", "bytes, smallest", "bytes, largest", "predicted off by at most", "on average")
+    table = Table("network", "students", "bytes, smallest", "bytes, largest", "largest error", "mean error")
     for name, pairs in report.items():
         errors = [abs(predicted / real - 1) for predicted, real in pairs]
         sizes = [real for _, real in pairs]
@@ -61,8 +61,8 @@ def main() -> None:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", type=lambda text: text.split(","), default=MODELS, help="names, commas between")
-    parser.add_argument("--students", type=int, default=20, help="random students of each")
+    parser.add_argument("--models", type=lambda text: text.split(","), default=MODELS, help="comma-separated names")
+    parser.add_argument("--students", type=int, default=20, help="random students of each model")
     parser.add_argument("--json", action="store_true", help="print JSON: predicted and real bytes")
     return parser.parse_args()
 

@@ -1,9 +1,9 @@
-"""How long two steps of each flag file's search take at a small batch, and how much memory they need.
+"""Measures seconds and memory of two steps of each flag file's search, at a small batch size.
 
     python -m benchmarks.flagfile_steps [flags/cifar100.cfg ...] [--batch_size=4]
 
-Each flag file runs `trainers.search` in a process of its own, for one epoch of two steps; what has to be downloaded is
-replaced by made-up images of the same size. Seconds and peak memory are those of the whole process.
+Runs `trainers.search` with each flag file in its own process, for one epoch of two steps. Data sets that need a
+download are replaced by synthetic images of the same size. Seconds and peak memory are those of the whole process.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from typing import NamedTuple
 from unittest import mock
 
 FLAGS = Path(__file__).parents[1] / "flags"
-#: Data sets that are there without a download.
+#: Data sets that need no download.
 _OFFLINE = ("digits", "fashion_mnist")
-#: Labels that occur among made-up images; a network can learn to tell them apart.
+#: Number of different labels of synthetic images, which a network can learn to distinguish.
 _LABELS = 10
 
 
 class Measured(NamedTuple):
-    """What a process took."""
+    """Steps, seconds and peak memory of a process."""
 
     steps: int
     seconds: float
@@ -51,15 +51,15 @@ def main() -> None:
 
 
 def networks_flagfiles() -> list[Path]:
-    """The flag files that name a network; the others are read by these."""
+    """Returns the flag files that name a network; other flag files are only included by them."""
     return [path for path in sorted(FLAGS.glob("*.cfg")) if "\n--model=" in path.read_text()]
 
 
 def measure(flagfile: Path, *, batch_size: int) -> Measured:
-    """Runs a flag file's search for one epoch of two steps, in a process of its own.
+    """Runs a flag file's search for one epoch of two steps, in its own process.
 
     Raises:
-        RuntimeError: It failed, or made another number of steps.
+        RuntimeError: If the search failed or took another number of steps.
     """
     with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryFile("w+") as out:
         arguments = [
@@ -69,7 +69,7 @@ def measure(flagfile: Path, *, batch_size: int) -> Measured:
             "--search_epochs=1",
             "--search_warmup=0",
             "--nosearch_from_teacher",
-            # Twice two batches: the images are halved between weights and logits.
+            # Twice two batches: one half of the images is for the weights, the other for the logits.
             f"--train_limit={4 * batch_size}",
             f"--held_out_limit={batch_size}",
             "--calibration_batches=1",
@@ -106,12 +106,12 @@ def _search(folder: str, num_examples: str, arguments: str) -> None:
 
 @contextlib.contextmanager
 def made_up(name: str, data_dir: str | Path, *, num_examples: int) -> Iterator[None]:
-    """Lets TensorFlow Datasets give made-up images, coloured by their label, in place of a data set's own.
+    """Makes TensorFlow Datasets return synthetic images, coloured by label, instead of a data set's own images.
 
     Args:
-        name: Its name.
-        data_dir: Folder of TensorFlow Datasets; gets the data set's metadata.
-        num_examples: Images in each of its splits.
+        name: Name of the data set.
+        data_dir: Folder of TensorFlow Datasets; the data set's metadata is written there.
+        num_examples: Number of images in each split.
     """
     import numpy as np
     import tensorflow as tf

@@ -1,11 +1,12 @@
-"""Checks networks of `keras.applications` from graph to TFLite file, and writes what came out as docs/MODELS.md.
+"""Checks networks of `keras.applications` from graph to TFLite file, and writes the results as docs/MODELS.md.
 
     python -m benchmarks.models [--only=ResNet50,VGG16] [--work_dir=runs/models] [--write=docs/MODELS.md]
 
-For each network, freshly initialised and with a small input: what can be searched; the supernet run forward, with one
-weight step and one architecture step; students of the smallest, the full and five random shapes, each built, its
-multiply-adds counted layer by layer and its parameters by Keras, then saved; all of them loaded and run in a process
-that can't import this project; one converted to TFLite and run by LiteRT. A network that is done isn't checked again.
+Each network is newly initialised, with a small input. The script finds out what can be searched, runs the supernet, and
+takes one weight step and one architecture step. It builds and saves students of the smallest, the full and five random
+shapes; their multiply-adds, counted layer by layer, and their parameters, counted by Keras, must be what the cost model
+says. All students are loaded and run in a process that can't import this project, and one is converted to TFLite and
+run by LiteRT. Finished networks aren't checked again.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from tas_tf.supernet.build import build_supernet
 from tas_tf.training.optimizers import arch_adam, sgd
 from tas_tf.zoo.loading import load_network
 
-#: Networks and the side of their images: what they take at least, or 32.
+#: Networks and the side of their images: the smallest that the network takes, at least 32.
 NETWORKS = {
     "ResNet50": 32,
     "ResNet50V2": 32,
@@ -59,7 +60,7 @@ NETWORKS = {
     "ConvNeXtTiny": 32,
 }
 NUM_RANDOM, BATCH = 5, 4
-#: Largest difference that is accepted, as a share of the largest output.
+#: Largest difference allowed, as a share of the largest output.
 TOLERANCE = 1e-3
 #: Loads every file of a folder in a process where this project can't be imported, and compares outputs.
 _STRANGER = """
@@ -84,25 +85,24 @@ print(len(differences), max(differences))
 
 @dataclass(frozen=True)
 class Checked:
-    """What one network showed.
+    """Results for one network.
 
     Attributes:
-        name: In `keras.applications`.
+        name: Name in `keras.applications`.
         image_size: Side of the images.
-        macs: Of the unpruned network.
-        params: Of the unpruned network.
-        units: Searched widths.
-        coupled: Units of several convolutions.
-        stages: Blocks of each stage.
-        frozen: Reasons with the layers they hold for.
-        projected: Share of the multiply-adds of random shapes that projections take where blocks have widths of their
-            own.
-        smallest: Least share of the multiply-adds that can be reached.
+        macs: Multiply-adds of the unpruned network.
+        params: Parameters of the unpruned network.
+        units: Number of searched width units.
+        coupled: Number of units with several convolutions.
+        stages: Number of blocks of each stage.
+        frozen: Layers that keep their width, by reason.
+        projected: Share of projections in the multiply-adds of random shapes if each block has its own width.
+        smallest: Smallest reachable share of the multiply-adds.
         step_loss: Loss of the weight step.
-        students: Shapes whose student was built, counted, saved and loaded elsewhere.
-        keras_difference: Largest one between a student and its file, as a share of the largest output.
-        tflite_difference: The same of the TFLite file.
-        seconds: All of it took.
+        students: Number of shapes whose student was built, counted, saved and loaded elsewhere.
+        keras_difference: Largest difference between a student and its file, as a share of the largest output.
+        tflite_difference: Largest difference of the TFLite file, in the same unit.
+        seconds: Seconds of all checks.
     """
 
     name: str
@@ -123,14 +123,14 @@ class Checked:
 
 
 def check(name: str, *, num_random: int = NUM_RANDOM) -> Checked:
-    """Checks one network as it is searched by default.
+    """Checks one network with the default search space.
 
     Args:
         name: One of `NETWORKS`.
-        num_random: Random shapes besides the smallest and the full one.
+        num_random: Number of random shapes besides the smallest and the full one.
 
     Raises:
-        AssertionError: Something doesn't hold.
+        AssertionError: If a check fails.
     """
     started, size = time.monotonic(), NETWORKS[name]
     network = load_network(f"keras.applications.{name}", image_size=size)
@@ -178,7 +178,7 @@ def check(name: str, *, num_random: int = NUM_RANDOM) -> Checked:
 
 
 def frozen_layers(space: SearchSpace) -> dict[str, list[str]]:
-    """The layers that each reason holds for."""
+    """Returns the layers that keep their width, by reason."""
     found: dict[str, list[str]] = {}
     for layer, reason in space.frozen.items():
         found.setdefault(_in_general(reason), []).append(layer)
@@ -186,12 +186,12 @@ def frozen_layers(space: SearchSpace) -> dict[str, list[str]]:
 
 
 def _in_general(reason: str) -> str:
-    """A reason without the names that stand in it."""
+    """Returns a reason without names of layers."""
     return re.sub(r"`\w+` \((\w+)\)", r"a \1 layer", re.sub(r"at `\w+`", "at a merge", reason))
 
 
 def take_step(space: SearchSpace, images: np.ndarray, labels: np.ndarray) -> float:
-    """Runs the supernet forward and takes one step of weights and one of logits; the loss of the first."""
+    """Runs the supernet, takes a step of the weights and one of the logits; returns the loss of the weight step."""
     cost = CostModel(space)
     searcher = Searcher(build_supernet(space), ExpectedCost(cost), CostTarget(0.5))
     searcher.compile(sgd(0.01, l2=5e-4), arch_adam(1e-3))
@@ -211,7 +211,7 @@ def take_step(space: SearchSpace, images: np.ndarray, labels: np.ndarray) -> flo
 
 
 def save_student(space: SearchSpace, shape: Shape, images: np.ndarray, path: Path) -> None:
-    """Builds the student of a shape, counts it, saves it and, beside it, what it computes."""
+    """Builds the student of a shape, checks its cost, and saves it with its outputs for the images."""
     student = randomize(build_student(space, shape, logits=True))  # a softmax could hide differences
     counts = {"macs": count_macs(student), "params": student.count_params()}
     for kind, count in counts.items():
@@ -222,7 +222,7 @@ def save_student(space: SearchSpace, shape: Shape, images: np.ndarray, path: Pat
 
 
 def run_elsewhere(folder: Path) -> tuple[int, float]:
-    """Loads the files of a folder without this project; how many, and the largest difference."""
+    """Loads the files of a folder without this project; returns their number and the largest difference."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     command = [sys.executable, "-c", _STRANGER]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
@@ -232,7 +232,7 @@ def run_elsewhere(folder: Path) -> tuple[int, float]:
 
 
 def relative(outputs: np.ndarray, expected: np.ndarray) -> float:
-    """Largest difference, as a share of the largest output."""
+    """Returns the largest difference, as a share of the largest output."""
     return float(np.abs(outputs - expected).max() / np.abs(expected).max())
 
 
@@ -251,18 +251,22 @@ def main() -> None:
 
 
 def markdown(rows: list[Checked]) -> str:
-    """The page of all networks."""
+    """Returns the page on all networks."""
     largest = max(max(row.keras_difference, row.tflite_difference) for row in rows)
     lines = [
         "# Networks",
         "",
-        "Written by `python -m benchmarks.models --write=docs/MODELS.md` from what it measured; versions as in",
-        "requirements.txt. Each network of `keras.applications` was built afresh for 10 classes and the image size",
-        "given. Behind each row stand: one weight step and one architecture step of the supernet; students of the",
-        f"smallest, the full and {NUM_RANDOM} random shapes, whose multiply-adds counted layer by layer and whose",
-        "parameters are what the cost model says; their `.keras` files, loaded and run where this project can't be",
-        f"imported; and one TFLite file, run by LiteRT. Largest difference of any file: {largest:.1e} of the largest",
-        "output.",
+        "This page is generated by `python -m benchmarks.models --write=docs/MODELS.md`, with the package versions in",
+        "requirements.txt. Each network of `keras.applications` was newly built for 10 classes and the given image",
+        "size. For each network,",
+        "",
+        "- the supernet took one weight step and one architecture step;",
+        f"- students of the smallest, the full and {NUM_RANDOM} random shapes were built, and their multiply-adds,",
+        "  counted layer by layer, and their parameters equal those of the cost model;",
+        "- the students' `.keras` files were loaded and run in a process that can't import this project;",
+        "- one student was converted to a TFLite file and run by LiteRT.",
+        "",
+        f"No output of a file differs from Keras's by more than {largest:.1e} of the largest output.",
         "",
         "| network | image | MACs | parameters | width units | coupled | blocks by stage | smallest | projections |",
         "| --- | ---: | ---: | ---: | ---: | ---: | --- | ---: | ---: |",
@@ -275,12 +279,13 @@ def markdown(rows: list[Checked]) -> str:
         )
     lines += [
         "",
-        "Coupled: units of several convolutions, which must have the same number of filters. Smallest: the least share",
-        "of the multiply-adds that can be reached. Projections: the share that they take in random shapes where blocks",
-        "of a stage have widths of their own. Blocks of a stage get one width by default (`--couple_trunk`), as here,",
-        f"where projections would take more than {MOST_PROJECTED:.0%} at full width.",
+        "- *Coupled*: number of units with several convolutions, which must have the same number of filters.",
+        "- *Smallest*: the smallest reachable share of the multiply-adds.",
+        "- *Projections*: their share of the multiply-adds in random shapes if each block of a stage has its own",
+        "  width. By default, and in the other columns, the blocks of a stage share one width (`--couple_trunk`) if",
+        f"  projections would take more than {MOST_PROJECTED:.0%} at full width.",
         "",
-        "What keeps its width, and why:",
+        "These layers keep their width:",
         "",
         "| network | layers | reason |",
         "| --- | --- | --- |",
@@ -288,7 +293,7 @@ def markdown(rows: list[Checked]) -> str:
     lines += [f"| {row.name} | {_names(names)} | {reason} |" for row in rows for reason, names in row.frozen.items()]
     lines += [
         "",
-        "| network | loss of a step | students | `.keras` differs by | TFLite differs by | seconds |",
+        "| network | loss of the weight step | students | `.keras` differs by | TFLite differs by | seconds |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     lines += [
@@ -300,7 +305,7 @@ def markdown(rows: list[Checked]) -> str:
 
 
 def _names(names: list[str]) -> str:
-    """The first of some names, and how many more there are."""
+    """Returns the first names, and how many more there are."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(f"`{name}`" for name in names[:3]) + more
 
@@ -312,10 +317,10 @@ def _small(difference: float) -> str:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--only", type=lambda text: text.split(","), default=list(NETWORKS), help="names with commas between"
+        "--only", type=lambda text: text.split(","), default=list(NETWORKS), help="comma-separated names"
     )
-    parser.add_argument("--work_dir", default="runs/models", help="where what was measured is kept")
-    parser.add_argument("--write", help="page to write")
+    parser.add_argument("--work_dir", default="runs/models", help="folder for the measurements")
+    parser.add_argument("--write", help="path of the page to write")
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""Small networks of many kinds with random weights, and a count of their cost that knows nothing of the library."""
+"""Small networks of many kinds with random weights, and a count of their cost that is independent of the library."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tas_tf.space.space import SearchSpace
 
 
 def count_macs(model: keras.Model) -> int:
-    """Multiply-adds of a built model, layer by layer from kernels and output sizes."""
+    """Counts the multiply-adds of a built model, layer by layer from kernels and output sizes."""
     macs = 0
     for layer in model.layers:
         if isinstance(layer, keras.Model):
@@ -24,13 +24,13 @@ def count_macs(model: keras.Model) -> int:
 
 
 def conv_bn(x, width: int, size: int = 3, strides: int = 1, **options):
-    """Convolution, BN and ReLU."""
+    """Applies convolution, BN and ReLU."""
     x = layers.Conv2D(width, size, strides=strides, padding="same", use_bias=False, **options)(x)
     return layers.ReLU()(layers.BatchNormalization()(x))
 
 
 def residual(x, width: int, inner: int, strides: int = 1):
-    """A block of two convolutions, its shortcut a convolution where the shape changes."""
+    """Applies a block of two convolutions; the shortcut is a convolution if the shape changes."""
     y = conv_bn(x, inner, strides=strides)
     y = layers.BatchNormalization()(layers.Conv2D(width, 3, padding="same")(y))
     if strides > 1 or x.shape[-1] != width:
@@ -39,7 +39,7 @@ def residual(x, width: int, inner: int, strides: int = 1):
 
 
 def classify(x, classes: int = 5, activation: str | None = None):
-    """Pooling and the classifier."""
+    """Applies pooling and the classifier."""
     return layers.Dense(classes, activation=activation)(layers.GlobalAveragePooling2D()(x))
 
 
@@ -121,7 +121,7 @@ def _arithmetic(x):
     return classify(x + x)
 
 
-#: Each takes images of 8 x 8 x 3 to scores.
+#: Functions from images of 8 x 8 x 3 to class scores.
 BODIES = {
     body.__name__.lstrip("_"): body
     for body in (
@@ -142,13 +142,13 @@ BODIES = {
 
 
 def make(name: str) -> keras.Model:
-    """Builds one of `BODIES`."""
+    """Builds the network of one of `BODIES`."""
     images = keras.Input((8, 8, 3), name="images")
     return keras.Model(images, BODIES[name](images), name=name)
 
 
 def residual_network(*, num_stages: int = 2, normalise: bool = True, synchronized: bool = False) -> keras.Model:
-    """Stem, a stage of two blocks, a stage of two whose first has a convolution as shortcut; layers are named."""
+    """Builds a stem and stages of two blocks with named layers; stage 2 starts with a convolution as shortcut."""
 
     def conv(x, filters, name, size=3, strides=1):
         x = layers.Conv2D(filters, size, strides=strides, padding="same", use_bias=not normalise, name=name)(x)
@@ -175,13 +175,13 @@ def residual_network(*, num_stages: int = 2, normalise: bool = True, synchronize
 
 
 def randomize(model: keras.Model, seed: int = 0) -> keras.Model:
-    """Draws all weights, so that no bias is 0 and no BN does nothing."""
+    """Draws all weights at random, so that no bias is 0 and no BN is the identity."""
     draw_weights(model.weights, np.random.default_rng(seed))
     return model
 
 
 def draw_weights(weights: list, rng: np.random.Generator) -> None:
-    """Draws weights such that signals keep their size from layer to layer."""
+    """Draws weights at random such that signals keep their magnitude from layer to layer."""
     for weight in weights:
         if weight.name.endswith("kernel"):
             fan_in = np.prod(weight.shape[:-2] if weight.name == "depthwise_kernel" else weight.shape[:-1])
@@ -193,5 +193,5 @@ def draw_weights(weights: list, rng: np.random.Generator) -> None:
 
 
 def space_of(model: keras.Model, **options) -> SearchSpace:
-    """The search space of a model."""
+    """Builds the search space of a model."""
     return SearchSpace.from_graph(Graph.from_model(model), **options)

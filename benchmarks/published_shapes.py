@@ -2,9 +2,9 @@
 
     python -m benchmarks.published_shapes [--only=cifar10-resnet20,imagenet-resnet18]
 
-Prints what each costs, the size of its float32 TFLite file, and how far that file's outputs and the SavedModel's are
-from Keras's on random images, as a share of the largest output. Kernels are fresh; scales, offsets and
-running statistics are random.
+Prints the cost of each student, the size of its float32 TFLite file, and the largest difference of this file's and the
+SavedModel's outputs from Keras's on random images, as a share of the largest output. Kernels are newly initialised;
+scales, offsets and running statistics are random.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def measure(name: str) -> tuple[int, int, int, float, float]:
-    """MACs, parameters, bytes of the TFLite file, and the two differences."""
+    """Returns MACs, parameters, bytes of the TFLite file, and the differences of SavedModel and TFLite file."""
     known = PUBLISHED[name]
     network = load_network(known.network, num_classes=known.num_classes, image_size=known.image_size)
     shape = Shape.load(shape_file(f"published/{name}"))
@@ -68,7 +68,9 @@ def measure(name: str) -> tuple[int, int, int, float, float]:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", type=lambda text: text.split(","), default=list(PUBLISHED), help="comma between")
+    parser.add_argument(
+        "--only", type=lambda text: text.split(","), default=list(PUBLISHED), help="comma-separated names"
+    )
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""Random small networks of every kind, each from one seed, and what has to hold for all of them."""
+"""Random small networks of every kind, each from one seed, and the checks that all of them must pass."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BATCH = 8
 
 @dataclass(frozen=True)
 class Case:
-    """A network, how its space is made, and a seed for shape, weights and images."""
+    """A network, the options of its search space, and a seed for shape, weights and images."""
 
     kind: str
     model: keras.Model
@@ -31,7 +31,7 @@ class Case:
 
 
 def draw_case(seed: int) -> Case:
-    """Draws a network of a random kind, and everything else that a comparison needs."""
+    """Draws a network of a random kind, with options and a seed."""
     rng = random.Random(seed)
     kind = rng.choice(tuple(BLOCK_KINDS))
     model = draw_network(rng, kind)
@@ -45,7 +45,7 @@ def draw_case(seed: int) -> Case:
 
 
 def draw_network(rng: random.Random, kind: str) -> keras.Model:
-    """Builds a network: what reads the images, groups of blocks of which the first is of that kind, a classifier."""
+    """Builds a network: a stem, groups of blocks (the first of the given kind), a classifier."""
     parts = Parts(rng)
     images = keras.Input((*parts.one_of((6, 6), (8, 8), (7, 5)), parts.one_of(3, 3, 1)), name="images")
     x = parts.unit(parts.extra(images), parts.width())
@@ -55,7 +55,7 @@ def draw_network(rng: random.Random, kind: str) -> keras.Model:
 
 
 def can_be_searched(case: Case) -> bool:
-    """Whether the network has anything to search; it may be that all its channels are needed by something."""
+    """Whether the network has anything to search; some networks need all their channels."""
     try:
         space_of(case.model, **case.options)
     except UserError as error:
@@ -66,7 +66,7 @@ def can_be_searched(case: Case) -> bool:
 
 
 def check(case: Case) -> None:
-    """Asserts that a shape's student builds, costs what the cost model says, and is the supernet at one-hot choices."""
+    """Asserts that a student builds, costs what the cost model says, and equals the supernet at one-hot choices."""
     space = space_of(case.model, **case.options)
     shape = draw_shape(space, case.seed)
     images = np.random.default_rng(case.seed).normal(size=(BATCH, *case.model.input.shape[1:])).astype("float32")
@@ -78,7 +78,7 @@ def check(case: Case) -> None:
 
 
 def draw_shape(space: SearchSpace, seed: int) -> Shape:
-    """A random shape, now and then the smallest or the full one."""
+    """Returns a random shape, or occasionally the smallest or the full one."""
     if seed % 10 < 2:
         return Shape.full(space) if seed % 10 else Shape.smallest(space)
     return Shape.random(space, seed)

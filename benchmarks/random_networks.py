@@ -1,11 +1,11 @@
-"""Whether random networks x random shapes are what they should be: students build, costs are exact, supernets agree.
+"""Checks random shapes of random networks: students build, costs are exact, supernets agree with students.
 
     python -m benchmarks.random_networks [--cases=1000] [--seed=0] [--only=SEED]
 
-Each case is a small network of random parts, a search space with random options and a shape of it. Its student has to
-build and to cost, in multiply-adds and parameters, what the cost model says; the supernet at that shape's one-hot
-choices has to give the student's logits, in inference and in training. Failures are listed with their seeds:
-`--only` runs one of these again, prints the network and lets the error through. Exits with 1 if anything failed.
+Each case is a small network of random parts, a search space with random options, and a random shape. The student must
+build and cost what the cost model says, in multiply-adds and parameters. With the shape's one-hot choices, the supernet
+must give the student's logits, in inference and in training. Failures are listed with their seeds. `--only` runs a
+single seed again, prints the network and raises the error. Exits with 1 if any case failed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from rich.table import Table
 from benchmarks.random_cases import Case, can_be_searched, check, draw_case
 from benchmarks.random_parts import BLOCK_KINDS
 
-#: Seeds of one run start this far above those of the run before.
+#: Distance between the first seeds of consecutive runs.
 SEEDS_APART = 1_000_000
 
 
@@ -47,8 +47,8 @@ def main() -> None:
 
 
 def run(seeds: range, console: Console) -> tuple[Counter, Counter, dict[int, tuple[str, str]]]:
-    """Checks the cases of all seeds: how many there were of each kind, how many refused, failures by seed."""
-    # Their advice is for programs that trace by mistake, and for maps of one channel that are meant as such.
+    """Checks the cases of all seeds; returns counts of cases and of refused cases by kind, and failures by seed."""
+    # These warnings are about repeated tracing and about softmax over a single channel, both of which are intended.
     tf.get_logger().setLevel("ERROR")
     warnings.filterwarnings("ignore", "You are using a softmax over axis -1")
     cases, refused, failures = Counter(), Counter(), {}
@@ -72,7 +72,7 @@ def run(seeds: range, console: Console) -> tuple[Counter, Counter, dict[int, tup
 
 
 def _attempt(seed: int) -> tuple[str, bool, Exception | None]:
-    """The kind of a case, whether there is anything to search in it, and what went wrong."""
+    """Checks a case; returns its kind, whether it has anything to search, and its error, if any."""
     kind = "not built"
     try:
         case = _case(seed)
@@ -80,13 +80,13 @@ def _attempt(seed: int) -> tuple[str, bool, Exception | None]:
         if not can_be_searched(case):
             return kind, False, None
         check(case)
-    except Exception as error:  # whatever it is, the other cases are still wanted
+    except Exception as error:  # any error: the remaining cases must still run
         return kind, True, error
     return kind, True, None
 
 
 def _case(seed: int) -> Case:
-    # Frees the networks before, and numbers layers from 1: a case is the same alone and after others.
+    # Frees earlier networks and numbers layers from 1, so that a case doesn't depend on the cases before it.
     keras.backend.clear_session()
     return draw_case(seed)
 
@@ -114,8 +114,8 @@ def _print_failure(console: Console, seed: int, kind: str, problem: str) -> None
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=1000, help="networks to check")
-    parser.add_argument("--seed", type=int, default=0, help="of the run; case N has the seed 1,000,000 SEED + N")
-    parser.add_argument("--only", type=int, help="a single case by its own seed")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the run; case N has seed 1,000,000 * SEED + N")
+    parser.add_argument("--only", type=int, help="seed of a single case to run")
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""Parts that random networks are made of: layers, gates, branches and blocks, each drawn from random numbers."""
+"""Random parts of networks: layers, gates, branches and blocks."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Callable
 import keras
 from keras import layers
 
-#: Kept above this by all that makes images smaller: statistics over few places amplify rounding.
+#: Smallest side of features: statistics over fewer positions would amplify rounding.
 SMALLEST = 3
-#: Channels of which two are left at least: over a single one LayerNormalization leaves nothing but rounding.
+#: Widths from which a search keeps at least two channels: LayerNormalization over a single channel gives only rounding.
 LAYER_NORM_FROM = 7
 ACTIVATIONS = (
     *("relu", "silu", "sigmoid", "hard_sigmoid", "tanh", "gelu", "softplus", "leaky_relu"),
@@ -21,29 +21,29 @@ MERGES = (layers.Add, layers.Add, layers.Average, layers.Subtract, layers.Maximu
 
 
 class Parts:
-    """Draws parts of networks: each method applies what it drew to features `[batch, height, width, channels]`."""
+    """Draws parts of networks and applies them to features `[batch, height, width, channels]`."""
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
 
     def one_of(self, *options):
-        """One of the options, each as likely."""
+        """Returns one of the options, all equally likely."""
         return self.rng.choice(options)
 
     def rarely(self) -> bool:
-        """True in one of four cases."""
+        """Returns True with probability 1/4."""
         return self.rng.randrange(4) == 3
 
     def width(self) -> int:
-        """A number of filters."""
+        """Returns a number of filters."""
         return self.rng.randint(5, 12)
 
     def strides(self, x) -> int:
-        """Steps that the images are still large enough for."""
+        """Returns strides that the features are large enough for."""
         return self.one_of(1, 2) if min(x.shape[1:3]) >= 2 * SMALLEST - 1 else 1
 
     def activate(self, x):
-        """An activation of any kind."""
+        """Applies an activation of any kind."""
         if not self.rarely():
             return layers.Activation(self.one_of(*ACTIVATIONS))(x)
         layer = self.one_of(
@@ -57,25 +57,25 @@ class Parts:
         return layer(x)
 
     def normalise(self, x):
-        """A normalisation of any kind, most often of the batch, or none."""
+        """Applies a normalisation of any kind, usually of the batch, or none."""
         kind = self.one_of(*["batch"] * 5, "no scale", "no centre", "large epsilon", "layer", "layer, no scale", "none")
         if kind == "none":
             return x
         if kind.startswith("layer") and x.shape[-1] >= LAYER_NORM_FROM:
             return layers.LayerNormalization(scale=kind == "layer")(x)
-        # None smaller: in channels that hardly vary it would amplify rounding.
+        # No smaller epsilon: in channels that hardly vary, it would amplify rounding.
         epsilon = 1e-2 if kind == "large epsilon" else 1e-3
         return layers.BatchNormalization(scale=kind != "no scale", center=kind != "no centre", epsilon=epsilon)(x)
 
     def convolve(self, x, filters: int, strides: int = 1, size=None, padding: str = "same"):
-        """A convolution of any class; others may go before it."""
+        """Applies a convolution of any class, sometimes with another one before it."""
         bias, inside = self.one_of(False, True), self.one_of(*INSIDE)
         size = size or self.one_of(1, 1, 3, 3, 3, 2, 5, (1, 3), (3, 1))
         dilation = self.one_of(1, 1, 1, 2, (1, 2)) if strides == 1 and padding == "same" else 1
         options = {"strides": strides, "padding": padding, "dilation_rate": dilation, "use_bias": bias}
         kind = self.one_of(*["conv"] * 7, "separable", "depthwise", "grouped", "dense", "odd")
         if isinstance(strides, tuple) and kind in ("separable", "depthwise"):
-            kind = "conv"  # these know equal strides only
+            kind = "conv"  # these layers only support equal strides
         if kind == "depthwise":
             return layers.Conv2D(filters, 1, activation=inside)(layers.DepthwiseConv2D(size, **options)(x))
         if kind == "grouped":
@@ -89,7 +89,7 @@ class Parts:
         return one(filters, size, activation=inside, **options)(x)
 
     def frozen(self, x):
-        """Something that all its channels are kept for, or that has to keep its own."""
+        """Applies a layer that needs all channels of its input or must keep its own."""
         layer = self.one_of(
             lambda: layers.DepthwiseConv2D(3, padding="same", depth_multiplier=2),
             lambda: layers.Conv2D(2 * x.shape[-1], 1, groups=x.shape[-1]),
@@ -100,25 +100,25 @@ class Parts:
         return layer(x)
 
     def unit(self, x, filters: int, strides: int = 1, *, before: bool = False, size=None):
-        """Convolution, normalisation and activation in either order."""
+        """Applies convolution, normalisation and activation, in this order or with the convolution last."""
         if before:
             return self.convolve(self.activate(self.normalise(x)), filters, strides, size)
         return self.activate(self.normalise(self.convolve(x, filters, strides, size)))
 
     def extra(self, x):
-        """What stands between blocks in odd networks, most often nothing."""
+        """Applies unusual layers between blocks, usually none."""
         while self.rarely():
             kind = self.one_of(self.normalise, self.activate, self.arithmetic, self.gate, self.resample, self.drop)
             x = kind(x)
         return x
 
     def drop(self, x):
-        """Layers that do nothing at the rates given."""
+        """Applies a dropout or noise layer with rate 0, which does nothing."""
         layer = self.one_of(layers.Dropout, layers.SpatialDropout2D, layers.GaussianNoise, layers.GaussianDropout)
         return layer(0.0)(x)
 
     def arithmetic(self, x):
-        """Arithmetic without a layer, or a rescaling."""
+        """Applies arithmetic without a layer, or a rescaling."""
         return self.one_of(
             lambda: x + 0.5,
             lambda: x * 2.0 - 1.0,
@@ -131,7 +131,7 @@ class Parts:
         )()
 
     def resample(self, x):
-        """Changes height and width, or moves things in them; images don't get too small or too large."""
+        """Resizes, pools, pads, crops or stacks features, within limits of their size."""
         small, large = min(x.shape[1:3]) < 2 * SMALLEST, max(x.shape[1:3]) > 8
         kind = self.one_of("pool", *[] if small else ["shrink", "crop"], *[] if large else ["pad", "enlarge", "stack"])
         pooling = self.one_of(layers.MaxPooling2D, layers.AveragePooling2D)
@@ -145,7 +145,7 @@ class Parts:
         }[kind]()
 
     def gate(self, x):
-        """Squeeze and excitation of several makes, or a map of one channel."""
+        """Applies a variant of squeeze-and-excitation, or multiplies by a map of one channel."""
         squash, channels = self.one_of("sigmoid", "hard_sigmoid", "tanh"), x.shape[-1]
         pool = self.one_of(layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D)
         kind = self.one_of("conv", "dense", "reshaped", "map")
@@ -163,14 +163,14 @@ class Parts:
         return layers.Multiply()([x, y]) if self.rng.randrange(2) else x * y
 
     def merge(self, tensors):
-        """Combines tensors of one shape."""
+        """Combines tensors of the same shape."""
         if self.rarely():
             return tensors[0] + tensors[1] if self.rng.randrange(2) else tensors[0] * tensors[1]
         layer = self.one_of(*MERGES)
         return layer()(tensors[:2] if layer is layers.Subtract else tensors)
 
     def shortcut(self, x, filters: int, strides: int):
-        """Brings the input of a block to the shape of its output; left alone where that is the same."""
+        """Brings the input of a block to the shape of its output; may leave it unchanged if the shapes are equal."""
         if strides == 1 and x.shape[-1] == filters and self.rng.randrange(2):
             return x
         if strides > 1 and self.rng.randrange(2):
@@ -179,7 +179,7 @@ class Parts:
         return self.normalise(x) if self.rng.randrange(2) else x
 
     def residual(self, x, *, before: bool = False, gated: bool = False):
-        """Blocks of two or three convolutions around which their input is added."""
+        """Applies blocks of two or three convolutions with a shortcut."""
         filters, strides, after = self.width(), self.strides(x), self.one_of(*ACTIVATIONS)
         for block in range(self.rng.randint(1, 4)):
             y = self.unit(x, self.width(), 1 if block else strides, before=before)
@@ -194,15 +194,15 @@ class Parts:
         return self.activate(self.normalise(x)) if before else x
 
     def preactivation(self, x):
-        """Residual blocks that normalise and activate before each convolution."""
+        """Applies residual blocks that normalise and activate before each convolution."""
         return self.residual(x, before=True)
 
     def gated(self, x):
-        """Residual blocks with a gate on their branch."""
+        """Applies residual blocks with a gate on their branch."""
         return self.residual(x, gated=True)
 
     def dense(self, x):
-        """Layers that read all channels made before them, and a transition."""
+        """Applies layers that read all earlier channels, and usually a transition."""
         for _ in range(self.rng.randint(2, 4)):
             y = self.unit(x, self.width(), before=True, size=1) if self.rarely() else x
             y = self.unit(y, self.width(), before=self.rng.randrange(2) == 0)
@@ -213,7 +213,7 @@ class Parts:
         return layers.AveragePooling2D(2, padding="same")(x) if self.strides(x) > 1 else x
 
     def branches(self, x):
-        """Branches side by side, concatenated or merged, perhaps added to their input."""
+        """Applies parallel branches, concatenated or merged, sometimes added to their input."""
         strides, added = self.strides(x), self.rarely()
         makers = (self.one_by_one, self.tower, self.asymmetric, self.pooled, self.context)
         made = [self.one_of(*makers)(x, 1 if added else strides) for _ in range(self.rng.randint(2, 4))]
@@ -228,32 +228,32 @@ class Parts:
         return self.activate(x + y * 0.5)
 
     def one_by_one(self, x, strides: int):
-        """A branch of one 1x1 convolution."""
+        """Applies a branch of one 1x1 convolution."""
         return self.unit(x, self.width(), strides, size=1)
 
     def tower(self, x, strides: int):
-        """A branch of a 1x1 and a 3x3 convolution."""
+        """Applies a branch of a 1x1 and a 3x3 convolution."""
         return self.unit(self.unit(x, self.width(), size=1), self.width(), strides, size=3)
 
     def asymmetric(self, x, strides: int):
-        """A branch of a 1x1, a 1x3 and a 3x1 convolution."""
+        """Applies a branch of a 1x1, a 1x3 and a 3x1 convolution."""
         y = self.unit(self.unit(x, self.width(), size=1), self.width(), size=(1, 3))
         return self.unit(y, self.width(), strides, size=(3, 1))
 
     def pooled(self, x, strides: int):
-        """A branch of pooling, perhaps with a 1x1 convolution behind it."""
+        """Applies a branch of pooling, sometimes followed by a 1x1 convolution."""
         pooling = self.one_of(layers.MaxPooling2D, layers.AveragePooling2D)
         x = pooling(3, strides=strides, padding="same")(x)
         return x if self.rng.randrange(2) else self.unit(x, self.width(), size=1)
 
     def context(self, x, strides: int):
-        """The whole image's features, at all places."""
+        """Applies a branch of global pooling whose features are repeated at all positions."""
         height, width = (-(-size // strides) for size in x.shape[1:3])
         y = layers.Conv2D(self.width(), 1, activation="relu")(layers.GlobalAveragePooling2D(keepdims=True)(x))
         return layers.UpSampling2D((height, width))(y)
 
     def inverted(self, x):
-        """Blocks that widen, look around in each channel alone, and narrow; added to their input where they can be."""
+        """Applies inverted bottlenecks: expansion, depthwise convolution, projection; a shortcut if shapes match."""
         filters, strides = self.width(), self.strides(x)
         for block in range(self.rng.randint(1, 4)):
             channels = self.rng.randint(8, 16)
@@ -271,7 +271,7 @@ class Parts:
         return x
 
     def plain(self, x):
-        """Convolutions of any padding behind one another, with pooling and more between."""
+        """Applies a sequence of convolutions with any padding, sometimes with resampling in between."""
         for _ in range(self.rng.randint(2, 4)):
             shortest = min(x.shape[1:3])
             if shortest < SMALLEST + 2 or self.rng.randrange(2):
@@ -284,7 +284,7 @@ class Parts:
         return x
 
     def classify(self, x):
-        """Scores of four classes, or their probabilities."""
+        """Returns logits or probabilities of four classes."""
         end = self.one_of(None, None, "softmax")
         kind = self.one_of("pooled", "pooled", "pooled", "flat", "flat", "convolution")
         if kind == "convolution":
@@ -302,7 +302,7 @@ class Parts:
         return layers.Dense(4, activation=end)(x)
 
 
-#: Groups of blocks, each from features to features; the first one names a network's kind.
+#: Groups of blocks by kind, each a function from features to features; a network has the kind of its first group.
 BLOCK_KINDS: dict[str, Callable] = {
     "residual": Parts.residual,
     "preactivation": Parts.preactivation,

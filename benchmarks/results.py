@@ -1,10 +1,10 @@
-"""Trains every method at one budget, several seeds each, with distillation and without, and prints the table.
+"""Trains every method at one budget with several seeds, with and without distillation, and prints a table.
 
     python -m benchmarks.results [--run_dir=runs/results] [--seeds=0,1,2] [--flagfile=flags/results.cfg]
 
-Every network is trained by the same schedule on the same images; what differs is where its shape comes from. Each step
-is a command of its own that is skipped once it is done: an interrupted run goes on with the same command. The table is
-also written as Markdown into the run folder.
+All networks are trained with the same schedule on the same images; only the origin of their shapes differs. Each step
+is a separate command that is skipped if it is done, so the same command continues an interrupted run. The table is also
+written to the run folder as Markdown.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tas_tf.report.comparison import Row, cells, compare_runs
 from tas_tf.report.formatting import format_ms
 from tas_tf.runs.run import Run
 
-#: Where shapes come from: the command that finds one, and what it is told beside the common flags.
+#: Origins of shapes: the command that finds a shape, and its flags besides the common ones.
 METHODS = {
     "tas": ("search", ()),
     "tas_width": ("search", ("--axes=width",)),
@@ -46,12 +46,12 @@ def main() -> None:
 
 
 def commands(folder: Path) -> Iterator[tuple[str, Path, tuple[str, ...]]]:
-    """Everything that has to run for one seed: module, run folder, arguments."""
+    """Yields all commands for one seed: module, run folder, arguments."""
     teacher = folder / "teacher"
     yield "trainers.teacher", teacher, ()
     for method, (kind, own) in METHODS.items():
         run_dir, taught = folder / method, (f"--teacher_from={teacher}",)
-        # The axes of a search bind the space of its student as well.
+        # The axes of a search also apply to the search space of its student.
         axes = tuple(flag for flag in own if flag.startswith("--axes"))
         yield f"trainers.{kind}", run_dir, (*taught, *own)
         yield "trainers.distill", run_dir, (*taught, *axes)
@@ -61,7 +61,7 @@ def commands(folder: Path) -> Iterator[tuple[str, Path, tuple[str, ...]]]:
 
 
 def trained(root: Path, seeds: list[int]) -> Iterator[Path]:
-    """The run folders of all networks."""
+    """Yields the run folders of all networks."""
     for seed in seeds:
         yield root / f"seed{seed}" / "teacher"
         for method in METHODS:
@@ -70,7 +70,7 @@ def trained(root: Path, seeds: list[int]) -> Iterator[Path]:
 
 
 def markdown(rows: dict[str, Row]) -> str:
-    """The table: a line for each method, mean and sample standard deviation over seeds."""
+    """Returns the table: a line for each method, with mean and sample standard deviation over seeds."""
     teacher, measured = rows["teacher"], rows[next(iter(METHODS))]
     # The teacher is timed in turns with each student.
     latency = measured.figures.get("teacher_latency_ms")
@@ -98,9 +98,9 @@ def _run(module: str, *arguments: str) -> None:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run_dir", default="runs/results", help="folder of all runs")
-    parser.add_argument("--flagfile", default="flags/results.cfg", help="settings that all share")
-    parser.add_argument("--seeds", type=_seeds, default=[0, 1, 2], help="comma between")
+    parser.add_argument("--run_dir", default="runs/results", help="folder for all runs")
+    parser.add_argument("--flagfile", default="flags/results.cfg", help="settings of all runs")
+    parser.add_argument("--seeds", type=_seeds, default=[0, 1, 2], help="comma-separated seeds")
     return parser.parse_args()
 
 

@@ -1,8 +1,8 @@
-"""How much longer a step of the search takes than a plain training step of the unpruned network.
+"""Measures how much longer a search step takes than a plain training step of the unpruned network.
 
     python -m benchmarks.search_step --model=resnet20 --image_size=32 --batch_size=128 [--json]
 
-All steps run interleaved in one process, so that the drift of a busy machine meets each of them alike; medians count.
+All steps run interleaved in one process, so that drift of a busy machine affects them equally. Results are medians.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _random_batch(options: argparse.Namespace) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _plain_step(network: keras.Model, batch: tuple) -> Callable[[], object]:
-    """Keras's own step: the same optimizer and loss on the unpruned network."""
+    """Returns Keras's own training step of the unpruned network, with the same optimizer and loss."""
     logits = network.layers[-1].get_config().get("activation") != "softmax"
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=logits)
     network.compile(sgd(0.1, l2=5e-4), loss, metrics=["accuracy"], jit_compile=False)
@@ -121,10 +121,10 @@ def _first_call_seconds(step: Callable[[], object]) -> float:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="resnet20", help="a network by name, or a .keras file")
+    parser.add_argument("--model", default="resnet20", help="name of a network, or path of a .keras file")
     parser.add_argument("--image_size", type=int, default=32, help="height and width of the images")
     parser.add_argument("--batch_size", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=15, help="times that each step is measured")
+    parser.add_argument("--rounds", type=int, default=15, help="measurements of each step")
     parser.add_argument("--num_drawn", type=int, default=2, help="widths drawn at once")
     parser.add_argument("--jit_compile", action="store_true", help="XLA for the search's gradients")
     parser.add_argument("--mixed_bfloat16", action="store_true", help="compute in bfloat16")

@@ -1,10 +1,10 @@
-"""Measures what a published shape gains on LiteRT, beside a uniform width of equal cost.
+"""Measures the speed-up of a published shape on LiteRT, next to a uniform shape of equal cost.
 
     python -m benchmarks.speed [--shape=cifar10-resnet56] [--formats=fp32,int8] [--threads=1] [--rounds=300]
 
-All three networks have random weights, which cost the same time as trained ones, and are exported, checked and timed
-in turns as `export.student` does it. Prints latencies, speed-up beside the reduction in multiply-adds, and where the
-latter is larger the operators that take the time.
+All three networks have random weights, which take the same time as trained ones. They are exported, checked and timed
+in turns, as in `export.student`. Prints latencies, speed-ups and reductions in multiply-adds. If the speed-up is
+clearly smaller than the reduction, the operators that take the time are listed.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ def main() -> None:
             labels=np.zeros(_IMAGES, int),
             formats=options.formats,
             extras=Extras(calibration=images),
-            # Accuracy means nothing where weights are random.
+            # Accuracy is meaningless with random weights.
             checks=Checks(max_accuracy_drop=1.0, threads=options.threads, rounds=options.rounds, warmup=30),
         )
     show(metrics, macs, options.formats)
 
 
 def build(name: str) -> tuple[dict[str, keras.Model], dict[str, int]]:
-    """The unpruned network, the published student and the uniform one of equal cost; and what each costs."""
+    """Returns the unpruned network, the published student and a uniform one of equal cost, and the cost of each."""
     known = PUBLISHED[name]
     network = load_network(known.network, num_classes=known.num_classes, image_size=known.image_size)
     published = Shape.load(shape_file(f"published/{name}"))
@@ -69,7 +69,7 @@ def build(name: str) -> tuple[dict[str, keras.Model], dict[str, int]]:
 
 
 def show(metrics: dict, macs: dict[str, int], formats: list[str]) -> None:
-    """Prints the table, and where time was lost."""
+    """Prints the table, and the operators of students whose speed-up falls short."""
     measured = {label: metrics if label == STUDENT else metrics[label] for label in macs}
     columns = [f"{format} {what}" for format in formats for what in ("latency", "speed-up")]
     print("| network | MACs | fewer MACs |", " | ".join(columns), "|")
@@ -93,7 +93,9 @@ def show(metrics: dict, macs: dict[str, int], formats: list[str]) -> None:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=PUBLISHED, default="cifar10-resnet56", metavar="NAME")
-    parser.add_argument("--formats", type=lambda text: text.split(","), default=["fp32", "int8"], help="comma between")
+    parser.add_argument(
+        "--formats", type=lambda text: text.split(","), default=["fp32", "int8"], help="comma-separated names"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=300)
     return parser.parse_args()

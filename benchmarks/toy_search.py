@@ -1,27 +1,27 @@
-"""Whether the search finds a shape that is known beforehand, and how often random search at the same cost does.
+"""Tests whether the search finds a known shape, and how often random search at the same cost does.
 
     python -m benchmarks.toy_search [--seeds=0,1,2,3,4] [--tries=0] [--ladder] [--json]
 
-Images have a code of seven noisy levels in their top row and, below, two bright lines that are near (3 rows apart) or
-far (7 or 8). The label is which of eight codes, and whether the lines are near. The network has a stage of three blocks
-that look up and down only, a `mixer` of 1x1, and a `reader` that looks along rows only; then it takes the mean of all
-rows. What it needs follows from that:
+Images have a code of seven noisy levels in their top row and, below it, two bright lines that are near (3 rows apart)
+or far (7 or 8 rows). The label says which of eight codes it is, and whether the lines are near. The network has a stage
+of three blocks that look only along columns, a 1x1 `mixer`, and a `reader` that looks only along rows. Then it averages
+over all rows. This determines the shape that the network needs:
 
-- **Depth 2 of 3.** One block sees a row and its two neighbours. Lines 3 rows apart are in no window of it together, and
-  they stay clear of the code and the border, so that near and far give the same features of rows, in another order:
-  their mean can't tell which, whatever the weights. Two blocks see 5 rows, where near lines meet and far ones don't.
-- **All 8 filters of the reader.** The codes are a Hadamard matrix's, a regular simplex: seven directions of equal
-  weight, in noise that is alike in all of them. Linear scores of eight codes need seven numbers, and near or far one
-  more. Each number that is missing moves codes closer together while the noise stays.
-- **3/10 of the other units.** Detecting lines takes one filter of a block (brightness above a threshold on both sides),
-  of which there are twelve; the mixer passes two channels through a ReLU, which takes four of its six.
+- **Depth 2 of 3.** One block sees a row and its two neighbours. No window of one block contains both lines if they are
+  3 rows apart. Lines also keep clear of the code and the border, so near and far lines give the same row features in
+  different order. Their mean can't tell near from far, whatever the weights. Two blocks see 5 rows, which contain both
+  near lines but not both far ones.
+- **All 8 filters of the reader.** The codes are rows of a Hadamard matrix and form a regular simplex: seven directions
+  of equal weight, with equal noise in each. Linear scores of eight codes need seven numbers, and near or far needs one
+  more. Each missing number moves codes closer together while the noise stays.
+- **3/10 of the other units.** Detecting lines takes one of the twelve filters of a block (brightness above a threshold
+  on both sides). The mixer passes two channels through a ReLU, which takes four of its six filters.
 
-The budget is exactly what that shape costs, so that everything spent elsewhere is missing where it is needed. The table
-of `--ladder` trains shapes that lack one thing each, and shows what it costs them.
+The budget is exactly the cost of this shape, so cost spent elsewhere is missing where it is needed. `--ladder` trains
+shapes that each lack one thing, and prints their accuracies.
 
-A random shape has the same budget; random search tries as many of them, by a brief training each, as cost the
-multiply-adds that the search does, and takes the best by held-out accuracy. All settings are the
-same for every seed.
+Random shapes have the same budget. Random search trains shapes briefly until it has used as many multiply-adds as the
+search, and takes the best one by held-out accuracy. All seeds use the same settings.
 """
 
 from __future__ import annotations
@@ -62,16 +62,16 @@ from tas_tf.training.strategy import make_strategy
 CODES = hadamard(8)[:, 1:]
 ROWS, COLUMNS = 14, CODES.shape[1]
 NEAR, FAR = 3, (7, 8)
-#: Images to learn from and to be tested on.
+#: Number of training and test images.
 TRAIN, TEST = 4000, 1000
-#: Rows that lines keep clear of at the top, where the code is, and at the bottom.
+#: Rows without lines at the top, where the code is, and at the bottom.
 MARGINS = 3, 2
-#: Of the levels, 0 to 255; so much noise that each direction of the codes counts.
+#: Amplitude and noise of the levels, on a scale of 0 to 255; with this noise, every direction of the codes matters.
 AMPLITUDE, NOISE = 40, 32
 
-#: Shares of the unpruned cost that a shape may stay below the budget.
+#: How far a shape's cost may stay below the budget, as a share of the unpruned cost.
 TOLERANCE = 0.05
-#: Random search draws with seeds of its own, this much above the search's.
+#: Random search uses seeds that are higher than the search's by this number.
 RANDOM_SEED = 10
 TEACHER = TrainSettings(epochs=6, warmup_epochs=0, batch_size=64, l2=1e-4)
 SEARCH = SearchSettings(
@@ -103,7 +103,7 @@ def draw_images(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def make_task(seed: int = 0) -> Task:
-    """The images as a data set; the seed is that of order and halves, images are always the same ones."""
+    """Returns the images as a data set; the seed determines order and halves, but not the images."""
     names = [f"code {label // 2}, {'near' if label % 2 else 'far'}" for label in range(2 * len(CODES))]
     train, test = draw_images(TRAIN, 1), draw_images(TEST, 2)
     source = make_array_source("toy", names, train=train, test=test, flip_ok=False)
@@ -130,22 +130,22 @@ def make_network() -> keras.Model:
 
 
 def make_space() -> SearchSpace:
-    """The space in even widths: so the trunk's two channels stay as they are."""
+    """Builds the search space of even widths, which leaves the trunk's two channels unchanged."""
     return SearchSpace.from_graph(Graph.from_model(make_network()), width_divisor=2)
 
 
 def make_shape(space: SearchSpace, *, depth: int, **widths: int) -> Shape:
-    """A shape of that depth whose units have the widths given, else their smallest."""
+    """Returns a shape with this depth and these widths; other units have their smallest width."""
     return Shape.from_counts(space, [widths.get(unit.name, unit.candidates[0]) for unit in space.units], [depth])
 
 
 def known_answer(space: SearchSpace) -> Shape:
-    """What the images need, and no more."""
+    """Returns the smallest shape that the images need."""
     return make_shape(space, depth=2, reader=len(CODES))
 
 
 def is_answer(shape: Shape, space: SearchSpace) -> bool:
-    """Whether a shape is the known one; the width of a block that was dropped means nothing."""
+    """Whether a shape is the known one; widths in a dropped block don't count."""
     known = known_answer(space)
     dropped = {"inner3"}
     return shape.depths == known.depths and all(
@@ -154,7 +154,7 @@ def is_answer(shape: Shape, space: SearchSpace) -> bool:
 
 
 def search(space: SearchSpace, task: Task, seed: int) -> SearchResult:
-    """Trains the unpruned network, as the first step of the method has it, and searches from there."""
+    """Trains the unpruned network, the first step of the method, and starts the search from it."""
     strategy, whole = make_strategy("one_device"), Shape.full(space)
     teacher = train_network(space, whole, task, replace(TEACHER, seed=seed), strategy=strategy, verbose=0).model
     budget = Budget.parse(f"macs:{CostModel(space)(known_answer(space))}")
@@ -162,14 +162,14 @@ def search(space: SearchSpace, task: Task, seed: int) -> SearchResult:
 
 
 def random_shapes(space: SearchSpace, count: int) -> list[Shape]:
-    """Random shapes that cost what the known one costs."""
+    """Returns random shapes with the cost of the known one."""
     cost = CostModel(space)
     options = {"limit": cost(known_answer(space)), "tolerance": int(TOLERANCE * cost.full)}
     return [baseline_shape("random", cost, seed=[count, number], **options) for number in range(count)]
 
 
 def random_search(space: SearchSpace, task: Task, seed: int, tries: int = 0) -> Shape:
-    """The best of so many random shapes after a brief training; with 0, of as many as cost what the search does."""
+    """Returns the best of several random shapes after a brief training; with 0 tries, as many as cost one search."""
     cost = CostModel(space)
     best = best_random_shape(
         cost,
@@ -186,12 +186,12 @@ def random_search(space: SearchSpace, task: Task, seed: int, tries: int = 0) -> 
 
 
 def equal_tries(cost: CostModel) -> int:
-    """Brief trainings that cost the multiply-adds of one search, which runs the unpruned network on either half."""
+    """Returns how many brief trainings cost as much as a search, which runs the unpruned network on both halves."""
     return round(2 * SEARCH.epochs * cost.full / (STUDENT.epochs * cost(known_answer(cost.space))))
 
 
 def accuracy(space: SearchSpace, shape: Shape, task: Task, seed: int) -> float:
-    """Test accuracy of a shape trained from scratch, without distillation."""
+    """Returns the test accuracy of a shape trained from scratch, without distillation."""
     settings = replace(STUDENT, seed=seed)
     return train_network(space, shape, task, settings, strategy=make_strategy("one_device"), verbose=0).metrics[
         "accuracy"
@@ -200,17 +200,17 @@ def accuracy(space: SearchSpace, shape: Shape, task: Task, seed: int) -> float:
 
 @dataclass(frozen=True)
 class Row:
-    """What one seed gave.
+    """Results with one seed.
 
     Attributes:
-        seed: Of everything.
+        seed: Seed of data set, trainings and search.
         found: Whether the search found the known shape.
-        searched: Widths and depth that it found.
-        depth_chance: Probability of the known depth by the logits alone, before the budget had its say.
-        accuracy: Of that shape trained from scratch.
+        searched: Widths and depth that the search found.
+        depth_chance: Probability of the known depth according to the logits, before decoding applies the budget.
+        accuracy: Test accuracy of the searched shape, trained from scratch.
         random_found: Whether random search found the known shape.
         random: Widths and depth that random search found.
-        random_accuracy: Of that shape trained from scratch.
+        random_accuracy: Test accuracy of the random shape, trained from scratch.
     """
 
     seed: int
@@ -224,7 +224,7 @@ class Row:
 
 
 def measure(seed: int, tries: int) -> Row:
-    """Searches with one seed, and at random."""
+    """Runs the search and random search with one seed."""
     space, task = make_space(), make_task(seed)
     result, tried = search(space, task, seed), random_search(space, task, seed, tries)
     (depths,) = result.supernet.gates.probabilities()[1].numpy()
@@ -241,14 +241,14 @@ def measure(seed: int, tries: int) -> Row:
 
 
 def describe(shape: Shape, space: SearchSpace) -> str:
-    """Depth and searched widths in one line, without those of dropped blocks."""
+    """Describes depth and searched widths in one line, without dropped blocks."""
     (depth,) = shape.depths.values()
     kept = [unit.name for unit in space.searched_units if space.block_of.get(unit.name, ("", 1))[1] <= depth]
     return f"depth {depth}, " + ", ".join(f"{name} {shape.widths[name]}" for name in kept)
 
 
 def ladder(space: SearchSpace) -> dict[str, Shape]:
-    """The known shape, the unpruned one, and shapes that lack one thing that is needed."""
+    """Returns the known shape, the unpruned one, and shapes that each lack one necessary thing."""
     return {
         "unpruned": Shape.full(space),
         "known answer": known_answer(space),
@@ -299,11 +299,9 @@ def _numbers(text: str) -> list[int]:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=_numbers, default=list(range(5)), help="seeds, with commas between")
-    parser.add_argument(
-        "--tries", type=int, default=0, help="random shapes to try; 0: as many as cost what a search does"
-    )
-    parser.add_argument("--ladder", action="store_true", help="train shapes that lack one thing each instead")
+    parser.add_argument("--seeds", type=_numbers, default=list(range(5)), help="comma-separated seeds")
+    parser.add_argument("--tries", type=int, default=0, help="random shapes to try; 0: as many as cost one search")
+    parser.add_argument("--ladder", action="store_true", help="instead, train shapes that each lack one thing")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser.parse_args()
 
