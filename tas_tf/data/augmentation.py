@@ -60,6 +60,22 @@ class Augmentation(Settings):
         """Whether images need three channels: red, green and blue."""
         return any(self.color_jitter) or self.lighting > 0
 
+    def check_channels(self, channels: int, name: str) -> None:
+        """Checks that images can be changed so.
+
+        Args:
+            channels: Channels of the images.
+            name: Names the images in the message.
+
+        Raises:
+            UserError: If colours are to change in images that aren't red, green and blue.
+        """
+        if self.changes_colours and channels != 3:
+            raise UserError(
+                "`color_jitter` and `lighting` are for images of 3 channels, red, green and blue. "
+                f"Received: {channels} in `{name}`."
+            )
+
 
 def augment_batch(images: tf.Tensor, augment: Augmentation, *, seed: tf.Tensor) -> tf.Tensor:
     """Changes the images of a batch at random.

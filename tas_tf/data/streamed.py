@@ -129,7 +129,7 @@ class StreamedData(TrainingData):
             examples = examples.filter(lambda image, _: tf.logical_not(_is_from(image, end)))
         if not self.train.is_mixed:
             # Before `repeat`: a buffer longer than the data would hold several epochs, and show an image twice in one.
-            examples = examples.shuffle(self.train.mixed, seed=self.seed)
+            examples = examples.shuffle(self.train.mixed, seed=self.seed, reshuffle_each_iteration=training)
         return examples.repeat() if training else examples
 
     def _augmented(self, batches: tf.data.Dataset, first_step: int) -> tf.data.Dataset:
@@ -181,9 +181,10 @@ def open_data(
     for stream in streams:
         _check_size(stream, image_shape)
     augment = augment or Augmentation()
-    if augment.random_resized_crop and streams[0].spec[0].dtype != tf.uint8:
+    augment.check_channels(image_shape[-1], "train")
+    if (augment.random_resized_crop or augment.changes_colours) and streams[0].spec[0].dtype != tf.uint8:
         raise UserError(
-            "`augment`: random_resized_crop takes uint8 images. "
+            "`augment`: `random_resized_crop`, `color_jitter` and `lighting` take uint8 images. "
             f"Received images of {streams[0].spec[0].dtype.name} in `train`."
         )
     labels = tuple(make_labels(stream.argument, stream.spec[1], num_classes, stream.class_names) for stream in streams)

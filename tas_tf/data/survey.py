@@ -69,7 +69,7 @@ def survey(stream: Stream, labels: Labels) -> Survey:
     if not buckets:
         raise empty(stream.argument)
     result = Survey(dict(counts), np.sort(np.concatenate(buckets)))
-    if not stream.is_mixed and changes < 2 * len(counts) and len(counts) > 1 and result.num_examples > 2 * stream.mixed:
+    if not stream.is_mixed and changes < 2 * len(counts) and len(counts) > 1 and result.num_examples > stream.mixed:
         raise UserError(
             f"`{stream.argument}` must mix its classes. Received images sorted by class: use "
             f"`shuffle({result.num_examples})` before batching, or shuffle file names."

@@ -45,11 +45,7 @@ class Task(TrainingData):
 
     def __post_init__(self) -> None:
         height, width, channels = self.source.image_shape
-        if self.augment.changes_colours and channels != 3:
-            raise UserError(
-                "`color_jitter` and `lighting` are for images of 3 channels, red, green and blue. "
-                f"Received: {channels} in `{self.source.name}`."
-            )
+        self.augment.check_channels(channels, self.source.name)
         if self.test_resize is not None and not height == width <= self.test_resize:
             raise UserError(
                 f"`test_resize` must be at least the size of the network's images, which must be square. Received: "

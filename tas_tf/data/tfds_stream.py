@@ -13,7 +13,7 @@ from tas_tf.data.source import StreamedSource
 
 _FILES_AT_ONCE = 8
 # Encoded images, about 0.1 MB each. Chunks may be small: TFDS wrote the images shuffled, and files are shuffled too.
-_CHUNK = 8192
+_CHUNK = 2048
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)

@@ -154,13 +154,30 @@ def test_augmentation_differs_from_step_to_step_and_leaves_scores_alone():
     assert {float(value) for value in np.unique(first)} <= {0.0, *(200.0 + NUMBERS[:20])}
     assert all((images > 0).all() for images, _ in found.test().as_numpy_iterator())
     assert take(found.searching(4)[0](0), 1)[0][1][0].shape == (4, 6, 5, 1)
-    with pytest.raises(UserError, match="uint8"):
-        make((IMAGES, LABELS), augment=Augmentation(random_resized_crop=True))
+
+
+@pytest.mark.parametrize(
+    "change", [{"random_resized_crop": True}, {"color_jitter": (0.4, 0.4, 0.4, 0.2)}, {"lighting": 0.1}]
+)
+def test_changes_that_need_bytes_and_colours(change):
+    images = np.repeat(IMAGES, 3, axis=-1)
+    augment = Augmentation(**change)
+    with pytest.raises(UserError, match=r"take uint8 images. Received images of float32 in `train`"):
+        make((images, LABELS), None, image_shape=(6, 5, 3), augment=augment)
+    make((images.astype(np.uint8), LABELS), None, image_shape=(6, 5, 3), augment=augment)
+    if augment.changes_colours:
+        with pytest.raises(UserError, match=r"images of 3 channels.* Received: 1 in `train`"):
+            make((IMAGES.astype(np.uint8), LABELS), None, augment=augment)
+
+
+def test_held_out_images_stay_the_same_ones():
+    held_out = make(dataset().batch(7)).held_out(0.5, 10)
+    first, second = ([number for images, _ in held_out for number in numbers(images)] for _ in range(2))
+    assert first == second
 
 
 NAN = IMAGES.copy()
 NAN[77, 1, 1, 0] = np.nan
-BY_CLASS = np.argsort(np.resize(LABELS, 5000), kind="stable")
 
 MISTAKES = {
     "NaN": ({"train": dataset(NAN).batch(4)}, "`train` must have finite images"),
@@ -189,8 +206,8 @@ MISTAKES = {
         "`validation` must have labels that `train` has. Received: 'd'",
     ),
     "sorted": (
-        {"train": dataset(np.resize(IMAGES, (5000, 6, 5, 1)), np.resize(LABELS, 5000)[BY_CLASS]).batch(8)},
-        r"sorted by class: use `shuffle\(5000\)`",
+        {"train": dataset(np.resize(IMAGES, (2500, 6, 5, 1)), np.sort(np.resize(LABELS, 2500))).batch(8)},
+        r"sorted by class: use `shuffle\(2500\)`",
     ),
 }
 

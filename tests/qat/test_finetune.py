@@ -220,7 +220,7 @@ def test_divergence_is_told_and_the_earlier_checkpoint_stays(task, tmp_path):
         tune(make_twin(plain_network()), task, epochs=3, checkpoint_dir=tmp_path, callbacks=[Stop(1)])
     before = saved_values(tmp_path)
     assert int(before["epochs/.ATTRIBUTES/VARIABLE_VALUE"]) == 1
-    with pytest.raises(UserError, match=r"diverged in epoch 2: .* Lower the learning rate, --qat_lr"):
+    with pytest.raises(UserError, match=r"diverged in epoch 2: .* lower learning rate, `lr`"):
         tune(make_twin(plain_network()), task, epochs=3, lr=1e30, checkpoint_dir=tmp_path)
     after = saved_values(tmp_path)
     assert after.keys() == before.keys()
