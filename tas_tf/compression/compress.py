@@ -28,7 +28,7 @@ from tas_tf.searching.settings import SearchSettings
 from tas_tf.space.settings import SpaceSettings
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
-from tas_tf.student.build import build_student
+from tas_tf.student.build import INITIAL_WEIGHTS, build_student
 from tas_tf.student.file_size import FileSize
 from tas_tf.supernet.transfer import inherit_from_supernet
 from tas_tf.training.evaluation import evaluate
@@ -42,8 +42,6 @@ from tas_tf.training.network import (
 from tas_tf.training.settings import TrainSettings
 from tas_tf.training.strategy import make_strategy
 
-#: Where the student's initial weights may come from.
-INHERIT = ("none", "teacher", "supernet")
 # Training images to score the model on, to check that they are prepared like the validation images.
 _COMPARED = {"batch_size": 100, "batches": 10}
 
@@ -139,8 +137,8 @@ def compress(
         result.student.save("student.keras")
         ```
     """
-    if inherit not in INHERIT:
-        raise UserError(f"`inherit` must be one of {', '.join(INHERIT)}. Received: {inherit!r}.")
+    if inherit not in INITIAL_WEIGHTS:
+        raise UserError(f"`inherit` must be one of {', '.join(INITIAL_WEIGHTS)}. Received: {inherit!r}.")
     strategy = make_strategy() if strategy is None else strategy
     wanted = Budget.parse(budget)
     space = SearchSpace.from_graph(

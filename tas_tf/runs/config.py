@@ -17,6 +17,7 @@ from tas_tf.runs.run import Run
 from tas_tf.searching.settings import SearchSettings
 from tas_tf.settings import Settings, require, setting
 from tas_tf.space.settings import SpaceSettings
+from tas_tf.student.build import INITIAL_WEIGHTS
 from tas_tf.student.filters import CRITERIA
 from tas_tf.training.settings import TrainSettings
 from tas_tf.training.strategy import STRATEGIES
@@ -99,7 +100,7 @@ class RunConfig(Settings):
         "auto",
         "Weights that the student starts from: none (fresh weights), teacher (its first filters), supernet (what the "
         "search saved), or auto (the chosen filters for l1 and fpgm, otherwise none).",
-        choices=("auto", "none", "teacher", "supernet"),
+        choices=("auto", *INITIAL_WEIGHTS),
         recorded=False,
     )
     kd: bool = setting(True, "Trains the student on the teacher's outputs as well as on the labels.")
