@@ -11,7 +11,7 @@ import json
 
 from tas_tf.cli.command import make_console, run, start
 from tas_tf.cli.options import parse
-from tas_tf.pipeline.reporting import report_run, show_report
+from tas_tf.pipeline.reporting import show_report
 from tas_tf.report.comparison import compare_runs, print_comparison
 
 COMMAND = "report"
@@ -31,10 +31,7 @@ def main() -> None:
         return
     first, *others = start(earlier=True)[0].at_budgets()
     for one in (first, *(other for other in others if other.config.run.metrics("student").exists())):
-        if call.json:
-            print(json.dumps(report_run(one), indent=2))
-        else:
-            show_report(one)
+        show_report(one)
 
 
 if __name__ == "__main__":

@@ -63,17 +63,24 @@ def start(*, earlier: bool = False, whole: bool = False, plans: bool = False) ->
         parsed = parse()
     if parsed.call.dry_run and not plans:
         raise UserError("This command doesn't support `dry_run`. Leave it out.")
-    return Workspace.open(parsed.config, make_shared(), keeps_fresh=whole), parsed
+    # A plan has no JSON.
+    shared = make_shared(as_json=parsed.call.json and not parsed.call.dry_run)
+    return Workspace.open(parsed.config, shared, keeps_fresh=whole), parsed
 
 
-def make_shared() -> Shared:
-    """What the runs of a command share: its console, flagfiles, and messages in terms of flags."""
-    return Shared(make_console(), keep_settings, translate, origin)
+def make_shared(*, as_json: bool = False) -> Shared:
+    """What the runs of a command share: its console, flagfiles, and messages in terms of flags.
+
+    Args:
+        as_json: Whether reports go to stdout as JSON; messages then go to stderr.
+    """
+    return Shared(make_console(stderr=as_json), keep_settings, translate, origin, as_json)
 
 
-def make_console() -> Console:
-    """The console that commands write tables and messages to."""
-    return Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+def make_console(*, stderr: bool = False) -> Console:
+    """The console that commands write tables and messages to: stdout, or stderr if stdout is for JSON."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, width=None if stream.isatty() else _PIPED_WIDTH)
 
 
 def planned(workspace: Workspace, parsed: Parsed, steps: Sequence[RunStep]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,12 @@ from tas_tf.zoo.loading import load_file
 
 
 def show_report(workspace: Workspace, rivals: Mapping[str, Run] | None = None) -> None:
-    """Writes the report of a run and prints its table, see `report_run`."""
-    print_table(report_run(workspace, rivals), console=workspace.shared.console)
+    """Writes the report of a run, see `report_run`, and prints its table, or its JSON if that is wanted."""
+    report = report_run(workspace, rivals)
+    if workspace.shared.as_json:
+        print(json.dumps(report, indent=2))
+    else:
+        print_table(report, console=workspace.shared.console)
 
 
 def report_run(workspace: Workspace, rivals: Mapping[str, Run] | None = None) -> dict[str, Any]:

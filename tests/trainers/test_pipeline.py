@@ -86,6 +86,14 @@ def test_the_teacher_is_the_users_model(interrupted, trained_tiny):
     assert accuracy == pytest.approx((expected.argmax(-1) == labels).mean())
 
 
+def test_the_report_is_printed_as_json(interrupted, finished, command):
+    for module, arguments in ((pipeline, interrupted.flags), (export_command, [])):
+        outcome = command(module, f"--run_dir={finished}", *arguments, "--json")
+        assert outcome.code == 0, outcome
+        assert json.loads(outcome.out) == json.loads((finished / "report.json").read_text())
+        assert "up to date" in outcome.err
+
+
 def test_a_second_call_does_nothing(interrupted, finished, command):
     before = snapshot(finished)
     with mock.patch.object(Task, "load", side_effect=AssertionError("data was loaded")):

@@ -23,6 +23,12 @@ def test_it_is_written_again_from_the_folder_alone(command, interrupted, finishe
     assert len(found["history"]["held_out_accuracy"]) == 1
 
 
+def test_it_is_printed_as_json(command, finished):
+    outcome = command(report, f"--run_dir={finished}", "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert json.loads(outcome.out) == json.loads((finished / "report.json").read_text())
+
+
 def test_half_a_run_has_a_report_too(command, finished):
     for name in ("student", "export", "rivals", "search"):
         shutil.rmtree(finished / name)
