@@ -125,8 +125,12 @@ class RunConfig(Settings):
     )
     progress: str = setting("auto", "How progress is shown.", choices=("auto", "bar", "lines", "none"), recorded=False)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check_budgets(self) -> None:
+        """Checks that a run can have several budgets; a mere description of costs always can.
+
+        Raises:
+            UserError: There are several budgets, and the shape or the initial weights fit only one.
+        """
         if len(self.budgets) > 1 and self.shape:
             raise UserError("`budgets`: several budgets need a search. Leave out `shape`, or give one budget.")
         if len(self.budgets) > 1 and self.inherit == "supernet":

@@ -106,9 +106,10 @@ class Workspace:
             keeps_fresh: See the class.
 
         Raises:
-            UserError: `run_dir` isn't set, or an argument doesn't fit the devices.
+            UserError: `run_dir` isn't set, or an argument doesn't fit the budgets or the devices.
         """
         require(config, "run_dir")
+        config.check_budgets()
         keras.mixed_precision.set_global_policy(config.precision)
         seed_everything(config.search.seed, deterministic=config.deterministic)
         workspace = cls(config, shared or Shared(Console()), keeps_fresh)

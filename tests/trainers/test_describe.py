@@ -221,3 +221,18 @@ def test_budgets_are_told_and_checked():
         outcome = run_command(describe, "--model=resnet8", f"--budget={budget}")
         assert outcome.code == 1
         assert message in outcome.err
+
+
+def test_a_shape_is_described_beside_several_budgets(space, tmp_path):
+    path = tmp_path / "shape.json"
+    path.write_text(json.dumps(Shape.random(space, 1).to_json()))
+    shown = ["--model=resnet8", "--image_size=8", f"--shape={path}", "--budget=macs:0.5", "--budget=params:0.6"]
+    outcome = run_command(describe, *shown, "--json")
+    assert outcome.code == 0, outcome.err
+    found = json.loads(outcome.out)
+    macs, params = CostModel(space), CostModel(space, "params")
+    assert found["shape_macs"] == macs(Shape.load(path))
+    assert {name: each["limit"] for name, each in found["budgets"].items()} == {
+        "macs:0.5": int(0.5 * macs.full),
+        "params:0.6": int(0.6 * params.full),
+    }
