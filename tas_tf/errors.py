@@ -10,7 +10,8 @@ class UserError(ValueError):
     """An invalid argument, model or file. The message names it and says what was expected and what was received.
 
     Messages put argument names in backticks, such as `epochs`. Command-line entry points translate these names into
-    flags, print the message without a traceback and exit with a non-zero code.
+    flags, print the message without a traceback and exit with a non-zero code. Other names in backticks follow a word
+    that says what they are, such as "layer".
 
     Example:
         >>> import tas_tf

@@ -15,6 +15,12 @@ _MODULES = {
     "export": "python -m export.student",
 }
 _ARGUMENT = re.compile(r"`([a-z_0-9]+(?:\.[a-z_0-9]+)?)`(=[\w-]+)?")
+#: Words before names that aren't arguments: "Layer `noise`", "used in `conv`". They end the text before the name.
+_NAMES_FOLLOW = (
+    *("activation", "called", "extra", "feature", "layer", "model", "operation", "step"),
+    *("at", "but", "in", "of", "reach"),
+)
+_NAMED = re.compile(rf"\b(?:{'|'.join(_NAMES_FOLLOW)}) $", re.IGNORECASE)
 _DIFFERENCE = re.compile(r"^  ([a-z_0-9.]+): was ", re.MULTILINE)
 _STEP = re.compile(r"\b([Rr]un) `(\w+)`")
 #: Arguments that have different names in the library and in the settings.
@@ -72,7 +78,8 @@ def translate(text: str, section: str | None = None) -> str:
     """Replaces arguments by flags, and steps by commands.
 
     Args:
-        text: A message with arguments in backticks, `` `epochs` ``, and steps as in ``Run `search` first``.
+        text: A message with arguments in backticks, `` `epochs` ``, and steps as in ``Run `search` first``. Other
+            names follow a word that says what they are, such as `layer`, and stay.
         section: Section of the config that the arguments belong to.
 
     >>> translate("`epochs` must be at least 1. Run `search` first.", "student")
@@ -84,7 +91,7 @@ def translate(text: str, section: str | None = None) -> str:
 
     def argument(match: re.Match) -> str:
         flag = flag_name(match[1], section)
-        if flag is None:
+        if flag is None or _NAMED.search(match.string, 0, match.start()):
             return match[0]
         return f"`--{flag}{match[2] or ''}`"
 

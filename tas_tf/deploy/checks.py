@@ -71,7 +71,7 @@ def _blame(model: keras.Model, error: ExportError) -> str:
     """Names the layers that a converter's message is about; the message has their names in graph paths."""
     words = str(error.__cause__ or error)
     layers = {
-        layer.name: f"`{layer.name}` ({type(layer).__name__})"
+        layer.name: f"layer `{layer.name}` ({type(layer).__name__})"
         for layer in every_layer(model)
         if re.search(rf"/{re.escape(layer.name)}(_\d+)*/", words)
     }

@@ -70,7 +70,9 @@ def _activation(node: Node) -> str:
 
 def _check_scores(by_name: dict[str, Node], last: Node, network: str) -> None:
     if last.channels < 2:
-        raise UserError(f"`model` must have at least 2 classes. Received: {last.channels} output (`{last.name}`).")
+        raise UserError(
+            f"`model` must have at least 2 classes. Received: {last.channels} output (layer `{last.name}`)."
+        )
     node = last
     while len(node.inputs) == 1 and _passes_scores(node):
         node = by_name[node.inputs[0]]

@@ -182,7 +182,8 @@ def _check_alike(name: str, runs: Sequence[Run]) -> None:
         if differing:
             raise UserError(
                 f"`compare`: runs with the same folder name may differ only in the seed, but runs called `{name}` "
-                f"differ in {', '.join(f'`{key}`' for key in differing)} ({step}). Give their folders different names."
+                f"differ in the settings {', '.join(f'`{key}`' for key in differing)} ({step}). "
+                "Give their folders different names."
             )
 
 

@@ -226,7 +226,8 @@ class Workspace:
             if named.digest != found.digest:
                 raise UserError(
                     f"`model`: {config.network.model} isn't the network of the teacher in "
-                    f"{config.teacher_run.path}, `{found.network}`. Give the teacher's network, or another `run_dir`."
+                    f"{config.teacher_run.path}, which is called `{found.network}`. Give the teacher's network, or "
+                    "another `run_dir`."
                 )
         return teacher
 

@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
+import keras
 import pytest
 from absl import flags
 from absl.testing import flagsaver
@@ -14,7 +15,9 @@ from tas_tf.cli.document import table, with_table
 from tas_tf.cli.help import help_text
 from tas_tf.cli.options import FLAGS, define_flags, parse
 from tas_tf.cli.table import COMMANDS, OPTIONS, options_of, resolve, sections
-from tas_tf.cli.wording import translate
+from tas_tf.cli.wording import flag_name, message, translate
+from tas_tf.errors import UserError
+from tas_tf.graph.graph import Graph
 from tas_tf.runs.config import RunConfig
 from tas_tf.settings import Settings, describe_settings, setting
 
@@ -144,6 +147,12 @@ def test_arguments_become_flags():
         ("more `qat.epochs`", "export", "more `--qat_epochs`"),
         ("Give `inherit`=none.", "student", "Give `--inherit=none`."),
         ("a layer `conv` of `digits`", None, "a layer `conv` of `digits`"),
+        ("Layer `noise` (Noise) is in `seed`.", "search", "Layer `noise` (Noise) is in `seed`."),
+        (
+            "Nested model `preprocessing`; give `preprocessing`.",
+            None,
+            "Nested model `preprocessing`; give `--preprocess`.",
+        ),
         ("  data.seed: was 0, now 1\n  search.seed: was 0, now 1", None, "  seed: was 0, now 1"),
         ("Run `export` first.", None, "Run `python -m export.student` first."),
     ):
@@ -157,6 +166,28 @@ def texts(path: Path) -> list[str]:
     docs = {id(node.body[0].value) for node in documented if ast.get_docstring(node)}
     constants = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
     return [node.value for node in constants if id(node) not in docs]
+
+
+def test_no_argument_follows_a_word_that_announces_other_names():
+    """Such an argument would not become a flag."""
+    argument = re.compile(r"(?:^|\S+ )`([a-z_0-9]+(?:\.[a-z_0-9]+)?)`")
+    for path in (ROOT / "tas_tf").rglob("*.py"):
+        for text in texts(path):
+            for found in argument.finditer(text):
+                if flag := flag_name(found[1]):
+                    assert f"`--{flag}" in translate(found[0]), (path, text)
+
+
+def test_names_of_layers_stay():
+    """Layers may have names that arguments have too."""
+    images = keras.Input((8, 8, 3))
+    features = keras.layers.Conv2D(8, 3, name="flip")(images)
+    noisy = keras.layers.GaussianDropout(0.5, name="noise")(features, training=True)
+    scores = keras.layers.Dense(4)(keras.layers.GlobalAveragePooling2D()(noisy))
+    with pytest.raises(UserError) as error:
+        Graph.from_model(keras.Model(images, scores))
+    assert "`noise`" in str(error.value)
+    assert message(error.value) == str(error.value)
 
 
 def test_the_library_names_no_flags():

@@ -39,7 +39,7 @@ def test_a_layer_that_is_random_in_inference_is_named():
 
 def test_a_layer_without_an_operation_in_tflite_is_named():
     model = network(Bessel(name="bessel"))
-    with pytest.raises(ExportError, match=r"Can't convert `bessel` \(Bessel\)\. "):
+    with pytest.raises(ExportError, match=r"Can't convert layer `bessel` \(Bessel\)\. "):
         check_deployable(model)
     check_deployable(model, tflite=False)
 

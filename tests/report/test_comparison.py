@@ -61,7 +61,7 @@ def test_what_is_no_seed_of_the_same_is_refused(tmp_path):
     first = write_run(tmp_path / "0/tas", seed=0, accuracy=0.9)
     with pytest.raises(UserError, match="have the seeds 0, 0"):
         compare_runs([first, write_run(tmp_path / "1/tas", seed=0, accuracy=0.9)])
-    with pytest.raises(UserError, match=r"differ in `lr` \(student\)"):
+    with pytest.raises(UserError, match=r"differ in the settings `lr` \(student\)"):
         compare_runs([first, write_run(tmp_path / "2/tas", seed=2, accuracy=0.9, lr=0.3)])
     with pytest.raises(UserError, match="holds no trained teacher"):
         compare_runs([tmp_path / "none"])
@@ -83,7 +83,7 @@ def test_shapes_from_elsewhere_count_as_the_search_that_made_them(tmp_path):
         found = write_run(tmp_path / f"found{seed}", seed=seed, accuracy=0.5, step="search", budget=budget)
         runs.append(write_run(tmp_path / f"{seed}/tas", seed=seed, accuracy=0.9))
         (runs[-1] / "flags.cfg").write_text(f"--seed={seed}\n--shape={found}/search/shape.json\n")
-    with pytest.raises(UserError, match=r"differ in `budget` \(search\)"):
+    with pytest.raises(UserError, match=r"differ in the settings `budget` \(search\)"):
         compare_runs(runs)
 
 
