@@ -116,7 +116,12 @@ _STEP = ("batch_size", "lr", "momentum", "l2")
 #: Groups of flags that each command uses, and single flags of other groups.
 COMMANDS: dict[str, tuple[str, ...]] = {
     "describe": ("Network", "What is searched", "dataset", "data_dir", "test_share", "budget", "json"),
-    "pipeline": tuple(name for name in dict.fromkeys(option.group for option in OPTIONS) if name != "Baseline")[:-1],
+    "pipeline": (
+        *dict.fromkeys(option.group for option in OPTIONS if option.group not in ("Baseline", "Output")),
+        "random_shapes",
+        "random_epochs",
+        "json",
+    ),
     "teacher": (*_RUN, "Training", *_SPACE),
     "search": (*_RUN, *_SPACE, *_STEP, "Search", "preprocessing_inside"),
     "baseline": (
@@ -129,6 +134,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
         "split_share",
         "held_out_limit",
         "student_lr",
+        "preprocessing_inside",
     ),
     "distill": (*_RUN, "What is searched", *_STEP, "Distillation", "budget"),
     "export": (
@@ -142,6 +148,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
         "kd",
         "kd_alpha",
         "kd_temperature",
+        "json",
     ),
     "report": ("run_dir", "teacher_from", "shape", "compare", "json"),
 }

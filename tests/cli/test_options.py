@@ -139,6 +139,30 @@ def test_help_shows_what_a_command_uses_and_all_on_demand():
     assert next(option for option in OPTIONS if option.flag == "seed").group == "Run"
 
 
+@pytest.mark.parametrize(
+    ("command", "names"),
+    {
+        # What the rival `random` uses, and how the report is printed.
+        "pipeline": ["random_shapes", "random_epochs", "json"],
+        # The size of a file depends on what is inside.
+        "baseline": ["preprocessing_inside", "preprocess"],
+        "search": ["preprocessing_inside", "preprocess"],
+        "export": ["json"],
+    }.items(),
+)
+def test_help_shows_what_is_used_indirectly(command, names):
+    shown = help_text("", FLAGS, command)
+    for name in names:
+        assert f"\n  --{'[no]' if FLAGS[name].is_switch else ''}{name} " in shown
+
+
+def test_the_help_of_the_pipeline_leaves_out_what_only_other_commands_use():
+    assert {option.flag for option in OPTIONS} - {option.flag for option in options_of("pipeline")} == {
+        "kind",
+        "compare",
+    }
+
+
 def test_arguments_become_flags():
     for text, section, expected in (
         ("`alpha` must be from 0 to 1.", "student", "`--kd_alpha` must be from 0 to 1."),
