@@ -16,7 +16,7 @@ EXTRAS = {
 PURPOSES = {
     "datasets": "A data set of TensorFlow Datasets",
     "qat": "Quantisation-aware training (qat_int8)",
-    "report": "The report",
+    "report": "The page report.html",
 }
 
 
@@ -29,19 +29,31 @@ def missing_modules(extra: str) -> tuple[str, ...]:
     return tuple(name for name in EXTRAS[extra] if importlib.util.find_spec(name) is None)
 
 
-def require_extra(extra: str, *, purpose: str | None = None) -> None:
-    """Makes sure that an extra is installed.
+def explain_missing(extra: str, *, purpose: str | None = None) -> str | None:
+    """Returns a sentence that names a missing extra and how to install it; `None` if the extra is installed.
 
     Args:
         extra: A key of `EXTRAS`.
         purpose: What needs it, as the beginning of a sentence; by default what `PURPOSES` says.
+    """
+    missing = missing_modules(extra)
+    if not missing:
+        return None
+    return (
+        f"{purpose or PURPOSES[extra]} needs the extra `{extra}`: "
+        f'pip install "tas-tf[{extra}]" (missing: {", ".join(missing)}).'
+    )
+
+
+def require_extra(extra: str, *, purpose: str | None = None) -> None:
+    """Makes sure that an extra is installed.
+
+    Args:
+        extra: See `explain_missing`.
+        purpose: See `explain_missing`.
 
     Raises:
         UserError: A module of the extra is missing; the message names the extra and how to install it.
     """
-    missing = missing_modules(extra)
-    if missing:
-        raise UserError(
-            f"{purpose or PURPOSES[extra]} needs the extra `{extra}`: "
-            f'pip install "tas-tf[{extra}]" (missing: {", ".join(missing)}).'
-        )
+    if explanation := explain_missing(extra, purpose=purpose):
+        raise UserError(explanation)

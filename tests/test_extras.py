@@ -1,7 +1,9 @@
 """What happens where an extra isn't installed: its packages are blocked, as if they weren't there."""
 
 import ast
+import json
 import logging
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -14,11 +16,17 @@ from packaging.requirements import Requirement
 from tas_tf.data.sources import load_source
 from tas_tf.errors import UserError
 from tas_tf.extras import EXTRAS, missing_modules, require_extra
+from tas_tf.files import write_json
+from tas_tf.pipeline.exporting import ExportStep
+from tas_tf.pipeline.searched_shapes import SearchStep
+from tas_tf.pipeline.training import StudentStep, TeacherStep
 from tas_tf.qat.train import check_quantisable, train_quantised
 from tas_tf.report.report import build_report
 from tas_tf.report.show import render_html
 from tas_tf.searching.logs import SearchSummaries
+from tests.commands import run_command
 from tests.digits import tiny_network
+from trainers import pipeline, report
 
 ROOT = Path(__file__).parents[1]
 #: Modules whose packages have other names.
@@ -104,6 +112,47 @@ def test_a_report_names_its_extra(without, tmp_path):
     without("report")
     with pytest.raises(UserError, match=install_line("report")):
         render_html(build_report(), tmp_path / "report.html")
+
+
+@pytest.fixture
+def measured(tmp_path) -> Path:
+    """A run folder with the measurements of a teacher and a student."""
+    for step, accuracy in (("teacher", 0.75), ("student", 0.5)):
+        write_json(tmp_path / f"run/{step}/metrics.json", {"accuracy": accuracy, "loss": 1.0, "macs": 1, "params": 1})
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("arguments", [[], ["--json"]], ids=["table", "json"])
+def test_a_report_without_its_extra_lacks_the_page_alone(without, measured, arguments):
+    without("report")
+    outcome = run_command(report, f"--run_dir={measured}", *arguments)
+    assert outcome.code == 0, outcome
+    assert not (measured / "report.html").exists()
+    found = json.loads((measured / "report.json").read_text())
+    assert (found["teacher"]["accuracy"], found["student"]["accuracy"]) == (0.75, 0.5)
+    assert "report" not in found["files"]
+    (line,) = [line for line in (outcome.out + outcome.err).splitlines() if "extra" in line]
+    assert re.match(r"The page report\.html " + install_line("report"), line)
+    if arguments:
+        assert json.loads(outcome.out) == found
+    else:
+        assert "Test set results" in outcome.out
+
+
+def test_the_pipeline_writes_its_report_without_the_extra(without, measured, monkeypatch):
+    """All steps before the report stand still here."""
+    without("report")
+    steps = (TeacherStep, SearchStep, StudentStep, ExportStep)
+    for step in steps:
+        monkeypatch.setattr(step, "run", lambda self: False)
+        monkeypatch.setattr(step, "is_up_to_date", True)
+    (measured / "search").mkdir()
+    (measured / "search/shape.json").write_text("{}")
+    outcome = run_command(pipeline, f"--run_dir={measured}", "--model=resnet8", "--dataset=digits", "--formats=fp32")
+    assert outcome.code == 0, outcome
+    assert "The page report.html needs the extra" in outcome.out
+    assert "Test set results" in outcome.out
+    assert (measured / "report.json").exists()
 
 
 class _Monitor:

@@ -11,7 +11,7 @@ from tas_tf.baselines.rivals import RIVALS
 from tas_tf.deploy.artefacts import artefact_path
 from tas_tf.deploy.tflite import CONVERTERS
 from tas_tf.errors import UserError
-from tas_tf.extras import require_extra
+from tas_tf.extras import explain_missing
 from tas_tf.files import read_json, write_json
 from tas_tf.pipeline.steps import RunStep
 from tas_tf.report.report import build_report, summarise_shape
@@ -32,7 +32,7 @@ def show_report(workspace: Workspace, rivals: Mapping[str, Run] | None = None) -
 
 
 def report_run(workspace: Workspace, rivals: Mapping[str, Run] | None = None) -> dict[str, Any]:
-    """Writes the report of a run.
+    """Writes the report of a run: report.json and, if the extra `report` is installed, the page report.html.
 
     Args:
         workspace: The run.
@@ -42,9 +42,9 @@ def report_run(workspace: Workspace, rivals: Mapping[str, Run] | None = None) ->
         The content of `report.json`.
 
     Raises:
-        UserError: The run has no measurements yet, or the extra `report` is missing.
+        UserError: The run has no measurements yet.
     """
-    require_extra("report")
+    no_page = explain_missing("report")
     config = workspace.config
     made_by = workspace.shared.made_by(config.run)
     rivals = _found_rivals(config.run) if rivals is None else rivals
@@ -61,12 +61,16 @@ def report_run(workspace: Workspace, rivals: Mapping[str, Run] | None = None) ->
         seed=config.data.seed,
         settings=made_by.settings,
         command=made_by.command,
-        files=_files(config.run),
+        files=_files(config.run, page=no_page is None),
     )
     if not any(report[name]["accuracy"] is not None for name in ("teacher", "student")):
         raise UserError(f"`run_dir`: nothing has been measured in {config.run.path} yet.")
     write_json(config.run.report_json, report)
-    render_html(report, config.run.report_html)
+    if no_page is None:
+        render_html(report, config.run.report_html)
+    else:
+        # Without markup, since `[report]` would be taken for a style.
+        workspace.say(f"{no_page} {config.run.report_json} has the same figures.", markup=False)
     return report
 
 
@@ -119,12 +123,13 @@ def _shape_summary(workspace: Workspace) -> dict[str, Any] | None:
     )
 
 
-def _files(run_folder: Run) -> dict[str, str]:
+def _files(run_folder: Run, *, page: bool) -> dict[str, str]:
+    """Paths of the run's files by label; `page` tells whether report.html will be written."""
     files = {
         "student": run_folder.student_model,
         "SavedModel": run_folder.export_dir / "saved_model",
         **{f"TFLite {format}": artefact_path(run_folder.export_dir, format) for format in CONVERTERS},
-        "report": run_folder.report_html,
+        **({"report": run_folder.report_html} if page else {}),
         "TensorBoard logs": run_folder.path / "logs",
     }
     return {label: str(path) for label, path in files.items() if path.exists() or path == run_folder.report_html}

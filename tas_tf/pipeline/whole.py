@@ -88,7 +88,6 @@ def check_before(workspace: Workspace, steps: Sequence[RunStep]) -> None:
         UserError: A step would fail.
     """
     config = workspace.config
-    require_extra("report")
     if QAT_FORMAT in config.export.formats:
         require_extra("qat")
     if config.inherit == "supernet" and set(config.rivals) - {"no_kd"}:

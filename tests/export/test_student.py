@@ -17,6 +17,7 @@ from export import student
 from tas_tf.data.task import Task
 from tas_tf.deploy import artefacts
 from tas_tf.deploy.metadata import read_metadata
+from tas_tf.extras import EXTRAS
 from tas_tf.files import write_json, write_model
 from tas_tf.graph.graph import Graph
 from tas_tf.space.shape import Shape
@@ -74,6 +75,18 @@ def test_flags_come_from_the_run(run_folder):
     assert metrics["fp32"]["accuracy"] == pytest.approx(expected)
     assert np.isfinite(metrics["fp32"]["latency_ms"])
     assert "Test set results" in done.stdout
+
+
+def test_files_are_written_without_the_extra_for_the_page(run_folder, monkeypatch):
+    for name in EXTRAS["report"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    outcome = run_command(student, f"--run_dir={run_folder}", *QUICK)
+    assert outcome.code == 0, outcome
+    assert "The page report.html needs the extra `report`" in outcome.out
+    assert "Test set results" in outcome.out
+    assert (run_folder / "export/fp32.tflite").exists()
+    assert (run_folder / "report.json").exists()
+    assert not (run_folder / "report.html").exists()
 
 
 def test_a_difference_beyond_tolerance_leaves_nothing(run_folder):
