@@ -16,7 +16,7 @@ from tas_tf.cli.options import FLAGS, Parsed, parse
 from tas_tf.cli.wording import message, translate
 from tas_tf.errors import UserError
 from tas_tf.pipeline.plan import show_plan
-from tas_tf.pipeline.steps import RunStep
+from tas_tf.pipeline.steps import PipelineStep
 from tas_tf.runs.workspace import Shared, Workspace
 
 _HELP = frozenset(["-h", "-help", "--help", "--helpshort", "--helpfull"])
@@ -83,7 +83,7 @@ def make_console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, width=None if stream.isatty() else _PIPED_WIDTH)
 
 
-def planned(workspace: Workspace, parsed: Parsed, steps: Sequence[RunStep]) -> bool:
+def planned(workspace: Workspace, parsed: Parsed, steps: Sequence[PipelineStep]) -> bool:
     """Shows the plan of the steps in a dry run; returns whether this is a dry run."""
     if parsed.call.dry_run:
         show_plan(workspace, steps)

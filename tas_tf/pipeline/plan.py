@@ -12,7 +12,7 @@ from rich.table import Table
 
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.errors import UserError
-from tas_tf.pipeline.steps import RunStep
+from tas_tf.pipeline.steps import PipelineStep, RunStep
 from tas_tf.runs.workspace import Workspace
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
@@ -25,7 +25,7 @@ _FRESH = "up to date"
 _REFUSED = "refused: see `overwrite`"
 
 
-def show_plan(workspace: Workspace, steps: Sequence[RunStep]) -> None:
+def show_plan(workspace: Workspace, steps: Sequence[PipelineStep]) -> None:
     """Prints what the steps would do; writes nothing to the run folder.
 
     Args:
@@ -70,9 +70,11 @@ def show_plan(workspace: Workspace, steps: Sequence[RunStep]) -> None:
         )
 
 
-def _flat(steps: Sequence[RunStep]) -> Iterator[RunStep]:
+def _flat(steps: Sequence[PipelineStep]) -> Iterator[RunStep]:
+    """The steps that have a result, with those within other steps."""
     for step in steps:
-        yield step
+        if isinstance(step, RunStep):
+            yield step
         yield from step.parts
 
 

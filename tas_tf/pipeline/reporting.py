@@ -13,10 +13,10 @@ from tas_tf.deploy.tflite import CONVERTERS
 from tas_tf.errors import UserError
 from tas_tf.extras import explain_missing
 from tas_tf.files import read_json, write_json
-from tas_tf.pipeline.steps import RunStep
+from tas_tf.pipeline.steps import PipelineStep
 from tas_tf.report.report import build_report, summarise_shape
 from tas_tf.report.show import print_table, render_html
-from tas_tf.runs.run import Run, Step
+from tas_tf.runs.run import Run
 from tas_tf.runs.workspace import Workspace
 from tas_tf.space.shape import Shape, dropped_nodes
 from tas_tf.zoo.loading import load_file
@@ -135,7 +135,7 @@ def _files(run_folder: Run, *, page: bool) -> dict[str, str]:
     return {label: str(path) for label, path in files.items() if path.exists() or path == run_folder.report_html}
 
 
-class ReportStep(RunStep):
+class ReportStep(PipelineStep):
     """Writes and prints the report; this step always runs.
 
     Args:
@@ -150,15 +150,7 @@ class ReportStep(RunStep):
         super().__init__(workspace, label)
         self._rivals = rivals
 
-    @property
-    def record(self) -> Step:
-        """Not available, since the report is written each time."""
-        raise NotImplementedError("A report has no record.")
-
     def run(self) -> bool:
         """Writes the report and prints its table."""
         show_report(self.workspace, {name: self.workspace.config.rival(name).run for name in self._rivals})
         return True
-
-    def work(self, record: Step) -> None:
-        """Not used, see `run`."""

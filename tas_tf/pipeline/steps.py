@@ -1,4 +1,4 @@
-"""What every step of a run has: a label, a record of what its result depends on, its work and its effort."""
+"""What steps of a run have: a label and, if they have a result to keep, a record of what it depends on."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Effort:
     relative: float
 
 
-class RunStep(abc.ABC):
-    """A step of a run.
+class PipelineStep(abc.ABC):
+    """A step of the pipeline.
 
     Args:
         workspace: The run.
@@ -43,14 +43,32 @@ class RunStep(abc.ABC):
 
     #: Kind of step, which is the default label.
     kind = ""
-    #: Section of `RunConfig` that arguments in errors belong to.
-    section: str | None = None
-    #: What a plan says if the step would run.
-    does = "runs"
 
     def __init__(self, workspace: Workspace, label: str | None = None) -> None:
         self.workspace = workspace
         self.label = label or self.kind
+
+    @abc.abstractmethod
+    def run(self) -> bool:
+        """Runs the step if there is something to do; returns whether it ran.
+
+        Raises:
+            UserError: Something that the step needs is missing or doesn't fit.
+        """
+
+    @property
+    def parts(self) -> Sequence[RunStep]:
+        """Steps within this one, which a plan shows too."""
+        return ()
+
+
+class RunStep(PipelineStep):
+    """A step with a result, which is made only if it isn't there or was made from other settings or inputs."""
+
+    #: Section of `RunConfig` that arguments in errors belong to.
+    section: str | None = None
+    #: What a plan says if the step would run.
+    does = "runs"
 
     @property
     @abc.abstractmethod
@@ -79,11 +97,6 @@ class RunStep(abc.ABC):
             space: The search space of the unpruned network.
         """
         del space
-
-    @property
-    def parts(self) -> Sequence[RunStep]:
-        """Steps within this one, which a plan shows too."""
-        return ()
 
     @property
     def is_up_to_date(self) -> bool:

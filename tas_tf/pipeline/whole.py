@@ -14,7 +14,7 @@ from tas_tf.pipeline.exporting import ExportStep
 from tas_tf.pipeline.quantising import QAT_FORMAT, check_trainable
 from tas_tf.pipeline.reporting import ReportStep
 from tas_tf.pipeline.searched_shapes import DecodeStep, SearchStep
-from tas_tf.pipeline.steps import RunStep
+from tas_tf.pipeline.steps import PipelineStep, RunStep
 from tas_tf.pipeline.training import RivalStep, StudentStep, TeacherStep
 from tas_tf.quiet import without_notes
 from tas_tf.report.comparison import compare_runs, print_comparison
@@ -24,13 +24,13 @@ from tas_tf.student.build import check_inheritable
 from tas_tf.student.filters import CRITERIA
 
 
-def pipeline_steps(workspace: Workspace) -> list[RunStep]:
+def pipeline_steps(workspace: Workspace) -> list[PipelineStep]:
     """All steps of a run, in order: teacher, search, and for each budget student, rivals, export and report.
 
     There is no teacher step with the teacher of another run, and no search step if a shape is given.
     """
     config = workspace.config
-    steps: list[RunStep] = [] if config.teacher_from else [TeacherStep(workspace)]
+    steps: list[PipelineStep] = [] if config.teacher_from else [TeacherStep(workspace)]
     if not config.shape:
         steps.append(SearchStep(workspace))
     for one in workspace.at_budgets():
@@ -55,7 +55,7 @@ def shape_steps(workspace: Workspace) -> list[SearchStep | DecodeStep]:
     return [SearchStep(workspace), *(DecodeStep(one, workspace) for one in others)]
 
 
-def run_pipeline(workspace: Workspace, steps: Sequence[RunStep]) -> None:
+def run_pipeline(workspace: Workspace, steps: Sequence[PipelineStep]) -> None:
     """Runs all steps, each under its own heading, and skips those whose results are up to date.
 
     Args:
@@ -77,7 +77,7 @@ def run_pipeline(workspace: Workspace, steps: Sequence[RunStep]) -> None:
         print_comparison(compare_runs([str(one.config.run.path) for one in workspace.at_budgets()]), console)
 
 
-def check_before(workspace: Workspace, steps: Sequence[RunStep]) -> None:
+def check_before(workspace: Workspace, steps: Sequence[PipelineStep]) -> None:
     """Finds errors of later steps before hours are spent on earlier ones.
 
     Args:
@@ -124,7 +124,7 @@ def check_before(workspace: Workspace, steps: Sequence[RunStep]) -> None:
     workspace.checked_space(network, anew=searches)
 
 
-def _is_done(steps: Sequence[RunStep]) -> bool:
+def _is_done(steps: Sequence[PipelineStep]) -> bool:
     """Whether teacher, search and the students of all budgets are up to date."""
     trained = [step for step in steps if type(step) in (TeacherStep, SearchStep, StudentStep)]
     # `all` stops at the first step to run: a later step may need its result to tell whether it is up to date.
