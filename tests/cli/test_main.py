@@ -1,5 +1,6 @@
 """The console command."""
 
+import importlib
 import sys
 from unittest import mock
 
@@ -58,6 +59,8 @@ def test_commands_know_what_they_are_called(capsys, trained_tiny):
     assert "no file nowhere.keras" in err
 
 
-def test_every_command_has_its_module():
-    for name in console.COMMANDS:
-        assert console.module_name(name) == console.COMMANDS[name][0]
+@pytest.mark.parametrize("name", console.COMMANDS)
+def test_every_command_has_its_module(name):
+    module = importlib.import_module(console.module_name(name))
+    assert callable(module.main)
+    assert name == module.COMMAND
