@@ -16,7 +16,7 @@ from tas_tf.deploy.artefacts import artefact_path, export_models
 from tas_tf.deploy.errors import ExportError
 from tas_tf.deploy.jobs import Extras
 from tas_tf.deploy.metadata import Metadata, read_metadata
-from tas_tf.deploy.saved_model import LoadedSavedModel
+from tas_tf.deploy.saved_model import LoadedSavedModel, write_saved_model
 from tas_tf.deploy.settings import FORMATS, Checks
 from tas_tf.deploy.tflite import CONVERTERS, INTEGER_FORMATS, TFLiteModel, file_size
 from tas_tf.deploy.verify import ArtefactMetrics
@@ -151,17 +151,17 @@ def test_a_budget_in_bytes_is_that_of_the_file_written(everything):
 
 
 @pytest.fixture
-def spoil(make_classifier, monkeypatch):
+def spoil(make_classifier, monkeypatch, tmp_path):
     """Has another network written in the place of one."""
 
     def put(name: str) -> None:
-        impostor, write = make_classifier(seed=9), artefacts.export_tflite
+        impostor, write = write_saved_model(make_classifier(seed=9), tmp_path / "impostor"), artefacts.write_tflite
 
         def write_impostor(source, path, **options):
             of = "teacher" if path.parent.name == "teacher" else "student"
             return write(impostor if of == name else source, path, **options)
 
-        monkeypatch.setattr(artefacts, "export_tflite", write_impostor)
+        monkeypatch.setattr(artefacts, "write_tflite", write_impostor)
 
     return put
 

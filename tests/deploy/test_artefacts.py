@@ -7,7 +7,7 @@ import pytest
 from tas_tf.deploy import artefacts
 from tas_tf.deploy.artefacts import artefact_path, export_models
 from tas_tf.deploy.errors import ExportError
-from tas_tf.deploy.saved_model import LoadedSavedModel
+from tas_tf.deploy.saved_model import LoadedSavedModel, write_saved_model
 from tas_tf.deploy.settings import Checks
 from tas_tf.deploy.tflite import TFLiteModel
 from tas_tf.errors import UserError
@@ -65,17 +65,17 @@ def test_each_artefact_is_its_own_model(exported, models, test_set):
 
 
 def test_a_wrong_artefact_fails_loudly_and_the_earlier_export_stays(
-    exported, models, make_classifier, test_set, monkeypatch
+    exported, models, make_classifier, test_set, monkeypatch, tmp_path
 ):
     out_dir = exported[0]
     before = snapshot(out_dir)
-    impostor = make_classifier(seed=5, filters=12)
-    write = artefacts.export_tflite
+    impostor = write_saved_model(make_classifier(seed=5, filters=12), tmp_path / "impostor")
+    write = artefacts.write_tflite
 
     def write_impostor(source, path, **options):
         return write(impostor if path.parent.name == "teacher" else source, path, **options)
 
-    monkeypatch.setattr(artefacts, "export_tflite", write_impostor)
+    monkeypatch.setattr(artefacts, "write_tflite", write_impostor)
     with pytest.raises(ExportError, match="teacher's fp32 differs from its Keras model: max_abs_diff"):
         export_models(models, out_dir, images=test_set[0], labels=test_set[1], checks=Checks(rounds=1))
     assert snapshot(out_dir) == before
@@ -86,7 +86,7 @@ def test_failing_midway_leaves_nothing_in_a_new_place(models, test_set, tmp_path
     def fail(*args, **options):
         raise ExportError("no kernel")
 
-    monkeypatch.setattr(artefacts, "export_tflite", fail)
+    monkeypatch.setattr(artefacts, "write_tflite", fail)
     with pytest.raises(ExportError, match="no kernel"):
         export_models(models, tmp_path / "export", images=test_set[0], labels=test_set[1], checks=Checks(rounds=1))
     assert list(tmp_path.iterdir()) == []
