@@ -25,7 +25,7 @@ from tas_tf.deploy.tflite import (
     check_calibration,
     write_tflite,
 )
-from tas_tf.deploy.verify import ArtefactMetrics, check_accuracy, select_test_set, verify_artefact
+from tas_tf.deploy.verify import ArtefactMetrics, check_accuracy, check_test_set, verify_artefact
 from tas_tf.errors import UserError
 from tas_tf.files import PARTIAL_PREFIX, read_json, write_json
 
@@ -43,7 +43,6 @@ def export_models(
     labels: np.ndarray,
     formats: Sequence[str] = ExportSettings.formats,
     preprocessing_layers: Sequence[keras.layers.Layer] = (),
-    limit: int | None = None,
     extras: Extras | None = None,
     checks: Checks | None = None,
     progress: Callable[[str], None] | None = None,
@@ -62,7 +61,6 @@ def export_models(
         labels: Integer classes, `[n]`.
         formats: Names from `FORMATS`.
         preprocessing_layers: Layers put inside the graphs.
-        limit: Largest number of test images used; `None` for all.
         extras: Calibration images, quantised networks and metadata that some formats need.
         checks: How files are checked and timed.
         progress: Called with a line of text before each step.
@@ -77,7 +75,7 @@ def export_models(
     out_dir, extras, checks = Path(out_dir), extras or Extras(), checks or Checks()
     _check_arguments(models, out_dir, formats, extras)
     _check_alike(extras.calibration, images, formats)
-    test = ScoredOn(*select_test_set(images, labels, limit=limit))
+    test = ScoredOn(*check_test_set(images, labels))
     report = progress or (lambda line: None)
     report("computing the reference outputs")
     jobs = [make_job(name, model, preprocessing_layers, test, extras) for name, model in models.items()]

@@ -147,13 +147,11 @@ def size_on_disk(path: str | Path) -> int:
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
-def select_test_set(
-    images: np.ndarray, labels: np.ndarray, *, limit: int | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Checks a test set and selects at most `limit` examples, evenly spaced since the set may be sorted by class.
+def check_test_set(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Checks a test set, and returns it as arrays.
 
     Raises:
-        UserError: If images and labels don't match, or `limit` isn't positive.
+        UserError: If images and labels don't match.
     """
     images, labels = np.asarray(images), np.asarray(labels)
     if images.ndim != 4 or len(images) == 0:
@@ -163,9 +161,4 @@ def select_test_set(
             f"`labels` must be integer classes, one for each of the {len(images)} images. "
             f"Received: {labels.dtype} of shape {labels.shape}."
         )
-    if limit is None or limit >= len(images):
-        return images, labels
-    if limit < 1:
-        raise UserError(f"`limit` must be at least 1, or None for the whole test set. Received: {limit}.")
-    chosen = np.linspace(0, len(images) - 1, limit).round().astype(int)
-    return images[chosen], labels[chosen]
+    return images, labels

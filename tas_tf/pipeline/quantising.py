@@ -134,8 +134,8 @@ def qat_steps(workspace: Workspace, rivals: Sequence[str]) -> list[QatStep]:
     ]
 
 
-def run_qat(workspace: Workspace, rivals: Sequence[str]) -> dict[str, Path]:
-    """Fine-tunes student, teacher and rivals for 8 bits unless that is done; returns their folders by name.
+def run_qat(workspace: Workspace, rivals: Sequence[str]) -> None:
+    """Fine-tunes student, teacher and rivals for 8 bits unless that is done.
 
     Args:
         workspace: The run.
@@ -144,10 +144,8 @@ def run_qat(workspace: Workspace, rivals: Sequence[str]) -> dict[str, Path]:
     Raises:
         UserError: See `QatStep.work`.
     """
-    steps = qat_steps(workspace, rivals)
-    for step in steps:
+    for step in qat_steps(workspace, rivals):
         step.run()
-    return {step.name: step.folder for step in steps}
 
 
 def settle_formats(workspace: Workspace, rivals: Sequence[str]) -> list[str]:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tas_tf.deploy.errors import ExportError
-from tas_tf.deploy.verify import ArtefactMetrics, check_accuracy, select_test_set, size_on_disk, verify_artefact
+from tas_tf.deploy.verify import ArtefactMetrics, check_accuracy, check_test_set, size_on_disk, verify_artefact
 from tas_tf.errors import UserError
 
 
@@ -145,25 +145,15 @@ def test_size_of_a_file(tmp_path):
     assert size_on_disk(tmp_path / "f") == 5
 
 
-def test_limit_spreads_over_a_sorted_test_set():
-    labels = np.repeat(np.arange(10), 10)
-    images = np.arange(100, dtype=np.float32).reshape(100, 1, 1, 1)
-    chosen, chosen_labels = select_test_set(images, labels, limit=10)
-    assert sorted(set(chosen_labels)) == list(range(10))
-    np.testing.assert_array_equal(labels[chosen[:, 0, 0, 0].astype(int)], chosen_labels)
-    assert len(select_test_set(images, labels, limit=1000)[0]) == 100
-
-
 @pytest.mark.parametrize(
-    ("images", "labels", "limit", "match"),
+    ("images", "labels", "match"),
     [
-        (np.zeros((3, 4)), np.zeros(3, int), None, "images"),
-        (np.zeros((3, 4, 4, 1)), np.zeros(2, int), None, "labels"),
-        (np.zeros((3, 4, 4, 1)), np.zeros((3, 10)), None, "labels"),
-        (np.zeros((3, 4, 4, 1)), np.zeros(3, int), 0, "limit"),
-        (np.zeros((0, 4, 4, 1)), np.zeros(0, int), None, "images"),
+        (np.zeros((3, 4)), np.zeros(3, int), "images"),
+        (np.zeros((3, 4, 4, 1)), np.zeros(2, int), "labels"),
+        (np.zeros((3, 4, 4, 1)), np.zeros((3, 10)), "labels"),
+        (np.zeros((0, 4, 4, 1)), np.zeros(0, int), "images"),
     ],
 )
-def test_bad_test_sets(images, labels, limit, match):
+def test_bad_test_sets(images, labels, match):
     with pytest.raises(UserError, match=f"`{match}`"):
-        select_test_set(images, labels, limit=limit)
+        check_test_set(images, labels)

@@ -119,7 +119,7 @@ def folders(run: Path) -> dict[str, Path]:
 
 
 def test_each_network_is_trained_once(run, open_run, training):
-    assert run_qat(open_run(), ["uniform"]) == folders(run)
+    run_qat(open_run(), ["uniform"])
     asked = dict(training.asked)
     assert training.paths() == list(folders(run).values())
     for name, folder in folders(run).items():
@@ -135,7 +135,7 @@ def test_each_network_is_trained_once(run, open_run, training):
         assert (options["settings"].epochs, options["settings"].batch_size) == (1, 50)
     # The second time, even where results are to be replaced: this is no result that a user looks at.
     for given in ([], ["--overwrite"]):
-        assert run_qat(open_run(*given), ["uniform"]) == folders(run)
+        run_qat(open_run(*given), ["uniform"])
     assert training.paths() == []
 
 
@@ -183,7 +183,7 @@ def test_further_budgets_share_the_teacher(run, open_run, training):
     run_qat(first, ["uniform"])
     training.paths()
     expected = {**folders(run / FURTHER), "teacher": folders(run)["teacher"]}
-    assert run_qat(second, ["uniform"]) == expected
+    run_qat(second, ["uniform"])
     assert training.paths() == [expected["student"], expected["uniform"]]
     assert not (run / FURTHER / "qat_teacher").exists()
     # Made again for one, it serves the others as well.
@@ -219,7 +219,8 @@ def test_what_was_finished_before_a_failure_stays(run, open_run, training):
 
 def test_a_network_is_really_trained(run, open_run):
     one = open_run("--qat_float")
-    found = run_qat(one, [])
+    run_qat(one, [])
+    found = {name: folders(run)[name] for name in ("student", "teacher")}
     metrics = {name: read_json(folder.parent / "metrics.json") for name, folder in found.items()}
     assert [name for name in found if "float_accuracy" in metrics[name]] == ["student"]
     images, labels = one.task.test_arrays()
@@ -227,7 +228,6 @@ def test_a_network_is_really_trained(run, open_run):
         outputs = np.asarray(load_quantised(folder, (8, 8, 1))(images))
         assert (outputs.argmax(-1) == labels).mean() == pytest.approx(metrics[name]["accuracy"], abs=1e-6)
         assert list((run / f"logs/qat_{name}").rglob("events.*"))
-    assert run_qat(open_run("--qat_float"), []) == found
 
 
 def write_gated(path: Path) -> None:
