@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 
 _NOTES = re.compile(rb"[IWE]\d{4} |INFO: |WARNING: All log messages before absl::InitializeLog|fully_quantize: |loc\(")
+_LIST = b"error: failed while converting"  # begins a list of operations, which the exception has too
 
 
 @contextlib.contextmanager
@@ -27,8 +28,11 @@ def without_notes() -> Iterator[None]:
             os.dup2(stderr, 2)
             os.close(stderr)
             written.seek(0)
+            inside = False  # whether the line belongs to the converter's list, which ends with an empty line
             for line in written:
-                if not _NOTES.match(line):
+                listed = inside or line.startswith(_LIST)
+                inside = listed and bool(line.strip())
+                if not listed and not _NOTES.match(line):
                     os.write(2, line)
 
 

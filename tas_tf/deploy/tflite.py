@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -64,6 +65,11 @@ CONVERTERS: MappingProxyType[str, Callable[[Path, np.ndarray | None], bytes]] = 
 )
 #: Formats that compute in integers throughout and need calibration images.
 INTEGER_FORMATS = ("int8", "qat_int8")
+# How the converter's messages name TensorFlow operations that LiteRT lacks, and where in a graph an error is.
+_MISSING = re.compile(
+    r"'tf\.(\w+)' op is neither a custom op nor a flex op|^(?:Custom|TF Select) ops: (.+)$", re.MULTILINE
+)
+_PLACES = re.compile(r"<unknown>:\d+: error: (?:loc\(.*\): )?")
 
 
 def export_tflite(
@@ -155,14 +161,21 @@ def write_tflite(
         flatbuffer = CONVERTERS[format](folder, calibration)
     except Exception as error:  # TensorFlow's ConverterError is private and a direct subclass of Exception
         raise_if_full(error, Path(path))
-        reason = str(error).strip().split("\n")[0]
-        raise ExportError(f"The model can't be converted to TFLite ({format}): {reason}") from error
+        raise ExportError(f"The model can't be converted to TFLite ({format}): {_reason(str(error))}") from error
     if metadata is not None:
         flatbuffer = append_files(flatbuffer, metadata.files(format))
     if check is not None:
         with tempfile.TemporaryDirectory() as scratch:
             check(write_bytes(Path(scratch) / "model.tflite", flatbuffer))
     return write_bytes(path, flatbuffer)
+
+
+def _reason(words: str) -> str:
+    """Says in plain words why a conversion failed, if the converter's message shows it."""
+    found = [name for pair in _MISSING.findall(words) for name in re.findall(r"\w+", "".join(pair))]
+    if found:
+        return f"TFLite has no operation for {', '.join(dict.fromkeys(found))}."
+    return _PLACES.sub(" ", words.strip().split("\n")[0]).strip()
 
 
 def _check_format(format: str, calibration: np.ndarray | None) -> None:

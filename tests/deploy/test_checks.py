@@ -1,5 +1,7 @@
 """What can't become a file is known, and named, before anything is trained."""
 
+import re
+
 import keras
 import pytest
 import tensorflow as tf
@@ -37,9 +39,45 @@ def test_a_layer_that_is_random_in_inference_is_named():
         check_deployable(network(AlwaysDropped(0.5, name="always")))
 
 
+def test_a_random_layer_is_named_behind_operations_and_in_nested_models():
+    inner = network(keras.layers.Rescaling(1 / 255), lambda x: 0.5 * x, AlwaysDropped(0.5, name="always"))
+    model = keras.Sequential([inner, keras.layers.Softmax()])
+    with pytest.raises(ExportError, match=r"`always` \(AlwaysDropped\) is random in inference"):
+        check_deployable(model)
+
+
+def test_a_random_network_is_refused_if_the_layer_can_not_be_found(monkeypatch):
+    def fail(*args, **kwargs):
+        raise ValueError("no copy")
+
+    monkeypatch.setattr(keras.models, "clone_model", fail)
+    with pytest.raises(ExportError, match="The network is random in inference"):
+        check_deployable(network(AlwaysDropped(0.5)))
+
+
+def test_models_that_share_layers():
+    base = network()
+    block = keras.Sequential([keras.layers.RandomFlip("horizontal"), keras.layers.Rescaling(1 / 255)])
+    images = keras.Input((16, 16, 3))
+    training = keras.Model(images, base(block(images)))
+    other = keras.Input((16, 16, 3))
+    inference = keras.Model(other, base(other))
+    for model in (base, keras.Sequential([base, keras.layers.Softmax()]), training, inference, network(block)):
+        check_deployable(model, tflite=False)
+
+
+def test_an_operation_that_tflite_lacks_is_named_in_plain_words(capfd):
+    with pytest.raises(ExportError) as raised:
+        check_deployable(network(lambda x: keras.ops.erfinv(x / 255)))
+    named, reason = str(raised.value).split(". ")
+    assert re.fullmatch(r"Can't convert operation `erfinv\w*` \(Erfinv\)", named)
+    assert reason == "The model can't be converted to TFLite (fp32): TFLite has no operation for Erfinv."
+    assert "Custom ops" not in capfd.readouterr().err
+
+
 def test_a_layer_without_an_operation_in_tflite_is_named():
     model = network(Bessel(name="bessel"))
-    with pytest.raises(ExportError, match=r"Can't convert layer `bessel` \(Bessel\)\. "):
+    with pytest.raises(ExportError, match=r"Can't convert layer `bessel` \(Bessel\)\. .*no operation for BesselI0\."):
         check_deployable(model)
     check_deployable(model, tflite=False)
 
