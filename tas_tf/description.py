@@ -19,7 +19,6 @@ from tas_tf.decode.decode import smallest_shape
 from tas_tf.deploy.checks import check_deployable
 from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
-from tas_tf.quiet import without_notes
 from tas_tf.space.settings import SpaceSettings
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace, Stage, WidthUnit
@@ -208,8 +207,7 @@ def describe(
 def find_deployment(model: keras.Model) -> str:
     """Tests whether a network can be exported; returns `ok`, or the reason why it can't."""
     try:
-        with without_notes():
-            check_deployable(model)
+        check_deployable(model)
     except UserError as error:
         return str(error)
     return "ok"

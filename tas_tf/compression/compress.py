@@ -21,7 +21,6 @@ from tas_tf.deploy.metadata import Metadata
 from tas_tf.deploy.tflite import file_size
 from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
-from tas_tf.quiet import without_notes
 from tas_tf.searching.monitor import SearchResult
 from tas_tf.searching.run import prepare, run_search
 from tas_tf.searching.settings import SearchSettings
@@ -148,10 +147,9 @@ def compress(
         width_divisor=width_divisor,
         search_dense=search_dense,
     )
+    check_deployable(model)
     files = FileSize(space, measure)
     prepare(space, wanted, files)  # rejects an unreachable budget before any data is read
-    with without_notes():
-        check_deployable(model)
     data = open_data(
         train,
         validation,

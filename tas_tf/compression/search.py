@@ -13,6 +13,7 @@ from tas_tf.cost.budget import Budget
 from tas_tf.data.augmentation import Augmentation
 from tas_tf.data.stream import UserData
 from tas_tf.data.streamed import open_data
+from tas_tf.deploy.checks import check_deployable
 from tas_tf.deploy.tflite import file_size
 from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
@@ -57,8 +58,8 @@ def search(
         The shape found, its metrics, and the supernet. `build_student(space, result.shape)` builds the network.
 
     Raises:
-        UserError: An argument is invalid, the model can't be read, the data doesn't fit it, the budget can't be
-            reached, or training diverges.
+        UserError: An argument is invalid, the model can't be read or can't be exported, the data doesn't fit it, the
+            budget can't be reached, or training diverges.
 
     Example:
         ```python
@@ -76,6 +77,7 @@ def search(
             f"{space.graph.network}."
         )
     strategy = make_strategy() if strategy is None else strategy
+    check_deployable(model)
     wanted, files = Budget.parse(budget), FileSize(space, measure)
     prepare(space, wanted, files)  # rejects an unreachable budget before any data is read
     data = open_data(

@@ -89,12 +89,14 @@ class SearchStep(SearchedShapeStep):
         """Searches, and writes the shape, the probabilities and the network of that shape.
 
         Raises:
-            UserError: A budget can't be reached, the batch size doesn't fit, or training diverges.
+            UserError: The network can't be exported, a budget can't be reached, the batch size doesn't fit, or training
+                diverges.
         """
         workspace, config = self.workspace, self.workspace.config
         # A search may run before the teacher is trained: it needs the network, not the trained weights.
         network = workspace.unpruned_network()
         space = workspace.space_of(network, anew=True)
+        workspace.check_deployable(network)
         for one in workspace.at_budgets():
             one.prepare(space)  # rejects an unreachable budget before anything is loaded or written
         workspace.checked_space(network, anew=True)

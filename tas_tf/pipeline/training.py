@@ -61,7 +61,7 @@ class TeacherStep(RunStep):
         """Trains the network, or scores the one taken over, and writes it.
 
         Raises:
-            UserError: The network doesn't fit the data or is near chance level, or training diverges.
+            UserError: The network can't be exported, doesn't fit the data or is near chance, or training diverges.
         """
         workspace, config = self.workspace, self.workspace.config
         model = workspace.network

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 from tas_tf.baselines.rivals import RIVALS
 from tas_tf.baselines.shapes import baseline_shape
-from tas_tf.deploy.checks import check_deployable
-from tas_tf.deploy.file_contents import layers_inside
 from tas_tf.errors import UserError
 from tas_tf.extras import require_extra
 from tas_tf.pipeline.exporting import ExportStep
@@ -16,7 +14,6 @@ from tas_tf.pipeline.reporting import ReportStep
 from tas_tf.pipeline.searched_shapes import DecodeStep, SearchStep
 from tas_tf.pipeline.steps import PipelineStep, RunStep
 from tas_tf.pipeline.training import RivalStep, StudentStep, TeacherStep
-from tas_tf.quiet import without_notes
 from tas_tf.report.comparison import compare_runs, print_comparison
 from tas_tf.runs.initial_weights import find_initial_weights
 from tas_tf.runs.workspace import Workspace
@@ -101,12 +98,7 @@ def check_before(workspace: Workspace, steps: Sequence[PipelineStep]) -> None:
     network = workspace.unpruned_network() if config.teacher_from else workspace.network
     if QAT_FORMAT in config.export.formats and not config.qat.fallback:
         check_trainable("network", network)
-    with without_notes():
-        check_deployable(
-            network,
-            preprocessing_layers=layers_inside(workspace.task, inside=config.export.preprocessing_inside),
-            tflite=set(config.export.formats) != {"saved_model"},
-        )
+    workspace.check_deployable(network)
     space = workspace.space_of(network, anew=searches)
     if searches:
         for one in workspace.at_budgets():

@@ -13,7 +13,8 @@ from rich.console import Console
 
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.data.task import Task
-from tas_tf.deploy.file_contents import measure_file
+from tas_tf.deploy.checks import check_deployable
+from tas_tf.deploy.file_contents import layers_inside, measure_file
 from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
 from tas_tf.runs.config import RunConfig
@@ -64,6 +65,7 @@ class Shared:
         tasks: Data, by its settings.
         networks: Networks, by their settings.
         file_sizes: Measured file sizes, by what they depend on.
+        deployable: What the check of each network that can be exported depends on.
     """
 
     console: Console
@@ -74,6 +76,7 @@ class Shared:
     tasks: dict[Any, Task] = field(default_factory=dict)
     networks: dict[Any, keras.Model] = field(default_factory=dict)
     file_sizes: dict[Any, FileSize] = field(default_factory=dict)
+    deployable: set[Any] = field(default_factory=set)
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,16 +250,37 @@ class Workspace:
         return space_of(Graph.from_model(model), config.space, shape)
 
     def checked_space(self, model: keras.Model, *, anew: bool = False) -> SearchSpace:
-        """Like `space_of`, but also checks that the data fits the network, and the batch size the data and devices.
+        """Like `space_of`, but also checks the network's data and export, and the batch size.
 
         Raises:
-            UserError: The data or the batch size doesn't fit.
+            UserError: The data or the batch size doesn't fit, or the network can't be exported.
         """
         space = self.space_of(model, anew=anew)
+        self.check_deployable(model)
         check_fits(model, space, self.task)
         check_batch_size(self.strategy, self.config.student.batch_size)
         self.task.training(self.config.student.batch_size)
         return space
+
+    def check_deployable(self, model: keras.Model) -> None:
+        """Checks that a network can be exported as the run's settings say; converts each network only once.
+
+        Raises:
+            UserError: The network can't be exported.
+        """
+        export, passed = self.config.export, self.shared.deployable
+        tflite = set(export.formats) != {"saved_model"}
+        key = (
+            Graph.from_model(model).digest,
+            self.config.data,
+            self.config.precision,
+            export.preprocessing_inside,
+            tflite,
+        )
+        if key not in passed:
+            inside = layers_inside(self.task, inside=export.preprocessing_inside)
+            check_deployable(model, preprocessing_layers=inside, tflite=tflite)
+            passed.add(key)
 
     def prepare(self, space: SearchSpace) -> tuple[CostModel, int]:
         """The cost model and the highest cost for the run's budget, see `tas_tf.searching.run.prepare`."""

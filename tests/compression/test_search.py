@@ -4,6 +4,7 @@ import pytest
 
 from tas_tf.compression.search import search
 from tas_tf.cost.cost_model import CostModel
+from tas_tf.deploy.errors import ExportError
 from tas_tf.errors import UserError
 from tas_tf.space.space import SearchSpace
 from tas_tf.zoo.loading import load_network
@@ -18,7 +19,18 @@ def test_a_shape_within_the_budget(model, arrays):
     assert found.shape.depths == {"stage_1": 2}
 
 
-def test_bad_arguments(model, arrays):
+def test_what_can_not_become_files_is_refused_before_data_is_read(model, monkeypatch):
+    def refuse(network):
+        assert network is model
+        raise ExportError("no files")
+
+    monkeypatch.setattr("tas_tf.compression.search.check_deployable", refuse)
+    with pytest.raises(UserError, match="no files"):
+        search(model, None)
+
+
+def test_bad_arguments(model, arrays, monkeypatch):
+    monkeypatch.setattr("tas_tf.compression.search.check_deployable", lambda network: None)  # to save time
     space = SearchSpace.from_model(model)
     with pytest.raises(UserError, match="`space` can't be combined with axes"):
         search(model, arrays[0], space=space, axes="width")

@@ -2,8 +2,11 @@
 
 import re
 
+import pytest
+
 from tas_tf.data.task import Task
-from trainers import pipeline
+from tas_tf.deploy.errors import ExportError
+from trainers import pipeline, search, teacher
 
 
 def test_iterations_and_states(command, interrupted):
@@ -24,3 +27,32 @@ def test_iterations_and_states(command, interrupted):
     assert rows["rival full_kd"][:3] == ["runs", "1", str(plain)]
     assert rows["teacher"][0] == "up to date"
     assert re.search(r"Unpruned: [\d,]+ MACs\. Budget: [\d,]+ macs\.", outcome.out)
+
+
+@pytest.mark.parametrize("module", [pipeline, search, teacher], ids=lambda module: module.COMMAND)
+@pytest.mark.parametrize("flags", [[], ["--dry_run"]], ids=["run", "plan"])
+def test_what_can_not_become_files_is_neither_planned_nor_trained(
+    module, flags, command, trained_tiny, tiny_flags, tmp_path, monkeypatch
+):
+    def refuse(network, **options):
+        raise ExportError("no files")
+
+    monkeypatch.setattr("tas_tf.runs.workspace.check_deployable", refuse)
+    outcome = command(module, f"--run_dir={tmp_path}/run", f"--model={trained_tiny}", *tiny_flags, *flags)
+    assert outcome.code == 1, outcome
+    assert outcome.err == "error: no files\n"
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_network_is_converted_once(command, trained_tiny, tiny_flags, tmp_path, monkeypatch):
+    checked, trained = [], []
+
+    def interrupt(*arguments, **options):
+        trained.append(arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tas_tf.runs.workspace.check_deployable", lambda network, **options: checked.append(network))
+    monkeypatch.setattr("tas_tf.pipeline.searched_shapes.run_search", interrupt)
+    outcome = command(pipeline, f"--run_dir={tmp_path}/run", f"--model={trained_tiny}", *tiny_flags)
+    assert outcome.code == 130, outcome
+    assert (len(checked), len(trained)) == (1, 1)
