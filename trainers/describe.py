@@ -1,4 +1,4 @@
-"""Shows which parts of a network can be searched, what the network costs, and what a given shape costs.
+"""Shows which parts of a network can be searched, what the network costs, and what a shape costs.
 
 Examples:
     python -m trainers.describe --model=resnet20
