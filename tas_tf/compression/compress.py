@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tas_tf.compression.defaults import default_search, default_training
+from tas_tf.compression.defaults import Changes, check_settings, search_settings, seed_of, training_settings
 from tas_tf.cost.budget import Budget
 from tas_tf.data.augmentation import Augmentation
 from tas_tf.data.preprocessing import Preprocessing
@@ -34,6 +35,7 @@ from tas_tf.training.evaluation import evaluate
 from tas_tf.training.network import (
     check_above_chance,
     inherited,
+    is_near_chance,
     logits_of,
     network_metrics,
     train_network,
@@ -77,8 +79,8 @@ def compress(
     validation: UserData,
     budget: str = "macs:0.5",
     *,
-    search: SearchSettings | None = None,
-    training: TrainSettings | None = None,
+    search: SearchSettings | Changes | None = None,
+    training: TrainSettings | Changes | None = None,
     inherit: str = "supernet",
     augment: Augmentation | None = None,
     axes: str = SpaceSettings.axes,
@@ -94,8 +96,9 @@ def compress(
 
     By default the search runs for 20 epochs from the model's weights, and the student is trained for 20 epochs from the
     weights of the search, both in batches of 64. Together they take about as long as 40 to 50 epochs of training the
-    model itself. More epochs usually give a better student. The paper's settings, for training from scratch, are
-    `SearchSettings()` and `TrainSettings()`: some 900 epochs.
+    model itself. More epochs usually give a better student: `search={"epochs": 60}` and `training={"epochs": 100}`
+    change these settings alone. `SearchSettings()` and `TrainSettings()` replace all of them by the paper's settings,
+    which are made for training from scratch: some 900 epochs with higher learning rates.
 
     Data can be a `tf.data.Dataset` of `(images, labels)`, in batches or one by one, a tuple `(images, labels)` of
     arrays, or a `keras.utils.PyDataset`. It is read as a stream, once to count and check labels, then in each epoch;
@@ -111,8 +114,8 @@ def compress(
         train: Training images and labels.
         validation: Other images and labels, used only for scores, not to train or to choose the shape.
         budget: Highest cost of the student, such as `macs:0.5`, `params:200k` or `bytes:400k`; see `Budget`.
-        search: Settings of the search.
-        training: Settings of the student's training.
+        search: Settings of the search, or a mapping that changes some of the default ones.
+        training: The same for the student's training.
         inherit: Where the student's weights come from: the `supernet` of the search, the `teacher` (the model's first
             filters), or `none` (fresh weights, which need many epochs).
         augment: Changes to training images. Shifted float images are padded with 0.
@@ -138,6 +141,8 @@ def compress(
     """
     if inherit not in INITIAL_WEIGHTS:
         raise UserError(f"`inherit` must be one of {', '.join(INITIAL_WEIGHTS)}. Received: {inherit!r}.")
+    check_settings("search", search, SearchSettings)
+    check_settings("training", training, TrainSettings)
     strategy = make_strategy() if strategy is None else strategy
     wanted = Budget.parse(budget)
     space = SearchSpace.from_graph(
@@ -156,10 +161,10 @@ def compress(
         image_shape=space.graph.input.shape[1:],
         num_classes=space.graph.num_classes,
         augment=augment,
-        seed=0 if search is None else search.seed,
+        seed=seed_of(search),
     )
-    search = default_search(data, strategy.num_replicas_in_sync) if search is None else search
-    training = default_training(data, strategy.num_replicas_in_sync) if training is None else training
+    search = search_settings(search, data, strategy.num_replicas_in_sync)
+    training = training_settings(training, data, strategy.num_replicas_in_sync)
     data.searching(search.batch_size, search.split_share), data.training(training.batch_size)  # checks batch sizes
     with strategy.scope():
         teacher = logits_of(model, space)
@@ -188,6 +193,7 @@ def compress(
         callbacks=callbacks,
         verbose=verbose,
     )
+    _warn_of_chance(trained.metrics["accuracy"], data)
     metadata = _metadata(space, found.shape, data)
     return Compressed(trained.model, found.shape, teacher_metrics, trained.metrics, found, metadata)
 
@@ -201,6 +207,15 @@ def _start(inherit: str, model: keras.Model, space: SearchSpace, found: SearchRe
     start = build_student(space, found.shape)
     inherit_from_supernet(start, found.supernet, space, found.shape)
     return start
+
+
+def _warn_of_chance(accuracy: float, data: TrainingData) -> None:
+    if is_near_chance(accuracy, data):
+        warnings.warn(
+            f"The student is near chance level: its accuracy on `validation` is {accuracy:.3f}, guessing gives "
+            f"{data.chance:.3f}. Try more epochs, a lower learning rate (`lr` of `training`) or a higher budget.",
+            stacklevel=3,
+        )
 
 
 def _metadata(space: SearchSpace, shape: Shape, data: TrainingData) -> Metadata:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
 from tas_tf.data.training_data import TrainingData
+from tas_tf.errors import UserError
 from tas_tf.searching.settings import SearchSettings
+from tas_tf.settings import Settings
 from tas_tf.training.settings import TrainSettings
 
 #: Epochs of the search and of the student's training.
@@ -13,37 +19,76 @@ _BATCH = 64
 _RATE_PER_IMAGE = 0.1 / 256
 _HELD_OUT = 2000
 
+SomeSettings = TypeVar("SomeSettings", bound=Settings)
+Changes = Mapping[str, Any]
 
-def default_search(data: TrainingData, replicas: int = 1) -> SearchSettings:
-    """Settings of a search of 20 epochs from the model's weights.
+
+def check_settings(argument: str, given: Settings | Changes | None, kind: type[Settings]) -> None:
+    """Checks settings before any data is read.
 
     Args:
+        argument: Name of the argument that holds them.
+        given: All settings, changes to the default ones by name, or `None`.
+        kind: Class of the settings.
+
+    Raises:
+        UserError: They are something else, or a name or a value is invalid.
+    """
+    if given is None or isinstance(given, kind):
+        return
+    if not isinstance(given, Mapping):
+        raise UserError(
+            f"`{argument}` must be a `tas_tf.{kind.__name__}` or a mapping of some of its settings. "
+            f"Received: {type(given).__name__}."
+        )
+    known = [field.name for field in dataclasses.fields(kind)]
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise UserError(f"`{argument}` must have settings among {', '.join(known)}. Received: {unknown[0]!r}.")
+    kind(**given)
+
+
+def seed_of(given: Settings | Changes | None) -> int:
+    """The seed in settings that `check_settings` passed."""
+    if given is None or isinstance(given, Mapping):
+        return (given or {}).get("seed", 0)
+    return given.seed
+
+
+def search_settings(given: SearchSettings | Changes | None, data: TrainingData, replicas: int = 1) -> SearchSettings:
+    """Settings of a search; by default it takes 20 epochs from the model's weights.
+
+    Args:
+        given: All settings, or changes to the default ones. A given batch size changes the learning rate as well.
         data: Data of the search.
         replicas: Devices that share a batch.
     """
     share = SearchSettings.split_share
     smaller = min(part := data.weights_part(share).num_train, data.num_train - part)
-    batch = _batch_size(smaller, replicas)
-    return SearchSettings(
-        epochs=EPOCHS,
-        batch_size=batch,
-        lr=_RATE_PER_IMAGE * batch,
-        from_teacher=True,
-        held_out_limit=_HELD_OUT,
-    )
+    return _filled(SearchSettings, given, smaller, replicas, from_teacher=True, held_out_limit=_HELD_OUT)
 
 
-def default_training(data: TrainingData, replicas: int = 1) -> TrainSettings:
-    """Settings of a training of 20 epochs from trained weights, which need no warm-up.
+def training_settings(given: TrainSettings | Changes | None, data: TrainingData, replicas: int = 1) -> TrainSettings:
+    """Settings of a training; by default it takes 20 epochs from trained weights, which need no warm-up.
 
     Args:
+        given: All settings, or changes to the default ones. A given batch size changes the learning rate as well.
         data: Data of the training.
         replicas: Devices that share a batch.
     """
-    batch = _batch_size(data.num_train, replicas)
-    return TrainSettings(epochs=EPOCHS, warmup_epochs=0, batch_size=batch, lr=_RATE_PER_IMAGE * batch)
+    return _filled(TrainSettings, given, data.num_train, replicas, warmup_epochs=0)
 
 
-def _batch_size(num_images: int, replicas: int) -> int:
-    """64, or all images if there are fewer, rounded down so that all replicas get the same number."""
-    return max(1, min(_BATCH, num_images) // replicas) * replicas
+def _filled(
+    kind: type[SomeSettings],
+    given: SomeSettings | Changes | None,
+    num_images: int,
+    replicas: int,
+    **defaults: Any,
+) -> SomeSettings:
+    if isinstance(given, kind):
+        return given
+    # 64, or all images if there are fewer, rounded down so that all replicas get the same number.
+    batch = {"batch_size": max(1, min(_BATCH, num_images) // replicas) * replicas, **(given or {})}["batch_size"]
+    defaults |= {"epochs": EPOCHS, "batch_size": batch, "lr": _RATE_PER_IMAGE * batch}
+    return kind(**{**defaults, **(given or {})})

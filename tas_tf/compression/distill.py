@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from tas_tf.compression.defaults import default_training
+from tas_tf.compression.defaults import Changes, check_settings, seed_of, training_settings
 from tas_tf.data.augmentation import Augmentation
 from tas_tf.data.stream import UserData
 from tas_tf.data.streamed import open_data
@@ -26,7 +26,7 @@ def distill(
     train: UserData,
     validation: UserData | None = None,
     *,
-    settings: TrainSettings | None = None,
+    settings: TrainSettings | Changes | None = None,
     augment: Augmentation | None = None,
     strategy: tf.distribute.Strategy | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -40,7 +40,7 @@ def distill(
         teacher: Trained classifier of the same images and classes. It isn't changed.
         train: Training images and labels, as for `compress`.
         validation: Other images and labels, to score the student on after training.
-        settings: Settings of the training; by default 20 epochs.
+        settings: Settings of the training; by default 20 epochs. A mapping changes single defaults, see `compress`.
         augment: Changes to training images.
         strategy: Devices; by default all GPUs.
         callbacks: Keras callbacks.
@@ -60,6 +60,7 @@ def distill(
         print(trained.metrics["accuracy"], trained.metrics["macs"])
         ```
     """
+    check_settings("settings", settings, TrainSettings)
     spaces = [_fixed_space(network) for network in (student, teacher)]
     graph, other = (space.graph for space in spaces)
     if (graph.input.shape[1:], graph.num_classes) != (other.input.shape[1:], other.num_classes):
@@ -74,9 +75,9 @@ def distill(
         image_shape=graph.input.shape[1:],
         num_classes=graph.num_classes,
         augment=augment,
-        seed=0 if settings is None else settings.seed,
+        seed=seed_of(settings),
     )
-    settings = default_training(data, strategy.num_replicas_in_sync) if settings is None else settings
+    settings = training_settings(settings, data, strategy.num_replicas_in_sync)
     with strategy.scope():
         teaching = logits_of(teacher, spaces[1])
     shape = Shape.full(spaces[0])

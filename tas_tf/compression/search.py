@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tas_tf.compression.defaults import default_search
+from tas_tf.compression.defaults import Changes, check_settings, search_settings, seed_of
 from tas_tf.cost.budget import Budget
 from tas_tf.data.augmentation import Augmentation
 from tas_tf.data.stream import UserData
@@ -31,7 +31,7 @@ def search(
     budget: str = "macs:0.5",
     *,
     space: SearchSpace | None = None,
-    settings: SearchSettings | None = None,
+    settings: SearchSettings | Changes | None = None,
     augment: Augmentation | None = None,
     strategy: tf.distribute.Strategy | None = None,
     measure: Callable[[keras.Model], int] = file_size,
@@ -46,7 +46,8 @@ def search(
         train: Training images and labels, as for `compress`. One half trains the weights, the other half the logits.
         budget: Highest cost of the shape, see `Budget`.
         space: Search space made by `SearchSpace.from_model(model)`; by default it is made from `options`.
-        settings: Settings of the search; by default 20 epochs from the model's weights.
+        settings: Settings of the search; by default 20 epochs from the model's weights. A mapping changes single
+            defaults, see `compress`.
         augment: Changes to training images.
         strategy: Devices; by default all GPUs.
         measure: Returns the file size of a network in bytes, for a budget in bytes; see `compress`.
@@ -66,6 +67,7 @@ def search(
         found = tas_tf.search(model, train, budget="macs:0.5", space=space)
         ```
     """
+    check_settings("settings", settings, SearchSettings)
     graph = Graph.from_model(model)
     if space is None:
         space = SearchSpace.from_graph(graph, **options)
@@ -85,9 +87,9 @@ def search(
         image_shape=graph.input.shape[1:],
         num_classes=graph.num_classes,
         augment=augment,
-        seed=0 if settings is None else settings.seed,
+        seed=seed_of(settings),
     )
-    settings = default_search(data, strategy.num_replicas_in_sync) if settings is None else settings
+    settings = search_settings(settings, data, strategy.num_replicas_in_sync)
     return run_search(
         space,
         data,

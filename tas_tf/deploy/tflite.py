@@ -248,6 +248,7 @@ class TFLiteModel:
             self._interpreter = Interpreter(model_path=str(path), num_threads=num_threads)
         except ValueError as error:
             raise UserError(f"`path` must be a TFLite model. Received: {str(path)!r} ({error}).") from error
+        self._path = str(path)
         (self._input,) = self._interpreter.get_input_details()
         (self._output,) = self._interpreter.get_output_details()
         self._shape: tuple[int, ...] | None = None
@@ -270,11 +271,20 @@ class TFLiteModel:
     def _run(self, images: np.ndarray) -> np.ndarray:
         if images.shape != self._shape:
             self._interpreter.resize_tensor_input(self._input["index"], images.shape)
-            self._interpreter.allocate_tensors()
+            self._allocate()
             self._shape = images.shape
         self._interpreter.set_tensor(self._input["index"], images)
         self._interpreter.invoke()
         return self._interpreter.get_tensor(self._output["index"])
+
+    def _allocate(self) -> None:
+        try:
+            self._interpreter.allocate_tensors()
+        except RuntimeError as error:
+            raise UserError(
+                f"TFLite can't run {self._path}: {str(error).strip()} Weights or outputs of very different sizes can "
+                "cause this in an int8 file. Check the accuracy of the network, or use another format."
+            ) from error
 
     def _encode(self, images: np.ndarray) -> np.ndarray:
         scale, zero_point = self._input["quantization"]

@@ -76,17 +76,22 @@ def check_fits(model: keras.Model, space: SearchSpace, task: TrainingData) -> No
         )
 
 
+def is_near_chance(accuracy: float, task: TrainingData) -> bool:
+    """Whether an accuracy is close to that of guessing the most frequent class."""
+    return accuracy < task.chance + 0.1 * (1 - task.chance)
+
+
 def check_above_chance(accuracy: float, task: TrainingData) -> None:
     """Rejects a teacher that has hardly learned anything.
 
     Raises:
         UserError: The accuracy is close to that of guessing the most frequent class.
     """
-    chance = task.chance
-    if accuracy < chance + 0.1 * (1 - chance):
+    if is_near_chance(accuracy, task):
         raise UserError(
-            f"The teacher is near chance level: its test accuracy is {accuracy:.3f}, guessing gives {chance:.3f}. "
-            "Train it longer, check the order of its classes, or give the `preprocess` that it was trained with."
+            f"The teacher is near chance level: its accuracy is {accuracy:.3f}, guessing gives {task.chance:.3f}. "
+            "Train it longer, check the order of its classes, or prepare images as it was trained with them "
+            "(`preprocess` of the commands)."
         )
 
 

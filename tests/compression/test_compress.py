@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tas_tf.compression.compress import compress
-from tas_tf.compression.defaults import default_search, default_training
+from tas_tf.compression.defaults import search_settings, training_settings
 from tas_tf.data.augmentation import Augmentation
 from tas_tf.data.streamed import open_data
 from tas_tf.deploy.errors import ExportError
@@ -20,6 +20,9 @@ from tas_tf.supernet.transfer import inherit_from_supernet
 from tas_tf.training.settings import TrainSettings
 from tests.digits import tiny_search
 from tests.networks import count_macs
+
+# A few steps of training don't teach a student much.
+pytestmark = pytest.mark.filterwarnings("ignore:The student is near chance level")
 
 BRIEF = TrainSettings(epochs=1, warmup_epochs=0, batch_size=32, lr=0.01)
 #: Leaves weights where they start.
@@ -92,7 +95,8 @@ def test_bytes_texts_and_weights_of_the_model(model, arrays):
 
 
 def test_weights_of_the_supernet_by_default(model, arrays):
-    result = compress(model, *arrays, search=tiny_search(), training=STILL, verbose=0)
+    with pytest.warns(UserWarning, match="The student is near chance level"):
+        result = compress(model, *arrays, search=tiny_search(), training=STILL, verbose=0)
     expected = keras.models.clone_model(result.student)
     space = SearchSpace.from_graph(Graph.from_model(model))
     inherit_from_supernet(expected, result.search.supernet, space, result.shape)
@@ -106,15 +110,25 @@ def test_defaults_are_moderate_and_fit_few_images(arrays):
     options = {"image_shape": (8, 8, 1), "num_classes": 10}
     for replicas in (1, 3):
         few = open_data((images[:50], labels[:50]), **options)
-        search, training = default_search(few, replicas), default_training(few, replicas)
+        search, training = search_settings(None, few, replicas), training_settings(None, few, replicas)
         assert (search.epochs, search.from_teacher) == (20, True)
         assert (training.epochs, training.warmup_epochs) == (20, 0)
         assert search.batch_size % replicas == training.batch_size % replicas == 0
         assert few.searching(search.batch_size)[1] >= 1
         assert few.training(training.batch_size)[1] == 1
     many = open_data(arrays[0], **options)
-    assert (default_search(many).batch_size, default_training(many).batch_size) == (64, 64)
-    assert default_training(many).lr == pytest.approx(0.1 / 4)
+    assert (search_settings(None, many).batch_size, training_settings(None, many).batch_size) == (64, 64)
+    assert training_settings(None, many).lr == pytest.approx(0.1 / 4)
+
+
+def test_a_mapping_changes_single_defaults(arrays):
+    data = open_data(arrays[0], image_shape=(8, 8, 1), num_classes=10)
+    default = search_settings(None, data)
+    assert search_settings({"epochs": 3, "seed": 4}, data) == replace(default, epochs=3, seed=4)
+    assert training_settings({"epochs": 3}, data) == replace(training_settings(None, data), epochs=3)
+    larger = training_settings({"batch_size": 128}, data)
+    assert (larger.batch_size, larger.lr) == (128, pytest.approx(0.1 / 2))
+    assert training_settings(BRIEF, data) is BRIEF
 
 
 @pytest.mark.parametrize(
@@ -127,6 +141,9 @@ def test_defaults_are_moderate_and_fit_few_images(arrays):
         ({"augment": Augmentation(random_resized_crop=True)}, "uint8"),
         ({"search": tiny_search(batch_size=150)}, "batch_size"),
         ({"training": replace(BRIEF, batch_size=500)}, "batch_size"),
+        ({"training": {"epoch": 3}}, "`training` must have settings among .*'epoch'"),
+        ({"training": {"epochs": 0.5}}, "epochs"),
+        ({"search": BRIEF}, "`search` must be a `tas_tf.SearchSettings`"),
     ],
     ids=str,
 )

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 
 import keras
 import numpy as np
@@ -322,3 +322,16 @@ def test_a_useless_file_is_not_put_in_place(make_classifier, test_set, tmp_path,
         export_tflite(make_classifier(seed=1), path, format=format, calibration=test_set[0])
     assert path.read_bytes() == b"earlier"
     assert sorted(each.name for each in tmp_path.iterdir()) == ["model.tflite", "other"]
+
+
+def test_a_file_that_can_not_be_prepared_is_a_users_error(make_classifier, tmp_path, monkeypatch):
+    model = TFLiteModel(export_tflite(make_classifier(), tmp_path / "net.tflite"))
+
+    def fail():
+        raise RuntimeError("Node number 9 failed to prepare.")
+
+    monkeypatch.setattr(
+        model, "_interpreter", SimpleNamespace(resize_tensor_input=lambda *_: None, allocate_tensors=fail)
+    )
+    with pytest.raises(UserError, match=r"TFLite can't run .*net\.tflite: Node number 9 failed to prepare\."):
+        model.predict(np.zeros([1, 8, 8, 3], np.float32))
