@@ -96,8 +96,10 @@ class SearchStep(SearchedShapeStep):
         # A search may run before the teacher is trained: it needs the network, not the trained weights.
         network = workspace.unpruned_network()
         space = workspace.space_of(network, anew=True)
-        workspace.check_deployable(network)
-        for one in workspace.at_budgets():
+        at_budgets = workspace.at_budgets()
+        if any(one.config.budget.kind == "bytes" for one in at_budgets):
+            workspace.check_deployable(network)  # before its size is measured, which converts it as well
+        for one in at_budgets:
             one.prepare(space)  # rejects an unreachable budget before anything is loaded or written
         workspace.checked_space(network, anew=True)
         workspace.task.searching(config.search.batch_size, config.search.split_share)
