@@ -17,7 +17,8 @@ from tas_tf.cli.wording import message, translate
 from tas_tf.errors import UserError
 from tas_tf.pipeline.plan import show_plan
 from tas_tf.pipeline.steps import PipelineStep
-from tas_tf.runs.workspace import Shared, Workspace
+from tas_tf.runs.shared import Shared
+from tas_tf.runs.workspace import Workspace
 
 _HELP = frozenset(["-h", "-help", "--help", "--helpshort", "--helpfull"])
 #: Errors of a disk that is full or read-only, or on which the user may not write.

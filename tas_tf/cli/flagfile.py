@@ -14,7 +14,8 @@ from tas_tf.cli.wording import command_line
 from tas_tf.files import read_json, write_bytes
 from tas_tf.runs.config import RunConfig
 from tas_tf.runs.run import Run
-from tas_tf.runs.workspace import Origin, Workspace
+from tas_tf.runs.shared import Origin
+from tas_tf.runs.workspace import Workspace
 
 _PLACES = ("run_dir", "teacher_from", "shape")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from tas_tf.deploy.file_contents import layers_inside, measure_file
 from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
 from tas_tf.runs.config import RunConfig
-from tas_tf.runs.run import Run, Step
+from tas_tf.runs.run import Step
+from tas_tf.runs.shared import Shared
 from tas_tf.searching.run import prepare
 from tas_tf.settings import require
 from tas_tf.space.settings import SpaceSettings
@@ -32,51 +33,6 @@ from tas_tf.training.strategy import check_batch_size, make_strategy
 from tas_tf.zoo.loading import in_precision, load_file, load_network
 
 _VERBOSE = {"auto": "auto", "bar": 1, "lines": 2, "none": 0}
-
-#: Called when a step begins, with the run and the dotted names of the settings that the step uses.
-KeepSettings = Callable[["Workspace", Collection[str]], None]
-#: Takes a text and a section of the config; replaces arguments in backticks by the names that the user knows.
-Wording = Callable[[str, str | None], str]
-
-
-@dataclass(frozen=True)
-class Origin:
-    """How a run was made, for its report.
-
-    Attributes:
-        settings: Values as the user gave them, by name.
-        command: Command that makes the run again.
-    """
-
-    settings: Mapping[str, str] = field(default_factory=dict)
-    command: str = ""
-
-
-@dataclass
-class Shared:
-    """What a run shares with the runs inside its folder. Runs with equal settings share data, networks and file sizes.
-
-    Attributes:
-        console: Where messages go.
-        keep_settings: Keeps the settings of a run, see `KeepSettings`.
-        wording: Puts messages into the user's terms, see `Wording`.
-        made_by: Returns how a run was made.
-        as_json: Whether reports are printed as JSON to stdout instead of tables to the console.
-        tasks: Data, by its settings.
-        networks: Networks, by their settings.
-        file_sizes: Measured file sizes, by what they depend on.
-        deployable: What the check of each network that can be exported depends on.
-    """
-
-    console: Console
-    keep_settings: KeepSettings = lambda workspace, names: None
-    wording: Wording = lambda text, section: text
-    made_by: Callable[[Run], Origin] = lambda run: Origin()
-    as_json: bool = False
-    tasks: dict[Any, Task] = field(default_factory=dict)
-    networks: dict[Any, keras.Model] = field(default_factory=dict)
-    file_sizes: dict[Any, FileSize] = field(default_factory=dict)
-    deployable: set[Any] = field(default_factory=set)
 
 
 @dataclass(frozen=True, eq=False)
