@@ -2,17 +2,24 @@
 
 import gc
 import os
+from collections.abc import Iterator
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from pathlib import Path
+from typing import Any
 
 import keras
 import pytest
 import tensorflow as tf
 from hypothesis import HealthCheck, settings
 
+from tas_tf import description
+from tas_tf.compression import compress, search
 from tas_tf.data.task import Task
+from tas_tf.deploy.checks import check_deployable
+from tas_tf.graph.graph import Graph
+from tas_tf.runs import workspace
 from tas_tf.training.strategy import make_strategy
 from tests.digits import tiny_network
 
@@ -40,11 +47,36 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.xdist_group(group))
 
 
-def pytest_collection_finish() -> None:
-    """Spares the collector of cycles all that was imported, which it would go through again and again."""
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Spares the collector of cycles all that was imported, which it would go through again and again.
+
+    Raises:
+        pytest.UsageError: Groups were asked for, but pytest-xdist doesn't work with this version of pytest.
+    """
+    if getattr(session.config.option, "loadgroup", False) and not all("@" in item.nodeid for item in session.items):
+        raise pytest.UsageError("pytest-xdist didn't group the tests. Expected the versions in requirements.txt.")
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 10, 10)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _each_network_is_converted_once() -> Iterator[None]:
+    """Spares commands the conversion of a network that has passed it; tests/deploy/test_checks.py tests the check."""
+    passed = set()
+
+    def check(model: keras.Model, **options: Any) -> None:
+        layers = [(type(layer), str(layer.get_config())) for layer in options.get("preprocessing_layers", ())]
+        policy = keras.mixed_precision.dtype_policy().name
+        key = (Graph.from_model(model).digest, policy, str(layers), options.get("tflite", True))
+        if key not in passed:
+            check_deployable(model, **options)
+            passed.add(key)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (compress, description, search, workspace):
+            patch.setattr(module, "check_deployable", check)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from tas_tf.cost.cost_model import CostModel
 from tas_tf.description import describe, describe_space
 from tas_tf.errors import UserError
 from tas_tf.space.shape import Shape
-from tas_tf.zoo.loading import load_network
+from tas_tf.zoo.resnet_cifar import resnet_cifar
 from tests.digits import tiny_network, tiny_space
 
 
@@ -37,7 +37,7 @@ def test_options_decide_what_can_shrink():
 
 
 def test_trunks_are_coupled_as_in_a_search():
-    model = load_network("resnet164", image_size=8)
+    model = resnet_cifar(29, bottleneck=True, image_size=8)
     assert describe(model).is_coupled
     assert not describe(model, couple_trunk=False).is_coupled
 
