@@ -148,7 +148,7 @@ def test_sequences():
 
 @pytest.mark.filterwarnings("ignore:You are using a softmax over axis -1")  # of a map of one channel
 @settings(
-    max_examples=25,
+    max_examples=10,
     derandomize=True,
     database=None,
     phases=[Phase.explicit, Phase.generate],  # a smaller seed is no smaller network
