@@ -37,7 +37,7 @@ def test_options_decide_what_can_shrink():
 
 
 def test_trunks_are_coupled_as_in_a_search():
-    model = resnet_cifar(29, bottleneck=True, image_size=8)
+    model = resnet_cifar(20, bottleneck=True, image_size=8)
     assert describe(model).is_coupled
     assert not describe(model, couple_trunk=False).is_coupled
 

@@ -5,9 +5,8 @@ import pytest
 from benchmarks.models import check
 
 
-@pytest.mark.parametrize(
-    "name", ["MobileNetV3Small", *(pytest.param(name, marks=pytest.mark.slow) for name in ("MobileNet", "VGG16"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["MobileNet", "MobileNetV3Small", "VGG16"])
 def test_networks_of_keras_applications(name):
     checked = check(name, num_random=0)
     assert checked.students == 2

@@ -63,6 +63,7 @@ def limited_files():
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+@pytest.mark.slow
 def test_a_file_that_may_not_be_that_large_leaves_the_earlier_export(tmp_path):
     run = make_run(tmp_path / "run")
     before = contents(run / "export")

@@ -114,6 +114,7 @@ def test_unknown_names_are_refused_with_known_ones(name, message):
         shape_file(f"published/{name}")
 
 
+@pytest.mark.slow
 def test_describe_knows_the_data_set():
     outcome = run_command(describe, "--model=resnet32", "--shape=published/cifar100-resnet32", "--json")
     assert outcome.code == 0, outcome
@@ -127,6 +128,7 @@ def test_describe_knows_the_data_set():
     assert "`--shape` is for resnet32. Received the network resnet20" in outcome.err
 
 
+@pytest.mark.slow
 def test_a_student_is_trained_without_a_search(tmp_path):
     """The classes are the data's: a shape is for a network, with whatever head."""
     (tmp_path / "teacher").mkdir()

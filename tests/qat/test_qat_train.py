@@ -95,6 +95,7 @@ class Interrupt(tf_keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_a_training_interrupted_in_its_control_goes_on(task, tmp_path, monkeypatch):
     expected = train(small_network(), task, tmp_path / "whole", float_control=True)
     options = {"float_control": True, "checkpoint_dir": tmp_path / "checkpoints"}

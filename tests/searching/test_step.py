@@ -183,6 +183,7 @@ def test_gradient_of_the_architecture_loss_matches_finite_differences(space, num
         assert slope == pytest.approx(np.linalg.norm(gradient), rel=0.03), name
 
 
+@pytest.mark.slow
 def test_compiled_gradients_take_the_same_step():
     images = keras.Input((8, 8, 3))
     x = keras.layers.ReLU()(keras.layers.BatchNormalization()(keras.layers.Conv2D(8, 3)(images)))

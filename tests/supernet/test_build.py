@@ -175,6 +175,7 @@ def test_graph_equals_eager(supernet):
     assert_compiled_equals_eager(supernet)
 
 
+@pytest.mark.slow
 def test_xla_equals_eager():
     """Forms of mixing, a masked BN and a stage; few layers, since compiling takes long."""
     images = keras.Input((8, 8, 3))

@@ -101,6 +101,7 @@ def test_single_commands_take_all_budgets_of_the_run(run, command):
     assert "rival full_kd at" not in plan.out
 
 
+@pytest.mark.slow
 def test_baselines_at_several_budgets(run, command, tmp_path):
     path, _, _ = run
     flags = [f"--run_dir={tmp_path}", f"--teacher_from={path}", "--kind=uniform", "--budget=bytes:0.7"]
@@ -139,6 +140,7 @@ def test_the_last_file_that_names_budgets_wins(run, command, tmp_path):
         assert [f"macs:0.{tenths}" for tenths in (9, 85, 8, 7) if f" at macs:0.{tenths}" in outcome.out] == further
 
 
+@pytest.mark.slow
 def test_what_goes_into_the_file_is_part_of_a_budget_in_bytes(run, command, tmp_path):
     path, _, _ = run
     flags = [f"--run_dir={tmp_path}", f"--teacher_from={path}", "--kind=uniform", "--budget=bytes:0.7"]

@@ -196,6 +196,7 @@ def test_sizes_come_from_the_data_where_it_is_named():
     assert "images of 32x32x3" in run_command(describe, "--model=resnet8").out
 
 
+@pytest.mark.slow
 def test_bottlenecks_are_described_as_they_are_searched(tmp_path):
     path = tmp_path / "bottlenecks.keras"
     resnet_cifar(29, bottleneck=True).save(path)

@@ -27,6 +27,7 @@ print(json.dumps([model.compiled, model.predict(numpy.load(sys.argv[2]), verbose
 """
 
 
+@pytest.mark.slow
 def test_the_student_loads_where_the_project_is_not_installed(interrupted, tmp_path):
     path = interrupted.path / "student/model.keras"
     images, labels = Task.load("digits", train_limit=200).test_arrays()

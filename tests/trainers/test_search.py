@@ -63,6 +63,7 @@ def results(run: Path) -> list[dict]:
     return [shape, metrics]
 
 
+@pytest.mark.slow
 def test_a_killed_search_goes_on_and_is_repeatable(tmp_path, trained_tiny, tiny_flags):
     arguments = ["--search_epochs=4", "--deterministic", "--arch_lr=0.1"]
     killed = start(tmp_path / "killed", trained_tiny, tiny_flags, *arguments, program=["-c", KILLED])
@@ -144,6 +145,7 @@ def test_dry_run_writes_nothing(command, tmp_path, trained_tiny, tiny_flags):
     assert outcome.code == 1
 
 
+@pytest.mark.slow
 def test_cifar10_of_tensorflow_datasets(command, tmp_path, tiny_flags):
     """Random images in the place of the real ones, which need a download."""
     builder = tfds.builder("cifar10", data_dir=tmp_path)
