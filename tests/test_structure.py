@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 #: The rooms of the library in the order in which data flows: each imports only from those before it.
 LINE = (
     *("version", "errors", "extras", "settings", "quiet", "files", "averaging", "published"),
-    *("graph", "space", "cost", "decode", "student", "supernet"),
+    *("graph", "space", "cost", "decode", "student", "importance", "supernet"),
     *("zoo", "data", "training", "searching", "baselines", "qat"),
     *("deploy", "description", "runs", "report", "pipeline", "compression", "cli"),
 )

@@ -10,9 +10,10 @@ from tas_tf.cost.cost_model import CostModel
 from tas_tf.decode.decode import check_reachable, decode
 from tas_tf.errors import UserError
 from tas_tf.space.shape import Shape
-from tas_tf.student.filters import CRITERIA
 
-BASELINE_KINDS = ("uniform", "random", *CRITERIA)
+#: Kinds that have the shape of `uniform` and keep the channels which rank highest by a criterion of the same name.
+RANKED_KINDS = ("l1", "fpgm")
+BASELINE_KINDS = ("uniform", "random", *RANKED_KINDS)
 #: A seed of NumPy.
 Seed = int | Sequence[int]
 _BATCH = 512
@@ -27,7 +28,7 @@ def baseline_shape(
     Args:
         kind: `uniform` keeps all blocks and the same share of filters in every unit, as large as the budget allows.
             `random` draws every choice evenly, among shapes that cost at least `limit - tolerance`. `l1` and `fpgm`
-            have the shape of `uniform` and differ only in which filters `tas_tf.student.filters` keeps.
+            have the shape of `uniform` and differ only in which channels they keep, see `tas_tf.importance`.
         cost: Cost model.
         limit: Budget.
         tolerance: How far below the budget a random shape may cost.

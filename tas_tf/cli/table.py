@@ -80,20 +80,23 @@ def _rows() -> Iterator[Option]:
     yield shared("l2", "teacher", "search", "student", "qat")
     yield from own("Training", "teacher", ("teacher_epochs", "epochs"), ("teacher_warmup", "warmup_epochs"))
     yield from own("Training", "teacher", ("teacher_lr", "lr"), overrides="lr")
+    yield from group("Initial weights", "ranking", "importance", "importance_images")
+    yield from group("Initial weights", "search", ("search_from_teacher", "from_teacher"))
+    yield from group("Initial weights", "", "inherit")
     yield from group("Search", "", ("budget", "budgets"))
     yield from group("Search", "search", "tolerance")
     yield from own("Search", "search", ("search_epochs", "epochs"), ("search_warmup", "warmup_epochs"))
     yield from own("Search", "search", ("search_lr", "lr"), overrides="lr")
     yield from group("Search", "search", "arch_lr", "arch_l2", "arch_betas", "temperature_start", "temperature_end")
     yield from group("Search", "search", "num_drawn", ("gumbel_noise", "noise"), "cost_weight", "cost_driver")
-    yield from group("Search", "search", "split_share", "init_logits", ("search_from_teacher", "from_teacher"))
+    yield from group("Search", "search", "split_share", "init_logits")
     yield from group("Search", "search", "calibration_batches", "keep_shape", "held_out_limit")
     yield from own("Distillation", "student", ("student_epochs", "epochs"), ("student_warmup", "warmup_epochs"))
     yield from own("Distillation", "student", ("student_lr", "lr"), overrides="lr")
     yield from group("Distillation", "", "kd")
     for flag, field in (("kd_alpha", "alpha"), ("kd_temperature", "temperature")):
         yield Option(flag, tuple(f"{section}.{field}" for section in ("student", "qat")), "Distillation")
-    yield from group("Distillation", "", "inherit", "rivals")
+    yield from group("Distillation", "", "rivals")
     yield from group("Baseline", "baseline", "kind", kept=False)
     yield from group("Baseline", "baseline", "random_shapes", "random_epochs")
     yield from group("Export", "export", "formats", "preprocessing_inside", "test_limit", "threads")
@@ -112,6 +115,7 @@ _PHASES = {"teacher": "teacher", "search": "search", "student": "student", "qat"
 
 _RUN = ("Network", "Data", "Run")
 _SPACE = ("axes", "width_divisor", "couple_trunk", "search_dense")
+_RANKING = ("importance", "importance_images")
 _STEP = ("batch_size", "lr", "momentum", "l2")
 #: Groups of flags that each command uses, and single flags of other groups.
 COMMANDS: dict[str, tuple[str, ...]] = {
@@ -123,7 +127,15 @@ COMMANDS: dict[str, tuple[str, ...]] = {
         "json",
     ),
     "teacher": (*_RUN, "Training", *_SPACE),
-    "search": (*_RUN, *_SPACE, *_STEP, "Search", "preprocessing_inside"),
+    "search": (
+        *_RUN,
+        *_SPACE,
+        *_STEP,
+        *_RANKING,
+        "search_from_teacher",
+        "Search",
+        "preprocessing_inside",
+    ),
     "baseline": (
         *_RUN,
         *_SPACE,
@@ -136,7 +148,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
         "student_lr",
         "preprocessing_inside",
     ),
-    "distill": (*_RUN, "What is searched", *_STEP, "Distillation", "budget"),
+    "distill": (*_RUN, "What is searched", *_STEP, *_RANKING, "inherit", "Distillation", "budget"),
     "export": (
         *_RUN,
         "shape",

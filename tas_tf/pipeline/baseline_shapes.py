@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from tas_tf.baselines.random_shapes import RandomShape, best_random_shape
-from tas_tf.baselines.shapes import baseline_shape
+from tas_tf.baselines.shapes import RANKED_KINDS, baseline_shape
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.files import write_json, write_model
+from tas_tf.importance.order import channel_order, sort_channels
 from tas_tf.pipeline.steps import VERSION, RunStep, budget_settings, merged, network_settings, settings_of
 from tas_tf.runs.run import Step
 from tas_tf.runs.workspace import Workspace
 from tas_tf.settings import recorded
 from tas_tf.space.shape import Shape
 from tas_tf.student.file_size import find_within, real_cost
-from tas_tf.student.filters import CRITERIA, kept_filters
 from tas_tf.training.network import inherited
 
 
@@ -45,7 +45,7 @@ class BaselineStep(RunStep):
         """
         config = self.workspace.config
         inputs = {"model": config.model_file} if config.model_file else {}
-        if self.shape_kind in CRITERIA:
+        if self.shape_kind in RANKED_KINDS:
             inputs["teacher"] = self.workspace.require_teacher()
         return self._record(inputs, **network_settings(self.workspace))
 
@@ -86,7 +86,7 @@ class BaselineStep(RunStep):
     def _outputs(self) -> list[Path]:
         """The shape, plus the network with the chosen filters or the scores of several random shapes, if any."""
         run = self.workspace.config.run
-        if self.shape_kind in CRITERIA:
+        if self.shape_kind in RANKED_KINDS:
             return [run.search_shape, run.filtered_teacher]
         return [run.search_shape, run.metrics("search")] if self._several else [run.search_shape]
 
@@ -140,10 +140,10 @@ class BaselineStep(RunStep):
 
             shape, _ = find_within(find, cost, limit, workspace.file_size(cost.space))
             self.begin(record)
-        if kind in CRITERIA:
+        if kind in RANKED_KINDS:
             teacher = workspace.load_teacher()
-            filters = kept_filters(kind, teacher, cost.space, shape)
-            write_model(config.run.filtered_teacher, inherited(teacher, cost.space, shape, filters=filters))
+            ranked = sort_channels(teacher, cost.space, channel_order(kind, teacher, cost.space))
+            write_model(config.run.filtered_teacher, inherited(ranked, cost.space, shape))
         write_json(config.run.search_shape, shape.to_json())
         record.finish()
 

@@ -67,7 +67,7 @@ class SearchStep(SearchedShapeStep):
         return config.run.step(
             "search",
             settings=merged(
-                settings_of(workspace, "data", "space", "search"),
+                settings_of(workspace, "data", "space", "search", *(["ranking"] if config.search.from_teacher else [])),
                 budget_settings(workspace),  # the first budget drives the search
                 network_settings(workspace),
             ),
@@ -111,7 +111,7 @@ class SearchStep(SearchedShapeStep):
             config.budget,
             config.search,
             strategy=workspace.strategy,
-            teacher=network if config.search.from_teacher else None,
+            teacher=workspace.ranked(network, space) if config.search.from_teacher else None,
             callbacks=lambda monitor: [*workspace.callbacks("search"), SearchSummaries(logs, monitor)],
             checkpoint_dir=record.checkpoints,
             verbose=workspace.verbose,

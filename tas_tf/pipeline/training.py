@@ -104,9 +104,10 @@ class StudentStep(RunStep):
         workspace, config = self.workspace, self.workspace.config
         source, file = find_initial_weights(config)
         training = {"student": recorded(config.student, without=() if config.kd else DISTILLATION)}
+        ranking = {"ranking": recorded(config.ranking)} if source == "teacher" else {}
         return config.run.step(
             "student",
-            settings={**settings_of(workspace, "data", names=["kd"]), **training, "start": source},
+            settings={**settings_of(workspace, "data", names=["kd"]), **training, **ranking, "start": source},
             inputs={
                 "teacher": workspace.require_teacher(),
                 "shape": workspace.require_shape(),
@@ -137,7 +138,7 @@ class StudentStep(RunStep):
         teacher = workspace.load_teacher()
         space = workspace.checked_space(teacher)
         shape = workspace.load_shape(space)
-        start = load_initial_network(config, teacher, space, shape)
+        start = load_initial_network(workspace, teacher, space, shape)
         self.begin(record)
         with workspace.strategy.scope():
             taught_by = logits_of(teacher, space) if config.kd else None

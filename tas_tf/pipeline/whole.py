@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tas_tf.baselines.rivals import RIVALS
-from tas_tf.baselines.shapes import baseline_shape
+from tas_tf.baselines.shapes import RANKED_KINDS, baseline_shape
 from tas_tf.errors import UserError
 from tas_tf.extras import require_extra
 from tas_tf.pipeline.exporting import ExportStep
@@ -18,7 +18,6 @@ from tas_tf.report.comparison import compare_runs, print_comparison
 from tas_tf.runs.initial_weights import find_initial_weights
 from tas_tf.runs.workspace import Workspace
 from tas_tf.student.build import check_inheritable
-from tas_tf.student.filters import CRITERIA
 
 
 def pipeline_steps(workspace: Workspace) -> list[PipelineStep]:
@@ -108,7 +107,7 @@ def check_before(workspace: Workspace, steps: Sequence[PipelineStep]) -> None:
         shape = workspace.load_shape(space)
         if find_initial_weights(config)[0] == "teacher":
             check_inheritable(space, shape)
-    if set(config.rivals) & {"uniform", *CRITERIA}:
+    if set(config.rivals) & {"uniform", *RANKED_KINDS}:
         for one in workspace.at_budgets():
             # Fails if no uniform shape is cheap enough.
             cost, limit = one.prepare(space)

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from tas_tf.baselines.rivals import RIVALS
 from tas_tf.baselines.settings import BaselineSettings
+from tas_tf.baselines.shapes import RANKED_KINDS
 from tas_tf.cost.budget import Budget
 from tas_tf.data.settings import DataSettings
 from tas_tf.deploy.settings import ExportSettings
 from tas_tf.errors import UserError
+from tas_tf.importance.settings import ImportanceSettings
 from tas_tf.published import shape_file
 from tas_tf.qat.settings import FineTuneSettings
 from tas_tf.runs.run import Run
@@ -18,7 +20,6 @@ from tas_tf.searching.settings import SearchSettings
 from tas_tf.settings import Settings, require, setting
 from tas_tf.space.settings import SpaceSettings
 from tas_tf.student.build import INITIAL_WEIGHTS
-from tas_tf.student.filters import CRITERIA
 from tas_tf.training.settings import TrainSettings
 from tas_tf.training.strategy import STRATEGIES
 
@@ -63,6 +64,7 @@ class RunConfig(Settings):
         data: The images.
         space: Which parts of the network may change.
         teacher: How the unpruned network is trained.
+        ranking: How the channels of the trained network are ranked.
         search: How widths and depths are searched.
         student: How the small network is trained.
         qat: How networks are fine-tuned for 8 bits.
@@ -75,6 +77,7 @@ class RunConfig(Settings):
     data: DataSettings = field(default_factory=DataSettings)
     space: SpaceSettings = field(default_factory=SpaceSettings)
     teacher: TrainSettings = field(default_factory=TrainSettings)
+    ranking: ImportanceSettings = field(default_factory=ImportanceSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
     student: TrainSettings = field(default_factory=TrainSettings)
     qat: QatSettings = field(default_factory=QatSettings)
@@ -98,8 +101,9 @@ class RunConfig(Settings):
     )
     inherit: str = setting(
         "auto",
-        "Weights that the student starts from: none (fresh weights), teacher (its first filters), supernet (what the "
-        "search saved), or auto (the chosen filters for l1 and fpgm, otherwise none).",
+        "Weights that the student starts from: none (fresh weights), teacher (its most important filters, see "
+        "`importance`), supernet (what the search saved), or auto (the chosen filters for the baselines l1 and fpgm, "
+        "otherwise none).",
         choices=("auto", *INITIAL_WEIGHTS),
         recorded=False,
     )
@@ -189,7 +193,7 @@ class RunConfig(Settings):
             budgets=self.budgets[:1],
             shape=(self.shape or str(self.run.search_shape)) if same else None,
             # The chosen filters are what such a rival is compared by.
-            inherit="auto" if rival.shape in CRITERIA else self.inherit,
+            inherit="auto" if rival.shape in RANKED_KINDS else self.inherit,
             kd=self.kd and rival.kd,
             parent=self,
         )

@@ -8,6 +8,7 @@ import keras
 
 from tas_tf.errors import UserError
 from tas_tf.runs.config import RunConfig
+from tas_tf.runs.workspace import Workspace
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student
@@ -19,8 +20,8 @@ def find_initial_weights(config: RunConfig) -> tuple[str, Path | None]:
     """Decides which weights the student starts from.
 
     Returns:
-        `fresh`; `teacher`, for the teacher's first filters; or `filters` or `supernet` with the file of a network that
-        has the student's shape.
+        `fresh`; `teacher`, for the teacher's most important filters; or `filters` or `supernet` with the file of a
+        network that has the student's shape.
 
     Raises:
         UserError: `inherit` is `supernet` and there is no such file beside the shape.
@@ -43,12 +44,12 @@ def find_initial_weights(config: RunConfig) -> tuple[str, Path | None]:
 
 
 def load_initial_network(
-    config: RunConfig, teacher: keras.Model, space: SearchSpace, shape: Shape
+    workspace: Workspace, teacher: keras.Model, space: SearchSpace, shape: Shape
 ) -> keras.Model | None:
     """Loads or makes the network whose weights the student starts from; `None` for fresh weights.
 
     Args:
-        config: The run.
+        workspace: The run.
         teacher: The teacher.
         space: The search space of the teacher.
         shape: The shape of the student.
@@ -56,14 +57,14 @@ def load_initial_network(
     Raises:
         UserError: The network has another shape.
     """
-    source, path = find_initial_weights(config)
+    source, path = find_initial_weights(workspace.config)
     if path is None:
-        return inherited(teacher, space, shape) if source == "teacher" else None
+        return inherited(workspace.ranked(teacher, space), space, shape) if source == "teacher" else None
     start = load_file(path)
     expected = build_student(space, shape)
     if [weight.shape for weight in start.weights] != [weight.shape for weight in expected.weights]:
         raise UserError(
-            f"`inherit`: {path} isn't a network of the shape in {config.shape_path}. Make the shape again with the "
-            "command that made it, or give `inherit`=none."
+            f"`inherit`: {path} isn't a network of the shape in {workspace.config.shape_path}. Make the shape again "
+            "with the command that made it, or give `inherit`=none."
         )
     return start

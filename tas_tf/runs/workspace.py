@@ -17,6 +17,8 @@ from tas_tf.deploy.checks import check_deployable
 from tas_tf.deploy.file_contents import layers_inside, measure_file
 from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
+from tas_tf.importance.criteria import FROM_IMAGES
+from tas_tf.importance.order import channel_order, sort_channels
 from tas_tf.runs.config import RunConfig
 from tas_tf.runs.run import Step
 from tas_tf.runs.shared import Shared
@@ -32,6 +34,7 @@ from tas_tf.training.seeding import seed_everything
 from tas_tf.training.strategy import check_batch_size, make_strategy
 from tas_tf.zoo.loading import in_precision, load_file, load_network
 
+_RANKING_BATCH = 100
 _VERBOSE = {"auto": "auto", "bar": 1, "lines": 2, "none": 0}
 
 
@@ -189,6 +192,24 @@ class Workspace:
                     "another `run_dir`."
                 )
         return teacher
+
+    def ranked(self, model: keras.Model, space: SearchSpace) -> keras.Model:
+        """The network with its channels in order of importance, as the run's settings say; it computes the same.
+
+        Args:
+            model: The trained network.
+            space: Search space of the network.
+
+        Raises:
+            UserError: The network lacks what the criterion needs.
+        """
+        settings = self.config.ranking
+        if settings.importance == "none":
+            return model
+        batches = None
+        if settings.importance in FROM_IMAGES:
+            batches = self.task.calibration(_RANKING_BATCH, -(-settings.importance_images // _RANKING_BATCH))
+        return sort_channels(model, space, channel_order(settings.importance, model, space, batches))
 
     def space_of(self, model: keras.Model, *, anew: bool = False) -> SearchSpace:
         """The search space of a network.

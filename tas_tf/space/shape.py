@@ -163,13 +163,13 @@ class ActiveChannels:
     Args:
         space: Search space of the unpruned network.
         shape: Shape to apply.
-        filters: Indices of the filters to keep, ascending, by unit. By default each unit keeps its first filters.
+        order: Order of each unit's channels, of which a shape keeps the first; by default the network's own order.
     """
 
-    def __init__(self, space: SearchSpace, shape: Shape, filters: Mapping[str, np.ndarray] | None = None) -> None:
+    def __init__(self, space: SearchSpace, shape: Shape, order: Mapping[str, np.ndarray] | None = None) -> None:
         self._space = space
         self._shape = shape
-        self._filters = filters or {}
+        self._order = order or {}
 
     def width(self, segment: Segment) -> int:
         """Number of channels that the shape keeps of a segment."""
@@ -182,8 +182,8 @@ class ActiveChannels:
         stage = self._space.stage.get(segment.source)
         if stage is not None:
             return self._kept(self._space.segments[stage.ends[self._shape.depths[stage.name] - 1]][0])
-        chosen = self._filters.get(segment.source)
-        return np.arange(self._shape.widths[segment.source]) if chosen is None else chosen
+        width, order = self._shape.widths[segment.source], self._order.get(segment.source)
+        return np.arange(width) if order is None else order[:width]
 
     def _indices(self, segments: tuple[Segment, ...]) -> np.ndarray:
         kept, start = [], 0

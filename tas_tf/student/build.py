@@ -121,15 +121,8 @@ def _narrowed(node: Node, width: int) -> dict[str, Any]:
     return config
 
 
-def inherit_weights(
-    student: keras.Model,
-    teacher: keras.Model,
-    space: SearchSpace,
-    shape: Shape,
-    *,
-    filters: Mapping[str, np.ndarray] | None = None,
-) -> None:
-    """Copies the weights that a shape keeps from the unpruned network to a student.
+def inherit_weights(student: keras.Model, teacher: keras.Model, space: SearchSpace, shape: Shape) -> None:
+    """Copies the weights that a shape keeps from the unpruned network to a student: the first filters of each unit.
 
     A projection copies the channels that identity and branch share and sets the others to zero, as a residual Add of
     masked channels does.
@@ -139,8 +132,6 @@ def inherit_weights(
         teacher: The unpruned network.
         space: Search space of the teacher.
         shape: Shape of the student.
-        filters: Indices of the filters to keep, ascending, by unit. By default each unit keeps its first filters. If
-            an identity and its branch are equally wide, they have no projection and must keep the same filters.
 
     Raises:
         UserError: If the shape is wider than the network.
@@ -156,8 +147,7 @@ def inherit_weights(
         >>> bool((kept == all_of_them[..., :4]).all())
         True
     """
-    active = ActiveChannels(space, shape, filters)
-    assign_slices(student, space, shape, lambda node: named_weights(original_layer(teacher, node)), active=active)
+    assign_slices(student, space, shape, lambda node: named_weights(original_layer(teacher, node)))
 
 
 def check_inheritable(space: SearchSpace, shape: Shape) -> None:
@@ -198,8 +188,6 @@ def assign_slices(
     space: SearchSpace,
     shape: Shape,
     weights_of: Callable[[Node], Mapping[str, np.ndarray]],
-    *,
-    active: ActiveChannels | None = None,
 ) -> None:
     """Fills a student from full-size weights.
 
@@ -208,14 +196,13 @@ def assign_slices(
         space: Search space of the unpruned network.
         shape: Shape of the student.
         weights_of: Returns the full-size weights of a node by name.
-        active: Channels to keep. By default each unit keeps its first filters.
 
     Raises:
         UserError: If the shape is wider than the unpruned network.
     """
     check_inheritable(space, shape)
     dropped, _ = dropped_nodes(space, shape)
-    active = active or ActiveChannels(space, shape)
+    active = ActiveChannels(space, shape)
     for node in space.graph:
         if node.name in dropped or is_op(node.module) or not node.num_params:
             continue

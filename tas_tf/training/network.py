@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from tas_tf.cost.cost_model import CostModel
@@ -170,22 +169,19 @@ def train_network(
     return TrainResult(_finished(network, space, shape), metrics)
 
 
-def inherited(
-    teacher: keras.Model, space: SearchSpace, shape: Shape, *, filters: Mapping[str, np.ndarray] | None = None
-) -> keras.Model:
+def inherited(teacher: keras.Model, space: SearchSpace, shape: Shape) -> keras.Model:
     """Builds the network of a shape with weights copied from the unpruned network.
 
     Args:
         teacher: The unpruned network.
         space: Search space of the unpruned network.
         shape: Widths and depths to keep.
-        filters: Filters to keep in each unit, from `tas_tf.student.filters.kept_filters`; by default the first ones.
 
     Raises:
         UserError: The shape is wider than the network.
     """
     student = build_student(space, shape)
-    inherit_weights(student, teacher, space, shape, filters=filters)
+    inherit_weights(student, teacher, space, shape)
     return student
 
 

@@ -1,0 +1,1 @@
+"""Which channels of a trained network matter most, and putting them in that order."""

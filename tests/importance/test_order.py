@@ -1,0 +1,96 @@
+"""Channels in order of importance: which come first, and that the network computes the same."""
+
+import keras
+import numpy as np
+import pytest
+
+from tas_tf.importance.criteria import score_channels
+from tas_tf.importance.order import channel_order, sort_channels
+from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
+from tas_tf.training.network import inherited
+from tas_tf.zoo.loading import load_network
+from tests.digits import tiny_network
+from tests.networks import randomize
+
+
+@pytest.fixture(scope="module")
+def network() -> keras.Model:
+    return randomize(tiny_network())
+
+
+@pytest.fixture(scope="module")
+def space(network) -> SearchSpace:
+    return SearchSpace.from_model(network)
+
+
+def test_a_lone_layer_begins_with_its_highest_scores(network, space):
+    scores = score_channels("l1", network, space)["block1_conv1"]
+    np.testing.assert_array_equal(channel_order("l1", network, space)["block1_conv1"], np.argsort(-scores))
+
+
+def test_layers_that_are_added_up_share_an_order(network, space):
+    order, scores = channel_order("fpgm", network, space), score_channels("fpgm", network, space)
+    trunk = ("stem", "block1_conv2", "block2_conv2")
+    expected = np.argsort(-np.mean([scores[name] / scores[name].mean() for name in trunk], axis=0))
+    for name in trunk:
+        np.testing.assert_array_equal(order[name], expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "options"),
+    [
+        ("resnet14", 8, {}),
+        ("resnet14", 8, {"couple_trunk": True}),
+        ("keras.applications.MobileNetV3Small", 32, {}),
+        ("keras.applications.DenseNet121", 32, {}),
+    ],
+)
+def test_a_sorted_network_computes_the_same(name, size, options):
+    network = randomize(load_network(name, image_size=size))
+    space = SearchSpace.from_model(network, **options)
+    order = channel_order("l1", network, space)
+    assert any((np.diff(one) < 0).any() for one in order.values())
+    ranked = sort_channels(network, space, order)
+    assert SearchSpace.from_model(ranked, **options).graph.digest == space.graph.digest
+    images = np.random.default_rng(0).normal(size=(2, size, size, 3)).astype(np.float32)
+    expected = np.array(network(images, training=False))
+    np.testing.assert_allclose(ranked(images, training=False), expected, atol=1e-4 * np.abs(expected).max())
+    scores = score_channels("l1", ranked, space)
+    alone = [names for names in space.units if len(names.members) == 1]
+    assert alone
+    first = channel_order("l1", ranked, space)
+    for unit in space.units:
+        np.testing.assert_array_equal(first[unit.name], np.arange(unit.width), err_msg=str(scores[unit.name]))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_narrow_student_computes_what_the_network_does_with_zeros(network, space, seed):
+    """Silencing all channels that aren't kept in the whole network is another way to drop them."""
+    shape = Shape.random(space, seed)
+    shape = Shape(shape.network, shape.graph_digest, shape.widths, Shape.full(space).depths)
+    order = channel_order("l1", network, space)
+    student = inherited(sort_channels(network, space, order), space, shape)
+    silenced = keras.models.clone_model(network)
+    silenced.set_weights(network.get_weights())
+    kept = {name: ranking[: shape.widths[name]] for name, ranking in order.items()}
+    for name in kept:
+        norm = silenced.get_layer(f"{name}_bn")
+        mask = np.isin(np.arange(norm.gamma.shape[0]), kept[name])
+        norm.gamma.assign(norm.gamma * mask)
+        norm.beta.assign(norm.beta * mask)
+    images = np.random.default_rng(seed).normal(size=(4, 8, 8, 1)).astype(np.float32)
+
+    def forward(images):
+        # What an identity carries past a narrower branch is cut.
+        x = silenced.get_layer("stem_relu")(silenced.get_layer("stem_bn")(silenced.get_layer("stem")(images)))
+        for block in ("block1", "block2"):
+            y = silenced.get_layer(f"{block}_conv1_bn")(silenced.get_layer(f"{block}_conv1")(x))
+            y = silenced.get_layer(f"{block}_conv2_bn")(silenced.get_layer(f"{block}_conv2")(keras.ops.relu(y)))
+            mask = np.isin(np.arange(8), kept[f"{block}_conv2"]).astype(np.float32)
+            x = keras.ops.relu((x + y) * mask)
+        return silenced.get_layer("classifier")(silenced.get_layer("pool")(x))
+
+    np.testing.assert_allclose(student(images), forward(images), atol=1e-5)
+    plain = inherited(network, space, shape)
+    assert np.abs(np.array(plain(images)) - np.array(student(images))).max() > 1e-3
