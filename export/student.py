@@ -7,20 +7,24 @@ Examples:
 
 from __future__ import annotations
 
+from typing import Any
+
 from tas_tf.cli.command import run, start
 from tas_tf.pipeline.exporting import ExportStep
-from tas_tf.pipeline.reporting import show_report
+from tas_tf.pipeline.reporting import by_budget, show_report
 
 COMMAND = "export"
 
 
-def main() -> None:
-    """Exports the student of the run that the flags name."""
+def main() -> dict[str, Any]:
+    """Exports the student of the run that the flags name; returns the report."""
     workspace, _ = start(earlier=True)
+    reports = []
     for one in workspace.at_budgets():
         if not ExportStep(one).run():
             one.say(f"{one.config.run.export_dir} is up to date.")
-        show_report(one)
+        reports.append(show_report(one))
+    return by_budget(reports)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from __future__ import annotations
 from tas_tf.cli.command import run, start
 from tas_tf.cli.wording import command_line
 from tas_tf.pipeline.baseline_shapes import BaselineStep
+from tas_tf.pipeline.steps import refuse_shape
 from tas_tf.settings import require
 
 COMMAND = "baseline"
@@ -20,6 +21,7 @@ def main() -> None:
     """Makes the shape that the flags describe and writes it to the run folder."""
     workspace, parsed = start()
     kind = require(parsed.config.baseline, "kind")
+    refuse_shape(parsed.config)
     for one in workspace.at_budgets():
         step = BaselineStep(one, kind)
         step.run()

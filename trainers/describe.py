@@ -10,9 +10,9 @@ Examples:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from tas_tf.cli.command import make_console, run
 from tas_tf.cli.options import is_given, parse
@@ -35,8 +35,8 @@ from tas_tf.zoo.loading import load_network
 COMMAND = "describe"
 
 
-def main() -> None:
-    """Describes the network that the flags name."""
+def main() -> dict[str, Any]:
+    """Describes the network that the flags name; returns the figures."""
     parsed = parse()
     config = parsed.config
     name = require(config.network, "model")
@@ -51,10 +51,9 @@ def main() -> None:
         budgets=_limits(space, config.budgets) if is_given("budget") else None,
         paper_accuracy=published.accuracy if published else None,
     )
-    if parsed.call.json:
-        print(json.dumps(description.to_json(), indent=2))
-    else:
+    if not parsed.call.json:
         make_console().print(description)
+    return description.to_json()
 
 
 def _limits(space: SearchSpace, budgets: Sequence[Budget]) -> dict[str, dict[str, int]]:

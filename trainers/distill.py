@@ -17,7 +17,7 @@ COMMAND = "distill"
 
 def main() -> None:
     """Trains the student of the run that the flags name."""
-    workspace, parsed = start(plans=True)
+    workspace, parsed = start()
     if planned(workspace, parsed, [StudentStep(workspace)]):
         return
     for one in workspace.at_budgets():

@@ -7,18 +7,20 @@ Examples:
 
 from __future__ import annotations
 
+from typing import Any
+
 from tas_tf.cli.command import planned, run, start
-from tas_tf.pipeline.whole import pipeline_steps, run_pipeline
+from tas_tf.pipeline.whole import check_before, pipeline_steps, run_pipeline
 
 COMMAND = "pipeline"
 
 
-def main() -> None:
-    """Runs the whole pipeline that the flags describe."""
-    workspace, parsed = start(whole=True, plans=True)
+def main() -> dict[str, Any] | None:
+    """Runs the whole pipeline that the flags describe; returns its report."""
+    workspace, parsed = start(whole=True)
     steps = pipeline_steps(workspace)
-    if not planned(workspace, parsed, steps):
-        run_pipeline(workspace, steps)
+    check_before(workspace, steps)
+    return None if planned(workspace, parsed, steps) else run_pipeline(workspace, steps)
 
 
 if __name__ == "__main__":

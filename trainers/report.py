@@ -7,11 +7,11 @@ Examples:
 
 from __future__ import annotations
 
-import json
+from typing import Any
 
 from tas_tf.cli.command import make_console, run, start
 from tas_tf.cli.options import parse
-from tas_tf.pipeline.reporting import show_report
+from tas_tf.pipeline.reporting import by_budget, show_report
 from tas_tf.report.comparison import compare_runs, print_comparison
 
 COMMAND = "report"
@@ -19,19 +19,17 @@ COMMAND = "report"
 TAKES_MORE = "compare"
 
 
-def main() -> None:
-    """Reports on the run, or compares the runs, that the flags name."""
+def main() -> Any:
+    """Reports on the run, or compares the runs, that the flags name; returns the figures."""
     call = parse().call
     if call.compare:
         rows = compare_runs(call.compare)
-        if call.json:
-            print(json.dumps([row.to_json() for row in rows], indent=2))
-        else:
+        if not call.json:
             print_comparison(rows, make_console())
-        return
+        return [row.to_json() for row in rows]
     first, *others = start(earlier=True)[0].at_budgets()
-    for one in (first, *(other for other in others if other.config.run.metrics("student").exists())):
-        show_report(one)
+    finished = [first, *(other for other in others if other.config.run.metrics("student").exists())]
+    return by_budget([show_report(one) for one in finished])
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ COMMAND = "search"
 
 def main() -> None:
     """Runs the search that the flags describe, and names the next command."""
-    workspace, parsed = start(plans=True)
+    workspace, parsed = start()
     steps = shape_steps(workspace)
     if planned(workspace, parsed, steps):
         return

@@ -17,7 +17,7 @@ COMMAND = "teacher"
 
 def main() -> None:
     """Makes the teacher of the run that the flags name."""
-    workspace, parsed = start(plans=True)
+    workspace, parsed = start()
     step = TeacherStep(workspace)
     if planned(workspace, parsed, [step]):
         return

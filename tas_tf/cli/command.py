@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import io
+import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 from absl import flags, logging
 from rich.console import Console
@@ -13,6 +18,7 @@ from rich.console import Console
 from tas_tf.cli.flagfile import keep_settings, last_budgets, origin, restore_flags
 from tas_tf.cli.help import help_text
 from tas_tf.cli.options import FLAGS, Parsed, parse
+from tas_tf.cli.table import options_of
 from tas_tf.cli.wording import message, translate
 from tas_tf.errors import UserError
 from tas_tf.pipeline.plan import show_plan
@@ -28,14 +34,17 @@ _NUMBERS = {
     "invalid literal for int": "expected a whole number",
     "could not convert string to float": "expected a number",
 }
+#: Flags of `CallSettings`.
+_OF_A_CALL = ("dry_run", "compare", "json")
 _PIPED_WIDTH = 120  # width of tables that go to a file or pipe
 
 
-def run(main: Callable[[], None]) -> None:
+def run(main: Callable[[], Any]) -> None:
     """Runs a command on the arguments of the process, and ends the process.
 
-    The exit code is 0 on success, 1 after an error that the user can fix and 130 after an interruption. Any other
-    error keeps its traceback.
+    With `--json`, what `main` returns is printed to stdout as JSON, and everything else goes to stderr. The exit code
+    is 0 on success, 1 after an error that the user can fix and 130 after an interruption. Any other error keeps its
+    traceback.
     """
     try:
         code = _exit_code(main, sys.argv)
@@ -47,13 +56,12 @@ def run(main: Callable[[], None]) -> None:
     sys.exit(code)
 
 
-def start(*, earlier: bool = False, whole: bool = False, plans: bool = False) -> tuple[Workspace, Parsed]:
+def start(*, earlier: bool = False, whole: bool = False) -> tuple[Workspace, Parsed]:
     """Reads the flags of a command and opens the workspace of its run.
 
     Args:
         earlier: Whether the command continues an existing run, whose flagfile gives the flags that the user doesn't.
         whole: Whether the command is the whole pipeline, which replaces only results made from other settings.
-        plans: Whether the command supports `dry_run`.
 
     Raises:
         UserError: A flag is invalid.
@@ -62,26 +70,17 @@ def start(*, earlier: bool = False, whole: bool = False, plans: bool = False) ->
     if earlier:
         restore_flags(parsed.config.run)
         parsed = parse()
-    if parsed.call.dry_run and not plans:
-        raise UserError("This command doesn't support `dry_run`. Leave it out.")
-    # A plan has no JSON.
-    shared = make_shared(as_json=parsed.call.json and not parsed.call.dry_run)
-    return Workspace.open(parsed.config, shared, keeps_fresh=whole), parsed
+    return Workspace.open(parsed.config, make_shared(), keeps_fresh=whole), parsed
 
 
-def make_shared(*, as_json: bool = False) -> Shared:
-    """What the runs of a command share: its console, flagfiles, and messages in terms of flags.
-
-    Args:
-        as_json: Whether reports go to stdout as JSON; messages then go to stderr.
-    """
-    return Shared(make_console(stderr=as_json), keep_settings, translate, origin, as_json)
+def make_shared() -> Shared:
+    """What the runs of a command share: its console, flagfiles, and messages in terms of flags."""
+    return Shared(make_console(), keep_settings, translate, origin)
 
 
-def make_console(*, stderr: bool = False) -> Console:
-    """The console that commands write tables and messages to: stdout, or stderr if stdout is for JSON."""
-    stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else _PIPED_WIDTH)
+def make_console() -> Console:
+    """The console that commands write tables and messages to."""
+    return Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
 
 
 def planned(workspace: Workspace, parsed: Parsed, steps: Sequence[PipelineStep]) -> bool:
@@ -91,16 +90,22 @@ def planned(workspace: Workspace, parsed: Parsed, steps: Sequence[PipelineStep])
     return parsed.call.dry_run
 
 
-def _exit_code(main: Callable[[], None], argv: Sequence[str]) -> int:
+def _exit_code(main: Callable[[], Any], argv: Sequence[str]) -> int:
     module = sys.modules[main.__module__]
+    name = getattr(module, "COMMAND", None)
     if asked := _HELP.intersection(argv[1:]):
-        command = None if "--helpfull" in asked else getattr(module, "COMMAND", None)
-        print(help_text(module.__doc__ or "", FLAGS, command))
+        print(help_text(module.__doc__ or "", FLAGS, None if "--helpfull" in asked else name))
         return 0
     logging.set_verbosity(logging.ERROR)
     try:
-        _read_flags(argv, getattr(module, "TAKES_MORE", None))
-        main()
+        _read_flags(argv, name, getattr(module, "TAKES_MORE", None))
+        if not flags.FLAGS["json"].value:
+            main()
+            return 0
+        with _everything_to_stderr():
+            result = main()
+        if result is not None:
+            print(json.dumps(result, indent=2))
     except (UserError, flags.Error) as error:
         text = message(error) if isinstance(error, UserError) else str(error)
         print(f"error: {text.removeprefix('ERROR:: ')}", file=sys.stderr)
@@ -117,6 +122,18 @@ def _exit_code(main: Callable[[], None], argv: Sequence[str]) -> int:
     return 0
 
 
+@contextlib.contextmanager
+def _everything_to_stderr() -> Iterator[None]:
+    """Sends to stderr what is printed, by Keras too."""
+    try:
+        # A copy, so that lines appear at once while native libraries are silenced.
+        stream = os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1)
+    except io.UnsupportedOperation:  # stderr isn't a file
+        stream = contextlib.nullcontext(sys.stderr)
+    with stream as opened, contextlib.redirect_stdout(opened):
+        yield
+
+
 def _disk_trouble(error: Exception) -> str | None:
     """Describes an error of the disk; `None` for any other error."""
     if isinstance(error, OSError) and error.errno in _DISK_TROUBLE:
@@ -125,16 +142,18 @@ def _disk_trouble(error: Exception) -> str | None:
     return full if full in str(error) else None
 
 
-def _read_flags(argv: Sequence[str], more: str | None) -> None:
+def _read_flags(argv: Sequence[str], command: str | None, more: str | None) -> None:
     """Reads the flags.
 
     Args:
         argv: The program and its arguments.
+        command: Name of the command.
         more: Name of the list flag, if any, that takes the remaining arguments too, as in `--list one two`.
 
     Raises:
         flags.Error: A flag is invalid in a way that `UserError` doesn't cover.
-        UserError: A flag is unknown or its value is invalid, or an argument isn't a flag.
+        UserError: A flag is unknown, isn't supported by the command or has an invalid value, or an argument isn't a
+            flag.
     """
     try:
         left = flags.FLAGS(list(argv))[1:]
@@ -146,11 +165,14 @@ def _read_flags(argv: Sequence[str], more: str | None) -> None:
         raise UserError(f"{place}: {wanted}.") from error
     if budgets := last_budgets(list(argv)):
         flags.FLAGS["budget"].value = budgets
-    if more is None and flags.FLAGS["compare"].value:
-        raise UserError("This command doesn't support `compare`. Leave it out.")
+    used = {option.flag for option in options_of(command)}
+    for name in _OF_A_CALL:
+        if flags.FLAGS[name].value and name not in used:
+            raise UserError(f"This command doesn't support `{name}`. Leave it out.")
     if more and flags.FLAGS[more].value and not any("=" in text for text in left):
         flags.FLAGS[more].value = [*flags.FLAGS[more].value, *left]
         return
     if left:
-        hint = f" Did you mean `--{left[0].lstrip('-')}`?" if "=" in left[0] else ""
+        place = "run_dir" if Path(left[0]).is_dir() else "model"
+        hint = f" Did you mean `--{left[0].lstrip('-') if '=' in left[0] else f'{place}={left[0]}'}`?"
         raise UserError(f"Expected flags only, `--name=value`. Received: {' '.join(left)}.{hint}")

@@ -51,8 +51,11 @@ def _lines(name: str, config: RunConfig) -> list[str]:
     target = FLAGS[name].option.targets[0]
     if name == "budget":
         return [f"--budget={budget}" for budget in dict.fromkeys(config.budgets)]
-    if FLAGS[name].is_switch and "." not in target:
-        return [f"--{'' if getattr(config, target) else 'no'}{name}"]
+    if "." not in target:
+        value = getattr(config, target)
+        if isinstance(value, bool):
+            return [f"--{'' if value else 'no'}{name}"]
+        return [f"--{name}={','.join(value) if isinstance(value, tuple) else value}"]
     return [line for line in flags.FLAGS[name].serialize().splitlines() if line]
 
 

@@ -21,7 +21,7 @@ class CallSettings(Settings):
     compare: tuple[str, ...] = setting(
         (), "Run folders to compare in one table; folders of the same name count as seeds of one row."
     )
-    json: bool = setting(False, "Prints JSON to stdout instead of tables.")
+    json: bool = setting(False, "Prints the results to stdout as JSON, and everything else to stderr.")
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,9 @@ def _rows() -> Iterator[Option]:
     yield from group("Run", "", "run_dir", "teacher_from", kept=False)
     yield Option("seed", tuple(f"{name}.seed" for name in ("data", "teacher", "search", "student", "qat")), "Run")
     yield from group("Run", "", "strategy", "precision")
-    yield from group("Run", "search", "jit_compile")
     yield from group("Run", "", "deterministic")
-    yield from group("Run", "call", "dry_run", kept=False)
     yield from group("Run", "", "overwrite", "progress", kept=False)
+    yield from group("Plan", "call", "dry_run", kept=False)
     yield shared("batch_size", "teacher", "search", "student", "qat")
     yield shared("lr", "teacher", "search", "student")
     yield shared("momentum", "teacher", "search", "student", "qat")
@@ -90,13 +89,13 @@ def _rows() -> Iterator[Option]:
     yield from group("Search", "search", "arch_lr", "arch_l2", "arch_betas", "temperature_start", "temperature_end")
     yield from group("Search", "search", "num_drawn", ("gumbel_noise", "noise"), "cost_weight", "cost_driver")
     yield from group("Search", "search", "split_share", "init_logits")
-    yield from group("Search", "search", "calibration_batches", "keep_shape", "held_out_limit")
+    yield from group("Search", "search", "calibration_batches", "keep_shape", "held_out_limit", "jit_compile")
     yield from own("Distillation", "student", ("student_epochs", "epochs"), ("student_warmup", "warmup_epochs"))
     yield from own("Distillation", "student", ("student_lr", "lr"), overrides="lr")
     yield from group("Distillation", "", "kd")
     for flag, field in (("kd_alpha", "alpha"), ("kd_temperature", "temperature")):
         yield Option(flag, tuple(f"{section}.{field}" for section in ("student", "qat")), "Distillation")
-    yield from group("Distillation", "", "rivals")
+    yield from group("Rivals", "", "rivals")
     yield from group("Baseline", "baseline", "kind", kept=False)
     yield from group("Baseline", "baseline", "random_shapes", "random_epochs")
     yield from group("Export", "export", "formats", "preprocessing_inside", "test_limit", "threads")
@@ -126,16 +125,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
         "random_epochs",
         "json",
     ),
-    "teacher": (*_RUN, "Training", *_SPACE),
-    "search": (
-        *_RUN,
-        *_SPACE,
-        *_STEP,
-        *_RANKING,
-        "search_from_teacher",
-        "Search",
-        "preprocessing_inside",
-    ),
+    "teacher": (*_RUN, "Plan", "Training", *_SPACE),
+    "search": (*_RUN, "Plan", *_SPACE, *_STEP, *_RANKING, "search_from_teacher", "Search", "preprocessing_inside"),
     "baseline": (
         *_RUN,
         *_SPACE,
@@ -148,7 +139,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
         "student_lr",
         "preprocessing_inside",
     ),
-    "distill": (*_RUN, "What is searched", *_STEP, *_RANKING, "inherit", "Distillation", "budget"),
+    "distill": (*_RUN, "Plan", "What is searched", *_STEP, *_RANKING, "inherit", "Distillation", "budget"),
     "export": (
         *_RUN,
         "shape",

@@ -35,10 +35,10 @@ def score_channels(criterion: str, model: keras.Model, space: SearchSpace, batch
         batches: A few batches for `taylor` and `lfh`.
 
     Returns:
-        Scores by layer, `[width]` each.
+        Scores by layer, `[width]` each. With `bn_scale`, layers without a scale behind them have none.
 
     Raises:
-        UserError: The criterion is unknown, needs batches, or needs batch normalisation that isn't there.
+        UserError: The criterion is unknown or needs batches.
     """
     if criterion not in CRITERIA:
         raise UserError(f"`importance` must be one of {', '.join(CRITERIA)}. Received: {criterion!r}.")
@@ -71,19 +71,8 @@ def _distances(filters: np.ndarray) -> np.ndarray:
 
 
 def _scales(model: keras.Model, space: SearchSpace) -> Scores:
-    bare = [member for member in space.unit_of if member not in space.norms]
-    if bare:
-        raise UserError(
-            "`importance`=bn_scale needs batch normalisation behind every layer whose width is searched. "
-            f"There is none behind {', '.join(bare[:3])}{' and others' if len(bare) > 3 else ''}. Use l1 instead."
-        )
-    found = {}
-    for member, norm in space.norms.items():
-        weights = named_weights(original_layer(model, space.graph[norm]))
-        if "gamma" not in weights:
-            raise UserError(f"`importance`=bn_scale needs scales. {norm} has none. Use l1 instead.")
-        found[member] = np.abs(weights["gamma"].astype(np.float64))
-    return found
+    weights = {member: named_weights(original_layer(model, space.graph[norm])) for member, norm in space.norms.items()}
+    return {member: np.abs(one["gamma"].astype(np.float64)) for member, one in weights.items() if "gamma" in one}
 
 
 def _reactions(

@@ -8,9 +8,10 @@ import keras
 import numpy as np
 from scipy.cluster.hierarchy import DisjointSet
 
+from tas_tf.errors import UserError
 from tas_tf.graph.kinds import is_op
 from tas_tf.graph.layers import original_layer
-from tas_tf.importance.criteria import Batches, Scores, score_channels
+from tas_tf.importance.criteria import Batches, score_channels
 from tas_tf.space.shape import ActiveChannels, Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import named_weights, slice_weight, weights_by_name
@@ -34,13 +35,19 @@ def channel_order(
         For each unit, the indices of all its channels, `[width]`.
 
     Raises:
-        UserError: See `score_channels`.
+        UserError: See `score_channels`, or channels that meet have no score.
     """
     scores = score_channels(criterion, model, space, batches)
     order = {}
     for names in meeting_units(space):
         members = [member for name in names for member in space.unit[name].members]
-        ranking = np.argsort(-np.mean([_shares(scores, member) for member in members], axis=0), kind="stable")
+        shares = [_shares(scores[member]) for member in members if member in scores]
+        if not shares:
+            raise UserError(
+                f"`importance`={criterion} needs batch normalisation with scales. There is none behind "
+                f"{', '.join(members)}. Use another criterion, such as l1."
+            )
+        ranking = np.argsort(-np.mean(shares, axis=0), kind="stable")
         order |= dict.fromkeys(names, ranking)
     return order
 
@@ -81,6 +88,6 @@ def meeting_units(space: SearchSpace) -> list[list[str]]:
     return list(groups.values())
 
 
-def _shares(scores: Scores, member: str) -> np.ndarray:
+def _shares(scores: np.ndarray) -> np.ndarray:
     """Scores of a layer divided by their mean, so that layers with different scales count equally."""
-    return scores[member] / max(scores[member].mean(), np.finfo(np.float64).tiny)
+    return scores / max(scores.mean(), np.finfo(np.float64).tiny)

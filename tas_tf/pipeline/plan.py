@@ -37,7 +37,8 @@ def show_plan(workspace: Workspace, steps: Sequence[PipelineStep]) -> None:
     """
     space = workspace.checked_space(workspace.unpruned_network())
     full = CostModel(space)
-    limits = [one.prepare(space) for one in workspace.at_budgets()]
+    # Only what the steps need: another command may have a budget that this one never looks at.
+    limits = [one.prepare(space) for one in workspace.at_budgets()] if any(step.uses_budget for step in steps) else []
     plain = _seconds_of_a_step(space, workspace)
     source, images = workspace.task.source.name, len(workspace.task.indices)
     table = Table(title=f"{space.graph.network} on {source}, {images:,} training images")
@@ -56,9 +57,9 @@ def show_plan(workspace: Workspace, steps: Sequence[PipelineStep]) -> None:
         refused += [step.label] if state == _REFUSED else []
     workspace.shared.console.print(table)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    budgets = ", ".join(f"{limit:,} {cost.kind}" for cost, limit in limits)
+    budgets = f" Budget: {', '.join(f'{limit:,} {cost.kind}' for cost, limit in limits)}." if limits else ""
     workspace.say(
-        f"Unpruned: {full.full:,} MACs. Budget: {budgets}. A plain step at batch "
+        f"Unpruned: {full.full:,} MACs.{budgets} A plain step at batch "
         f"{workspace.config.student.batch_size} took {1000 * plain:.0f} ms here, with a peak memory of {peak:.0f} MB; "
         "a search needs up to twice as much. The estimates don't include the start of each step (half a minute or more "
         "for deep networks) and the time to write, check and time files."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,13 +21,16 @@ from tas_tf.space.shape import Shape, dropped_nodes
 from tas_tf.zoo.loading import load_file
 
 
-def show_report(workspace: Workspace, rivals: Mapping[str, Run] | None = None) -> None:
-    """Writes the report of a run, see `report_run`, and prints its table, or its JSON if that is wanted."""
+def show_report(workspace: Workspace, rivals: Mapping[str, Run] | None = None) -> dict[str, Any]:
+    """Writes the report of a run, see `report_run`, prints its table and returns it."""
     report = report_run(workspace, rivals)
-    if workspace.shared.as_json:
-        print(json.dumps(report, indent=2))
-    else:
-        print_table(report, console=workspace.shared.console)
+    print_table(report, console=workspace.shared.console)
+    return report
+
+
+def by_budget(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The reports of a run's budgets as one object: by budget, or the report itself if there is only one."""
+    return reports[0] if len(reports) == 1 else {report["budget"]: report for report in reports}
 
 
 def report_run(workspace: Workspace, rivals: Mapping[str, Run] | None = None) -> dict[str, Any]:
@@ -149,8 +151,11 @@ class ReportStep(PipelineStep):
     def __init__(self, workspace: Workspace, rivals: Sequence[str], label: str | None = None) -> None:
         super().__init__(workspace, label)
         self._rivals = rivals
+        self.report: dict[str, Any] = {}
 
     def run(self) -> bool:
         """Writes the report and prints its table."""
-        show_report(self.workspace, {name: self.workspace.config.rival(name).run for name in self._rivals})
+        self.report = show_report(
+            self.workspace, {name: self.workspace.config.rival(name).run for name in self._rivals}
+        )
         return True

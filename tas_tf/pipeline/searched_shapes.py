@@ -28,6 +28,7 @@ class SearchedShapeStep(RunStep):
     """A step that writes a shape found by a search."""
 
     section = "search"
+    uses_budget = True
 
     @property
     def version(self) -> int:

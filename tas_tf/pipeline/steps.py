@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tas_tf.errors import speaking_of
+from tas_tf.errors import UserError, speaking_of
 from tas_tf.files import read_json
+from tas_tf.runs.config import RunConfig
 from tas_tf.runs.run import Step
 from tas_tf.runs.workspace import Workspace
 from tas_tf.settings import recorded
@@ -47,6 +48,11 @@ class PipelineStep(abc.ABC):
     def __init__(self, workspace: Workspace, label: str | None = None) -> None:
         self.workspace = workspace
         self.label = label or self.kind
+
+    @property
+    def uses_budget(self) -> bool:
+        """Whether the step, or its estimated time, depends on the budget."""
+        return False
 
     @abc.abstractmethod
     def run(self) -> bool:
@@ -133,6 +139,19 @@ class RunStep(PipelineStep):
         progress = record.checkpoints / "progress.json"
         if progress.exists():
             self.workspace.say(f"{record.name}: continues after epoch {read_json(progress).get('epochs')}.")
+
+
+def refuse_shape(config: RunConfig) -> None:
+    """Refuses to make a shape for a run that uses a given one.
+
+    Raises:
+        UserError: `shape` is given.
+    """
+    if config.shape:
+        raise UserError(
+            f"`shape` replaces a search or a baseline. Received: {config.shape}. Leave it out, or train its student "
+            "with `distill`."
+        )
 
 
 def settings_of(workspace: Workspace, *sections: str, names: Sequence[str] = (), **more: Any) -> dict[str, Any]:

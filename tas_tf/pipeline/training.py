@@ -124,6 +124,11 @@ class StudentStep(RunStep):
         taught = TEACHER_PASS if self.workspace.config.kd else 0.0
         return Effort(settings.all_epochs, per_epoch, self._share(space) + taught)
 
+    @property
+    def uses_budget(self) -> bool:
+        """Whether the estimated time depends on the budget: if no shape is given."""
+        return not self.workspace.config.shape
+
     def _share(self, space: SearchSpace) -> float:
         return student_share(self.workspace, space)
 

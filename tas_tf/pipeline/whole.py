@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from tas_tf.baselines.rivals import RIVALS
 from tas_tf.baselines.shapes import RANKED_KINDS, baseline_shape
@@ -10,9 +11,9 @@ from tas_tf.errors import UserError
 from tas_tf.extras import require_extra
 from tas_tf.pipeline.exporting import ExportStep
 from tas_tf.pipeline.quantising import QAT_FORMAT, check_trainable
-from tas_tf.pipeline.reporting import ReportStep
+from tas_tf.pipeline.reporting import ReportStep, by_budget
 from tas_tf.pipeline.searched_shapes import DecodeStep, SearchStep
-from tas_tf.pipeline.steps import PipelineStep, RunStep
+from tas_tf.pipeline.steps import PipelineStep, RunStep, refuse_shape
 from tas_tf.pipeline.training import RivalStep, StudentStep, TeacherStep
 from tas_tf.report.comparison import compare_runs, print_comparison
 from tas_tf.runs.initial_weights import find_initial_weights
@@ -46,22 +47,29 @@ def pipeline_steps(workspace: Workspace) -> list[PipelineStep]:
 
 
 def shape_steps(workspace: Workspace) -> list[SearchStep | DecodeStep]:
-    """The search, and for each further budget a step that decodes a shape from it."""
+    """The search, and for each further budget a step that decodes a shape from it.
+
+    Raises:
+        UserError: The run uses a given shape.
+    """
+    refuse_shape(workspace.config)
     _, *others = workspace.at_budgets()
     return [SearchStep(workspace), *(DecodeStep(one, workspace) for one in others)]
 
 
-def run_pipeline(workspace: Workspace, steps: Sequence[PipelineStep]) -> None:
+def run_pipeline(workspace: Workspace, steps: Sequence[PipelineStep]) -> dict[str, Any]:
     """Runs all steps, each under its own heading, and skips those whose results are up to date.
 
     Args:
         workspace: The run.
         steps: The steps, from `pipeline_steps`.
 
+    Returns:
+        The report, see `by_budget`.
+
     Raises:
-        UserError: See the steps. Errors that can be foreseen are raised before the first step.
+        UserError: See the steps. `check_before` finds most errors before the first step.
     """
-    check_before(workspace, steps)
     console = workspace.shared.console
     for step in steps:
         console.rule(step.label, align="left")
@@ -71,6 +79,7 @@ def run_pipeline(workspace: Workspace, steps: Sequence[PipelineStep]) -> None:
     if len(workspace.config.budgets) > 1:
         console.rule("all budgets", align="left")
         print_comparison(compare_runs([str(one.config.run.path) for one in workspace.at_budgets()]), console)
+    return by_budget([step.report for step in steps if isinstance(step, ReportStep)])
 
 
 def check_before(workspace: Workspace, steps: Sequence[PipelineStep]) -> None:

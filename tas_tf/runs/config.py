@@ -195,6 +195,7 @@ class RunConfig(Settings):
             # The chosen filters are what such a rival is compared by.
             inherit="auto" if rival.shape in RANKED_KINDS else self.inherit,
             kd=self.kd and rival.kd,
+            rivals=(),
             parent=self,
         )
 

@@ -44,7 +44,6 @@ class Shared:
         keep_settings: Keeps the settings of a run, see `KeepSettings`.
         wording: Puts messages into the user's terms, see `Wording`.
         made_by: Returns how a run was made.
-        as_json: Whether reports are printed as JSON to stdout instead of tables to the console.
         tasks: Data, by its settings.
         networks: Networks, by their settings.
         file_sizes: Measured file sizes, by what they depend on.
@@ -55,7 +54,6 @@ class Shared:
     keep_settings: KeepSettings = lambda workspace, names: None
     wording: Wording = lambda text, section: text
     made_by: Callable[[Run], Origin] = lambda run: Origin()
-    as_json: bool = False
     tasks: dict[Any, Task] = field(default_factory=dict)
     networks: dict[Any, keras.Model] = field(default_factory=dict)
     file_sizes: dict[Any, FileSize] = field(default_factory=dict)

@@ -37,6 +37,17 @@ def test_layers_that_are_added_up_share_an_order(network, space):
         np.testing.assert_array_equal(order[name], expected)
 
 
+def test_a_layer_without_a_scale_follows_those_it_meets():
+    network = randomize(load_network("resnet14", image_size=8))
+    space = SearchSpace.from_model(network)
+    order, scores = channel_order("bn_scale", network, space), score_channels("bn_scale", network, space)
+    assert "stage3_block1_shortcut" in space.unit["stage3_block1_conv2"].members
+    assert "stage3_block1_shortcut" not in scores
+    trunk = [scores[f"stage3_block{number}_conv2"] for number in (1, 2)]
+    expected = np.argsort(-np.mean([one / one.mean() for one in trunk], axis=0))
+    np.testing.assert_array_equal(order["stage3_block1_conv2"], expected)
+
+
 @pytest.mark.parametrize(
     ("name", "size", "options"),
     [

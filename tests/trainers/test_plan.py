@@ -56,3 +56,18 @@ def test_a_network_is_converted_once(command, trained_tiny, tiny_flags, tmp_path
     outcome = command(pipeline, f"--run_dir={tmp_path}/run", f"--model={trained_tiny}", *tiny_flags)
     assert outcome.code == 130, outcome
     assert (len(checked), len(trained)) == (1, 1)
+
+
+def test_a_plan_refuses_what_the_run_would(command, trained_tiny, tmp_path):
+    given = [f"--run_dir={tmp_path / 'run'}", f"--model={trained_tiny}", "--inherit=supernet", "--rivals=uniform"]
+    outcome = command(pipeline, *given, "--dry_run")
+    assert outcome.code == 1
+    assert "`--inherit=supernet` works only for the shape found" in outcome.err
+
+
+def test_a_plan_looks_only_at_budgets_that_the_command_uses(command, trained_tiny, tmp_path):
+    given = [f"--run_dir={tmp_path / 'run'}", f"--model={trained_tiny}", "--budget=macs:0.01", "--dry_run"]
+    outcome = command(teacher, *given)
+    assert outcome.code == 0, outcome
+    assert "Budget" not in outcome.out
+    assert command(pipeline, *given).code == 1

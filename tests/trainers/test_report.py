@@ -25,7 +25,8 @@ def test_it_is_written_again_from_the_folder_alone(command, interrupted, finishe
 
 def test_it_is_printed_as_json(command, finished):
     outcome = command(report, f"--run_dir={finished}", "--json")
-    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.code == 0, outcome
+    assert "Test set results" in outcome.err
     assert json.loads(outcome.out) == json.loads((finished / "report.json").read_text())
 
 
