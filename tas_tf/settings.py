@@ -14,6 +14,7 @@ from typing import Any
 from tas_tf.errors import UserError
 
 _KEY = "setting"
+_KINDS = {bool: "True or False", str: "a text"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,17 +43,13 @@ class Setting:
     def bounds(self) -> str:
         """The bounds in words, such as `from 0 to 1`; empty if there are none.
 
-        >>> Setting("", above=0).bounds, Setting("", at_least=0, below=1).bounds
-        ('above 0', 'from 0 up to 1, 1 excluded')
+        >>> Setting("", above=0).bounds, Setting("", at_least=0, below=1).bounds, Setting("", above=0, below=1).bounds
+        ('above 0', 'at least 0 and below 1', 'above 0 and below 1')
         """
-        low = f"from {self.at_least}" if self.at_least is not None else f"above {self.above}"
-        if self.at_least is None and self.above is None:
-            low = ""
-        if self.at_most is not None:
-            return f"{low} to {self.at_most}" if self.at_least is not None else f"{low}, at most {self.at_most}"
-        if self.below is not None:
-            return f"{low} up to {self.below}, {self.below} excluded" if low else f"below {self.below}"
-        return low.replace("from", "at least")
+        if self.at_least is not None and self.at_most is not None:
+            return f"from {self.at_least} to {self.at_most}"
+        named = {"at least": self.at_least, "above": self.above, "at most": self.at_most, "below": self.below}
+        return " and ".join(f"{words} {bound}" for words, bound in named.items() if bound is not None)
 
     def admits(self, value: float) -> bool:
         """Whether a number is finite and within the bounds."""
@@ -166,6 +163,10 @@ def _check_value(described: Described, value: Any) -> None:
     elif one.choices and value not in one.choices:
         raise UserError(f"`{name}` must be one of {', '.join(one.choices)}. Received: {value!r}.")
     if described.kind not in (int, float):
+        for entry in value if described.is_tuple else (value,):
+            if not isinstance(entry, described.kind):
+                wanted = _KINDS.get(described.kind, f"a {described.kind.__name__}")
+                raise UserError(f"`{name}` must be {wanted}. Received: {_show(value)}.")
         return
     wanted, whole = ("a whole number", True) if described.kind is int else ("a number", False)
     for entry in value if described.is_tuple else (value,):

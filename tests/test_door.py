@@ -77,6 +77,7 @@ def test_every_name_has_an_example_that_runs(name):
         assert set(textwrap.dedent(block).split("\n")) <= {*lines, ""}
 
 
+@pytest.mark.filterwarnings("ignore:The .* distributions have not converged:UserWarning")
 def test_the_readme_as_written(trained_tiny, tmp_path, monkeypatch, capfd):
     """From a user's file and arrays to files that compute what the student does."""
     task = tiny_task()

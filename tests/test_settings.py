@@ -18,6 +18,7 @@ class Base(Seeded):
     kind: str = setting("a", "One of two.", choices=("a", "b"))
     names: tuple[str, ...] = setting((), "Any of two.", choices=("x", "y"))
     place: str | None = setting(None, "A place.", recorded=False)
+    flag: bool = setting(False, "A switch.", recorded=False)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,8 +31,8 @@ class Derived(Base):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"rate": 0.0}, "`rate` must be above 0 up to 1, 1 excluded. Received: 0.0."),
-        ({"rate": float("nan")}, "`rate` must be above 0 up to 1, 1 excluded. Received: nan."),
+        ({"rate": 0.0}, "`rate` must be above 0 and below 1. Received: 0.0."),
+        ({"rate": float("nan")}, "`rate` must be above 0 and below 1. Received: nan."),
         ({"rate": "high"}, "`rate` must be a number. Received: 'high'."),
         ({"count": 0}, "`count` must be at least 1. Received: 0."),
         ({"count": 1.5}, "`count` must be a whole number. Received: 1.5."),
@@ -41,6 +42,8 @@ class Derived(Base):
         ({"kind": "c"}, "`kind` must be one of a, b. Received: 'c'."),
         ({"names": ("x", "z")}, "`names` must name some of x, y. Received: 'z'."),
         ({"names": "x"}, "`names` must be a sequence. Received: 'x'."),
+        ({"flag": "no"}, "`flag` must be True or False. Received: 'no'."),
+        ({"place": 3}, "`place` must be a text. Received: 3."),
         ({"seed": -1}, "`seed` must be from 0 to 4294967295. Received: -1."),
     ],
 )

@@ -12,13 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from tas_tf.cli.command import make_console, run
 from tas_tf.cli.options import is_given, parse
 from tas_tf.cost.budget import Budget
+from tas_tf.data.preprocessing import Preprocessing
 from tas_tf.data.sources import load_source
 from tas_tf.decode.decode import smallest_shape
+from tas_tf.deploy.metadata import Metadata
 from tas_tf.deploy.tflite import file_size
 from tas_tf.description import describe_space, find_deployment
 from tas_tf.graph.graph import Graph
@@ -42,13 +45,13 @@ def main() -> dict[str, Any]:
     name = require(config.network, "model")
     shape = Shape.load(shape_file(config.shape)) if config.shape else None
     published = published_shape(config.shape)
-    num_classes, image_size, channels = _sizes(config, published)
-    model = load_network(name, num_classes=num_classes, image_size=image_size, channels=channels)
+    labels, image_size, channels = _images(config, published)
+    model = load_network(name, num_classes=len(labels), image_size=image_size, channels=channels)
     space = space_of(Graph.from_model(model), config.space, shape)
     description = replace(
         describe_space(space, name=name, shape=shape),
         deployment=find_deployment(model),
-        budgets=_limits(space, config.budgets) if is_given("budget") else None,
+        budgets=_limits(space, labels, config.budgets) if is_given("budget") else None,
         paper_accuracy=published.accuracy if published else None,
     )
     if not parsed.call.json:
@@ -56,13 +59,23 @@ def main() -> dict[str, Any]:
     return description.to_json()
 
 
-def _limits(space: SearchSpace, budgets: Sequence[Budget]) -> dict[str, dict[str, int]]:
-    """The limit of each budget, the full cost and the smallest reachable cost.
+def _limits(space: SearchSpace, labels: Sequence[str], budgets: Sequence[Budget]) -> dict[str, dict[str, int]]:
+    """The limit of each budget, the full cost and the smallest reachable cost. Files include labels and metadata.
 
     Raises:
         UserError: A budget can't be reached.
     """
-    measure = FileSize(space, file_size)
+    fits = len(labels) == space.graph.num_classes  # a file has its own number of classes
+    contents = Metadata(
+        network=space.graph.network,
+        labels=labels if fits else list(map(str, range(space.graph.num_classes))),
+        input_shape=space.graph.input.shape[1:],
+        preprocessing=Preprocessing(),
+        inside=False,
+        probabilities=space.graph.head is not None,
+        shape=Shape.full(space).to_json(),
+    )
+    measure = FileSize(space, partial(file_size, metadata=contents))
     found = {}
     for budget in budgets:
         cost, limit = prepare(space, budget, measure)
@@ -71,18 +84,20 @@ def _limits(space: SearchSpace, budgets: Sequence[Budget]) -> dict[str, dict[str
     return found
 
 
-def _sizes(config: RunConfig, published: PublishedShape | None) -> tuple[int, int, int]:
-    """Number of classes, height and channels of the images: from flags, else `dataset`, else the published shape."""
+def _images(config: RunConfig, published: PublishedShape | None) -> tuple[Sequence[str], int, int]:
+    """Class names, height and channels of the images: from flags, else `dataset`, else the published shape."""
     data, network = config.data, config.network
-    found = (published.num_classes, published.image_size, 3) if published else (10, 32, 3)
+    found = (range(published.num_classes), published.image_size, 3) if published else (range(10), 32, 3)
     if is_given("dataset"):
         source = load_source(
             data.dataset, data_dir=data.data_dir, image_size=data.image_size, test_share=data.test_share
         )
         height, _, channels = source.image_shape
-        found = (source.num_classes, height, channels)
-    given = (network.num_classes, data.image_size, network.channels)
-    return tuple(one or other for one, other in zip(given, found, strict=True))
+        found = (source.class_names, height, channels)
+    names, height, channels = found
+    if network.num_classes is not None and network.num_classes != len(names):
+        names = range(network.num_classes)
+    return list(map(str, names)), data.image_size or height, network.channels or channels
 
 
 if __name__ == "__main__":

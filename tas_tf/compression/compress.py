@@ -10,10 +10,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tas_tf.compression.contents import describe_contents, file_sizes
 from tas_tf.compression.defaults import Changes, check_settings, search_settings, seed_of, training_settings
 from tas_tf.cost.budget import Budget
 from tas_tf.data.augmentation import Augmentation
-from tas_tf.data.preprocessing import Preprocessing
 from tas_tf.data.stream import UserData
 from tas_tf.data.streamed import open_data
 from tas_tf.data.training_data import TrainingData
@@ -88,7 +88,7 @@ def compress(
     couple_trunk: bool | None = None,
     search_dense: bool = SpaceSettings.search_dense,
     strategy: tf.distribute.Strategy | None = None,
-    measure: Callable[[keras.Model], int] = file_size,
+    measure: Callable[[keras.Model], int] | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int | str = "auto",
 ) -> Compressed:
@@ -125,7 +125,7 @@ def compress(
         search_dense: Also searches hidden Dense layers that act on vectors.
         strategy: Devices; by default all GPUs.
         measure: Returns the file size of a network in bytes, for a budget in bytes; by default the size of the float32
-            `.tflite` file.
+            `.tflite` file with its metadata.
         callbacks: Keras callbacks, used in the search and then in the training of the student.
         verbose: As in Keras.
 
@@ -153,8 +153,7 @@ def compress(
         search_dense=search_dense,
     )
     check_deployable(model)
-    files = FileSize(space, measure)
-    prepare(space, wanted, files)  # rejects an unreachable budget before any data is read
+    prepare(space, wanted, FileSize(space, measure or file_size))  # rejects most budgets before any data is read
     data = open_data(
         train,
         validation,
@@ -180,7 +179,7 @@ def compress(
         teacher=model,
         callbacks=lambda monitor: callbacks,
         verbose=verbose,
-        file_size=files,
+        file_size=file_sizes(space, data, measure),
     )
     trained = train_network(
         space,
@@ -193,8 +192,10 @@ def compress(
         callbacks=callbacks,
         verbose=verbose,
     )
+    for text in found.warnings:
+        warnings.warn(text, stacklevel=2)
     _warn_of_chance(trained.metrics["accuracy"], data)
-    metadata = _metadata(space, found.shape, data)
+    metadata = describe_contents(space, found.shape, data)
     return Compressed(trained.model, found.shape, teacher_metrics, trained.metrics, found, metadata)
 
 
@@ -216,18 +217,6 @@ def _warn_of_chance(accuracy: float, data: TrainingData) -> None:
             f"{data.chance:.3f}. Try more epochs, a lower learning rate (`lr` of `training`) or a higher budget.",
             stacklevel=3,
         )
-
-
-def _metadata(space: SearchSpace, shape: Shape, data: TrainingData) -> Metadata:
-    return Metadata(
-        network=space.graph.network,
-        labels=data.class_names,
-        input_shape=data.image_shape,
-        preprocessing=Preprocessing("none"),
-        inside=False,
-        probabilities=space.graph.head is not None,
-        shape=shape.to_json(),
-    )
 
 
 def _check_alike(teacher: keras.Model, data: TrainingData, validated: float) -> None:

@@ -63,7 +63,9 @@ def search_settings(given: SearchSettings | Changes | None, data: TrainingData, 
         data: Data of the search.
         replicas: Devices that share a batch.
     """
-    share = SearchSettings.split_share
+    if isinstance(given, SearchSettings):
+        return given
+    share = (given or {}).get("split_share", SearchSettings.split_share)
     smaller = min(part := data.weights_part(share).num_train, data.num_train - part)
     return _filled(SearchSettings, given, smaller, replicas, from_teacher=True, held_out_limit=_HELD_OUT)
 
@@ -76,18 +78,18 @@ def training_settings(given: TrainSettings | Changes | None, data: TrainingData,
         data: Data of the training.
         replicas: Devices that share a batch.
     """
+    if isinstance(given, TrainSettings):
+        return given
     return _filled(TrainSettings, given, data.num_train, replicas, warmup_epochs=0)
 
 
 def _filled(
     kind: type[SomeSettings],
-    given: SomeSettings | Changes | None,
+    given: Changes | None,
     num_images: int,
     replicas: int,
     **defaults: Any,
 ) -> SomeSettings:
-    if isinstance(given, kind):
-        return given
     # 64, or all images if there are fewer, rounded down so that all replicas get the same number.
     batch = {"batch_size": max(1, min(_BATCH, num_images) // replicas) * replicas, **(given or {})}["batch_size"]
     defaults |= {"epochs": EPOCHS, "batch_size": batch, "lr": _RATE_PER_IMAGE * batch}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import keras
 import tensorflow as tf
 
+from tas_tf.compression.contents import file_sizes
 from tas_tf.compression.defaults import Changes, check_settings, search_settings, seed_of
 from tas_tf.cost.budget import Budget
 from tas_tf.data.augmentation import Augmentation
@@ -34,10 +34,13 @@ def search(
     settings: SearchSettings | Changes | None = None,
     augment: Augmentation | None = None,
     strategy: tf.distribute.Strategy | None = None,
-    measure: Callable[[keras.Model], int] = file_size,
+    measure: Callable[[keras.Model], int] | None = None,
+    axes: str | None = None,
+    width_divisor: int | None = None,
+    couple_trunk: bool | None = None,
+    search_dense: bool | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int | str = "auto",
-    **options: Any,
 ) -> SearchResult:
     """Searches the widths and depths of a network within a budget.
 
@@ -45,15 +48,18 @@ def search(
         model: Functional or Sequential classifier. It isn't changed. By default the search starts from its weights.
         train: Training images and labels, as for `compress`. One half trains the weights, the other half the logits.
         budget: Highest cost of the shape, see `Budget`.
-        space: Search space made by `SearchSpace.from_model(model)`; by default it is made from `options`.
+        space: Search space made by `SearchSpace.from_model(model)`; by default it is made from the options below.
         settings: Settings of the search; by default 20 epochs from the model's weights. A mapping changes single
             defaults, see `compress`.
         augment: Changes to training images.
         strategy: Devices; by default all GPUs.
         measure: Returns the file size of a network in bytes, for a budget in bytes; see `compress`.
+        axes: What the search may reduce, see `compress`. This and the next three go without `space`.
+        width_divisor: See `compress`.
+        couple_trunk: See `compress`.
+        search_dense: See `compress`.
         callbacks: Keras callbacks.
         verbose: As in Keras.
-        **options: `axes`, `width_divisor`, `couple_trunk` and `search_dense` instead of `space`, see `compress`.
 
     Returns:
         The shape found, its metrics, and the supernet. `build_student(space, result.shape)` builds the network.
@@ -69,6 +75,8 @@ def search(
     """
     check_settings("settings", settings, SearchSettings)
     graph = Graph.from_model(model)
+    named = {"axes": axes, "width_divisor": width_divisor, "couple_trunk": couple_trunk, "search_dense": search_dense}
+    options = {name: value for name, value in named.items() if value is not None}
     if space is None:
         space = SearchSpace.from_graph(graph, **options)
     elif options:
@@ -80,8 +88,8 @@ def search(
         )
     strategy = make_strategy() if strategy is None else strategy
     check_deployable(model)
-    wanted, files = Budget.parse(budget), FileSize(space, measure)
-    prepare(space, wanted, files)  # rejects an unreachable budget before any data is read
+    wanted = Budget.parse(budget)
+    prepare(space, wanted, FileSize(space, measure or file_size))  # rejects most budgets before any data is read
     data = open_data(
         train,
         image_shape=graph.input.shape[1:],
@@ -90,6 +98,7 @@ def search(
         seed=seed_of(settings),
     )
     settings = search_settings(settings, data, strategy.num_replicas_in_sync)
+    files = file_sizes(space, data, measure)
     return run_search(
         space,
         data,

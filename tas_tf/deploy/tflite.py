@@ -199,10 +199,11 @@ def check_calibration(images: np.ndarray | None) -> None:
     Raises:
         UserError: If they can't.
     """
-    if images is None or images.ndim != 4 or not len(images):
-        received = "none" if images is None else f"shape {images.shape}"
+    if not isinstance(images, np.ndarray) or images.ndim != 4 or not len(images):
+        is_array = isinstance(images, np.ndarray)
+        received = f"shape {images.shape}" if is_array else "none" if images is None else type(images).__name__
         raise UserError(
-            "`calibration` must hold at least one training image, [n, height, width, channels]: integer "
+            "`calibration` must be an array of at least one training image, [n, height, width, channels]: integer "
             f"formats take their ranges from such images. Received: {received}."
         )
     if images.dtype.name not in ("uint8", "float32") or not np.isfinite(images).all():
@@ -254,7 +255,24 @@ class TFLiteModel:
         self._shape: tuple[int, ...] | None = None
 
     def predict(self, images: np.ndarray, *, batch_size: int = 128) -> np.ndarray:
-        """Runs images `[n, height, width, channels]` in batches; returns outputs `[n, classes]`, float32."""
+        """Runs images in batches.
+
+        Args:
+            images: Images as the network takes them, `[n, height, width, channels]`.
+            batch_size: Images in a batch.
+
+        Returns:
+            Outputs, float32 `[n, classes]`.
+
+        Raises:
+            UserError: The images have another shape or type.
+        """
+        images, expected = np.asarray(images), tuple(self._input["shape"][1:].tolist())
+        if images.ndim != 4 or images.shape[1:] != expected or not len(images):
+            raise UserError(
+                f"`images` must be at least one image of {'x'.join(map(str, expected))}, in an array [n, height, "
+                f"width, channels]. Received: shape {images.shape}."
+            )
         starts = range(0, len(images), batch_size)
         return np.concatenate([self._decode(self._run(self._encode(images[i : i + batch_size]))) for i in starts])
 
@@ -289,7 +307,10 @@ class TFLiteModel:
     def _encode(self, images: np.ndarray) -> np.ndarray:
         scale, zero_point = self._input["quantization"]
         if not scale:
-            return images
+            wanted = np.dtype(self._input["dtype"])
+            if not np.can_cast(images.dtype, wanted, "same_kind" if wanted.kind == "f" else "safe"):
+                raise UserError(f"`images` must be {wanted}. Received: {images.dtype}.")
+            return images.astype(wanted, copy=False)
         limits = np.iinfo(self._input["dtype"])
         rounded = np.rint(images / np.float32(scale)) + zero_point
         return np.clip(rounded, limits.min, limits.max).astype(self._input["dtype"])

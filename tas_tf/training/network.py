@@ -71,7 +71,7 @@ def check_fits(model: keras.Model, space: SearchSpace, task: TrainingData) -> No
         )
     if space.graph.num_classes != len(task.class_names):
         raise UserError(
-            f"`model` tells {space.graph.num_classes} classes apart, but `{task.name}` has {len(task.class_names)}."
+            f"`model` has {space.graph.num_classes} classes, but `{task.name}` has {len(task.class_names)}."
         )
 
 
@@ -89,8 +89,7 @@ def check_above_chance(accuracy: float, task: TrainingData) -> None:
     if is_near_chance(accuracy, task):
         raise UserError(
             f"The teacher is near chance level: its accuracy is {accuracy:.3f}, guessing gives {task.chance:.3f}. "
-            "Train it longer, check the order of its classes, or prepare images as it was trained with them "
-            "(`preprocess` of the commands)."
+            "Train it longer, check the order of its classes, or prepare the images as it was trained with them."
         )
 
 

@@ -12,7 +12,7 @@ from tas_tf.compression.defaults import search_settings, training_settings
 from tas_tf.data.augmentation import Augmentation
 from tas_tf.data.streamed import open_data
 from tas_tf.deploy.errors import ExportError
-from tas_tf.deploy.tflite import file_size
+from tas_tf.deploy.tflite import export_tflite, file_size
 from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
 from tas_tf.space.space import SearchSpace
@@ -44,6 +44,10 @@ class Counted(keras.callbacks.Callback):
         self.epochs.append(type(self.model).__name__)
 
 
+UNDECIDED = pytest.mark.filterwarnings("ignore:The .* distributions have not converged:UserWarning")
+
+
+@UNDECIDED
 def test_a_student_within_the_budget(model, arrays):
     weights = [np.array(weight) for weight in model.get_weights()]
     counted = Counted()
@@ -72,7 +76,8 @@ def test_a_student_within_the_budget(model, arrays):
     assert result.metadata.labels == tuple(map(str, range(10)))
 
 
-def test_bytes_texts_and_weights_of_the_model(model, arrays):
+@UNDECIDED
+def test_bytes_texts_and_weights_of_the_model(model, arrays, tmp_path):
     """A budget in bytes needs no more to be given; classes that are called by texts keep their names."""
     (images, labels), (others, answers) = arrays
     names = np.array([f"digit {number}" for number in range(10)])
@@ -86,7 +91,10 @@ def test_bytes_texts_and_weights_of_the_model(model, arrays):
         inherit="teacher",
         verbose=0,
     )
-    assert file_size(result.student) <= 0.7 * file_size(model)
+    written = export_tflite(result.student, tmp_path / "student.tflite", metadata=result.metadata).stat().st_size
+    whole = result.search.metrics["budget_bytes"] / 0.7
+    assert file_size(model) < whole
+    assert written <= 0.7 * whole
     kernel = result.student.get_layer("stem").kernel.numpy()
     np.testing.assert_allclose(kernel, model.get_layer("stem").kernel.numpy()[..., : kernel.shape[-1]], atol=1e-5)
     assert result.metadata.labels == tuple(names)
@@ -94,15 +102,25 @@ def test_bytes_texts_and_weights_of_the_model(model, arrays):
     assert result.teacher_metrics["accuracy"] == pytest.approx(hits.mean(), abs=1e-6)
 
 
+@UNDECIDED
 def test_weights_of_the_supernet_by_default(model, arrays):
-    with pytest.warns(UserWarning, match="The student is near chance level"):
+    with pytest.warns(UserWarning, match="The student is near chance level") as told:
         result = compress(model, *arrays, search=tiny_search(), training=STILL, verbose=0)
+    assert {str(one.message) for one in told} >= set(result.search.warnings) != set()
     expected = keras.models.clone_model(result.student)
     space = SearchSpace.from_graph(Graph.from_model(model))
     inherit_from_supernet(expected, result.search.supernet, space, result.shape)
     for name in ("stem", "block1_conv1", "classifier"):
         kernels = (network.get_layer(name).kernel.numpy() for network in (result.student, expected))
         np.testing.assert_allclose(*kernels, atol=1e-5)
+
+
+def test_a_part_of_another_size_has_a_batch_that_fits(arrays):
+    images, labels = arrays[0]
+    data = open_data((images[:100], labels[:100]), image_shape=(8, 8, 1), num_classes=10)
+    settings = search_settings({"split_share": 0.9}, data)
+    data.searching(settings.batch_size, settings.split_share)
+    assert settings.batch_size < 20
 
 
 def test_defaults_are_moderate_and_fit_few_images(arrays):

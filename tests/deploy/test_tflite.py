@@ -335,3 +335,18 @@ def test_a_file_that_can_not_be_prepared_is_a_users_error(make_classifier, tmp_p
     )
     with pytest.raises(UserError, match=r"TFLite can't run .*net\.tflite: Node number 9 failed to prepare\."):
         model.predict(np.zeros([1, 8, 8, 3], np.float32))
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.uint8])
+def test_images_of_other_types_are_converted(make_classifier, make_pixels, tmp_path, dtype):
+    model = TFLiteModel(export_tflite(make_classifier(), tmp_path / "student.tflite"))
+    pixels = make_pixels(3, seed=1)
+    expected = model.predict(pixels.astype(np.float32))
+    np.testing.assert_array_equal(model.predict(pixels.astype(dtype)), expected)
+
+
+@pytest.mark.parametrize("shape", [(0, 8, 8, 3), (3, 4, 4, 3), (8, 8, 3)])
+def test_images_of_another_shape_are_refused(make_classifier, tmp_path, shape):
+    path = export_tflite(make_classifier(), tmp_path / "student.tflite")
+    with pytest.raises(UserError, match=r"`images` must be at least one image of 8x8x3, .* Received: shape"):
+        TFLiteModel(path).predict(np.zeros(shape, np.float32))

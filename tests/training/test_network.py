@@ -122,7 +122,7 @@ def test_logits_are_those_of_the_model(task, activation):
 def test_models_that_do_not_fit_the_data(task):
     for shape, classes, message in (
         ((8, 8, 3), 10, "takes images of 8x8x3, but those of `digits` are 8x8x1"),
-        ((8, 8, 1), 7, "tells 7 classes apart, but `digits` has 10"),
+        ((8, 8, 1), 7, "has 7 classes, but `digits` has 10"),
     ):
         images = keras.Input(shape)
         features = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(8, 3)(images))
