@@ -47,7 +47,7 @@ docs: install
 demo: install
 	$(RUN) -m trainers.pipeline --flagfile=flags/digits.cfg $(DEMO_FLAGS)
 
-# Hours: see benchmarks/results.py. Interrupted, it goes on where it was.
+# Takes hours, see benchmarks/results.py. After an interruption, the same command continues.
 results: install
 	$(RUN) -m benchmarks.results $(RESULTS_FLAGS)
 

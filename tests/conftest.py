@@ -48,7 +48,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Spares the collector of cycles all that was imported, which it would go through again and again.
+    """Excludes all imported objects from garbage collection, which would scan them again and again.
 
     Raises:
         pytest.UsageError: Groups were asked for, but pytest-xdist doesn't work with this version of pytest.
@@ -62,7 +62,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _each_network_is_converted_once() -> Iterator[None]:
-    """Spares commands the conversion of a network that has passed it; tests/deploy/test_checks.py tests the check."""
+    """Converts each network only once for all commands; tests/deploy/test_checks.py tests the conversion itself."""
     passed = set()
 
     def check(model: keras.Model, **options: Any) -> None:

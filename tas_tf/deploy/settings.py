@@ -42,7 +42,11 @@ class ExportSettings(Checks):
     preprocessing_inside: bool = setting(
         False, "Puts preprocessing into the files, which then take pixels from 0 to 255."
     )
-    test_limit: int | None = setting(None, "Largest number of test images used to score the files.", at_least=1)
+    test_limit: int | None = setting(
+        None,
+        "Largest number of test images used to score the files; by default all, or 5,000 of data that is streamed.",
+        at_least=1,
+    )
     calibration_images: int = setting(
         200, "Training images used to find the activation ranges of int8 formats.", at_least=1
     )

@@ -23,7 +23,7 @@ def command() -> Callable[..., Outcome]:
 
 @pytest.fixture(scope="session")
 def tiny_flags() -> list[str]:
-    """Flags of a run that takes seconds; `--model` comes beside."""
+    """Flags of a run that takes seconds; tests add `--model`."""
     return [
         "--train_limit=200",
         "--batch_size=32",
@@ -60,6 +60,6 @@ def interrupted(tmp_path_factory, trained_tiny, tiny_flags) -> Interrupted:
 
 @pytest.fixture
 def finished(interrupted, tmp_path) -> Path:
-    """A copy of the finished run to do as one likes with."""
+    """A copy of the finished run, which a test may change."""
     assert interrupted.second.code == 0, interrupted.second
     return Path(shutil.copytree(interrupted.path, tmp_path / "copy"))
