@@ -21,6 +21,7 @@ from tas_tf.version import __version__
 if TYPE_CHECKING:
     from tas_tf.compression.compress import Compressed, compress
     from tas_tf.compression.distill import distill
+    from tas_tf.compression.rank import rank_channels
     from tas_tf.compression.search import search
     from tas_tf.cost.budget import Budget
     from tas_tf.cost.cost_model import CostModel
@@ -49,6 +50,7 @@ _HOMES = {
     "Shape": "space.shape",
     "Budget": "cost.budget",
     "CostModel": "cost.cost_model",
+    "rank_channels": "compression.rank",
     "search": "compression.search",
     "SearchResult": "searching.monitor",
     "SearchSettings": "searching.settings",
@@ -76,6 +78,7 @@ __all__ = [
     "Shape",
     "Budget",
     "CostModel",
+    "rank_channels",
     "search",
     "SearchResult",
     "SearchSettings",

@@ -84,6 +84,7 @@ def test_random_shapes_cost_the_same_and_are_others(space):
     assert sum(is_answer(shape, space) for shape in shapes) <= 2
 
 
+@pytest.mark.slow
 def test_the_search_finds_the_known_shape(space):
     """With one seed; the benchmark has them all."""
     result = search(space, make_task(2), 2)

@@ -28,7 +28,7 @@ from tas_tf.graph.graph import Graph
 from tas_tf.published import PublishedShape, published_shape, shape_file
 from tas_tf.runs.config import RunConfig
 from tas_tf.runs.workspace import space_of
-from tas_tf.searching.run import prepare
+from tas_tf.searching.run import cost_and_limit
 from tas_tf.settings import require
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
@@ -78,7 +78,7 @@ def _limits(space: SearchSpace, labels: Sequence[str], budgets: Sequence[Budget]
     measure = FileSize(space, partial(file_size, metadata=contents))
     found = {}
     for budget in budgets:
-        cost, limit = prepare(space, budget, measure)
+        cost, limit = cost_and_limit(space, budget, measure)
         smallest = real_cost(cost, smallest_shape(cost), measure)
         found[str(budget)] = {"limit": limit, "full": cost.full, "smallest": smallest}
     return found

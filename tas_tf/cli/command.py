@@ -29,10 +29,11 @@ from tas_tf.runs.workspace import Workspace
 _HELP = frozenset(["-h", "-help", "--help", "--helpshort", "--helpfull"])
 #: Errors of a disk that is full or read-only, or on which the user may not write.
 _DISK_TROUBLE = frozenset([errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM])
-#: How Python's messages for a text that isn't a number begin, and what the user is told instead.
-_NUMBERS = {
+#: How messages for a text of the wrong type begin, and what the user is told instead.
+_TYPES = {
     "invalid literal for int": "expected a whole number",
     "could not convert string to float": "expected a number",
+    "('Non-boolean argument": "expected true or false",
 }
 #: Flags of `CallSettings`.
 _OF_A_CALL = ("dry_run", "compare", "json")
@@ -161,7 +162,7 @@ def _read_flags(argv: Sequence[str], command: str | None, more: str | None) -> N
         raise UserError(f"{error} `--helpfull` lists all flags.") from error
     except flags.IllegalFlagValueError as error:
         place, _, detail = str(error).partition(": ")
-        wanted = next((text for sign, text in _NUMBERS.items() if detail.startswith(sign)), detail)
+        wanted = next((text for sign, text in _TYPES.items() if detail.startswith(sign)), detail)
         raise UserError(f"{place}: {wanted}.") from error
     if budgets := last_budgets(list(argv)):
         flags.FLAGS["budget"].value = budgets

@@ -24,22 +24,20 @@ def define_flags(known: dict[str, Flag], values: flags.FlagValues) -> None:
 
 
 def _define(flag: Flag, values: flags.FlagValues) -> None:
+    """Defines a flag of the setting's type; the setting checks bounds and choices."""
     name, default, described, options = flag.name, flag.default, flag.described, {"flag_values": values}
-    bounds = {"lower_bound": described.setting.at_least, "upper_bound": described.setting.at_most}
     if name == "budget":
         flags.DEFINE_multi_string(name, [str(budget) for budget in default], flag.help, **options)
     elif name in READERS:
         flags.DEFINE_string(name, str(default), flag.help, **options)
     elif described.is_tuple:
         flags.DEFINE_list(name, [str(entry) for entry in default], flag.help, **options)
-    elif described.setting.choices:
-        flags.DEFINE_enum(name, default, described.setting.choices, flag.help, **options)
     elif described.kind is bool:
         flags.DEFINE_bool(name, default, flag.help, **options)
     elif described.kind is int:
-        flags.DEFINE_integer(name, default, flag.help, **bounds, **options)
+        flags.DEFINE_integer(name, default, flag.help, **options)
     elif described.kind is float:
-        flags.DEFINE_float(name, default, flag.help, **bounds, **options)
+        flags.DEFINE_float(name, default, flag.help, **options)
     else:
         flags.DEFINE_string(name, default, flag.help, **options)
 

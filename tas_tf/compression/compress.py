@@ -22,8 +22,10 @@ from tas_tf.deploy.metadata import Metadata
 from tas_tf.deploy.tflite import file_size
 from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
+from tas_tf.importance.order import rank
+from tas_tf.importance.settings import ImportanceSettings
 from tas_tf.searching.monitor import SearchResult
-from tas_tf.searching.run import prepare, run_search
+from tas_tf.searching.run import cost_and_limit, run_search
 from tas_tf.searching.settings import SearchSettings
 from tas_tf.space.settings import SpaceSettings
 from tas_tf.space.shape import Shape
@@ -82,6 +84,7 @@ def compress(
     search: SearchSettings | Changes | None = None,
     training: TrainSettings | Changes | None = None,
     inherit: str = "supernet",
+    importance: str = ImportanceSettings.importance,
     augment: Augmentation | None = None,
     axes: str = SpaceSettings.axes,
     width_divisor: int = SpaceSettings.width_divisor,
@@ -116,8 +119,10 @@ def compress(
         budget: Highest cost of the student, such as `macs:0.5`, `params:200k` or `bytes:400k`; see `Budget`.
         search: Settings of the search, or a mapping that changes some of the default ones.
         training: The same for the student's training.
-        inherit: Where the student's weights come from: the `supernet` of the search, the `teacher` (the model's first
-            filters), or `none` (fresh weights, which need many epochs).
+        inherit: Where the student's weights come from: the `supernet` of the search, the `teacher` (the model's most
+            important filters), or `none` (fresh weights, which need many epochs).
+        importance: How the channels of the model are ranked before any are dropped, see `rank_channels`; `none` for
+            the model's own order.
         augment: Changes to training images. Shifted float images are padded with 0.
         axes: What the search may reduce: `width`, `depth` or `both`.
         width_divisor: Widths are rounded to multiples of this number.
@@ -143,6 +148,7 @@ def compress(
         raise UserError(f"`inherit` must be one of {', '.join(INITIAL_WEIGHTS)}. Received: {inherit!r}.")
     check_settings("search", search, SearchSettings)
     check_settings("training", training, TrainSettings)
+    ranking = ImportanceSettings(importance=importance)
     strategy = make_strategy() if strategy is None else strategy
     wanted = Budget.parse(budget)
     space = SearchSpace.from_graph(
@@ -153,7 +159,7 @@ def compress(
         search_dense=search_dense,
     )
     check_deployable(model)
-    prepare(space, wanted, FileSize(space, measure or file_size))  # rejects most budgets before any data is read
+    cost_and_limit(space, wanted, FileSize(space, measure or file_size))  # rejects most budgets before any data is read
     data = open_data(
         train,
         validation,
@@ -170,13 +176,14 @@ def compress(
     teacher_metrics = network_metrics(space, Shape.full(space), evaluate(teacher, data.test()))
     check_above_chance(teacher_metrics["accuracy"], data)
     _check_alike(teacher, data, teacher_metrics["accuracy"])
+    ranked = rank(model, space, ranking, data.calibration)
     found = run_search(
         space,
         data,
         wanted,
         search,
         strategy=strategy,
-        teacher=model,
+        teacher=ranked,
         callbacks=lambda monitor: callbacks,
         verbose=verbose,
         file_size=file_sizes(space, data, measure),
@@ -188,7 +195,7 @@ def compress(
         training,
         strategy=strategy,
         teacher=teacher,
-        start=_start(inherit, model, space, found),
+        start=_start(inherit, ranked, space, found),
         callbacks=callbacks,
         verbose=verbose,
     )

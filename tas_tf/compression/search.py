@@ -18,7 +18,7 @@ from tas_tf.deploy.tflite import file_size
 from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
 from tas_tf.searching.monitor import SearchResult
-from tas_tf.searching.run import prepare, run_search
+from tas_tf.searching.run import cost_and_limit, run_search
 from tas_tf.searching.settings import SearchSettings
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.file_size import FileSize
@@ -89,7 +89,7 @@ def search(
     strategy = make_strategy() if strategy is None else strategy
     check_deployable(model)
     wanted = Budget.parse(budget)
-    prepare(space, wanted, FileSize(space, measure or file_size))  # rejects most budgets before any data is read
+    cost_and_limit(space, wanted, FileSize(space, measure or file_size))  # rejects most budgets before any data is read
     data = open_data(
         train,
         image_shape=graph.input.shape[1:],

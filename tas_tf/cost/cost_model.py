@@ -12,7 +12,8 @@ from tas_tf.space.channels import Segment
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 
-COST_KINDS = ("macs", "params", "bytes")
+_TERMS = {"macs": mac_terms, "params": param_terms}
+COST_KINDS = (*_TERMS, "bytes")
 #: Bytes per operation if no file was measured. Measured files have 540 (residual networks) to 810 (MobileNetV2).
 _TYPICAL_OP_BYTES = 650
 
@@ -58,7 +59,7 @@ class CostModel:
         if kind == "bytes":
             self.terms = _calibrated(space, file_bytes)
         else:
-            self.terms = tuple((mac_terms if kind == "macs" else param_terms)(space))
+            self.terms = tuple(_TERMS[kind](space))
         self.sources = {choice.name: place for place, choice in enumerate((*space.units, *space.stages))}
         self.factors = np.array([term.factor for term in self.terms], np.int64)
         self.reads = self._linear([term.reads for term in self.terms])

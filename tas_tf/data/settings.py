@@ -21,7 +21,7 @@ class DataSettings(Augmentation, Seeded):
         None, "Height and width to resize images to; by default the size of the data, or 32 without data.", at_least=1
     )
     test_share: float | None = setting(
-        None, "Share of images to hold back for testing, if the data has no test images.", at_least=0, at_most=1
+        None, "Share of images to hold back for testing, if the data has no test images.", above=0, below=1
     )
     train_limit: int | None = setting(None, "Uses a fixed, stratified subset of this many training images.", at_least=1)
     preprocess: str = setting(

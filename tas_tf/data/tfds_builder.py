@@ -5,7 +5,7 @@ import difflib
 import tensorflow_datasets as tfds
 
 from tas_tf.data.fashion_mnist import FashionMnistIdx, idx_files_installed
-from tas_tf.data.network import any_host_answers
+from tas_tf.data.reachable import any_host_answers
 from tas_tf.errors import UserError
 
 # Tried if a builder doesn't name the source of its downloads.

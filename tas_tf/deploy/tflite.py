@@ -203,7 +203,7 @@ def check_calibration(images: np.ndarray | None) -> None:
         is_array = isinstance(images, np.ndarray)
         received = f"shape {images.shape}" if is_array else "none" if images is None else type(images).__name__
         raise UserError(
-            "`calibration` must be an array of at least one training image, [n, height, width, channels]: integer "
+            "`calibration` must hold at least one training image, [n, height, width, channels]: integer "
             f"formats take their ranges from such images. Received: {received}."
         )
     if images.dtype.name not in ("uint8", "float32") or not np.isfinite(images).all():

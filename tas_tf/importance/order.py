@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import keras
 import numpy as np
@@ -11,10 +11,13 @@ from scipy.cluster.hierarchy import DisjointSet
 from tas_tf.errors import UserError
 from tas_tf.graph.kinds import is_op
 from tas_tf.graph.layers import original_layer
-from tas_tf.importance.criteria import Batches, score_channels
+from tas_tf.importance.criteria import FROM_IMAGES, Batches, score_channels
+from tas_tf.importance.settings import ImportanceSettings
 from tas_tf.space.shape import ActiveChannels, Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import named_weights, slice_weight, weights_by_name
+
+_BATCH = 100
 
 
 def channel_order(
@@ -52,7 +55,33 @@ def channel_order(
     return order
 
 
-def sort_channels(model: keras.Model, space: SearchSpace, order: Mapping[str, np.ndarray]) -> keras.Model:
+def rank(
+    model: keras.Model,
+    space: SearchSpace,
+    settings: ImportanceSettings,
+    calibration: Callable[[int, int], Batches] | None = None,
+) -> keras.Model:
+    """Returns a network with its channels in order of importance; it computes the same.
+
+    Args:
+        model: The trained network.
+        space: Search space of the network.
+        settings: How channels are ranked. With `none`, the network itself is returned.
+        calibration: Returns batches of training images, given their size and number.
+
+    Raises:
+        UserError: See `channel_order`.
+    """
+    criterion = settings.importance
+    if criterion == "none":
+        return model
+    batches = None
+    if criterion in FROM_IMAGES and calibration is not None:
+        batches = calibration(_BATCH, -(-settings.importance_images // _BATCH))
+    return reorder(model, space, channel_order(criterion, model, space, batches))
+
+
+def reorder(model: keras.Model, space: SearchSpace, order: Mapping[str, np.ndarray]) -> keras.Model:
     """Returns a copy of a network with its channels in another order; it computes the same.
 
     Args:

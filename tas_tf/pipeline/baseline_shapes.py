@@ -9,7 +9,7 @@ from tas_tf.baselines.random_shapes import RandomShape, best_random_shape
 from tas_tf.baselines.shapes import RANKED_KINDS, baseline_shape
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.files import write_json, write_model
-from tas_tf.importance.order import channel_order, sort_channels
+from tas_tf.importance.order import channel_order, reorder
 from tas_tf.pipeline.steps import VERSION, RunStep, budget_settings, merged, network_settings, settings_of
 from tas_tf.runs.run import Step
 from tas_tf.runs.workspace import Workspace
@@ -98,14 +98,14 @@ class BaselineStep(RunStep):
         """
         workspace = self.workspace
         space = workspace.space_of(workspace.unpruned_network(), anew=True)
-        cost, limit = workspace.prepare(space)
+        cost, limit = workspace.cost_and_limit(space)
         self.make(record, cost, limit=limit, tolerance=int(workspace.config.search.tolerance * cost.full))
 
     def show(self) -> None:
         """Prints what the shape costs."""
         workspace, run = self.workspace, self.workspace.config.run
         space = workspace.space_of(workspace.unpruned_network(), anew=True)
-        cost, limit = workspace.prepare(space)
+        cost, limit = workspace.cost_and_limit(space)
         real = real_cost(cost, Shape.load(run.search_shape), workspace.file_size(space))
         workspace.say(f"{run.search_shape}: {real:,} {cost.kind}, budget {limit:,}.")
 
@@ -142,7 +142,7 @@ class BaselineStep(RunStep):
             self.begin(record)
         if kind in RANKED_KINDS:
             teacher = workspace.load_teacher()
-            ranked = sort_channels(teacher, cost.space, channel_order(kind, teacher, cost.space))
+            ranked = reorder(teacher, cost.space, channel_order(kind, teacher, cost.space))
             write_model(config.run.filtered_teacher, inherited(ranked, cost.space, shape))
         write_json(config.run.search_shape, shape.to_json())
         record.finish()
@@ -220,7 +220,7 @@ class RivalShapeStep(BaselineStep):
             write_json(self.workspace.config.run.search_shape, Shape.full(space).to_json())
             record.finish()
             return
-        cost, limit = other.prepare(space)
+        cost, limit = other.cost_and_limit(space)
         if self.shape_kind == "random":
             limit = real_cost(cost, other.load_shape(space), other.file_size(space))
         self.make(record, cost, limit=limit, tolerance=limit // 50)

@@ -38,7 +38,8 @@ def show_plan(workspace: Workspace, steps: Sequence[PipelineStep]) -> None:
     space = workspace.checked_space(workspace.unpruned_network())
     full = CostModel(space)
     # Only what the steps need: another command may have a budget that this one never looks at.
-    limits = [one.prepare(space) for one in workspace.at_budgets()] if any(step.uses_budget for step in steps) else []
+    limited = workspace.at_budgets() if any(step.uses_budget for step in steps) else ()
+    limits = [one.cost_and_limit(space) for one in limited]
     plain = _seconds_of_a_step(space, workspace)
     source, images = workspace.task.source.name, len(workspace.task.indices)
     table = Table(title=f"{space.graph.network} on {source}, {images:,} training images")

@@ -101,7 +101,7 @@ class SearchStep(SearchedShapeStep):
         if any(one.config.budget.kind == "bytes" for one in at_budgets):
             workspace.check_deployable(network)  # before its size is measured, which converts it as well
         for one in at_budgets:
-            one.prepare(space)  # rejects an unreachable budget before anything is loaded or written
+            one.cost_and_limit(space)  # rejects an unreachable budget before anything is loaded or written
         workspace.checked_space(network, anew=True)
         workspace.task.searching(config.search.batch_size, config.search.split_share)
         self.begin(record)
@@ -179,7 +179,7 @@ class DecodeStep(SearchedShapeStep):
         """
         workspace, config = self.workspace, self.workspace.config
         space = workspace.space_of(workspace.unpruned_network())
-        cost, limit = workspace.prepare(space)
+        cost, limit = workspace.cost_and_limit(space)
         widths, depths = from_json(space, read_json(self._searched.config.run.probabilities))
         tolerance = int(config.search.tolerance * cost.full)
 

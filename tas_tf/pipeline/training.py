@@ -197,7 +197,7 @@ def student_share(workspace: Workspace, space: SearchSpace) -> float:
     if workspace.config.shape:
         cost = CostModel(space)
         return cost(workspace.load_shape(space)) / cost.full
-    cost, limit = workspace.prepare(space)
+    cost, limit = workspace.cost_and_limit(space)
     return limit / cost.full
 
 

@@ -110,7 +110,7 @@ def check_before(workspace: Workspace, steps: Sequence[PipelineStep]) -> None:
     space = workspace.space_of(network, anew=searches)
     if searches:
         for one in workspace.at_budgets():
-            one.prepare(space)
+            one.cost_and_limit(space)
         workspace.task.searching(config.search.batch_size, config.search.split_share)
     else:
         shape = workspace.load_shape(space)
@@ -119,7 +119,7 @@ def check_before(workspace: Workspace, steps: Sequence[PipelineStep]) -> None:
     if set(config.rivals) & {"uniform", *RANKED_KINDS}:
         for one in workspace.at_budgets():
             # Fails if no uniform shape is cheap enough.
-            cost, limit = one.prepare(space)
+            cost, limit = one.cost_and_limit(space)
             baseline_shape("uniform", cost, limit=limit, tolerance=0, divisor=config.space.width_divisor)
     workspace.checked_space(network, anew=searches)
 

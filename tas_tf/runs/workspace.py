@@ -11,18 +11,18 @@ import keras
 import tensorflow as tf
 from rich.console import Console
 
+from tas_tf.baselines.rivals import RIVALS
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.data.task import Task
 from tas_tf.deploy.checks import check_deployable
 from tas_tf.deploy.file_contents import layers_inside, measure_file
 from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
-from tas_tf.importance.criteria import FROM_IMAGES
-from tas_tf.importance.order import channel_order, sort_channels
+from tas_tf.importance.order import rank
 from tas_tf.runs.config import RunConfig
 from tas_tf.runs.run import Step
 from tas_tf.runs.shared import Shared
-from tas_tf.searching.run import prepare
+from tas_tf.searching.run import cost_and_limit
 from tas_tf.settings import require
 from tas_tf.space.settings import SpaceSettings
 from tas_tf.space.shape import Shape
@@ -34,7 +34,6 @@ from tas_tf.training.seeding import seed_everything
 from tas_tf.training.strategy import check_batch_size, make_strategy
 from tas_tf.zoo.loading import in_precision, load_file, load_network
 
-_RANKING_BATCH = 100
 _VERBOSE = {"auto": "auto", "bar": 1, "lines": 2, "none": 0}
 
 
@@ -203,13 +202,12 @@ class Workspace:
         Raises:
             UserError: The network lacks what the criterion needs.
         """
-        settings = self.config.ranking
-        if settings.importance == "none":
-            return model
-        batches = None
-        if settings.importance in FROM_IMAGES:
-            batches = self.task.calibration(_RANKING_BATCH, -(-settings.importance_images // _RANKING_BATCH))
-        return sort_channels(model, space, channel_order(settings.importance, model, space, batches))
+        return rank(
+            model,
+            space,
+            self.config.ranking,
+            lambda batch_size, batches: self.task.calibration(batch_size, batches),  # loads the data only if needed
+        )
 
     def space_of(self, model: keras.Model, *, anew: bool = False) -> SearchSpace:
         """The search space of a network.
@@ -259,9 +257,9 @@ class Workspace:
             check_deployable(model, preprocessing_layers=inside, tflite=tflite)
             passed.add(key)
 
-    def prepare(self, space: SearchSpace) -> tuple[CostModel, int]:
-        """The cost model and the highest cost for the run's budget, see `tas_tf.searching.run.prepare`."""
-        return prepare(space, self.config.budget, self.file_size(space))
+    def cost_and_limit(self, space: SearchSpace) -> tuple[CostModel, int]:
+        """The cost model and the highest cost for the run's budget, see `tas_tf.searching.run.cost_and_limit`."""
+        return cost_and_limit(space, self.config.budget, self.file_size(space))
 
     def file_size(self, space: SearchSpace) -> FileSize:
         """Returns what measures the file size of a shape; it measures each shape only once."""
@@ -300,7 +298,7 @@ class Workspace:
         """Paths of the rivals' students, by name: of the rivals named, by default of all that have been trained."""
         if names is None:
             models = (self.config.run.path / "rivals").glob("*/student/model.keras")
-            names = sorted(path.parents[1].name for path in models)
+            names = sorted(RIVALS.keys() & {path.parents[1].name for path in models})
         return {name: self.config.rival(name).run.student_model for name in names}
 
     def keep_settings(self, record: Step) -> None:

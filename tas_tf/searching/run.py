@@ -27,7 +27,7 @@ from tas_tf.training.loop import fit
 from tas_tf.training.optimizers import arch_adam, cosine, sgd
 
 
-def prepare(space: SearchSpace, budget: Budget, file_size: FileSize | None = None) -> tuple[CostModel, int]:
+def cost_and_limit(space: SearchSpace, budget: Budget, file_size: FileSize | None = None) -> tuple[CostModel, int]:
     """Returns the cost model and the limit of a budget.
 
     Args:
@@ -79,7 +79,7 @@ def run_search(
     Raises:
         UserError: The budget can't be reached, the batch doesn't fit the data, or training diverges.
     """
-    cost, limit = prepare(space, budget, file_size)
+    cost, limit = cost_and_limit(space, budget, file_size)
     dataset, steps = task.searching(settings.batch_size, settings.split_share)
     keras.utils.set_random_seed(settings.seed)
     with strategy.scope():

@@ -109,8 +109,8 @@ def test_a_changed_setting_changes_flag_help_and_documentation():
     values = flags.FlagValues()
     define_flags(known, values)
     assert values["cost_weight"].default == 7.5
-    with pytest.raises(flags.IllegalFlagValueError):
-        values(["command", "--cost_weight=0.5"])
+    with pytest.raises(UserError, match="`cost_weight` must be at least 1"):
+        Changed(cost_weight=0.5)
     for shown in (help_text("", known, "search"), "\n".join(table(known))):
         assert "How much the cost counts." in shown
         assert "7.5" in shown

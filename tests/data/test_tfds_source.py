@@ -6,7 +6,7 @@ import requests
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from tas_tf.data import network, sources, tfds_builder
+from tas_tf.data import reachable, sources, tfds_builder
 from tas_tf.data.augmentation import Augmentation
 from tas_tf.data.fashion_mnist import FashionMnistIdx
 from tas_tf.data.pipeline import epochs, evaluation
@@ -187,7 +187,7 @@ def test_offline_it_fails_before_anything_is_written(tmp_path, monkeypatch):
         asked.append(url)
         raise requests.ConnectionError("Refused.")
 
-    monkeypatch.setattr(network.requests, "head", refuse)
+    monkeypatch.setattr(reachable.requests, "head", refuse)
     with pytest.raises(UserError, match=f"cifar10 isn't prepared in {tmp_path}.*Connect to the network"):
         load_source("cifar10", data_dir=str(tmp_path))
     assert asked

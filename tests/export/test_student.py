@@ -138,6 +138,7 @@ def quantised_run(quantised, tmp_path) -> Path:
     return Path(shutil.copytree(quantised[0], tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_integer_formats(quantised):
     run, outcome = quantised
     assert (outcome.code, outcome.err) == (0, "")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tas_tf.importance.criteria import score_channels
-from tas_tf.importance.order import channel_order, sort_channels
+from tas_tf.importance.order import channel_order, reorder
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.training.network import inherited
@@ -62,7 +62,7 @@ def test_a_sorted_network_computes_the_same(name, size, options):
     space = SearchSpace.from_model(network, **options)
     order = channel_order("l1", network, space)
     assert any((np.diff(one) < 0).any() for one in order.values())
-    ranked = sort_channels(network, space, order)
+    ranked = reorder(network, space, order)
     assert SearchSpace.from_model(ranked, **options).graph.digest == space.graph.digest
     images = np.random.default_rng(0).normal(size=(2, size, size, 3)).astype(np.float32)
     expected = np.array(network(images, training=False))
@@ -81,7 +81,7 @@ def test_a_narrow_student_computes_what_the_network_does_with_zeros(network, spa
     shape = Shape.random(space, seed)
     shape = Shape(shape.network, shape.graph_digest, shape.widths, Shape.full(space).depths)
     order = channel_order("l1", network, space)
-    student = inherited(sort_channels(network, space, order), space, shape)
+    student = inherited(reorder(network, space, order), space, shape)
     silenced = keras.models.clone_model(network)
     silenced.set_weights(network.get_weights())
     kept = {name: ranking[: shape.widths[name]] for name, ranking in order.items()}

@@ -75,6 +75,7 @@ def test_students_cost_what_they_should_and_run(name):
     assert np.isfinite(logits).all()
 
 
+@pytest.mark.slow
 def test_a_student_exports(tmp_path):
     student = randomize(build_student(*published("cifar10-resnet20")))
     images = np.random.default_rng(0).normal(size=(3, 32, 32, 3)).astype("float32")

@@ -13,7 +13,7 @@ from tas_tf.cost.cost_model import CostModel
 from tas_tf.cost.expected_cost import ExpectedCost
 from tas_tf.errors import UserError
 from tas_tf.searching.monitor import BestShape, SearchMonitor
-from tas_tf.searching.run import TemperatureSchedule, prepare, run_search
+from tas_tf.searching.run import TemperatureSchedule, cost_and_limit, run_search
 from tas_tf.searching.settings import SearchSettings
 from tas_tf.searching.step import CostTarget, Searcher
 from tas_tf.space.shape import Shape
@@ -101,7 +101,7 @@ def test_the_best_epochs_shape_is_kept(whole):
     assert len({str(noted.to_json()) for _, _, noted in watch.noted}) > 1
     assert result.shape == shape
     assert (result.metrics["held_out_accuracy"], result.metrics["kept_epoch"]) == (accuracy, epoch + 1)
-    cost, _ = prepare(tiny_space(), BUDGET)
+    cost, _ = cost_and_limit(tiny_space(), BUDGET)
     assert result.metrics["shape_macs"] == cost(shape)
 
 
@@ -129,7 +129,7 @@ def test_of_shapes_equally_good_the_later_one_is_best():
 
 def test_the_result_is_within_budget_and_says_so(whole):
     result = whole[0]
-    cost, limit = prepare(tiny_space(), BUDGET)
+    cost, limit = cost_and_limit(tiny_space(), BUDGET)
     metrics = result.metrics
     assert limit == cost.full // 2 == metrics["budget_macs"]
     assert cost.full * 0.45 - 1 <= cost(result.shape) == metrics["shape_macs"] <= limit
@@ -236,7 +236,7 @@ def test_frozen_logits_never_change(batches):
 
 def make_monitor(scale: float, space: SearchSpace | None = None) -> SearchMonitor:
     """A monitor whose distributions are the more decided, the larger the scale."""
-    cost, limit = prepare(space or tiny_space(), Budget.parse("macs:0.7"))
+    cost, limit = cost_and_limit(space or tiny_space(), Budget.parse("macs:0.7"))
     supernet = build_supernet(cost.space)
     rng = np.random.default_rng(0)
     for variable in supernet.architecture_variables:
@@ -297,7 +297,7 @@ def test_two_replicas_search_and_score(two_replicas):
     teacher = tiny_network()
     settings = tiny_search(from_teacher=True, init_logits="budget")
     result = search(settings=settings, strategy=two_replicas, teacher=teacher)
-    cost, limit = prepare(tiny_space(), BUDGET)
+    cost, limit = cost_and_limit(tiny_space(), BUDGET)
     assert cost(result.shape) <= limit
     assert 0 <= result.metrics["held_out_accuracy"] <= 1
     assert result.history["expected_macs"][0] == pytest.approx(limit, rel=0.1)

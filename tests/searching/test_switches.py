@@ -10,7 +10,7 @@ import tensorflow as tf
 from tas_tf.cost.budget import Budget
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.cost.expected_cost import ExpectedCost
-from tas_tf.searching.run import prepare, run_search
+from tas_tf.searching.run import cost_and_limit, run_search
 from tas_tf.searching.step import CostTarget, Searcher
 from tas_tf.space.shape import Shape
 from tas_tf.supernet.layers.gates import ArchitectureGates
@@ -72,7 +72,7 @@ def test_a_whole_search_of_all_widths_without_noise():
         callbacks=lambda monitor: [Watch()],
         verbose=0,
     )
-    cost, limit = prepare(space, budget)
+    cost, limit = cost_and_limit(space, budget)
     assert cost(result.shape) <= limit
     gates = result.supernet.gates
     assert (gates.num_drawn, gates.noise) == (max(len(unit.candidates) for unit in space.units), False)

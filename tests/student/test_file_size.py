@@ -9,7 +9,7 @@ from tas_tf.decode.decode import decode, smallest_shape
 from tas_tf.deploy.tflite import export_tflite, file_size
 from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
-from tas_tf.searching.run import prepare
+from tas_tf.searching.run import cost_and_limit
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student
@@ -95,14 +95,14 @@ def test_a_file_that_is_larger_than_predicted_is_given_up(small):
 
 
 def test_multiply_adds_need_no_files(small):
-    cost, limit = prepare(small, Budget.parse("macs:0.5"))
+    cost, limit = cost_and_limit(small, Budget.parse("macs:0.5"))
     shape, spent = find_within(lambda allowed: smallest_shape(cost), cost, limit, None)
     assert spent == cost(shape)
 
 
 def test_bytes_without_measure_are_refused(small):
     with pytest.raises(UserError, match="file_size"):
-        prepare(small, Budget.parse("bytes:0.5"))
+        cost_and_limit(small, Budget.parse("bytes:0.5"))
 
 
 def test_a_budget_that_only_the_prediction_reaches_is_refused_at_once(small):
@@ -117,12 +117,13 @@ def test_a_budget_that_only_the_prediction_reaches_is_refused_at_once(small):
         return CostModel(small, "params")(shape)
 
     with pytest.raises(UserError, match=rf"Expected at least bytes:{lowest + 100} .*Received: {lowest + 50:,} bytes"):
-        prepare(small, Budget.parse(f"bytes:{lowest + 50}"), real)
-    assert prepare(small, Budget.parse(f"bytes:{lowest + 100}"), real)[1] == lowest + 100
+        cost_and_limit(small, Budget.parse(f"bytes:{lowest + 50}"), real)
+    assert cost_and_limit(small, Budget.parse(f"bytes:{lowest + 100}"), real)[1] == lowest + 100
 
 
+@pytest.mark.slow
 def test_the_whole_is_the_unpruned_network(small):
     real = FileSize(small, file_size)
-    cost, limit = prepare(small, Budget.parse("bytes:1.0"), real)
+    cost, limit = cost_and_limit(small, Budget.parse("bytes:1.0"), real)
     assert limit == cost.full == real(Shape.full(small))
     assert find_within(lambda allowed: Shape.full(small), cost, limit, real)[1] == limit

@@ -8,7 +8,7 @@ import numpy as np
 
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.graph.graph import Graph
-from tas_tf.importance.order import channel_order, sort_channels
+from tas_tf.importance.order import channel_order, reorder
 from tas_tf.pipeline import baseline_shapes
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
@@ -58,7 +58,7 @@ def test_the_student_starts_from_the_filters_chosen(command, tmp_path, interrupt
     teacher = keras.models.load_model(interrupted.path / "teacher/model.keras")
     space = SearchSpace.from_graph(Graph.from_model(teacher))
     shape = Shape.load(tmp_path / "run/search/shape.json")
-    expected = inherited(sort_channels(teacher, space, channel_order(kind, teacher, space)), space, shape)
+    expected = inherited(reorder(teacher, space, channel_order(kind, teacher, space)), space, shape)
     student = keras.models.load_model(tmp_path / "run/student/model.keras")
     for ours, theirs in zip(student.trainable_weights, expected.trainable_weights, strict=True):
         np.testing.assert_array_equal(ours, theirs)

@@ -24,14 +24,20 @@ def read(path: Path) -> dict:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, command, trained_tiny, tiny_flags):
+def unbudgeted(trained_tiny, tiny_flags) -> list[str]:
+    """Flags of a run, without its folder and budgets."""
+    return [f"--model={trained_tiny}", "--rivals=random,full_kd", "--formats=fp32", *tiny_flags]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, command, unbudgeted):
     """A run by bytes and by multiply-adds, its flags and how it ended."""
     path = tmp_path_factory.mktemp("budgets") / "run"
-    flags = [f"--run_dir={path}", f"--model={trained_tiny}", "--budget=bytes:0.6", "--budget=macs:0.4"]
-    flags += ["--rivals=random,full_kd", "--formats=fp32", *tiny_flags]
+    flags = [f"--run_dir={path}", "--budget=bytes:0.6", "--budget=macs:0.4", *unbudgeted]
     return path, flags, command(pipeline, *flags)
 
 
+@pytest.mark.slow
 def test_each_budget_has_a_run_of_its_own_and_the_search_is_shared(run):
     path, _, outcome = run
     assert outcome.code == 0, outcome.err
@@ -46,6 +52,7 @@ def test_each_budget_has_a_run_of_its_own_and_the_search_is_shared(run):
     assert outcome.out.splitlines()[-2].split("│")[1].strip() == "macs_0.4"
 
 
+@pytest.mark.slow
 def test_budgets_hold(run):
     path, _, _ = run
     in_bytes, in_macs = (read(folder / "search/metrics.json") for folder in (path, path / FURTHER))
@@ -66,6 +73,7 @@ def test_budgets_hold(run):
     assert f"--flagfile={path / 'flags.cfg'}" in further
 
 
+@pytest.mark.slow
 def test_the_further_shape_is_decoded_from_the_search(run):
     path, _, _ = run
     space = SearchSpace.from_model(load_file(path / "teacher/model.keras"))
@@ -75,13 +83,14 @@ def test_the_further_shape_is_decoded_from_the_search(run):
     assert Shape.load(path / FURTHER / "search/shape.json") == expected
 
 
+@pytest.mark.slow
 def test_nothing_is_done_twice_and_a_further_budget_costs_no_search(run, command):
     path, flags, _ = run
     again = command(pipeline, *flags)
     assert again.code == 0, again.err
     headings = [line.split(" ─")[0] for line in again.out.splitlines() if " ─" in line]
     assert again.out.splitlines().count("up to date") == len([name for name in headings if "report" not in name]) - 1
-    added = [*flags[:2], "--budget=bytes:0.6", "--budget=params:0.5", *flags[4:]]
+    added = [flags[0], "--budget=bytes:0.6", "--budget=params:0.5", *flags[3:]]
     with mock.patch.object(searched_shapes, "run_search", side_effect=AssertionError("searched again")):
         outcome = command(search, *added)
     assert outcome.code == 0, outcome.err
@@ -89,6 +98,7 @@ def test_nothing_is_done_twice_and_a_further_budget_costs_no_search(run, command
     assert found["shape_params"] <= found["budget_params"]
 
 
+@pytest.mark.slow
 def test_single_commands_take_all_budgets_of_the_run(run, command):
     _, flags, _ = run
     for module in (distill, export_command):
@@ -111,11 +121,9 @@ def test_baselines_at_several_budgets(run, command, tmp_path):
     assert (tmp_path / "budgets/macs_0.3/search/shape.json").exists()
 
 
-def test_budgets_of_the_command_line_replace_those_of_a_flagfile(run, command, tmp_path):
-    _, flags, _ = run
+def test_budgets_of_the_command_line_replace_those_of_a_flagfile(unbudgeted, command, tmp_path):
     (tmp_path / "some.cfg").write_text("--budget=macs:0.9\n--budget=macs:0.8\n")
-    flags = [flag for flag in flags if "budget" not in flag and "run_dir" not in flag]
-    common = [f"--flagfile={tmp_path / 'some.cfg'}", f"--run_dir={tmp_path / 'run'}", *flags, "--dry_run"]
+    common = [f"--flagfile={tmp_path / 'some.cfg'}", f"--run_dir={tmp_path / 'run'}", *unbudgeted, "--dry_run"]
     assert "student at macs:0.8" in command(pipeline, *common).out
     for own in (["--budget=macs:0.5"], ["--budget", "macs:0.5"]):
         outcome = command(pipeline, *common, *own)
@@ -123,10 +131,9 @@ def test_budgets_of_the_command_line_replace_those_of_a_flagfile(run, command, t
         assert " at macs" not in outcome.out
 
 
-def test_the_last_file_that_names_budgets_wins(run, command, tmp_path):
+def test_the_last_file_that_names_budgets_wins(unbudgeted, command, tmp_path):
     """As for every other flag, though this one can be repeated: files within files, and one behind another."""
-    _, flags, _ = run
-    flags = [f"--run_dir={tmp_path / 'run'}", *(flag for flag in flags[1:] if "budget" not in flag), "--dry_run"]
+    flags = [f"--run_dir={tmp_path / 'run'}", *unbudgeted, "--dry_run"]
     files = {
         "base.cfg": "--budget=macs:0.9\n# --budget=macs:0.85\n--budget=macs:0.8\n",
         "inner.cfg": f"--flagfile={tmp_path / 'base.cfg'}\n--budget=macs:0.7\n",
@@ -151,6 +158,7 @@ def test_what_goes_into_the_file_is_part_of_a_budget_in_bytes(run, command, tmp_
     assert command(baseline, *flags, "--preprocessing_inside", "--overwrite").code == 0
 
 
+@pytest.mark.slow
 def test_rivals_and_reports_know_their_own_budget(run, command):
     path, _, _ = run
     for folder, budgets in ((path / "rivals/random", ["bytes:0.6"]), (path / FURTHER / "rivals/random", ["macs:0.4"])):

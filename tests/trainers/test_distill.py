@@ -11,7 +11,7 @@ import pytest
 
 from tas_tf.data.task import Task
 from tas_tf.graph.graph import Graph
-from tas_tf.importance.order import channel_order, sort_channels
+from tas_tf.importance.order import channel_order, reorder
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student, inherit_weights
@@ -74,7 +74,7 @@ def test_without_kd_and_with_inherited_weights(command, interrupted, tmp_path, t
     space = SearchSpace.from_graph(Graph.from_model(teacher))
     shape = Shape.load(interrupted.path / "search/shape.json")
     expected = build_student(space, shape)
-    ranked = sort_channels(teacher, space, channel_order("l1", teacher, space))
+    ranked = reorder(teacher, space, channel_order("l1", teacher, space))
     inherit_weights(expected, ranked, space, shape)
     student = keras.models.load_model(tmp_path / "run/student/model.keras")
     for ours, theirs in zip(student.trainable_weights, expected.trainable_weights, strict=True):

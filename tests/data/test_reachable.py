@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import requests
 
-from tas_tf.data import network
+from tas_tf.data import reachable
 
 
 @pytest.fixture
@@ -28,15 +28,15 @@ def server():
 
 
 def test_any_answer_counts_but_a_gateways(server):
-    assert network.any_host_answers([f"{server}/file"])
-    assert not network.any_host_answers([f"{server}/gateway"])
+    assert reachable.any_host_answers([f"{server}/file"])
+    assert not reachable.any_host_answers([f"{server}/gateway"])
 
 
 def test_refused_connection():
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/"
-        assert not network.any_host_answers([url])
+        assert not reachable.any_host_answers([url])
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def hanging(monkeypatch):
         release.wait()
         raise requests.ConnectionError("Released.")
 
-    monkeypatch.setattr(network.requests, "head", hang)
+    monkeypatch.setattr(reachable.requests, "head", hang)
     yield asked
     release.set()
     for thread in threads:
@@ -59,7 +59,7 @@ def hanging(monkeypatch):
 
 def test_a_request_that_hangs_does_not_hang_us(hanging):
     # Would hang here if it waited for an answer.
-    assert not network.any_host_answers(["http://a.invalid/", "http://b.invalid/"], timeout=0.05)
+    assert not reachable.any_host_answers(["http://a.invalid/", "http://b.invalid/"], timeout=0.05)
 
 
 def test_all_hosts_share_one_timeout(monkeypatch):
@@ -75,14 +75,14 @@ def test_all_hosts_share_one_timeout(monkeypatch):
             now[0] += 2.0
             return False
 
-    monkeypatch.setattr(network, "_answers", lambda url, timeout: False)
-    monkeypatch.setattr(network, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    monkeypatch.setattr(network.queue, "Queue", Answers)
+    monkeypatch.setattr(reachable, "_answers", lambda url, timeout: False)
+    monkeypatch.setattr(reachable, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(reachable.queue, "Queue", Answers)
     hosts = [f"http://{name}.invalid/" for name in "abcd"]
-    assert not network.any_host_answers(hosts, timeout=5.0)
+    assert not reachable.any_host_answers(hosts, timeout=5.0)
     assert waits == [5.0, 3.0, 1.0, 0.0]
 
 
 def test_one_of_several_hosts_is_enough(server):
-    assert network.any_host_answers(["http://127.0.0.1:1/", f"{server}/file"])
-    assert not network.any_host_answers([])
+    assert reachable.any_host_answers(["http://127.0.0.1:1/", f"{server}/file"])
+    assert not reachable.any_host_answers([])
