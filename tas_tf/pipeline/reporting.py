@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tas_tf.baselines.rivals import RIVALS
 from tas_tf.deploy.artefacts import artefact_path
 from tas_tf.deploy.tflite import CONVERTERS
 from tas_tf.errors import UserError
@@ -21,7 +20,7 @@ from tas_tf.space.shape import Shape, dropped_nodes
 from tas_tf.zoo.loading import load_file
 
 
-def show_report(workspace: Workspace, rivals: Mapping[str, Run] | None = None) -> dict[str, Any]:
+def show_report(workspace: Workspace, rivals: Sequence[str] | None = None) -> dict[str, Any]:
     """Writes the report of a run, see `report_run`, prints its table and returns it."""
     report = report_run(workspace, rivals)
     print_table(report, console=workspace.shared.console)
@@ -33,12 +32,12 @@ def by_budget(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return reports[0] if len(reports) == 1 else {report["budget"]: report for report in reports}
 
 
-def report_run(workspace: Workspace, rivals: Mapping[str, Run] | None = None) -> dict[str, Any]:
+def report_run(workspace: Workspace, rivals: Sequence[str] | None = None) -> dict[str, Any]:
     """Writes the report of a run: report.json and, if the extra `report` is installed, the page report.html.
 
     Args:
         workspace: The run.
-        rivals: Runs to compare with, by name; by default those inside the run folder.
+        rivals: Names of the rivals to compare with; by default all that have been trained.
 
     Returns:
         The content of `report.json`.
@@ -49,7 +48,7 @@ def report_run(workspace: Workspace, rivals: Mapping[str, Run] | None = None) ->
     no_page = explain_missing("report")
     config = workspace.config
     made_by = workspace.shared.made_by(config.run)
-    rivals = _found_rivals(config.run) if rivals is None else rivals
+    rivals = {name: config.rival(name).run for name in (config.trained_rivals if rivals is None else rivals)}
     report = build_report(
         teacher=_read(config.teacher_run.metrics("teacher")),
         student=_read(config.run.metrics("student")),
@@ -74,12 +73,6 @@ def report_run(workspace: Workspace, rivals: Mapping[str, Run] | None = None) ->
         # Without markup, since `[report]` would be taken for a style.
         workspace.say(f"{no_page} {config.run.report_json} has the same figures.", markup=False)
     return report
-
-
-def _found_rivals(run_folder: Run) -> dict[str, Run]:
-    return {
-        name: Run(run_folder.path / "rivals" / name) for name in RIVALS if (run_folder.path / "rivals" / name).is_dir()
-    }
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -155,7 +148,5 @@ class ReportStep(PipelineStep):
 
     def run(self) -> bool:
         """Writes the report and prints its table."""
-        self.report = show_report(
-            self.workspace, {name: self.workspace.config.rival(name).run for name in self._rivals}
-        )
+        self.report = show_report(self.workspace, self._rivals)
         return True

@@ -160,7 +160,7 @@ class StudentStep(RunStep):
             verbose=workspace.verbose,
         )
         write_model(config.run.student_model, result.model)
-        write_json(config.run.metrics("student"), result.metrics)
+        write_json(config.run.metrics("student"), {**result.metrics, "shape": config.shape})
         record.finish()
 
 

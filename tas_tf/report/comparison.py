@@ -165,10 +165,9 @@ def _made_from(run: Run, step: str, label: str, path: Path) -> bool:
 
 
 def _shape_folder(run: Run) -> Path:
-    """Returns the folder with the shape of a run, which is another run's if `--shape` was given."""
-    lines = run.flags_cfg.read_text().splitlines() if run.flags_cfg.exists() else []
-    given = [line.removeprefix("--shape=") for line in lines if line.startswith("--shape=")]
-    return shape_file(given[-1]).parent if given else run.search_shape.parent
+    """Returns the folder with the shape of a run, which is another run's if the student was given its shape."""
+    given = _read(run.metrics("student")).get("shape")
+    return shape_file(given).parent if given else run.search_shape.parent
 
 
 def _check_alike(name: str, runs: Sequence[Run]) -> None:

@@ -199,6 +199,11 @@ class RunConfig(Settings):
             parent=self,
         )
 
+    @property
+    def trained_rivals(self) -> list[str]:
+        """Names of the rivals inside this run's folder that have been trained."""
+        return [name for name in RIVALS if self.rival(name).run.student_model.exists()]
+
     def at_budgets(self) -> tuple[RunConfig, ...]:
         """This run, and one run inside its folder for each further budget, which shares teacher, data and search."""
         _, *others = dict.fromkeys(self.budgets)

@@ -11,7 +11,6 @@ import keras
 import tensorflow as tf
 from rich.console import Console
 
-from tas_tf.baselines.rivals import RIVALS
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.data.task import Task
 from tas_tf.deploy.checks import check_deployable
@@ -296,9 +295,7 @@ class Workspace:
 
     def rival_students(self, names: Sequence[str] | None = None) -> dict[str, Path]:
         """Paths of the rivals' students, by name: of the rivals named, by default of all that have been trained."""
-        if names is None:
-            models = (self.config.run.path / "rivals").glob("*/student/model.keras")
-            names = sorted(RIVALS.keys() & {path.parents[1].name for path in models})
+        names = self.config.trained_rivals if names is None else names
         return {name: self.config.rival(name).run.student_model for name in names}
 
     def keep_settings(self, record: Step) -> None:

@@ -82,7 +82,9 @@ def test_shapes_from_elsewhere_count_as_the_search_that_made_them(tmp_path):
     for seed, budget in ((0, "macs:0.5"), (1, "macs:0.3")):
         found = write_run(tmp_path / f"found{seed}", seed=seed, accuracy=0.5, step="search", budget=budget)
         runs.append(write_run(tmp_path / f"{seed}/tas", seed=seed, accuracy=0.9))
-        (runs[-1] / "flags.cfg").write_text(f"--seed={seed}\n--shape={found}/search/shape.json\n")
+        metrics = runs[-1] / "student/metrics.json"
+        shape = str(found / "search/shape.json")
+        metrics.write_text(json.dumps({**json.loads(metrics.read_text()), "shape": shape}))
     with pytest.raises(UserError, match=r"differ in the settings `budget` \(search\)"):
         compare_runs(runs)
 

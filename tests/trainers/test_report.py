@@ -3,6 +3,7 @@
 import json
 import shutil
 
+from export import student
 from trainers import distill, report
 
 
@@ -39,6 +40,25 @@ def test_half_a_run_has_a_report_too(command, finished):
     assert found["student"]["accuracy"] is None
     assert found["shape"] is None
     assert found["teacher"]["accuracy"] > 0
+
+
+def test_a_folder_that_is_no_rival_is_left_alone(command, finished):
+    shutil.copytree(finished / "rivals/uniform", finished / "rivals/mine")
+    for module in (student, report):
+        outcome = command(module, f"--run_dir={finished}")
+        assert outcome.code == 0, outcome
+    assert json.loads((finished / "report.json").read_text())["rivals"] == ["uniform"]
+
+
+def test_the_comparison_finds_a_shape_from_elsewhere(command, interrupted, tmp_path, tiny_flags):
+    """The seconds of its search are those of the run that made it."""
+    shape = interrupted.path / "search/shape.json"
+    places = [f"--run_dir={tmp_path}/run", f"--teacher_from={interrupted.path}", f"--shape={shape}"]
+    outcome = command(distill, *places, *tiny_flags)
+    assert outcome.code == 0, outcome
+    (row,) = json.loads(command(report, "--json", "--compare", f"{tmp_path}/run").out)
+    searched = json.loads((interrupted.path / "search/metrics.json").read_text())
+    assert row["search_seconds"]["mean"] == searched["seconds"]
 
 
 def test_runs_side_by_side(command, interrupted):
