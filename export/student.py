@@ -13,8 +13,6 @@ from tas_tf.cli.command import run, start
 from tas_tf.pipeline.exporting import ExportStep
 from tas_tf.pipeline.reporting import by_budget, show_report
 
-COMMAND = "export"
-
 
 def main() -> dict[str, Any]:
     """Exports the student of the run that the flags name; returns the report."""

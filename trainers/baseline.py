@@ -14,8 +14,6 @@ from tas_tf.pipeline.baseline_shapes import BaselineStep
 from tas_tf.pipeline.steps import refuse_shape
 from tas_tf.settings import require
 
-COMMAND = "baseline"
-
 
 def main() -> None:
     """Makes the shape that the flags describe and writes it to the run folder."""

@@ -35,8 +35,6 @@ from tas_tf.space.space import SearchSpace
 from tas_tf.student.file_size import FileSize, real_cost
 from tas_tf.zoo.loading import load_network
 
-COMMAND = "describe"
-
 
 def main() -> dict[str, Any]:
     """Describes the network that the flags name; returns the figures."""

@@ -12,8 +12,6 @@ from typing import Any
 from tas_tf.cli.command import planned, run, start
 from tas_tf.pipeline.whole import check_before, pipeline_steps, run_pipeline
 
-COMMAND = "pipeline"
-
 
 def main() -> dict[str, Any] | None:
     """Runs the whole pipeline that the flags describe; returns its report."""

@@ -14,10 +14,6 @@ from tas_tf.cli.options import parse
 from tas_tf.pipeline.reporting import by_budget, show_report
 from tas_tf.report.comparison import compare_runs, print_comparison
 
-COMMAND = "report"
-#: The flag that takes the remaining arguments too.
-TAKES_MORE = "compare"
-
 
 def main() -> Any:
     """Reports on the run, or compares the runs, that the flags name; returns the figures."""

@@ -12,8 +12,6 @@ from tas_tf.cli.command import planned, run, start
 from tas_tf.cli.wording import command_line
 from tas_tf.pipeline.whole import shape_steps
 
-COMMAND = "search"
-
 
 def main() -> None:
     """Runs the search that the flags describe, and names the next command."""

@@ -12,8 +12,6 @@ from tas_tf.cli.wording import command_line
 from tas_tf.files import read_json
 from tas_tf.pipeline.training import TeacherStep
 
-COMMAND = "teacher"
-
 
 def main() -> None:
     """Makes the teacher of the run that the flags name."""

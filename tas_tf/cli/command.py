@@ -15,10 +15,11 @@ from typing import Any
 from absl import flags, logging
 from rich.console import Console
 
+from tas_tf.cli.commands import Command, command_of
 from tas_tf.cli.flagfile import keep_settings, last_budgets, origin, restore_flags
 from tas_tf.cli.help import help_text
 from tas_tf.cli.options import FLAGS, Parsed, parse
-from tas_tf.cli.table import options_of
+from tas_tf.cli.table import OPTIONS, options_of
 from tas_tf.cli.wording import message, translate
 from tas_tf.errors import UserError
 from tas_tf.pipeline.plan import show_plan
@@ -35,8 +36,6 @@ _TYPES = {
     "could not convert string to float": "expected a number",
     "('Non-boolean argument": "expected true or false",
 }
-#: Flags of `CallSettings`.
-_OF_A_CALL = ("dry_run", "compare", "json")
 _PIPED_WIDTH = 120  # width of tables that go to a file or pipe
 
 
@@ -93,13 +92,13 @@ def planned(workspace: Workspace, parsed: Parsed, steps: Sequence[PipelineStep])
 
 def _exit_code(main: Callable[[], Any], argv: Sequence[str]) -> int:
     module = sys.modules[main.__module__]
-    name = getattr(module, "COMMAND", None)
+    command = command_of(module)
     if asked := _HELP.intersection(argv[1:]):
-        print(help_text(module.__doc__ or "", FLAGS, None if "--helpfull" in asked else name))
+        print(help_text(module.__doc__ or "", FLAGS, None if "--helpfull" in asked else command))
         return 0
     logging.set_verbosity(logging.ERROR)
     try:
-        _read_flags(argv, name, getattr(module, "TAKES_MORE", None))
+        _read_flags(argv, command)
         if not flags.FLAGS["json"].value:
             main()
             return 0
@@ -143,13 +142,12 @@ def _disk_trouble(error: Exception) -> str | None:
     return full if full in str(error) else None
 
 
-def _read_flags(argv: Sequence[str], command: str | None, more: str | None) -> None:
+def _read_flags(argv: Sequence[str], command: Command | None) -> None:
     """Reads the flags.
 
     Args:
         argv: The program and its arguments.
-        command: Name of the command.
-        more: Name of the list flag, if any, that takes the remaining arguments too, as in `--list one two`.
+        command: The command, if it is known.
 
     Raises:
         flags.Error: A flag is invalid in a way that `UserError` doesn't cover.
@@ -166,10 +164,11 @@ def _read_flags(argv: Sequence[str], command: str | None, more: str | None) -> N
         raise UserError(f"{place}: {wanted}.") from error
     if budgets := last_budgets(list(argv)):
         flags.FLAGS["budget"].value = budgets
-    used = {option.flag for option in options_of(command)}
-    for name in _OF_A_CALL:
-        if flags.FLAGS[name].value and name not in used:
-            raise UserError(f"This command doesn't support `{name}`. Leave it out.")
+    used = options_of(command)
+    for option in OPTIONS:
+        if option.targets[0].startswith("call.") and option not in used and flags.FLAGS[option.flag].value:
+            raise UserError(f"This command doesn't support `{option.flag}`. Leave it out.")
+    more = command.takes_more if command else None
     if more and flags.FLAGS[more].value and not any("=" in text for text in left):
         flags.FLAGS[more].value = [*flags.FLAGS[more].value, *left]
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
+from tas_tf.cli.commands import COMMANDS, Command
 from tas_tf.cli.table import Flag, options_of
 from tas_tf.cli.wording import command_line, translate
 
@@ -15,7 +16,7 @@ _FLAGFILE = (
 )
 
 
-def help_text(docstring: str, known: dict[str, Flag], command: str | None = None) -> str:
+def help_text(docstring: str, known: dict[str, Flag], command: Command | None = None) -> str:
     """The text of `--help`.
 
     Args:
@@ -42,9 +43,9 @@ def help_text(docstring: str, known: dict[str, Flag], command: str | None = None
 
 def with_commands(text: str) -> str:
     """Rewrites the commands in a docstring's examples to the form in which the user called this command."""
-    for name in ("teacher", "search", "baseline", "distill", "pipeline", "describe", "report"):
-        text = text.replace(f"python -m trainers.{name}", command_line(name))
-    return text.replace("python -m export.student", command_line("export"))
+    for command in COMMANDS.values():
+        text = text.replace(f"python -m {command.module}", command_line(command.name))
+    return text
 
 
 def describe_flag(flag: Flag) -> str:

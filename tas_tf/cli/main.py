@@ -8,21 +8,8 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 
+from tas_tf.cli.commands import COMMANDS
 from tas_tf.version import __version__
-
-#: Module and summary of each command. Modules are inside `tas_tf` in an installed package, else at the top level.
-COMMANDS = {
-    "describe": ("trainers.describe", "show which parts of a network can shrink, which can't and why, and its cost"),
-    "pipeline": ("trainers.pipeline", "run all steps: teacher, search, student, rivals, export and report"),
-    "teacher": ("trainers.teacher", "train the network to make smaller, or take over a trained one"),
-    "search": ("trainers.search", "search widths and depths within a budget"),
-    "baseline": ("trainers.baseline", "make a shape without a search, for comparison"),
-    "distill": ("trainers.distill", "train the student, a network of the shape found"),
-    "export": ("export.student", "write, check and time SavedModel and TFLite files"),
-    "report": ("trainers.report", "report on a run, or compare runs"),
-}
-#: Commands that accept the network as their first argument, in place of `--model`.
-_TAKE_MODEL = ("describe", "pipeline")
 
 
 def main() -> None:
@@ -57,7 +44,7 @@ def usage() -> str:
         "",
         "Makes a trained Keras image classifier smaller and faster.",
         "",
-        *(f"  {name:<10} {summary}" for name, (_, summary) in COMMANDS.items()),
+        *(f"  {command.name:<10} {command.summary}" for command in COMMANDS.values()),
         "",
         "  tas-tf describe mine.keras",
         "  tas-tf pipeline mine.keras --dataset=folder:photos --budget=macs:0.5 --run_dir=runs/mine",
@@ -74,14 +61,14 @@ def with_model(name: str, arguments: Sequence[str]) -> list[str]:
     >>> with_model("describe", ["mine.keras", "--json"]), with_model("report", ["mine"])
     (['--model=mine.keras', '--json'], ['mine'])
     """
-    if name in _TAKE_MODEL and arguments and not arguments[0].startswith("-") and "=" not in arguments[0]:
+    if COMMANDS[name].takes_model and arguments and not arguments[0].startswith("-") and "=" not in arguments[0]:
         return [f"--model={arguments[0]}", *arguments[1:]]
     return list(arguments)
 
 
 def module_name(name: str) -> str:
     """The module of a command: inside the package if it exists there, as in a wheel, else at the top level."""
-    module = COMMANDS[name][0]
+    module = COMMANDS[name].module
     inside = f"tas_tf.{module}"
     package = inside.rpartition(".")[0]
     return inside if importlib.util.find_spec(package) is not None else module

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from tas_tf.cli.commands import Command
 from tas_tf.cost.budget import Budget
 from tas_tf.errors import UserError
 from tas_tf.runs.config import RunConfig
@@ -112,55 +113,12 @@ OPTIONS = tuple(_rows())
 #: How the help names each section.
 _PHASES = {"teacher": "teacher", "search": "search", "student": "student", "qat": "fine-tuning for 8 bits"}
 
-_RUN = ("Network", "Data", "Run")
-_SPACE = ("axes", "width_divisor", "couple_trunk", "search_dense")
-_RANKING = ("importance", "importance_images")
-_STEP = ("batch_size", "lr", "momentum", "l2")
-#: Groups of flags that each command uses, and single flags of other groups.
-COMMANDS: dict[str, tuple[str, ...]] = {
-    "describe": ("Network", "What is searched", "dataset", "data_dir", "test_share", "budget", "json"),
-    "pipeline": (
-        *dict.fromkeys(option.group for option in OPTIONS if option.group not in ("Baseline", "Output")),
-        "random_shapes",
-        "random_epochs",
-        "json",
-    ),
-    "teacher": (*_RUN, "Plan", "Training", *_SPACE),
-    "search": (*_RUN, "Plan", *_SPACE, *_STEP, *_RANKING, "search_from_teacher", "Search", "preprocessing_inside"),
-    "baseline": (
-        *_RUN,
-        *_SPACE,
-        *_STEP,
-        "Baseline",
-        "budget",
-        "tolerance",
-        "split_share",
-        "held_out_limit",
-        "student_lr",
-        "preprocessing_inside",
-    ),
-    "distill": (*_RUN, "Plan", "What is searched", *_STEP, *_RANKING, "inherit", "Distillation", "budget"),
-    "export": (
-        *_RUN,
-        "shape",
-        "Export",
-        "Quantisation",
-        "batch_size",
-        "momentum",
-        "l2",
-        "kd",
-        "kd_alpha",
-        "kd_temperature",
-        "json",
-    ),
-    "report": ("run_dir", "teacher_from", "shape", "compare", "json"),
-}
 
-
-def options_of(command: str | None) -> tuple[Option, ...]:
-    """The flags that a command uses; all flags if it is `None` or isn't in the table."""
-    used = COMMANDS.get(command or "")
-    return OPTIONS if used is None else tuple(one for one in OPTIONS if one.group in used or one.flag in used)
+def options_of(command: Command | None) -> tuple[Option, ...]:
+    """The flags that a command uses; all flags without a command."""
+    if command is None:
+        return OPTIONS
+    return tuple(one for one in OPTIONS if one.group in command.flags or one.flag in command.flags)
 
 
 def sections() -> dict[str, type[Settings]]:

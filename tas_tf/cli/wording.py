@@ -5,15 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from tas_tf.cli.commands import COMMANDS
 from tas_tf.cli.table import OPTIONS
 from tas_tf.errors import UserError
 
-#: What a user of the repository types for each command; a user of the console command types `tas-tf search`.
-_MODULES = {
-    **{name: f"python -m trainers.{name}" for name in ("teacher", "search", "baseline", "distill", "pipeline")},
-    **{name: f"python -m trainers.{name}" for name in ("describe", "report")},
-    "export": "python -m export.student",
-}
 _ARGUMENT = re.compile(r"`([a-z_0-9]+(?:\.[a-z_0-9]+)?)`(=[\w-]+)?")
 #: Words before names that aren't arguments: "Layer `noise`", "used in `conv`". They end the text before the name.
 _NAMES_FOLLOW = (
@@ -40,7 +35,7 @@ def command_line(name: str) -> str:
     >>> command_line("search")
     'python -m trainers.search'
     """
-    return f"tas-tf {name}" if _console else _MODULES[name]
+    return f"tas-tf {name}" if _console else f"python -m {COMMANDS[name].module}"
 
 
 def flag_name(argument: str, section: str | None = None) -> str | None:
@@ -87,7 +82,7 @@ def translate(text: str, section: str | None = None) -> str:
     """
 
     def step(match: re.Match) -> str:
-        return f"{match[1]} `{command_line(match[2])}`" if match[2] in _MODULES else match[0]
+        return f"{match[1]} `{command_line(match[2])}`" if match[2] in COMMANDS else match[0]
 
     def argument(match: re.Match) -> str:
         flag = flag_name(match[1], section)

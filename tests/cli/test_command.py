@@ -20,7 +20,7 @@ def chatty():
         return {"accuracy": 0.5}
 
     module = ModuleType("chatty")
-    module.main, module.COMMAND, main.__module__ = main, "report", "chatty"
+    module.main, main.__module__ = main, "chatty"
     with mock.patch.dict(sys.modules, chatty=module):
         yield module
 

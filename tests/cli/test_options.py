@@ -11,10 +11,11 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
+from tas_tf.cli.commands import COMMANDS
 from tas_tf.cli.document import table, with_table
 from tas_tf.cli.help import help_text
 from tas_tf.cli.options import FLAGS, define_flags, parse
-from tas_tf.cli.table import COMMANDS, OPTIONS, options_of, resolve, sections
+from tas_tf.cli.table import OPTIONS, options_of, resolve, sections
 from tas_tf.cli.wording import flag_name, message, translate
 from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
@@ -111,10 +112,10 @@ def test_a_changed_setting_changes_flag_help_and_documentation():
     assert values["cost_weight"].default == 7.5
     with pytest.raises(UserError, match="`cost_weight` must be at least 1"):
         Changed(cost_weight=0.5)
-    for shown in (help_text("", known, "search"), "\n".join(table(known))):
+    for shown in (help_text("", known, COMMANDS["search"]), "\n".join(table(known))):
         assert "How much the cost counts." in shown
         assert "7.5" in shown
-    assert "7.5" not in help_text("", FLAGS, "search")
+    assert "7.5" not in help_text("", FLAGS, COMMANDS["search"])
 
 
 def test_the_documentation_is_current():
@@ -123,14 +124,14 @@ def test_the_documentation_is_current():
 
 
 def test_help_shows_what_a_command_uses_and_all_on_demand():
-    for command, used in COMMANDS.items():
+    for command in COMMANDS.values():
         shown = help_text("What it does.", FLAGS, command)
         own = {option.flag for option in options_of(command)}
         assert own
-        assert all(flag in own or flag in {option.group for option in OPTIONS} for flag in used), command
+        assert all(flag in own or flag in {option.group for option in OPTIONS} for flag in command.flags), command.name
         for name, flag in FLAGS.items():
             line = f"\n  --{'[no]' if flag.is_switch else ''}{name} "
-            assert (line in shown) == (name in own), (command, name)
+            assert (line in shown) == (name in own), (command.name, name)
         assert max(map(len, shown.splitlines())) <= 100
     whole = help_text("", FLAGS)
     assert all(f"{name} " in whole for name in FLAGS)
@@ -151,16 +152,32 @@ def test_help_shows_what_a_command_uses_and_all_on_demand():
     }.items(),
 )
 def test_help_shows_what_is_used_indirectly(command, names):
-    shown = help_text("", FLAGS, command)
+    shown = help_text("", FLAGS, COMMANDS[command])
     for name in names:
         assert f"\n  --{'[no]' if FLAGS[name].is_switch else ''}{name} " in shown
 
 
 def test_the_help_of_the_pipeline_leaves_out_what_only_other_commands_use():
-    assert {option.flag for option in OPTIONS} - {option.flag for option in options_of("pipeline")} == {
+    assert {option.flag for option in OPTIONS} - {option.flag for option in options_of(COMMANDS["pipeline"])} == {
         "kind",
         "compare",
     }
+
+
+@pytest.mark.parametrize(
+    ("flag", "commands"),
+    {
+        "dry_run": {"pipeline", "teacher", "search", "distill"},
+        "json": {"describe", "pipeline", "export", "report"},
+        "compare": {"report"},
+        "jit_compile": {"pipeline", "search"},
+        "rivals": {"pipeline"},
+        "student_epochs": {"pipeline", "distill"},
+    }.items(),
+)
+def test_help_shows_no_flag_that_the_command_ignores(flag, commands):
+    using = {one.name for one in COMMANDS.values() if flag in {option.flag for option in options_of(one)}}
+    assert using == commands
 
 
 def test_arguments_become_flags():

@@ -29,7 +29,7 @@ def test_iterations_and_states(command, interrupted):
     assert re.search(r"Unpruned: [\d,]+ MACs\. Budget: [\d,]+ macs\.", outcome.out)
 
 
-@pytest.mark.parametrize("module", [pipeline, search, teacher], ids=lambda module: module.COMMAND)
+@pytest.mark.parametrize("module", [pipeline, search, teacher], ids=lambda module: module.__name__)
 @pytest.mark.parametrize("flags", [[], ["--dry_run"]], ids=["run", "plan"])
 def test_what_can_not_become_files_is_neither_planned_nor_trained(
     module, flags, command, trained_tiny, tiny_flags, tmp_path, monkeypatch
