@@ -9,7 +9,6 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from absl import flags, logging
@@ -172,7 +171,20 @@ def _read_flags(argv: Sequence[str], command: Command | None) -> None:
     if more and flags.FLAGS[more].value and not any("=" in text for text in left):
         flags.FLAGS[more].value = [*flags.FLAGS[more].value, *left]
         return
+    if command and command.takes_model and len(left) == 1 and "=" not in left[0]:
+        flags.FLAGS([argv[0], f"--model={left[0]}"])
+        return
     if left:
-        place = "run_dir" if Path(left[0]).is_dir() else "model"
-        hint = f" Did you mean `--{left[0].lstrip('-') if '=' in left[0] else f'{place}={left[0]}'}`?"
-        raise UserError(f"Expected flags only, `--name=value`. Received: {' '.join(left)}.{hint}")
+        raise UserError(
+            f"Expected flags only, `--name=value`. Received: {' '.join(left)}. "
+            f"Did you mean `--{_meant(left[0], command)}`?"
+        )
+
+
+def _meant(argument: str, command: Command | None) -> str:
+    """The flag that an argument which isn't one probably means."""
+    if "=" in argument:
+        return argument.lstrip("-")
+    used = {option.flag for option in options_of(command)}
+    continues = command is not None and command.name in ("export", "report")
+    return f"{'run_dir' if continues or 'model' not in used else 'model'}={argument}"

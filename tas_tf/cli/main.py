@@ -6,7 +6,6 @@ import difflib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Sequence
 
 from tas_tf.cli.commands import COMMANDS
 from tas_tf.version import __version__
@@ -27,7 +26,7 @@ def main() -> None:
         hint = f" Did you mean `tas-tf {near[0]}`?" if near else ""
         print(f"error: there is no command {name!r}.{hint} `tas-tf --help` lists all commands.", file=sys.stderr)
         sys.exit(1)
-    sys.argv = [f"tas-tf {name}", *with_model(name, rest)]
+    sys.argv = [f"tas-tf {name}", *rest]
     module = importlib.import_module(module_name(name))
     # This import comes after the module's own, which loads TensorFlow quietly.
     from tas_tf.cli.command import run
@@ -53,17 +52,6 @@ def usage() -> str:
         "tas-tf COMMAND --help shows the flags of a command, and tas-tf --version shows the version.",
     ]
     return "\n".join(lines)
-
-
-def with_model(name: str, arguments: Sequence[str]) -> list[str]:
-    """Returns the arguments of a command, with a network in first place turned into `--model`.
-
-    >>> with_model("describe", ["mine.keras", "--json"]), with_model("report", ["mine"])
-    (['--model=mine.keras', '--json'], ['mine'])
-    """
-    if COMMANDS[name].takes_model and arguments and not arguments[0].startswith("-") and "=" not in arguments[0]:
-        return [f"--model={arguments[0]}", *arguments[1:]]
-    return list(arguments)
 
 
 def module_name(name: str) -> str:

@@ -45,6 +45,8 @@ def _define(flag: Flag, values: flags.FlagValues) -> None:
 #: All flags by name. Every command defines all of them, because an unknown flag in a flagfile would be fatal.
 FLAGS = resolve()
 define_flags(FLAGS, flags.FLAGS)
+# Flags may follow arguments that aren't flags, as in `describe mine.keras --json`.
+flags.FLAGS.set_gnu_getopt()
 
 
 @dataclass(frozen=True)

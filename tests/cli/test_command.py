@@ -1,14 +1,35 @@
-"""How commands start and end."""
+"""What a command makes of its arguments, and where it prints."""
 
 import json
+import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType
 from unittest import mock
 
 import pytest
 
-from tests.commands import run_command
-from trainers import baseline, search
+from export import student
+from tests.commands import quiet_environment, run_command
+from trainers import baseline, describe, report, search
+
+ROOT = Path(__file__).parents[2]
+
+#: A command that ends before stderr gets what is held back.
+COMMAND = """
+import os
+from tas_tf.quiet import import_tensorflow, without_notes
+import_tensorflow()
+from tas_tf.cli.command import run
+
+def main():
+    with without_notes():
+        print("progress")
+        os.write(2, b"held back")
+        os._exit(0)
+
+run(main)
+"""
 
 
 @pytest.fixture
@@ -39,19 +60,49 @@ def test_flags_that_a_command_would_ignore_are_refused(flag):
     assert outcome.err == f"error: This command doesn't support `{name}`. Leave it out.\n"
 
 
-@pytest.mark.parametrize(
-    ("argument", "hint"),
-    [("mine.keras", "--model=mine.keras"), (".", "--run_dir=."), ("lr=0.1", "--lr=0.1")],
-)
-def test_arguments_that_are_no_flags(argument, hint):
-    outcome = run_command(search, argument)
-    assert outcome.code == 1
-    assert outcome.err.endswith(f"Received: {argument}. Did you mean `{hint}`?\n")
-
-
 @pytest.mark.parametrize(("module", "more"), [(search, []), (baseline, ["--kind=uniform"])])
 def test_no_shape_is_made_beside_a_given_one(module, more, tmp_path):
     outcome = run_command(module, "--model=resnet8", f"--run_dir={tmp_path / 'run'}", "--shape=shape.json", *more)
     assert outcome.code == 1
     assert "`--shape` replaces a search or a baseline. Received: shape.json." in outcome.err
     assert not (tmp_path / "run").exists()
+
+
+def test_with_json_messages_reach_stderr_at_once():
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND, "--json"],
+        cwd=ROOT,
+        env=quiet_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "progress\n")
+
+
+def test_the_network_may_stand_anywhere(trained_tiny):
+    expected = run_command(describe, f"--model={trained_tiny}", "--json")
+    assert expected.code == 0, expected
+    assert json.loads(expected.out)["model"] == str(trained_tiny)
+    for arguments in ([trained_tiny, "--json"], ["--json", trained_tiny], ["--budget", "macs:0.5", trained_tiny]):
+        outcome = run_command(describe, *arguments)
+        assert outcome.code == 0, outcome
+        if "--json" in arguments:
+            assert outcome == expected
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "hint"),
+    [
+        (report, ["runs/mine"], "--run_dir=runs/mine"),
+        (student, ["--formats=fp32", "runs/mine"], "--run_dir=runs/mine"),
+        (search, ["mine.keras", "--dataset=digits"], "--model=mine.keras"),
+        (describe, ["one.keras", "two.keras"], "--model=one.keras"),
+        (describe, ["model=mine.keras"], "--model=mine.keras"),
+    ],
+)
+def test_an_argument_that_is_no_flag_gets_a_hint(module, arguments, hint):
+    outcome = run_command(module, *arguments)
+    assert (outcome.code, outcome.out) == (1, "")
+    assert outcome.err.startswith("error: Expected flags only")
+    assert outcome.err.endswith(f"Did you mean `{hint}`?\n")

@@ -67,7 +67,7 @@ def test_runs_side_by_side(command, interrupted):
     assert outcome.code == 0, outcome
     assert "uniform" in outcome.out
     assert "speed-up" in outcome.out
-    outcome = command(report, "--json", f"--compare={interrupted.path},{rival}")
+    outcome = command(report, "--compare", interrupted.path, rival, "--json")
     own, other = json.loads(outcome.out)
     student = json.loads((interrupted.path / "student/metrics.json").read_text())
     assert own["accuracy"]["mean"] == student["accuracy"]
