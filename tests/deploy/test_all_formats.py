@@ -126,6 +126,7 @@ def test_qat_int8_is_the_network_trained_for_it(everything, name):
 def test_operators_are_those_of_a_tflite_file_or_none(everything, name):
     metrics = everything.metrics if name == "student" else everything.metrics[name]
     assert metrics["saved_model"]["operators"] is None
+    assert metrics["fp32"]["operators"]
     for format in CONVERTERS:
         operators = metrics[format]["operators"]
         for operator in operators or ():
