@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 from rich.console import Console
@@ -13,11 +13,8 @@ from tas_tf.data.task import Task
 from tas_tf.runs.run import Run
 from tas_tf.student.file_size import FileSize
 
-if TYPE_CHECKING:
-    from tas_tf.runs.workspace import Workspace
-
-#: Called when a step begins, with the run and the dotted names of the settings that the step uses.
-KeepSettings = Callable[["Workspace", Collection[str]], None]
+#: Called when a step begins, with the workspace and the dotted names of the settings that the step uses.
+KeepSettings = Callable[[Any, Collection[str]], None]
 #: Takes a text and a section of the config; replaces arguments in backticks by the names that the user knows.
 Wording = Callable[[str, str | None], str]
 
