@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import sys
+from collections.abc import Iterator
 from types import ModuleType
 from typing import NamedTuple
 from unittest import mock
@@ -22,6 +23,15 @@ def quiet_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
 
 
+@contextlib.contextmanager
+def fresh_flags(*arguments: str) -> Iterator[None]:
+    """Sets flags as a command with these arguments would in its own process; afterwards, they are as before."""
+    with flagsaver.flagsaver():
+        flags.FLAGS.unparse_flags()
+        flags.FLAGS(["command", *map(str, arguments)])
+        yield
+
+
 class Outcome(NamedTuple):
     """How a command ended."""
 
@@ -34,9 +44,7 @@ def run_command(module: ModuleType, *arguments: str) -> Outcome:
     """Runs a command as its own process would: flags start from their defaults."""
     out, err = io.StringIO(), io.StringIO()
     argv = mock.patch.object(sys, "argv", [module.__name__, *map(str, arguments)])
-    with flagsaver.flagsaver(), argv, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        for name in flags.FLAGS:
-            flags.FLAGS[name].present = 0
-        with pytest.raises(SystemExit) as ended:
-            command_module.run(module.main)
+    printed = contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)
+    with fresh_flags(), argv, printed[0], printed[1], pytest.raises(SystemExit) as ended:
+        command_module.run(module.main)
     return Outcome(ended.value.code, out.getvalue(), err.getvalue())

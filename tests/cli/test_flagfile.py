@@ -1,12 +1,12 @@
 """Flags that a run keeps beside its results, and what a run takes from where."""
 
+import contextlib
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 from absl import flags
-from absl.testing import flagsaver
 
 from tas_tf.cli.command import start
 from tas_tf.cli.flagfile import keep_settings, restore_flags
@@ -14,19 +14,14 @@ from tas_tf.cli.options import FLAGS, parse
 from tas_tf.errors import UserError
 from tas_tf.runs.run import Run
 from tas_tf.runs.workspace import Workspace
+from tests.commands import fresh_flags
 
 
 @pytest.fixture
 def set_flags():
     """Sets flags as a command would, until the test ends."""
-    with flagsaver.flagsaver():
-
-        def run(*arguments: str) -> None:
-            for name in flags.FLAGS:
-                flags.FLAGS[name].present = 0
-            flags.FLAGS(["command", *map(str, arguments)])
-
-        yield run
+    with contextlib.ExitStack() as stack:
+        yield lambda *arguments: stack.enter_context(fresh_flags(*arguments))
 
 
 def open_workspace() -> Workspace:
@@ -56,13 +51,8 @@ def test_kept_flags_are_a_flagfile(set_flags, tmp_path):
     found = lines(tmp_path / "run")
     assert {"--model=resnet8", "--flip", "--rivals=random,uniform", "--lr=0.3", f"--run_dir={tmp_path}/run"} <= found
     assert "--overwrite" not in found
-    with flagsaver.flagsaver():
-        flags.FLAGS.unparse_flags()
-        for name in flags.FLAGS:
-            flags.FLAGS[name].value = flags.FLAGS[name].default
-        set_flags(f"--flagfile={tmp_path}/run/flags.cfg")
-        after = values()
-    assert after == {**before, "overwrite": False}
+    set_flags(f"--flagfile={tmp_path}/run/flags.cfg")
+    assert values() == {**before, "overwrite": False}
 
 
 def test_given_flags_win_over_the_runs(set_flags, tmp_path):
@@ -88,7 +78,6 @@ def test_a_single_step_changes_the_flags_it_uses_alone(set_flags, tmp_path):
     set_flags(f"--run_dir={tmp_path}", "--model=resnet8", "--budget=macs:0.3", "--teacher_epochs=7")
     keep(open_workspace(), "network.model", "teacher.epochs", "budget")
     set_flags(f"--run_dir={tmp_path}", "--search_epochs=9")
-    flags.FLAGS["budget"].value, flags.FLAGS["teacher_epochs"].value = ["macs:0.5"], 300
     keep(open_workspace(), "budget", "search.epochs")
     found = lines(tmp_path)
     assert {"--model=resnet8", "--teacher_epochs=7", "--search_epochs=9", "--budget=macs:0.5"} <= found

@@ -5,16 +5,16 @@ import sys
 from unittest import mock
 
 import pytest
-from absl.testing import flagsaver
 
 from tas_tf.cli import main as console
 from tas_tf.cli import wording
 from tas_tf.cli.commands import COMMANDS, command_of
 from tas_tf.version import __version__
+from tests.commands import fresh_flags
 
 
 def run(capsys, *arguments: str) -> tuple[int, str, str]:
-    with mock.patch.object(sys, "argv", ["tas-tf", *arguments]), pytest.raises(SystemExit) as ended:
+    with fresh_flags(), mock.patch.object(sys, "argv", ["tas-tf", *arguments]), pytest.raises(SystemExit) as ended:
         console.main()
     captured = capsys.readouterr()
     return ended.value.code, captured.out, captured.err
@@ -22,8 +22,7 @@ def run(capsys, *arguments: str) -> tuple[int, str, str]:
 
 @pytest.fixture(autouse=True)
 def as_before():
-    with flagsaver.flagsaver():
-        yield
+    yield
     wording.set_program(console=False)
 
 

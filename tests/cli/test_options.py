@@ -9,7 +9,6 @@ from pathlib import Path
 import keras
 import pytest
 from absl import flags
-from absl.testing import flagsaver
 
 from tas_tf.cli.commands import COMMANDS
 from tas_tf.cli.document import table, with_table
@@ -21,6 +20,7 @@ from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
 from tas_tf.runs.config import RunConfig
 from tas_tf.settings import Settings, describe_settings, setting
+from tests.commands import fresh_flags
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,12 +32,7 @@ def bases() -> set[type]:
 
 def parsed(*arguments: str) -> RunConfig:
     """What a command with these flags is told."""
-    with flagsaver.flagsaver():
-        flags.FLAGS.unparse_flags()
-        for name in flags.FLAGS:
-            flags.FLAGS[name].present = 0
-            flags.FLAGS[name].value = flags.FLAGS[name].default
-        flags.FLAGS(["command", *arguments])
+    with fresh_flags(*arguments):
         return parse().config
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 from keras import layers
 
 from tas_tf.cli.command import start
@@ -23,6 +22,7 @@ from tas_tf.runs.workspace import Workspace
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student
+from tests.commands import fresh_flags
 from tests.networks import classify, conv_bn, randomize
 
 FURTHER = "budgets/macs_0.4"
@@ -69,16 +69,13 @@ def open_run(run):
     """Gives workspaces of the run under further flags."""
     common = ["--train_limit=100", "--batch_size=50", "--qat_epochs=1", "--progress=none"]
 
-    def make(*arguments: str) -> Workspace:
-        flags.FLAGS.unparse_flags()
-        for name in flags.FLAGS:
-            flags.FLAGS[name].present = 0
-            flags.FLAGS[name].value = flags.FLAGS[name].default
-        budgets = ["--budget=macs:0.5", "--budget=macs:0.4"]
-        flags.FLAGS(["command", f"--run_dir={run}", *common, *budgets, *arguments])
-        return start()[0]
+    with contextlib.ExitStack() as stack:
 
-    with flagsaver.flagsaver():
+        def make(*arguments: str) -> Workspace:
+            budgets = ["--budget=macs:0.5", "--budget=macs:0.4"]
+            stack.enter_context(fresh_flags(f"--run_dir={run}", *common, *budgets, *arguments))
+            return start()[0]
+
         yield make
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import keras
 import pytest
-from absl import flags
 from keras import layers
 
 from tas_tf.cli import command
@@ -17,7 +16,7 @@ from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.zoo.loading import load_network
 from tas_tf.zoo.resnet_cifar import resnet_cifar
-from tests.commands import run_command
+from tests.commands import fresh_flags, run_command
 from tests.networks import classify, conv_bn
 from trainers import describe
 
@@ -28,15 +27,6 @@ KEYS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def flags_as_before():
-    saved = flags.FLAGS
-    values = {name: (saved[name].value, saved[name].present) for name in saved}
-    yield
-    for name, (value, present) in values.items():
-        saved[name].value, saved[name].present = value, present
-
-
 @pytest.fixture
 def space() -> SearchSpace:
     return SearchSpace.from_graph(Graph.from_model(load_network("resnet8", image_size=8)))
@@ -45,7 +35,7 @@ def space() -> SearchSpace:
 def run(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of a command in this process."""
     monkeypatch.setattr(sys, "argv", ["describe", *arguments])
-    with pytest.raises(SystemExit) as ended:
+    with fresh_flags(), pytest.raises(SystemExit) as ended:
         command.run(describe.main)
     captured = capsys.readouterr()
     return ended.value.code, captured.out, captured.err

@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 
 from tas_tf.cli.command import start
 from tas_tf.pipeline.exporting import ExportStep
@@ -18,6 +16,7 @@ from tas_tf.pipeline.steps import RunStep
 from tas_tf.pipeline.training import StudentStep, TeacherStep
 from tas_tf.runs.run import Run
 from tas_tf.runs.workspace import Workspace
+from tests.commands import fresh_flags
 
 
 @pytest.fixture
@@ -26,10 +25,7 @@ def workspaces(interrupted, finished):
 
     @contextlib.contextmanager
     def under(*arguments: str) -> Iterator[Workspace]:
-        with flagsaver.flagsaver():
-            for name in flags.FLAGS:
-                flags.FLAGS[name].present = 0
-            flags.FLAGS(["command", f"--run_dir={finished}", *interrupted.flags, *arguments])
+        with fresh_flags(f"--run_dir={finished}", *interrupted.flags, *arguments):
             yield start()[0]
 
     return under
