@@ -1,4 +1,4 @@
-"""Commands run in this process, and the environment of those that run in one of their own."""
+"""Runs commands in this process, and provides the environment for those that run in their own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tas_tf.cli import command as command_module
 
 
 def quiet_environment() -> dict[str, str]:
-    """The environment of a user, who hasn't asked TensorFlow for its log messages as the tests may have."""
+    """A user's environment, without the log level that tests may have set for TensorFlow."""
     return {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
 
 

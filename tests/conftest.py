@@ -1,4 +1,4 @@
-"""What every test shares: two logical CPU devices that stand in for two GPUs, and what keeps the suite fast."""
+"""Shared by all tests: two logical CPU devices that stand in for two GPUs, and measures that keep the suite fast."""
 
 import gc
 import os
@@ -38,9 +38,9 @@ settings.load_profile("any machine")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keeps what shares a fixture on one worker, which makes the fixture once: see `--dist=loadgroup` in the Makefile.
+    """Runs tests that share a fixture on one worker, so that it is made once: see `--dist=loadgroup` in the Makefile.
 
-    Tests of the finished run form a group over all files; the others stay with their file.
+    Tests of the finished run form one group across files; the others are grouped by file.
     """
     for item in items:
         group = "finished run" if "interrupted" in getattr(item, "fixturenames", ()) else item.nodeid.split("::")[0]
@@ -81,7 +81,7 @@ def _each_network_is_converted_once() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def two_replicas() -> tf.distribute.Strategy:
-    """Two replicas; the one strategy of the process, since a second one's collectives would clash with its own."""
+    """Two replicas. The process has only this strategy, since collectives of a second one would clash with it."""
     return make_strategy("mirrored")
 
 

@@ -1,4 +1,4 @@
-"""Small networks that tests look at: those that benchmarks have too, and large ones that are built once."""
+"""Small networks for tests, some shared with benchmarks, and large ones that are built only once."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ __all__ = [
 
 @functools.cache
 def network(name: str, num_classes: int = 10) -> keras.Model:
-    """A network for images of 32 pixels that no test changes: the large ones take seconds to build."""
+    """A network for images of 32 pixels, shared by tests that don't change it; large ones take seconds to build."""
     return load_network(name, num_classes=num_classes)
 
 

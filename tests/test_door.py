@@ -1,4 +1,4 @@
-"""`import tas_tf` is the one door: names, how they load, their examples, and the README as it is written."""
+"""Public names of `tas_tf`: how they load, their examples, and the README's code as written."""
 
 import ast
 import inspect
@@ -58,7 +58,7 @@ def test_every_name_is_there_and_no_room_hides_one():
 
 
 def test_what_tools_read_is_what_is_loaded():
-    """Type checkers and editors read the imports that only they see."""
+    """Type checkers and editors see the same names and modules as users."""
     tree = ast.parse((ROOT / "tas_tf/__init__.py").read_text())
     (seen,) = (node for node in tree.body if isinstance(node, ast.If))
     homes = {alias.name: node.module for node in seen.body for alias in node.names}
@@ -68,7 +68,7 @@ def test_what_tools_read_is_what_is_loaded():
 
 @pytest.mark.parametrize("name", sorted({*tas_tf.__all__} - {"__version__"}))
 def test_every_name_has_an_example_that_runs(name):
-    """Either one that doctest runs, or lines of the README, which the test below runs."""
+    """Either doctest runs it, or its lines are in the README, which the test below runs."""
     text = inspect.getdoc(getattr(tas_tf, name))
     fenced = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert fenced or ">>> import tas_tf" in text

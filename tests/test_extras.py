@@ -1,4 +1,4 @@
-"""What happens where an extra isn't installed: its packages are blocked, as if they weren't there."""
+"""Behaviour without an extra: its packages are blocked as if they weren't installed."""
 
 import ast
 import json
@@ -35,7 +35,7 @@ PACKAGES = {name: name.replace("_", "-") for name in ("tensorflow_datasets", "te
 
 @pytest.fixture
 def without(monkeypatch):
-    """Blocks the modules of an extra, also where something has imported them before."""
+    """Blocks the modules of an extra, even if they were imported before."""
 
     def block(extra: str) -> None:
         for name in list(sys.modules):
@@ -140,7 +140,7 @@ def test_a_report_without_its_extra_lacks_the_page_alone(without, measured, argu
 
 
 def test_the_pipeline_writes_its_report_without_the_extra(without, measured, monkeypatch):
-    """All steps before the report stand still here."""
+    """All steps before the report do nothing here."""
     without("report")
     steps = (TeacherStep, SearchStep, StudentStep, ExportStep)
     for step in steps:
@@ -156,7 +156,7 @@ def test_the_pipeline_writes_its_report_without_the_extra(without, measured, mon
 
 
 class _Monitor:
-    """A search of nothing but a width, a depth and a cost of 10."""
+    """A search of a single width and depth, with a cost of 10."""
 
     class space:
         width_choices = depth_choices = (1,)
@@ -198,7 +198,7 @@ BEHIND_A_CHECK = {
 
 
 def _imported_at_once(path: Path) -> set[str]:
-    """Names of the modules that a file imports as soon as it is imported itself."""
+    """Names of the modules that a file imports at its top level."""
     found = set()
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.Import):

@@ -1,4 +1,4 @@
-"""What is kept from the user's terminal."""
+"""Messages that don't reach the user's terminal."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Decoding is held against every shape of a small space, and against the exact cost everywhere."""
+"""Decoding, compared with every shape of a small space, and with the exact cost elsewhere."""
 
 import itertools
 
@@ -34,7 +34,7 @@ def small() -> CostModel:
 
 @pytest.fixture(scope="module")
 def table(small) -> list[tuple[Shape, int]]:
-    """All its shapes with their costs, one by one."""
+    """All shapes of the space with their costs."""
     return all_shapes(small)
 
 
@@ -47,7 +47,7 @@ def test_never_over_budget(name, count):
 
 
 def gaps_to_the_optimum(small, table, **options) -> np.ndarray:
-    """Of decoded shapes, where any shape is within the tolerance; all of them within the budget."""
+    """Gaps between decoded shapes and the optimum; every decoded shape is within the budget."""
     gaps = []
     for decoding in decode_randomly(small, seed=1, **options):
         assert decoding.spent <= decoding.limit
@@ -156,7 +156,7 @@ def test_moves_cost_what_counting_anew_says(space):
 
 
 def test_the_work_of_decoding_grows_with_the_number_of_choices(monkeypatch):
-    """A search decodes after every epoch. What counts is how often all moves are listed, and how many states priced."""
+    """A search decodes after every epoch. The cost is how often all moves are listed and how many states are priced."""
     cost = CostModel(space_of("resnet110"))
     probabilities = random_probabilities(cost.space, np.random.default_rng(0), 4.0)
     listed, priced, moves, costs = [], [], Choices.moves, Choices.costs

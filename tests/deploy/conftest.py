@@ -44,7 +44,7 @@ def test_set() -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="session")
 def make_pixels() -> Callable[..., np.ndarray]:
-    """Noisy images, each of a colour of its own, uint8, without black or white."""
+    """Noisy uint8 images, each with its own colour, without black or white."""
 
     def make(count: int, *, seed: int) -> np.ndarray:
         rng = np.random.default_rng(seed)
@@ -56,7 +56,7 @@ def make_pixels() -> Callable[..., np.ndarray]:
 
 @pytest.fixture(scope="session")
 def settle() -> Callable[[keras.Model, np.ndarray], keras.Model]:
-    """Gives a network the statistics of some images, as training would, and every class its share of them."""
+    """Gives a network the statistics of some images, as training would, and each class a share of them."""
 
     def fit(model: keras.Model, images: np.ndarray) -> keras.Model:
         for layer in model.layers:
@@ -73,7 +73,7 @@ def settle() -> Callable[[keras.Model, np.ndarray], keras.Model]:
 
 @pytest.fixture(scope="session")
 def make_quantised(tmp_path_factory) -> Callable[[keras.Model, np.ndarray], keras.Model]:
-    """The same network with fake quantisation and the ranges of some images, written and loaded; not fine-tuned."""
+    """The same network with fake quantisation and ranges from some images, saved and loaded, but not fine-tuned."""
 
     def make(model: keras.Model, images: np.ndarray) -> keras.Model:
         network = quantise(make_twin(model))

@@ -1,4 +1,4 @@
-"""When a file counts as its model's: number by number, or, rounded to 8 bits, as having something to do with it."""
+"""When a file agrees with its model: number by number or, if rounded to 8 bits, by related outputs."""
 
 import numpy as np
 import pytest

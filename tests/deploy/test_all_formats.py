@@ -27,7 +27,7 @@ TORCH = Preprocessing("torch")
 
 @dataclasses.dataclass(frozen=True)
 class Everything:
-    """Student and teacher in all formats, and what they were made from; the student is right about every image."""
+    """Student and teacher in all formats, with their sources; the student classifies every image correctly."""
 
     models: dict[str, keras.Model]
     images: np.ndarray
@@ -153,7 +153,7 @@ def test_a_budget_in_bytes_is_that_of_the_file_written(everything):
 
 @pytest.fixture
 def spoil(make_classifier, monkeypatch, tmp_path):
-    """Has another network written in the place of one."""
+    """Writes another network in place of one."""
 
     def put(name: str) -> None:
         impostor, write = write_saved_model(make_classifier(seed=9), tmp_path / "impostor"), artefacts.write_tflite

@@ -1,4 +1,4 @@
-"""What can't become a file is known, and named, before anything is trained."""
+"""Networks that can't be exported are rejected, with the reason, before anything is trained."""
 
 import re
 
@@ -13,14 +13,14 @@ from tests.deploy.test_inference import FRONTS, network
 
 
 class AlwaysDropped(keras.layers.Dropout):
-    """Monte Carlo dropout as many write it."""
+    """Monte Carlo dropout in its usual form."""
 
     def call(self, inputs, training=None):
         return super().call(inputs, training=True)
 
 
 class Bessel(keras.layers.Layer):
-    """Something that TFLite has no operation for."""
+    """A layer that TFLite has no operation for."""
 
     def call(self, inputs):
         return tf.math.bessel_i0(inputs / 255)

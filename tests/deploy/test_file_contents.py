@@ -1,4 +1,4 @@
-"""What the files of a run carry, and what they weigh with it."""
+"""Metadata in the files of a run, and the size of these files."""
 
 from pathlib import Path
 
@@ -58,7 +58,7 @@ def test_measured_is_what_is_exported_with_all_it_carries(task, tmp_path, inside
 
 
 def test_the_unpruned_shape_takes_the_most_digits(task, tmp_path):
-    """A file may come out smaller than measured, by the digits of its widths, never larger."""
+    """A file may be smaller than measured, by the digits of its widths, but never larger."""
     images = keras.Input((8, 8, 1))
     x = layers.Conv2D(12, 3, activation="relu", name="second")(layers.Conv2D(10, 3, name="first")(images))
     model = keras.Model(images, layers.Dense(10, name="scores")(layers.GlobalAveragePooling2D(name="pool")(x)))

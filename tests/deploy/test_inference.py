@@ -1,4 +1,4 @@
-"""What files leave out: layers that act in training alone, wherever in the network they stand."""
+"""Files leave out layers that act only in training, anywhere in the network."""
 
 import inspect
 
@@ -56,7 +56,7 @@ FRONTS = {
 
 @pytest.mark.parametrize("name", IMAGE_LAYERS)
 def test_the_table_has_what_does_nothing_in_inference(name, images):
-    """Asked of the layers themselves, so that a new one of Keras's can't be forgotten."""
+    """Compares the table with what the layers of Keras do, so that a new layer can't be forgotten."""
     outputs = np.asarray(getattr(layers, name)(*ARGUMENTS.get(name, ()))(images, training=False))
     unchanged = outputs.shape == images.shape and np.array_equal(outputs, images)
     assert is_augmentation("keras.layers", name, {}) == unchanged

@@ -1,4 +1,4 @@
-"""The profiler's plan, on sessions and clocks that are made up: no test here depends on LiteRT or the machine."""
+"""The profiler's plan with fake sessions and clocks: no test here depends on LiteRT or the machine."""
 
 import pytest
 
@@ -33,7 +33,7 @@ class _Clock:
 
 @pytest.fixture
 def profile(monkeypatch):
-    """Profiles a made-up model; returns the result and the batch sizes that were run. Each run takes a second."""
+    """Profiles a fake model; returns the result and the batch sizes that were run. Each run takes a second."""
 
     def call(cost, *, batch=1, **options):
         clock = _Clock()

@@ -41,7 +41,7 @@ def model(make_classifier):
 
 @pytest.fixture(scope="module")
 def saved_model(model, tmp_path_factory):
-    """Carries its files, which conversion passes over."""
+    """Holds its files, which conversion ignores."""
     return export_saved_model(model, tmp_path_factory.mktemp("described") / "saved_model", metadata=metadata())
 
 

@@ -35,7 +35,7 @@ def saved_model(make_classifier, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def stand_in(monkeypatch, tmp_path):
-    """Puts another script in the place of the profiler."""
+    """Replaces the profiler with another script."""
 
     def put(source: str) -> None:
         script = tmp_path / "stand_in.py"
@@ -73,7 +73,7 @@ def test_shares_are_those_of_the_times(wide):
 
 
 def test_a_batch_has_the_operators_of_one_image(narrow, session_program):
-    """And they take no longer together than the call around them, on a machine of any speed."""
+    """Together they take no longer than the call that runs them, on a machine of any speed."""
     found = session_program(narrow, sizes=[1, 3, 64])
     assert found[0]["operators"] == found[1]["operators"] == found[2]["operators"]
     for run in found:
@@ -82,7 +82,7 @@ def test_a_batch_has_the_operators_of_one_image(narrow, session_program):
 
 @pytest.fixture
 def session_program():
-    """Runs a model on batches of several sizes in one session of the profiler, in a process of its own."""
+    """Runs a model on batches of several sizes in one session of the profiler, in a separate process."""
     program = """
 import json, sys, time
 from tas_tf.deploy import litert_profiler as profiler
@@ -178,7 +178,7 @@ def test_the_time_of_a_fixed_batch_is_divided_by_it(saved_model, tmp_path, stand
 
 
 def test_the_memory_of_a_batch_is_bounded(wide, monkeypatch):
-    """In bytes of all the tensors of the file, which are counted here from their list."""
+    """The limit applies to the bytes of all tensors of the file, which are counted here from their list."""
     tensors = Interpreter(model_path=str(wide)).get_tensor_details()
     # Two convolutions of 96 filters on 8x8 each leave 8 * 8 * 96 floats at least.
     size = sum(int(np.prod(tensor["shape"])) * np.dtype(tensor["dtype"]).itemsize for tensor in tensors)

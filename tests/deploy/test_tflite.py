@@ -213,7 +213,7 @@ def test_batch_size_does_not_matter(formats, format):
 
 
 def run_raw(path: Path, images: np.ndarray) -> tuple[np.ndarray, dict, dict]:
-    """Feeds a file what it takes itself; returns what it gives itself, and the details of both ends."""
+    """Runs a file on its own input type; returns its raw outputs and the details of input and output."""
     interpreter = Interpreter(model_path=str(path))
     (fed,), (given,) = interpreter.get_input_details(), interpreter.get_output_details()
     interpreter.resize_tensor_input(fed["index"], images.shape)
@@ -313,7 +313,7 @@ def test_file_size_is_that_of_the_file(make_classifier, tmp_path, metadata):
 
 @pytest.mark.parametrize("format", ["fp32", "int8"])
 def test_a_useless_file_is_not_put_in_place(make_classifier, test_set, tmp_path, monkeypatch, format):
-    """One that is converted from another network."""
+    """The file is converted from another network."""
     path, other = tmp_path / "model.tflite", export_saved_model(make_classifier(seed=5), tmp_path / "other")
     path.write_bytes(b"earlier")
     convert = CONVERTERS[format]

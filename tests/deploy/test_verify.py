@@ -7,7 +7,7 @@ from tas_tf.errors import UserError
 
 
 class Fixed:
-    """An artefact that returns what it is told."""
+    """An artefact that returns given outputs."""
 
     def __init__(self, outputs):
         self.outputs = np.array(outputs, np.float32)
@@ -94,7 +94,7 @@ def test_without_tolerance_what_is_no_number_still_fails(tmp_path, bad):
 
 
 def accurate(accuracy):
-    """Metrics of a file that is right so often."""
+    """Metrics of a file with the given accuracy."""
     return ArtefactMetrics(accuracy, 0.9, 1000, None, None, 0.1)
 
 

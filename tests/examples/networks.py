@@ -1,4 +1,4 @@
-"""Small classifiers, written for deployment with what travels in their files."""
+"""Small classifiers, exported with their metadata."""
 
 import dataclasses
 import functools
@@ -22,7 +22,7 @@ GREYS = ("left", "right", "up", "down")
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A small classifier of 12x12 pixels, and what it was trained with."""
+    """A small classifier of 12x12 pixels, and its preprocessing."""
 
     labels: Sequence[str]
     scale: Sequence[float]
@@ -34,7 +34,7 @@ class Network:
 
     @functools.cached_property
     def model(self) -> keras.Model:
-        """Random convolutions, then flattened, so that it matters which pixel stands where."""
+        """Random convolutions, then flattened, so that the position of each pixel matters."""
         layers = keras.layers
         images = keras.Input((12, 12, self.channels))
         x = layers.Conv2D(8, 3, strides=2, activation="relu")(images)
@@ -53,7 +53,7 @@ class Network:
         return pixels[..., ::step] * np.float32(self.scale) + np.float32(self.offset)
 
     def extras(self) -> dict[str, str]:
-        """What travels with the model."""
+        """Metadata of the model."""
         fed = {"height": 12, "width": 12, "channels": self.channels, "channel_order": self.order, "inside": self.inside}
         fed |= {"scale": [1.0], "offset": [0.0]} if self.inside else {"scale": self.scale, "offset": self.offset}
         metadata = {"input": fed, "output": "probabilities" if self.activation else "logits"}
@@ -72,7 +72,7 @@ class Network:
         return self.pack(export_tflite(self.write_saved_model(path.with_suffix("")), path))
 
     def write_integers(self, path: Path, photos: Sequence[Path], dtype: tf.DType) -> Path:
-        """Converts to integers, in and out, calibrated on photos."""
+        """Converts to int8, including input and output, calibrated on photos."""
 
         def calibration():
             for photo in photos:

@@ -114,7 +114,7 @@ def run_here(monkeypatch, program: str, *arguments: str | Path) -> dict:
 
 
 def read_printed(out: str) -> dict[str, list[tuple[str, float]]]:
-    """Returns label and probability of every line, by the path above them."""
+    """Returns the label and probability of each line, by the path printed above them."""
     found: dict[str, list[tuple[str, float]]] = {}
     for line in out.splitlines():
         if not line.startswith(" "):
@@ -226,7 +226,7 @@ def test_saved_model_with_other_inputs(tmp_path, photos, network, monkeypatch, c
 
 @pytest.fixture(params=[TFLITE, SAVED_MODEL])
 def read_image(request, monkeypatch, colour_file, colour_folder):
-    """The function of that name, of each example."""
+    """The function with this name in each example."""
     model = {TFLITE: colour_file, SAVED_MODEL: colour_folder}[request.param]
     return run_here(monkeypatch, request.param, model)["read_image"]
 

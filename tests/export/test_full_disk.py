@@ -1,4 +1,4 @@
-"""The export where files can't be written: a full disk, or a limit on their size."""
+"""The export if files can't be written: a full disk, or a limit on file size."""
 
 import contextlib
 import os
@@ -39,7 +39,7 @@ def export(run: Path, formats: str):
 
 
 def contents(folder: Path) -> dict[Path, bytes]:
-    """Files of an export, but for the note on what is being made."""
+    """Files of an export, except the record of the step in progress."""
     files = [path for path in folder.rglob("*") if path.is_file() and path.name != "digest.pending.json"]
     return {path.relative_to(folder): path.read_bytes() for path in files}
 

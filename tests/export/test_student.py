@@ -1,4 +1,4 @@
-"""`python -m export.student` in a process of its own, given a run folder alone."""
+"""`python -m export.student` in its own process, with only a run folder."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ QUICK = ("--progress=none", "--latency_rounds=2", "--latency_warmup=0", "--max_a
 
 
 def make_run(folder: Path, network: keras.Model) -> Path:
-    """A run whose teacher lies elsewhere, as distillation leaves it; weights are random."""
+    """A run after distillation with random weights; its teacher is in another folder."""
     space = SearchSpace.from_graph(Graph.from_model(network))
     shape = Shape.random(space, 1)
     write_model(folder / "other/teacher/model.keras", randomize(network))
@@ -106,7 +106,7 @@ def digits_network(outputs_of: Callable) -> keras.Model:
 
 
 def contents(run: Path) -> dict[Path, bytes]:
-    """All files, but for the notes on what was asked for last."""
+    """All files except the records of the last settings."""
     files = [path for path in run.rglob("*") if path.is_file()]
     notes = ("flags.cfg", "digest.pending.json")
     return {path.relative_to(run): path.read_bytes() for path in files if path.name not in notes}
@@ -123,7 +123,7 @@ def check_refused(outcome: Outcome, *parts: str) -> None:
 
 @pytest.fixture(scope="module")
 def quantised(tmp_path_factory) -> tuple[Path, Outcome]:
-    """A run of the smallest network, exported in integers; how that ended."""
+    """A run of the smallest network, exported in integers, and the outcome."""
     run = make_run(tmp_path_factory.mktemp("quantised"), digits_network(lambda x: classify(conv_bn(x, 6), 10)))
     outcome = run_command(
         *(student, f"--run_dir={run}", "--formats=int8,qat_int8", *QUICK),
@@ -134,7 +134,7 @@ def quantised(tmp_path_factory) -> tuple[Path, Outcome]:
 
 @pytest.fixture
 def quantised_run(quantised, tmp_path) -> Path:
-    """A copy to do as one likes with; the teacher stays where it was."""
+    """A copy of the run, which the test may change; the teacher stays where it was."""
     return Path(shutil.copytree(quantised[0], tmp_path / "run"))
 
 

@@ -12,7 +12,7 @@ from tests.networks import BODIES, classify, conv_bn, make
 
 
 def named(body) -> keras.Model:
-    """A model whose convolutions have names; other layers are numbered by Keras, from anywhere."""
+    """A model whose convolutions have names; Keras numbers the other layers, from an arbitrary start."""
     images = keras.Input((8, 8, 3))
     x = layers.Conv2D(8, 3, padding="same", name="one")(images)
     x = layers.ReLU()(layers.BatchNormalization()(x))

@@ -1,4 +1,4 @@
-"""What the table says of channels, against what operations do to them."""
+"""The table's statements about channels, compared with what operations do to them."""
 
 import inspect
 
@@ -42,7 +42,7 @@ def test_an_activation_of_ones_own_is_opaque():
 
 
 def test_operations_do_what_the_table_says():
-    """Those of the table that can be made without arguments."""
+    """The operations in the table that need no arguments."""
     checked = 0
     for name, kind in _OPS.items():
         if operation(name) is None or kind not in (Kind.KEEPS_ZEROS, Kind.SHIFTS_ZEROS) or name == "Clip":

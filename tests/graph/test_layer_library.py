@@ -1,4 +1,4 @@
-"""Students built in another package than Keras 3."""
+"""Students built with another package than Keras 3."""
 
 import numpy as np
 import pytest

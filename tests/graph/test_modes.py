@@ -1,4 +1,4 @@
-"""Layers with a mode of their own: Monte Carlo dropout, defaults of Keras, random crops."""
+"""Layers with their own training mode: Monte Carlo dropout, defaults of Keras, random crops."""
 
 import keras
 import pytest

@@ -1,4 +1,4 @@
-"""What is read from a model, and what is refused with the layer's name."""
+"""Reading models, and rejecting those that can't be read, with the layer's name."""
 
 import keras
 import numpy as np
@@ -49,7 +49,7 @@ class Unregistered(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="tests")
 class WithoutShapeRule(layers.Layer):
-    """Tells its output's shape once, when the model is built, and then no more."""
+    """Gives its output shape once, when the model is built, and fails afterwards."""
 
     told = False
 

@@ -1,4 +1,4 @@
-"""Networks of a run trained for 8 bits: which, once, and what comes in place of those that can't be."""
+"""Networks of a run trained for 8 bits: which ones, only once, and the replacement for those that can't be."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def networks(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def run(networks, tmp_path) -> Path:
-    """A run folder of these to do as one likes with."""
+    """A copy of this run folder, which the test may change."""
     path = tmp_path / "run"
     for file in networks.rglob("*"):
         if file.is_file():
@@ -66,7 +66,7 @@ def run(networks, tmp_path) -> Path:
 
 @pytest.fixture
 def open_run(run):
-    """Gives workspaces of the run under further flags."""
+    """Opens workspaces of the run with further flags."""
     common = ["--train_limit=100", "--batch_size=50", "--qat_epochs=1", "--progress=none"]
 
     with contextlib.ExitStack() as stack:
@@ -80,7 +80,7 @@ def open_run(run):
 
 
 class FakeTraining:
-    """Stands for `train_quantised`: notes what it was asked for, and writes something."""
+    """Replaces `train_quantised`: records its arguments and writes a file."""
 
     def __init__(self):
         self.asked, self.failing = {}, None
@@ -94,7 +94,7 @@ class FakeTraining:
         return {"accuracy": 0.5}
 
     def paths(self) -> list[Path]:
-        """What was trained since this was asked last, in order."""
+        """Names of the networks trained since the last call, in order."""
         found = list(self.asked)
         self.asked = {}
         return found

@@ -39,7 +39,7 @@ MACS = {
 
 
 class Described(NamedTuple):
-    """A published shape and what it is a shape of."""
+    """A published shape and its network."""
 
     space: SearchSpace
     shape: Shape
@@ -66,7 +66,7 @@ def test_costs_are_real(name):
 
 @pytest.mark.parametrize("name", ["cifar10-resnet20", "cifar10-resnet56", "cifar100-resnet56", "imagenet-resnet18"])
 def test_students_cost_what_they_should_and_run(name):
-    """All twelve: benchmarks/published_shapes.py."""
+    """benchmarks/published_shapes.py builds all twelve."""
     student, known = build_student(*published(name)), PUBLISHED[name]
     assert count_macs(student) == MACS[name]
     images = np.random.default_rng(0).normal(size=(1, known.image_size, known.image_size, 3)).astype("float32")
@@ -85,7 +85,7 @@ def test_a_student_exports(tmp_path):
 
 
 def test_a_shape_wider_than_its_network_inherits_nothing():
-    """That of ResNet-50 has 68 and 70 filters where the network has 64."""
+    """The shape of ResNet-50 has 68 and 70 filters where the network has 64."""
     space, shape = published("imagenet-resnet50")
     student = build_student(space, shape)
     assert count_macs(student) == MACS["imagenet-resnet50"]
@@ -131,7 +131,7 @@ def test_describe_knows_the_data_set():
 
 @pytest.mark.slow
 def test_a_student_is_trained_without_a_search(tmp_path):
-    """The classes are the data's: a shape is for a network, with whatever head."""
+    """The number of classes comes from the data: a shape fits its network with any head."""
     (tmp_path / "teacher").mkdir()
     load_network("resnet20", num_classes=10, image_size=8, channels=1).save(tmp_path / "teacher/model.keras")
     arguments = [f"--run_dir={tmp_path}", "--model=resnet20", "--train_limit=100", "--batch_size=50", "--progress=none"]

@@ -1,4 +1,4 @@
-"""Several runs side by side: mean and spread over seeds, and what is refused."""
+"""Several runs side by side: mean and spread over seeds, and rejected inputs."""
 
 import json
 import statistics
@@ -70,7 +70,7 @@ def test_what_is_no_seed_of_the_same_is_refused(tmp_path):
 
 
 def test_a_step_that_one_run_borrowed_is_no_difference(tmp_path):
-    """The second takes the first one's teacher."""
+    """The second run uses the teacher of the first."""
     first = write_run(tmp_path / "0/tas", seed=0, accuracy=0.9)
     write_run(first, seed=0, accuracy=0.95, step="teacher")
     (row,) = compare_runs([first, write_run(tmp_path / "1/tas", seed=1, accuracy=0.9)])

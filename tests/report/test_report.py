@@ -68,7 +68,7 @@ STUDENT_OPERATORS = [
 
 
 def all_formats():
-    """The pieces with formats that are faster, as fast as the multiply-adds promise, and not."""
+    """The pieces with formats that are faster than the teacher, as fast as the multiply-adds promise, and slower."""
     latencies = {"fp32": 1.0, "fp16": 0.5, "dynamic": None, "int8": 0.6, "qat_int8": 0.61}
     own = {format: artefact(100_000, latency, 0.96) for format, latency in latencies.items()}
     others = {format: artefact(400_000, 1.5, 0.98) for format in latencies}
@@ -78,7 +78,7 @@ def all_formats():
 
 
 def print_lines(report, path, width=160):
-    """Prints the table; returns the lines of it all, and the cells of tables by the first of a row."""
+    """Prints the report; returns all lines, and the cells of table rows by their first cell."""
     with path.open("w") as file:
         print_table(report, console=Console(file=file, width=width))
     lines = path.read_text().splitlines()
@@ -87,7 +87,7 @@ def print_lines(report, path, width=160):
 
 
 class Page(html.parser.HTMLParser):
-    """Collects what a page's structure promises."""
+    """Collects the elements of a page and checks its structure."""
 
     VOID = ("meta", "br", "link", "img", "input")
 

@@ -1,4 +1,4 @@
-"""What TensorBoard reads back after a search."""
+"""Logs of a search, read as TensorBoard reads them."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def searched(tmp_path_factory):
 
 
 def read(folder: Path) -> dict[str, list]:
-    """Values by tag: numbers, texts and encoded images, one an epoch."""
+    """Values by tag: numbers, texts and encoded images, one for each epoch."""
     events = EventAccumulator(str(folder), size_guidance={"tensors": 0})
     events.Reload()
     return {

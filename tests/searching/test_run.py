@@ -1,4 +1,4 @@
-"""A search from data to a shape: what drives it, what it writes down, and that a killed one ends the same."""
+"""A search from data to a shape: schedules, records, and the same end after an interruption."""
 
 import json
 import math
@@ -45,7 +45,7 @@ def logits_of(result) -> list[np.ndarray]:
 
 
 class Watch(keras.callbacks.Callback):
-    """Notes each epoch's temperature and what it decodes, and ends the process, as it were, in one of them."""
+    """Records the temperature and the decoded shape of each epoch, and simulates the end of the process in one."""
 
     def __init__(self, killed_in: int | None = None):
         super().__init__()
@@ -109,7 +109,7 @@ def test_the_best_shape_is_saved_with_each_epoch():
     saved = []
 
     class Note(keras.callbacks.Callback):
-        """Notes what is saved."""
+        """Records what is saved."""
 
         def on_train_begin(self, logs=None):
             saved.extend(variable.path for variable in self.model.variables)
@@ -152,7 +152,7 @@ def test_the_temperature_falls_along_a_cosine(whole):
 
 
 def test_other_seeds_start_elsewhere(whole):
-    """The start alone: a search of its own for each seed would take long."""
+    """Tests only the start, since a search for each seed would take long."""
     logits = [build_supernet(tiny_space(), seed=seed).gates.width_logits[0].numpy() for seed in (0, 0, 1)]
     assert np.array_equal(logits[0], logits[1])
     assert np.abs(logits[0] - logits[2]).max() > 1e-3
@@ -258,7 +258,7 @@ def test_entropy_and_its_warning():
 
 def test_an_unreachable_budget_is_refused_before_data_is_read():
     class NoTask:
-        """Says so when it is touched."""
+        """Fails when it is used."""
 
         def __getattr__(self, name):
             raise AssertionError(name)

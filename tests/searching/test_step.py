@@ -1,4 +1,4 @@
-"""One step of the search: who is updated by what, on one replica or two, and the cost's push."""
+"""One step of the search: which variables each half updates, on one replica or two, and the effect of the cost."""
 
 import keras
 import numpy as np
@@ -21,7 +21,7 @@ def space():
 
 @pytest.fixture(scope="module")
 def plain_space():
-    """Without BN, whose statistics differ from replica to replica."""
+    """Without BN, whose statistics differ between replicas."""
     return space_of(residual_network(num_stages=1, normalise=False))
 
 

@@ -1,4 +1,4 @@
-"""The switches of a search: each way trains, and what is switched off has no influence."""
+"""Options of a search: each one trains, and options that are off have no effect."""
 
 import functools
 
@@ -27,7 +27,7 @@ ALL = 99
 
 @functools.cache
 def searched(axes: str):
-    """A network of one stage with only these axes searched."""
+    """A network of one stage in which only these axes are searched."""
     return space_of(residual_network(num_stages=1), axes=axes)
 
 
@@ -58,7 +58,7 @@ def test_a_whole_search_of_all_widths_without_noise():
     space, budget, logits = tiny_space(), Budget.parse("macs:0.7"), []
 
     class Watch(keras.callbacks.Callback):
-        """Notes the logits at the start."""
+        """Records the logits at the start."""
 
         def on_train_begin(self, logs=None):
             logits.extend(values(self.model.supernet.architecture_variables))
@@ -191,7 +191,7 @@ def test_the_forward_pass_ignores_what_is_switched_off(axes):
 
 @pytest.mark.parametrize("axes", ["width", "depth"])
 def test_what_is_switched_off_is_as_in_the_unpruned_network(axes):
-    """Against the supernet of both axes, that axis held at its full size."""
+    """Compared with the supernet of both axes, the other axis held at its full size."""
     space, both = searched(axes), searched("both")
     supernet, reference = random_supernet(space), random_supernet(both, seed=1)
     indices, weights, depths = (tensor.numpy() for tensor in supernet.gates(tf.constant(3)))
@@ -224,7 +224,7 @@ def test_how_many_widths_are_drawn_means_nothing_where_depth_alone_is_searched()
 
 
 def test_the_seed_of_draws_means_nothing_where_all_are_drawn_without_noise():
-    """Only to rounding: the order of the drawn ones is the seed's."""
+    """Equal up to rounding: the seed determines the order of the drawn candidates."""
     supernet, found = random_supernet(searched("both"), num_drawn=ALL, noise=False), {}
     for seed in (0, 7):
         supernet.gates.seed = seed
@@ -236,7 +236,7 @@ def test_the_seed_of_draws_means_nothing_where_all_are_drawn_without_noise():
 
 @pytest.mark.parametrize("best", [0, 3, 7])
 def test_one_drawn_finds_the_best_width(best):
-    """Widths whose losses are known; without the straight-through gradient the logits would stay where they are."""
+    """The losses of the widths are known; without the straight-through gradient, the logits wouldn't change."""
     losses = tf.constant(0.5 + 0.3 * np.abs(np.arange(8) - best), tf.float32)
     gates = ArchitectureGates([{"name": "unit", "candidates": list(range(3, 11))}], [], num_drawn=1, seed=best)
     gates.temperature.assign(1.0)

@@ -1,4 +1,4 @@
-"""Commands run in this process, and a run that is finished."""
+"""Runs commands in this process, and provides a finished run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every mistake is told in a line or two, with exit code 1, and leaves nothing behind."""
+"""Every mistake is reported in a line or two, with exit code 1, and leaves no files behind."""
 
 import json
 import subprocess
@@ -40,7 +40,7 @@ def save(path: Path, outputs_of, shape=(8, 8, 1)) -> Path:
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory) -> dict[str, Path]:
-    """Files that are no use as a network for digits, by what is wrong with them."""
+    """Files that can't be used as a network for digits, by what is wrong with them."""
     folder = tmp_path_factory.mktemp("models")
     found = {
         "chance": save(folder / "chance.keras", lambda x: classify(conv_bn(x, 8), 10, "softmax")),
@@ -198,7 +198,7 @@ def test_commands_that_come_too_early(command, tmp_path, trained_tiny, tiny_flag
 
 
 def test_a_rate_that_diverges(command, tmp_path, tiny_flags):
-    """Said at the step where it happens; a lower rate may take the same folder at once."""
+    """The error comes at the step that diverges; a run with a lower rate can use the same folder at once."""
     arguments = [
         f"--run_dir={tmp_path}/run",
         "--model=resnet8",
@@ -232,7 +232,7 @@ def test_in_a_process_of_its_own(tmp_path):
 
 
 def test_tiny_networks_are_not_refused():
-    """The mistakes above are their own, not that of the network they vary."""
+    """The unchanged network is accepted, so each error above comes from its own mistake."""
     assert Graph.from_model(tiny_network()).num_classes == 10
 
 

@@ -1,4 +1,4 @@
-"""The student as a command makes it: plain, from the teacher or from labels alone."""
+"""The student made by the command: plain layers, trained with the teacher or with labels only."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The flag files as they are kept: what they name is there, and the one for CIFAR-100 runs whole, shrunk."""
+"""The flag files in the repository: files that they name exist, and the one for CIFAR-100 runs, made smaller."""
 
 import json
 import re
@@ -41,7 +41,7 @@ IMAGES = {"cifar10": (10, 32), "cifar100": (100, 32), "imagenet2012": (1000, 224
 
 
 def values_of(flagfile: Path) -> dict[str, str]:
-    """The last value of each flag of a flag file, all that it reads included; `true` for a bare one."""
+    """The last value of each flag in a flag file and the files that it includes; `true` for a flag without a value."""
     lines = flags.FLAGS.read_flags_from_files([f"--flagfile={flagfile}"], force_gnu=False)
     return {name: value or "true" for name, _, value in (line.lstrip("-").partition("=") for line in lines)}
 
@@ -102,7 +102,7 @@ def test_budgets_are_those_of_the_published_shapes(name):
 
 
 def test_cifar100_runs_whole(tmp_path):
-    """The search from nothing, which is the project's command, then all the rest of it."""
+    """The search without a teacher, which is the project's command, then all other steps."""
     arguments = ["--flagfile=flags/cifar100.cfg", f"--run_dir={tmp_path}/run", f"--data_dir={tmp_path}/data", *SHRUNK]
     with made_up("cifar100", tmp_path / "data", num_examples=200):
         first = run_command(search, *arguments)

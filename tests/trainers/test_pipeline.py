@@ -1,4 +1,4 @@
-"""The whole way: what is made, what is skipped, what is refused, what is made again."""
+"""The whole pipeline: which steps run, are skipped, are rejected, or run again."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ def read(path: Path) -> dict:
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
-    """All files but the report, which is written anew each time."""
+    """All files except the report, which is always written again."""
     files = [path for path in folder.rglob("*") if path.is_file() and path.stem != "report"]
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
@@ -251,7 +251,7 @@ def test_mistakes_of_later_steps_are_told_at_once(interrupted, command, tmp_path
 
 
 def test_a_teacher_is_not_trained_for_nothing(interrupted, command, tmp_path, tiny_flags):
-    """`--teacher_from` without a teacher there."""
+    """`--teacher_from` names a folder without a teacher."""
     outcome = command(pipeline, f"--run_dir={tmp_path}/run", f"--teacher_from={tmp_path}/none", *interrupted.flags)
     assert outcome.code == 1
     assert "`--teacher_from`: there is no teacher" in outcome.err

@@ -1,4 +1,4 @@
-"""What `--dry_run` counts."""
+"""The figures that `--dry_run` shows."""
 
 import re
 

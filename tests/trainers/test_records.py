@@ -100,7 +100,7 @@ def test_overwrite_means_another_thing_to_the_pipeline(workspaces):
 
 
 def test_an_earlier_version_s_results_are_made_again(states, finished):
-    """They may have been made from settings that were recorded otherwise."""
+    """They may have been made from settings that were recorded differently."""
     path = finished / "student/digest.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "version": 1, "digest": "another"}))
     assert states() == {"student": "stale"}
@@ -188,7 +188,7 @@ def test_an_export_depends_on_the_networks_trained_for_8_bits(qat_states, finish
     [("--color_jitter=0.4,0.4,0.4,0.2", False), ("--lighting=0.1", False), ("--test_resize=9", True)],
 )
 def test_what_is_done_to_images_is_part_of_the_settings(workspaces, argument, in_export):
-    """Training images matter to trainings, test images to the scores of files as well."""
+    """Training images affect trainings; test images affect the scores of files too."""
 
     def settings(*arguments: str) -> tuple[dict, dict]:
         with workspaces(*arguments) as workspace:

@@ -1,4 +1,4 @@
-"""The search as a command: killed and taken up again, repeatable, refused before it costs anything."""
+"""The search as a command: killed and resumed, repeatable, rejected before it costs time."""
 
 import json
 import signal
@@ -147,7 +147,7 @@ def test_dry_run_writes_nothing(command, tmp_path, trained_tiny, tiny_flags):
 
 @pytest.mark.slow
 def test_cifar10_of_tensorflow_datasets(command, tmp_path, tiny_flags):
-    """Random images in the place of the real ones, which need a download."""
+    """Random images replace the real ones, which need a download."""
     builder = tfds.builder("cifar10", data_dir=tmp_path)
     template = tfds.core.ShardedFileTemplate(
         data_dir=builder.data_dir, dataset_name="cifar10", filetype_suffix="tfrecord"

@@ -1,4 +1,4 @@
-"""A small classifier and a dataset whose order depends on the epoch alone."""
+"""A small classifier and a dataset whose order depends only on the epoch."""
 
 from collections.abc import Callable
 

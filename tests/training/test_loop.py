@@ -35,7 +35,7 @@ def run(model, epochs_dataset, *, epochs=3, strategy=None, **options):
 
 
 class KillAfter(keras.callbacks.Callback):
-    """Ends the process, as it were, while the epoch after `epochs` is under way."""
+    """Simulates the end of the process during the epoch after `epochs`."""
 
     def __init__(self, epochs):
         super().__init__()
@@ -85,7 +85,7 @@ class TwoOptimizers(keras.Model):
 
 
 def logs_of(history: keras.callbacks.History) -> dict[str, list[float]]:
-    """What the same training gives each time."""
+    """Logs by epoch, without the seconds, which differ between equal trainings."""
     return {name: values for name, values in history.history.items() if name != SECONDS}
 
 

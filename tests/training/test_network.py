@@ -148,7 +148,7 @@ def test_settings_that_make_no_sense(changes):
 
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_statistics_are_averaged_anew_where_training_was_too_short_for_them(two_replicas, replicas):
-    """Momentum as MobileNetV2 has it: after 66 steps its statistics are hardly those of the images."""
+    """Momentum as in MobileNetV2: after 66 steps, running statistics are still far from those of the images."""
     slow = keras.models.clone_model(tiny_network(), clone_function=_with_slow_statistics)
     space = SearchSpace.from_graph(Graph.from_model(slow))
     task = Task.load("digits")

@@ -29,7 +29,7 @@ def test_a_file_comes_back_with_its_weights(tmp_path):
 
 @pytest.mark.parametrize("name", ["resnet8", "keras.applications.MobileNetV3Small"])
 def test_a_networks_precision_changes_as_a_whole(name):
-    """The second has functional arithmetic in it, which has no policy."""
+    """The second network has functional arithmetic, which has no policy."""
     model = load_network(name, image_size=32)
     images = np.random.default_rng(0).normal(size=(4, 32, 32, 3)).astype("float32")
     before = np.array(model(images))

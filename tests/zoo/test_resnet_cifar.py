@@ -32,7 +32,7 @@ def test_macs_of_the_unpruned_networks(depth, macs):
 
 @pytest.mark.parametrize("depth", [20, 56])
 def test_macs_by_the_profiler_of_tensorflow(depth):
-    """It counts 2 operations for a multiply-add, and more than those: all of it is accounted for."""
+    """TensorFlow counts 2 operations for a multiply-add, and other operations, which are all accounted for."""
     model = network(f"resnet{depth}")
     operations = _profile(model)
     # A Dense layer's bias is counted apart, so both products are pure multiply-adds.

@@ -1,4 +1,4 @@
-"""ResNet-18, -34 and -50 against published figures, and layer by layer against what the authors describe."""
+"""ResNet-18, -34 and -50 against published figures, and layer by layer against the authors' description."""
 
 import functools
 
@@ -99,7 +99,7 @@ def test_initialisation_is_the_authors():
 
 @pytest.mark.parametrize("depth", [18, 50])
 def test_zero_initialisation_silences_each_branch(depth):
-    """Whatever the branches hold, the network then computes what its shortcuts do."""
+    """The network then computes what its shortcuts do, whatever weights the branches have."""
     model = load_network(f"resnet{depth}", num_classes=7, image_size=32)
     last = f"_conv{3 if depth == 50 else 2}_bn"
     for layer in model.layers:
