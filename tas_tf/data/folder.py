@@ -50,7 +50,6 @@ def load_folder(
     *,
     image_size: int | None,
     test_share: float | None = None,
-    seed: int = 0,
     memory_limit: int,
 ) -> Source:
     """Reads a folder with class sub-folders in `train/` and `test/`, or directly in the folder.
@@ -59,7 +58,6 @@ def load_folder(
         path: Path of the folder.
         image_size: Height and width that images are resized to.
         test_share: Share of each class to hold back for testing; needed if there is no `test/`, rejected otherwise.
-        seed: Seed of the choice of images to hold back.
         memory_limit: Largest size of the resized images, in bytes, that is held in memory.
 
     Raises:
@@ -71,7 +69,7 @@ def load_folder(
         raise UserError(f"`dataset` names a missing folder. Expected folder:PATH. Received: folder:{path}.")
     if image_size is None:
         raise UserError(f"`image_size` is needed for folder:{path}. Expected pixels, e.g. 224. Received: None.")
-    class_names, files = _find_files(root, test_share=test_share, seed=seed)
+    class_names, files = _find_files(root, test_share=test_share)
     shape = (image_size, image_size, _num_channels(files["train"]))
     num_files = sum(len(paths) for paths, _ in files.values())
     if num_files * int(np.prod(shape)) <= memory_limit:
@@ -86,7 +84,7 @@ def load_folder(
     )
 
 
-def _find_files(root: pathlib.Path, *, test_share: float | None, seed: int) -> tuple[tuple[str, ...], dict[str, Files]]:
+def _find_files(root: pathlib.Path, *, test_share: float | None) -> tuple[tuple[str, ...], dict[str, Files]]:
     has_test = (root / "test").is_dir()
     if (root / "train").is_dir():
         if has_test and test_share is not None:
@@ -101,7 +99,7 @@ def _find_files(root: pathlib.Path, *, test_share: float | None, seed: int) -> t
         )
     class_names = _find_classes(root)
     paths, labels = _list_images(root, class_names)
-    train, test = stratified_halves(labels, share=1.0 - test_share, seed=seed)
+    train, test = stratified_halves(labels, share=1.0 - test_share)
     return class_names, {
         "train": ([paths[row] for row in train], labels[train]),
         "test": ([paths[row] for row in test], labels[test]),

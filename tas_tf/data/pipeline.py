@@ -36,33 +36,27 @@ def epochs(
     source: Source,
     indices: np.ndarray | None = None,
     *,
-    split: str = "train",
     batch_size: int,
     preprocessing: Preprocessing,
     augment: Augmentation | None = None,
     seed: int = 0,
     first_epoch: int = 0,
-    shuffle: bool = True,
-    drop_remainder: bool = True,
     test_resize: int | None = None,
 ) -> tf.data.Dataset:
     """Yields batches of one epoch after another, endlessly.
 
     Order and augmentation of an epoch depend only on `seed` and its number: `first_epoch=3` gives exactly what an
-    uninterrupted run gives from its fourth epoch on.
+    uninterrupted run gives from its fourth epoch on. Each epoch has a new random order, and leaves out the examples
+    beyond its last full batch.
 
     Args:
         source: Data set.
-        indices: Examples to use; by default all of `split`.
-        split: "train" or "test".
+        indices: Training examples to use; by default all.
         batch_size: Images in a batch, over all replicas.
         preprocessing: Preprocessing, applied after augmentation.
         augment: Random changes; by default none.
         seed: Seed of order and augmentation.
         first_epoch: Number of the first epoch.
-        shuffle: Whether each epoch has a new random order.
-        drop_remainder: Whether to leave out examples beyond the last full batch of an epoch (different ones in each
-            epoch, if shuffled), which makes shapes static.
         test_resize: As in `evaluation`, to show images as in an evaluation; excludes `augment`.
 
     Returns:
@@ -71,21 +65,15 @@ def epochs(
     Raises:
         UserError: If `batch_size` doesn't fit the data.
     """
-    indices = _all_or(source, split, indices)
-    num_steps = steps_per_epoch(len(indices), batch_size)
-    if not drop_remainder:
-        num_steps = -(-len(indices) // batch_size)
+    indices = _all_or(source, "train", indices)
     plan = _Plan(
         source=source,
-        split=split,
         indices=indices,
         batch_size=batch_size,
-        num_steps=num_steps,
+        num_steps=steps_per_epoch(len(indices), batch_size),
         preprocessing=preprocessing,
         augment=augment or Augmentation(),
         seed=(seed, 0),
-        shuffle=shuffle,
-        drop_remainder=drop_remainder,
         test_resize=test_resize,
     )
     return plan.batches(first_epoch)
@@ -125,7 +113,6 @@ def paired_epochs(
     plans = [
         _Plan(
             source=source,
-            split="train",
             indices=half,
             batch_size=batch_size,
             num_steps=num_steps,
@@ -184,15 +171,12 @@ class _Plan:
     """Parameters of every epoch; see `epochs`."""
 
     source: Source
-    split: str
     indices: np.ndarray
     batch_size: int
     num_steps: int
     preprocessing: Preprocessing
     augment: Augmentation
     seed: tuple[int, int]
-    shuffle: bool = True
-    drop_remainder: bool = True
     test_resize: int | None = None
 
     def batches(self, first_epoch: int) -> tf.data.Dataset:
@@ -209,11 +193,10 @@ class _Plan:
 
     def _row_epoch(self, seed: tf.Tensor) -> tf.data.Dataset:
         """Yields the indices of each batch, which `_finish` then reads in parallel."""
-        order = tf.constant(self.indices, tf.int64)
-        if self.shuffle:
-            order = tf.random.experimental.stateless_shuffle(order, seed=tf.random.fold_in(seed, _ORDER))
-        dataset = tf.data.Dataset.from_tensor_slices(order)
-        return dataset.batch(self.batch_size, drop_remainder=self.drop_remainder)
+        order = tf.random.experimental.stateless_shuffle(
+            tf.constant(self.indices, tf.int64), seed=tf.random.fold_in(seed, _ORDER)
+        )
+        return tf.data.Dataset.from_tensor_slices(order).batch(self.batch_size, drop_remainder=True)
 
     def _streamed_epoch(self, seed: tf.Tensor) -> tf.data.Dataset:
         """Yields `(images, labels)`, uint8; images differ in size, so they are cropped and resized one by one."""
@@ -230,9 +213,8 @@ class _Plan:
             # Recolour one by one, so that no batch of large images is held as floats.
             return self._recoloured(image[tf.newaxis], image_seed)[0], label
 
-        order_seed = tf.random.fold_in(seed, _ORDER) if self.shuffle else None
-        dataset = _parallel(self.source.examples(self.split, self.indices, seed=order_seed), read)
-        return dataset.batch(self.batch_size, drop_remainder=self.drop_remainder)
+        examples = self.source.examples("train", self.indices, seed=tf.random.fold_in(seed, _ORDER))
+        return _parallel(examples, read).batch(self.batch_size, drop_remainder=True)
 
     def _finish(
         self, epoch: tf.Tensor, step: tf.Tensor, batch: tf.Tensor | tuple[tf.Tensor, tf.Tensor]
@@ -242,7 +224,7 @@ class _Plan:
         if isinstance(batch, tuple):
             images, labels = batch
         else:
-            images, labels = _gather(self.source, self.split, batch, self.test_resize)
+            images, labels = _gather(self.source, "train", batch, self.test_resize)
         todo = self.augment
         if isinstance(batch, tuple):
             # Streamed images have already been cropped and recoloured one by one.

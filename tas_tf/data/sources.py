@@ -18,7 +18,6 @@ def load_source(
     data_dir: str | None = None,
     image_size: int | None = None,
     test_share: float | None = None,
-    seed: int = 0,
 ) -> Source:
     """Loads a data set by name.
 
@@ -28,9 +27,8 @@ def load_source(
         name: `digits`, `folder:PATH`, or a name in TensorFlow Datasets such as `cifar10`.
         data_dir: TFDS's data folder; by default, TFDS chooses it.
         image_size: Height and width to resize to; needed for folders and if images vary in size.
-        test_share: Share of each class to hold back for testing, if the data has no test images.
-        seed: Seed of the choice of images that `test_share` holds back. Use the same seed for runs that share a teacher
-            or are compared; otherwise one run's test images are another's training images.
+        test_share: Share of each class to hold back for testing, if the data has no test images. The choice is fixed,
+            since one run's test images must not be another's training images.
 
     Raises:
         UserError: If the data set is unknown or unavailable, isn't an image classification task, or the extra
@@ -44,12 +42,7 @@ def load_source(
         if test_share is not None:
             raise UserError("`test_share` can't be used: digits has fixed test images. Leave it out.")
         return load_digits(image_size=image_size)
-    options = {
-        "image_size": image_size,
-        "test_share": test_share,
-        "seed": seed,
-        "memory_limit": MEMORY_LIMIT_BYTES,
-    }
+    options = {"image_size": image_size, "test_share": test_share, "memory_limit": MEMORY_LIMIT_BYTES}
     if name.startswith(_FOLDER_PREFIX):
         return load_folder(name.removeprefix(_FOLDER_PREFIX), **options)
     require_extra("datasets", purpose=f"The data set {name!r}")

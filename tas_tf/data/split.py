@@ -36,13 +36,12 @@ def stratified_halves(labels: np.ndarray, *, share: float = 0.5, seed: int = 0) 
     return first, second
 
 
-def stratified_subset(labels: np.ndarray, *, count: int, seed: int = 0) -> np.ndarray:
-    """Picks `count` example indices, keeping the proportions of the classes.
+def stratified_subset(labels: np.ndarray, *, count: int) -> np.ndarray:
+    """Picks `count` example indices, always the same ones, keeping the proportions of the classes.
 
     Args:
         labels: Integer labels, `[n]`.
         count: Number of examples, from 1 to n.
-        seed: Random seed.
 
     Returns:
         Sorted int64 array, `[count]`.
@@ -55,7 +54,7 @@ def stratified_subset(labels: np.ndarray, *, count: int, seed: int = 0) -> np.nd
         raise UserError(
             f"`count` is out of range. Expected 1 to {len(labels)}, the number of examples. Received: {count}."
         )
-    return _pick(labels, count, seed=seed)
+    return _pick(labels, count, seed=0)
 
 
 def _pick(labels: np.ndarray, count: int, *, seed: int) -> np.ndarray:

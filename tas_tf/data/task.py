@@ -187,13 +187,13 @@ class Task(TrainingData):
         )
         return dataset.take(batches)
 
-    def plain(self, indices: np.ndarray, batch_size: int = _EVALUATION_BATCH) -> tf.data.Dataset:
+    def plain(self, indices: np.ndarray) -> tf.data.Dataset:
         """Returns the given training images once, in order, unaugmented."""
-        return self._evaluation("train", indices, batch_size=batch_size)
+        return self._evaluation("train", indices)
 
-    def test(self, batch_size: int = _EVALUATION_BATCH) -> tf.data.Dataset:
+    def test(self) -> tf.data.Dataset:
         """Returns the test images once, in order."""
-        return self._evaluation("test", None, batch_size=batch_size)
+        return self._evaluation("test", None)
 
     def test_arrays(self, limit: int | None = None, *, raw: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Returns test images and labels in memory.
@@ -225,14 +225,12 @@ class Task(TrainingData):
         images = np.concatenate(images)
         return images.astype(np.uint8) if raw else images, np.concatenate(found)
 
-    def _evaluation(
-        self, split: str, indices: np.ndarray | None, *, batch_size: int = _EVALUATION_BATCH, raw: bool = False
-    ) -> tf.data.Dataset:
+    def _evaluation(self, split: str, indices: np.ndarray | None, *, raw: bool = False) -> tf.data.Dataset:
         return evaluation(
             self.source,
             split,
             indices,
-            batch_size=batch_size,
+            batch_size=_EVALUATION_BATCH,
             preprocessing=Preprocessing("none") if raw else self.preprocessing,
             test_resize=self.test_resize,
         )

@@ -33,7 +33,6 @@ def load_tfds(
     data_dir: str | None = None,
     image_size: int | None = None,
     test_share: float | None = None,
-    seed: int = 0,
     memory_limit: int,
 ) -> Source:
     """Loads the split `train`, and `test` for testing, or `validation` if `test` is missing or unlabelled.
@@ -44,7 +43,6 @@ def load_tfds(
         image_size: Height and width to resize to; needed if images vary in size.
         test_share: Share of each class to hold back for testing; needed if the data set has only `train`, rejected
             otherwise.
-        seed: Seed of the choice of images to hold back.
         memory_limit: Largest size of the images, in bytes, that is held in memory.
 
     Raises:
@@ -61,8 +59,8 @@ def load_tfds(
     splits = [split for split in (layout.train_split, layout.test_split) if split]
     num_examples = sum(builder.info.splits[split].num_examples for split in splits)
     if num_examples * int(np.prod(layout.image_shape)) <= memory_limit:
-        return _load_arrays(name, builder, layout, test_share=test_share, seed=seed)
-    return _load_stream(name, builder, layout, test_share=test_share, seed=seed)
+        return _load_arrays(name, builder, layout, test_share=test_share)
+    return _load_stream(name, builder, layout, test_share=test_share)
 
 
 def _check_image_size(name: str, shape: tuple[int | None, ...], image_size: int | None) -> None:
@@ -148,14 +146,12 @@ def _dataset(builder: tfds.core.DatasetBuilder, split: str, keys: Mapping[str, b
     )
 
 
-def _load_arrays(
-    name: str, builder: tfds.core.DatasetBuilder, layout: _Layout, *, test_share: float | None, seed: int
-) -> Source:
+def _load_arrays(name: str, builder: tfds.core.DatasetBuilder, layout: _Layout, *, test_share: float | None) -> Source:
     train = _read_split(builder, layout, layout.train_split)
     if layout.test_split is not None:
         test = _read_split(builder, layout, layout.test_split)
     else:
-        rows, held_back = stratified_halves(train[1], share=1.0 - test_share, seed=seed)
+        rows, held_back = stratified_halves(train[1], share=1.0 - test_share)
         train, test = (train[0][rows], train[1][rows]), (train[0][held_back], train[1][held_back])
     return make_array_source(name, layout.class_names, train=train, test=test, flip_ok=looks_alike_mirrored(name))
 
@@ -171,16 +167,14 @@ def _read_split(builder: tfds.core.DatasetBuilder, layout: _Layout, split: str) 
     return np.concatenate(images), np.concatenate(labels)
 
 
-def _load_stream(
-    name: str, builder: tfds.core.DatasetBuilder, layout: _Layout, *, test_share: float | None, seed: int
-) -> Source:
+def _load_stream(name: str, builder: tfds.core.DatasetBuilder, layout: _Layout, *, test_share: float | None) -> Source:
     train_labels = read_labels(builder, layout.train_split, layout.label_key)
     train_rows = np.arange(len(train_labels))
     if layout.test_split is not None:
         test_labels = read_labels(builder, layout.test_split, layout.label_key)
         test_rows = np.arange(len(test_labels))
     else:
-        train_rows, test_rows = stratified_halves(train_labels, share=1.0 - test_share, seed=seed)
+        train_rows, test_rows = stratified_halves(train_labels, share=1.0 - test_share)
         train_labels, test_labels = train_labels[train_rows], train_labels[test_rows]
     return TfdsSource(
         name=name,

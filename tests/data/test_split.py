@@ -32,7 +32,7 @@ def test_halves_of_even_classes_are_exact_and_depend_on_the_seed():
 
 def test_subset_keeps_proportions():
     labels = np.array([0] * 700 + [1] * 200 + [2] * 100)
-    subset = stratified_subset(labels, count=50, seed=0)
+    subset = stratified_subset(labels, count=50)
     assert len(set(subset.tolist())) == 50
     assert np.bincount(labels[subset]).tolist() == [35, 10, 5]
     assert np.array_equal(stratified_subset(labels, count=1000), np.arange(1000))

@@ -66,8 +66,8 @@ def test_all_training_images_are_used(task):
 
 
 def test_plain_images_and_test_images_come_once_in_order(task):
-    assert [number for images, _ in task.plain(np.array([3, 9, 20]), 2) for number in numbers(images)] == [3, 9, 20]
-    assert [number for images, _ in task.test(4) for number in numbers(images)] == list(range(11))
+    assert [number for images, _ in task.plain(np.array([3, 9, 20])) for number in numbers(images)] == [3, 9, 20]
+    assert [number for images, _ in task.test() for number in numbers(images)] == list(range(11))
 
 
 def test_test_images_in_memory(task):
@@ -120,8 +120,8 @@ def test_all_that_isnt_augmented_shows_the_same_centre(small_source):
     assert not np.array_equal(expected, images)
     everything = np.arange(50)
     for found in (
-        np.concatenate([batch for batch, _ in task.test(16).as_numpy_iterator()]),
-        np.concatenate([batch for batch, _ in task.plain(everything, 16).as_numpy_iterator()]),
+        np.concatenate([batch for batch, _ in task.test().as_numpy_iterator()]),
+        np.concatenate([batch for batch, _ in task.plain(everything).as_numpy_iterator()]),
         task.test_arrays()[0],
         task.test_arrays(raw=True)[0],
     ):

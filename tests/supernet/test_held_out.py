@@ -25,7 +25,7 @@ def parts():
     """Images for the statistics, and other ones to score."""
     task = tiny_task()
     weights, architecture = task.halves()
-    return task.plain(weights[:96], 32), task.plain(architecture, 64)
+    return task.plain(weights[:96]).rebatch(32), task.plain(architecture).rebatch(64)
 
 
 @pytest.fixture(scope="module")
