@@ -17,7 +17,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from tas_tf.errors import UserError
 
-_WARMUP = 10
+_WARMUP, _ROUNDS = 10, 50
 # The profiler's batch grows until its operators can be timed, up to this many images or bytes of tensors.
 _MOST_IMAGES = 4096
 _MOST_BYTES = 2**27
@@ -49,9 +49,7 @@ class _NoProfileError(Exception):
     """LiteRT gave no profile; the message says why."""
 
 
-def profile_operators(
-    path: str | Path, *, threads: int = 1, rounds: int = 50, timeout: float = 60
-) -> tuple[OperatorTime, ...] | None:
+def profile_operators(path: str | Path, *, threads: int = 1, timeout: float = 60) -> tuple[OperatorTime, ...] | None:
     """Times each operator of a classifier on this machine's CPU, with LiteRT's own profiler.
 
     The model runs as it does for users, with XNNPACK. Times are means over the middle half of the rounds, sorted by
@@ -65,8 +63,7 @@ def profile_operators(
     Args:
         path: A `.tflite` file with one input and one output.
         threads: Threads of XNNPACK.
-        rounds: Batches to run after the warm-up; fewer if they would take more than half of `timeout`.
-        timeout: Seconds after which profiling is abandoned.
+        timeout: Seconds after which profiling is abandoned. Rounds end after half of them.
 
     Returns:
         The types of operator, the most expensive first; None if LiteRT gives no profile. The reason is then logged.
@@ -74,10 +71,9 @@ def profile_operators(
     Raises:
         UserError: If the file isn't such a model, or a number isn't positive.
     """
-    if threads < 1 or rounds < 1 or timeout <= 0:
+    if threads < 1 or timeout <= 0:
         raise UserError(
-            "`threads` and `rounds` must be at least 1 and `timeout` above 0. "
-            f"Received: threads={threads}, rounds={rounds}, timeout={timeout}."
+            f"`threads` must be at least 1 and `timeout` above 0. Received: threads={threads}, timeout={timeout}."
         )
     images, most_copies = _random_input(path)
     request = {
@@ -85,7 +81,7 @@ def profile_operators(
         "shape": images.shape,
         "most_copies": most_copies,
         "threads": threads,
-        "rounds": rounds,
+        "rounds": _ROUNDS,
         "warmup": _WARMUP,
         "seconds": timeout / 2,
     }

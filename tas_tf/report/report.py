@@ -7,14 +7,7 @@ import math
 import platform
 from collections.abc import Mapping, Sequence
 
-from tas_tf.errors import UserError
-
 PACKAGES = ("tensorflow", "keras", "ai-edge-litert", "numpy")
-# Keys of a report, which can't be names of rivals.
-RESERVED = frozenset(
-    {"teacher", "student", "rivals", "comparison", "search", "shape", "history"}
-    | {"budget", "seed", "settings", "command", "versions", "files"}
-)
 SAVED_MODEL = "saved_model"
 
 
@@ -33,7 +26,6 @@ def build_report(
     settings: Mapping | None = None,
     command: str | None = None,
     files: Mapping[str, str] | None = None,
-    versions: Mapping[str, str] | None = None,
 ) -> dict:
     """Collects the measurements of a run's steps; every argument is optional.
 
@@ -52,20 +44,13 @@ def build_report(
         settings: Further settings by name.
         command: Command that reproduces the run.
         files: Paths by label.
-        versions: Package versions. Default: the installed versions.
 
     Returns:
         A dictionary that `json.dumps` accepts: `teacher`, `student` and each rival under its name, all with
         `accuracy`, `macs`, `params`, `tflite` (by format), `saved_model` and `qat`; `rivals`, the rivals' names;
-        `comparison`; and the remaining arguments. NaN and infinity become `None`.
-
-    Raises:
-        UserError: If a rival has the name of another entry.
+        `comparison`; `versions` of the installed packages; and the remaining arguments. NaN and infinity become `None`.
     """
     rivals, exported = rivals or {}, export or {}
-    clash = sorted(RESERVED.intersection(rivals))
-    if clash:
-        raise UserError(f"`rivals` must not be called {', '.join(sorted(RESERVED))}. Received: {', '.join(clash)}.")
     # The student's formats are at the top level of the export's metrics, next to the names of other models.
     own_formats = {name: value for name, value in exported.items() if "bytes" in value}
     models = {"teacher": (teacher, exported.get("teacher")), "student": (student, own_formats)}
@@ -82,7 +67,7 @@ def build_report(
         "settings": settings or {},
         "command": command,
         "files": files or {},
-        "versions": versions or installed_versions(),
+        "versions": installed_versions(),
     }
     return _jsonable(report)
 
@@ -98,7 +83,7 @@ def summarise_shape(
 
     Args:
         units: Width units in order, each with `name` and its full `width`.
-        stages: Stages in order, each with `name` and `blocks`, the number or a list of its blocks.
+        stages: Stages in order, each with `name` and the number of its `blocks`.
         shape: The found shape: `widths` by unit, `depths` by stage.
         dropped_units: Units in dropped blocks.
 
@@ -119,8 +104,8 @@ def summarise_shape(
         "stages": [
             {
                 "name": stage["name"],
-                "blocks": _count(stage["blocks"]),
-                "kept": depths.get(stage["name"], _count(stage["blocks"])),
+                "blocks": stage["blocks"],
+                "kept": depths.get(stage["name"], stage["blocks"]),
             }
             for stage in stages
         ],
@@ -169,10 +154,6 @@ def _divide_tflite(teacher: Mapping, student: Mapping, format: str, key: str) ->
 
 def _divide(numerator: float | None, denominator: float | None) -> float | None:
     return numerator / denominator if numerator is not None and denominator else None
-
-
-def _count(blocks: int | Sequence) -> int:
-    return blocks if isinstance(blocks, int) else len(blocks)
 
 
 def _jsonable(value: object) -> object:

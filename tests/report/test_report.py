@@ -8,7 +8,6 @@ import sys
 import pytest
 from rich.console import Console
 
-from tas_tf.errors import UserError
 from tas_tf.report import formatting
 from tas_tf.report.report import build_report, summarise_shape
 from tas_tf.report.show import print_table, render_html
@@ -141,11 +140,6 @@ def test_any_piece_may_be_missing(tmp_path, missing):
     json.dumps(report, allow_nan=False)
     Page(render_html(report, tmp_path / "report.html").read_text())
     print_table(report, console=Console(file=io.StringIO(), width=120))
-
-
-def test_reserved_rival_names():
-    with pytest.raises(UserError, match="history"):
-        build_report(rivals={"history": {}})
 
 
 def test_page_is_self_contained_and_accessible(tmp_path):
@@ -286,7 +280,7 @@ def test_speed_ups_are_drawn_once_there_are_two(tmp_path):
 
 def test_summarise_shape():
     units = [{"name": "a", "width": 16, "candidates": [4, 16]}, {"name": "b", "width": 32}]
-    stages = [{"name": "stage_1", "blocks": 3}, {"name": "stage_2", "blocks": ["x", "y"]}]
+    stages = [{"name": "stage_1", "blocks": 3}, {"name": "stage_2", "blocks": 2}]
     summary = summarise_shape(
         units, stages, {"widths": {"a": 4, "b": 32}, "depths": {"stage_1": 2}}, dropped_units=["b"]
     )
