@@ -216,11 +216,11 @@ def test_int8_that_is_never_right_leaves_the_earlier_export(quantised_run, monke
         ("--formats=fp32,INT8", ["`--formats`", "'INT8'"]),
         ("--formats=", ["`--formats`", "saved_model, fp32, fp16, dynamic, int8, qat_int8"]),
         ("--formats=,", ["`--formats`"]),
-        ("--calibration_images=0", ["--calibration_images=0", "positive"]),
+        ("--calibration_images=0", ["`--calibration_images` must be at least 1. Received: 0."]),
         ("--calibration_images=few", ["--calibration_images=few", "whole number"]),
-        ("--max_accuracy_drop=2", ["--max_accuracy_drop=2"]),
-        ("--qat_epochs=0", ["--qat_epochs=0"]),
-        ("--qat_lr=-1", ["--qat_lr=-1"]),
+        ("--max_accuracy_drop=2", ["`--max_accuracy_drop` must be ", "Received: 2.0."]),
+        ("--qat_epochs=0", ["`--qat_epochs` must be at least 1. Received: 0."]),
+        ("--qat_lr=-1", ["`--qat_lr` must be at least 0. Received: -1.0."]),
     ],
 )
 def test_bad_flags_change_nothing(quantised, flag, parts):
