@@ -11,18 +11,6 @@ from tas_tf.importance.criteria import score_channels
 from tas_tf.importance.order import channel_order
 from tas_tf.space.space import SearchSpace
 from tas_tf.training.network import logits_of
-from tests.digits import tiny_network
-from tests.networks import randomize
-
-
-@pytest.fixture(scope="module")
-def network() -> keras.Model:
-    return randomize(tiny_network())
-
-
-@pytest.fixture(scope="module")
-def space(network) -> SearchSpace:
-    return SearchSpace.from_model(network)
 
 
 @pytest.fixture(scope="module")

@@ -10,18 +10,7 @@ from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.training.network import inherited
 from tas_tf.zoo.loading import load_network
-from tests.digits import tiny_network
 from tests.networks import randomize
-
-
-@pytest.fixture(scope="module")
-def network() -> keras.Model:
-    return randomize(tiny_network())
-
-
-@pytest.fixture(scope="module")
-def space(network) -> SearchSpace:
-    return SearchSpace.from_model(network)
 
 
 def test_a_lone_layer_begins_with_its_highest_scores(network, space):
