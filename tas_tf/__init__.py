@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from tas_tf.deploy.saved_model import export_saved_model
     from tas_tf.deploy.tflite import TFLiteModel, export_tflite
     from tas_tf.description import Description, describe
+    from tas_tf.race.race import RaceResult
+    from tas_tf.race.settings import RaceSettings
     from tas_tf.searching.monitor import SearchResult
     from tas_tf.searching.settings import SearchSettings
     from tas_tf.space.shape import Shape
@@ -54,6 +56,8 @@ _HOMES = {
     "search": "compression.search",
     "SearchResult": "searching.monitor",
     "SearchSettings": "searching.settings",
+    "RaceResult": "race.race",
+    "RaceSettings": "race.settings",
     "build_student": "student.build",
     "inherit_weights": "student.build",
     "distill": "compression.distill",
@@ -82,6 +86,8 @@ __all__ = [
     "search",
     "SearchResult",
     "SearchSettings",
+    "RaceResult",
+    "RaceSettings",
     "build_student",
     "inherit_weights",
     "distill",

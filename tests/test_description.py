@@ -36,6 +36,7 @@ def test_options_decide_what_can_shrink():
         describe(tiny_network(), axes="height")
 
 
+@pytest.mark.slow
 def test_trunks_are_coupled_as_in_a_search():
     model = resnet_cifar(20, bottleneck=True, image_size=8)
     assert describe(model).is_coupled

@@ -11,9 +11,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 #: The rooms of the library in the order in which data flows: each imports only from those before it.
 LINE = (
-    *("version", "errors", "extras", "settings", "quiet", "files", "averaging", "published"),
-    *("graph", "space", "cost", "decode", "student", "importance", "supernet"),
-    *("zoo", "data", "training", "searching", "baselines", "qat"),
+    *("version", "errors", "extras", "settings", "recipes", "quiet", "files", "averaging", "published"),
+    *("graph", "space", "cost", "decode", "student", "importance", "supernet", "proposals"),
+    *("zoo", "data", "training", "searching", "race", "baselines", "qat"),
     *("deploy", "description", "runs", "report", "pipeline", "compression", "cli"),
 )
 #: What only describes networks and counts: it loads no TensorFlow.

@@ -9,6 +9,7 @@ import numpy as np
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.decode.decode import check_reachable, decode
 from tas_tf.errors import UserError
+from tas_tf.proposals.uniform import uniform_shape
 from tas_tf.space.shape import Shape
 
 #: Kinds that have the shape of `uniform` and keep the channels which rank highest by a criterion of the same name.
@@ -43,24 +44,7 @@ def baseline_shape(
     check_reachable(cost, limit)
     if kind == "random":
         return _random(cost, limit, tolerance, seed)
-    return _uniform(cost, limit, divisor)
-
-
-def _uniform(cost: CostModel, limit: int, divisor: int) -> Shape:
-    space = cost.space
-    full = np.array([unit.width for unit in space.units])
-    searched = np.array([len(unit.candidates) > 1 for unit in space.units], bool)
-    depths = np.array([[stage.blocks for stage in space.stages]], np.int64)
-    # All factors at which a width changes, largest first.
-    factors = sorted({count / width for width in set(full.tolist()) for count in range(1, width + 1)}, reverse=True)
-    for factor in factors:
-        wanted = np.floor(full * factor + 1e-9).astype(np.int64) // divisor * divisor
-        widths = np.where(searched, np.clip(wanted, np.minimum(divisor, full), full), full)
-        if cost.exact(widths[None], depths)[0] <= limit:
-            return Shape.from_counts(space, widths, depths[0])
-    raise UserError(
-        f"`budget` can't be reached with uniform widths, even with one filter a layer. Received: {limit:,} {cost.kind}."
-    )
+    return uniform_shape(cost, limit=limit, divisor=divisor)
 
 
 def _random(cost: CostModel, limit: int, tolerance: int, seed: Seed) -> Shape:

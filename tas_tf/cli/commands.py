@@ -49,7 +49,8 @@ COMMANDS = {
             module="trainers.pipeline",
             summary="run all steps: teacher, search, student, rivals, export and report",
             flags=(
-                *(*_RUN, "What is searched", "Training", "Initial weights", "Search", "Distillation", "Rivals"),
+                *(*_RUN, "What is searched", "Training", "Initial weights", "Recipe", "Search"),
+                *("Distillation", "Rivals"),
                 *("Export", "Quantisation", "random_shapes", "random_epochs", "dry_run", "json"),
             ),
             takes_model=True,
@@ -65,8 +66,8 @@ COMMANDS = {
             module="trainers.search",
             summary="search widths and depths within a budget",
             flags=(
-                *(*_RUN, *_SPACE, *_STEP, *_RANKING, "search_from_teacher", "Search"),
-                *("preprocessing_inside", "dry_run"),
+                *(*_RUN, *_SPACE, *_STEP, *_RANKING, "search_from_teacher", "Recipe", "Search"),
+                *("student_lr", "kd", "kd_alpha", "kd_temperature", "preprocessing_inside", "dry_run"),
             ),
         ),
         Command(
@@ -84,7 +85,7 @@ COMMANDS = {
             summary="train the student, a network of the shape found",
             flags=(
                 *(*_RUN, "What is searched", *_STEP, *_RANKING, "inherit", "Distillation"),
-                *("budget", "dry_run"),
+                *("recipe", "budget", "dry_run"),
             ),
         ),
         Command(

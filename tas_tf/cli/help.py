@@ -8,6 +8,7 @@ from typing import Any
 from tas_tf.cli.commands import COMMANDS, Command
 from tas_tf.cli.table import Flag, options_of
 from tas_tf.cli.wording import command_line, translate
+from tas_tf.recipes import RECIPES
 
 _WIDTH = 100
 _FLAGFILE = (
@@ -66,7 +67,14 @@ def show_default(flag: Flag) -> str:
 
 
 def plain_default(flag: Flag) -> str:
-    """A flag's default as one would type it; empty if there is none."""
+    """A flag's default as one would type it, or its defaults by recipe; empty if there is none.
+
+    >>> from tas_tf.cli.table import resolve
+    >>> plain_default(resolve()["student_epochs"]), plain_default(resolve()["tolerance"])
+    ('fast 10, balanced 30, paper 300', '0.05')
+    """
+    if flag.defaults:
+        return ", ".join(f"{recipe} {_show(flag.defaults.get(recipe, flag.default))}" for recipe in RECIPES)
     return _show(flag.default)
 
 

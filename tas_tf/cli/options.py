@@ -9,6 +9,7 @@ from absl import flags
 
 from tas_tf.cli.table import OPTIONS, READERS, CallSettings, Flag, resolve, sections
 from tas_tf.errors import UserError, speaking_of
+from tas_tf.recipes import DEFAULT, SEARCHING
 from tas_tf.runs.config import RunConfig
 
 
@@ -63,11 +64,12 @@ class Parsed:
 
 
 def parse() -> Parsed:
-    """Reads the values of all flags.
+    """Reads the values of all flags; those that aren't given have the defaults of the recipe.
 
     Raises:
         UserError: A value is invalid.
     """
+    _follow_recipe()
     found: dict[str, dict[str, Any]] = {name: {} for name in sections()}
     for option in OPTIONS:
         value = _value(FLAGS[option.flag])
@@ -81,6 +83,16 @@ def parse() -> Parsed:
         with speaking_of(name):
             nested[name] = sections()[name](**values)
     return Parsed(RunConfig(**own, **nested), CallSettings(**call))
+
+
+def _follow_recipe() -> None:
+    """Sets the recipe if it isn't given, and the flags that aren't given to its defaults."""
+    values = flags.FLAGS
+    if not is_given("recipe"):
+        values["recipe"].value = SEARCHING if is_given("search_epochs") else DEFAULT
+    for flag in FLAGS.values():
+        if flag.defaults and not is_given(flag.name):
+            values[flag.name].value = flag.defaults.get(values["recipe"].value, values[flag.name].default)
 
 
 def _value(flag: Flag) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 from tas_tf.cli.commands import Command
 from tas_tf.cost.budget import Budget
 from tas_tf.errors import UserError
+from tas_tf.recipes import RECIPES
 from tas_tf.runs.config import RunConfig
 from tas_tf.settings import Described, Settings, describe_settings, setting
 
@@ -83,7 +84,8 @@ def _rows() -> Iterator[Option]:
     yield from group("Initial weights", "ranking", "importance", "importance_images")
     yield from group("Initial weights", "search", ("search_from_teacher", "from_teacher"))
     yield from group("Initial weights", "", "inherit")
-    yield from group("Search", "", ("budget", "budgets"))
+    yield from group("Recipe", "", "recipe", ("budget", "budgets"))
+    yield from group("Recipe", "race", "proposals", "race_effort", "race_share", "rate_factors")
     yield from group("Search", "search", "tolerance")
     yield from own("Search", "search", ("search_epochs", "epochs"), ("search_warmup", "warmup_epochs"))
     yield from own("Search", "search", ("search_lr", "lr"), overrides="lr")
@@ -149,6 +151,16 @@ class Flag:
     def default(self) -> Any:
         """Default of the setting; `None` if the flag overrides another one, which counts by default."""
         return None if self.option.overrides else self.described.default
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Defaults of recipes, if they differ from that of the setting."""
+        found = {}
+        for recipe, settings in RECIPES.items():
+            values = [settings[target] for target in self.option.targets if target in settings]
+            if values and not self.option.overrides:
+                found[recipe] = values[0]
+        return found
 
     @property
     def help(self) -> str:

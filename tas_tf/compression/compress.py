@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from tas_tf.compression.contents import describe_contents, file_sizes
-from tas_tf.compression.defaults import Changes, check_settings, search_settings, seed_of, training_settings
+from tas_tf.compression.defaults import (
+    Changes,
+    check_settings,
+    race_settings,
+    search_settings,
+    seed_of,
+    training_settings,
+)
 from tas_tf.cost.budget import Budget
 from tas_tf.data.augmentation import Augmentation
 from tas_tf.data.stream import UserData
@@ -24,6 +31,11 @@ from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
 from tas_tf.importance.order import rank
 from tas_tf.importance.settings import ImportanceSettings
+from tas_tf.proposals.sensitivities import IMAGES, measure_sensitivities
+from tas_tf.proposals.shortlist import Proposer
+from tas_tf.race.race import RaceResult, run_race
+from tas_tf.race.settings import RaceSettings
+from tas_tf.recipes import DEFAULT, RECIPES, SEARCHING
 from tas_tf.searching.monitor import SearchResult
 from tas_tf.searching.run import cost_and_limit, run_search
 from tas_tf.searching.settings import SearchSettings
@@ -58,7 +70,8 @@ class Compressed:
         shape: How many filters and blocks of the model were kept.
         teacher_metrics: `accuracy` and `loss` of the model on the validation images, and its `macs` and `params`.
         student_metrics: The same metrics for the student, and more about its training.
-        search: The result of the search.
+        race: The outcome of the race between shapes; `None` if a differentiable search found the shape.
+        search: The result of the differentiable search, if there was one.
         metadata: Metadata for exported files: class names, input and shape. See `export_tflite`.
 
     Example:
@@ -71,7 +84,8 @@ class Compressed:
     shape: Shape = field(repr=False)
     teacher_metrics: dict[str, Any]
     student_metrics: dict[str, Any]
-    search: SearchResult = field(repr=False)
+    race: RaceResult | None = field(repr=False)
+    search: SearchResult | None = field(repr=False)
     metadata: Metadata = field(repr=False)
 
 
@@ -81,9 +95,11 @@ def compress(
     validation: UserData,
     budget: str = "macs:0.5",
     *,
+    recipe: str | None = None,
+    race: RaceSettings | Changes | None = None,
     search: SearchSettings | Changes | None = None,
     training: TrainSettings | Changes | None = None,
-    inherit: str = "supernet",
+    inherit: str | None = None,
     importance: str = ImportanceSettings.importance,
     augment: Augmentation | None = None,
     axes: str = SpaceSettings.axes,
@@ -95,13 +111,16 @@ def compress(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int | str = "auto",
 ) -> Compressed:
-    """Makes a trained classifier smaller: searches widths and depths within a budget, then distils.
+    """Makes a trained classifier smaller: finds widths and depths within a budget, then distils.
 
-    By default the search runs for 20 epochs from the model's weights, and the student is trained for 20 epochs from the
-    weights of the search, both in batches of 64. Together they take about as long as 40 to 50 epochs of training the
-    model itself. More epochs usually give a better student: `search={"epochs": 60}` and `training={"epochs": 100}`
-    change these settings alone. `SearchSettings()` and `TrainSettings()` replace all of them by the paper's settings,
-    which are made for training from scratch: some 900 epochs with higher learning rates.
+    By default, eight shapes race from the model's most important filters: all are trained for an epoch, the better half
+    goes on, until one is left. The winner is then trained for 30 epochs. Plain uniform widths are among the shapes, so
+    the student isn't worse than theirs but by chance. `training={"epochs": 100}` changes a single setting; more epochs
+    usually give a better student. `recipe="fast"` takes four shapes and 10 epochs.
+
+    `search={"epochs": 20}` finds the shape by the differentiable search instead, which starts from the model's weights.
+    `SearchSettings()` and `TrainSettings()` replace all settings by the paper's, which are made for training from
+    scratch: some 900 epochs.
 
     Data can be a `tf.data.Dataset` of `(images, labels)`, in batches or one by one, a tuple `(images, labels)` of
     arrays, or a `keras.utils.PyDataset`. It is read as a stream, once to count and check labels, then in each epoch;
@@ -117,10 +136,14 @@ def compress(
         train: Training images and labels.
         validation: Other images and labels, used only for scores, not to train or to choose the shape.
         budget: Highest cost of the student, such as `macs:0.5`, `params:200k` or `bytes:400k`; see `Budget`.
-        search: Settings of the search, or a mapping that changes some of the default ones.
+        recipe: How the shape is found: by a race of several shapes, `balanced` or `fast`, or by the differentiable
+            search alone, `paper`. The default is `balanced`, or `paper` if `search` is given.
+        race: Settings of the race, or a mapping that changes some of the default ones.
+        search: The same for the differentiable search.
         training: The same for the student's training.
-        inherit: Where the student's weights come from: the `supernet` of the search, the `teacher` (the model's most
-            important filters), or `none` (fresh weights, which need many epochs).
+        inherit: Where the student's weights come from: the `race` or the `supernet` of the search, which are the
+            defaults; the `teacher` (the model's most important filters); or `none` (fresh weights, which need many
+            epochs).
         importance: How the channels of the model are ranked before any are dropped, see `rank_channels`; `none` for
             the model's own order.
         augment: Changes to training images. Shifted float images are padded with 0.
@@ -144,8 +167,9 @@ def compress(
         result.student.save("student.keras")
         ```
     """
-    if inherit not in INITIAL_WEIGHTS:
-        raise UserError(f"`inherit` must be one of {', '.join(INITIAL_WEIGHTS)}. Received: {inherit!r}.")
+    recipe = _checked_recipe(recipe, race, search)
+    inherit = _checked_inherit(inherit, recipe)
+    check_settings("race", race, RaceSettings)
     check_settings("search", search, SearchSettings)
     check_settings("training", training, TrainSettings)
     ranking = ImportanceSettings(importance=importance)
@@ -166,54 +190,117 @@ def compress(
         image_shape=space.graph.input.shape[1:],
         num_classes=space.graph.num_classes,
         augment=augment,
-        seed=seed_of(search),
+        seed=seed_of(search or training),
     )
-    search = search_settings(search, data, strategy.num_replicas_in_sync)
-    training = training_settings(training, data, strategy.num_replicas_in_sync)
-    data.searching(search.batch_size, search.split_share), data.training(training.batch_size)  # checks batch sizes
+    replicas = strategy.num_replicas_in_sync
+    racing, training = race_settings(race, recipe), training_settings(training, data, replicas, recipe=recipe)
+    searching = search_settings(search, data, replicas)
+    # Checks batch sizes.
+    data.training(training.batch_size)
+    if recipe == SEARCHING:
+        data.searching(searching.batch_size, searching.split_share)
+    else:
+        data.weights_part(racing.race_share).training(training.batch_size)
     with strategy.scope():
         teacher = logits_of(model, space)
     teacher_metrics = network_metrics(space, Shape.full(space), evaluate(teacher, data.test()))
     check_above_chance(teacher_metrics["accuracy"], data)
     _check_alike(teacher, data, teacher_metrics["accuracy"])
     ranked = rank(model, space, ranking, data.calibration)
-    found = run_search(
-        space,
-        data,
-        wanted,
-        search,
-        strategy=strategy,
-        teacher=ranked,
-        callbacks=lambda monitor: callbacks,
-        verbose=verbose,
-        file_size=file_sizes(space, data, measure),
-    )
+    files = file_sizes(space, data, measure)
+    shared = {"strategy": strategy, "verbose": verbose}
+    raced = found = None
+    if recipe == SEARCHING:
+        found = run_search(
+            space,
+            data,
+            wanted,
+            searching,
+            teacher=ranked,
+            callbacks=lambda monitor: callbacks,
+            file_size=files,
+            **shared,
+        )
+        shape = found.shape
+    else:
+        cost, limit = cost_and_limit(space, wanted, files)
+        proposer = Proposer(
+            cost,
+            limit,
+            damage=measure_sensitivities(ranked, space, data.calibration(**IMAGES)),
+            divisor=width_divisor,
+            file_size=files,
+            seed=training.seed,
+        )
+        raced = run_race(
+            proposer.shortlist(racing.proposals),
+            data,
+            space,
+            training,
+            racing,
+            model=ranked,
+            teacher=teacher,
+            combine=proposer.combined,
+            callbacks=callbacks,
+            **shared,
+        )
+        shape = raced.winner.shape
+        training = replace(training, lr=training.lr * raced.rate_factor)
     trained = train_network(
         space,
-        found.shape,
+        shape,
         data,
         training,
-        strategy=strategy,
         teacher=teacher,
-        start=_start(inherit, ranked, space, found),
+        start=_start(inherit, ranked, space, shape, raced, found),
         callbacks=callbacks,
-        verbose=verbose,
+        **shared,
     )
-    for text in found.warnings:
+    for text in found.warnings if found else ():
         warnings.warn(text, stacklevel=2)
     _warn_of_chance(trained.metrics["accuracy"], data)
-    metadata = describe_contents(space, found.shape, data)
-    return Compressed(trained.model, found.shape, teacher_metrics, trained.metrics, found, metadata)
+    metadata = describe_contents(space, shape, data)
+    return Compressed(trained.model, shape, teacher_metrics, trained.metrics, raced, found, metadata)
 
 
-def _start(inherit: str, model: keras.Model, space: SearchSpace, found: SearchResult) -> keras.Model | None:
+def _checked_recipe(recipe: str | None, race: object | None, search: object | None) -> str:
+    if recipe is None:
+        recipe = DEFAULT if search is None else SEARCHING
+    if recipe not in RECIPES:
+        raise UserError(f"`recipe` must be one of {', '.join(RECIPES)}. Received: {recipe!r}.")
+    unused, given = ("race", race) if recipe == SEARCHING else ("search", search)
+    if given is not None:
+        raise UserError(f"`{unused}` has no effect with `recipe`={recipe}. Leave one of them out.")
+    return recipe
+
+
+def _checked_inherit(inherit: str | None, recipe: str) -> str:
+    saved = "supernet" if recipe == SEARCHING else "race"
+    expected = [source for source in INITIAL_WEIGHTS if source in ("none", "teacher", saved)]
+    if inherit is not None and inherit not in expected:
+        raise UserError(
+            f"`inherit` must be one of {', '.join(expected)} with `recipe`={recipe}. Received: {inherit!r}."
+        )
+    return inherit or saved
+
+
+def _start(
+    inherit: str,
+    model: keras.Model,
+    space: SearchSpace,
+    shape: Shape,
+    raced: RaceResult | None,
+    found: SearchResult | None,
+) -> keras.Model | None:
     """The network whose weights the student starts from; `None` for fresh weights."""
     if inherit == "none":
         return None
     if inherit == "teacher":
-        return inherited(model, space, found.shape)
-    start = build_student(space, found.shape)
-    inherit_from_supernet(start, found.supernet, space, found.shape)
+        return inherited(model, space, shape)
+    if raced is not None:
+        return raced.network
+    start = build_student(space, shape)
+    inherit_from_supernet(start, found.supernet, space, shape)
     return start
 
 

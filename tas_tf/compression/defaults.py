@@ -1,22 +1,26 @@
-"""Default settings for a model that is already trained; they keep the time moderate."""
+"""Default settings for a model that is trained already; they keep the time moderate."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from tas_tf.data.training_data import TrainingData
 from tas_tf.errors import UserError
+from tas_tf.race.settings import RaceSettings
+from tas_tf.recipes import SEARCHING, of_recipe
 from tas_tf.searching.settings import SearchSettings
 from tas_tf.settings import Settings
 from tas_tf.training.settings import TrainSettings
 
-#: Epochs of the search and of the student's training.
+#: Epochs of a search, and of a training without a recipe.
 EPOCHS = 20
 _BATCH = 64
 # The paper's learning rate, 0.1 for batches of 256, scaled with the batch size.
 _RATE_PER_IMAGE = 0.1 / 256
+_RATE_BEFORE_RACE = 0.1 / 64
 _HELD_OUT = 2000
 
 SomeSettings = TypeVar("SomeSettings", bound=Settings)
@@ -70,17 +74,36 @@ def search_settings(given: SearchSettings | Changes | None, data: TrainingData, 
     return _filled(SearchSettings, given, smaller, replicas, from_teacher=True, held_out_limit=_HELD_OUT)
 
 
-def training_settings(given: TrainSettings | Changes | None, data: TrainingData, replicas: int = 1) -> TrainSettings:
-    """Settings of a training; by default it takes 20 epochs from trained weights, which need no warm-up.
+def training_settings(
+    given: TrainSettings | Changes | None, data: TrainingData, replicas: int = 1, *, recipe: str = SEARCHING
+) -> TrainSettings:
+    """Settings of a training from trained weights, which need no warm-up.
 
     Args:
         given: All settings, or changes to the default ones. A given batch size changes the learning rate as well.
         data: Data of the training.
         replicas: Devices that share a batch.
+        recipe: Recipe whose epochs are the default. With a race, which tries several learning rates, the default rate
+            is the highest of them.
     """
     if isinstance(given, TrainSettings):
         return given
-    return _filled(TrainSettings, given, data.num_train, replicas, warmup_epochs=0)
+    defaults = of_recipe(recipe, "student")
+    settings = _filled(TrainSettings, given, data.num_train, replicas, **{"warmup_epochs": 0, **defaults})
+    raised = recipe != SEARCHING and "lr" not in (given or {})
+    return replace(settings, lr=_RATE_BEFORE_RACE * settings.batch_size) if raised else settings
+
+
+def race_settings(given: RaceSettings | Changes | None, recipe: str) -> RaceSettings:
+    """Settings of a race.
+
+    Args:
+        given: All settings, or changes to those of the recipe.
+        recipe: Name of the recipe.
+    """
+    if isinstance(given, RaceSettings):
+        return given
+    return RaceSettings(**{**of_recipe(recipe, "race"), **(given or {})})
 
 
 def _filled(
@@ -92,5 +115,5 @@ def _filled(
 ) -> SomeSettings:
     # 64, or all images if there are fewer, rounded down so that all replicas get the same number.
     batch = {"batch_size": max(1, min(_BATCH, num_images) // replicas) * replicas, **(given or {})}["batch_size"]
-    defaults |= {"epochs": EPOCHS, "batch_size": batch, "lr": _RATE_PER_IMAGE * batch}
+    defaults = {"epochs": EPOCHS, "lr": _RATE_PER_IMAGE * batch, **defaults, "batch_size": batch}
     return kind(**{**defaults, **(given or {})})

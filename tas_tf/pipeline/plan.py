@@ -43,7 +43,7 @@ def show_plan(workspace: Workspace, steps: Sequence[PipelineStep]) -> None:
     plain = _seconds_of_a_step(space, workspace)
     source, images = workspace.task.source.name, len(workspace.task.indices)
     table = Table(title=f"{space.graph.network} on {source}, {images:,} training images")
-    for column in ("step", "state", "epochs", "iterations", "estimated time"):
+    for column in ("step", "state", "epochs or laps", "iterations", "estimated time"):
         table.add_column(column, justify="left" if column in ("step", "state") else "right")
     refused = []
     for step in _flat(steps):
@@ -51,10 +51,9 @@ def show_plan(workspace: Workspace, steps: Sequence[PipelineStep]) -> None:
         if effort is None:
             continue
         state = _state(step)
-        iterations = effort.epochs * effort.per_epoch
-        seconds = 0.0 if state == _FRESH else iterations * plain * effort.relative
+        seconds = 0.0 if state == _FRESH else effort.iterations * plain * effort.relative
         shown = workspace.shared.wording(state, None).replace("`", "")
-        table.add_row(step.label, shown, str(effort.epochs), f"{iterations:,}", _duration(seconds))
+        table.add_row(step.label, shown, str(effort.epochs), f"{effort.iterations:,}", _duration(seconds))
         refused += [step.label] if state == _REFUSED else []
     workspace.shared.console.print(table)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -15,7 +15,7 @@ from tas_tf.space.probabilities import from_json, to_json
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student
-from tas_tf.student.file_size import find_within
+from tas_tf.student.file_size import budget_figures, find_within
 from tas_tf.supernet.transfer import inherit_from_supernet
 
 #: Time of a search iteration, in training steps of the unpruned network: measured on residual networks, see
@@ -84,7 +84,7 @@ class SearchStep(SearchedShapeStep):
         """Epochs and iterations, each of which takes one batch from either part of the images."""
         settings = self.workspace.config.search
         _, per_epoch = self.workspace.task.searching(settings.batch_size, settings.split_share)
-        return Effort(settings.all_epochs, per_epoch, _SEARCH_ITERATION)
+        return Effort(settings.all_epochs, settings.all_epochs * per_epoch, _SEARCH_ITERATION)
 
     def work(self, record: Step) -> None:
         """Searches, and writes the shape, the probabilities and the network of that shape.
@@ -189,8 +189,6 @@ class DecodeStep(SearchedShapeStep):
         shape, spent = find_within(find, cost, limit, workspace.file_size(space))
         self.begin(record)
         write_json(config.run.search_shape, shape.to_json())
-        kind = cost.kind
-        figures = {"budget_kind": kind, f"budget_{kind}": limit, f"shape_{kind}": spent}
-        write_json(config.run.metrics("search"), {**figures, f"shape_{kind}_ratio": spent / cost.full, "warnings": []})
+        write_json(config.run.metrics("search"), {**budget_figures(cost, limit, spent), "warnings": []})
         record.finish()
         self.show()

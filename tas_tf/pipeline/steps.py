@@ -24,13 +24,13 @@ class Effort:
     """How much work a step is.
 
     Attributes:
-        epochs: Number of epochs.
-        per_epoch: Iterations in an epoch.
+        epochs: Number of epochs; of a race, the number of laps.
+        iterations: Number of iterations.
         relative: Time of an iteration, in training steps of the unpruned network.
     """
 
     epochs: int
-    per_epoch: int
+    iterations: int
     relative: float
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -11,7 +12,7 @@ from tas_tf.cost.cost_model import CostModel
 from tas_tf.files import write_json, write_model
 from tas_tf.pipeline.baseline_shapes import RivalShapeStep
 from tas_tf.pipeline.steps import VERSION, Effort, RunStep, network_settings, settings_of
-from tas_tf.runs.initial_weights import find_initial_weights, load_initial_network
+from tas_tf.runs.initial_weights import find_initial_weights, load_initial_network, raced_rate_factor
 from tas_tf.runs.run import Step
 from tas_tf.runs.workspace import Workspace
 from tas_tf.settings import describe_settings, recorded
@@ -19,7 +20,7 @@ from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.training.evaluation import evaluate
 from tas_tf.training.network import check_above_chance, logits_of, network_metrics, train_network
-from tas_tf.training.settings import Distillation
+from tas_tf.training.settings import Distillation, TrainSettings
 
 #: Time of the teacher's forward pass in each step of its student, in training steps of the unpruned network.
 TEACHER_PASS = 0.35
@@ -55,7 +56,8 @@ class TeacherStep(RunStep):
         """A plain training; no epochs if the network is taken over."""
         settings = self.workspace.config.teacher
         _, per_epoch = self.workspace.task.training(settings.batch_size)
-        return Effort(0 if self.workspace.config.model_file else settings.all_epochs, per_epoch, 1.0)
+        epochs = 0 if self.workspace.config.model_file else settings.all_epochs
+        return Effort(epochs, epochs * per_epoch, 1.0)
 
     def work(self, record: Step) -> None:
         """Trains the network, or scores the one taken over, and writes it.
@@ -103,7 +105,7 @@ class StudentStep(RunStep):
         """Record of the student, which depends on its shape, teacher, data, training and initial weights."""
         workspace, config = self.workspace, self.workspace.config
         source, file = find_initial_weights(config)
-        training = {"student": recorded(config.student, without=() if config.kd else DISTILLATION)}
+        training = {"student": recorded(self._settings, without=() if config.kd else DISTILLATION)}
         ranking = {"ranking": recorded(config.ranking)} if source == "teacher" else {}
         return config.run.step(
             "student",
@@ -117,12 +119,18 @@ class StudentStep(RunStep):
             version=VERSION,
         )
 
+    @property
+    def _settings(self) -> TrainSettings:
+        """Settings of the training, with the learning rate that did best in the race, if there was one."""
+        config = self.workspace.config
+        return replace(config.student, lr=config.student.lr * raced_rate_factor(config))
+
     def effort(self, space: SearchSpace) -> Effort:
         """A training whose cost follows that of the network, plus the teacher's forward pass."""
         settings = self.workspace.config.student
         _, per_epoch = self.workspace.task.training(settings.batch_size)
         taught = TEACHER_PASS if self.workspace.config.kd else 0.0
-        return Effort(settings.all_epochs, per_epoch, self._share(space) + taught)
+        return Effort(settings.all_epochs, settings.all_epochs * per_epoch, self._share(space) + taught)
 
     @property
     def uses_budget(self) -> bool:
@@ -151,7 +159,7 @@ class StudentStep(RunStep):
             space,
             shape,
             workspace.task,
-            config.student,
+            self._settings,
             strategy=workspace.strategy,
             teacher=taught_by,
             start=start,
@@ -160,7 +168,8 @@ class StudentStep(RunStep):
             verbose=workspace.verbose,
         )
         write_model(config.run.student_model, result.model)
-        write_json(config.run.metrics("student"), {**result.metrics, "shape": config.shape})
+        metrics = {**result.metrics, "lr": self._settings.lr, "shape": config.shape}
+        write_json(config.run.metrics("student"), metrics)
         record.finish()
 
 

@@ -11,8 +11,9 @@ from tas_tf.errors import UserError
 from tas_tf.extras import require_extra
 from tas_tf.pipeline.exporting import ExportStep
 from tas_tf.pipeline.quantising import QAT_FORMAT, check_trainable
+from tas_tf.pipeline.racing import RaceStep
 from tas_tf.pipeline.reporting import ReportStep, by_budget
-from tas_tf.pipeline.searched_shapes import DecodeStep, SearchStep
+from tas_tf.pipeline.searched_shapes import DecodeStep, SearchedShapeStep, SearchStep
 from tas_tf.pipeline.steps import PipelineStep, RunStep, refuse_shape
 from tas_tf.pipeline.training import RivalStep, StudentStep, TeacherStep
 from tas_tf.report.comparison import compare_runs, print_comparison
@@ -22,20 +23,23 @@ from tas_tf.student.build import check_inheritable
 
 
 def pipeline_steps(workspace: Workspace) -> list[PipelineStep]:
-    """All steps of a run, in order: teacher, search, and for each budget student, rivals, export and report.
+    """All steps of a run, in order: teacher, search or race, and for each budget student, rivals, export and report.
 
-    There is no teacher step with the teacher of another run, and no search step if a shape is given.
+    There is no teacher step with the teacher of another run, and no search or race if a shape is given. A search finds
+    the shapes of all budgets; a race is run for each.
     """
     config = workspace.config
     steps: list[PipelineStep] = [] if config.teacher_from else [TeacherStep(workspace)]
-    if not config.shape:
+    if not config.shape and not config.races:
         steps.append(SearchStep(workspace))
     for one in workspace.at_budgets():
         first = one is workspace
         label = "" if first else f" at {one.config.budget}"
         # A rival that doesn't depend on the budget is trained only for the first one.
         rivals = [name for name in dict.fromkeys(config.rivals) if first or RIVALS[name].shape != "full"]
-        if not first:
+        if config.races and not config.shape:
+            steps.append(RaceStep(one, f"race{label}"))
+        elif not first:
             steps.append(DecodeStep(one, workspace, f"shape{label}"))
         steps += [
             StudentStep(one, f"student{label}"),
@@ -46,13 +50,15 @@ def pipeline_steps(workspace: Workspace) -> list[PipelineStep]:
     return steps
 
 
-def shape_steps(workspace: Workspace) -> list[SearchStep | DecodeStep]:
-    """The search, and for each further budget a step that decodes a shape from it.
+def shape_steps(workspace: Workspace) -> list[SearchedShapeStep]:
+    """A race for each budget; or the search, and for each further budget a step that decodes a shape from it.
 
     Raises:
         UserError: The run uses a given shape.
     """
     refuse_shape(workspace.config)
+    if workspace.config.races:
+        return [RaceStep(one) for one in workspace.at_budgets()]
     _, *others = workspace.at_budgets()
     return [SearchStep(workspace), *(DecodeStep(one, workspace) for one in others)]
 
@@ -95,14 +101,14 @@ def check_before(workspace: Workspace, steps: Sequence[PipelineStep]) -> None:
     config = workspace.config
     if QAT_FORMAT in config.export.formats:
         require_extra("qat")
-    if config.inherit == "supernet" and set(config.rivals) - {"no_kd"}:
+    if config.inherit in ("race", "supernet") and set(config.rivals) - {"no_kd"}:
         raise UserError(
-            "`inherit`=supernet works only for the shape found. Expected no `rivals` except no_kd. "
+            f"`inherit`={config.inherit} works only for the shape found. Expected no `rivals` except no_kd. "
             f"Received: {', '.join(config.rivals)}."
         )
     if _is_done(steps):
         return
-    searches = any(isinstance(step, SearchStep) for step in steps)
+    searches = any(isinstance(step, SearchedShapeStep) for step in steps)
     network = workspace.unpruned_network() if config.teacher_from else workspace.network
     if QAT_FORMAT in config.export.formats and not config.qat.fallback:
         check_trainable("network", network)
@@ -111,7 +117,10 @@ def check_before(workspace: Workspace, steps: Sequence[PipelineStep]) -> None:
     if searches:
         for one in workspace.at_budgets():
             one.cost_and_limit(space)
-        workspace.task.searching(config.search.batch_size, config.search.split_share)
+        if config.races:
+            workspace.task.weights_part(config.race.race_share).training(config.student.batch_size)
+        else:
+            workspace.task.searching(config.search.batch_size, config.search.split_share)
     else:
         shape = workspace.load_shape(space)
         if find_initial_weights(config)[0] == "teacher":
@@ -126,7 +135,7 @@ def check_before(workspace: Workspace, steps: Sequence[PipelineStep]) -> None:
 
 def _is_done(steps: Sequence[PipelineStep]) -> bool:
     """Whether teacher, search and the students of all budgets are up to date."""
-    trained = [step for step in steps if type(step) in (TeacherStep, SearchStep, StudentStep)]
+    trained = [step for step in steps if type(step) in (TeacherStep, SearchStep, RaceStep, StudentStep)]
     # `all` stops at the first step to run: a later step may need its result to tell whether it is up to date.
     return all(_is_there(step) for step in trained)
 

@@ -15,6 +15,8 @@ from tas_tf.errors import UserError
 from tas_tf.importance.settings import ImportanceSettings
 from tas_tf.published import shape_file
 from tas_tf.qat.settings import FineTuneSettings
+from tas_tf.race.settings import RaceSettings
+from tas_tf.recipes import DEFAULT, RECIPES, SEARCHING
 from tas_tf.runs.run import Run
 from tas_tf.searching.settings import SearchSettings
 from tas_tf.settings import Settings, require, setting
@@ -65,7 +67,8 @@ class RunConfig(Settings):
         space: Which parts of the network may change.
         teacher: How the unpruned network is trained.
         ranking: How the channels of the trained network are ranked.
-        search: How widths and depths are searched.
+        race: How shapes compete.
+        search: How widths and depths are searched differentiably.
         student: How the small network is trained.
         qat: How networks are fine-tuned for 8 bits.
         baseline: Which shape is made without a search.
@@ -78,6 +81,7 @@ class RunConfig(Settings):
     space: SpaceSettings = field(default_factory=SpaceSettings)
     teacher: TrainSettings = field(default_factory=TrainSettings)
     ranking: ImportanceSettings = field(default_factory=ImportanceSettings)
+    race: RaceSettings = field(default_factory=RaceSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
     student: TrainSettings = field(default_factory=TrainSettings)
     qat: QatSettings = field(default_factory=QatSettings)
@@ -93,6 +97,14 @@ class RunConfig(Settings):
         "authors, such as published/cifar10-resnet56.",
         recorded=False,
     )
+    recipe: str = setting(
+        DEFAULT,
+        "How the student is found: by a race of several shapes from the trained weights, among few (fast) or more "
+        f"(balanced), or by the differentiable search alone, as in the paper. If search_epochs is given, {SEARCHING} "
+        "is the default.",
+        choices=tuple(RECIPES),
+        recorded=False,
+    )
     budgets: tuple[Budget, ...] = setting(
         (Budget.parse("macs:0.5"),),
         "Highest cost of the student: macs:0.5 (a share), macs:40M, params:100k, or bytes:400k (size of the float32 "
@@ -102,8 +114,8 @@ class RunConfig(Settings):
     inherit: str = setting(
         "auto",
         "Weights that the student starts from: none (fresh weights), teacher (its most important filters, see "
-        "`importance`), supernet (what the search saved), or auto (the chosen filters for the baselines l1 and fpgm, "
-        "otherwise none).",
+        "`importance`), race or supernet (what the race or the search saved), or auto: those of the race or else of "
+        "the teacher; with `recipe`=paper none, except for the baselines l1 and fpgm.",
         choices=("auto", *INITIAL_WEIGHTS),
         recorded=False,
     )
@@ -165,6 +177,11 @@ class RunConfig(Settings):
     def budget(self) -> Budget:
         """Highest cost of the student: the first of the budgets."""
         return self.budgets[0]
+
+    @property
+    def races(self) -> bool:
+        """Whether shapes compete in a race, from the trained weights, rather than in the differentiable search."""
+        return self.recipe != SEARCHING
 
     @property
     def model_file(self) -> Path | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import keras
 
 from tas_tf.errors import UserError
+from tas_tf.files import read_json
 from tas_tf.runs.config import RunConfig
 from tas_tf.runs.workspace import Workspace
 from tas_tf.space.shape import Shape
@@ -15,32 +16,55 @@ from tas_tf.student.build import build_student
 from tas_tf.training.network import inherited
 from tas_tf.zoo.loading import load_file
 
+_FOUND_BY = {"race": "race", "supernet": "differentiable search"}
+
 
 def find_initial_weights(config: RunConfig) -> tuple[str, Path | None]:
     """Decides which weights the student starts from.
 
     Returns:
-        `fresh`; `teacher`, for the teacher's most important filters; or `filters` or `supernet` with the file of a
-        network that has the student's shape.
+        `fresh`; `teacher`, for the teacher's most important filters; or `filters`, `race` or `supernet` with the file
+        of a network that has the student's shape.
 
     Raises:
-        UserError: `inherit` is `supernet` and there is no such file beside the shape.
+        UserError: `inherit` is `race` or `supernet`, and there is no such file beside the shape.
     """
-    filtered, searched = (
-        config.shape_path.with_name(path.name) for path in (config.run.filtered_teacher, config.run.supernet_student)
-    )
+
+    def beside(path: Path) -> Path:
+        return config.shape_path.with_name(path.name)
+
+    saved = {"race": beside(config.run.raced_student), "supernet": beside(config.run.supernet_student)}
+    filtered = beside(config.run.filtered_teacher)
     if config.inherit == "none":
         return "fresh", None
-    if config.inherit == "supernet":
-        if not searched.exists():
+    if config.inherit in saved:
+        path = saved[config.inherit]
+        if not path.exists():
             raise UserError(
-                f"`inherit`: there is no {searched}. Expected a shape that the search found, with the weights that it "
-                "saved beside it. Run `search` first, or give another `inherit`."
+                f"`inherit`: there is no {path}. Expected a shape that a {_FOUND_BY[config.inherit]} found, with the "
+                "weights that it saved beside it. Run `search` first, or give another `inherit`."
             )
-        return "supernet", searched
+        return config.inherit, path
     if filtered.exists():
         return "filters", filtered
-    return ("teacher" if config.inherit == "teacher" else "fresh"), None
+    if config.inherit == "auto" and config.races and saved["race"].exists():
+        return "race", saved["race"]
+    return ("teacher" if config.inherit == "teacher" or config.races else "fresh"), None
+
+
+def raced_rate_factor(config: RunConfig) -> float:
+    """Factor of the student's learning rate that did best in the race; 1 if there was none.
+
+    The rivals of a run use the factor of that run, so that all students are trained alike.
+    """
+    if not config.races:
+        return 1.0
+    runs = [
+        config.shape_path.with_name("metrics.json"),
+        *([config.parent.run.metrics("search")] if config.parent else []),
+    ]
+    found = [read_json(path).get("rate_factor") for path in runs if path.exists()]
+    return next((factor for factor in found if factor is not None), 1.0)
 
 
 def load_initial_network(

@@ -54,6 +54,11 @@ class Run:
         return self.search_shape.with_name("from_supernet.keras")
 
     @property
+    def raced_student(self) -> Path:
+        """The network of the shape that won a race, as trained in the race."""
+        return self.search_shape.with_name("from_race.keras")
+
+    @property
     def filtered_teacher(self) -> Path:
         """The network of a shape with chosen filters, with the teacher's weights."""
         return self.search_shape.with_name("from_teacher.keras")

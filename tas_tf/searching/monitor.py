@@ -15,7 +15,7 @@ from tas_tf.decode.decode import decode
 from tas_tf.searching.settings import SearchSettings
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
-from tas_tf.student.file_size import FileSize, find_within, real_cost
+from tas_tf.student.file_size import FileSize, budget_figures, find_within, real_cost
 from tas_tf.supernet.build import Supernet
 from tas_tf.supernet.held_out import HeldOutScore
 from tas_tf.training.loop import SECONDS
@@ -149,10 +149,7 @@ class SearchMonitor:
         is_scored = self.settings.keep_shape == "best" or self.shape == self.decode(self.limit)
         widths, depths = self.entropies()
         metrics = {
-            "budget_kind": kind,
-            f"budget_{kind}": self.limit,
-            f"shape_{kind}": spent,
-            f"shape_{kind}_ratio": spent / self.cost.full,
+            **budget_figures(self.cost, self.limit, spent),
             "held_out_accuracy": accuracies[kept] if is_scored else at_the_end,
             "kept_epoch": kept + 1,
             "supernet_accuracy": at_the_end,

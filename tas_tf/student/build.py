@@ -18,8 +18,9 @@ from tas_tf.graph.layers import call_layer, original_layer
 from tas_tf.space.shape import ActiveChannels, Shape, dropped_nodes
 from tas_tf.space.space import SearchSpace
 
-#: Where a student's initial weights may come from: nowhere (fresh weights), the trained network, the search's supernet.
-INITIAL_WEIGHTS = ("none", "teacher", "supernet")
+#: Where a student's initial weights may come from: nowhere (fresh weights), the trained network, the race or the
+#: supernet of the search that found its shape.
+INITIAL_WEIGHTS = ("none", "teacher", "race", "supernet")
 
 
 def build_student(

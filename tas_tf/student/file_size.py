@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import keras
 import numpy as np
@@ -57,6 +58,23 @@ def make_cost(space: SearchSpace, kind: str, file_size: FileSize | None = None) 
 def real_cost(cost: CostModel, shape: Shape, file_size: FileSize | None) -> int:
     """Cost of a shape. Bytes are measured if `file_size` is given, otherwise predicted."""
     return file_size(shape) if cost.kind == "bytes" and file_size is not None else cost(shape)
+
+
+def budget_figures(cost: CostModel, limit: int, spent: int) -> dict[str, Any]:
+    """The metrics that tell what a shape costs and may cost.
+
+    Args:
+        cost: Cost model.
+        limit: Budget.
+        spent: Real cost of the shape.
+    """
+    kind = cost.kind
+    return {
+        "budget_kind": kind,
+        f"budget_{kind}": limit,
+        f"shape_{kind}": spent,
+        f"shape_{kind}_ratio": spent / cost.full,
+    }
 
 
 def find_within(

@@ -29,6 +29,14 @@ def scalar_tag(name: str) -> str:
     return f"training/{name}"
 
 
+def write_scalar(tag: str, value: float | tf.Tensor, step: int) -> None:
+    """Writes a scalar to the current default writer.
+
+    Unlike `tf.summary.scalar`, it doesn't need the package `tensorboard`, which may not be installed.
+    """
+    tf.summary.write(tag, tf.cast(value, tf.float32), step=step, metadata=_SCALAR)
+
+
 class TensorBoardScalars(keras.callbacks.Callback):
     """Writes the logs of each epoch, and the learning rate of each optimizer, for TensorBoard.
 
@@ -68,5 +76,4 @@ class TensorBoardScalars(keras.callbacks.Callback):
         if run not in self._writers:
             self._writers[run] = tf.summary.create_file_writer(str(self._log_dir / run))
         with self._writers[run].as_default():
-            # `tf.summary.scalar` needs the package `tensorboard`, which may not be installed.
-            tf.summary.write(tag, tf.cast(value, tf.float32), step=epoch, metadata=_SCALAR)
+            write_scalar(tag, value, epoch)

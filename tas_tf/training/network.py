@@ -106,6 +106,8 @@ def train_network(
     checkpoint_dir: str | Path | None = None,
     verbose: int | str = "auto",
     scored_on: tf.data.Dataset | None = None,
+    first_epoch: int = 0,
+    steps: int | None = None,
 ) -> TrainResult:
     """Trains the network of a shape; resumes where an earlier call with the same folder stopped.
 
@@ -124,13 +126,16 @@ def train_network(
         checkpoint_dir: Folder to save to after each epoch.
         verbose: As in Keras.
         scored_on: Images to score instead of the test images.
+        first_epoch: Epoch of the data to start with, which determines order and augmentation.
+        steps: Steps of the training, instead of the epochs in `settings`.
 
     Raises:
         UserError: The batch doesn't fit the data, training diverges, or `checkpoint_dir` belongs to another network.
     """
-    dataset, steps = task.training(settings.batch_size)
-    epochs = settings.all_epochs
-    rate = cosine(settings.lr, epochs=epochs, steps_per_epoch=steps, warmup_epochs=settings.warmup_epochs)
+    dataset, per_epoch = task.training(settings.batch_size)
+    epochs, warmup = (settings.all_epochs, settings.warmup_epochs) if steps is None else (1, 0)
+    per_epoch = per_epoch if steps is None else steps
+    rate = cosine(settings.lr, epochs=epochs, steps_per_epoch=per_epoch, warmup_epochs=warmup)
     keras.utils.set_random_seed(settings.seed)
     with strategy.scope():
         network = build_student(space, shape, logits=True)
@@ -143,15 +148,15 @@ def train_network(
             learner = distiller(network, teacher, optimizer, alpha=settings.alpha, temperature=settings.temperature)
     history = fit(
         learner,
-        dataset,
+        lambda done: dataset(first_epoch + done),
         strategy=strategy,
         epochs=epochs,
-        steps_per_epoch=steps,
+        steps_per_epoch=per_epoch,
         callbacks=callbacks,
         checkpoint_dir=checkpoint_dir,
         verbose=verbose,
     )
-    unsettled = is_unsettled(network, epochs * steps)
+    unsettled = is_unsettled(network, epochs * per_epoch)
     if unsettled:
         recalibrate(network, task.calibration(min(settings.batch_size, 128), _CALIBRATION_BATCHES))
     scored_on = task.test() if scored_on is None else scored_on

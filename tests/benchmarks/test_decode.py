@@ -8,6 +8,7 @@ from rich.progress import Progress
 from benchmarks import decode
 
 
+@pytest.mark.slow
 def test_a_small_network_is_measured_against_all_its_shapes():
     options = argparse.Namespace(count=12, tolerance=0.05, seed=0)
     with Progress(disable=True) as progress:

@@ -46,8 +46,9 @@ def test_kept_flags_are_a_flagfile(set_flags, tmp_path):
     set_flags(
         f"--run_dir={tmp_path}/run", "--model=resnet8", "--flip", "--rivals=random,uniform", "--overwrite", "--lr=0.3"
     )
-    before = values()
-    keep(open_workspace())
+    workspace = open_workspace()
+    before = values()  # with the defaults of the recipe
+    keep(workspace)
     found = lines(tmp_path / "run")
     assert {"--model=resnet8", "--flip", "--rivals=random,uniform", "--lr=0.3", f"--run_dir={tmp_path}/run"} <= found
     assert "--overwrite" not in found

@@ -18,6 +18,7 @@ from tas_tf.cli.table import OPTIONS, options_of, resolve, sections
 from tas_tf.cli.wording import flag_name, message, translate
 from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
+from tas_tf.recipes import RECIPES
 from tas_tf.runs.config import RunConfig
 from tas_tf.settings import Settings, describe_settings, setting
 from tests.commands import fresh_flags
@@ -81,7 +82,20 @@ def test_flags_that_several_settings_share_have_one_default():
 
 
 def test_defaults_of_flags_are_those_of_the_settings():
-    assert parsed() == RunConfig()
+    assert parsed("--recipe=paper") == RunConfig(recipe="paper")
+    assert parsed("--search_epochs=600") == RunConfig(recipe="paper")
+
+
+@pytest.mark.parametrize("recipe", ["fast", "balanced"])
+def test_a_recipe_changes_defaults_but_not_what_is_given(recipe):
+    config = parsed(f"--recipe={recipe}", "--student_epochs=7", "--student_lr=0.3")
+    assert (config.student.epochs, config.student.lr, config.teacher.lr) == (7, 0.3, 0.1)
+    for name, value in RECIPES[recipe].items():
+        section, _, field = name.partition(".")
+        if name != "student.epochs":
+            assert getattr(getattr(config, section), field) == value
+    assert config.race.proposals == {"fast": 4, "balanced": 8}[recipe]
+    assert parsed() == parsed("--recipe=balanced")
 
 
 def test_values_reach_the_settings_and_special_ones_win():

@@ -77,6 +77,7 @@ def test_a_student_within_the_budget(model, arrays):
     assert result.metadata.labels == tuple(map(str, range(10)))
 
 
+@pytest.mark.slow
 @UNDECIDED
 def test_bytes_texts_and_weights_of_the_model(model, arrays, tmp_path):
     """A budget in bytes needs no more to be given; classes that are called by texts keep their names."""

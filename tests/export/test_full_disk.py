@@ -84,6 +84,7 @@ def small_disk(tmp_path) -> Path:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_earlier_export(small_disk):
     run = make_run(small_disk / "run")
     before = contents(run / "export")

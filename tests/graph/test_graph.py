@@ -45,6 +45,7 @@ def test_digest_tells_structures_apart(change):
     assert changed.digest != Graph.from_model(named(two)).digest
 
 
+@pytest.mark.slow
 def test_digest_is_the_same_in_another_process():
     program = (
         "import keras\n"

@@ -172,6 +172,7 @@ def test_a_rival_without_distillation_goes_without(run, open_run, training):
     assert training.paths() == [folders(run)["student"], folders(run)["teacher"]]
 
 
+@pytest.mark.slow
 def test_further_budgets_share_the_teacher(run, open_run, training):
     first, second = open_run().at_budgets()
     assert first.config.outermost is second.config.outermost is first.config

@@ -52,6 +52,7 @@ def logged_epochs(folder: Path) -> dict[str, set[int]]:
     return found
 
 
+@pytest.mark.slow
 def test_metrics_tell_quantisation_from_more_training(trained_tiny, task, tmp_path, monkeypatch):
     monkeypatch.setattr(train_module, "time", SimpleNamespace(monotonic=itertools.count(1.0, 2.5).__next__))
     model = load_file(trained_tiny)

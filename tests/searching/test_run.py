@@ -293,6 +293,7 @@ def test_short_schedules_move_logits_faster():
     assert SearchSettings(arch_lr=0.3).arch_rate(10) == 0.3
 
 
+@pytest.mark.slow
 def test_two_replicas_search_and_score(two_replicas):
     teacher = tiny_network()
     settings = tiny_search(from_teacher=True, init_logits="budget")

@@ -54,6 +54,7 @@ def step_of(space, **options) -> tuple[list[np.ndarray], list[np.ndarray]]:
     return values(searcher.supernet.weight_variables), values(searcher.supernet.architecture_variables)
 
 
+@pytest.mark.slow
 def test_a_whole_search_of_all_widths_without_noise():
     space, budget, logits = tiny_space(), Budget.parse("macs:0.7"), []
 

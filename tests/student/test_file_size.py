@@ -27,6 +27,7 @@ def assert_predicted(space: SearchSpace, seeds: range, *, within: float) -> None
         assert cost(shape) == pytest.approx(real(shape), rel=within), seed
 
 
+@pytest.mark.slow
 def test_predictions_come_near_real_files():
     """A network of 12 kB, more than half of it names: larger ones are within 1 %, see benchmarks/file_size.py."""
     assert_predicted(space_of(residual_network()), range(2), within=0.06)

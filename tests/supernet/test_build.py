@@ -240,6 +240,7 @@ def test_mixed_bfloat16(name):
         keras.mixed_precision.set_global_policy("float32")
 
 
+@pytest.mark.slow
 def test_saved_and_restored_in_another_process(space, tmp_path):
     supernet = random_supernet(space, num_drawn=3, seed=2)
     images, path = random_images(), tmp_path / "supernet.keras"

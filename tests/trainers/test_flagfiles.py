@@ -101,6 +101,7 @@ def test_budgets_are_those_of_the_published_shapes(name):
     assert Budget.parse(values["budget"]).limit(cost.full) == pytest.approx(real, rel=0.01)
 
 
+@pytest.mark.slow
 def test_cifar100_runs_whole(tmp_path):
     """The search without a teacher, which is the project's command, then all other steps."""
     arguments = ["--flagfile=flags/cifar100.cfg", f"--run_dir={tmp_path}/run", f"--data_dir={tmp_path}/data", *SHRUNK]

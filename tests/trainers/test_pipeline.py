@@ -168,6 +168,7 @@ def test_overwrite_makes_again_what_is_stale_alone(interrupted, finished, comman
     assert "--student_lr=0.01" in after["flags.cfg"].decode()
 
 
+@pytest.mark.slow
 def test_teacher_and_shape_of_another_run(interrupted, command, tmp_path, tiny_flags):
     shape = interrupted.path / "search/shape.json"
     places = [f"--teacher_from={interrupted.path}", f"--shape={shape}", f"--run_dir={tmp_path}/run"]

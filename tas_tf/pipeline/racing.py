@@ -1,0 +1,125 @@
+"""The step that finds a shape by a race between proposals, from the weights of the trained network."""
+
+from __future__ import annotations
+
+from tas_tf.cost.cost_model import CostModel
+from tas_tf.files import write_json, write_model
+from tas_tf.pipeline.searched_shapes import SearchedShapeStep
+from tas_tf.pipeline.steps import Effort, budget_settings, merged, settings_of
+from tas_tf.pipeline.training import DISTILLATION, TEACHER_PASS, student_share
+from tas_tf.proposals.sensitivities import IMAGES, measure_sensitivities
+from tas_tf.proposals.shortlist import Proposal, Proposer
+from tas_tf.race.logs import RaceSummaries
+from tas_tf.race.race import Lap, plan_rounds, race_metrics, run_race
+from tas_tf.race.settings import Rounds
+from tas_tf.runs.run import Step
+from tas_tf.settings import recorded
+from tas_tf.space.space import SearchSpace
+from tas_tf.student.file_size import real_cost
+from tas_tf.training.network import logits_of
+
+
+class RaceStep(SearchedShapeStep):
+    """Lets several shapes within the budget compete and keeps the winner, with its weights."""
+
+    kind, section = "race", "race"
+
+    @property
+    def record(self) -> Step:
+        """Record of the race, which depends on teacher, data, budget, and on how students are trained.
+
+        Raises:
+            UserError: There is no teacher yet.
+        """
+        workspace, config = self.workspace, self.workspace.config
+        training = recorded(config.student, without=() if config.kd else DISTILLATION)
+        return config.run.step(
+            "search",
+            settings=merged(
+                settings_of(workspace, "data", "space", "ranking", "race", names=["kd"]),
+                {"student": training},
+                budget_settings(workspace),
+            ),
+            inputs={"teacher": workspace.require_teacher()},
+            outputs=[config.run.search_shape, config.run.raced_student, config.run.metrics("search")],
+            version=self.version,
+        )
+
+    def effort(self, space: SearchSpace) -> Effort:
+        """All laps of the race; fewer if there are fewer different shapes than asked for."""
+        config = self.workspace.config
+        taught = TEACHER_PASS if config.kd else 0.0
+        rounds = plan_rounds(self.workspace.task, config.student, config.race, config.race.proposals)
+        return Effort(rounds.num_laps, rounds.num_steps, student_share(self.workspace, space) + taught)
+
+    def work(self, record: Step) -> None:
+        """Runs the race, and writes the winner's shape, its network and all laps.
+
+        Raises:
+            UserError: The network can't be exported, the budget can't be reached, the batch size doesn't fit, a result
+                from other settings exists, or training diverges.
+        """
+        workspace, config = self.workspace, self.workspace.config
+        teacher = workspace.load_teacher()
+        space = workspace.checked_space(teacher, anew=True)
+        cost, limit = workspace.cost_and_limit(space)
+        workspace.task.weights_part(config.race.race_share).training(config.student.batch_size)
+        self.begin(record)
+        model = workspace.ranked(teacher, space)
+        file_size = workspace.file_size(space)
+        proposer = Proposer(
+            cost,
+            limit,
+            damage=measure_sensitivities(model, space, workspace.task.calibration(**IMAGES)),
+            divisor=config.space.width_divisor,
+            file_size=file_size,
+            seed=config.student.seed,
+        )
+        proposals = proposer.shortlist(config.race.proposals)
+        with workspace.strategy.scope():
+            taught_by = logits_of(teacher, space) if config.kd else None
+        rounds = plan_rounds(workspace.task, config.student, config.race, len(proposals))
+        show = _Progress(self, cost, proposals, rounds)
+        result = run_race(
+            proposals,
+            workspace.task,
+            space,
+            config.student,
+            config.race,
+            model=model,
+            teacher=taught_by,
+            strategy=workspace.strategy,
+            combine=proposer.combined,
+            checkpoint_dir=record.checkpoints,
+            verbose=0 if workspace.verbose == "auto" else workspace.verbose,
+            on_lap=show,
+        )
+        shape = result.winner.shape
+        metrics = race_metrics(result, cost, limit, real_cost(cost, shape, file_size))
+        write_json(config.run.search_shape, shape.to_json())
+        write_model(config.run.raced_student, result.network)
+        write_json(config.run.metrics("search"), {**metrics, "seed": config.student.seed})
+        record.finish()
+        self.show()
+
+
+class _Progress:
+    """Shows each lap, in TensorBoard and as a line."""
+
+    def __init__(self, step: RaceStep, cost: CostModel, proposals: tuple[Proposal, ...], rounds: Rounds) -> None:
+        self._say = step.workspace.say
+        self._write = RaceSummaries(step.workspace.config.run.logs("search"))
+        self._cost = cost
+        self._total, self._done = rounds.num_laps, 0
+        steps = "/".join(map(str, rounds.steps))
+        names = ", ".join(one.name for one in proposals)
+        self._say(f"{len(proposals)} shapes race, at most {self._total} laps of {steps} steps: {names}.")
+
+    def __call__(self, lap: Lap) -> None:
+        cost = self._cost(lap.proposal.shape)
+        self._done += 1
+        self._write(lap)
+        self._say(
+            f"lap {self._done} of {self._total}, round {lap.round}: {lap.proposal.name} ({cost:,} {self._cost.kind}), "
+            f"learning rate x{lap.rate_factor:g}: held-out loss {lap.loss:.4f}, accuracy {lap.accuracy:.4f}"
+        )

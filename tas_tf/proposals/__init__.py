@@ -1,0 +1,1 @@
+"""Shapes within a budget that are worth training, from several sources."""

@@ -1,0 +1,33 @@
+"""Recipes: how a student is found, and settings that suit a network which is trained already."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_SHORT = {
+    "teacher.epochs": 30,
+    "teacher.warmup_epochs": 1,
+    "student.warmup_epochs": 0,
+    "student.batch_size": 64,
+}
+
+#: Defaults by recipe, as dotted names of settings. What a recipe leaves out keeps the default of its class, which are
+#: the paper's. `fast` and `balanced` let shapes race from the trained weights; `paper` searches differentiably alone.
+RECIPES: Mapping[str, Mapping[str, Any]] = {
+    "fast": {**_SHORT, "student.epochs": 10, "race.proposals": 4},
+    "balanced": {**_SHORT, "student.epochs": 30, "race.proposals": 8},
+    "paper": {},
+}
+#: The recipe if none is given, and the one if epochs of a search are given.
+DEFAULT, SEARCHING = "balanced", "paper"
+
+
+def of_recipe(recipe: str, section: str) -> dict[str, Any]:
+    """Defaults of one section of the settings.
+
+    >>> of_recipe("fast", "race")
+    {'proposals': 4}
+    """
+    named = (name.split(".") for name in RECIPES[recipe])
+    return {name: RECIPES[recipe][f"{place}.{name}"] for place, name in named if place == section}

@@ -1,0 +1,187 @@
+"""A race: halving by held-out loss, weights that go on, learning rates, and resuming."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from tas_tf.cost.cost_model import CostModel
+from tas_tf.data.task import Task
+from tas_tf.proposals.shortlist import Proposal
+from tas_tf.proposals.uniform import uniform_shape
+from tas_tf.race import race as race_module
+from tas_tf.race.race import plan_rounds, race_metrics, run_race
+from tas_tf.race.settings import RaceSettings, Rounds
+from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
+from tas_tf.training.network import inherited, logits_of, train_network
+from tas_tf.training.settings import TrainSettings
+from tas_tf.training.strategy import make_strategy
+from tas_tf.zoo.loading import load_file
+from tests.digits import tiny_task
+
+SETTINGS = TrainSettings(epochs=7, warmup_epochs=2, batch_size=32, lr=0.1, seed=1)
+RACE = RaceSettings(rate_factors=(0.1, 0.5))
+
+
+@pytest.fixture(scope="module")
+def model(trained_tiny):
+    return load_file(trained_tiny)
+
+
+@pytest.fixture(scope="module")
+def proposals(model) -> list[Proposal]:
+    space = SearchSpace.from_model(model)
+    cost = CostModel(space)
+    return [
+        Proposal("uniform", uniform_shape(cost, limit=cost.full // 2)),
+        Proposal("uniform 1", uniform_shape(cost, limit=cost.full // 2, depths=[1])),
+        Proposal("smallest", Shape.smallest(space)),
+    ]
+
+
+def race(model, proposals, **options):
+    space = SearchSpace.from_model(model)
+    return run_race(
+        proposals,
+        tiny_task(),
+        space,
+        SETTINGS,
+        options.pop("settings", RACE),
+        model=model,
+        teacher=logits_of(model, space),
+        strategy=make_strategy("one_device"),
+        verbose=0,
+        **options,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(model, proposals):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Task, "test", lambda self: pytest.fail("test images were touched"))
+        return race(model, proposals)
+
+
+def test_the_better_half_goes_on(finished):
+    laps = [dataclasses.replace(lap, proposal=lap.proposal.name) for lap in finished.laps]
+    assert [(lap.proposal, lap.rate_factor) for lap in laps[:2]] == [("uniform", 0.1), ("uniform", 0.5)]
+    best = min(laps[:2], key=lambda lap: lap.loss)
+    assert finished.rate_factor == best.rate_factor
+    first = {"uniform": best.loss, **{lap.proposal: lap.loss for lap in laps[2:4]}}
+    assert {lap.rate_factor for lap in laps[2:]} == {best.rate_factor}
+    assert [lap.round for lap in laps] == [1, 1, 1, 1, 2, 2]
+    assert {lap.proposal for lap in laps[4:]} == set(sorted(first, key=first.get)[:2])
+    assert finished.winner.name == min(laps[4:], key=lambda lap: lap.loss).proposal
+
+
+def test_laps_are_trainings_one_after_another(model, proposals, finished):
+    """The winner's two laps, step by step."""
+    space, task = SearchSpace.from_model(model), tiny_task()
+    network = inherited(model, space, finished.winner.shape)
+    weights, _ = task.halves(0.8)
+    # 9 epochs of 6 steps, a quarter of them in two rounds; 20 steps are 4 epochs of 5 steps.
+    assert plan_rounds(task, SETTINGS, RACE, 3) == Rounds((3, 2), (20, 20), 2)
+    for epoch in (0, 4):
+        trained = train_network(
+            space,
+            finished.winner.shape,
+            dataclasses.replace(task, indices=weights),
+            dataclasses.replace(SETTINGS, epochs=4, warmup_epochs=0, lr=0.1 * finished.rate_factor),
+            strategy=make_strategy("one_device"),
+            teacher=logits_of(model, space),
+            start=network,
+            verbose=0,
+            first_epoch=epoch,
+        )
+        network = trained.model
+    for wanted, found in zip(network.get_weights(), finished.network.get_weights(), strict=True):
+        np.testing.assert_array_equal(wanted, found)
+    images, labels = map(np.concatenate, zip(*task.held_out(0.8, 10_000).as_numpy_iterator(), strict=True))
+    lap = [lap for lap in finished.laps if lap.proposal == finished.winner][-1]
+    predicted = network.predict(images, verbose=0)
+    assert (predicted.argmax(-1) == labels).mean() == pytest.approx(lap.accuracy)
+    assert -np.log(predicted[np.arange(len(labels)), labels]).mean() == pytest.approx(lap.loss, rel=1e-4)
+
+
+@pytest.mark.parametrize("laps", [pytest.param(1, marks=pytest.mark.slow), 3, pytest.param(5, marks=pytest.mark.slow)])
+def test_an_interrupted_race_ends_where_an_uninterrupted_one_ends(model, proposals, finished, laps, tmp_path):
+    done = []
+
+    def stop(lap):
+        done.append(lap)
+        if len(done) == laps:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        race(model, proposals, checkpoint_dir=tmp_path, on_lap=stop)
+    trained = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            race_module, "train_network", lambda *args, **kwargs: trained.append(1) or train_network(*args, **kwargs)
+        )
+        resumed = race(model, proposals, checkpoint_dir=tmp_path)
+    assert len(trained) == len(finished.laps) - laps
+    assert resumed.winner == finished.winner
+
+    def without_time(result):
+        return [dataclasses.replace(lap, seconds=0) for lap in result.laps]
+
+    assert without_time(resumed) == without_time(finished)
+    for wanted, found in zip(finished.network.get_weights(), resumed.network.get_weights(), strict=True):
+        np.testing.assert_array_equal(wanted, found)
+
+
+def test_one_proposal_only_tries_learning_rates(model, proposals):
+    result = race(model, proposals[:1])
+    assert [lap.rate_factor for lap in result.laps] == [0.1, 0.5]
+    best = min(result.laps, key=lambda lap: lap.loss)
+    assert (result.winner, result.rate_factor) == (proposals[0], best.rate_factor)
+
+
+def test_one_proposal_and_one_rate_is_no_race(model, proposals):
+    result = race(model, proposals[:1], settings=RaceSettings(rate_factors=(0.5,)))
+    assert (result.laps, result.rate_factor) == ((), 0.5)
+    expected = inherited(model, SearchSpace.from_model(model), proposals[0].shape)
+    for wanted, found in zip(expected.get_weights(), result.network.get_weights(), strict=True):
+        np.testing.assert_array_equal(wanted, found)
+
+
+def test_a_further_shape_joins_the_first_round(model, proposals):
+    seen = []
+
+    def combine(ranked):
+        seen.append([one.name for one in ranked])
+        return proposals[2]
+
+    result = race(model, proposals[:2], settings=RaceSettings(rate_factors=(0.5,)), combine=combine)
+    laps = [(lap.proposal.name, lap.round, lap.loss) for lap in result.laps]
+    assert [lap[:2] for lap in laps] == [("uniform", 1), ("uniform 1", 1), ("smallest", 1)]
+    assert seen == [[name for name, _, _ in sorted(laps[:2], key=lambda lap: lap[2])]]
+    assert result.winner.name == min(laps, key=lambda lap: lap[2])[0]
+
+
+def test_rounds_take_equal_shares_of_the_effort():
+    settings = RaceSettings(race_effort=0.2, rate_factors=(1.0,))
+    rounds = Rounds.plan(settings, proposals=8, student_steps=12_000)
+    assert rounds.entries == (8, 4, 2)
+    assert [count * steps for count, steps in zip(rounds.entries, rounds.steps, strict=True)] == [800, 800, 800]
+    assert rounds.num_steps == 2400 + 100  # a further shape in the first round
+    tried = Rounds.plan(RaceSettings(race_effort=0.2), proposals=8, student_steps=12_000)
+    assert (tried.num_laps, tried.num_steps) == (rounds.num_laps + 2, rounds.num_steps + 200)
+    short = Rounds.plan(settings, proposals=8, student_steps=100)
+    assert short.steps == (20, 20, 20)
+
+
+def test_metrics(model, finished, proposals):
+    cost = CostModel(SearchSpace.from_model(model))
+    spent = cost(finished.winner.shape)
+    metrics = race_metrics(finished, cost, cost.full // 2, spent)
+    assert (metrics["shape_macs"], metrics["budget_macs"]) == (spent, cost.full // 2)
+    assert metrics["proposals"]["smallest"] == {"macs": cost(proposals[2].shape), "depths": [1]}
+    assert [lap["loss"] for lap in metrics["laps"]] == [lap.loss for lap in finished.laps]
+    last = [lap for lap in finished.laps if lap.proposal == finished.winner][-1]
+    assert metrics["held_out_accuracy"] == last.accuracy
+    assert metrics["laps"][0]["proposal"] == "uniform"

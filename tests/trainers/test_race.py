@@ -1,0 +1,158 @@
+"""A race as a command: from a trained network to a student, interrupted and resumed, at several budgets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+
+from tas_tf.files import read_json
+from tas_tf.race import race as race_module
+from tas_tf.zoo.loading import load_file
+from tests.networks import count_macs
+from trainers import distill, pipeline, search, teacher
+
+BRIEF = [
+    "--train_limit=200",
+    "--batch_size=32",
+    "--student_epochs=1",
+    "--lr=0.05",
+    "--proposals=3",
+    "--rate_factors=0.2,1",
+    "--progress=none",
+    "--test_limit=64",
+]
+
+
+@pytest.fixture(scope="module")
+def raced(command, tmp_path_factory, trained_tiny) -> Path:
+    """A whole run with a rival."""
+    run = tmp_path_factory.mktemp("runs") / "run"
+    outcome = command(pipeline, f"--run_dir={run}", f"--model={trained_tiny}", "--rivals=uniform", *BRIEF)
+    assert outcome.code == 0, outcome.err
+    assert "3 shapes race, at most 7 laps of 20/20 steps: uniform, uniform 1, sensitivities." in outcome.out
+    assert "lap 6 of 7, round 2: " in outcome.out
+    return run
+
+
+def check_run(run: Path, trained_tiny: Path, share: float) -> None:
+    metrics = read_json(run / "search" / "metrics.json")
+    student = load_file(run / "student" / "model.keras")
+    assert count_macs(student) == metrics["shape_macs"] <= share * count_macs(load_file(trained_tiny))
+    assert len(metrics["laps"]) == 6
+    assert metrics["proposal"] in metrics["proposals"]
+    report = json.loads((run / "report.json").read_text())
+    assert report["search"]["laps"] == metrics["laps"]
+
+
+def test_a_student_within_the_budget_and_a_report_of_the_race(raced, trained_tiny):
+    check_run(raced, trained_tiny, 0.5)
+
+
+@pytest.mark.slow
+def test_each_budget_has_a_race(command, raced, trained_tiny, tmp_path):
+    budgets = ["--budget=macs:0.6", "--budget=macs:0.3"]
+    flags = [f"--run_dir={tmp_path}", f"--teacher_from={raced}", *budgets, *BRIEF]
+    assert command(pipeline, *flags).code == 0
+    for folder, share in ((tmp_path, 0.6), (tmp_path / "budgets" / "macs_0.3", 0.3)):
+        check_run(folder, trained_tiny, share)
+
+
+def test_the_student_and_its_rivals_use_the_best_rate(raced):
+    factor = read_json(raced / "search" / "metrics.json")["rate_factor"]
+    assert factor in (0.2, 1.0)
+    for student in (raced / "student", raced / "rivals" / "uniform" / "student"):
+        assert read_json(student / "metrics.json")["lr"] == pytest.approx(0.05 * factor)
+        assert read_json(student / "digest.json")["settings"]["student"]["lr"] == pytest.approx(0.05 * factor)
+
+
+def test_the_student_goes_on_from_the_race_and_a_rival_from_the_teacher(raced):
+    starts = {
+        name: read_json(raced / name / "student" / "digest.json")["settings"]["start"]
+        for name in (".", "rivals/uniform")
+    }
+    assert starts == {".": "race", "rivals/uniform": "teacher"}
+
+
+def test_laps_are_curves_in_tensorboard(raced):
+    laps = read_json(raced / "search" / "metrics.json")["laps"]
+    files = {path.parent.name for path in (raced / "logs" / "search" / "race").rglob("events*")}
+    assert files == {
+        f"{lap['proposal'].replace('/', '-').replace(' ', '_')}_rate_x{lap['rate_factor']:g}" for lap in laps
+    }
+
+
+def test_an_interrupted_race_goes_on(command, raced, trained_tiny, tmp_path):
+    flags = [f"--run_dir={tmp_path}", f"--model={trained_tiny}", *BRIEF]
+    assert command(teacher, *flags).code == 0
+    done, train = [], race_module.train_network
+
+    def die_in_the_fourth(*args, **kwargs):
+        done.append(1)
+        if len(done) == 4:
+            raise KeyboardInterrupt
+        return train(*args, **kwargs)
+
+    with mock.patch.object(race_module, "train_network", die_in_the_fourth):
+        assert command(search, *flags).code == 130
+    outcome = command(search, *flags)
+    assert outcome.code == 0, outcome.err
+    assert len(done) == 4
+    for name in ("shape.json", "metrics.json"):
+        assert (tmp_path / "search" / name).exists()
+    assert not (tmp_path / "search" / "checkpoints").exists()
+    one, other = (read_json(run / "search" / "metrics.json") for run in (raced, tmp_path))
+    assert [lap["loss"] for lap in one["laps"]] == [lap["loss"] for lap in other["laps"]]
+    weights = [load_file(run / "search" / "from_race.keras").get_weights() for run in (raced, tmp_path)]
+    for wanted, found in zip(*weights, strict=True):
+        np.testing.assert_array_equal(wanted, found)
+    again = command(search, *flags)
+    assert "is up to date" in again.out
+    outcome = command(distill, *flags)
+    assert outcome.code == 0, outcome.err
+    assert read_json(tmp_path / "student" / "digest.json")["settings"]["start"] == "race"
+
+
+def test_a_race_needs_a_trained_teacher(command, tmp_path):
+    outcome = command(search, f"--run_dir={tmp_path / 'run'}", "--model=resnet8", *BRIEF)
+    assert outcome.code == 1
+    path = tmp_path / "run" / "teacher" / "model.keras"
+    assert outcome.err.startswith(f"error: `--run_dir`: there is no teacher, {path}. Run `python -m trainers.teacher`")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_plan_counts_laps(command, trained_tiny, tmp_path):
+    run = tmp_path / "run"
+    outcome = command(pipeline, f"--run_dir={run}", f"--model={trained_tiny}", "--dry_run", *BRIEF)
+    assert outcome.code == 0, outcome.err
+    (row,) = [line for line in outcome.out.splitlines() if "race" in line]
+    assert row.split("│")[3].strip() == "7"
+    assert not run.exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--recipe=best"], "`--recipe` must be one of fast, balanced, paper. Received: 'best'."),
+        (["--proposals=0"], "`--proposals` must be at least 1. Received: 0."),
+        (["--rate_factors=0.5,-1"], "`--rate_factors` must be above 0. Received: 0.5, -1.0."),
+        (["--batch_size=170"], "`--batch_size` doesn't fit the data. Expected 1 to 160"),
+        (["--inherit=race", "--rivals=uniform"], "`--inherit=race` works only for the shape found."),
+    ],
+)
+def test_mistakes_are_found_before_anything_is_written(command, trained_tiny, tmp_path, flags, message):
+    arguments = [f"--run_dir={tmp_path / 'run'}", f"--model={trained_tiny}", *BRIEF, *flags]
+    outcome = command(pipeline, *arguments)
+    assert outcome.code == 1
+    assert message in outcome.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_epochs_of_a_search_mean_a_search(command, trained_tiny, tmp_path):
+    flags = [f"--model={trained_tiny}", "--dry_run", *BRIEF]
+    for given, step in ((["--search_epochs=1"], "search"), ([], "race"), (["--recipe=paper"], "search")):
+        outcome = command(pipeline, f"--run_dir={tmp_path / step}", *flags, *given)
+        assert any(line.split("│")[1].strip() == step for line in outcome.out.splitlines() if "│" in line), outcome
