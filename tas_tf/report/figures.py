@@ -82,6 +82,8 @@ def draw_all(report: Mapping) -> list[Drawing]:
     kind = search.get("budget_kind", "macs")
     if f"expected_{kind}" in history or f"argmax_{kind}" in history:
         drawings.append(_draw_cost_history(history, kind, search.get(f"budget_{kind}")))
+    if search.get("laps"):
+        drawings.append(_draw_race(search["laps"], search["proposal"], search["rate_factor"]))
     if "held_out_accuracy" in history:
         drawings.append(_draw_accuracy_history(history["held_out_accuracy"]))
     return drawings
@@ -240,6 +242,38 @@ def _draw_accuracy_history(values: Sequence[float | None]) -> Drawing:
 
     alt = f"Held-out accuracy of the decoded shape by epoch; {percent[-1]:.2f} percent in the last epoch."
     return _render("Accuracy during the search", alt, draw, size=NARROW)
+
+
+def _draw_race(laps: Sequence[Mapping], winner: str, rate_factor: float) -> Drawing:
+    """Draws the loss of each shape by round; tries of other learning rates are left out."""
+    losses: dict[str, dict[int, float]] = {}
+    for lap in laps:
+        if lap["rate_factor"] == rate_factor:
+            losses.setdefault(lap["proposal"], {})[lap["round"]] = lap["loss"]
+    rounds = sorted({number for of_one in losses.values() for number in of_one})
+
+    def draw(axes: Axes) -> None:
+        for name, of_one in losses.items():
+            colour = STUDENT if name == winner else RIVAL
+            axes.plot(of_one.keys(), of_one.values(), "-", color=colour, marker=".", linewidth=1.8)
+        # Names go beside last points, far enough apart to be read.
+        low, high = axes.get_ylim()
+        for number in rounds:
+            height = low
+            for loss, name in sorted((one[number], name) for name, one in losses.items() if max(one) == number):
+                height = max(loss, height)
+                axes.annotate(name, (number + 0.03, height), va="center", size=8, color=INK)
+                height += (high - low) / 22
+        axes.set_xlim(0.9, len(rounds) + 0.9)
+        axes.set_xlabel("round")
+        axes.set_xticks(rounds)
+        axes.set_ylabel("held-out loss")
+
+    ends = ", ".join(
+        f"{name} {list(of_one.values())[-1]:.3f} in round {max(of_one)}" for name, of_one in losses.items()
+    )
+    alt = f"Loss on held-out training images by round of the race, which {winner} won. Last: {ends}."
+    return _render("The race between shapes", alt, draw, size=WIDE)
 
 
 def _millions(values: Sequence[float | None]) -> list[float]:

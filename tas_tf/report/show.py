@@ -146,12 +146,18 @@ def search_facts(report: Mapping) -> list[tuple[str, str]]:
     search = report["search"] or {}
     kind = search.get("budget_kind", "macs")
     entropy = search.get("width_entropy")
+    found = [("mean width entropy (1 = undecided)", MISSING if entropy is None else f"{entropy:.3f}")]
+    if "laps" in search:
+        found = [
+            ("winner of the race", f"{search['proposal']} of {len(search['proposals'])} shapes"),
+            ("learning rate that did best", f"{search['rate_factor']:g} of the highest"),
+        ]
     return [
         ("budget", report["budget"] or MISSING),
         (f"budget in {KIND_NAMES[kind]}", format_count(search.get(f"budget_{kind}"))),
         ("seed", MISSING if report["seed"] is None else str(report["seed"])),
         ("held-out accuracy at the end of the search", format_share(search.get("held_out_accuracy"))),
-        ("mean width entropy (1 = undecided)", MISSING if entropy is None else f"{entropy:.3f}"),
+        *found,
         *report["versions"].items(),
     ]
 

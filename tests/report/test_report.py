@@ -158,6 +158,27 @@ def test_page_is_self_contained_and_accessible(tmp_path):
     assert [path.name for path in (tmp_path / "sub").iterdir()] == ["report.html"]
 
 
+def test_a_race_is_drawn(tmp_path):
+    def lap(proposal: str, number: int, loss: float, rate_factor: float = 0.5) -> dict:
+        return {"proposal": proposal, "round": number, "rate_factor": rate_factor, "loss": loss, "accuracy": 0.5}
+
+    laps = [lap("uniform", 1, 0.9, 1.0), lap("uniform", 1, 0.8), lap("late", 1, 0.7), lap("early", 1, 0.75)]
+    search = {
+        "budget_kind": "macs",
+        "budget_macs": 20e6,
+        "proposal": "early",
+        "rate_factor": 0.5,
+        "proposals": {"uniform": {}, "late": {}, "early": {}},
+        "laps": [*laps, lap("early", 2, 0.5), lap("late", 2, 0.6)],
+    }
+    text = render_html(build_report(**{**PIECES, "search": search}), tmp_path / "report.html").read_text()
+    (label,) = [label for label in Page(text).labels if "of the race" in label]
+    assert "which early won" in label
+    assert "uniform 0.800 in round 1, late 0.600 in round 2, early 0.500 in round 2" in label
+    assert "early of 3 shapes" in text
+    assert "entropy" not in text
+
+
 def test_page_escapes_what_users_named(tmp_path):
     shape = {"units": [{"name": "<b>&", "width": 4, "kept": 2, "dropped": False}], "stages": []}
     report = build_report(rivals={"<script>x": {"accuracy": 0.5, "macs": 1, "params": 1}}, shape=shape, command="a<b")
