@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 LINE = (
     *("version", "errors", "extras", "settings", "recipes", "quiet", "files", "averaging", "published"),
     *("graph", "space", "cost", "decode", "student", "importance", "supernet", "proposals"),
-    *("zoo", "data", "training", "searching", "race", "baselines", "qat"),
+    *("zoo", "data", "training", "searching", "race", "timing", "baselines", "qat"),
     *("deploy", "description", "runs", "report", "pipeline", "compression", "cli"),
 )
 #: What only describes networks and counts: it loads no TensorFlow.

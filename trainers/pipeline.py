@@ -3,6 +3,7 @@
 Examples:
     python -m trainers.pipeline --flagfile=flags/digits.cfg
     python -m trainers.pipeline --run_dir=runs/mine --model=mine.keras --dataset=folder:photos --budget=macs:0.5
+    python -m trainers.pipeline --run_dir=runs/mine --model=resnet20 --dataset=digits --budget=macs:0.5 --time=20m
 """
 
 from __future__ import annotations
@@ -10,15 +11,22 @@ from __future__ import annotations
 from typing import Any
 
 from tas_tf.cli.command import planned, run, start
+from tas_tf.pipeline.timing import fit_into_time
 from tas_tf.pipeline.whole import check_before, pipeline_steps, run_pipeline
+from tas_tf.runs.schedule import save_schedule
 
 
 def main() -> dict[str, Any] | None:
     """Runs the whole pipeline that the flags describe; returns its report."""
     workspace, parsed = start(whole=True)
+    workspace, schedule = fit_into_time(workspace)
     steps = pipeline_steps(workspace)
     check_before(workspace, steps)
-    return None if planned(workspace, parsed, steps) else run_pipeline(workspace, steps)
+    if planned(workspace, parsed, steps):
+        return None
+    if schedule is not None:
+        save_schedule(workspace.config, schedule)
+    return run_pipeline(workspace, steps)
 
 
 if __name__ == "__main__":

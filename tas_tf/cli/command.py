@@ -23,6 +23,7 @@ from tas_tf.cli.wording import message, translate
 from tas_tf.errors import UserError
 from tas_tf.pipeline.plan import show_plan
 from tas_tf.pipeline.steps import PipelineStep
+from tas_tf.runs.schedule import load_schedule
 from tas_tf.runs.shared import Shared
 from tas_tf.runs.workspace import Workspace
 
@@ -69,7 +70,9 @@ def start(*, earlier: bool = False, whole: bool = False) -> tuple[Workspace, Par
     if earlier:
         restore_flags(parsed.config.run)
         parsed = parse()
-    return Workspace.open(parsed.config, make_shared(), keeps_fresh=whole), parsed
+    schedule = load_schedule(parsed.config)
+    config = parsed.config if schedule is None else schedule.applied(parsed.config)
+    return Workspace.open(config, make_shared(), keeps_fresh=whole), parsed
 
 
 def make_shared() -> Shared:

@@ -53,6 +53,8 @@ def _lines(name: str, config: RunConfig) -> list[str]:
         return [f"--budget={budget}" for budget in dict.fromkeys(config.budgets)]
     if "." not in target:
         value = getattr(config, target)
+        if value is None:
+            return []
         if isinstance(value, bool):
             return [f"--{'' if value else 'no'}{name}"]
         return [f"--{name}={','.join(value) if isinstance(value, tuple) else value}"]

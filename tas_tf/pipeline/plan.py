@@ -17,6 +17,7 @@ from tas_tf.runs.workspace import Workspace
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student
+from tas_tf.timing.duration import format_duration
 from tas_tf.training.distill import compile_classifier
 from tas_tf.training.optimizers import sgd
 
@@ -53,7 +54,7 @@ def show_plan(workspace: Workspace, steps: Sequence[PipelineStep]) -> None:
         state = _state(step)
         seconds = 0.0 if state == _FRESH else effort.iterations * plain * effort.relative
         shown = workspace.shared.wording(state, None).replace("`", "")
-        table.add_row(step.label, shown, str(effort.epochs), f"{effort.iterations:,}", _duration(seconds))
+        table.add_row(step.label, shown, str(effort.epochs), f"{effort.iterations:,}", format_duration(seconds))
         refused += [step.label] if state == _REFUSED else []
     workspace.shared.console.print(table)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -103,15 +104,3 @@ def _seconds_of_a_step(space: SearchSpace, workspace: Workspace) -> float:
     for _ in range(_TIMED_STEPS):
         keras.tree.map_structure(lambda value: value.numpy(), step())
     return (time.perf_counter() - started) / _TIMED_STEPS
-
-
-def _duration(seconds: float) -> str:
-    """Formats a duration for people.
-
-    >>> _duration(50), _duration(4000)
-    ('50 s', '1 h 07 min')
-    """
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"

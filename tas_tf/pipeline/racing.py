@@ -107,7 +107,7 @@ class _Progress:
     """Shows each lap, in TensorBoard and as a line."""
 
     def __init__(self, step: RaceStep, cost: CostModel, proposals: tuple[Proposal, ...], rounds: Rounds) -> None:
-        self._say = step.workspace.say
+        self._say, self._note_time = step.workspace.say, step.workspace.note_time
         self._write = RaceSummaries(step.workspace.config.run.logs("search"))
         self._cost = cost
         self._total, self._done = rounds.num_laps, 0
@@ -118,6 +118,7 @@ class _Progress:
     def __call__(self, lap: Lap) -> None:
         cost = self._cost(lap.proposal.shape)
         self._done += 1
+        self._note_time()
         self._write(lap)
         self._say(
             f"lap {self._done} of {self._total}, round {lap.round}: {lap.proposal.name} ({cost:,} {self._cost.kind}), "

@@ -14,10 +14,12 @@ from tas_tf.pipeline.baseline_shapes import RivalShapeStep
 from tas_tf.pipeline.steps import VERSION, Effort, RunStep, network_settings, settings_of
 from tas_tf.runs.initial_weights import find_initial_weights, load_initial_network, raced_rate_factor
 from tas_tf.runs.run import Step
+from tas_tf.runs.schedule import load_schedule, save_schedule
 from tas_tf.runs.workspace import Workspace
 from tas_tf.settings import describe_settings, recorded
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
+from tas_tf.timing.duration import format_duration
 from tas_tf.training.evaluation import evaluate
 from tas_tf.training.network import check_above_chance, logits_of, network_metrics, train_network
 from tas_tf.training.settings import Distillation, TrainSettings
@@ -121,9 +123,25 @@ class StudentStep(RunStep):
 
     @property
     def _settings(self) -> TrainSettings:
-        """Settings of the training, with the learning rate that did best in the race, if there was one."""
+        """Settings of the training, with the rate that did best in the race and the epochs that time allows."""
         config = self.workspace.config
-        return replace(config.student, lr=config.student.lr * raced_rate_factor(config))
+        schedule = load_schedule(config)
+        final = schedule.final_epochs if schedule else {}
+        epochs = final.get(str(config.budget), config.student.epochs)
+        return replace(config.student, lr=config.student.lr * raced_rate_factor(config), epochs=epochs)
+
+    def run(self) -> bool:
+        """Decides for how many epochs there is time, if the user gave one; trains unless that has been done."""
+        config = self.workspace.config
+        schedule = load_schedule(config)
+        if schedule is not None and str(config.budget) not in schedule.final_epochs:
+            self.workspace.note_time()
+            schedule = load_schedule(config).decided(config, students=1 + len(config.rivals))
+            save_schedule(config, schedule)
+            epochs = schedule.final_epochs[str(config.budget)]
+            left = format_duration(schedule.seconds - schedule.used)
+            self.workspace.say(f"{left} of {schedule.time} are left: {epochs} epochs.")
+        return super().run()
 
     def effort(self, space: SearchSpace) -> Effort:
         """A training whose cost follows that of the network, plus the teacher's forward pass."""

@@ -18,8 +18,10 @@ from tas_tf.pipeline.steps import PipelineStep, RunStep, refuse_shape
 from tas_tf.pipeline.training import RivalStep, StudentStep, TeacherStep
 from tas_tf.report.comparison import compare_runs, print_comparison
 from tas_tf.runs.initial_weights import find_initial_weights
+from tas_tf.runs.schedule import load_schedule
 from tas_tf.runs.workspace import Workspace
 from tas_tf.student.build import check_inheritable
+from tas_tf.timing.duration import format_duration
 
 
 def pipeline_steps(workspace: Workspace) -> list[PipelineStep]:
@@ -82,9 +84,12 @@ def run_pipeline(workspace: Workspace, steps: Sequence[PipelineStep]) -> dict[st
         if not step.run():
             workspace.say("up to date")
         step.workspace.free_memory()
+        workspace.note_time()
     if len(workspace.config.budgets) > 1:
         console.rule("all budgets", align="left")
         print_comparison(compare_runs([str(one.config.run.path) for one in workspace.at_budgets()]), console)
+    if (schedule := load_schedule(workspace.config)) is not None:
+        workspace.say(f"Used {format_duration(schedule.used)} of {schedule.time}.")
     return by_budget([step.report for step in steps if isinstance(step, ReportStep)])
 
 

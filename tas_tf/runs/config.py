@@ -105,6 +105,12 @@ class RunConfig(Settings):
         choices=tuple(RECIPES),
         recorded=False,
     )
+    time: str | None = setting(
+        None,
+        "Time for the whole pipeline, such as 20m, 2h or 1h30m: it determines the number of shapes in the race and the "
+        "epochs of the trainings.",
+        recorded=False,
+    )
     budgets: tuple[Budget, ...] = setting(
         (Budget.parse("macs:0.5"),),
         "Highest cost of the student: macs:0.5 (a share), macs:40M, params:100k, or bytes:400k (size of the float32 "

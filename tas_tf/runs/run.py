@@ -34,6 +34,11 @@ class Run:
         return self.path / "flags.cfg"
 
     @property
+    def plan(self) -> Path:
+        """How the time that the user gave is used."""
+        return self.path / "plan.json"
+
+    @property
     def teacher_model(self) -> Path:
         """The trained unpruned network."""
         return self.path / "teacher" / "model.keras"

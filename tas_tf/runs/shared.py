@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,6 +46,7 @@ class Shared:
         networks: Networks, by their settings.
         file_sizes: Measured file sizes, by what they depend on.
         deployable: What the check of each network that can be exported depends on.
+        started: When the command started, by `time.monotonic`.
     """
 
     console: Console
@@ -55,3 +57,10 @@ class Shared:
     networks: dict[Any, keras.Model] = field(default_factory=dict)
     file_sizes: dict[Any, FileSize] = field(default_factory=dict)
     deployable: set[Any] = field(default_factory=set)
+    started: float = field(default_factory=time.monotonic)
+
+    def lap(self) -> float:
+        """Seconds since the start, or since the last call."""
+        now = time.monotonic()
+        passed, self.started = now - self.started, now
+        return passed

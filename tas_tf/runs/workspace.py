@@ -20,6 +20,7 @@ from tas_tf.graph.graph import Graph
 from tas_tf.importance.order import rank
 from tas_tf.runs.config import RunConfig
 from tas_tf.runs.run import Step
+from tas_tf.runs.schedule import load_schedule, save_schedule
 from tas_tf.runs.shared import Shared
 from tas_tf.searching.run import cost_and_limit
 from tas_tf.settings import require
@@ -290,8 +291,14 @@ class Workspace:
         return shape
 
     def callbacks(self, step: str) -> list[keras.callbacks.Callback]:
-        """Callbacks that every training uses: they write TensorBoard logs."""
-        return [TensorBoardScalars(self.config.run.logs(step))]
+        """Callbacks that every training uses: they write TensorBoard logs and keep account of the time."""
+        keeps_time = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: self.note_time())
+        return [TensorBoardScalars(self.config.run.logs(step)), keeps_time]
+
+    def note_time(self) -> None:
+        """Adds the time since the last call to what the run has used, if the user gave it a time."""
+        if (schedule := load_schedule(self.config)) is not None:
+            save_schedule(self.config, replace(schedule, used=schedule.used + self.shared.lap()))
 
     def rival_students(self, names: Sequence[str] | None = None) -> dict[str, Path]:
         """Paths of the rivals' students, by name: of the rivals named, by default of all that have been trained."""

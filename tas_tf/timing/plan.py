@@ -11,6 +11,8 @@ from tas_tf.timing.pace import Pace
 
 #: Numbers of shapes in a race, and the epochs of the student's training from which so many pay.
 _FIELDS = {32: 300, 16: 100, 8: 10, 4: 4, 2: 2, 1: 1}
+# Largest share of the time for a race; otherwise, fewer shapes take part.
+_MOST_RACE = 0.4
 
 
 @dataclass(frozen=True)
@@ -60,16 +62,13 @@ class Workload:
         for proposals, epochs in _FIELDS.items():
             shortest = self._estimate(proposals, epochs)
             if sum(shortest) <= seconds:
-                return self._longest(proposals, epochs, seconds)
+                plan = self._longest(proposals, epochs, seconds)
+                if proposals == 1 or plan.race_seconds <= _MOST_RACE * seconds:
+                    return plan
         raise UserError(
             f"`time` isn't enough. Expected at least {format_duration(1 + sum(shortest))} for race and training: one "
             f"shape and one epoch. Received: {format_duration(max(0, seconds))}, without what other steps take."
         )
-
-    def epochs_within(self, seconds: float) -> int:
-        """Epochs of the trainings after a race that fit into a time, at least 1."""
-        steps = seconds / self.students - self.pace.overhead
-        return max(1, int(steps / (self.steps_per_epoch * self.pace.step)))
 
     def _longest(self, proposals: int, epochs: int, seconds: float) -> TimePlan:
         # The estimate grows by at least the student's own steps.

@@ -1,0 +1,112 @@
+"""Plans the steps of a run into the time that the user gave."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from tas_tf.errors import UserError
+from tas_tf.proposals.uniform import uniform_shape
+from tas_tf.race.race import MOST_SCORED
+from tas_tf.runs.schedule import Schedule, load_schedule
+from tas_tf.runs.workspace import Workspace
+from tas_tf.space.shape import Shape
+from tas_tf.student.file_size import find_within
+from tas_tf.timing.duration import format_duration, parse_duration
+from tas_tf.timing.pace import Pace, measure_pace
+from tas_tf.timing.plan import Workload
+from tas_tf.training.network import logits_of
+
+#: Share of the time that goes to a teacher that has to be trained first.
+_TEACHER_SHARE = 0.3
+# Seconds of the report; time to export a file, in times that the check takes which converts the network.
+_REPORT, _EXPORT = 5.0, 0.8
+# Time of a race before its first lap, in overheads of a training: damage is measured in a supernet.
+_BEFORE_RACE = 4.0
+# Part of the time that stays unplanned.
+_MARGIN = 0.03
+
+
+def fit_into_time(workspace: Workspace) -> tuple[Workspace, Schedule | None]:
+    """Sets proposals and epochs so that the run fits into `time`, and says the plan. Nothing is written.
+
+    Args:
+        workspace: The run.
+
+    Returns:
+        The run with other settings, and its schedule; without `time`, the same run.
+
+    Raises:
+        UserError: The time isn't enough, or can't be combined with other settings.
+    """
+    config = workspace.config
+    if config.time is None:
+        return workspace, None
+    seconds = parse_duration(config.time)
+    if not config.races or config.shape:
+        raise UserError("`time` plans a race and what follows. Leave out `time`, or `shape` and `recipe`=paper.")
+    found = load_schedule(config)
+    schedule = found or _make_schedule(workspace, seconds)
+    used = f", {format_duration(found.used)} of it used" if found else ""
+    steps = [
+        f"race of {schedule.proposals} shapes {format_duration(schedule.race_seconds)}",
+        f"training {format_duration(schedule.student_seconds)} ({schedule.epochs} epochs)",
+        f"files and report {format_duration(schedule.export_seconds)}",
+    ]
+    if schedule.teacher_epochs:
+        steps.insert(0, f"teacher {format_duration(schedule.teacher_seconds)} ({schedule.teacher_epochs} epochs)")
+    each = " for each budget" if len(config.budgets) > 1 else ""
+    workspace.say(f"Plan for {config.time}{used}: {', '.join(steps)}{each}.")
+    return replace(workspace, config=schedule.applied(config)), schedule
+
+
+def _make_schedule(workspace: Workspace, seconds: float) -> Schedule:
+    """Measures how fast this machine is, and plans.
+
+    Raises:
+        UserError: The time isn't enough.
+    """
+    config, task = workspace.config, workspace.task
+    workspace.say("Measuring how long training steps take.")
+    network = workspace.unpruned_network() if config.teacher_from else workspace.network
+    started = time.monotonic()
+    workspace.check_deployable(network)
+    conversion = time.monotonic() - started
+    space = workspace.checked_space(network, anew=True)
+    cost, limit = workspace.cost_and_limit(space)
+    shape, _ = find_within(
+        lambda allowed: uniform_shape(cost, limit=allowed, divisor=config.space.width_divisor),
+        cost,
+        limit,
+        workspace.file_size(space),
+    )
+    with workspace.strategy.scope():
+        teacher = logits_of(network, space) if config.kd else None
+    options = {"strategy": workspace.strategy, "scored_on": task.held_out(config.race.race_share, MOST_SCORED)}
+    pace = measure_pace(space, shape, task, config.student, teacher=teacher, **options)
+    available = seconds * (1 - _MARGIN) - workspace.shared.lap()
+    teacher_epochs, teacher_seconds = 0, 0.0
+    if not config.teacher_from and config.model_file is None and not config.run.teacher_model.exists():
+        whole = measure_pace(space, Shape.full(space), task, config.teacher, **options)
+        teacher_epochs = _epochs_within(_TEACHER_SHARE * available, whole, task.training(config.teacher.batch_size)[1])
+        teacher_seconds = whole.overhead + teacher_epochs * task.training(config.teacher.batch_size)[1] * whole.step
+    students = 1 + len(config.rivals)
+    export = _REPORT + (1 + students) * len(config.export.formats) * conversion * _EXPORT
+    _, per_epoch = task.training(config.student.batch_size)
+    workload = Workload(pace, config.race, per_epoch, students, before_race=_BEFORE_RACE * pace.overhead)
+    plan = workload.plan((available - teacher_seconds) / len(config.budgets) - export)
+    return Schedule(
+        time=config.time,
+        seconds=seconds,
+        used=seconds * (1 - _MARGIN) - available,
+        teacher_epochs=teacher_epochs,
+        steps_per_epoch=per_epoch,
+        teacher_seconds=teacher_seconds,
+        export_seconds=export,
+        **vars(pace),
+        **vars(plan),
+    )
+
+
+def _epochs_within(seconds: float, pace: Pace, steps_per_epoch: int) -> int:
+    return max(1, int((seconds - pace.overhead) / (steps_per_epoch * pace.step)))

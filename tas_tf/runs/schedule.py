@@ -1,0 +1,88 @@
+"""How a run uses the time that the user gave; kept in its folder, so that a resumed run goes on with what is left."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+
+from tas_tf.files import read_json, write_json
+from tas_tf.runs.config import RunConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How a run's time is used.
+
+    Attributes:
+        time: The time as the user gave it.
+        seconds: The same in seconds.
+        used: Seconds used so far.
+        proposals: Number of shapes in each race.
+        epochs: Epochs of the students' trainings, as planned before the race.
+        teacher_epochs: Epochs of the teacher's training; 0 if there is none.
+        steps_per_epoch: Steps of an epoch of a student's training.
+        step: Seconds of a training step of a student.
+        overhead: Seconds that a training takes besides its steps.
+        teacher_seconds: Estimated duration of the teacher's training.
+        race_seconds: Estimated duration of each race.
+        student_seconds: Estimated duration of all trainings after a race.
+        export_seconds: Estimated duration of export and report, for each budget.
+        final_epochs: Epochs of the students' trainings by budget, decided when the race was over.
+    """
+
+    time: str
+    seconds: float
+    used: float = 0.0
+    proposals: int
+    epochs: int
+    teacher_epochs: int
+    steps_per_epoch: int
+    step: float
+    overhead: float
+    teacher_seconds: float
+    race_seconds: float
+    student_seconds: float
+    export_seconds: float
+    final_epochs: dict[str, int] = field(default_factory=dict)
+
+    def applied(self, config: RunConfig) -> RunConfig:
+        """The settings of a run with the numbers of the schedule."""
+        teacher = config.teacher
+        if self.teacher_epochs:
+            warmup = min(teacher.warmup_epochs, self.teacher_epochs - 1)
+            teacher = replace(teacher, epochs=self.teacher_epochs - warmup, warmup_epochs=warmup)
+        return replace(
+            config,
+            teacher=teacher,
+            race=replace(config.race, proposals=self.proposals),
+            student=replace(config.student, epochs=self.epochs, warmup_epochs=0),
+        )
+
+    def decided(self, config: RunConfig, students: int) -> Schedule:
+        """The schedule with the final epochs for the budget of a run, by what is left of the time.
+
+        Args:
+            config: The run, whose race is over.
+            students: Number of students to train.
+        """
+        budgets = [str(budget) for budget in config.outermost.budgets]
+        later = len(budgets) - 1 - budgets.index(str(config.budget))
+        each = self.race_seconds + self.student_seconds + self.export_seconds
+        left = self.seconds - self.used - self.export_seconds - later * each
+        steps = left / students - self.overhead
+        epochs = max(1, int(steps / (self.steps_per_epoch * self.step)))
+        return replace(self, final_epochs={**self.final_epochs, str(config.budget): epochs})
+
+
+def load_schedule(config: RunConfig) -> Schedule | None:
+    """The schedule of a run for the time that the user gave, if there is one."""
+    path = config.outermost.run.plan
+    if config.time is None or not path.exists():
+        return None
+    schedule = Schedule(**read_json(path))
+    return schedule if schedule.time == config.time else None
+
+
+def save_schedule(config: RunConfig, schedule: Schedule) -> None:
+    """Writes the schedule of a run into its folder, which it makes if necessary."""
+    config.outermost.run.prepare()
+    write_json(config.outermost.run.plan, asdict(schedule))

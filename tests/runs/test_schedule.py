@@ -1,0 +1,63 @@
+from dataclasses import replace
+
+import pytest
+
+from tas_tf.cost.budget import Budget
+from tas_tf.runs.config import NetworkSettings, RunConfig
+from tas_tf.runs.schedule import Schedule, load_schedule, save_schedule
+
+SCHEDULE = Schedule(
+    time="20m",
+    seconds=1200.0,
+    used=100.0,
+    proposals=4,
+    epochs=50,
+    teacher_epochs=9,
+    steps_per_epoch=10,
+    step=0.5,
+    overhead=20.0,
+    teacher_seconds=90.0,
+    race_seconds=200.0,
+    student_seconds=300.0,
+    export_seconds=40.0,
+)
+
+
+@pytest.fixture
+def config(tmp_path) -> RunConfig:
+    return RunConfig(network=NetworkSettings(model="resnet8"), run_dir=str(tmp_path / "run"), time="20m")
+
+
+def test_it_counts_only_for_the_time_it_was_made_for(config):
+    assert load_schedule(config) is None
+    save_schedule(config, SCHEDULE)
+    assert load_schedule(config) == SCHEDULE
+    assert load_schedule(replace(config, time="30m")) is None
+    assert load_schedule(replace(config, time=None)) is None
+    assert load_schedule(config.rival("uniform")) == SCHEDULE
+
+
+def test_settings_follow_it(config):
+    applied = SCHEDULE.applied(config)
+    assert applied.race.proposals == 4
+    assert (applied.student.all_epochs, applied.student.warmup_epochs) == (50, 0)
+    assert (applied.teacher.all_epochs, applied.teacher.warmup_epochs) == (9, 5)
+    assert replace(SCHEDULE, teacher_epochs=3).applied(config).teacher.all_epochs == 3
+    assert replace(SCHEDULE, teacher_epochs=0).applied(config).teacher == config.teacher
+
+
+def test_the_last_training_takes_what_is_left(config):
+    decided = SCHEDULE.decided(config, students=2)
+    # (1200 - 100 - 40) / 2 students - 20 are 510 s, at 5 s an epoch.
+    assert decided.final_epochs == {"macs:0.5": 102}
+    assert replace(SCHEDULE, used=1300.0).decided(config, students=1).final_epochs == {"macs:0.5": 1}
+
+
+def test_later_budgets_keep_their_time(config):
+    config = replace(config, budgets=(Budget.parse("macs:0.5"), Budget.parse("macs:0.25")))
+    first, second = config.at_budgets()
+    decided = SCHEDULE.decided(first, students=1)
+    # 1200 - 100 - 40 - 20 - (200 + 300 + 40) s at 5 s an epoch.
+    assert decided.final_epochs == {"macs:0.5": 100}
+    later = replace(decided, used=900.0).decided(second, students=1)
+    assert later.final_epochs == {"macs:0.5": 100, "macs:0.25": 48}

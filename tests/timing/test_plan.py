@@ -1,0 +1,48 @@
+"""Plans against a clock that adds up what is done."""
+
+import pytest
+
+from tas_tf.errors import UserError
+from tas_tf.race.settings import RaceSettings, Rounds
+from tas_tf.timing.pace import Pace
+from tas_tf.timing.plan import Workload
+
+
+def clock(workload: Workload, proposals: int, epochs: int) -> float:
+    """Every lap and every training one by one."""
+    pace, total = workload.pace, workload.before_race
+    rounds = Rounds.plan(workload.race, proposals=proposals, student_steps=epochs * workload.steps_per_epoch)
+    laps = [steps for entries, steps in zip(rounds.entries, rounds.steps, strict=True) for _ in range(entries)]
+    laps += [rounds.steps[0]] * (rounds.num_laps - len(laps))
+    for steps in laps + [epochs * workload.steps_per_epoch] * workload.students:
+        total += pace.overhead + steps * pace.step
+    return total
+
+
+@pytest.mark.parametrize("seconds", [100, 300, 1200, 7200, 100_000])
+@pytest.mark.parametrize("students", [1, 3])
+@pytest.mark.parametrize("pace", [Pace(0.02, 5.0), Pace(0.5, 0.1)])
+def test_the_longest_training_that_fits(seconds, students, pace):
+    workload = Workload(pace, RaceSettings(), 30, students, before_race=7.0)
+    plan = workload.plan(seconds)
+    assert plan.race_seconds + plan.student_seconds == pytest.approx(clock(workload, plan.proposals, plan.epochs))
+    assert clock(workload, plan.proposals, plan.epochs) <= seconds < clock(workload, plan.proposals, plan.epochs + 1)
+    assert plan.proposals == 1 or plan.race_seconds <= 0.4 * seconds
+
+
+def test_more_time_means_more_shapes_and_epochs():
+    workload = Workload(Pace(0.05, 5.0), RaceSettings(), 100)
+    plans = [workload.plan(seconds) for seconds in (60, 300, 1000, 4000, 20_000, 100_000)]
+    for name in ("proposals", "epochs"):
+        values = [getattr(plan, name) for plan in plans]
+        assert values == sorted(values)
+        assert values[0] < values[-1]
+
+
+def test_too_little_time_says_the_shortest():
+    workload = Workload(Pace(1.0, 10.0), RaceSettings(), 100, before_race=20.0)
+    shortest = clock(workload, 1, 1)
+    with pytest.raises(UserError, match=r"`time` isn't enough. Expected at least 3 min 56 s .* Received: 3 min 20 s"):
+        workload.plan(200)
+    assert shortest == 235
+    assert workload.plan(236).epochs == 1

@@ -1,0 +1,95 @@
+"""A time instead of epochs: the plan, the account of what was used, and going on after an interruption."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from tas_tf.files import read_json, write_json
+from tas_tf.pipeline import timing
+from tas_tf.pipeline.training import StudentStep
+from tas_tf.timing.pace import Pace
+from trainers import distill, pipeline, search
+
+FLAGS = ["--train_limit=200", "--batch_size=32", "--time=5m", "--progress=none", "--test_limit=64"]
+
+
+@pytest.fixture(autouse=True)
+def steady():
+    """A machine of known speed: plans don't depend on how busy this one is."""
+    with mock.patch.object(timing, "measure_pace", return_value=Pace(0.5, 10.0)):
+        yield
+
+
+@pytest.fixture(scope="module")
+def interrupted(command, tmp_path_factory, trained_tiny) -> Path:
+    """A run that was interrupted when its race was over."""
+    run = tmp_path_factory.mktemp("runs") / "run"
+    with (
+        mock.patch.object(timing, "measure_pace", return_value=Pace(0.5, 10.0)),
+        mock.patch.object(StudentStep, "work", side_effect=KeyboardInterrupt),
+    ):
+        outcome = command(pipeline, f"--run_dir={run}", f"--model={trained_tiny}", *FLAGS)
+    assert outcome.code == 130, outcome.err
+    assert "Plan for 5m: race of " in outcome.out
+    assert " of 5m are left: " in outcome.out
+    return run
+
+
+def test_the_plan_fits_and_is_kept(interrupted):
+    plan = read_json(interrupted / "plan.json")
+    assert plan["seconds"] == 300
+    assert plan["race_seconds"] + plan["student_seconds"] + plan["export_seconds"] <= 300
+    assert len(read_json(interrupted / "search" / "metrics.json")["proposals"]) in (
+        plan["proposals"],
+        1 + plan["proposals"],
+    )
+    assert plan["used"] > 0
+
+
+def test_a_resumed_run_goes_on_with_what_is_left(command, interrupted, trained_tiny):
+    # A student of one epoch; the time for more is used up.
+    before = {**read_json(interrupted / "plan.json"), "used": 299.0, "final_epochs": {}}
+    write_json(interrupted / "plan.json", before)
+    outcome = command(pipeline, f"--run_dir={interrupted}", f"--model={trained_tiny}", *FLAGS)
+    assert outcome.code == 0, outcome.err
+    assert "Plan for 5m, 4 min 59 s of it used: race of " in outcome.out
+    assert "of 5m are left: 1 epochs." in outcome.out
+    plan, student = (read_json(interrupted / name) for name in ("plan.json", "student/metrics.json"))
+    assert plan["final_epochs"] == {"macs:0.5": student["epochs"]} == {"macs:0.5": 1}
+    assert plan["used"] > 299
+    again = command(pipeline, f"--run_dir={interrupted}", f"--model={trained_tiny}", *FLAGS)
+    assert again.out.count("up to date") >= 3
+    # Other commands find the same settings.
+    for one in (search, distill):
+        assert "up to date" in command(one, f"--run_dir={interrupted}", f"--model={trained_tiny}", *FLAGS).out
+
+
+def test_a_dry_run_says_the_plan_and_writes_nothing(command, tmp_path, trained_tiny):
+    outcome = command(pipeline, f"--run_dir={tmp_path / 'run'}", f"--model={trained_tiny}", "--dry_run", *FLAGS)
+    assert outcome.code == 0, outcome.err
+    assert "Plan for 5m: race of " in outcome.out
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_teacher_that_has_to_be_trained_gets_its_share(command, tmp_path):
+    flags = [*FLAGS, "--model=resnet8", "--dry_run"]
+    outcome = command(pipeline, f"--run_dir={tmp_path / 'run'}", *flags)
+    assert "Plan for 5m: teacher 1 min" in outcome.out, outcome
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--time=1m"], "`--time` isn't enough. Expected at least "),
+        (["--time=soon"], "`--time` must be a duration, such as 20m, 2h or 1h30m. Received: 'soon'."),
+        (["--recipe=paper"], "`--time` plans a race and what follows."),
+    ],
+)
+def test_mistakes(command, tmp_path, trained_tiny, flags, message):
+    outcome = command(pipeline, f"--run_dir={tmp_path / 'run'}", f"--model={trained_tiny}", *FLAGS, *flags)
+    assert outcome.code == 1
+    assert message in outcome.err
+    assert not (tmp_path / "run").exists()
