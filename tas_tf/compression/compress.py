@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any
 
 import keras
@@ -19,6 +20,7 @@ from tas_tf.compression.defaults import (
     seed_of,
     training_settings,
 )
+from tas_tf.compression.finding import Finder
 from tas_tf.cost.budget import Budget
 from tas_tf.data.augmentation import Augmentation
 from tas_tf.data.stream import UserData
@@ -31,20 +33,18 @@ from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
 from tas_tf.importance.order import rank
 from tas_tf.importance.settings import ImportanceSettings
-from tas_tf.proposals.sensitivities import IMAGES, measure_sensitivities
-from tas_tf.proposals.shortlist import Proposer
-from tas_tf.race.race import RaceResult, run_race
+from tas_tf.race.race import RaceResult
 from tas_tf.race.settings import RaceSettings
 from tas_tf.recipes import DEFAULT, RECIPES, SEARCHING
 from tas_tf.searching.monitor import SearchResult
-from tas_tf.searching.run import cost_and_limit, run_search
+from tas_tf.searching.run import cost_and_limit
 from tas_tf.searching.settings import SearchSettings
 from tas_tf.space.settings import SpaceSettings
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
-from tas_tf.student.build import INITIAL_WEIGHTS, build_student
+from tas_tf.student.build import INITIAL_WEIGHTS
 from tas_tf.student.file_size import FileSize
-from tas_tf.supernet.transfer import inherit_from_supernet
+from tas_tf.timing.duration import parse_duration
 from tas_tf.training.evaluation import evaluate
 from tas_tf.training.network import (
     check_above_chance,
@@ -96,6 +96,7 @@ def compress(
     budget: str = "macs:0.5",
     *,
     recipe: str | None = None,
+    time: str | None = None,
     race: RaceSettings | Changes | None = None,
     search: SearchSettings | Changes | None = None,
     training: TrainSettings | Changes | None = None,
@@ -138,6 +139,8 @@ def compress(
         budget: Highest cost of the student, such as `macs:0.5`, `params:200k` or `bytes:400k`; see `Budget`.
         recipe: How the shape is found: by a race of several shapes, `balanced` or `fast`, or by the differentiable
             search alone, `paper`. The default is `balanced`, or `paper` if `search` is given.
+        time: Time for the whole call, such as `20m` or `1h30m`: it determines the number of shapes in the race and the
+            epochs.
         race: Settings of the race, or a mapping that changes some of the default ones.
         search: The same for the differentiable search.
         training: The same for the student's training.
@@ -167,7 +170,8 @@ def compress(
         result.student.save("student.keras")
         ```
     """
-    recipe = _checked_recipe(recipe, race, search)
+    recipe = _checked_recipe(recipe, race, search, time)
+    until = None if time is None else monotonic() + parse_duration(time)
     inherit = _checked_inherit(inherit, recipe)
     check_settings("race", race, RaceSettings)
     check_settings("search", search, SearchSettings)
@@ -207,63 +211,33 @@ def compress(
     check_above_chance(teacher_metrics["accuracy"], data)
     _check_alike(teacher, data, teacher_metrics["accuracy"])
     ranked = rank(model, space, ranking, data.calibration)
-    files = file_sizes(space, data, measure)
-    shared = {"strategy": strategy, "verbose": verbose}
-    raced = found = None
+    finder = Finder(
+        space, ranked, data, wanted, file_sizes(space, data, measure), training, strategy, callbacks, verbose
+    )
     if recipe == SEARCHING:
-        found = run_search(
-            space,
-            data,
-            wanted,
-            searching,
-            teacher=ranked,
-            callbacks=lambda monitor: callbacks,
-            file_size=files,
-            **shared,
-        )
-        shape = found.shape
+        found = finder.by_search(searching)
     else:
-        cost, limit = cost_and_limit(space, wanted, files)
-        proposer = Proposer(
-            cost,
-            limit,
-            damage=measure_sensitivities(ranked, space, data.calibration(**IMAGES)),
-            divisor=width_divisor,
-            file_size=files,
-            seed=training.seed,
-        )
-        raced = run_race(
-            proposer.shortlist(racing.proposals),
-            data,
-            space,
-            training,
-            racing,
-            model=ranked,
-            teacher=teacher,
-            combine=proposer.combined,
-            callbacks=callbacks,
-            **shared,
-        )
-        shape = raced.winner.shape
-        training = replace(training, lr=training.lr * raced.rate_factor)
+        found = finder.by_race(racing, teacher, divisor=width_divisor, until=until)
+    starts = {"none": lambda: None, "teacher": lambda: inherited(ranked, space, found.shape)}
     trained = train_network(
         space,
-        shape,
+        found.shape,
         data,
-        training,
+        found.training,
+        strategy=strategy,
         teacher=teacher,
-        start=_start(inherit, ranked, space, shape, raced, found),
+        start=starts.get(inherit, lambda: found.network)(),
         callbacks=callbacks,
-        **shared,
+        verbose=verbose,
     )
-    for text in found.warnings if found else ():
+    for text in found.search.warnings if found.search else ():
         warnings.warn(text, stacklevel=2)
     _warn_of_chance(trained.metrics["accuracy"], data)
-    metadata = describe_contents(space, shape, data)
-    return Compressed(trained.model, shape, teacher_metrics, trained.metrics, raced, found, metadata)
+    metadata = describe_contents(space, found.shape, data)
+    return Compressed(trained.model, found.shape, teacher_metrics, trained.metrics, found.race, found.search, metadata)
 
 
-def _checked_recipe(recipe: str | None, race: object | None, search: object | None) -> str:
+def _checked_recipe(recipe: str | None, race: object | None, search: object | None, duration: str | None) -> str:
     if recipe is None:
         recipe = DEFAULT if search is None else SEARCHING
     if recipe not in RECIPES:
@@ -271,6 +245,8 @@ def _checked_recipe(recipe: str | None, race: object | None, search: object | No
     unused, given = ("race", race) if recipe == SEARCHING else ("search", search)
     if given is not None:
         raise UserError(f"`{unused}` has no effect with `recipe`={recipe}. Leave one of them out.")
+    if duration is not None and recipe == SEARCHING:
+        raise UserError("`time` plans a race and what follows. Leave out `time`, or `search` and `recipe`=paper.")
     return recipe
 
 
@@ -282,26 +258,6 @@ def _checked_inherit(inherit: str | None, recipe: str) -> str:
             f"`inherit` must be one of {', '.join(expected)} with `recipe`={recipe}. Received: {inherit!r}."
         )
     return inherit or saved
-
-
-def _start(
-    inherit: str,
-    model: keras.Model,
-    space: SearchSpace,
-    shape: Shape,
-    raced: RaceResult | None,
-    found: SearchResult | None,
-) -> keras.Model | None:
-    """The network whose weights the student starts from; `None` for fresh weights."""
-    if inherit == "none":
-        return None
-    if inherit == "teacher":
-        return inherited(model, space, shape)
-    if raced is not None:
-        return raced.network
-    start = build_student(space, shape)
-    inherit_from_supernet(start, found.supernet, space, shape)
-    return start
 
 
 def _warn_of_chance(accuracy: float, data: TrainingData) -> None:

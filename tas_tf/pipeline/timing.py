@@ -21,8 +21,6 @@ from tas_tf.training.network import logits_of
 _TEACHER_SHARE = 0.3
 # Seconds of the report; time to export a file, in times that the check takes which converts the network.
 _REPORT, _EXPORT = 5.0, 0.8
-# Time of a race before its first lap, in overheads of a training: damage is measured in a supernet.
-_BEFORE_RACE = 4.0
 # Part of the time that stays unplanned.
 _MARGIN = 0.03
 
@@ -92,15 +90,14 @@ def _make_schedule(workspace: Workspace, seconds: float) -> Schedule:
         teacher_seconds = whole.overhead + teacher_epochs * task.training(config.teacher.batch_size)[1] * whole.step
     students = 1 + len(config.rivals)
     export = _REPORT + (1 + students) * len(config.export.formats) * conversion * _EXPORT
-    _, per_epoch = task.training(config.student.batch_size)
-    workload = Workload(pace, config.race, per_epoch, students, before_race=_BEFORE_RACE * pace.overhead)
+    workload = Workload.of(pace, config.race, task, config.student, students=students)
     plan = workload.plan((available - teacher_seconds) / len(config.budgets) - export)
     return Schedule(
         time=config.time,
         seconds=seconds,
         used=seconds * (1 - _MARGIN) - available,
         teacher_epochs=teacher_epochs,
-        steps_per_epoch=per_epoch,
+        steps_per_epoch=workload.steps_per_epoch,
         teacher_seconds=teacher_seconds,
         export_seconds=export,
         **vars(pace),

@@ -66,10 +66,10 @@ class Schedule:
         """
         budgets = [str(budget) for budget in config.outermost.budgets]
         later = len(budgets) - 1 - budgets.index(str(config.budget))
-        each = self.race_seconds + self.student_seconds + self.export_seconds
-        left = self.seconds - self.used - self.export_seconds - later * each
-        steps = left / students - self.overhead
-        epochs = max(1, int(steps / (self.steps_per_epoch * self.step)))
+        whole = self.race_seconds + self.student_seconds + self.export_seconds
+        left = self.seconds - self.used - self.export_seconds - later * whole
+        each = left / students - self.overhead
+        epochs = max(1, int(each / (self.steps_per_epoch * self.step)))
         return replace(self, final_epochs={**self.final_epochs, str(config.budget): epochs})
 
 

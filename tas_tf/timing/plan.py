@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
+from tas_tf.data.training_data import TrainingData
 from tas_tf.errors import UserError
 from tas_tf.race.settings import RaceSettings, Rounds
 from tas_tf.timing.duration import format_duration
 from tas_tf.timing.pace import Pace
+from tas_tf.training.settings import TrainSettings
 
 #: Numbers of shapes in a race, and the epochs of the student's training from which so many pay.
 _FIELDS = {32: 300, 16: 100, 8: 10, 4: 4, 2: 2, 1: 1}
+# Time of a race before its first lap, in overheads of a training.
+_BEFORE_RACE = 4.0
 # Largest share of the time for a race; otherwise, fewer shapes take part.
 _MOST_RACE = 0.4
 
@@ -49,6 +54,26 @@ class Workload:
     steps_per_epoch: int
     students: int = 1
     before_race: float = 0.0
+
+    @classmethod
+    def of(cls, pace: Pace, race: RaceSettings, data: TrainingData, training: TrainSettings, **more: Any) -> Workload:
+        """What has to be done with some data.
+
+        Args:
+            pace: How fast students are trained.
+            race: Settings of the race.
+            data: Training images.
+            training: Settings of the student's training.
+            **more: Further attributes.
+        """
+        _, per_epoch = data.training(training.batch_size)
+        # Damage is measured in a supernet, whose tracing takes a few times as long as that of a network.
+        return cls(pace, race, per_epoch, **{"before_race": _BEFORE_RACE * pace.overhead, **more})
+
+    def epochs_within(self, seconds: float) -> int:
+        """Epochs of the trainings after a race that fit into a time, at least 1."""
+        each = seconds / self.students - self.pace.overhead
+        return max(1, int(each / (self.steps_per_epoch * self.pace.step)))
 
     def plan(self, seconds: float) -> TimePlan:
         """Plans a race and the training of its winner into a time.

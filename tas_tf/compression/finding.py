@@ -1,0 +1,152 @@
+"""Finds the shape of a student: by a race between proposals, or by the differentiable search."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tas_tf.cost.budget import Budget
+from tas_tf.data.training_data import TrainingData
+from tas_tf.proposals.sensitivities import IMAGES, measure_sensitivities
+from tas_tf.proposals.shortlist import Proposer
+from tas_tf.proposals.uniform import uniform_shape
+from tas_tf.race.race import MOST_SCORED, RaceResult, run_race
+from tas_tf.race.settings import RaceSettings
+from tas_tf.searching.monitor import SearchResult
+from tas_tf.searching.run import cost_and_limit, run_search
+from tas_tf.searching.settings import SearchSettings
+from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
+from tas_tf.student.build import build_student
+from tas_tf.student.file_size import FileSize, find_within
+from tas_tf.supernet.transfer import inherit_from_supernet
+from tas_tf.timing.pace import measure_pace
+from tas_tf.timing.plan import Workload
+from tas_tf.training.settings import TrainSettings
+
+
+@dataclass(frozen=True)
+class Found:
+    """A shape and what its student starts with.
+
+    Attributes:
+        shape: Widths and depths.
+        network: Network of the shape with the weights that the race or the search left.
+        training: Settings of the student's training.
+        race: The outcome of the race, if there was one.
+        search: The result of the search, if there was one.
+    """
+
+    shape: Shape
+    network: keras.Model
+    training: TrainSettings
+    race: RaceResult | None = None
+    search: SearchResult | None = None
+
+
+@dataclass(frozen=True)
+class Finder:
+    """What a race and a search have in common.
+
+    Attributes:
+        space: Search space of the model.
+        model: The trained model, with its channels in order of importance.
+        data: Its data.
+        budget: Highest cost of the student.
+        files: Measures files.
+        training: Settings of the student's training.
+        strategy: Devices.
+        callbacks: Keras callbacks.
+        verbose: As in Keras.
+    """
+
+    space: SearchSpace
+    model: keras.Model
+    data: TrainingData
+    budget: Budget
+    files: FileSize
+    training: TrainSettings
+    strategy: tf.distribute.Strategy
+    callbacks: Sequence[keras.callbacks.Callback]
+    verbose: int | str
+
+    def by_search(self, settings: SearchSettings) -> Found:
+        """Searches differentiably.
+
+        Args:
+            settings: Settings of the search.
+        """
+        result = run_search(
+            self.space,
+            self.data,
+            self.budget,
+            settings,
+            strategy=self.strategy,
+            teacher=self.model,
+            callbacks=lambda monitor: self.callbacks,
+            verbose=self.verbose,
+            file_size=self.files,
+        )
+        network = build_student(self.space, result.shape)
+        inherit_from_supernet(network, result.supernet, self.space, result.shape)
+        return Found(result.shape, network, self.training, search=result)
+
+    def by_race(
+        self, settings: RaceSettings, teacher: keras.Model, *, divisor: int, until: float | None = None
+    ) -> Found:
+        """Lets several shapes race.
+
+        Args:
+            settings: Settings of the race.
+            teacher: Network ending in logits to learn from.
+            divisor: Widths of uniform shapes are rounded down to multiples of this number.
+            until: Time, by `time.monotonic`, when the student's training shall end; it determines the number of shapes
+                and the epochs.
+
+        Raises:
+            UserError: The time isn't enough, or the budget can't be reached.
+        """
+        space, data, training = self.space, self.data, self.training
+        cost, limit = cost_and_limit(space, self.budget, self.files)
+        workload = None
+        if until is not None:
+            uniform, _ = find_within(
+                lambda allowed: uniform_shape(cost, limit=allowed, divisor=divisor), cost, limit, self.files
+            )
+            scored_on = data.held_out(settings.race_share, MOST_SCORED)
+            options: dict[str, Any] = {"strategy": self.strategy, "scored_on": scored_on, "teacher": teacher}
+            pace = measure_pace(space, uniform, data, training, **options)
+            workload = Workload.of(pace, settings, data, training)
+            plan = workload.plan(until - time.monotonic())
+            settings = replace(settings, proposals=plan.proposals)
+            training = replace(training, epochs=plan.epochs, warmup_epochs=0)
+        proposer = Proposer(
+            cost,
+            limit,
+            damage=measure_sensitivities(self.model, space, data.calibration(**IMAGES)),
+            divisor=divisor,
+            file_size=self.files,
+            seed=training.seed,
+        )
+        result = run_race(
+            proposer.shortlist(settings.proposals),
+            data,
+            space,
+            training,
+            settings,
+            model=self.model,
+            teacher=teacher,
+            strategy=self.strategy,
+            combine=proposer.combined,
+            callbacks=self.callbacks,
+            verbose=self.verbose,
+        )
+        if workload is not None:
+            training = replace(training, epochs=workload.epochs_within(until - time.monotonic()))
+        training = replace(training, lr=training.lr * result.rate_factor)
+        return Found(result.winner.shape, result.network, training, race=result)
