@@ -1,111 +1,432 @@
-"""Trains every method at one budget with several seeds, with and without distillation, and prints a table.
+"""Compares ways to find a student that cost the same in all, and keeps what each run measured.
 
-    python -m benchmarks.results [--run_dir=runs/results] [--seeds=0,1,2] [--flagfile=flags/results.cfg]
+    python -m benchmarks.results [--cases=resnet14,resnet20] [--methods=recipe,uniform] [--seeds=0,1,2] [--table]
 
-All networks are trained with the same schedule on the same images; only the origin of their shapes differs. Each step
-is a separate command that is skipped if it is done, so the same command continues an interrupted run. The table is also
-written to the run folder as Markdown.
+Every method gets what the default recipe computes: images forward and backward, times multiply-adds. What a method
+spends to find its shape, it doesn't have for its student's training. All students learn from the same teacher in the
+same way.
+
+What a finished run measured is a small JSON file in benchmarks/records, which belongs into the repository: the same
+command goes on from them on any machine. `--table` only prints the tables that are made from them.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
+import itertools
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
-from tas_tf.files import write_bytes
-from tas_tf.report.comparison import Row, cells, compare_runs
-from tas_tf.report.formatting import format_ms
-from tas_tf.runs.run import Run
+import keras
+import numpy as np
+from scipy import stats
 
-#: Origins of shapes: the command that finds a shape, and its flags besides the common ones.
-METHODS = {
-    "tas": ("search", ()),
-    "tas_width": ("search", ("--axes=width",)),
-    "tas_depth": ("search", ("--axes=depth",)),
-    "uniform": ("baseline", ("--kind=uniform",)),
-    "random": ("baseline", ("--kind=random",)),
-    "l1": ("baseline", ("--kind=l1",)),
+from tas_tf.baselines.shapes import baseline_shape
+from tas_tf.cost.budget import Budget
+from tas_tf.cost.cost_model import CostModel
+from tas_tf.data.task import Task
+from tas_tf.deploy.latency import time_interleaved
+from tas_tf.deploy.tflite import TFLiteModel, export_tflite
+from tas_tf.files import read_json, write_bytes, write_json, write_model
+from tas_tf.importance.order import channel_order, reorder
+from tas_tf.proposals.sensitivities import IMAGES, least_damaged, measure_sensitivities
+from tas_tf.proposals.shortlist import Proposer
+from tas_tf.proposals.uniform import depth_choices, uniform_shape
+from tas_tf.race.race import plan_rounds, run_race
+from tas_tf.race.settings import RaceSettings
+from tas_tf.searching.run import run_search
+from tas_tf.searching.settings import SearchSettings
+from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
+from tas_tf.student.build import build_student
+from tas_tf.supernet.transfer import inherit_from_supernet
+from tas_tf.training.network import inherited, logits_of, train_network
+from tas_tf.training.settings import TrainSettings
+from tas_tf.training.strategy import make_strategy
+from tas_tf.zoo.loading import load_file, load_network
+
+RECORDS = Path(__file__).parent / "records"
+RECIPE = "recipe"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network and its data.
+
+    Attributes:
+        network: Name of the network.
+        images: Training images of Fashion-MNIST.
+        budgets: Budgets to reach.
+        methods: Methods to compare.
+        epochs: Epochs of the default recipe's student.
+        teacher_epochs: Epochs of the teacher, after one of warm-up.
+    """
+
+    network: str
+    images: int
+    budgets: tuple[str, ...]
+    methods: tuple[str, ...]
+    epochs: int = 20
+    teacher_epochs: int = 7
+
+
+_SHORT = (RECIPE, "tas", "uniform", "uniform_depths", "random_best")
+CASES = {
+    "resnet14": Case(
+        "resnet14",
+        6000,
+        ("macs:0.5", "macs:0.25", "macs:0.125"),
+        (*_SHORT, "tas_inherited", "random", "fpgm", "sensitivities"),
+    ),
+    "resnet20": Case("resnet20", 20_000, ("macs:0.25",), _SHORT),
 }
-_WITHOUT_KD = "_no_kd"
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a method found.
+
+    Attributes:
+        shape: Widths and depths.
+        network: Network that the student starts from; `None` for fresh weights.
+        spent: What finding it cost, in MACs times images.
+    """
+
+    shape: Shape
+    network: keras.Model | None
+    spent: float
+
+
+class Cell:
+    """One case, budget and seed: everything that methods share.
+
+    Args:
+        case: Network and data.
+        budget: Budget to reach.
+        seed: Seed of teacher, data order and students.
+        folder: Where teachers are kept.
+    """
+
+    def __init__(self, case: Case, budget: str, seed: int, folder: Path) -> None:
+        self.case, self.seed, self.strategy = case, seed, make_strategy("one_device")
+        self.data = Task.load("fashion_mnist", train_limit=case.images, pad_crop=2, flip=True, seed=seed)
+        self.training = TrainSettings(epochs=case.epochs, warmup_epochs=0, batch_size=64, lr=0.1, seed=seed)
+        self.race = RaceSettings()
+        self.teacher, self.teacher_accuracy = self._load_teacher(folder)
+        self.space = SearchSpace.from_model(self.teacher)
+        self.cost = CostModel(self.space)
+        self.limit = Budget.parse(budget).limit(self.cost.full)
+        with self.strategy.scope():
+            self.taught_by = logits_of(self.teacher, self.space)
+
+    def _load_teacher(self, folder: Path) -> tuple[keras.Model, float]:
+        path = folder / f"{self.case.network}_{self.case.images}_seed{self.seed}.keras"
+        if not path.exists():
+            network = load_network(self.case.network, num_classes=10, image_size=28, channels=1)
+            space = SearchSpace.from_model(network)
+            settings = replace(self.training, epochs=self.case.teacher_epochs, warmup_epochs=1)
+            trained = train_network(space, Shape.full(space), self.data, settings, strategy=self.strategy, verbose=2)
+            write_model(path, trained.model)
+            write_json(path.with_suffix(".json"), trained.metrics)
+        return load_file(path), read_json(path.with_suffix(".json"))["accuracy"]
+
+    @cached_property
+    def ranked(self) -> keras.Model:
+        """The teacher with its channels in order of L1 norm."""
+        return reorder(self.teacher, self.space, channel_order("l1", self.teacher, self.space))
+
+    @cached_property
+    def damage(self):
+        """Damage of each candidate."""
+        return measure_sensitivities(self.ranked, self.space, self.data.calibration(**IMAGES))
+
+    @property
+    def damage_cost(self) -> float:
+        """What measuring it costs: about four smaller candidates of each choice, at full width."""
+        choices = [*self.space.searched_units, *self.space.searched_stages]
+        passes = 1 + sum(min(4, len(choice.candidates) - 1) for choice in choices)
+        return passes * IMAGES["batch_size"] * IMAGES["batches"] * self.cost.full
+
+    def step_cost(self, macs: float, *, taught: bool = True) -> float:
+        """Cost of training on one image: forward, twice as much backward, and the teacher's forward pass."""
+        return 3 * macs + (self.cost.full if taught else 0)
+
+    def training_cost(self, macs: float, steps: float) -> float:
+        """Cost of a student's training."""
+        return steps * self.training.batch_size * self.step_cost(macs)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of an epoch."""
+        return self.data.training(self.training.batch_size)[1]
+
+    @property
+    def total(self) -> float:
+        """What the default recipe computes, with shapes that use the whole budget."""
+        rounds = plan_rounds(self.data, self.training, self.race, self.race.proposals)
+        steps = rounds.num_steps + self.case.epochs * self.steps_per_epoch
+        return self.damage_cost + self.training_cost(self.limit, steps)
+
+    def uniform(self, **options) -> Shape:
+        """The widest uniform shape."""
+        return uniform_shape(self.cost, limit=self.limit, **options)
+
+    def brief(self, shape: Shape, start: keras.Model, steps: int) -> tuple[float, keras.Model, float]:
+        """Trains for some steps; returns the held-out loss, the network and the cost."""
+        share = self.race.race_share
+        trained = train_network(
+            self.space,
+            shape,
+            self.data.weights_part(share),
+            replace(self.training, lr=self.training.lr / 2),
+            strategy=self.strategy,
+            teacher=self.taught_by,
+            start=start,
+            verbose=0,
+            scored_on=self.data.held_out(share, 10_000),
+            steps=steps,
+        )
+        return trained.metrics["loss"], trained.model, self.training_cost(self.cost(shape), steps)
+
+    def best_of(self, shapes: list[Shape]) -> Start:
+        """Trains several shapes briefly, at a quarter of all that may be spent, and goes on with the best."""
+        each = 0.25 * self.total / len(shapes) / (self.training.batch_size * self.step_cost(self.limit))
+        found = [self.brief(shape, inherited(self.ranked, self.space, shape), max(20, int(each))) for shape in shapes]
+        best = min(range(len(shapes)), key=lambda number: found[number][0])
+        return Start(shapes[best], found[best][1], sum(cost for _, _, cost in found))
+
+    def random(self, number: int) -> Shape:
+        """A random shape that uses at least 98 % of the budget."""
+        return baseline_shape(
+            "random", self.cost, limit=self.limit, tolerance=self.limit // 50, seed=[self.seed, number]
+        )
+
+    def from_teacher(self, shape: Shape, *, criterion: str = "l1", spent: float = 0.0) -> Start:
+        """A shape with the teacher's best filters."""
+        model = reorder(self.teacher, self.space, channel_order(criterion, self.teacher, self.space))
+        return Start(shape, inherited(model, self.space, shape), spent)
+
+
+def _recipe(cell: Cell) -> tuple[Start, float]:
+    proposer = Proposer(cell.cost, cell.limit, cell.damage, seed=cell.seed)
+    spent = [cell.damage_cost]
+    rounds = plan_rounds(cell.data, cell.training, cell.race, cell.race.proposals)
+
+    def add(lap) -> None:
+        spent.append(cell.training_cost(cell.cost(lap.proposal.shape), rounds.steps[lap.round - 1]))
+        print(f"  round {lap.round}: {lap.proposal.name}, rate x{lap.rate_factor:g}, loss {lap.loss:.4f}", flush=True)
+
+    result = run_race(
+        proposer.shortlist(cell.race.proposals),
+        cell.data,
+        cell.space,
+        cell.training,
+        cell.race,
+        model=cell.ranked,
+        teacher=cell.taught_by,
+        strategy=cell.strategy,
+        combine=proposer.combined,
+        verbose=0,
+        on_lap=add,
+    )
+    return Start(result.winner.shape, result.network, sum(spent)), result.rate_factor
+
+
+def _tas(cell: Cell, *, from_teacher: bool) -> Start:
+    settings = SearchSettings(
+        epochs=12, batch_size=64, lr=0.05, from_teacher=from_teacher, held_out_limit=3000, seed=cell.seed
+    )
+    budget = Budget("macs", cell.limit)
+    found = run_search(cell.space, cell.data, budget, settings, strategy=cell.strategy, teacher=cell.ranked, verbose=2)
+    _, steps = cell.data.searching(settings.batch_size, settings.split_share)
+    # Two steps of the whole supernet, without a teacher.
+    spent = settings.epochs * steps * settings.batch_size * 2 * cell.step_cost(cell.cost.full, taught=False)
+    network = None
+    if from_teacher:
+        network = build_student(cell.space, found.shape)
+        inherit_from_supernet(network, found.supernet, cell.space, found.shape)
+    return Start(found.shape, network, spent)
+
+
+def _uniform_depths(cell: Cell) -> Start:
+    depths = depth_choices(cell.space, 8)
+    return cell.best_of([cell.uniform(depths=one) for one in depths])
+
+
+#: Methods by name. The default recipe also finds the factor of the learning rate that all students use.
+METHODS: dict[str, Callable[[Cell], Start]] = {
+    RECIPE: lambda cell: _recipe(cell)[0],
+    "uniform": lambda cell: cell.from_teacher(cell.uniform()),
+    "uniform_depths": _uniform_depths,
+    "tas": lambda cell: _tas(cell, from_teacher=False),
+    "tas_inherited": lambda cell: _tas(cell, from_teacher=True),
+    "random": lambda cell: cell.from_teacher(cell.random(0)),
+    "random_best": lambda cell: cell.best_of([cell.random(number) for number in range(8)]),
+    "fpgm": lambda cell: cell.from_teacher(cell.uniform(), criterion="fpgm"),
+    "sensitivities": lambda cell: cell.from_teacher(
+        least_damaged(cell.cost, cell.damage, limit=cell.limit), spent=cell.damage_cost
+    ),
+}
 
 
 def main() -> None:
     options = _parse()
-    root = Path(options.run_dir)
-    for seed in options.seeds:
-        for module, run_dir, arguments in commands(root / f"seed{seed}"):
-            _run(module, f"--flagfile={options.flagfile}", f"--seed={seed}", f"--run_dir={run_dir}", *arguments)
-    rows = {row.name: row for row in compare_runs(list(trained(root, options.seeds)))}
-    text = markdown(rows)
-    write_bytes(root / "table.md", text.encode())
+    if not options.table:
+        for seed, name in itertools.product(options.seeds, options.cases):
+            for budget in CASES[name].budgets:
+                _run_cell(name, budget, seed, options)
+    write_bytes(RECORDS / "table.md", (text := tables()).encode())
     print(text)
 
 
-def commands(folder: Path) -> Iterator[tuple[str, Path, tuple[str, ...]]]:
-    """Yields all commands for one seed: module, run folder, arguments."""
-    teacher = folder / "teacher"
-    yield "trainers.teacher", teacher, ()
-    for method, (kind, own) in METHODS.items():
-        run_dir, taught = folder / method, (f"--teacher_from={teacher}",)
-        # The axes of a search also apply to the search space of its student.
-        axes = tuple(flag for flag in own if flag.startswith("--axes"))
-        yield f"trainers.{kind}", run_dir, (*taught, *own)
-        yield "trainers.distill", run_dir, (*taught, *axes)
-        shape = f"--shape={Run(run_dir).search_shape}"
-        yield "trainers.distill", folder / f"{method}{_WITHOUT_KD}", (*taught, *axes, shape, "--nokd")
-        yield "export.student", run_dir, (*taught, *axes)
+def record_path(case: str, budget: str, method: str, seed: int) -> Path:
+    """Where the measurements of a run are kept."""
+    return RECORDS / case / budget.replace(":", "_") / method / f"seed{seed}.json"
 
 
-def trained(root: Path, seeds: list[int]) -> Iterator[Path]:
-    """Yields the run folders of all networks."""
-    for seed in seeds:
-        yield root / f"seed{seed}" / "teacher"
-        for method in METHODS:
-            yield root / f"seed{seed}" / method
-            yield root / f"seed{seed}" / f"{method}{_WITHOUT_KD}"
-
-
-def markdown(rows: dict[str, Row]) -> str:
-    """Returns the table: a line for each method, with mean and sample standard deviation over seeds."""
-    teacher, measured = rows["teacher"], rows[next(iter(METHODS))]
-    # The teacher is timed in turns with each student.
-    latency = measured.figures.get("teacher_latency_ms")
-    accuracy, macs, params, *_ = cells(teacher)
-    lines = [
-        "| shape | with KD | labels only | MACs | parameters | latency | speed-up | search |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-        f"| teacher | | {accuracy} | {macs} | {params} | {format_ms(latency.mean) if latency else ''} | | |",
+def _run_cell(name: str, budget: str, seed: int, options: argparse.Namespace) -> None:
+    case = CASES[name]
+    missing = [
+        method
+        for method in case.methods
+        if (not options.methods or method in options.methods) and not record_path(name, budget, method, seed).exists()
     ]
-    for method in METHODS:
-        taught, alone = rows[method], rows[f"{method}{_WITHOUT_KD}"]
-        accuracy, *others = cells(taught)
-        seconds = taught.figures.get("search_seconds")
-        shown = [accuracy, cells(alone)[0], *others, "" if seconds is None else f"{seconds.mean:.0f} s"]
-        lines.append(f"| {method} | {' | '.join(shown)} |")
-    return "\n".join(lines) + "\n"
+    if not missing:
+        return
+    cell = Cell(case, budget, seed, Path(options.teachers))
+    # The others need the learning rate that the recipe found.
+    for method in sorted(missing, key=lambda one: one != RECIPE):
+        print(f"== {name} {budget} seed {seed}: {method}", flush=True)
+        write_json(record_path(name, budget, method, seed), _measure(cell, name, budget, method))
 
 
-def _run(module: str, *arguments: str) -> None:
-    print(f"== {module} {' '.join(arguments)}", flush=True)
-    done = subprocess.run([sys.executable, "-m", module, *arguments], env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
-    if done.returncode:
-        sys.exit(done.returncode)
+def _measure(cell: Cell, name: str, budget: str, method: str) -> dict:
+    started = time.monotonic()
+    if method == RECIPE:
+        start, factor = _recipe(cell)
+    else:
+        start = METHODS[method](cell)
+        factor = read_json(record_path(name, budget, RECIPE, cell.seed))["rate_factor"]
+    factor = factor if start.network is not None else 1.0  # fresh weights need a high rate
+    macs = cell.cost(start.shape)
+    epochs = max(1, round((cell.total - start.spent) / cell.training_cost(macs, cell.steps_per_epoch)))
+    if method == RECIPE:
+        epochs = cell.case.epochs
+    trained = train_network(
+        cell.space,
+        start.shape,
+        cell.data,
+        replace(cell.training, epochs=epochs, lr=cell.training.lr * factor),
+        strategy=cell.strategy,
+        teacher=cell.taught_by,
+        start=start.network,
+        verbose=2,
+    )
+    seconds = time.monotonic() - started
+    return {
+        "accuracy": trained.metrics["accuracy"],
+        "loss": trained.metrics["loss"],
+        "teacher_accuracy": cell.teacher_accuracy,
+        "macs": macs,
+        "full_macs": cell.cost.full,
+        "params": trained.metrics["params"],
+        "epochs": epochs,
+        "rate_factor": factor,
+        "computed": (start.spent + cell.training_cost(macs, epochs * cell.steps_per_epoch)) / cell.total,
+        "seconds": round(seconds, 1),
+        "depths": list(start.shape.depths.values()),
+        "widths": list(start.shape.widths.values()),
+        **_latencies(cell, trained.model),
+    }
+
+
+def _latencies(cell: Cell, student: keras.Model) -> dict:
+    """Milliseconds of one image for student and teacher, timed in turns."""
+    (images, _), *_ = cell.data.calibration(100, 1).as_numpy_iterator()
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in ("fp32", "int8"):
+            calls = {}
+            for name, model in (("student", student), ("teacher", cell.teacher)):
+                path = Path(folder) / f"{name}_{kind}.tflite"
+                loaded = TFLiteModel(export_tflite(model, path, format=kind, calibration=images))
+                calls[name] = lambda loaded=loaded: loaded.predict(images[:1])
+            timed = time_interleaved(calls, rounds=200)
+            found |= {f"{kind}_ms": timed["student"].median_ms, f"teacher_{kind}_ms": timed["teacher"].median_ms}
+    return found
+
+
+def read_records() -> dict[tuple[str, str], dict[str, dict[int, dict]]]:
+    """All records, by case and budget, method and seed."""
+    found: dict[tuple[str, str], dict[str, dict[int, dict]]] = {}
+    for path in sorted(RECORDS.rglob("seed*.json")):
+        *_, case, budget, method, _ = path.parts
+        seeds = found.setdefault((case, budget), {}).setdefault(method, {})
+        seeds[int(path.stem.removeprefix("seed"))] = read_json(path)
+    return found
+
+
+def tables() -> str:
+    """One table for each case and budget."""
+    return "\n".join(line for cell, methods in read_records().items() for line in _table(cell, methods))
+
+
+def _table(cell: tuple[str, str], methods: dict[str, dict[int, dict]]) -> Iterator[str]:
+    ours = methods.get(RECIPE, {})
+    yield f"\n**{cell[0]}, `{cell[1].replace('_', ':')}`**\n"
+    yield "| method | seeds | test accuracy | below the recipe | MACs | fp32 | int8 | epochs | seconds |"
+    yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
+    for method in sorted(methods, key=lambda name: -statistics.mean(_values(methods[name], "accuracy"))):
+        seeds = methods[method]
+        common = sorted(set(ours) & set(seeds))
+        paired = [100 * (ours[seed]["accuracy"] - seeds[seed]["accuracy"]) for seed in common]
+        figures = [
+            str(len(seeds)),
+            f"{100 * statistics.mean(_values(seeds, 'accuracy')):.2f} %",
+            "" if method == RECIPE or not paired else _interval(paired),
+            f"{statistics.mean(one['macs'] / one['full_macs'] for one in seeds.values()):.3f}",
+            *(
+                f"{statistics.mean(one[f'teacher_{kind}_ms'] / one[f'{kind}_ms'] for one in seeds.values()):.2f}x"
+                for kind in ("fp32", "int8")
+            ),
+            f"{statistics.mean(_values(seeds, 'epochs')):.0f}",
+            f"{statistics.mean(_values(seeds, 'seconds')):.0f}",
+        ]
+        yield f"| {method} | {' | '.join(figures)} |"
+
+
+def _values(seeds: dict[int, dict], name: str) -> list[float]:
+    return [one[name] for one in seeds.values()]
+
+
+def _interval(values: list[float]) -> str:
+    """The mean and, from two values on, its 95 % interval."""
+    mean = statistics.mean(values)
+    if len(values) < 2:
+        return f"{mean:+.2f}"
+    half = stats.t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / np.sqrt(len(values))
+    return f"{mean:+.2f} ± {half:.2f}"
 
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run_dir", default="runs/results", help="folder for all runs")
-    parser.add_argument("--flagfile", default="flags/results.cfg", help="settings of all runs")
-    parser.add_argument("--seeds", type=_seeds, default=[0, 1, 2], help="comma-separated seeds")
+    parser.add_argument("--teachers", default="runs/teachers", help="folder for the teachers")
+    parser.add_argument("--cases", type=_names, default=list(CASES), help="comma-separated cases")
+    parser.add_argument(
+        "--methods", type=_names, default=[], help="comma-separated methods; by default those of the case"
+    )
+    parser.add_argument("--seeds", type=lambda text: [int(one) for one in text.split(",")], default=[0, 1, 2])
+    parser.add_argument("--table", action="store_true", help="only makes the tables from what is kept")
     return parser.parse_args()
 
 
-def _seeds(text: str) -> list[int]:
-    return [int(number) for number in text.split(",")]
+def _names(text: str) -> list[str]:
+    return text.split(",")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,10 @@ class DataSettings(Augmentation, Seeded):
     )
     train_limit: int | None = setting(None, "Uses a fixed, stratified subset of this many training images.", at_least=1)
     preprocess: str = setting(
-        "standardise", "How pixels are mapped to the network's input.", choices=PREPROCESSING_KINDS
+        "auto",
+        "How pixels are mapped to the network's input. By default (auto), a trained network is scored under each kind "
+        "and the best is taken if it is clearly better than the others; a network to be trained gets standardise.",
+        choices=("auto", *PREPROCESSING_KINDS),
     )
     test_resize: int | None = setting(
         None,

@@ -79,12 +79,16 @@ class Task(TrainingData):
             indices = stratified_subset(source.labels("train"), count=limit)
         return cls(
             source=source,
-            preprocessing=Preprocessing.fit(source, wanted.preprocess, indices=indices),
+            preprocessing=Preprocessing.fit(source, _trained_with(wanted.preprocess), indices=indices),
             augment=replace(wanted.augment, flip=wanted.flip and source.flip_ok),
             indices=indices,
             seed=wanted.seed,
             test_resize=wanted.test_resize,
         )
+
+    def prepared_as(self, kind: str) -> Task:
+        """The same data with another preprocessing, one of `PREPROCESSING_KINDS`."""
+        return replace(self, preprocessing=Preprocessing.fit(self.source, kind, indices=self.indices))
 
     @property
     def name(self) -> str:
@@ -234,3 +238,8 @@ class Task(TrainingData):
             preprocessing=Preprocessing("none") if raw else self.preprocessing,
             test_resize=self.test_resize,
         )
+
+
+def _trained_with(preprocess: str) -> str:
+    """The kind of preprocessing for a network to be trained."""
+    return "standardise" if preprocess == "auto" else preprocess

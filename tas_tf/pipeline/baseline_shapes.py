@@ -71,7 +71,9 @@ class BaselineStep(RunStep):
         if not self._several:
             return {**settings, "search": search}
         search |= {name: getattr(config.search, name) for name in ("split_share", "held_out_limit")}
-        training = recorded(config.random_training, without=("epochs", "warmup_epochs", "alpha", "temperature"))
+        training = recorded(
+            config.random_training, without=("epochs", "warmup_epochs", "alpha", "alpha_end", "temperature")
+        )
         return merged(
             settings_of(workspace, "data"),
             settings,

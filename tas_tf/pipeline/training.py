@@ -22,12 +22,12 @@ from tas_tf.space.space import SearchSpace
 from tas_tf.timing.duration import format_duration
 from tas_tf.training.evaluation import evaluate
 from tas_tf.training.network import check_above_chance, logits_of, network_metrics, train_network
-from tas_tf.training.settings import Distillation, TrainSettings
+from tas_tf.training.settings import ChangingDistillation, TrainSettings
 
 #: Time of the teacher's forward pass in each step of its student, in training steps of the unpruned network.
 TEACHER_PASS = 0.35
 #: Settings that matter only with a teacher.
-DISTILLATION = tuple(describe_settings(Distillation))
+DISTILLATION = tuple(describe_settings(ChangingDistillation))
 
 
 class TeacherStep(RunStep):
@@ -93,7 +93,7 @@ class TeacherStep(RunStep):
             model, metrics = result.model, result.metrics
             check_above_chance(metrics["accuracy"], workspace.task)
         write_model(config.run.teacher_model, model)
-        write_json(config.run.metrics("teacher"), metrics)
+        write_json(config.run.metrics("teacher"), {**metrics, "preprocess": config.data.preprocess})
         record.finish()
 
 

@@ -16,9 +16,11 @@ from tas_tf.data.task import Task
 from tas_tf.deploy.checks import check_deployable
 from tas_tf.deploy.file_contents import layers_inside, measure_file
 from tas_tf.errors import UserError
+from tas_tf.files import read_json
 from tas_tf.graph.graph import Graph
 from tas_tf.importance.order import rank
 from tas_tf.runs.config import RunConfig
+from tas_tf.runs.found_preprocessing import find_preprocessing
 from tas_tf.runs.run import Step
 from tas_tf.runs.schedule import load_schedule, save_schedule
 from tas_tf.runs.shared import Shared
@@ -73,10 +75,37 @@ class Workspace:
         config.check_budgets()
         keras.mixed_precision.set_global_policy(config.precision)
         seed_everything(config.search.seed, deterministic=config.deterministic)
-        workspace = cls(config, shared or Shared(Console()), keeps_fresh)
+        workspace = cls(config, shared or Shared(Console()), keeps_fresh)._prepared()
         if config.search.jit_compile and workspace.strategy.num_replicas_in_sync > 1:
             raise UserError("`jit_compile` works on one device. Expected `strategy`=one_device with it.")
         return workspace
+
+    def _prepared(self) -> Workspace:
+        """This workspace with the kind of preprocessing that the network needs, if none was given.
+
+        Raises:
+            UserError: Two kinds suit a trained network nearly as well, or none does.
+        """
+        config = self.config
+        if config.data.preprocess != "auto":
+            return self
+        kind = "standardise"
+        metrics = config.teacher_run.metrics("teacher")
+        known = read_json(metrics).get("preprocess") if metrics.exists() else None
+        if known is not None:
+            kind = known
+        elif config.model_file and not metrics.exists():
+            model = self._make_network()
+            found = find_preprocessing(model, self.space_of(model, anew=True), self.task)
+            kind = found.kind
+            self.say(
+                f"`preprocess`={kind} suits {config.model_file}: accuracy {found.accuracies[kind]:.3f} on training "
+                f"images, others at most {max(score for name, score in found.accuracies.items() if name != kind):.3f}."
+            )
+        data = replace(config.data, preprocess=kind)
+        if config.data in self.shared.tasks:
+            self.shared.tasks[data] = self.task.prepared_as(kind)
+        return replace(self, config=replace(config, data=data))
 
     def rival(self, name: str) -> Workspace:
         """The workspace of a rival's run, see `RunConfig.rival`."""

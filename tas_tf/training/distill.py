@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from tas_tf.averaging import cumulative
-from tas_tf.training.settings import Distillation
+from tas_tf.training.settings import ChangingDistillation, Distillation
 
 #: Largest share of their initial values that settled running statistics may hold.
 _REMAINS = 1e-4
@@ -30,7 +32,7 @@ def distillation_loss(
     logits: tf.Tensor,
     teacher_logits: tf.Tensor | None = None,
     *,
-    alpha: float = Distillation.alpha,
+    alpha: float | tf.Tensor = Distillation.alpha,
     temperature: float = Distillation.temperature,
 ) -> tf.Tensor:
     """Computes `(1 - alpha) * CE + alpha * T^2 * KL(teacher || student)` for each example.
@@ -69,6 +71,8 @@ def distiller(
     *,
     alpha: float = Distillation.alpha,
     temperature: float = Distillation.temperature,
+    alpha_end: float | None = ChangingDistillation.alpha_end,
+    steps: int = 1,
 ) -> Distiller:
     """Prepares a student for training with `distillation_loss`. Call it inside the strategy's scope.
 
@@ -78,14 +82,37 @@ def distiller(
         optimizer: Optimizer of the student's weights.
         alpha: Weight of the divergence from the teacher, from 0 to 1.
         temperature: Divisor of both networks' logits, above 0.
+        alpha_end: Weight at the end, if it changes along half a cosine.
+        steps: Steps of the whole training, for `alpha_end`.
 
     Raises:
-        UserError: `alpha` or `temperature` is out of range.
+        UserError: `alpha`, `alpha_end` or `temperature` is out of range.
     """
-    Distillation(alpha=alpha, temperature=temperature)  # checks both
-    result = Distiller(student, teacher, alpha=alpha, temperature=temperature, name="distiller")
+    ChangingDistillation(alpha=alpha, temperature=temperature, alpha_end=alpha_end)  # checks all
+    weight = constant(alpha) if alpha_end is None else falling(alpha, alpha_end, steps)
+    result = Distiller(student, teacher, alpha=weight, temperature=temperature, name="distiller")
     result.compile(optimizer=optimizer)
     return result
+
+
+def constant(alpha: float) -> Callable[[tf.Tensor], float]:
+    """Returns a weight that doesn't depend on the step."""
+    return lambda step: alpha
+
+
+def falling(start: float, end: float, steps: int) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Returns a weight that goes from `start` to `end` along half a cosine.
+
+    >>> weight = falling(0.8, 0.2, 100)
+    >>> [round(float(weight(tf.constant(step))), 3) for step in (0, 50, 100)]
+    [0.8, 0.5, 0.2]
+    """
+
+    def at(step: tf.Tensor) -> tf.Tensor:
+        progress = tf.minimum(tf.cast(step, tf.float32) / steps, 1.0)
+        return end + (start - end) * (1 + tf.cos(math.pi * progress)) / 2
+
+    return at
 
 
 class Distiller(keras.Model):
@@ -95,13 +122,19 @@ class Distiller(keras.Model):
         student: Network ending in logits.
         teacher: Network ending in logits. It runs in inference mode and isn't part of this model, so it is neither
             trained nor saved with it.
-        alpha: Weight of the divergence from the teacher.
+        alpha: Takes the number of steps done; returns the weight of the divergence from the teacher.
         temperature: Divisor of both networks' logits.
         **kwargs: Arguments of `keras.Model`.
     """
 
     def __init__(
-        self, student: keras.Model, teacher: keras.Model, *, alpha: float, temperature: float, **kwargs: Any
+        self,
+        student: keras.Model,
+        teacher: keras.Model,
+        *,
+        alpha: Callable[[tf.Tensor], tf.Tensor | float],
+        temperature: float,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.student = student
@@ -129,10 +162,10 @@ class Distiller(keras.Model):
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Updates the student on one batch of images and class numbers."""
         images, labels = data[:2]  # Keras's own loop appends sample weights, which are None
-        teacher_logits = self._teach(images)
+        teacher_logits, alpha = self._teach(images), self._alpha(self.optimizer.iterations)
         with tf.GradientTape() as tape:
             logits = self.student(images, training=True)
-            losses = distillation_loss(labels, logits, teacher_logits, alpha=self._alpha, temperature=self._temperature)
+            losses = distillation_loss(labels, logits, teacher_logits, alpha=alpha, temperature=self._temperature)
             loss = tf.reduce_mean(losses)
             # Optimizers sum gradients over replicas.
             share = loss / tf.distribute.get_strategy().num_replicas_in_sync

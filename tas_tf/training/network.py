@@ -145,7 +145,8 @@ def train_network(
         if teacher is None:
             learner = compile_classifier(network, optimizer)
         else:
-            learner = distiller(network, teacher, optimizer, alpha=settings.alpha, temperature=settings.temperature)
+            weights = {name: getattr(settings, name) for name in ("alpha", "alpha_end", "temperature")}
+            learner = distiller(network, teacher, optimizer, steps=epochs * per_epoch, **weights)
     history = fit(
         learner,
         lambda done: dataset(first_epoch + done),

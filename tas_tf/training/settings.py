@@ -44,7 +44,20 @@ class Distillation(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSettings(Optimisation, WarmUp, Distillation):
+class ChangingDistillation(Distillation):
+    """Settings of learning from a teacher whose weight may change."""
+
+    alpha_end: float | None = setting(
+        None,
+        "Weight of the distillation loss at the end, if it changes during the training, along half a cosine. With 0, a "
+        "student can surpass its teacher.",
+        at_least=0,
+        at_most=1,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings(Optimisation, WarmUp, ChangingDistillation):
     """Settings of ordinary training, of a teacher or a student.
 
     Example:

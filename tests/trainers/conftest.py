@@ -26,6 +26,7 @@ def tiny_flags() -> list[str]:
     """Flags of a run that takes seconds; tests add `--model`."""
     return [
         "--train_limit=200",
+        "--preprocess=standardise",
         "--batch_size=32",
         "--search_epochs=1",
         "--student_epochs=1",

@@ -17,6 +17,7 @@ from trainers import distill, pipeline, search, teacher
 
 BRIEF = [
     "--train_limit=200",
+    "--preprocess=standardise",
     "--batch_size=32",
     "--student_epochs=1",
     "--lr=0.05",

@@ -13,7 +13,10 @@ from tas_tf.pipeline.training import StudentStep
 from tas_tf.timing.pace import Pace
 from trainers import distill, pipeline, search
 
-FLAGS = ["--train_limit=200", "--batch_size=32", "--time=5m", "--progress=none", "--test_limit=64"]
+FLAGS = [
+    *("--train_limit=200", "--preprocess=standardise", "--batch_size=32"),
+    *("--time=5m", "--progress=none", "--test_limit=64"),
+]
 
 
 @pytest.fixture(autouse=True)

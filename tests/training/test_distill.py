@@ -1,5 +1,7 @@
 """Distillation against NumPy, on one device and on two; statistics recalibrated."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -123,6 +125,23 @@ def test_the_gradient_is_that_of_the_loss(batch):
             losses.append(expected_loss(student, teacher, batch, 0.9, 4.0))
         slope = (losses[0] - losses[1]) / (2 * step)
         assert kernel[place] - start[place] == pytest.approx(-0.1 * slope, rel=1e-2, abs=1e-4)
+
+
+def test_the_weight_falls_along_half_a_cosine_and_goes_on_after_a_resume(batch, tmp_path):
+    dataset = tf.data.Dataset.from_tensors(batch).repeat()
+
+    def losses(epochs: int, folder: Path | None) -> list[float]:
+        # A rate of 0: only the weight changes.
+        learner = distiller(linear(1), linear(2), sgd(0.0), alpha=0.8, alpha_end=0.2, steps=8)
+        options = {"strategy": tf.distribute.get_strategy(), "steps_per_epoch": 2, "verbose": 0}
+        return fit(learner, lambda epoch: dataset, epochs=epochs, checkpoint_dir=folder, **options).history["loss"]
+
+    weights = [0.2 + 0.6 * (1 + np.cos(np.pi * step / 8)) / 2 for step in range(8)]
+    each = [expected_loss(linear(1), linear(2), batch, weight, 4.0) for weight in weights]
+    expected = np.mean(np.reshape(each, (4, 2)), axis=1)
+    np.testing.assert_allclose(losses(4, None), expected, rtol=1e-5)
+    losses(2, tmp_path)
+    np.testing.assert_allclose(losses(4, tmp_path), expected, rtol=1e-5)
 
 
 def test_two_replicas_take_the_same_step(batch, two_replicas):
