@@ -10,6 +10,9 @@ _SHORT = {
     "teacher.warmup_epochs": 1,
     "student.warmup_epochs": 0,
     "student.batch_size": 64,
+    # Only if searched shapes take part in the race.
+    "search.epochs": 20,
+    "search.from_teacher": True,
 }
 
 #: Defaults by recipe, as dotted names of settings. What a recipe leaves out keeps the default of its class, which are

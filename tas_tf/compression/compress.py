@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
@@ -217,7 +217,7 @@ def compress(
     if recipe == SEARCHING:
         found = finder.by_search(searching)
     else:
-        found = finder.by_race(racing, teacher, divisor=width_divisor, until=until)
+        found = finder.by_race(racing, teacher, searching=searching, divisor=width_divisor, until=until)
     starts = {"none": lambda: None, "teacher": lambda: inherited(ranked, space, found.shape)}
     trained = train_network(
         space,
@@ -239,11 +239,12 @@ def compress(
 
 def _checked_recipe(recipe: str | None, race: object | None, search: object | None, duration: str | None) -> str:
     if recipe is None:
-        recipe = DEFAULT if search is None else SEARCHING
+        recipe = DEFAULT if search is None or race is not None else SEARCHING
     if recipe not in RECIPES:
         raise UserError(f"`recipe` must be one of {', '.join(RECIPES)}. Received: {recipe!r}.")
     unused, given = ("race", race) if recipe == SEARCHING else ("search", search)
-    if given is not None:
+    searches = (race.get("searched") if isinstance(race, Mapping) else getattr(race, "searched", 0)) or 0
+    if given is not None and not (unused == "search" and searches):
         raise UserError(f"`{unused}` has no effect with `recipe`={recipe}. Leave one of them out.")
     if duration is not None and recipe == SEARCHING:
         raise UserError("`time` plans a race and what follows. Leave out `time`, or `search` and `recipe`=paper.")

@@ -12,8 +12,9 @@ import tensorflow as tf
 
 from tas_tf.cost.budget import Budget
 from tas_tf.data.training_data import TrainingData
+from tas_tf.proposals.drawn import drawn_proposals
 from tas_tf.proposals.sensitivities import IMAGES, measure_sensitivities
-from tas_tf.proposals.shortlist import Proposer
+from tas_tf.proposals.shortlist import Proposal, Proposer
 from tas_tf.proposals.uniform import uniform_shape
 from tas_tf.race.race import MOST_SCORED, RaceResult, run_race
 from tas_tf.race.settings import RaceSettings
@@ -97,13 +98,20 @@ class Finder:
         return Found(result.shape, network, self.training, search=result)
 
     def by_race(
-        self, settings: RaceSettings, teacher: keras.Model, *, divisor: int, until: float | None = None
+        self,
+        settings: RaceSettings,
+        teacher: keras.Model,
+        *,
+        searching: SearchSettings,
+        divisor: int,
+        until: float | None = None,
     ) -> Found:
         """Lets several shapes race.
 
         Args:
             settings: Settings of the race.
             teacher: Network ending in logits to learn from.
+            searching: Settings of the search, if searched shapes take part.
             divisor: Widths of uniform shapes are rounded down to multiples of this number.
             until: Time, by `time.monotonic`, when the student's training shall end; it determines the number of shapes
                 and the epochs.
@@ -133,8 +141,13 @@ class Finder:
             file_size=self.files,
             seed=training.seed,
         )
+        found: list[Proposal] = []
+        if settings.searched:
+            searched = self.by_search(searching).search
+            options = {"limit": limit, "count": settings.searched, "file_size": self.files, "seed": searching.seed}
+            found = drawn_proposals(cost, searched.shape, searched.probabilities, **options)
         result = run_race(
-            proposer.shortlist(settings.proposals),
+            proposer.shortlist(max(settings.proposals, len(found) + 1), found),
             data,
             space,
             training,

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import keras
+
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.files import write_json, write_model
 from tas_tf.pipeline.searched_shapes import SearchedShapeStep
 from tas_tf.pipeline.steps import Effort, budget_settings, merged, settings_of
 from tas_tf.pipeline.training import DISTILLATION, TEACHER_PASS, student_share
+from tas_tf.proposals.drawn import drawn_proposals
 from tas_tf.proposals.sensitivities import IMAGES, measure_sensitivities
 from tas_tf.proposals.shortlist import Proposal, Proposer
 from tas_tf.race.logs import RaceSummaries
 from tas_tf.race.race import Lap, plan_rounds, race_metrics, run_race
 from tas_tf.race.settings import Rounds
 from tas_tf.runs.run import Step
+from tas_tf.searching.logs import SearchSummaries
+from tas_tf.searching.run import run_search
 from tas_tf.settings import recorded
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.file_size import real_cost
@@ -32,11 +37,12 @@ class RaceStep(SearchedShapeStep):
             UserError: There is no teacher yet.
         """
         workspace, config = self.workspace, self.workspace.config
+        searching = ["search"] if config.race.searched else []
         training = recorded(config.student, without=() if config.kd else DISTILLATION)
         return config.run.step(
             "search",
             settings=merged(
-                settings_of(workspace, "data", "space", "ranking", "race", names=["kd"]),
+                settings_of(workspace, "data", "space", "ranking", "race", *searching, names=["kd"]),
                 {"student": training},
                 budget_settings(workspace),
             ),
@@ -75,7 +81,8 @@ class RaceStep(SearchedShapeStep):
             file_size=file_size,
             seed=config.student.seed,
         )
-        proposals = proposer.shortlist(config.race.proposals)
+        found = self._searched(record, model, cost, limit) if config.race.searched else ()
+        proposals = proposer.shortlist(max(config.race.proposals, len(found) + 1), found)
         with workspace.strategy.scope():
             taught_by = logits_of(teacher, space) if config.kd else None
         rounds = plan_rounds(workspace.task, config.student, config.race, len(proposals))
@@ -101,6 +108,25 @@ class RaceStep(SearchedShapeStep):
         write_json(config.run.metrics("search"), {**metrics, "seed": config.student.seed})
         record.finish()
         self.show()
+
+    def _searched(self, record: Step, model: keras.Model, cost: CostModel, limit: int) -> list[Proposal]:
+        """Searches differentiably, and lists the shape found and further draws."""
+        workspace, config = self.workspace, self.workspace.config
+        file_size, logs = workspace.file_size(cost.space), config.run.logs("search")
+        result = run_search(
+            cost.space,
+            workspace.task,
+            config.budget,
+            config.search,
+            strategy=workspace.strategy,
+            teacher=model,
+            callbacks=lambda monitor: [*workspace.callbacks("search"), SearchSummaries(logs, monitor)],
+            checkpoint_dir=record.checkpoints / "search",
+            verbose=workspace.verbose,
+            file_size=file_size,
+        )
+        options = {"limit": limit, "count": config.race.searched, "file_size": file_size, "seed": config.search.seed}
+        return drawn_proposals(cost, result.shape, result.probabilities, **options)
 
 
 class _Progress:

@@ -26,6 +26,8 @@ from tas_tf.zoo.loading import load_file
 
 #: Largest number of held-out images that a shape is scored on.
 MOST_SCORED = 10_000
+# Short trainings favour low learning rates: the highest one counts whose loss is at most this much that of the best.
+_NEARLY = 1.2
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class RaceResult:
     Attributes:
         winner: The proposal that is left.
         network: Its network as trained so far.
-        rate_factor: Factor of the learning rate that did best.
+        rate_factor: Factor of the learning rate that was chosen.
         laps: All laps in the order in which they were run.
 
     Example:
@@ -160,7 +162,10 @@ def run_race(
     if rounds.tries:
         first = field[0]
         tried = [run(first, networks[first.name], 1, each) for each in race.rate_factors]
-        known[first.name] = min(tried, key=lambda result: result[0].loss)
+        enough = _NEARLY * min(lap.loss for lap, _ in tried)
+        known[first.name] = max(
+            (result for result in tried if result[0].loss <= enough), key=lambda result: result[0].rate_factor
+        )
         factor = known[first.name][0].rate_factor
     for number, entries in enumerate(rounds.entries, 1):
         results = {one.name: known.pop(one.name, None) or run(one, networks[one.name], number, factor) for one in field}

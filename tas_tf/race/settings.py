@@ -21,6 +21,11 @@ class RaceSettings(Settings):
     """
 
     proposals: int = setting(8, "Number of shapes that enter the race.", at_least=1)
+    searched: int = setting(
+        0,
+        "Number of these shapes that come from a differentiable search before the race; 0 for none.",
+        at_least=0,
+    )
     race_effort: float = setting(
         0.25,
         "Steps of all rounds of the race, as a share of those of the student's training; each round takes as many.",
@@ -31,8 +36,8 @@ class RaceSettings(Settings):
     )
     rate_factors: tuple[float, ...] = setting(
         (0.25, 0.5, 1.0),
-        "Factors of the learning rate that are tried on one shape before the race; the best one also trains the "
-        "student.",
+        "Factors of the learning rate that are tried on one shape before the race; the highest that does nearly as "
+        "well as the best also trains the student.",
         above=0,
     )
 

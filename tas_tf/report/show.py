@@ -150,7 +150,7 @@ def search_facts(report: Mapping) -> list[tuple[str, str]]:
     if "laps" in search:
         found = [
             ("winner of the race", f"{search['proposal']} of {len(search['proposals'])} shapes"),
-            ("learning rate that did best", f"{search['rate_factor']:g} of the highest"),
+            ("learning rate chosen", f"{search['rate_factor']:g} of the highest"),
         ]
     return [
         ("budget", report["budget"] or MISSING),

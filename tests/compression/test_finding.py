@@ -67,6 +67,15 @@ def test_a_time_determines_shapes_and_epochs(model, arrays, monkeypatch):
         compress(model, *arrays, time="40s", training={"batch_size": 32}, verbose=0)
 
 
+@pytest.mark.slow
+def test_searched_shapes_take_part(model, arrays):
+    race = {"proposals": 2, "searched": 2, "rate_factors": (0.5,)}
+    result = compress(model, *arrays, race=race, search={"epochs": 1, "batch_size": 32}, training=STILL, verbose=0)
+    names = {lap.proposal.name for lap in result.race.laps}
+    assert {"search", "search 2", "uniform"} <= names
+    assert result.search is None
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -117,6 +117,15 @@ def test_an_interrupted_race_goes_on(command, raced, trained_tiny, tmp_path):
     assert read_json(tmp_path / "student" / "digest.json")["settings"]["start"] == "race"
 
 
+@pytest.mark.slow
+def test_searched_shapes_take_part(command, raced, tmp_path):
+    flags = [f"--run_dir={tmp_path}", f"--teacher_from={raced}", "--recipe=balanced", *BRIEF]
+    outcome = command(search, *flags, "--searched=2", "--search_epochs=1", "--held_out_limit=32")
+    assert outcome.code == 0, outcome.err
+    metrics = read_json(tmp_path / "search" / "metrics.json")
+    assert {"search", "search 2", "uniform"} <= set(metrics["proposals"])
+
+
 def test_a_race_needs_a_trained_teacher(command, tmp_path):
     outcome = command(search, f"--run_dir={tmp_path / 'run'}", "--model=resnet8", *BRIEF)
     assert outcome.code == 1
