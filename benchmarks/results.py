@@ -39,6 +39,7 @@ from tas_tf.proposals.shortlist import Proposer
 from tas_tf.proposals.uniform import depth_choices, uniform_shape
 from tas_tf.race.race import plan_rounds, run_race
 from tas_tf.race.settings import RaceSettings
+from tas_tf.recipes import DEFAULT, of_recipe
 from tas_tf.searching.run import run_search
 from tas_tf.searching.settings import SearchSettings
 from tas_tf.space.shape import Shape
@@ -115,8 +116,9 @@ class Cell:
     def __init__(self, case: Case, budget: str, seed: int, folder: Path) -> None:
         self.case, self.seed, self.strategy = case, seed, make_strategy("one_device")
         self.data = Task.load("fashion_mnist", train_limit=case.images, pad_crop=2, flip=True, seed=seed)
-        self.training = TrainSettings(epochs=case.epochs, warmup_epochs=0, batch_size=64, lr=0.1, seed=seed)
-        self.race = RaceSettings()
+        defaults = {**of_recipe(DEFAULT, "student"), "epochs": case.epochs, "lr": 0.1, "seed": seed}
+        self.training = TrainSettings(**defaults)
+        self.race = RaceSettings(**of_recipe(DEFAULT, "race"))
         self.teacher, self.teacher_accuracy = self._load_teacher(folder)
         self.space = SearchSpace.from_model(self.teacher)
         self.cost = CostModel(self.space)
