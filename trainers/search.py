@@ -1,8 +1,8 @@
-"""Searches the widths and depths of the student within a budget.
+"""Finds the widths and depths of the student within a budget: by a race, or by the search of the paper.
 
 Examples:
     python -m trainers.search --flagfile=flags/cifar100.cfg
-    python -m trainers.search --run_dir=runs/mine --model=resnet20 --dataset=digits --budget=macs:0.4
+    python -m trainers.search --run_dir=runs/mine --teacher_from=runs/other --budget=macs:0.4
     tensorboard --logdir=runs/mine/logs
 """
 
@@ -14,7 +14,7 @@ from tas_tf.pipeline.whole import shape_steps
 
 
 def main() -> None:
-    """Runs the search that the flags describe, and names the next command."""
+    """Runs the race or the search that the flags describe, and names the next command."""
     workspace, parsed = start()
     steps = shape_steps(workspace)
     if planned(workspace, parsed, steps):

@@ -64,7 +64,7 @@ COMMANDS = {
         Command(
             name="search",
             module="trainers.search",
-            summary="search widths and depths within a budget",
+            summary="find widths and depths within a budget, by a race or a search",
             flags=(
                 *(*_RUN, *_SPACE, *_STEP, *_RANKING, "search_from_teacher", "Recipe", "Search"),
                 *("student_lr", "kd", "kd_alpha", "kd_alpha_end", "kd_temperature", "preprocessing_inside", "dry_run"),

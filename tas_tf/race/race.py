@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -15,11 +16,13 @@ import tensorflow as tf
 
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.data.training_data import TrainingData
+from tas_tf.errors import UserError
 from tas_tf.files import read_json, write_json, write_model
 from tas_tf.proposals.shortlist import Proposal
 from tas_tf.race.settings import RaceSettings, Rounds
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.file_size import budget_figures
+from tas_tf.training.loop import Diverged
 from tas_tf.training.network import inherited, train_network
 from tas_tf.training.settings import TrainSettings
 from tas_tf.zoo.loading import load_file
@@ -51,8 +54,13 @@ class Lap:
     seconds: float
 
     def to_json(self) -> dict[str, Any]:
-        """The lap in JSON's types, with the name of the proposal."""
-        return {**vars(self), "proposal": self.proposal.name}
+        """The lap in JSON's types, with the name of the proposal; a loss that isn't finite becomes `None`."""
+        return {**vars(self), "proposal": self.proposal.name, "loss": self.loss if math.isfinite(self.loss) else None}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], proposal: Proposal) -> Lap:
+        """The inverse of `to_json`."""
+        return cls(**{**data, "proposal": proposal, "loss": math.inf if data["loss"] is None else data["loss"]})
 
 
 @dataclass(frozen=True)
@@ -115,7 +123,7 @@ def run_race(
         on_lap: Called with each lap once it is scored or read from the folder.
 
     Raises:
-        UserError: The batch doesn't fit the data, or training diverges.
+        UserError: The batch doesn't fit the data, or training diverges at every learning rate.
     """
     part, scored_on = data.weights_part(race.race_share), data.held_out(race.race_share, MOST_SCORED)
     rounds = plan_rounds(data, settings, race, len(proposals))
@@ -124,12 +132,9 @@ def run_race(
     epochs_before = [0, *itertools.accumulate(-(-steps // per_epoch) for steps in rounds.steps)]
     laps: list[Lap] = []
 
-    def run(proposal: Proposal, start: keras.Model, number: int, factor: float) -> tuple[Lap, keras.Model]:
-        folder = None if checkpoint_dir is None else Path(checkpoint_dir) / _stem(proposal.name, number, factor)
-        if folder is not None and folder.with_suffix(".json").exists():
-            lap = Lap(**{**read_json(folder.with_suffix(".json")), "proposal": proposal})
-            network = load_file(folder.with_suffix(".keras"))
-        else:
+    def train(proposal: Proposal, start: keras.Model, number: int, factor: float, folder: Path | None):
+        """Trains a shape; if training diverges, its loss is infinite and its weights stay as they were."""
+        try:
             trained = train_network(
                 space,
                 proposal.shape,
@@ -145,9 +150,20 @@ def run_race(
                 first_epoch=epochs_before[number - 1],
                 steps=rounds.steps[number - 1],
             )
-            network = trained.model
-            scores = {name: trained.metrics[name] for name in ("loss", "accuracy", "seconds")}
-            lap = Lap(proposal, number, factor, **scores)
+        except Diverged:
+            return Lap(proposal, number, factor, loss=math.inf, accuracy=0.0, seconds=0.0), start
+        scores = {name: trained.metrics[name] for name in ("loss", "accuracy", "seconds")}
+        if not math.isfinite(scores["loss"]):
+            scores["loss"] = math.inf
+        return Lap(proposal, number, factor, **scores), trained.model
+
+    def run(proposal: Proposal, start: keras.Model, number: int, factor: float) -> tuple[Lap, keras.Model]:
+        folder = None if checkpoint_dir is None else Path(checkpoint_dir) / _stem(proposal.name, number, factor)
+        if folder is not None and folder.with_suffix(".json").exists():
+            lap = Lap.from_json(read_json(folder.with_suffix(".json")), proposal)
+            network = load_file(folder.with_suffix(".keras"))
+        else:
+            lap, network = train(proposal, start, number, factor, folder)
             if folder is not None:
                 write_model(folder.with_suffix(".keras"), network)
                 write_json(folder.with_suffix(".json"), lap.to_json())  # last: it says that the lap is complete
@@ -163,6 +179,11 @@ def run_race(
         first = field[0]
         tried = [run(first, networks[first.name], 1, each) for each in race.rate_factors]
         enough = _NEARLY * min(lap.loss for lap, _ in tried)
+        if not math.isfinite(enough):
+            raise UserError(
+                f"`rate_factors`: training diverged at every learning rate. Expected one that doesn't. Received: "
+                f"{', '.join(f'{settings.lr * each:g}' for each in race.rate_factors)}. Lower `lr`."
+            )
         known[first.name] = max(
             (result for result in tried if result[0].loss <= enough), key=lambda result: result[0].rate_factor
         )

@@ -248,7 +248,7 @@ def _draw_race(laps: Sequence[Mapping], winner: str, rate_factor: float) -> Draw
     """Draws the loss of each shape by round; tries of other learning rates are left out."""
     losses: dict[str, dict[int, float]] = {}
     for lap in laps:
-        if lap["rate_factor"] == rate_factor:
+        if lap["rate_factor"] == rate_factor and lap["loss"] is not None:  # None: training diverged
             losses.setdefault(lap["proposal"], {})[lap["round"]] = lap["loss"]
     rounds = sorted({number for of_one in losses.values() for number in of_one})
 

@@ -18,6 +18,10 @@ SECONDS = "seconds"
 _SECONDS_BETWEEN_LOGS = 0.5
 
 
+class Diverged(UserError):
+    """A loss or a weight isn't finite."""
+
+
 def fit(
     model: keras.Model,
     epochs_dataset: Callable[[int], tf.data.Dataset],
@@ -57,8 +61,8 @@ def fit(
         The history of all epochs, with their durations under `SECONDS`. A finished run is restored and not continued.
 
     Raises:
-        UserError: If a loss or weight isn't finite (the previous epoch's checkpoint is kept), the batch can't be split
-            evenly, or the checkpoint belongs to another model.
+        Diverged: A loss or weight isn't finite; the previous epoch's checkpoint is kept.
+        UserError: The batch can't be split evenly, or the checkpoint belongs to another model.
         ValueError: If the model isn't ready, or the dataset ends.
     """
     for name, value in (("epochs", epochs), ("steps_per_epoch", steps_per_epoch)):
@@ -234,10 +238,10 @@ def _check_weights(model: keras.Model, epoch: int) -> None:
             raise _diverged(model, f"the variable {variable.path} after epoch {epoch + 1}")
 
 
-def _diverged(model: keras.Model, what: str) -> UserError:
+def _diverged(model: keras.Model, what: str) -> Diverged:
     rates = ", ".join(f"{float(optimizer.learning_rate):.3g}" for optimizer in list_optimizers(model))
     received = f" (now {rates})" if rates else ""
-    return UserError(
+    return Diverged(
         f"Training diverged: {what} is not finite. Lower the learning rate{received} or warm it up (`lr`, "
         "`warmup_epochs`). The previous epoch's checkpoint, if any, is kept."
     )

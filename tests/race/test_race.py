@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
 
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.data.task import Task
+from tas_tf.errors import UserError
 from tas_tf.proposals.shortlist import Proposal
 from tas_tf.proposals.uniform import uniform_shape
 from tas_tf.race import race as race_module
@@ -167,6 +169,17 @@ def test_a_further_shape_joins_the_first_round(model, proposals):
     assert [lap[:2] for lap in laps] == [("uniform", 1), ("uniform 1", 1), ("smallest", 1)]
     assert seen == [[name for name, _, _ in sorted(laps[:2], key=lambda lap: lap[2])]]
     assert result.winner.name == min(laps, key=lambda lap: lap[2])[0]
+
+
+def test_a_rate_that_diverges_drops_out(model, proposals, tmp_path):
+    settings = RaceSettings(rate_factors=(0.5, 1e12))
+    result = race(model, proposals[:1], settings=settings, checkpoint_dir=tmp_path)
+    assert [lap.loss == math.inf for lap in result.laps] == [False, True]
+    assert result.rate_factor == 0.5
+    again = race(model, proposals[:1], settings=settings, checkpoint_dir=tmp_path)
+    assert again.laps == result.laps
+    with pytest.raises(UserError, match=r"diverged at every learning rate.* Lower `lr`"):
+        race(model, proposals[:1], settings=RaceSettings(rate_factors=(1e11, 1e12)))
 
 
 def test_rounds_take_equal_shares_of_the_effort():
