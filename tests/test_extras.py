@@ -18,7 +18,7 @@ from tas_tf.errors import UserError
 from tas_tf.extras import EXTRAS, missing_modules, require_extra
 from tas_tf.files import write_json
 from tas_tf.pipeline.exporting import ExportStep
-from tas_tf.pipeline.searched_shapes import SearchStep
+from tas_tf.pipeline.racing import RaceStep
 from tas_tf.pipeline.training import StudentStep, TeacherStep
 from tas_tf.qat.train import check_quantisable, train_quantised
 from tas_tf.report.report import build_report
@@ -142,7 +142,7 @@ def test_a_report_without_its_extra_lacks_the_page_alone(without, measured, argu
 def test_the_pipeline_writes_its_report_without_the_extra(without, measured, monkeypatch):
     """All steps before the report do nothing here."""
     without("report")
-    steps = (TeacherStep, SearchStep, StudentStep, ExportStep)
+    steps = (TeacherStep, RaceStep, StudentStep, ExportStep)
     for step in steps:
         monkeypatch.setattr(step, "run", lambda self: False)
         monkeypatch.setattr(step, "is_up_to_date", True)

@@ -56,6 +56,7 @@ def test_the_recipe_gives_the_defaults(model, arrays, monkeypatch):
     assert result.race.rate_factor == 0.5
 
 
+@pytest.mark.slow
 def test_a_time_determines_shapes_and_epochs(model, arrays, monkeypatch):
     monkeypatch.setattr(finding, "measure_pace", lambda *args, **options: Pace(0.01, 1.0))
     result = compress(model, *arrays, time="12s", race=RACE, training={"batch_size": 32}, verbose=0)

@@ -84,7 +84,7 @@ def test_layers_stay_float32_under_a_mixed_policy(small_source):
         keras.config.set_dtype_policy(before)
 
 
-@pytest.mark.parametrize("kind", ["standardise", "caffe"])
+@pytest.mark.parametrize("kind", ["standardise", pytest.param("caffe", marks=pytest.mark.slow)])
 def test_layers_reload_without_this_package(small_source, tmp_path, kind):
     preprocessing = Preprocessing.fit(small_source, kind)
     model = keras.Sequential([keras.Input((6, 5, 3)), *preprocessing.layers()])

@@ -168,7 +168,7 @@ def test_a_rival_without_distillation_goes_without(run, open_run, training):
     assert len(training.asked) == 3
     # Nor does it matter to it how the others are taught.
     training.paths()
-    run_qat(open_run("--kd_alpha=0.5", "--overwrite"), ["no_kd"])
+    run_qat(open_run("--kd_alpha=0.4", "--overwrite"), ["no_kd"])
     assert training.paths() == [folders(run)["student"], folders(run)["teacher"]]
 
 

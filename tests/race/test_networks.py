@@ -41,7 +41,7 @@ def frozen() -> keras.Model:
     ("make", "options"),
     [
         (plain, {}),
-        (frozen, {}),
+        pytest.param(frozen, {}, marks=pytest.mark.slow),
         pytest.param(tiny_network, {"axes": "width"}, marks=pytest.mark.slow),
         (tiny_network, {"axes": "depth"}),
         pytest.param(tiny_network, {"couple_trunk": True}, marks=pytest.mark.slow),

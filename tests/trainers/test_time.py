@@ -77,6 +77,7 @@ def test_a_dry_run_says_the_plan_and_writes_nothing(command, tmp_path, trained_t
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_teacher_that_has_to_be_trained_gets_its_share(command, tmp_path):
     flags = [*FLAGS, "--model=resnet8", "--dry_run"]
     outcome = command(pipeline, f"--run_dir={tmp_path / 'run'}", *flags)
