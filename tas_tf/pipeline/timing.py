@@ -43,7 +43,7 @@ def fit_into_time(workspace: Workspace) -> tuple[Workspace, Schedule | None]:
     seconds = parse_duration(config.time)
     if not config.races or config.shape:
         raise UserError("`time` plans a race and what follows. Leave out `time`, or `shape` and `recipe`=paper.")
-    found = load_schedule(config)
+    found = None if config.overwrite else load_schedule(config)
     schedule = found or _make_schedule(workspace, seconds)
     used = f", {format_duration(found.used)} of it used" if found else ""
     steps = [

@@ -65,6 +65,9 @@ def test_a_resumed_run_goes_on_with_what_is_left(command, interrupted, trained_t
     assert plan["used"] > 299
     again = command(pipeline, f"--run_dir={interrupted}", f"--model={trained_tiny}", *FLAGS)
     assert again.out.count("up to date") >= 3
+    # Made again, the run has all of its time.
+    anew = command(pipeline, f"--run_dir={interrupted}", f"--model={trained_tiny}", "--overwrite", "--dry_run", *FLAGS)
+    assert "Plan for 5m: race of " in anew.out
     # Other commands find the same settings.
     for one in (search, distill):
         assert "up to date" in command(one, f"--run_dir={interrupted}", f"--model={trained_tiny}", *FLAGS).out
