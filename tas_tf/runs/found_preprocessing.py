@@ -6,16 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import keras
+import numpy as np
+import tensorflow as tf
+from scipy.optimize import linear_sum_assignment
 
 from tas_tf.data.preprocessing import PREPROCESSING_KINDS
 from tas_tf.data.task import Task
 from tas_tf.errors import UserError
 from tas_tf.space.space import SearchSpace
-from tas_tf.training.evaluation import evaluate
 from tas_tf.training.network import check_fits, is_near_chance, logits_of
 
 # Training images to score each kind on.
 _SCORED = {"batch_size": 100, "batches": 20}
+# How much better classes must fit in another order. Untrained networks gain less.
+_REORDERED = 0.3
 # How much better than all others the best kind must be.
 _CLEARLY = 0.03
 
@@ -48,7 +52,9 @@ def find_preprocessing(model: keras.Model, space: SearchSpace, task: Task) -> Fo
     network = logits_of(model, space)
     colour = task.image_shape[-1] == 3
     kinds = [kind for kind in PREPROCESSING_KINDS if colour or kind not in ("torch", "caffe")]
-    accuracies = {kind: evaluate(network, task.prepared_as(kind).calibration(**_SCORED))["accuracy"] for kind in kinds}
+    counts = {kind: _count(network, task.prepared_as(kind)) for kind in kinds}
+    accuracies = {kind: float(np.trace(counts[kind]) / counts[kind].sum()) for kind in kinds}
+    _check_order(task, counts, max(accuracies.values()))
     best, second, *_ = sorted(kinds, key=lambda kind: -accuracies[kind])
     scores = ", ".join(f"{kind} {accuracies[kind]:.3f}" for kind in sorted(kinds, key=lambda kind: -accuracies[kind]))
     if is_near_chance(accuracies[best], task):
@@ -63,3 +69,31 @@ def find_preprocessing(model: keras.Model, space: SearchSpace, task: Task) -> Fo
             f"Accuracies on training images: {scores}."
         )
     return FoundPreprocessing(best, accuracies)
+
+
+def _count(network: keras.Model, task: Task) -> np.ndarray:
+    """Counts training images by output and class, `[classes, classes]`."""
+    counts = np.zeros([len(task.class_names)] * 2, np.int64)
+    predict = tf.function(lambda images: tf.argmax(network(images, training=False), axis=-1), reduce_retracing=True)
+    for images, labels in task.calibration(**_SCORED):
+        np.add.at(counts, (predict(images).numpy(), labels.numpy()), 1)
+    return counts
+
+
+def _check_order(task: Task, counts: Mapping[str, np.ndarray], accuracy: float) -> None:
+    """Checks that the outputs of a network don't fit the classes much better in another order.
+
+    Raises:
+        UserError: They do. The message says the order.
+    """
+    for kind, table in counts.items():
+        outputs, classes = linear_sum_assignment(table, maximize=True)
+        reordered = table[outputs, classes].sum() / table.sum()
+        if reordered > accuracy + _REORDERED:
+            order = ", ".join(task.class_names[number] for number in classes)
+            raise UserError(
+                "`dataset`: the classes are in another order than the outputs of the network. With "
+                f"`preprocess`={kind}, outputs 0, 1, ... fit {order}: accuracy {reordered:.3f} on training images, as "
+                f"they are {accuracy:.3f}. Name the class folders so that they sort in this order. Received: "
+                f"{', '.join(task.class_names)}."
+            )

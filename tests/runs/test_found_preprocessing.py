@@ -50,6 +50,19 @@ def test_a_network_at_chance_is_refused():
         find_preprocessing(network, SearchSpace.from_model(network), tiny_task())
 
 
+def test_classes_in_another_order_are_found_and_said(model):
+    order = [3, 1, 4, 0, 5, 9, 2, 6, 8, 7]
+    reordered = keras.models.clone_model(model)
+    reordered.set_weights(model.get_weights())
+    kernel, bias = reordered.get_layer("classifier").get_weights()
+    reordered.get_layer("classifier").set_weights([kernel[:, order], bias[order]])
+    with pytest.raises(UserError) as refused:
+        find_preprocessing(reordered, SearchSpace.from_model(reordered), tiny_task())
+    message = str(refused.value)
+    assert f"With `preprocess`=standardise, outputs 0, 1, ... fit {', '.join(map(str, order))}: accuracy 0." in message
+    assert message.endswith("Received: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9.")
+
+
 def test_two_kinds_that_are_nearly_as_good_are_left_to_the_user(model):
     """Batch statistics undo any scale."""
     pixels = keras.Input((8, 8, 1), name="raw")
