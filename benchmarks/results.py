@@ -65,7 +65,8 @@ class Case:
         budgets: Budgets to reach.
         methods: Methods to compare.
         epochs: Epochs of the default recipe's student.
-        teacher_epochs: Epochs of the teacher, after one of warm-up.
+        teacher_epochs: Epochs of the teacher, after one of warm-up: enough that the teacher doesn't hold its students
+            back, see docs/RESULTS.md.
     """
 
     network: str
@@ -73,7 +74,7 @@ class Case:
     budgets: tuple[str, ...]
     methods: tuple[str, ...]
     epochs: int = 20
-    teacher_epochs: int = 7
+    teacher_epochs: int = 39
 
 
 _SHORT = (RECIPE, "tas", "uniform", "uniform_depths", "random_best")
@@ -127,7 +128,7 @@ class Cell:
             self.taught_by = logits_of(self.teacher, self.space)
 
     def _load_teacher(self, folder: Path) -> tuple[keras.Model, float]:
-        path = folder / f"{self.case.network}_{self.case.images}_seed{self.seed}.keras"
+        path = folder / f"{self.case.network}_{self.case.images}_{self.case.teacher_epochs}_seed{self.seed}.keras"
         if not path.exists():
             network = load_network(self.case.network, num_classes=10, image_size=28, channels=1)
             space = SearchSpace.from_model(network)
