@@ -220,7 +220,7 @@ def _recipe(cell: Cell) -> tuple[Start, float]:
     spent = [cell.damage_cost]
     rounds = plan_rounds(cell.data, cell.training, cell.race, cell.race.proposals)
 
-    def add(lap) -> None:
+    def add(lap, kept) -> None:
         spent.append(cell.training_cost(cell.cost(lap.proposal.shape), rounds.steps[lap.round - 1]))
         print(f"  round {lap.round}: {lap.proposal.name}, rate x{lap.rate_factor:g}, loss {lap.loss:.4f}", flush=True)
 

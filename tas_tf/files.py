@@ -5,9 +5,12 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from tas_tf.errors import UserError
 
@@ -45,6 +48,25 @@ def read_json(path: str | Path) -> Any:
         raise UserError(f"Can't read {path}: {error.strerror}.") from error
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON: {error}.") from error
+
+
+def write_arrays(path: str | Path, arrays: Sequence[np.ndarray]) -> None:
+    """Writes arrays as an `.npz` file, atomically."""
+    with _aside(Path(path)) as partial:
+        np.savez(partial, *arrays)
+
+
+def read_arrays(path: str | Path) -> list[np.ndarray]:
+    """Reads what `write_arrays` wrote, in the same order.
+
+    Raises:
+        UserError: If the file is missing or damaged.
+    """
+    try:
+        with np.load(path) as content:
+            return [content[f"arr_{number}"] for number in range(len(content.files))]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(f"Can't read {path}: {error}.") from error
 
 
 def write_model(path: str | Path, model: "keras.Model") -> None:

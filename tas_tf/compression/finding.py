@@ -16,7 +16,8 @@ from tas_tf.proposals.drawn import drawn_proposals
 from tas_tf.proposals.sensitivities import IMAGES, measure_sensitivities
 from tas_tf.proposals.shortlist import Proposal, Proposer
 from tas_tf.proposals.uniform import uniform_shape
-from tas_tf.race.race import MOST_SCORED, RaceResult, run_race
+from tas_tf.race.progress import RaceProgress
+from tas_tf.race.race import MOST_SCORED, RaceResult, plan_rounds, run_race
 from tas_tf.race.settings import RaceSettings
 from tas_tf.searching.monitor import SearchResult
 from tas_tf.searching.run import cost_and_limit, run_search
@@ -75,6 +76,11 @@ class Finder:
     strategy: tf.distribute.Strategy
     callbacks: Sequence[keras.callbacks.Callback]
     verbose: int | str
+
+    def say(self, text: str) -> None:
+        """Prints a line unless `verbose` is 0."""
+        if self.verbose != 0:
+            print(text, flush=True)
 
     def by_search(self, settings: SearchSettings) -> Found:
         """Searches differentiably.
@@ -146,8 +152,10 @@ class Finder:
             searched = self.by_search(searching).search
             options = {"limit": limit, "count": settings.searched, "file_size": self.files, "seed": searching.seed}
             found = drawn_proposals(cost, searched.shape, searched.probabilities, **options)
+        proposals = proposer.shortlist(max(settings.proposals, len(found) + 1), found)
+        rounds = plan_rounds(data, training, settings, len(proposals))
         result = run_race(
-            proposer.shortlist(max(settings.proposals, len(found) + 1), found),
+            proposals,
             data,
             space,
             training,
@@ -157,7 +165,8 @@ class Finder:
             strategy=self.strategy,
             combine=proposer.combined,
             callbacks=self.callbacks,
-            verbose=self.verbose,
+            verbose=0 if self.verbose == "auto" else self.verbose,
+            on_lap=RaceProgress(self.say, cost, proposals, rounds),
         )
         if workload is not None:
             training = replace(training, epochs=workload.epochs_within(until - time.monotonic()))

@@ -13,8 +13,8 @@ from tas_tf.proposals.drawn import drawn_proposals
 from tas_tf.proposals.sensitivities import IMAGES, measure_sensitivities
 from tas_tf.proposals.shortlist import Proposal, Proposer
 from tas_tf.race.logs import RaceSummaries
+from tas_tf.race.progress import RaceProgress
 from tas_tf.race.race import Lap, plan_rounds, race_metrics, run_race
-from tas_tf.race.settings import Rounds
 from tas_tf.runs.run import Step
 from tas_tf.searching.logs import SearchSummaries
 from tas_tf.searching.run import run_search
@@ -86,7 +86,15 @@ class RaceStep(SearchedShapeStep):
         with workspace.strategy.scope():
             taught_by = logits_of(teacher, space) if config.kd else None
         rounds = plan_rounds(workspace.task, config.student, config.race, len(proposals))
-        show = _Progress(self, cost, proposals, rounds)
+        show = RaceProgress(workspace.say, cost, proposals, rounds)
+        write = RaceSummaries(config.run.logs("search"))
+
+        def on_lap(lap: Lap, kept: bool) -> None:
+            workspace.note_time()
+            show(lap, kept)
+            if not kept:
+                write(lap)
+
         result = run_race(
             proposals,
             workspace.task,
@@ -99,7 +107,7 @@ class RaceStep(SearchedShapeStep):
             combine=proposer.combined,
             checkpoint_dir=record.checkpoints,
             verbose=0 if workspace.verbose == "auto" else workspace.verbose,
-            on_lap=show,
+            on_lap=on_lap,
         )
         shape = result.winner.shape
         metrics = race_metrics(result, cost, limit, real_cost(cost, shape, file_size))
@@ -127,26 +135,3 @@ class RaceStep(SearchedShapeStep):
         )
         options = {"limit": limit, "count": config.race.searched, "file_size": file_size, "seed": config.search.seed}
         return drawn_proposals(cost, result.shape, result.probabilities, **options)
-
-
-class _Progress:
-    """Shows each lap, in TensorBoard and as a line."""
-
-    def __init__(self, step: RaceStep, cost: CostModel, proposals: tuple[Proposal, ...], rounds: Rounds) -> None:
-        self._say, self._note_time = step.workspace.say, step.workspace.note_time
-        self._write = RaceSummaries(step.workspace.config.run.logs("search"))
-        self._cost = cost
-        self._total, self._done = rounds.num_laps, 0
-        steps = "/".join(map(str, rounds.steps))
-        names = ", ".join(one.name for one in proposals)
-        self._say(f"{len(proposals)} shapes race, at most {self._total} laps of {steps} steps: {names}.")
-
-    def __call__(self, lap: Lap) -> None:
-        cost = self._cost(lap.proposal.shape)
-        self._done += 1
-        self._note_time()
-        self._write(lap)
-        self._say(
-            f"lap {self._done} of {self._total}, round {lap.round}: {lap.proposal.name} ({cost:,} {self._cost.kind}), "
-            f"learning rate x{lap.rate_factor:g}: held-out loss {lap.loss:.4f}, accuracy {lap.accuracy:.4f}"
-        )

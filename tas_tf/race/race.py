@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import re
-import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.data.training_data import TrainingData
 from tas_tf.errors import UserError
-from tas_tf.files import read_json, write_json, write_model
+from tas_tf.files import read_arrays, read_json, write_arrays, write_json
 from tas_tf.proposals.shortlist import Proposal
 from tas_tf.race.settings import RaceSettings, Rounds
 from tas_tf.space.space import SearchSpace
+from tas_tf.student.build import build_student
 from tas_tf.student.file_size import budget_figures
 from tas_tf.training.loop import Diverged
-from tas_tf.training.network import inherited, train_network
+from tas_tf.training.network import Trainee, inherited
 from tas_tf.training.settings import TrainSettings
-from tas_tf.zoo.loading import load_file
 
 #: Largest number of held-out images that a shape is scored on.
 MOST_SCORED = 10_000
@@ -99,7 +102,7 @@ def run_race(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     checkpoint_dir: str | Path | None = None,
     verbose: int | str = "auto",
-    on_lap: Callable[[Lap], None] = lambda lap: None,
+    on_lap: Callable[[Lap, bool], None] = lambda lap, kept: None,
 ) -> RaceResult:
     """Finds the best of several shapes by brief trainings; resumes where an earlier call with the same folder stopped.
 
@@ -120,88 +123,111 @@ def run_race(
         callbacks: Keras callbacks for each training.
         checkpoint_dir: Folder to save each lap to.
         verbose: As in Keras.
-        on_lap: Called with each lap once it is scored or read from the folder.
+        on_lap: Called with each lap, and whether it was read from the folder.
 
     Raises:
         UserError: The batch doesn't fit the data, or training diverges at every learning rate.
     """
     part, scored_on = data.weights_part(race.race_share), data.held_out(race.race_share, MOST_SCORED)
     rounds = plan_rounds(data, settings, race, len(proposals))
-    _, per_epoch = part.training(settings.batch_size)
+    dataset, per_epoch = part.training(settings.batch_size)
     # Each round sees images in orders of its own.
     epochs_before = [0, *itertools.accumulate(-(-steps // per_epoch) for steps in rounds.steps)]
     laps: list[Lap] = []
 
-    def train(proposal: Proposal, start: keras.Model, number: int, factor: float, folder: Path | None):
+    def enter(proposal: Proposal) -> _Contestant:
+        trainee = functools.partial(
+            Trainee, space, proposal.shape, settings, strategy=strategy, teacher=teacher
+        )
+        return _Contestant(proposal, trainee, inherited(model, space, proposal.shape).get_weights())
+
+    def train(contestant: _Contestant, number: int, factor: float) -> Lap:
         """Trains a shape; if training diverges, its loss is infinite and its weights stay as they were."""
+        started, trainee = time.monotonic(), contestant.trainee
+        trainee.network.set_weights(contestant.weights)
         try:
-            trained = train_network(
-                space,
-                proposal.shape,
-                part,
-                replace(settings, lr=settings.lr * factor),
-                strategy=strategy,
-                teacher=teacher,
-                start=start,
+            trainee.train(
+                lambda done: dataset(epochs_before[number - 1] + done),
+                lr=settings.lr * factor,
+                epochs=1,
+                steps_per_epoch=rounds.steps[number - 1],
                 callbacks=callbacks,
-                checkpoint_dir=folder,
                 verbose=verbose,
-                scored_on=scored_on,
-                first_epoch=epochs_before[number - 1],
-                steps=rounds.steps[number - 1],
             )
+            trainee.settle(part)
+            scores = trainee.score(scored_on)
         except Diverged:
-            return Lap(proposal, number, factor, loss=math.inf, accuracy=0.0, seconds=0.0), start
-        scores = {name: trained.metrics[name] for name in ("loss", "accuracy", "seconds")}
-        if not math.isfinite(scores["loss"]):
-            scores["loss"] = math.inf
-        return Lap(proposal, number, factor, **scores), trained.model
-
-    def run(proposal: Proposal, start: keras.Model, number: int, factor: float) -> tuple[Lap, keras.Model]:
-        folder = None if checkpoint_dir is None else Path(checkpoint_dir) / _stem(proposal.name, number, factor)
-        if folder is not None and folder.with_suffix(".json").exists():
-            lap = Lap.from_json(read_json(folder.with_suffix(".json")), proposal)
-            network = load_file(folder.with_suffix(".keras"))
+            scores = {"loss": math.inf, "accuracy": 0.0}
+        if math.isfinite(scores["loss"]):
+            contestant.weights = trainee.network.get_weights()
         else:
-            lap, network = train(proposal, start, number, factor, folder)
-            if folder is not None:
-                write_model(folder.with_suffix(".keras"), network)
-                write_json(folder.with_suffix(".json"), lap.to_json())  # last: it says that the lap is complete
-                shutil.rmtree(folder, ignore_errors=True)
-        laps.append(lap)
-        on_lap(lap)
-        return lap, network
+            scores["loss"] = math.inf
+        seconds = round(time.monotonic() - started, 1)
+        return Lap(contestant.proposal, number, factor, **scores, seconds=seconds)
 
-    field = list(proposals)
-    networks = {one.name: inherited(model, space, one.shape) for one in field}
+    def run(contestant: _Contestant, number: int, factor: float) -> Lap:
+        saved = None if checkpoint_dir is None else _saved(Path(checkpoint_dir), contestant.proposal, number, factor)
+        kept = saved is not None and saved.with_suffix(".json").exists()
+        if kept:
+            lap = Lap.from_json(read_json(saved.with_suffix(".json")), contestant.proposal)
+            contestant.weights = read_arrays(saved.with_suffix(".npz"))
+        else:
+            lap = train(contestant, number, factor)
+            if saved is not None:
+                write_arrays(saved.with_suffix(".npz"), contestant.weights)
+                write_json(saved.with_suffix(".json"), lap.to_json())  # last: it says that the lap is complete
+        laps.append(lap)
+        on_lap(lap, kept)
+        return lap
+
+    field = [enter(one) for one in proposals]
     factor, known = race.rate_factors[0], {}
     if rounds.tries:
-        first = field[0]
-        tried = [run(first, networks[first.name], 1, each) for each in race.rate_factors]
+        first, tried = field[0], []
+        untrained = first.weights
+        for each in race.rate_factors:
+            first.weights = untrained
+            tried.append((run(first, 1, each), first.weights))
         enough = _NEARLY * min(lap.loss for lap, _ in tried)
         if not math.isfinite(enough):
             raise UserError(
                 f"`rate_factors`: training diverged at every learning rate. Expected one that doesn't. Received: "
                 f"{', '.join(f'{settings.lr * each:g}' for each in race.rate_factors)}. Lower `lr`."
             )
-        known[first.name] = max(
-            (result for result in tried if result[0].loss <= enough), key=lambda result: result[0].rate_factor
+        lap, first.weights = max(
+            (one for one in tried if one[0].loss <= enough), key=lambda one: one[0].rate_factor
         )
-        factor = known[first.name][0].rate_factor
+        factor, known = lap.rate_factor, {first: lap}
     for number, entries in enumerate(rounds.entries, 1):
-        results = {one.name: known.pop(one.name, None) or run(one, networks[one.name], number, factor) for one in field}
-
-        def loss_of(one: Proposal, results: Mapping[str, Any] = results) -> float:
-            return results[one.name][0].loss
-
-        field.sort(key=loss_of)
-        if number == 1 and (further := combine(field)) is not None:
-            results[further.name] = run(further, inherited(model, space, further.shape), number, factor)
-            field = sorted([*field, further], key=loss_of)
+        results = {one: known.pop(one, None) or run(one, number, factor) for one in field}
+        field.sort(key=lambda one: results[one].loss)
+        if number == 1 and (further := combine([one.proposal for one in field])) is not None:
+            field.append(enter(further))
+            results[field[-1]] = run(field[-1], number, factor)
+            field.sort(key=lambda one: results[one].loss)
         field = field[: -(-entries // 2)]
-        networks = {one.name: results[one.name][1] for one in field}
     (winner,) = field
-    return RaceResult(winner, networks[winner.name], factor, tuple(laps))
+    network = build_student(space, winner.proposal.shape)
+    network.set_weights(winner.weights)
+    return RaceResult(winner.proposal, network, factor, tuple(laps))
+
+
+class _Contestant:
+    """A shape in a race, with its weights so far.
+
+    Args:
+        proposal: The shape.
+        make_trainee: Makes what trains it.
+        weights: Initial weights.
+    """
+
+    def __init__(self, proposal: Proposal, make_trainee: Callable[[], Trainee], weights: list[np.ndarray]) -> None:
+        self.proposal, self._make_trainee, self.weights = proposal, make_trainee, weights
+
+    @cached_property
+    def trainee(self) -> Trainee:
+        """Made when it is needed: a resumed race may have no lap left for this shape."""
+        return self._make_trainee()
 
 
 def plan_rounds(data: TrainingData, settings: TrainSettings, race: RaceSettings, proposals: int) -> Rounds:
@@ -243,5 +269,7 @@ def race_metrics(result: RaceResult, cost: CostModel, limit: int, spent: int) ->
     }
 
 
-def _stem(name: str, number: int, factor: float) -> str:
-    return f"round{number}_{re.sub('[^a-z0-9]+', '_', name)}_{factor:g}".replace(".", "p")
+def _saved(folder: Path, proposal: Proposal, number: int, factor: float) -> Path:
+    """Files of a lap, without their suffixes."""
+    name = re.sub("[^a-z0-9]+", "_", proposal.name)
+    return folder / f"round{number}_{name}_{factor:g}".replace(".", "p")

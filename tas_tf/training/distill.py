@@ -72,7 +72,7 @@ def distiller(
     alpha: float = Distillation.alpha,
     temperature: float = Distillation.temperature,
     alpha_end: float | None = ChangingDistillation.alpha_end,
-    steps: int = 1,
+    steps: int | tf.Variable = 1,
 ) -> Distiller:
     """Prepares a student for training with `distillation_loss`. Call it inside the strategy's scope.
 
@@ -100,7 +100,7 @@ def constant(alpha: float) -> Callable[[tf.Tensor], float]:
     return lambda step: alpha
 
 
-def falling(start: float, end: float, steps: int) -> Callable[[tf.Tensor], tf.Tensor]:
+def falling(start: float, end: float, steps: int | tf.Variable) -> Callable[[tf.Tensor], tf.Tensor]:
     """Returns a weight that goes from `start` to `end` along half a cosine.
 
     >>> weight = falling(0.8, 0.2, 100)
@@ -189,26 +189,47 @@ def is_unsettled(model: keras.Model, steps: int) -> bool:
 
 
 def recalibrate(model: keras.Model, batches) -> None:
-    """Sets the running statistics of every BatchNormalization to their mean over `batches`.
-
-    Only batch normalisation runs in training mode. Dropout and augmentation are off, so that the statistics are those
-    of the images that the network will be used on.
+    """Sets the running statistics of every BatchNormalization to their mean over `batches`; see `Recalibration`.
 
     Args:
         model: Functional model, changed in place.
         batches: Finite dataset of `(images, labels)`.
     """
-    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    momenta = [norm.momentum for norm in norms]
-    calibrated = _normalising_by_batch(model)
-    try:
-        for (images, _), momentum in cumulative(batches):
-            for norm in norms:
+    Recalibration(model)(batches)
+
+
+class Recalibration:
+    """Sets the running statistics of every BatchNormalization of a model to their mean over some batches.
+
+    Only batch normalisation runs in training mode. Dropout and augmentation are off, so that the statistics are those
+    of the images that the network will be used on. The computation is traced once, however often it is called.
+
+    Args:
+        model: Functional model, changed in place.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        self._norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+        self._momentum = tf.Variable(0.0, trainable=False)
+        calibrated = _normalising_by_batch(model)
+        self._update = tf.function(lambda images: calibrated(images), reduce_retracing=True)
+
+    def __call__(self, batches) -> None:
+        """Computes the statistics.
+
+        Args:
+            batches: Finite dataset of `(images, labels)`.
+        """
+        momenta = [norm.momentum for norm in self._norms]
+        for norm in self._norms:
+            norm.momentum = self._momentum  # read while tracing
+        try:
+            for (images, _), momentum in cumulative(batches):
+                self._momentum.assign(momentum)
+                self._update(images)
+        finally:
+            for norm, momentum in zip(self._norms, momenta, strict=True):
                 norm.momentum = momentum
-            calibrated(images)
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
 
 
 def _normalising_by_batch(model: keras.Model) -> keras.Model:

@@ -1,5 +1,7 @@
 """The training loop of teacher, search and distillation, for every strategy."""
 
+from __future__ import annotations
+
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +35,7 @@ def fit(
     checkpoint_dir: str | Path | None = None,
     validation: Callable[[], dict[str, float]] | None = None,
     verbose: int | str = "auto",
+    steps: Steps | None = None,
 ) -> keras.callbacks.History:
     """Trains `model` with its own `train_step`, or resumes after the last finished epoch.
 
@@ -56,6 +59,7 @@ def fit(
         checkpoint_dir: Folder to save to after each epoch and to resume from; `None` saves nothing.
         validation: Called after each epoch; its results are logged as `val_<name>`.
         verbose: As in Keras. `"auto"` shows a bar on a terminal, and one line an epoch elsewhere.
+        steps: Steps of this model, if it was trained before: they are traced only once.
 
     Returns:
         The history of all epochs, with their durations under `SECONDS`. A finished run is restored and not continued.
@@ -96,7 +100,7 @@ def fit(
     if finished:
         return history
 
-    runner = _EpochRunner(model, strategy, steps_per_epoch, callback_list)
+    steps = Steps(model, strategy) if steps is None else steps
     dataset = strategy.experimental_distribute_dataset(epochs_dataset(progress.epochs))
     batches = iter(dataset)
     logs: dict[str, float] = {}
@@ -104,7 +108,7 @@ def fit(
         started = time.monotonic()
         model.reset_metrics()
         callback_list.on_epoch_begin(epoch)
-        logs = runner.run(epoch, batches)
+        logs = steps.run(epoch, batches, steps_per_epoch, callback_list)
         _check_weights(model, epoch)
         if validation is not None:
             logs |= {f"val_{name}": float(value) for name, value in validation().items()}
@@ -120,22 +124,39 @@ def fit(
     return history
 
 
-class _EpochRunner:
-    """Runs the steps of an epoch; the step is traced once for the whole run."""
+class Steps:
+    """Runs the training steps of a model. The step is traced once, for any number of epochs and trainings.
 
-    def __init__(self, model, strategy, steps_per_epoch, callback_list):
+    Args:
+        model: The model, see `fit`.
+        strategy: Distribution strategy.
+    """
+
+    def __init__(self, model: keras.Model, strategy: tf.distribute.Strategy) -> None:
         self._model = model
-        self._steps_per_epoch = steps_per_epoch
-        self._callback_list = callback_list
         # First step of the epoch with a non-finite loss, kept on the device so that steps needn't wait for the check.
         self._bad_step = tf.Variable(-1, dtype=tf.int64, trainable=False)
         self._step = self._make_step(model, strategy)
 
-    def run(self, epoch: int, batches: Iterator) -> dict[str, float]:
-        """Trains one epoch and returns its logs."""
+    def run(
+        self, epoch: int, batches: Iterator, count: int, callback_list: keras.callbacks.CallbackList
+    ) -> dict[str, float]:
+        """Trains one epoch and returns its logs.
+
+        Args:
+            epoch: Number of the epoch, from 0, for messages.
+            batches: Where the batches come from.
+            count: Number of steps.
+            callback_list: Callbacks.
+
+        Raises:
+            Diverged: A loss isn't finite.
+            ValueError: The batches end.
+        """
         logs, last_read = {}, time.monotonic()
-        for step in range(self._steps_per_epoch):
-            self._callback_list.on_train_batch_begin(step)
+        self._bad_step.assign(-1)
+        for step in range(count):
+            callback_list.on_train_batch_begin(step)
             try:
                 logs = self._step(batches, tf.constant(step, tf.int64))
             except tf.errors.OutOfRangeError as error:
@@ -143,11 +164,11 @@ class _EpochRunner:
                     f"The dataset ended at step {step + 1} of epoch {epoch + 1}. "
                     "`epochs_dataset` must return an endless one."
                 ) from error
-            due = step + 1 == self._steps_per_epoch or time.monotonic() - last_read > _SECONDS_BETWEEN_LOGS
+            due = step + 1 == count or time.monotonic() - last_read > _SECONDS_BETWEEN_LOGS
             if due:
                 self._check_losses(epoch)
                 last_read = time.monotonic()
-            self._callback_list.on_train_batch_end(step, logs if due else {})
+            callback_list.on_train_batch_end(step, logs if due else {})
             if self._model.stop_training:
                 self._check_losses(epoch)
                 break

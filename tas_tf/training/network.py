@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ from tas_tf.errors import UserError
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student, inherit_weights
-from tas_tf.training.distill import compile_classifier, distiller, is_unsettled, recalibrate
-from tas_tf.training.evaluation import evaluate
-from tas_tf.training.loop import SECONDS, fit
-from tas_tf.training.optimizers import cosine, sgd
+from tas_tf.training.distill import Recalibration, compile_classifier, distiller, is_unsettled
+from tas_tf.training.evaluation import Evaluator, make_evaluator
+from tas_tf.training.loop import SECONDS, Steps, fit
+from tas_tf.training.optimizers import Course, sgd
 from tas_tf.training.settings import TrainSettings
 
 #: Batches over which running statistics are averaged if training was too short for them to settle.
@@ -135,43 +136,152 @@ def train_network(
     dataset, per_epoch = task.training(settings.batch_size)
     epochs, warmup = (settings.all_epochs, settings.warmup_epochs) if steps is None else (1, 0)
     per_epoch = per_epoch if steps is None else steps
-    rate = cosine(settings.lr, epochs=epochs, steps_per_epoch=per_epoch, warmup_epochs=warmup)
-    keras.utils.set_random_seed(settings.seed)
-    with strategy.scope():
-        network = build_student(space, shape, logits=True)
-        if start is not None:
-            network.set_weights(start.get_weights())
-        optimizer = sgd(rate, momentum=settings.momentum, l2=settings.l2)
-        if teacher is None:
-            learner = compile_classifier(network, optimizer)
-        else:
-            weights = {name: getattr(settings, name) for name in ("alpha", "alpha_end", "temperature")}
-            learner = distiller(network, teacher, optimizer, steps=epochs * per_epoch, **weights)
-    history = fit(
-        learner,
+    trainee = Trainee(space, shape, settings, strategy=strategy, teacher=teacher)
+    if start is not None:
+        trainee.network.set_weights(start.get_weights())
+    history = trainee.train(
         lambda done: dataset(first_epoch + done),
-        strategy=strategy,
+        lr=settings.lr,
         epochs=epochs,
         steps_per_epoch=per_epoch,
+        warmup_epochs=warmup,
         callbacks=callbacks,
         checkpoint_dir=checkpoint_dir,
         verbose=verbose,
     )
-    unsettled = is_unsettled(network, epochs * per_epoch)
-    if unsettled:
-        recalibrate(network, task.calibration(min(settings.batch_size, 128), _CALIBRATION_BATCHES))
+    recalibrated = trainee.settle(task)
     scored_on = task.test() if scored_on is None else scored_on
-    scores = {} if scored_on is None else evaluate(network, scored_on)
+    scores = {} if scored_on is None else trainee.score(scored_on)
     metrics = {
         **network_metrics(space, shape, scores),
         "train_accuracy": history.history["accuracy"][-1],
         "epochs": epochs,
         "seed": settings.seed,
         "kd": teacher is not None,
-        "recalibrated": unsettled,
+        "recalibrated": recalibrated,
         "seconds": round(sum(history.history[SECONDS]), 1),
     }
-    return TrainResult(_finished(network, space, shape), metrics)
+    return TrainResult(trainee.finished(), metrics)
+
+
+class Trainee:
+    """The network of a shape with all that its training needs; it can be trained again and again, and is traced once.
+
+    Args:
+        space: Search space of the unpruned network.
+        shape: Widths and depths to keep.
+        settings: Settings of the training; epochs and learning rate are given to `train`.
+        strategy: Distribution strategy.
+        teacher: Network ending in logits, made in the strategy's scope, to learn from in addition to the labels.
+
+    Attributes:
+        network: The network, which ends in logits. Its initial weights are random.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        shape: Shape,
+        settings: TrainSettings,
+        *,
+        strategy: tf.distribute.Strategy,
+        teacher: keras.Model | None = None,
+    ) -> None:
+        self._space, self._shape, self._settings, self._strategy = space, shape, settings, strategy
+        keras.utils.set_random_seed(settings.seed)
+        with strategy.scope():
+            self.network = build_student(space, shape, logits=True)
+            self._course = Course()
+            optimizer = sgd(self._course.schedule, momentum=settings.momentum, l2=settings.l2)
+            if teacher is None:
+                self._learner = compile_classifier(self.network, optimizer)
+                optimizer.build(self.network.trainable_variables)
+            else:
+                weights = {name: getattr(settings, name) for name in ("alpha", "alpha_end", "temperature")}
+                self._learner = distiller(self.network, teacher, optimizer, steps=self._course.steps, **weights)
+        self._steps = Steps(self._learner, strategy)
+        # What a training changes besides weights: random states of layers, and the optimizer's variables.
+        weights = {id(weight) for weight in self.network.weights}
+        states = [one for one in self.network.variables if id(one) not in weights] + optimizer.variables
+        self._fresh = [(state, state.numpy()) for state in states]
+        self._trained_steps = 0
+
+    def train(
+        self,
+        dataset: Callable[[int], tf.data.Dataset],
+        *,
+        lr: float,
+        epochs: int,
+        steps_per_epoch: int,
+        warmup_epochs: int = 0,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        checkpoint_dir: str | Path | None = None,
+        verbose: int | str = "auto",
+    ) -> keras.callbacks.History:
+        """Trains the network from its present weights, with a new optimizer.
+
+        Args:
+            dataset: As in `fit`.
+            lr: Highest learning rate.
+            epochs: Number of epochs, including the warm-up.
+            steps_per_epoch: Batches in an epoch.
+            warmup_epochs: Epochs in which the rate rises to `lr`.
+            callbacks: Keras callbacks.
+            checkpoint_dir: Folder to save to after each epoch, and to resume from.
+            verbose: As in Keras.
+
+        Raises:
+            UserError: Training diverges, or `checkpoint_dir` belongs to another network.
+        """
+        for state, value in self._fresh:
+            state.assign(value)
+        steps = epochs * steps_per_epoch
+        self._course.plan(lr, steps=steps, warmup_steps=warmup_epochs * steps_per_epoch)
+        history = fit(
+            self._learner,
+            dataset,
+            strategy=self._strategy,
+            epochs=epochs,
+            steps_per_epoch=steps_per_epoch,
+            callbacks=callbacks,
+            checkpoint_dir=checkpoint_dir,
+            verbose=verbose,
+            steps=self._steps,
+        )
+        self._trained_steps = steps
+        return history
+
+    def settle(self, task: TrainingData) -> bool:
+        """Recomputes running statistics over training images if the last training was too short for their momentum.
+
+        Args:
+            task: Training images.
+
+        Returns:
+            Whether it was too short.
+        """
+        unsettled = is_unsettled(self.network, self._trained_steps)
+        if unsettled:
+            self._recalibration(task.calibration(min(self._settings.batch_size, 128), _CALIBRATION_BATCHES))
+        return unsettled
+
+    def score(self, images: tf.data.Dataset) -> dict[str, float]:
+        """Accuracy and loss on a finite dataset."""
+        return self._evaluator(images)
+
+    def finished(self) -> keras.Model:
+        """Copies the weights into a new, uncompiled model that ends like the original."""
+        model = build_student(self._space, self._shape)
+        model.set_weights(self.network.get_weights())
+        return model
+
+    @cached_property
+    def _recalibration(self) -> Recalibration:
+        return Recalibration(self.network)
+
+    @cached_property
+    def _evaluator(self) -> Evaluator:
+        return make_evaluator(self.network)
 
 
 def inherited(teacher: keras.Model, space: SearchSpace, shape: Shape) -> keras.Model:
@@ -194,10 +304,3 @@ def network_metrics(space: SearchSpace, shape: Shape, scores: dict[str, float]) 
     """Returns the metrics of every network in a report: test scores, MACs and parameters."""
     costs = {kind: CostModel(space, kind)(shape) for kind in ("macs", "params")}
     return {**scores, **costs}
-
-
-def _finished(network: keras.Model, space: SearchSpace, shape: Shape) -> keras.Model:
-    """Copies the weights into a new, uncompiled model that ends like the original."""
-    model = build_student(space, shape)
-    model.set_weights(network.get_weights())
-    return model

@@ -44,6 +44,38 @@ def cosine(
     )
 
 
+class Course:
+    """The learning rate of `cosine`, for several trainings in turn: its numbers can change without a new trace.
+
+    Attributes:
+        schedule: Schedule for an optimizer.
+        steps: Number of steps of the training, a variable.
+    """
+
+    def __init__(self) -> None:
+        self._lr, self._first, self._falling, self._warmup = (
+            tf.Variable(1.0, trainable=False, dtype=tf.float32) for _ in range(4)
+        )
+        self.steps = tf.Variable(1.0, trainable=False, dtype=tf.float32)
+        self.schedule = keras.optimizers.schedules.CosineDecay(
+            self._first, self._falling, warmup_target=self._lr, warmup_steps=self._warmup
+        )
+
+    def plan(self, lr: float, *, steps: int, warmup_steps: int = 0) -> None:
+        """Sets the numbers of the next training.
+
+        Args:
+            lr: Highest learning rate.
+            steps: Number of steps, including the warm-up.
+            warmup_steps: Steps in which the rate rises to `lr`.
+        """
+        self._lr.assign(lr)
+        self._first.assign(lr / max(1, warmup_steps))
+        self._falling.assign(steps - warmup_steps)
+        self._warmup.assign(warmup_steps)
+        self.steps.assign(steps)
+
+
 @keras.saving.register_keras_serializable(package="tas_tf")
 class L2SGD(keras.optimizers.SGD):
     """SGD that adds `l2 * variable` to every gradient.

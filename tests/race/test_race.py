@@ -13,12 +13,11 @@ from tas_tf.data.task import Task
 from tas_tf.errors import UserError
 from tas_tf.proposals.shortlist import Proposal
 from tas_tf.proposals.uniform import uniform_shape
-from tas_tf.race import race as race_module
 from tas_tf.race.race import plan_rounds, race_metrics, run_race
 from tas_tf.race.settings import RaceSettings, Rounds
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
-from tas_tf.training.network import inherited, logits_of, train_network
+from tas_tf.training.network import Trainee, inherited, logits_of, train_network
 from tas_tf.training.settings import TrainSettings
 from tas_tf.training.strategy import make_strategy
 from tas_tf.zoo.loading import load_file
@@ -118,7 +117,7 @@ def test_laps_are_trainings_one_after_another(model, proposals, finished):
 def test_an_interrupted_race_ends_where_an_uninterrupted_one_ends(model, proposals, finished, laps, tmp_path):
     done = []
 
-    def stop(lap):
+    def stop(lap, kept):
         done.append(lap)
         if len(done) == laps:
             raise KeyboardInterrupt
@@ -127,9 +126,8 @@ def test_an_interrupted_race_ends_where_an_uninterrupted_one_ends(model, proposa
         race(model, proposals, checkpoint_dir=tmp_path, on_lap=stop)
     trained = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            race_module, "train_network", lambda *args, **kwargs: trained.append(1) or train_network(*args, **kwargs)
-        )
+        train = Trainee.train
+        patch.setattr(Trainee, "train", lambda *args, **kwargs: trained.append(1) or train(*args, **kwargs))
         resumed = race(model, proposals, checkpoint_dir=tmp_path)
     assert len(trained) == len(finished.laps) - laps
     assert resumed.winner == finished.winner

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tas_tf.files import read_json
-from tas_tf.race import race as race_module
+from tas_tf.training.network import Trainee
 from tas_tf.zoo.loading import load_file
 from tests.networks import count_macs
 from trainers import distill, pipeline, search, teacher
@@ -34,8 +34,8 @@ def raced(command, tmp_path_factory, trained_tiny) -> Path:
     run = tmp_path_factory.mktemp("runs") / "run"
     outcome = command(pipeline, f"--run_dir={run}", f"--model={trained_tiny}", "--rivals=uniform", *BRIEF)
     assert outcome.code == 0, outcome.err
-    assert "2 shapes race, at most 3 laps of 20 steps: uniform, uniform 1." in outcome.out
-    assert "lap 3 of 3, round 1: " in outcome.out
+    assert "2 shapes race, in up to 3 laps of 20 steps: uniform, uniform 1." in outcome.out
+    assert "lap 3 of up to 3, round 1: " in outcome.out
     return run
 
 
@@ -90,7 +90,7 @@ def test_laps_are_curves_in_tensorboard(raced):
 def test_an_interrupted_race_goes_on(command, raced, trained_tiny, tmp_path):
     flags = [f"--run_dir={tmp_path}", f"--model={trained_tiny}", *BRIEF]
     assert command(teacher, *flags).code == 0
-    done, train = [], race_module.train_network
+    done, train = [], Trainee.train
 
     def die_in_the_third(*args, **kwargs):
         done.append(1)
@@ -98,11 +98,13 @@ def test_an_interrupted_race_goes_on(command, raced, trained_tiny, tmp_path):
             raise KeyboardInterrupt
         return train(*args, **kwargs)
 
-    with mock.patch.object(race_module, "train_network", die_in_the_third):
+    with mock.patch.object(Trainee, "train", die_in_the_third):
         assert command(search, *flags).code == 130
     outcome = command(search, *flags)
     assert outcome.code == 0, outcome.err
     assert len(done) == 3
+    assert "lap 2 of up to 3, round 1 (done before): " in outcome.out
+    assert outcome.out.count("(done before)") == 2
     for name in ("shape.json", "metrics.json"):
         assert (tmp_path / "search" / name).exists()
     assert not (tmp_path / "search" / "checkpoints").exists()
