@@ -22,7 +22,7 @@ def main() -> dict[str, Any] | None:
     workspace, schedule = fit_into_time(workspace)
     steps = pipeline_steps(workspace)
     check_before(workspace, steps)
-    if planned(workspace, parsed, steps):
+    if planned(workspace, parsed, steps, schedule):
         return None
     if schedule is not None:
         save_schedule(workspace.config, schedule)

@@ -15,7 +15,7 @@ from absl import flags, logging
 from rich.console import Console
 
 from tas_tf.cli.commands import Command, command_of
-from tas_tf.cli.flagfile import keep_settings, last_budgets, origin, restore_flags
+from tas_tf.cli.flagfile import flag_name_of, keep_settings, last_budgets, origin, restore_flags
 from tas_tf.cli.help import help_text
 from tas_tf.cli.options import FLAGS, Parsed, parse
 from tas_tf.cli.table import OPTIONS, options_of
@@ -23,9 +23,10 @@ from tas_tf.cli.wording import message, translate
 from tas_tf.errors import UserError
 from tas_tf.pipeline.plan import show_plan
 from tas_tf.pipeline.steps import PipelineStep
-from tas_tf.runs.schedule import load_schedule
+from tas_tf.runs.schedule import Schedule, load_schedule
 from tas_tf.runs.shared import Shared
 from tas_tf.runs.workspace import Workspace
+from tas_tf.timing.plan import DECIDED
 
 _HELP = frozenset(["-h", "-help", "--help", "--helpshort", "--helpfull"])
 #: Errors of a disk that is full or read-only, or on which the user may not write.
@@ -85,10 +86,12 @@ def make_console() -> Console:
     return Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
 
 
-def planned(workspace: Workspace, parsed: Parsed, steps: Sequence[PipelineStep]) -> bool:
+def planned(
+    workspace: Workspace, parsed: Parsed, steps: Sequence[PipelineStep], schedule: Schedule | None = None
+) -> bool:
     """Shows the plan of the steps in a dry run; returns whether this is a dry run."""
     if parsed.call.dry_run:
-        show_plan(workspace, steps)
+        show_plan(workspace, steps, schedule)
     return parsed.call.dry_run
 
 
@@ -170,6 +173,7 @@ def _read_flags(argv: Sequence[str], command: Command | None) -> None:
     for option in OPTIONS:
         if option.targets[0].startswith("call.") and option not in used and flags.FLAGS[option.flag].value:
             raise UserError(f"This command doesn't support `{option.flag}`. Leave it out.")
+    _check_undecided(argv)
     more = command.takes_more if command else None
     if more and flags.FLAGS[more].value and not any("=" in text for text in left):
         flags.FLAGS[more].value = [*flags.FLAGS[more].value, *left]
@@ -182,6 +186,18 @@ def _read_flags(argv: Sequence[str], command: Command | None) -> None:
             f"Expected flags only, `--name=value`. Received: {' '.join(left)}. "
             f"Did you mean `--{_meant(left[0], command)}`?"
         )
+
+
+def _check_undecided(argv: Sequence[str]) -> None:
+    """Checks that the command line doesn't give what `time` decides; flagfiles may.
+
+    Raises:
+        UserError: It does.
+    """
+    typed = {flag_name_of(argument) for argument in argv[1:] if argument.startswith("-")}
+    decided = [option.targets[0] for option in OPTIONS if {*option.targets} & {*DECIDED} and option.flag in typed]
+    if flags.FLAGS["time"].value is not None and decided:
+        raise UserError(f"`time` decides `{decided[0]}`. Leave out one of the two.")
 
 
 def _meant(argument: str, command: Command | None) -> str:

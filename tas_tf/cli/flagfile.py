@@ -67,7 +67,7 @@ def restore_flags(run: Run) -> None:
     """Sets flags that weren't given to the values in the flagfile of a run."""
     if run.flags_cfg.exists():
         given = {name for name in flags.FLAGS if flags.FLAGS[name].present}
-        lines = [line for line in _text(run) if _flag_name(line) not in given]
+        lines = [line for line in _text(run) if flag_name_of(line) not in given]
         flags.FLAGS(["", *lines])
 
 
@@ -107,11 +107,12 @@ def _read_flags(run: Run) -> dict[str, list[str]]:
     kept = {option.flag for option in OPTIONS if option.kept}
     found: dict[str, list[str]] = {}
     for line in _text(run):
-        found.setdefault(_flag_name(line), []).append(line)
+        found.setdefault(flag_name_of(line), []).append(line)
     return {name: lines for name, lines in found.items() if name in kept}
 
 
-def _flag_name(line: str) -> str:
+def flag_name_of(line: str) -> str:
+    """Name of the flag that a line of a flagfile, or an argument, sets."""
     name = line.lstrip("-").partition("=")[0]
     return name if name in flags.FLAGS else name.removeprefix("no")
 

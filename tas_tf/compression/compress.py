@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Any
 
@@ -44,7 +44,8 @@ from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import INITIAL_WEIGHTS
 from tas_tf.student.file_size import FileSize
-from tas_tf.timing.duration import parse_duration
+from tas_tf.timing.duration import Deadline, parse_duration
+from tas_tf.timing.plan import DECIDED
 from tas_tf.training.evaluation import evaluate
 from tas_tf.training.network import (
     check_above_chance,
@@ -114,10 +115,11 @@ def compress(
 ) -> Compressed:
     """Makes a trained classifier smaller: finds widths and depths within a budget, then distils.
 
-    By default, eight shapes race from the model's most important filters: all are trained for an epoch, the better half
-    goes on, until one is left. The winner is then trained for 30 epochs. Plain uniform widths are among the shapes, so
-    the student isn't worse than theirs but by chance. `training={"epochs": 100}` changes a single setting; more epochs
-    usually give a better student. `recipe="fast"` takes four shapes and 10 epochs.
+    By default, eight candidate shapes race. Each starts from the model's most important filters and is trained for a
+    few steps; the better half goes on, until one is left. The winner is then trained for 30 epochs. Plain uniform
+    widths are among the candidates, so that the student is, apart from chance, never worse than theirs.
+    `training={"epochs": 100}` changes a single setting; more epochs usually give a better student. `recipe="fast"`
+    takes four shapes and 10 epochs.
 
     `search={"epochs": 20}` finds the shape by the differentiable search instead, which starts from the model's weights.
     `SearchSettings()` and `TrainSettings()` replace all settings by the paper's, which are made for training from
@@ -140,7 +142,7 @@ def compress(
         recipe: How the shape is found: by a race of several shapes, `balanced` or `fast`, or by the differentiable
             search alone, `paper`. The default is `balanced`, or `paper` if `search` is given.
         time: Time for the whole call, such as `20m` or `1h30m`: it determines the number of shapes in the race and the
-            epochs.
+            epochs, which can't be given as well; those of `RaceSettings` and `TrainSettings` don't count.
         race: Settings of the race, or a mapping that changes some of the default ones.
         search: The same for the differentiable search.
         training: The same for the student's training.
@@ -170,8 +172,9 @@ def compress(
         result.student.save("student.keras")
         ```
     """
+    deadline = None if time is None else Deadline(parse_duration(time))
+    _check_undecided(recipe, race, training, time)
     recipe = _checked_recipe(recipe, race, search, time)
-    until = None if time is None else monotonic() + parse_duration(time)
     inherit = _checked_inherit(inherit, recipe)
     check_settings("race", race, RaceSettings)
     check_settings("search", search, SearchSettings)
@@ -207,7 +210,10 @@ def compress(
         data.weights_part(racing.race_share).training(training.batch_size)
     with strategy.scope():
         teacher = logits_of(model, space)
+    began = monotonic()
     teacher_metrics = network_metrics(space, Shape.full(space), evaluate(teacher, data.test()))
+    if deadline is not None:
+        deadline = replace(deadline, reserved=monotonic() - began)  # to score the student on the same images
     check_above_chance(teacher_metrics["accuracy"], data)
     _check_alike(teacher, data, teacher_metrics["accuracy"])
     ranked = rank(model, space, ranking, data.calibration)
@@ -217,7 +223,7 @@ def compress(
     if recipe == SEARCHING:
         found = finder.by_search(searching)
     else:
-        found = finder.by_race(racing, teacher, searching=searching, divisor=width_divisor, until=until)
+        found = finder.by_race(racing, teacher, searching=searching, divisor=width_divisor, deadline=deadline)
     starts = {"none": lambda: None, "teacher": lambda: inherited(ranked, space, found.shape)}
     trained = train_network(
         space,
@@ -249,6 +255,16 @@ def _checked_recipe(recipe: str | None, race: object | None, search: object | No
     if duration is not None and recipe == SEARCHING:
         raise UserError("`time` plans a race and what follows. Leave out `time`, or `search` and `recipe`=paper.")
     return recipe
+
+
+def _check_undecided(recipe: str | None, race: object | None, training: object | None, duration: str | None) -> None:
+    """Rejects settings that `time` decides."""
+    given = [] if recipe is None else ["recipe"]
+    for section, changes in (("race", race), ("student", training)):
+        given += [f"{section}.{name}" for name in changes] if isinstance(changes, Mapping) else []
+    decided = [name for name in given if name in DECIDED]
+    if duration is not None and decided:
+        raise UserError(f"`time` decides `{decided[0].rpartition('.')[2]}`. Leave out one of the two.")
 
 
 def _checked_inherit(inherit: str | None, recipe: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,8 +26,9 @@ from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student
 from tas_tf.student.file_size import FileSize, find_within
 from tas_tf.supernet.transfer import inherit_from_supernet
+from tas_tf.timing.duration import Deadline
 from tas_tf.timing.pace import measure_pace
-from tas_tf.timing.plan import Workload
+from tas_tf.timing.plan import Workload, check_enough, epochs_within
 from tas_tf.training.settings import TrainSettings
 
 
@@ -110,7 +110,7 @@ class Finder:
         *,
         searching: SearchSettings,
         divisor: int,
-        until: float | None = None,
+        deadline: Deadline | None = None,
     ) -> Found:
         """Lets several shapes race.
 
@@ -119,8 +119,7 @@ class Finder:
             teacher: Network ending in logits to learn from.
             searching: Settings of the search, if searched shapes take part.
             divisor: Widths of uniform shapes are rounded down to multiples of this number.
-            until: Time, by `time.monotonic`, when the student's training shall end; it determines the number of shapes
-                and the epochs.
+            deadline: When all shall be done; it determines the number of shapes and the epochs.
 
         Raises:
             UserError: The time isn't enough, or the budget can't be reached.
@@ -128,7 +127,7 @@ class Finder:
         space, data, training = self.space, self.data, self.training
         cost, limit = cost_and_limit(space, self.budget, self.files)
         workload = None
-        if until is not None:
+        if deadline is not None:
             uniform, _ = find_within(
                 lambda allowed: uniform_shape(cost, limit=allowed, divisor=divisor), cost, limit, self.files
             )
@@ -136,7 +135,10 @@ class Finder:
             options: dict[str, Any] = {"strategy": self.strategy, "scored_on": scored_on, "teacher": teacher}
             pace = measure_pace(space, uniform, data, training, **options)
             workload = Workload.of(pace, settings, data, training)
-            plan = workload.plan(until - time.monotonic())
+            left = deadline.left
+            check_enough(deadline.seconds - left + workload.shortest, deadline.seconds)
+            plan = workload.plan(left)
+            self.say(f"Plan: {plan}.")
             settings = replace(settings, proposals=plan.proposals)
             training = replace(training, epochs=plan.epochs, warmup_epochs=0)
         proposer = Proposer(
@@ -169,6 +171,8 @@ class Finder:
             on_lap=RaceProgress(self.say, cost, proposals, rounds),
         )
         if workload is not None:
-            training = replace(training, epochs=workload.epochs_within(until - time.monotonic()))
+            laps = [(lap.steps, lap.seconds) for lap in result.laps if lap.proposal == result.winner]
+            epochs = epochs_within(deadline.left, workload.pace.adjusted(laps), workload.steps_per_epoch)
+            training = replace(training, epochs=epochs)
         training = replace(training, lr=training.lr * result.rate_factor)
         return Found(result.winner.shape, result.network, training, race=result)

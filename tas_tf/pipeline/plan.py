@@ -13,6 +13,7 @@ from rich.table import Table
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.errors import UserError
 from tas_tf.pipeline.steps import PipelineStep, RunStep
+from tas_tf.runs.schedule import Schedule
 from tas_tf.runs.workspace import Workspace
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
@@ -22,16 +23,19 @@ from tas_tf.training.distill import compile_classifier
 from tas_tf.training.optimizers import sgd
 
 _TIMED_STEPS = 3
+# Time of a training without its steps, in times that it takes to build a network and to trace a step without a teacher.
+_STARTS = 1.5
 _FRESH = "up to date"
 _REFUSED = "refused: see `overwrite`"
 
 
-def show_plan(workspace: Workspace, steps: Sequence[PipelineStep]) -> None:
+def show_plan(workspace: Workspace, steps: Sequence[PipelineStep], schedule: Schedule | None = None) -> None:
     """Prints what the steps would do; writes nothing to the run folder.
 
     Args:
         workspace: The run.
         steps: Steps of the run, including those for further budgets.
+        schedule: How the run uses its time, if the user gave one.
 
     Raises:
         UserError: A step would fail. If the reason is a result from other settings, the plan is printed first.
@@ -41,7 +45,7 @@ def show_plan(workspace: Workspace, steps: Sequence[PipelineStep]) -> None:
     # Only what the steps need: another command may have a budget that this one never looks at.
     limited = workspace.at_budgets() if any(step.uses_budget for step in steps) else ()
     limits = [one.cost_and_limit(space) for one in limited]
-    plain = _seconds_of_a_step(space, workspace)
+    plain, start = _time_training(space, workspace)
     source, images = workspace.task.source.name, len(workspace.task.indices)
     table = Table(title=f"{space.graph.network} on {source}, {images:,} training images")
     for column in ("step", "state", "epochs or laps", "iterations", "estimated time"):
@@ -52,7 +56,11 @@ def show_plan(workspace: Workspace, steps: Sequence[PipelineStep]) -> None:
         if effort is None:
             continue
         state = _state(step)
-        seconds = 0.0 if state == _FRESH else effort.iterations * plain * effort.relative
+        seconds = effort.iterations * plain * effort.relative + effort.starts * start
+        if state == _FRESH:
+            seconds = 0.0
+        elif schedule is not None:
+            seconds = step.scheduled(schedule) or seconds
         shown = workspace.shared.wording(state, None).replace("`", "")
         table.add_row(step.label, shown, str(effort.epochs), f"{effort.iterations:,}", format_duration(seconds))
         refused += [step.label] if state == _REFUSED else []
@@ -62,8 +70,7 @@ def show_plan(workspace: Workspace, steps: Sequence[PipelineStep]) -> None:
     workspace.say(
         f"Unpruned: {full.full:,} MACs.{budgets} A plain step at batch "
         f"{workspace.config.student.batch_size} took {1000 * plain:.0f} ms here, with a peak memory of {peak:.0f} MB; "
-        "a search needs up to twice as much. The estimates don't include the start of each step (half a minute or more "
-        "for deep networks) and the time to write, check and time files."
+        "a search needs up to twice as much. The estimates don't include the time to write, check and time files."
     )
     if refused:
         raise UserError(
@@ -92,15 +99,16 @@ def _state(step: RunStep) -> str:
     return {"missing": step.does, "unfinished": "continues", "fresh": _FRESH, "stale": _REFUSED}[status]
 
 
-def _seconds_of_a_step(space: SearchSpace, workspace: Workspace) -> float:
-    settings = workspace.config.student
+def _time_training(space: SearchSpace, workspace: Workspace) -> tuple[float, float]:
+    """Seconds of a training step of the unpruned network, and of what a training does besides its steps."""
+    settings, started = workspace.config.student, time.perf_counter()
     network = compile_classifier(build_student(space, Shape.full(space), logits=True), sgd(settings.lr))
     images = tf.random.normal([settings.batch_size, *workspace.task.source.image_shape])
     labels = tf.zeros([settings.batch_size], tf.int64)
     network.build(images.shape)
     step = tf.function(lambda: network.train_step((images, labels)))
     keras.tree.map_structure(lambda value: value.numpy(), step())
-    started = time.perf_counter()
+    traced = time.perf_counter()
     for _ in range(_TIMED_STEPS):
         keras.tree.map_structure(lambda value: value.numpy(), step())
-    return (time.perf_counter() - started) / _TIMED_STEPS
+    return (time.perf_counter() - traced) / _TIMED_STEPS, _STARTS * (traced - started)

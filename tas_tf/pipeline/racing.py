@@ -16,11 +16,13 @@ from tas_tf.race.logs import RaceSummaries
 from tas_tf.race.progress import RaceProgress
 from tas_tf.race.race import Lap, plan_rounds, race_metrics, run_race
 from tas_tf.runs.run import Step
+from tas_tf.runs.schedule import Schedule
 from tas_tf.searching.logs import SearchSummaries
 from tas_tf.searching.run import run_search
 from tas_tf.settings import recorded
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.file_size import real_cost
+from tas_tf.timing.plan import BEFORE_RACE
 from tas_tf.training.network import logits_of
 
 
@@ -56,7 +58,12 @@ class RaceStep(SearchedShapeStep):
         config = self.workspace.config
         taught = TEACHER_PASS if config.kd else 0.0
         rounds = plan_rounds(self.workspace.task, config.student, config.race, config.race.proposals)
-        return Effort(rounds.num_laps, rounds.num_steps, student_share(self.workspace, space) + taught)
+        share = student_share(self.workspace, space) + taught
+        return Effort(rounds.num_laps, rounds.num_steps, share, BEFORE_RACE + rounds.num_shapes)
+
+    def scheduled(self, schedule: Schedule) -> float:
+        """Seconds for the race."""
+        return schedule.race_seconds
 
     def work(self, record: Step) -> None:
         """Runs the race, and writes the winner's shape, its network and all laps.

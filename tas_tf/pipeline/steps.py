@@ -11,6 +11,7 @@ from tas_tf.errors import UserError, speaking_of
 from tas_tf.files import read_json
 from tas_tf.runs.config import RunConfig
 from tas_tf.runs.run import Step
+from tas_tf.runs.schedule import Schedule
 from tas_tf.runs.workspace import Workspace
 from tas_tf.settings import recorded
 from tas_tf.space.space import SearchSpace
@@ -27,11 +28,13 @@ class Effort:
         epochs: Number of epochs; of a race, the number of laps.
         iterations: Number of iterations.
         relative: Time of an iteration, in training steps of the unpruned network.
+        starts: Time besides the iterations, in starts of a training: building, tracing and scoring a network.
     """
 
     epochs: int
     iterations: int
     relative: float
+    starts: float = 1.0
 
 
 class PipelineStep(abc.ABC):
@@ -103,6 +106,14 @@ class RunStep(PipelineStep):
             space: The search space of the unpruned network.
         """
         del space
+
+    def scheduled(self, schedule: Schedule) -> float | None:
+        """Seconds that a schedule gives the step; `None` if it doesn't name the step.
+
+        Args:
+            schedule: How the run uses its time.
+        """
+        del schedule
 
     @property
     def is_up_to_date(self) -> bool:

@@ -13,8 +13,8 @@ from tas_tf.runs.workspace import Workspace
 from tas_tf.space.shape import Shape
 from tas_tf.student.file_size import find_within
 from tas_tf.timing.duration import format_duration, parse_duration
-from tas_tf.timing.pace import Pace, measure_pace
-from tas_tf.timing.plan import Workload
+from tas_tf.timing.pace import measure_pace
+from tas_tf.timing.plan import TimePlan, Workload, check_enough, epochs_within
 from tas_tf.training.network import logits_of
 
 #: Share of the time that goes to a teacher that has to be trained first.
@@ -40,15 +40,13 @@ def fit_into_time(workspace: Workspace) -> tuple[Workspace, Schedule | None]:
     config = workspace.config
     if config.time is None:
         return workspace, None
-    seconds = parse_duration(config.time)
     if not config.races or config.shape:
         raise UserError("`time` plans a race and what follows. Leave out `time`, or `shape` and `recipe`=paper.")
     found = None if config.overwrite else load_schedule(config)
-    schedule = found or _make_schedule(workspace, seconds)
+    schedule = found or _make_schedule(workspace, parse_duration(config.time))
     used = f", {format_duration(found.used)} of it used" if found else ""
     steps = [
-        f"race of {schedule.proposals} shapes {format_duration(schedule.race_seconds)}",
-        f"training {format_duration(schedule.student_seconds)} ({schedule.epochs} epochs)",
+        str(TimePlan(schedule.proposals, schedule.epochs, schedule.race_seconds, schedule.student_seconds)),
         f"files and report {format_duration(schedule.export_seconds)}",
     ]
     if schedule.teacher_epochs:
@@ -82,20 +80,27 @@ def _make_schedule(workspace: Workspace, seconds: float) -> Schedule:
         teacher = logits_of(network, space) if config.kd else None
     options = {"strategy": workspace.strategy, "scored_on": task.held_out(config.race.race_share, MOST_SCORED)}
     pace = measure_pace(space, shape, task, config.student, teacher=teacher, **options)
-    available = seconds * (1 - _MARGIN) - workspace.shared.lap()
+    used = workspace.shared.lap()
+    available = seconds * (1 - _MARGIN) - used
+    students, budgets = 1 + len(config.rivals), len(config.budgets)
+    export = _REPORT + (1 + students) * len(config.export.formats) * conversion * _EXPORT
+    workload = Workload.of(pace, config.race, task, config.student, students=students)
+    needed = budgets * (workload.shortest + export)
     teacher_epochs, teacher_seconds = 0, 0.0
     if not config.teacher_from and config.model_file is None and not config.run.teacher_model.exists():
         whole = measure_pace(space, Shape.full(space), task, config.teacher, **options)
-        teacher_epochs = _epochs_within(_TEACHER_SHARE * available, whole, task.training(config.teacher.batch_size)[1])
-        teacher_seconds = whole.overhead + teacher_epochs * task.training(config.teacher.batch_size)[1] * whole.step
-    students = 1 + len(config.rivals)
-    export = _REPORT + (1 + students) * len(config.export.formats) * conversion * _EXPORT
-    workload = Workload.of(pace, config.race, task, config.student, students=students)
-    plan = workload.plan((available - teacher_seconds) / len(config.budgets) - export)
+        used += workspace.shared.lap()
+        available = seconds * (1 - _MARGIN) - used
+        _, per_epoch = task.training(config.teacher.batch_size)
+        needed = max(needed + whole.seconds(1, 1, per_epoch), needed / (1 - _TEACHER_SHARE))
+        teacher_epochs = epochs_within(_TEACHER_SHARE * available, whole, per_epoch)
+        teacher_seconds = whole.seconds(1, 1, teacher_epochs * per_epoch)
+    check_enough((used + needed) / (1 - _MARGIN), seconds)
+    plan = workload.plan((available - teacher_seconds) / budgets - export)
     return Schedule(
         time=config.time,
         seconds=seconds,
-        used=seconds * (1 - _MARGIN) - available,
+        used=used,
         teacher_epochs=teacher_epochs,
         steps_per_epoch=workload.steps_per_epoch,
         teacher_seconds=teacher_seconds,
@@ -103,7 +108,3 @@ def _make_schedule(workspace: Workspace, seconds: float) -> Schedule:
         **vars(pace),
         **vars(plan),
     )
-
-
-def _epochs_within(seconds: float, pace: Pace, steps_per_epoch: int) -> int:
-    return max(1, int((seconds - pace.overhead) / (steps_per_epoch * pace.step)))

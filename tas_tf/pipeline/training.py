@@ -14,7 +14,7 @@ from tas_tf.pipeline.baseline_shapes import RivalShapeStep
 from tas_tf.pipeline.steps import VERSION, Effort, RunStep, network_settings, settings_of
 from tas_tf.runs.initial_weights import find_initial_weights, load_initial_network, raced_rate_factor
 from tas_tf.runs.run import Step
-from tas_tf.runs.schedule import load_schedule, save_schedule
+from tas_tf.runs.schedule import Schedule, load_schedule, save_schedule
 from tas_tf.runs.workspace import Workspace
 from tas_tf.settings import describe_settings, recorded
 from tas_tf.space.shape import Shape
@@ -59,7 +59,11 @@ class TeacherStep(RunStep):
         settings = self.workspace.config.teacher
         _, per_epoch = self.workspace.task.training(settings.batch_size)
         epochs = 0 if self.workspace.config.model_file else settings.all_epochs
-        return Effort(epochs, epochs * per_epoch, 1.0)
+        return Effort(epochs, epochs * per_epoch, 1.0, starts=1.0 if epochs else 0.0)
+
+    def scheduled(self, schedule: Schedule) -> float:
+        """Seconds for the teacher."""
+        return schedule.teacher_seconds
 
     def work(self, record: Step) -> None:
         """Trains the network, or scores the one taken over, and writes it.
@@ -76,7 +80,7 @@ class TeacherStep(RunStep):
             self.begin(record)
             workspace.say(
                 f"Taken over from {config.model_file}: test accuracy {metrics['accuracy']:.4f} with "
-                f"`preprocess`={config.data.preprocess}. If you expect more, try the preprocessing it was trained with."
+                f"`preprocess`={config.data.preprocess}."
             )
         else:
             self.begin(record)
@@ -140,7 +144,7 @@ class StudentStep(RunStep):
             save_schedule(config, schedule)
             epochs = schedule.final_epochs[str(config.budget)]
             left = format_duration(schedule.seconds - schedule.used)
-            self.workspace.say(f"{left} of {schedule.time} are left: {epochs} epochs.")
+            self.workspace.say(f"{left} of {schedule.time} left, epochs to train: {epochs}.")
         return super().run()
 
     def effort(self, space: SearchSpace) -> Effort:
@@ -149,6 +153,10 @@ class StudentStep(RunStep):
         _, per_epoch = self.workspace.task.training(settings.batch_size)
         taught = TEACHER_PASS if self.workspace.config.kd else 0.0
         return Effort(settings.all_epochs, settings.all_epochs * per_epoch, self._share(space) + taught)
+
+    def scheduled(self, schedule: Schedule) -> float:
+        """Seconds for one of all students."""
+        return schedule.student_seconds / (1 + len(self.workspace.config.outermost.rivals))
 
     @property
     def uses_budget(self) -> bool:

@@ -44,14 +44,16 @@ class Lap:
         proposal: The shape.
         round: Number of the round, from 1.
         rate_factor: Factor of the learning rate.
+        steps: Steps of the training.
         loss: Cross-entropy on held-out training images, which decides who goes on.
         accuracy: Accuracy on the same images, 0 to 1.
-        seconds: Duration of the training.
+        seconds: Duration of training and scoring.
     """
 
     proposal: Proposal
     round: int
     rate_factor: float
+    steps: int
     loss: float
     accuracy: float
     seconds: float
@@ -136,21 +138,19 @@ def run_race(
     laps: list[Lap] = []
 
     def enter(proposal: Proposal) -> _Contestant:
-        trainee = functools.partial(
-            Trainee, space, proposal.shape, settings, strategy=strategy, teacher=teacher
-        )
+        trainee = functools.partial(Trainee, space, proposal.shape, settings, strategy=strategy, teacher=teacher)
         return _Contestant(proposal, trainee, inherited(model, space, proposal.shape).get_weights())
 
     def train(contestant: _Contestant, number: int, factor: float) -> Lap:
         """Trains a shape; if training diverges, its loss is infinite and its weights stay as they were."""
-        started, trainee = time.monotonic(), contestant.trainee
+        started, trainee, steps = time.monotonic(), contestant.trainee, rounds.steps[number - 1]
         trainee.network.set_weights(contestant.weights)
         try:
             trainee.train(
                 lambda done: dataset(epochs_before[number - 1] + done),
                 lr=settings.lr * factor,
                 epochs=1,
-                steps_per_epoch=rounds.steps[number - 1],
+                steps_per_epoch=steps,
                 callbacks=callbacks,
                 verbose=verbose,
             )
@@ -163,7 +163,7 @@ def run_race(
         else:
             scores["loss"] = math.inf
         seconds = round(time.monotonic() - started, 1)
-        return Lap(contestant.proposal, number, factor, **scores, seconds=seconds)
+        return Lap(contestant.proposal, number, factor, steps, **scores, seconds=seconds)
 
     def run(contestant: _Contestant, number: int, factor: float) -> Lap:
         saved = None if checkpoint_dir is None else _saved(Path(checkpoint_dir), contestant.proposal, number, factor)
@@ -194,9 +194,7 @@ def run_race(
                 f"`rate_factors`: training diverged at every learning rate. Expected one that doesn't. Received: "
                 f"{', '.join(f'{settings.lr * each:g}' for each in race.rate_factors)}. Lower `lr`."
             )
-        lap, first.weights = max(
-            (one for one in tried if one[0].loss <= enough), key=lambda one: one[0].rate_factor
-        )
+        lap, first.weights = max((one for one in tried if one[0].loss <= enough), key=lambda one: one[0].rate_factor)
         factor, known = lap.rate_factor, {first: lap}
     for number, entries in enumerate(rounds.entries, 1):
         results = {one: known.pop(one, None) or run(one, number, factor) for one in field}

@@ -77,7 +77,13 @@ class Rounds:
         if proposals == 1 and not tries:
             return cls((), (), 0)
         in_round = settings.race_effort * student_steps / len(entries)
-        return cls(tuple(entries), tuple(max(_FEWEST_STEPS, round(in_round / count)) for count in entries), tries)
+        laps = entries if proposals > 1 else [tries]
+        return cls(tuple(entries), tuple(max(_FEWEST_STEPS, round(in_round / count)) for count in laps), tries)
+
+    @property
+    def num_shapes(self) -> int:
+        """Largest number of shapes."""
+        return self.entries[0] + self._further if self.entries else 0
 
     @property
     def num_laps(self) -> int:

@@ -22,6 +22,7 @@ from tas_tf.searching.settings import SearchSettings
 from tas_tf.settings import Settings, require, setting
 from tas_tf.space.settings import SpaceSettings
 from tas_tf.student.build import INITIAL_WEIGHTS
+from tas_tf.timing.duration import parse_duration
 from tas_tf.training.settings import TrainSettings
 from tas_tf.training.strategy import STRATEGIES
 
@@ -146,6 +147,11 @@ class RunConfig(Settings):
         recorded=False,
     )
     progress: str = setting("auto", "How progress is shown.", choices=("auto", "bar", "lines", "none"), recorded=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.time is not None:
+            parse_duration(self.time)  # rejects what isn't a duration
 
     def check_budgets(self) -> None:
         """Checks that a run can have several budgets; a mere description of costs always can.

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field, replace
 
 from tas_tf.files import read_json, write_json
 from tas_tf.runs.config import RunConfig
+from tas_tf.timing.pace import Pace
+from tas_tf.timing.plan import epochs_within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +24,7 @@ class Schedule:
         steps_per_epoch: Steps of an epoch of a student's training.
         step: Seconds of a training step of a student.
         overhead: Seconds that a training takes besides its steps.
+        again: The same for a network that has been trained before.
         teacher_seconds: Estimated duration of the teacher's training.
         race_seconds: Estimated duration of each race.
         student_seconds: Estimated duration of all trainings after a race.
@@ -38,6 +41,7 @@ class Schedule:
     steps_per_epoch: int
     step: float
     overhead: float
+    again: float
     teacher_seconds: float
     race_seconds: float
     student_seconds: float
@@ -60,6 +64,8 @@ class Schedule:
     def decided(self, config: RunConfig, students: int) -> Schedule:
         """The schedule with the final epochs for the budget of a run, by what is left of the time.
 
+        The winner's laps tell more about its training than what was measured before the race.
+
         Args:
             config: The run, whose race is over.
             students: Number of students to train.
@@ -68,8 +74,10 @@ class Schedule:
         later = len(budgets) - 1 - budgets.index(str(config.budget))
         whole = self.race_seconds + self.student_seconds + self.export_seconds
         left = self.seconds - self.used - self.export_seconds - later * whole
-        each = left / students - self.overhead
-        epochs = max(1, int(each / (self.steps_per_epoch * self.step)))
+        raced = read_json(config.run.metrics("search"))
+        laps = [(lap["steps"], lap["seconds"]) for lap in raced["laps"] if lap["proposal"] == raced["proposal"]]
+        pace = Pace(self.step, self.overhead, self.again).adjusted(laps)
+        epochs = epochs_within(left / students, pace, self.steps_per_epoch)
         return replace(self, final_epochs={**self.final_epochs, str(config.budget): epochs})
 
 

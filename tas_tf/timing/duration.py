@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+from dataclasses import dataclass, field
 
 from tas_tf.errors import UserError
 
@@ -40,3 +42,23 @@ def format_duration(seconds: float) -> str:
         return f"{minutes} min {rest:02d} s" if rest else f"{minutes} min"
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """When work that has begun shall end.
+
+    Attributes:
+        seconds: Seconds for all of it.
+        reserved: Seconds of these that its last part takes.
+        begun: When it began, by `time.monotonic`.
+    """
+
+    seconds: float
+    reserved: float = 0.0
+    begun: float = field(default_factory=time.monotonic)
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left until the last part."""
+        return self.seconds - self.reserved - (time.monotonic() - self.begun)

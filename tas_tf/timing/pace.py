@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from tas_tf.data.training_data import TrainingData
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
-from tas_tf.training.network import train_network
+from tas_tf.training.network import Trainee
 from tas_tf.training.settings import TrainSettings
 
-_STEPS = 12
+_FEW, _SOME, _MANY = 4, 12, 60
+# Time for the longest of the trainings that are timed.
+_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -25,10 +27,38 @@ class Pace:
     Attributes:
         step: A training step of the student.
         overhead: What a training takes besides its steps: building, tracing, scoring.
+        again: The same if a network is trained that has been trained before: scoring alone.
     """
 
     step: float
     overhead: float
+    again: float = 0.0
+
+    def seconds(self, trainings: int, shapes: int, steps: int) -> float:
+        """Duration of several trainings.
+
+        Args:
+            trainings: Number of trainings.
+            shapes: Number of shapes among them.
+            steps: Steps of all of them.
+        """
+        return shapes * self.overhead + max(0, trainings - shapes) * self.again + steps * self.step
+
+    def adjusted(self, trainings: Iterable[tuple[int, float]]) -> Pace:
+        """The pace that trainings of one shape had: all parts are longer or shorter by the same factor.
+
+        Args:
+            trainings: Steps and seconds of each, one after another. Without any, the pace stays.
+
+        >>> Pace(1.0, 10.0, 2.0).adjusted([(20, 60.0), (20, 44.0)])
+        Pace(step=2.0, overhead=20.0, again=4.0)
+        """
+        done = list(trainings)
+        if not done:
+            return self
+        expected = self.seconds(len(done), 1, sum(steps for steps, _ in done))
+        factor = sum(seconds for _, seconds in done) / expected
+        return Pace(factor * self.step, factor * self.overhead, factor * self.again)
 
 
 def measure_pace(
@@ -41,7 +71,7 @@ def measure_pace(
     scored_on: tf.data.Dataset,
     teacher: keras.Model | None = None,
 ) -> Pace:
-    """Trains a network of a shape for a few steps and takes the time.
+    """Trains a network of a shape three times for some steps and takes the time.
 
     Args:
         space: Search space of the unpruned network.
@@ -52,31 +82,23 @@ def measure_pace(
         scored_on: Images to score.
         teacher: Network ending in logits, made in the strategy's scope, if students learn from one.
     """
-    clock = _Clock()
-    started = time.monotonic()
-    train_network(
-        space,
-        shape,
-        data,
-        replace(settings, lr=0.0),  # random weights may diverge
-        strategy=strategy,
-        teacher=teacher,
-        callbacks=[clock],
-        verbose=0,
-        scored_on=scored_on,
-        steps=_STEPS,
-    )
-    # The first step includes tracing.
-    step = float(np.median(np.diff(clock.begun[1:])))
-    return Pace(step, max(0.0, time.monotonic() - started - _STEPS * step))
+    dataset, _ = data.training(settings.batch_size)
+    begun = time.monotonic()
+    trainee = Trainee(space, shape, settings, strategy=strategy, teacher=teacher)
 
+    def train(steps: int) -> float:
+        started = time.monotonic()
+        # Random weights may diverge, unless the rate is 0.
+        trainee.train(dataset, lr=0.0, epochs=1, steps_per_epoch=steps, verbose=0)
+        trainee.settle(data)
+        trainee.score(scored_on)
+        return time.monotonic() - started
 
-class _Clock(keras.callbacks.Callback):
-    """Notes when each step begins."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.begun: list[float] = []
-
-    def on_train_batch_begin(self, batch, logs=None):
-        self.begun.append(time.monotonic())
+    train(_FEW)
+    first = time.monotonic() - begun
+    few = train(_FEW)
+    count = min(_MANY, max(_SOME, int(_SECONDS * _FEW / few)))
+    many = train(count)
+    # On a busy machine, few steps may take longer than many.
+    step = (many - few) / (count - _FEW) if many > few else many / count
+    return Pace(step, max(0.0, first - _FEW * step), max(0.0, few - _FEW * step))

@@ -12,12 +12,43 @@ from tas_tf.timing.duration import format_duration
 from tas_tf.timing.pace import Pace
 from tas_tf.training.settings import TrainSettings
 
+#: Settings that a given time decides, by dotted name.
+DECIDED = (
+    *("race.proposals", "student.epochs", "student.warmup_epochs"),
+    *("teacher.epochs", "teacher.warmup_epochs", "recipe"),
+)
 #: Numbers of shapes in a race, and the epochs of the student's training from which so many pay.
 _FIELDS = {32: 300, 16: 100, 8: 10, 4: 4, 2: 2, 1: 1}
-# Time of a race before its first lap, in overheads of a training.
-_BEFORE_RACE = 4.0
+#: Time of a race before its first lap, in overheads of a training.
+BEFORE_RACE = 4.0
 # Largest share of the time for a race; otherwise, fewer shapes take part.
-_MOST_RACE = 0.4
+_MOST_RACE = 0.5
+
+
+def check_enough(least: float, given: float) -> None:
+    """Checks a time.
+
+    Args:
+        least: Seconds that are needed.
+        given: Seconds that there are.
+
+    Raises:
+        UserError: The time isn't enough.
+    """
+    if given < least:
+        raise UserError(
+            f"`time` isn't enough. Expected at least {format_duration(1 + least)}, for one shape and one epoch. "
+            f"Received: {format_duration(max(0, given))}."
+        )
+
+
+def epochs_within(seconds: float, pace: Pace, steps_per_epoch: int) -> int:
+    """Epochs of a training that fit into a time, at least 1.
+
+    >>> epochs_within(100.0, Pace(step=0.1, overhead=10.0), steps_per_epoch=30)
+    30
+    """
+    return max(1, int((seconds - pace.overhead) / (steps_per_epoch * pace.step)))
 
 
 @dataclass(frozen=True)
@@ -35,6 +66,18 @@ class TimePlan:
     epochs: int
     race_seconds: float
     student_seconds: float
+
+    def __str__(self) -> str:
+        """What is planned, in words.
+
+        >>> str(TimePlan(4, 20, 30.0, 90.0))
+        'race of 4 shapes 30 s, training 1 min 30 s (20 epochs)'
+        """
+        race = f"race of {self.proposals} shapes" if self.proposals > 1 else "learning rates for one shape"
+        epochs = f"{self.epochs} epoch{'' if self.epochs == 1 else 's'}"
+        return (
+            f"{race} {format_duration(self.race_seconds)}, training {format_duration(self.student_seconds)} ({epochs})"
+        )
 
 
 @dataclass(frozen=True)
@@ -68,12 +111,7 @@ class Workload:
         """
         _, per_epoch = data.training(training.batch_size)
         # Damage is measured in a supernet, whose tracing takes a few times as long as that of a network.
-        return cls(pace, race, per_epoch, **{"before_race": _BEFORE_RACE * pace.overhead, **more})
-
-    def epochs_within(self, seconds: float) -> int:
-        """Epochs of the trainings after a race that fit into a time, at least 1."""
-        each = seconds / self.students - self.pace.overhead
-        return max(1, int(each / (self.steps_per_epoch * self.pace.step)))
+        return cls(pace, race, per_epoch, **{"before_race": BEFORE_RACE * pace.overhead, **more})
 
     def plan(self, seconds: float) -> TimePlan:
         """Plans a race and the training of its winner into a time.
@@ -82,18 +120,20 @@ class Workload:
             seconds: Time for both.
 
         Raises:
-            UserError: The time isn't enough even for the shortest plan, which the message gives.
+            UserError: The time isn't enough even for the shortest plan.
         """
-        for proposals, epochs in _FIELDS.items():
-            shortest = self._estimate(proposals, epochs)
-            if sum(shortest) <= seconds:
-                plan = self._longest(proposals, epochs, seconds)
-                if proposals == 1 or plan.race_seconds <= _MOST_RACE * seconds:
-                    return plan
-        raise UserError(
-            f"`time` isn't enough. Expected at least {format_duration(1 + sum(shortest))} for race and training: one "
-            f"shape and one epoch. Received: {format_duration(max(0, seconds))}, without what other steps take."
+        check_enough(self.shortest, seconds)
+        plans = (
+            self._longest(proposals, epochs, seconds)
+            for proposals, epochs in _FIELDS.items()
+            if sum(self._estimate(proposals, epochs)) <= seconds
         )
+        return next(plan for plan in plans if plan.proposals == 1 or plan.race_seconds <= _MOST_RACE * seconds)
+
+    @property
+    def shortest(self) -> float:
+        """Seconds of the shortest plan: a race of one shape, and one epoch."""
+        return sum(self._estimate(1, 1))
 
     def _longest(self, proposals: int, epochs: int, seconds: float) -> TimePlan:
         # The estimate grows by at least the student's own steps.
@@ -106,5 +146,5 @@ class Workload:
     def _estimate(self, proposals: int, epochs: int) -> tuple[float, float]:
         steps = epochs * self.steps_per_epoch
         rounds = Rounds.plan(replace(self.race, proposals=proposals), proposals=proposals, student_steps=steps)
-        race = rounds.num_laps * self.pace.overhead + rounds.num_steps * self.pace.step
+        race = self.pace.seconds(rounds.num_laps, rounds.num_shapes, rounds.num_steps)
         return self.before_race + race, self.students * (self.pace.overhead + steps * self.pace.step)

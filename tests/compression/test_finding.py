@@ -58,12 +58,14 @@ def test_the_recipe_gives_the_defaults(model, arrays, monkeypatch):
 
 @pytest.mark.slow
 def test_a_time_determines_shapes_and_epochs(model, arrays, monkeypatch):
-    monkeypatch.setattr(finding, "measure_pace", lambda *args, **options: Pace(0.01, 1.0))
-    result = compress(model, *arrays, time="12s", race=RACE, training={"batch_size": 32}, verbose=0)
+    monkeypatch.setattr(finding, "measure_pace", lambda *args, **options: Pace(0.01, 1.0, 0.5))
+    result = compress(
+        model, *arrays, time="12s", race={"rate_factors": (0.1, 0.5)}, training={"batch_size": 32}, verbose=0
+    )
     # The race and the training had 12 s on a machine of that pace; epochs have 6 steps.
     assert 1 <= result.student_metrics["epochs"] <= (12 - 1) / 0.06
     assert len({lap.proposal.name for lap in result.race.laps}) <= 2
-    monkeypatch.setattr(finding, "measure_pace", lambda *args, **options: Pace(1.0, 4.0))
+    monkeypatch.setattr(finding, "measure_pace", lambda *args, **options: Pace(1.0, 4.0, 1.0))
     with pytest.raises(UserError, match=r"`time` isn't enough\. Expected at least"):
         compress(model, *arrays, time="40s", training={"batch_size": 32}, verbose=0)
 
@@ -87,6 +89,9 @@ def test_searched_shapes_take_part(model, arrays):
         ({"inherit": "race", "search": {}}, "`inherit` must be one of none, teacher, supernet with `recipe`=paper"),
         ({"time": "soon"}, "`time` must be a duration"),
         ({"time": "20m", "search": {}}, "`time` plans a race"),
+        ({"time": "20m", "recipe": "fast"}, "`time` decides `recipe`. Leave out one of the two."),
+        ({"time": "20m", "race": RACE}, "`time` decides `proposals`"),
+        ({"time": "20m", "training": {"epochs": 3}}, "`time` decides `epochs`"),
         ({"race": {"proposals": 0}}, "`proposals` must be at least 1"),
         ({"race": {"shapes": 3}}, "`race` must have settings among .* Received: 'shapes'"),
         ({"race": RACE, "training": {"batch_size": 170}}, "`batch_size` doesn't fit the data. Expected 1 to 158"),

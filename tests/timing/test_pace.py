@@ -14,3 +14,4 @@ def test_steps_and_the_rest():
     )
     # Tracing takes longer than a step of a tiny network, on any machine.
     assert 0 < pace.step < pace.overhead
+    assert 0 <= pace.again < pace.overhead

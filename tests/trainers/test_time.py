@@ -22,7 +22,7 @@ FLAGS = [
 @pytest.fixture(autouse=True)
 def steady():
     """A machine of known speed: plans don't depend on how busy this one is."""
-    with mock.patch.object(timing, "measure_pace", return_value=Pace(0.5, 10.0)):
+    with mock.patch.object(timing, "measure_pace", return_value=Pace(0.5, 10.0, 2.0)):
         yield
 
 
@@ -31,13 +31,13 @@ def interrupted(command, tmp_path_factory, trained_tiny) -> Path:
     """A run that was interrupted when its race was over."""
     run = tmp_path_factory.mktemp("runs") / "run"
     with (
-        mock.patch.object(timing, "measure_pace", return_value=Pace(0.5, 10.0)),
+        mock.patch.object(timing, "measure_pace", return_value=Pace(0.5, 10.0, 2.0)),
         mock.patch.object(StudentStep, "work", side_effect=KeyboardInterrupt),
     ):
         outcome = command(pipeline, f"--run_dir={run}", f"--model={trained_tiny}", *FLAGS)
     assert outcome.code == 130, outcome.err
     assert "Plan for 5m: race of " in outcome.out
-    assert " of 5m are left: " in outcome.out
+    assert " of 5m left, epochs to train: " in outcome.out
     return run
 
 
@@ -59,7 +59,7 @@ def test_a_resumed_run_goes_on_with_what_is_left(command, interrupted, trained_t
     outcome = command(pipeline, f"--run_dir={interrupted}", f"--model={trained_tiny}", *FLAGS)
     assert outcome.code == 0, outcome.err
     assert "Plan for 5m, 4 min 59 s of it used: race of " in outcome.out
-    assert "of 5m are left: 1 epochs." in outcome.out
+    assert "of 5m left, epochs to train: 1." in outcome.out
     plan, student = (read_json(interrupted / name) for name in ("plan.json", "student/metrics.json"))
     assert plan["final_epochs"] == {"macs:0.5": student["epochs"]} == {"macs:0.5": 1}
     assert plan["used"] > 299
@@ -92,7 +92,10 @@ def test_a_teacher_that_has_to_be_trained_gets_its_share(command, tmp_path):
     [
         (["--time=1m"], "`--time` isn't enough. Expected at least "),
         (["--time=soon"], "`--time` must be a duration, such as 20m, 2h or 1h30m. Received: 'soon'."),
-        (["--recipe=paper"], "`--time` plans a race and what follows."),
+        (["--recipe=paper"], "`--time` decides `--recipe`. Leave out one of the two."),
+        (["--search_epochs=3"], "`--time` plans a race and what follows."),
+        (["--student_epochs=3"], "`--time` decides `--student_epochs`."),
+        (["--proposals", "3"], "`--time` decides `--proposals`."),
     ],
 )
 def test_mistakes(command, tmp_path, trained_tiny, flags, message):
