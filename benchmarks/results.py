@@ -1,6 +1,7 @@
 """Compares ways to find a student that cost the same in all, and keeps what each run measured.
 
-    python -m benchmarks.results [--cases=resnet14,resnet20] [--methods=recipe,uniform] [--seeds=0,1,2] [--table]
+    python -m benchmarks.results [--cases=resnet14,resnet20] [--budgets=macs:0.25] [--methods=recipe,uniform]
+        [--seeds=0,1,2] [--table]
 
 Every method gets what the default recipe computes: images forward and backward, times multiply-adds. What a method
 spends to find its shape, it doesn't have for its student's training. All students learn from the same teacher in the
@@ -17,10 +18,11 @@ import itertools
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -34,12 +36,14 @@ from tas_tf.deploy.latency import time_interleaved
 from tas_tf.deploy.tflite import TFLiteModel, export_tflite
 from tas_tf.files import read_json, write_bytes, write_json, write_model
 from tas_tf.importance.order import channel_order, reorder
+from tas_tf.proposals.drawn import drawn_proposals
 from tas_tf.proposals.sensitivities import IMAGES, least_damaged, measure_sensitivities
-from tas_tf.proposals.shortlist import Proposer
+from tas_tf.proposals.shortlist import Proposal, Proposer
 from tas_tf.proposals.uniform import depth_choices, uniform_shape
 from tas_tf.race.race import plan_rounds, run_race
 from tas_tf.race.settings import RaceSettings
 from tas_tf.recipes import DEFAULT, of_recipe
+from tas_tf.searching.monitor import SearchResult
 from tas_tf.searching.run import run_search
 from tas_tf.searching.settings import SearchSettings
 from tas_tf.space.shape import Shape
@@ -67,6 +71,7 @@ class Case:
         epochs: Epochs of the default recipe's student.
         teacher_epochs: Epochs of the teacher, after one of warm-up: enough that the teacher doesn't hold its students
             back, see docs/RESULTS.md.
+        ablated: Budget at which variants of the default recipe are compared with it.
     """
 
     network: str
@@ -75,6 +80,7 @@ class Case:
     methods: tuple[str, ...]
     epochs: int = 20
     teacher_epochs: int = 39
+    ablated: str = ""
 
 
 _SHORT = (RECIPE, "tas", "uniform", "uniform_depths", "random_best")
@@ -84,6 +90,7 @@ CASES = {
         6000,
         ("macs:0.5", "macs:0.25", "macs:0.125"),
         (*_SHORT, "tas_inherited", "random", "fpgm", "sensitivities"),
+        ablated="macs:0.25",
     ),
     "resnet20": Case("resnet20", 20_000, ("macs:0.25",), _SHORT),
 }
@@ -104,6 +111,23 @@ class Start:
     spent: float
 
 
+@dataclass(frozen=True)
+class Variant:
+    """The default recipe with one part changed.
+
+    Attributes:
+        importance: How channels are ranked.
+        couple_trunk: Whether all blocks of a stage have the same width; `None` as the library decides.
+        kd: Whether students learn from the teacher.
+        race: Changes to the settings of the race.
+    """
+
+    importance: str = "l1"
+    couple_trunk: bool | None = None
+    kd: bool = True
+    race: Mapping[str, Any] = field(default_factory=dict)
+
+
 class Cell:
     """One case, budget and seed: everything that methods share.
 
@@ -112,20 +136,25 @@ class Cell:
         budget: Budget to reach.
         seed: Seed of teacher, data order and students.
         folder: Where teachers are kept.
+        variant: What differs from the default recipe.
     """
 
-    def __init__(self, case: Case, budget: str, seed: int, folder: Path) -> None:
-        self.case, self.seed, self.strategy = case, seed, make_strategy("one_device")
+    def __init__(self, case: Case, budget: str, seed: int, folder: Path, variant: Variant | None = None) -> None:
+        variant = variant or Variant()
+        self.case, self.budget, self.seed, self.folder, self.variant = case, budget, seed, folder, variant
+        self.strategy = make_strategy("one_device")
         self.data = Task.load("fashion_mnist", train_limit=case.images, pad_crop=2, flip=True, seed=seed)
         defaults = {**of_recipe(DEFAULT, "student"), "epochs": case.epochs, "lr": 0.1, "seed": seed}
         self.training = TrainSettings(**defaults)
-        self.race = RaceSettings(**of_recipe(DEFAULT, "race"))
+        self.race = RaceSettings(**{**of_recipe(DEFAULT, "race"), **variant.race})
         self.teacher, self.teacher_accuracy = self._load_teacher(folder)
-        self.space = SearchSpace.from_model(self.teacher)
+        self.space = SearchSpace.from_model(self.teacher, couple_trunk=variant.couple_trunk)
         self.cost = CostModel(self.space)
         self.limit = Budget.parse(budget).limit(self.cost.full)
-        with self.strategy.scope():
-            self.taught_by = logits_of(self.teacher, self.space)
+        self.taught_by = None
+        if variant.kd:
+            with self.strategy.scope():
+                self.taught_by = logits_of(self.teacher, self.space)
 
     def _load_teacher(self, folder: Path) -> tuple[keras.Model, float]:
         path = folder / f"{self.case.network}_{self.case.images}_{self.case.teacher_epochs}_seed{self.seed}.keras"
@@ -140,8 +169,14 @@ class Cell:
 
     @cached_property
     def ranked(self) -> keras.Model:
-        """The teacher with its channels in order of L1 norm."""
-        return reorder(self.teacher, self.space, channel_order("l1", self.teacher, self.space))
+        """The teacher with its channels in order of importance."""
+        return self.sorted_by(self.variant.importance)
+
+    def sorted_by(self, criterion: str) -> keras.Model:
+        """The teacher with its channels in order of a criterion."""
+        if criterion == "none":
+            return self.teacher
+        return reorder(self.teacher, self.space, channel_order(criterion, self.teacher, self.space))
 
     @cached_property
     def damage(self):
@@ -155,9 +190,9 @@ class Cell:
         passes = 1 + sum(min(4, len(choice.candidates) - 1) for choice in choices)
         return passes * IMAGES["batch_size"] * IMAGES["batches"] * self.cost.full
 
-    def step_cost(self, macs: float, *, taught: bool = True) -> float:
+    def step_cost(self, macs: float, *, taught: bool | None = None) -> float:
         """Cost of training on one image: forward, twice as much backward, and the teacher's forward pass."""
-        return 3 * macs + (self.cost.full if taught else 0)
+        return 3 * macs + (self.cost.full if (self.variant.kd if taught is None else taught) else 0)
 
     def training_cost(self, macs: float, steps: float) -> float:
         """Cost of a student's training."""
@@ -171,9 +206,10 @@ class Cell:
     @property
     def total(self) -> float:
         """What the default recipe computes, with shapes that use the whole budget."""
-        rounds = plan_rounds(self.data, self.training, self.race, self.race.proposals)
+        race = RaceSettings(**of_recipe(DEFAULT, "race"))
+        rounds = plan_rounds(self.data, self.training, race, race.proposals)
         steps = rounds.num_steps + self.case.epochs * self.steps_per_epoch
-        return self.damage_cost + self.training_cost(self.limit, steps)
+        return self.damage_cost + steps * self.training.batch_size * self.step_cost(self.limit, taught=True)
 
     def uniform(self, **options) -> Shape:
         """The widest uniform shape."""
@@ -203,6 +239,19 @@ class Cell:
         best = min(range(len(shapes)), key=lambda number: found[number][0])
         return Start(shapes[best], found[best][1], sum(cost for _, _, cost in found))
 
+    def search(self, *, from_teacher: bool) -> tuple[SearchResult, float]:
+        """Searches differentiably for 12 epochs; returns what was found and the cost."""
+        settings = SearchSettings(
+            epochs=12, batch_size=64, lr=0.05, from_teacher=from_teacher, held_out_limit=3000, seed=self.seed
+        )
+        budget = Budget("macs", self.limit)
+        options = {"strategy": self.strategy, "teacher": self.ranked, "verbose": 2}
+        found = run_search(self.space, self.data, budget, settings, **options)
+        _, steps = self.data.searching(settings.batch_size, settings.split_share)
+        # Two steps of the whole supernet, without a teacher.
+        images = settings.epochs * steps * settings.batch_size
+        return found, images * 2 * self.step_cost(self.cost.full, taught=False)
+
     def random(self, number: int) -> Shape:
         """A random shape that uses at least 98 % of the budget."""
         return baseline_shape(
@@ -211,8 +260,7 @@ class Cell:
 
     def from_teacher(self, shape: Shape, *, criterion: str = "l1", spent: float = 0.0) -> Start:
         """A shape with the teacher's best filters."""
-        model = reorder(self.teacher, self.space, channel_order(criterion, self.teacher, self.space))
-        return Start(shape, inherited(model, self.space, shape), spent)
+        return Start(shape, inherited(self.sorted_by(criterion), self.space, shape), spent)
 
 
 def _recipe(cell: Cell) -> tuple[Start, float]:
@@ -224,8 +272,16 @@ def _recipe(cell: Cell) -> tuple[Start, float]:
         spent.append(cell.training_cost(cell.cost(lap.proposal.shape), rounds.steps[lap.round - 1]))
         print(f"  round {lap.round}: {lap.proposal.name}, rate x{lap.rate_factor:g}, loss {lap.loss:.4f}", flush=True)
 
+    found: list[Proposal] = []
+    if cell.race.searched:
+        searched, cost = cell.search(from_teacher=True)
+        spent.append(cost)
+        probabilities = searched.probabilities
+        found = drawn_proposals(
+            cell.cost, searched.shape, probabilities, limit=cell.limit, count=cell.race.searched, seed=cell.seed
+        )
     result = run_race(
-        proposer.shortlist(cell.race.proposals),
+        proposer.shortlist(cell.race.proposals, found),
         cell.data,
         cell.space,
         cell.training,
@@ -241,14 +297,7 @@ def _recipe(cell: Cell) -> tuple[Start, float]:
 
 
 def _tas(cell: Cell, *, from_teacher: bool) -> Start:
-    settings = SearchSettings(
-        epochs=12, batch_size=64, lr=0.05, from_teacher=from_teacher, held_out_limit=3000, seed=cell.seed
-    )
-    budget = Budget("macs", cell.limit)
-    found = run_search(cell.space, cell.data, budget, settings, strategy=cell.strategy, teacher=cell.ranked, verbose=2)
-    _, steps = cell.data.searching(settings.batch_size, settings.split_share)
-    # Two steps of the whole supernet, without a teacher.
-    spent = settings.epochs * steps * settings.batch_size * 2 * cell.step_cost(cell.cost.full, taught=False)
+    found, spent = cell.search(from_teacher=from_teacher)
     network = None
     if from_teacher:
         network = build_student(cell.space, found.shape)
@@ -277,11 +326,22 @@ METHODS: dict[str, Callable[[Cell], Start]] = {
 }
 
 
+#: The default recipe with one part changed or left out; `searched` adds the differentiable search.
+VARIANTS = {
+    "without_importance": Variant(importance="none"),
+    "coupled_trunk": Variant(couple_trunk=True),
+    "without_race": Variant(race={"proposals": 1}),
+    "without_teacher": Variant(kd=False),
+    "without_rates": Variant(race={"rate_factors": (1.0,)}),
+    "searched": Variant(race={"searched": 2}),
+}
+
+
 def main() -> None:
     options = _parse()
     if not options.table:
         for seed, name in itertools.product(options.seeds, options.cases):
-            for budget in CASES[name].budgets:
+            for budget in options.budgets or CASES[name].budgets:
                 _run_cell(name, budget, seed, options)
     write_bytes(RECORDS / "table.md", (text := tables()).encode())
     print(text)
@@ -294,11 +354,8 @@ def record_path(case: str, budget: str, method: str, seed: int) -> Path:
 
 def _run_cell(name: str, budget: str, seed: int, options: argparse.Namespace) -> None:
     case = CASES[name]
-    missing = [
-        method
-        for method in case.methods
-        if (not options.methods or method in options.methods) and not record_path(name, budget, method, seed).exists()
-    ]
+    methods = options.methods or [*case.methods, *(VARIANTS if budget == case.ablated else ())]
+    missing = [method for method in methods if not record_path(name, budget, method, seed).exists()]
     if not missing:
         return
     cell = Cell(case, budget, seed, Path(options.teachers))
@@ -310,7 +367,9 @@ def _run_cell(name: str, budget: str, seed: int, options: argparse.Namespace) ->
 
 def _measure(cell: Cell, name: str, budget: str, method: str) -> dict:
     started = time.monotonic()
-    if method == RECIPE:
+    if method in VARIANTS:
+        cell = Cell(cell.case, budget, cell.seed, cell.folder, VARIANTS[method])
+    if method == RECIPE or method in VARIANTS:
         start, factor = _recipe(cell)
     else:
         start = METHODS[method](cell)
@@ -420,6 +479,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--teachers", default="runs/teachers", help="folder for the teachers")
     parser.add_argument("--cases", type=_names, default=list(CASES), help="comma-separated cases")
+    parser.add_argument("--budgets", type=_names, default=[], help="comma-separated budgets; by default all")
     parser.add_argument(
         "--methods", type=_names, default=[], help="comma-separated methods; by default those of the case"
     )

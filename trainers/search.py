@@ -1,6 +1,9 @@
 """Finds the widths and depths of the student within a budget: by a race, or by the search of the paper.
 
+A race starts from the weights of a teacher, which must be there: run the command `teacher` with the same flags before.
+
 Examples:
+    python -m trainers.search --run_dir=runs/mine --model=mine.keras --dataset=folder:photos --budget=macs:0.5
     python -m trainers.search --flagfile=flags/cifar100.cfg
     python -m trainers.search --run_dir=runs/mine --teacher_from=runs/other --budget=macs:0.4
     tensorboard --logdir=runs/mine/logs

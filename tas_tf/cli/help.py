@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 from tas_tf.cli.commands import COMMANDS, Command
-from tas_tf.cli.table import Flag, options_of
+from tas_tf.cli.table import Flag, Option, options_of
 from tas_tf.cli.wording import command_line, translate
 from tas_tf.recipes import RECIPES
 
 _WIDTH = 100
+#: Flags that come first, if a command has them, and their title.
+_FIRST = ("model", "dataset", "run_dir", "teacher_from", "budget", "recipe", "time", "dry_run")
+_FIRST_TITLE = "Most used"
 _FLAGFILE = (
     "--flagfile=FILE reads flags from a file, one to a line. If a flag is given more than once, its last value counts. "
     "--budget can be repeated; the budgets of the last file that names any, or of the command line, count."
@@ -27,11 +31,11 @@ def help_text(docstring: str, known: dict[str, Flag], command: Command | None = 
     """
     lines = [with_commands(docstring.strip()), ""]
     group = None
-    for option in options_of(command):
-        if option.group != group:
+    for title, option in _in_order(options_of(command)):
+        if title != group:
             lines += [""] if group else []
-            lines.append(f"{option.group}:")
-            group = option.group
+            lines.append(f"{title}:")
+            group = title
         flag = known[option.flag]
         name = f"--[no]{flag.name}" if flag.is_switch else f"--{flag.name}"
         text = describe_flag(flag) + show_default(flag)
@@ -40,6 +44,13 @@ def help_text(docstring: str, known: dict[str, Flag], command: Command | None = 
     if command is not None:
         lines.append("--helpfull shows the flags of all commands.")
     return "\n".join(lines)
+
+
+def _in_order(options: Sequence[Option]) -> list[tuple[str, Option]]:
+    """Options with the titles under which the help shows them; those that most users need come first."""
+    by_flag = {option.flag: option for option in options}
+    first = [(_FIRST_TITLE, by_flag.pop(flag)) for flag in _FIRST if flag in by_flag]
+    return [*first, *((option.group, option) for option in by_flag.values())]
 
 
 def with_commands(text: str) -> str:
@@ -74,7 +85,7 @@ def plain_default(flag: Flag) -> str:
     ('fast 10, balanced 30, paper 300', '0.05')
     """
     if flag.defaults:
-        return ", ".join(f"{recipe} {_show(flag.defaults.get(recipe, flag.default))}" for recipe in RECIPES)
+        return ", ".join(f"{recipe} {_show(flag.defaults.get(recipe, flag.default)) or 'none'}" for recipe in RECIPES)
     return _show(flag.default)
 
 

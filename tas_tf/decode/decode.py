@@ -92,7 +92,7 @@ def check_reachable(cost: CostModel, limit: int, smallest: Shape | None = None) 
     if lowest > limit:
         share = np.ceil(1000 * lowest / cost.full) / 1000
         raise UserError(
-            f"`budget` is below what {cost.space.graph.network} can reach. Expected at least {cost.kind}:{share:.3f} "
+            f"`budget` is below what the network can reach. Expected at least {cost.kind}:{share:.3f} "
             f"({lowest:,} {cost.kind}: every width and depth at its smallest). Received: {limit:,} {cost.kind}."
         )
 

@@ -81,6 +81,21 @@ def rank(
     return reorder(model, space, channel_order(criterion, model, space, batches))
 
 
+def check_rankable(model: keras.Model, space: SearchSpace, settings: ImportanceSettings) -> None:
+    """Checks that a network has what its ranking needs.
+
+    Args:
+        model: The network, trained or not.
+        space: Search space of the network.
+        settings: How channels are ranked.
+
+    Raises:
+        UserError: The network lacks it.
+    """
+    if settings.importance not in (*FROM_IMAGES, "none"):
+        channel_order(settings.importance, model, space)
+
+
 def reorder(model: keras.Model, space: SearchSpace, order: Mapping[str, np.ndarray]) -> keras.Model:
     """Returns a copy of a network with its channels in another order; it computes the same.
 

@@ -77,8 +77,8 @@ class RaceStep(SearchedShapeStep):
         space = workspace.checked_space(teacher, anew=True)
         cost, limit = workspace.cost_and_limit(space)
         workspace.task.weights_part(config.race.race_share).training(config.student.batch_size)
-        self.begin(record)
         model = workspace.ranked(teacher, space)
+        self.begin(record)
         file_size = workspace.file_size(space)
         proposer = Proposer(
             cost,

@@ -9,6 +9,7 @@ from tas_tf.baselines.rivals import RIVALS
 from tas_tf.baselines.shapes import RANKED_KINDS, baseline_shape
 from tas_tf.errors import UserError
 from tas_tf.extras import require_extra
+from tas_tf.importance.order import check_rankable
 from tas_tf.pipeline.exporting import ExportStep
 from tas_tf.pipeline.quantising import QAT_FORMAT, check_trainable
 from tas_tf.pipeline.racing import RaceStep
@@ -119,6 +120,8 @@ def check_before(workspace: Workspace, steps: Sequence[PipelineStep]) -> None:
         check_trainable("network", network)
     workspace.check_deployable(network)
     space = workspace.space_of(network, anew=searches)
+    if (config.races if searches else find_initial_weights(config)[0] == "teacher") or config.search.from_teacher:
+        check_rankable(network, space, config.ranking)
     if searches:
         for one in workspace.at_budgets():
             one.cost_and_limit(space)

@@ -150,7 +150,7 @@ def search_facts(report: Mapping) -> list[tuple[str, str]]:
     if "laps" in search:
         found = [
             ("winner of the race", f"{search['proposal']} of {len(search['proposals'])} shapes"),
-            ("learning rate chosen", f"{search['rate_factor']:g} of the highest"),
+            ("learning rate, as a share of the highest tried", f"{search['rate_factor']:g}"),
         ]
     return [
         ("budget", report["budget"] or MISSING),

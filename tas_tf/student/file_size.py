@@ -124,6 +124,6 @@ def check_smallest(cost: CostModel, limit: int, file_size: FileSize | None) -> N
 
 def _too_small(cost: CostModel, limit: int, lowest: int) -> UserError:
     return UserError(
-        f"`budget` is below what {cost.space.graph.network} can reach. Expected at least {cost.kind}:{lowest} (every "
+        f"`budget` is below what the network can reach. Expected at least {cost.kind}:{lowest} (every "
         f"width and depth at its smallest, measured). Received: {limit:,} {cost.kind}."
     )

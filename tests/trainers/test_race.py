@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 from unittest import mock
 
+import keras
 import numpy as np
 import pytest
 
-from tas_tf.files import read_json
+from tas_tf.files import read_json, write_model
 from tas_tf.training.network import Trainee
 from tas_tf.zoo.loading import load_file
 from tests.networks import count_macs
@@ -37,6 +38,13 @@ def raced(command, tmp_path_factory, trained_tiny) -> Path:
     assert "2 shapes race, in up to 3 laps of 20 steps: uniform, uniform 1." in outcome.out
     assert "lap 3 of up to 3, round 1: " in outcome.out
     return run
+
+
+def without_normalisation() -> keras.Model:
+    """A small network for digits, of convolutions alone."""
+    images = keras.Input((8, 8, 1))
+    x = keras.layers.Conv2D(8, 3, strides=2, activation="relu")(images)
+    return keras.Model(images, keras.layers.Dense(10)(keras.layers.Flatten()(x)))
 
 
 def check_run(run: Path, trained_tiny: Path, share: float) -> None:
@@ -154,9 +162,13 @@ def test_a_plan_counts_laps(command, trained_tiny, tmp_path):
         (["--rate_factors=0.5,-1"], "`--rate_factors` must be above 0. Received: 0.5, -1.0."),
         (["--batch_size=170"], "`--batch_size` doesn't fit the data. Expected 1 to 160"),
         (["--inherit=race", "--rivals=uniform"], "`--inherit=race` works only for the shape found."),
+        (["--model=PLAIN", "--importance=bn_scale"], "`--importance=bn_scale` needs batch normalisation with scales."),
     ],
 )
 def test_mistakes_are_found_before_anything_is_written(command, trained_tiny, tmp_path, flags, message):
+    plain = tmp_path / "plain.keras"
+    write_model(plain, without_normalisation())
+    flags = [flag.replace("PLAIN", str(plain)) for flag in flags]
     arguments = [f"--run_dir={tmp_path / 'run'}", f"--model={trained_tiny}", *BRIEF, *flags]
     outcome = command(pipeline, *arguments)
     assert outcome.code == 1
