@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from tas_tf.cost.budget import Budget
+from tas_tf.files import write_json
 from tas_tf.runs.config import NetworkSettings, RunConfig
 from tas_tf.runs.schedule import Schedule, load_schedule, save_schedule
 
@@ -16,6 +17,7 @@ SCHEDULE = Schedule(
     steps_per_epoch=10,
     step=0.5,
     overhead=20.0,
+    again=4.0,
     teacher_seconds=90.0,
     race_seconds=200.0,
     student_seconds=300.0,
@@ -26,6 +28,14 @@ SCHEDULE = Schedule(
 @pytest.fixture
 def config(tmp_path) -> RunConfig:
     return RunConfig(network=NetworkSettings(model="resnet8"), run_dir=str(tmp_path / "run"), time="20m")
+
+
+def raced(config: RunConfig, *seconds: float) -> RunConfig:
+    """The run with a race in which the winner took these seconds for laps of ten steps each."""
+    laps = [{"proposal": "uniform", "steps": 10, "seconds": each} for each in seconds]
+    other = {"proposal": "early", "steps": 10, "seconds": 500.0}
+    write_json(config.run.metrics("search"), {"proposal": "uniform", "laps": [other, *laps]})
+    return config
 
 
 def test_it_counts_only_for_the_time_it_was_made_for(config):
@@ -47,15 +57,23 @@ def test_settings_follow_it(config):
 
 
 def test_the_last_training_takes_what_is_left(config):
+    raced(config)
     decided = SCHEDULE.decided(config, students=2)
     # (1200 - 100 - 40) / 2 students - 20 are 510 s, at 5 s an epoch.
     assert decided.final_epochs == {"macs:0.5": 102}
     assert replace(SCHEDULE, used=1300.0).decided(config, students=1).final_epochs == {"macs:0.5": 1}
 
 
+def test_the_winners_laps_tell_how_fast_its_steps_are(config):
+    # 20 s of overhead, 4 s for the second lap, and 20 steps: 34 s as planned, 68 s in fact.
+    raced(config, 41.0, 27.0)
+    # 1060 s - 40 s, at 10 s an epoch.
+    assert SCHEDULE.decided(config, students=1).final_epochs == {"macs:0.5": 102}
+
+
 def test_later_budgets_keep_their_time(config):
     config = replace(config, budgets=(Budget.parse("macs:0.5"), Budget.parse("macs:0.25")))
-    first, second = config.at_budgets()
+    first, second = map(raced, config.at_budgets())
     decided = SCHEDULE.decided(first, students=1)
     # 1200 - 100 - 40 - 20 - (200 + 300 + 40) s at 5 s an epoch.
     assert decided.final_epochs == {"macs:0.5": 100}
