@@ -8,33 +8,31 @@ spends to find its shape, it doesn't have for its student's training. All studen
 same way.
 
 What a finished run measured is a small JSON file in benchmarks/records, which belongs into the repository: the same
-command goes on from them on any machine. `--table` only prints the tables that are made from them.
+command goes on from them on any machine. At the end, it writes tables and a plot into docs/; `--table` does only that.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
-from scipy import stats
 
+from benchmarks.records import RECIPE, record_path, tables, write_results
 from tas_tf.baselines.shapes import baseline_shape
 from tas_tf.cost.budget import Budget
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.data.task import Task
 from tas_tf.deploy.latency import time_interleaved
 from tas_tf.deploy.tflite import TFLiteModel, export_tflite
-from tas_tf.files import read_json, write_bytes, write_json, write_model
+from tas_tf.files import read_json, write_json, write_model
 from tas_tf.importance.order import channel_order, reorder
 from tas_tf.proposals.drawn import drawn_proposals
 from tas_tf.proposals.sensitivities import IMAGES, least_damaged, measure_sensitivities
@@ -54,9 +52,6 @@ from tas_tf.training.network import inherited, logits_of, train_network
 from tas_tf.training.settings import TrainSettings
 from tas_tf.training.strategy import make_strategy
 from tas_tf.zoo.loading import load_file, load_network
-
-RECORDS = Path(__file__).parent / "records"
-RECIPE = "recipe"
 
 
 @dataclass(frozen=True)
@@ -343,13 +338,8 @@ def main() -> None:
         for seed, name in itertools.product(options.seeds, options.cases):
             for budget in options.budgets or CASES[name].budgets:
                 _run_cell(name, budget, seed, options)
-    write_bytes(RECORDS / "table.md", (text := tables()).encode())
-    print(text)
-
-
-def record_path(case: str, budget: str, method: str, seed: int) -> Path:
-    """Where the measurements of a run are kept."""
-    return RECORDS / case / budget.replace(":", "_") / method / f"seed{seed}.json"
+    write_results()
+    print("\n".join(tables()))
 
 
 def _run_cell(name: str, budget: str, seed: int, options: argparse.Namespace) -> None:
@@ -423,58 +413,6 @@ def _latencies(cell: Cell, student: keras.Model) -> dict:
     return found
 
 
-def read_records() -> dict[tuple[str, str], dict[str, dict[int, dict]]]:
-    """All records, by case and budget, method and seed."""
-    found: dict[tuple[str, str], dict[str, dict[int, dict]]] = {}
-    for path in sorted(RECORDS.rglob("seed*.json")):
-        *_, case, budget, method, _ = path.parts
-        seeds = found.setdefault((case, budget), {}).setdefault(method, {})
-        seeds[int(path.stem.removeprefix("seed"))] = read_json(path)
-    return found
-
-
-def tables() -> str:
-    """One table for each case and budget."""
-    return "\n".join(line for cell, methods in read_records().items() for line in _table(cell, methods))
-
-
-def _table(cell: tuple[str, str], methods: dict[str, dict[int, dict]]) -> Iterator[str]:
-    ours = methods.get(RECIPE, {})
-    yield f"\n**{cell[0]}, `{cell[1].replace('_', ':')}`**\n"
-    yield "| method | seeds | test accuracy | below the recipe | MACs | fp32 | int8 | epochs | seconds |"
-    yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
-    for method in sorted(methods, key=lambda name: -statistics.mean(_values(methods[name], "accuracy"))):
-        seeds = methods[method]
-        common = sorted(set(ours) & set(seeds))
-        paired = [100 * (ours[seed]["accuracy"] - seeds[seed]["accuracy"]) for seed in common]
-        figures = [
-            str(len(seeds)),
-            f"{100 * statistics.mean(_values(seeds, 'accuracy')):.2f} %",
-            "" if method == RECIPE or not paired else _interval(paired),
-            f"{statistics.mean(one['macs'] / one['full_macs'] for one in seeds.values()):.3f}",
-            *(
-                f"{statistics.mean(one[f'teacher_{kind}_ms'] / one[f'{kind}_ms'] for one in seeds.values()):.2f}x"
-                for kind in ("fp32", "int8")
-            ),
-            f"{statistics.mean(_values(seeds, 'epochs')):.0f}",
-            f"{statistics.mean(_values(seeds, 'seconds')):.0f}",
-        ]
-        yield f"| {method} | {' | '.join(figures)} |"
-
-
-def _values(seeds: dict[int, dict], name: str) -> list[float]:
-    return [one[name] for one in seeds.values()]
-
-
-def _interval(values: list[float]) -> str:
-    """The mean and, from two values on, its 95 % interval."""
-    mean = statistics.mean(values)
-    if len(values) < 2:
-        return f"{mean:+.2f}"
-    half = stats.t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / np.sqrt(len(values))
-    return f"{mean:+.2f} ± {half:.2f}"
-
-
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--teachers", default="runs/teachers", help="folder for the teachers")
@@ -484,7 +422,7 @@ def _parse() -> argparse.Namespace:
         "--methods", type=_names, default=[], help="comma-separated methods; by default those of the case"
     )
     parser.add_argument("--seeds", type=lambda text: [int(one) for one in text.split(",")], default=[0, 1, 2])
-    parser.add_argument("--table", action="store_true", help="only makes the tables from what is kept")
+    parser.add_argument("--table", action="store_true", help="only makes tables and plot from what is kept")
     return parser.parse_args()
 
 

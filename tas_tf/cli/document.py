@@ -6,7 +6,7 @@ python -m tas_tf.cli.document docs/METHOD.md
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tas_tf.cli.help import describe_flag, plain_default
@@ -34,11 +34,26 @@ def with_table(text: str, known: dict[str, Flag] | None = None) -> str:
     Raises:
         ValueError: A marker is missing.
     """
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"The document must have the lines {BEGIN} and {END}.")
-    return "\n".join([f"{before}{BEGIN}", "", *table(known or resolve()), "", f"{END}{after}"])
+    return with_lines(text, table(known or resolve()), BEGIN, END)
+
+
+def with_lines(text: str, lines: Iterable[str], begin: str, end: str) -> str:
+    """Returns a document with other lines between two markers.
+
+    Args:
+        text: The document, with both markers.
+        lines: The lines.
+        begin: Marker before them.
+        end: Marker behind them.
+
+    Raises:
+        ValueError: A marker is missing.
+    """
+    before, first, rest = text.partition(begin)
+    _, last, after = rest.partition(end)
+    if not first or not last:
+        raise ValueError(f"The document must have the lines {begin} and {end}.")
+    return "\n".join([f"{before}{begin}", "", *lines, "", f"{end}{after}"])
 
 
 def table(known: dict[str, Flag]) -> Iterator[str]:
