@@ -239,7 +239,7 @@ class Cell:
         settings = SearchSettings(
             epochs=12, batch_size=64, lr=0.05, from_teacher=from_teacher, held_out_limit=3000, seed=self.seed
         )
-        budget = Budget("macs", self.limit)
+        budget = Budget.parse(self.budget)
         options = {"strategy": self.strategy, "teacher": self.ranked, "verbose": 2}
         found = run_search(self.space, self.data, budget, settings, **options)
         _, steps = self.data.searching(settings.batch_size, settings.split_share)
