@@ -261,10 +261,9 @@ class Cell:
 def _recipe(cell: Cell) -> tuple[Start, float]:
     proposer = Proposer(cell.cost, cell.limit, cell.damage, seed=cell.seed)
     spent = [cell.damage_cost]
-    rounds = plan_rounds(cell.data, cell.training, cell.race, cell.race.proposals)
 
     def add(lap, kept) -> None:
-        spent.append(cell.training_cost(cell.cost(lap.proposal.shape), rounds.steps[lap.round - 1]))
+        spent.append(cell.training_cost(cell.cost(lap.proposal.shape), lap.steps))
         print(f"  round {lap.round}: {lap.proposal.name}, rate x{lap.rate_factor:g}, loss {lap.loss:.4f}", flush=True)
 
     found: list[Proposal] = []

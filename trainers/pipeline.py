@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from tas_tf.cli.command import planned, run, start
+from tas_tf.pipeline.plan import check_replaceable
 from tas_tf.pipeline.timing import fit_into_time
 from tas_tf.pipeline.whole import check_before, pipeline_steps, run_pipeline
 from tas_tf.runs.schedule import save_schedule
@@ -25,6 +26,7 @@ def main() -> dict[str, Any] | None:
     if planned(workspace, parsed, steps, schedule):
         return None
     if schedule is not None:
+        check_replaceable(steps)  # before the plan of an earlier call is lost
         save_schedule(workspace.config, schedule)
     return run_pipeline(workspace, steps)
 

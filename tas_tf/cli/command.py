@@ -65,13 +65,15 @@ def start(*, earlier: bool = False, whole: bool = False) -> tuple[Workspace, Par
         whole: Whether the command is the whole pipeline, which replaces only results made from other settings.
 
     Raises:
-        UserError: A flag is invalid.
+        UserError: A flag is invalid, or there is a time without a plan for it.
     """
     parsed = parse()
     if earlier:
         restore_flags(parsed.config.run)
         parsed = parse()
     schedule = load_schedule(parsed.config)
+    if parsed.config.time is not None and schedule is None and not whole:
+        raise UserError("`time` plans the whole pipeline. Run `pipeline` with it, or leave it out.")
     config = parsed.config if schedule is None else schedule.applied(parsed.config)
     return Workspace.open(config, make_shared(), keeps_fresh=whole), parsed
 

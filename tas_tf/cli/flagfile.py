@@ -16,6 +16,7 @@ from tas_tf.runs.config import RunConfig
 from tas_tf.runs.run import Run
 from tas_tf.runs.shared import Origin
 from tas_tf.runs.workspace import Workspace
+from tas_tf.timing.plan import DECIDED
 
 _PLACES = ("run_dir", "teacher_from", "shape")
 
@@ -35,7 +36,7 @@ def keep_settings(workspace: Workspace, names: Collection[str]) -> None:
     for option in OPTIONS:
         if option.flag in earlier and not flags.FLAGS[option.flag].present and option.flag not in used:
             lines += earlier[option.flag]
-        elif option.kept:
+        elif option.kept and not (config.time and set(option.targets) & set(DECIDED)):
             lines += _lines(option.flag, config)
     places = {name: getattr(config, name) for name in _PLACES}
     lines += [f"--{name}={value}" for name, value in places.items() if value]

@@ -89,7 +89,8 @@ def _follow_recipe() -> None:
     """Sets the recipe if it isn't given, and the flags that aren't given to its defaults."""
     values = flags.FLAGS
     if not is_given("recipe"):
-        values["recipe"].value = SEARCHING if is_given("search_epochs") else DEFAULT
+        searches = is_given("search_epochs") and not any(map(is_given, ("proposals", "searched")))
+        values["recipe"].value = SEARCHING if searches else DEFAULT
     for flag in FLAGS.values():
         if flag.defaults and not is_given(flag.name):
             values[flag.name].value = flag.defaults.get(values["recipe"].value, values[flag.name].default)
@@ -105,7 +106,8 @@ def _value(flag: Flag) -> Any:
     if flag.name in READERS:
         return READERS[flag.name](given)
     if not flag.described.is_tuple:
-        return given
+        # An empty text takes back what a flagfile gives.
+        return None if given == "" and flag.described.optional else given
     if flag.described.kind is str:
         return tuple(dict.fromkeys(given)) if flag.described.setting.choices else tuple(given)
     try:

@@ -159,7 +159,7 @@ def compress(
         strategy: Devices; by default all GPUs.
         measure: Returns the file size of a network in bytes, for a budget in bytes; by default the size of the float32
             `.tflite` file with its metadata.
-        callbacks: Keras callbacks, used in the search and then in the training of the student.
+        callbacks: Keras callbacks, used in each lap of the race, in the search, and in the training of the student.
         verbose: As in Keras.
 
     Raises:
@@ -204,9 +204,9 @@ def compress(
     searching = search_settings(search, data, replicas)
     # Checks batch sizes.
     data.training(training.batch_size)
-    if recipe == SEARCHING:
+    if recipe == SEARCHING or racing.searched:
         data.searching(searching.batch_size, searching.split_share)
-    else:
+    if recipe != SEARCHING:
         data.weights_part(racing.race_share).training(training.batch_size)
     with strategy.scope():
         teacher = logits_of(model, space)
@@ -254,6 +254,8 @@ def _checked_recipe(recipe: str | None, race: object | None, search: object | No
         raise UserError(f"`{unused}` has no effect with `recipe`={recipe}. Leave one of them out.")
     if duration is not None and recipe == SEARCHING:
         raise UserError("`time` plans a race and what follows. Leave out `time`, or `search` and `recipe`=paper.")
+    if duration is not None and searches:
+        raise UserError("`time` doesn't plan a differentiable search. Leave out `searched`, or `time`.")
     return recipe
 
 

@@ -14,7 +14,6 @@ from tas_tf.data.training_data import TrainingData
 from tas_tf.proposals.drawn import drawn_proposals
 from tas_tf.proposals.sensitivities import IMAGES, measure_sensitivities
 from tas_tf.proposals.shortlist import Proposal, Proposer
-from tas_tf.proposals.uniform import uniform_shape
 from tas_tf.race.progress import RaceProgress
 from tas_tf.race.race import MOST_SCORED, RaceResult, plan_rounds, run_race
 from tas_tf.race.settings import RaceSettings
@@ -24,7 +23,7 @@ from tas_tf.searching.settings import SearchSettings
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student
-from tas_tf.student.file_size import FileSize, find_within
+from tas_tf.student.file_size import FileSize
 from tas_tf.supernet.transfer import inherit_from_supernet
 from tas_tf.timing.duration import Deadline
 from tas_tf.timing.pace import measure_pace
@@ -126,14 +125,14 @@ class Finder:
         """
         space, data, training = self.space, self.data, self.training
         cost, limit = cost_and_limit(space, self.budget, self.files)
+        options: dict[str, Any] = {"divisor": divisor, "file_size": self.files, "seed": training.seed}
         workload = None
         if deadline is not None:
-            uniform, _ = find_within(
-                lambda allowed: uniform_shape(cost, limit=allowed, divisor=divisor), cost, limit, self.files
-            )
+            timed = Proposer(cost, limit, **options).shortlist(1)[0].shape
             scored_on = data.held_out(settings.race_share, MOST_SCORED)
-            options: dict[str, Any] = {"strategy": self.strategy, "scored_on": scored_on, "teacher": teacher}
-            pace = measure_pace(space, uniform, data, training, **options)
+            pace = measure_pace(
+                space, timed, data, training, strategy=self.strategy, scored_on=scored_on, teacher=teacher
+            )
             workload = Workload.of(pace, settings, data, training)
             left = deadline.left
             check_enough(deadline.seconds - left + workload.shortest, deadline.seconds)
@@ -141,15 +140,10 @@ class Finder:
             self.say(f"Plan: {plan}.")
             settings = replace(settings, proposals=plan.proposals)
             training = replace(training, epochs=plan.epochs, warmup_epochs=0)
-        proposer = Proposer(
-            cost,
-            limit,
-            damage=measure_sensitivities(self.model, space, data.calibration(**IMAGES)),
-            divisor=divisor,
-            file_size=self.files,
-            seed=training.seed,
-        )
+        damage = measure_sensitivities(self.model, space, data.calibration(**IMAGES))
+        proposer = Proposer(cost, limit, damage, **options)
         found: list[Proposal] = []
+        searched = None
         if settings.searched:
             searched = self.by_search(searching).search
             options = {"limit": limit, "count": settings.searched, "file_size": self.files, "seed": searching.seed}
@@ -175,4 +169,4 @@ class Finder:
             epochs = epochs_within(deadline.left, workload.pace.adjusted(laps), workload.steps_per_epoch)
             training = replace(training, epochs=epochs)
         training = replace(training, lr=training.lr * result.rate_factor)
-        return Found(result.winner.shape, result.network, training, race=result)
+        return Found(result.winner.shape, result.network, training, race=result, search=searched)

@@ -26,15 +26,15 @@ class Stream:
 
     Attributes:
         argument: Name of the user's argument that holds the data, such as `train`.
-        batches: Reads the data once. Its argument tells whether this is an epoch of training, which has its own order.
-            Returns a finite dataset of `(images, labels)` with images `[batch, height, width, channels]` of any number
-            type.
+        batches: Reads the data once. Its argument is the number of an epoch of training, which has its own order and is
+            followed by other ones if the result is repeated; `None` if this isn't training. Returns a finite dataset of
+            `(images, labels)` with images `[batch, height, width, channels]` of any number type.
         class_names: Class names that come with the data, if any.
         is_mixed: Whether the order is random over the whole data, so that no further shuffling is needed.
     """
 
     argument: str
-    batches: Callable[[bool], tf.data.Dataset]
+    batches: Callable[[int | None], tf.data.Dataset]
     class_names: tuple[str, ...] = ()
     is_mixed: bool = False
 
@@ -46,11 +46,15 @@ class Stream:
     @property
     def spec(self) -> tuple[tf.TensorSpec, tf.TensorSpec]:
         """Specification of a batch."""
-        return self.batches(False).element_spec
+        return self.batches(None).element_spec
 
-    def examples(self, training: bool) -> tf.data.Dataset:
-        """Yields each `(image, label)` once. Images stay uint8 if they are uint8, and otherwise become float32."""
-        examples = self.batches(training).unbatch()
+    def examples(self, epoch: int | None = None) -> tf.data.Dataset:
+        """Yields each `(image, label)` once. Images stay uint8 if they are uint8, and otherwise become float32.
+
+        Args:
+            epoch: As for `batches`.
+        """
+        examples = self.batches(epoch).unbatch()
         return examples.map(lambda image, label: (_as_number_type(image), label), num_parallel_calls=tf.data.AUTOTUNE)
 
     @property
@@ -118,9 +122,9 @@ def _open_arrays(argument: str, arrays: tuple, seed: int) -> Stream:
             tf.ensure_shape(part, [None, *whole.shape[1:]]) for part, whole in zip(parts, (images, labels), strict=True)
         )
 
-    def batches(training: bool) -> tf.data.Dataset:
+    def batches(epoch: int | None) -> tf.data.Dataset:
         rows = tf.data.Dataset.range(len(images)).shuffle(
-            max(1, len(images)), seed=seed, reshuffle_each_iteration=training
+            max(1, len(images)), seed=seed_of_epoch(seed, epoch), reshuffle_each_iteration=epoch is not None
         )
         return rows.batch(_BATCH).map(read, num_parallel_calls=tf.data.AUTOTUNE)
 
@@ -151,7 +155,7 @@ def _open_py_dataset(argument: str, dataset: keras.utils.PyDataset, seed: int) -
 
     return Stream(
         argument,
-        lambda training: tf.data.Dataset.from_generator(lambda: read(training), output_signature=spec),
+        lambda epoch: tf.data.Dataset.from_generator(lambda: read(epoch is not None), output_signature=spec),
     )
 
 
@@ -160,6 +164,11 @@ _KINDS = {
     keras.utils.PyDataset: _open_py_dataset,
     (tuple, list): _open_arrays,
 }
+
+
+def seed_of_epoch(seed: int, epoch: int | None) -> int:
+    """Seed of the order in which data is read from an epoch of training on, or apart from training."""
+    return seed if not epoch else int(np.random.default_rng([seed, epoch]).integers(2**31))
 
 
 def endless(argument: str) -> UserError:

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tas_tf.data.augmentation import Augmentation, augment_batch
 from tas_tf.data.labels import Labels, make_labels
 from tas_tf.data.pipeline import dataset_options, steps_per_epoch
-from tas_tf.data.stream import Stream, UserData, open_stream
+from tas_tf.data.stream import Stream, UserData, open_stream, seed_of_epoch
 from tas_tf.data.survey import Survey, bucket_of, limit_of, survey
 from tas_tf.data.training_data import EpochsDataset, TrainingData
 from tas_tf.errors import UserError
@@ -78,7 +78,7 @@ class StreamedData(TrainingData):
         steps = steps_per_epoch(self.num_train, batch_size)
 
         def dataset(first_epoch: int) -> tf.data.Dataset:
-            batches = self._train_examples(training=True).batch(batch_size, drop_remainder=True)
+            batches = self._train_examples(first_epoch).batch(batch_size, drop_remainder=True)
             return self._augmented(batches, first_epoch * steps)
 
         return dataset, steps
@@ -90,7 +90,7 @@ class StreamedData(TrainingData):
         is_second = partial(_is_from, limit=limit_of(share * self.share))
 
         def dataset(first_epoch: int) -> tf.data.Dataset:
-            examples = self._train_examples(training=True)
+            examples = self._train_examples(first_epoch)
             examples = examples.map(lambda image, label: (image, label, is_second(image)))
             return self._augmented(_pair(examples, batch_size, min(share, 1 - share)), first_epoch * steps)
 
@@ -103,33 +103,35 @@ class StreamedData(TrainingData):
     def held_out(self, share: float, limit: int) -> tf.data.Dataset:
         """The first images of the second part, at most `limit`, plain."""
         start = limit_of(share * self.share)
-        examples = self._train_examples(training=False).filter(lambda image, _: _is_from(image, start))
+        examples = self._train_examples(None).filter(lambda image, _: _is_from(image, start))
         return self._plain(examples.take(limit).batch(_EVALUATION_BATCH))
 
     def calibration(self, batch_size: int, batches: int) -> tf.data.Dataset:
         """A few batches of training images, plain, shuffled within the buffer."""
-        examples = self._train_examples(training=False)
+        examples = self._train_examples(None)
         return self._plain(examples.batch(min(batch_size, self.num_train), drop_remainder=True).take(batches))
 
     def test(self) -> tf.data.Dataset | None:
         """The images for scores, once and plain; `None` if there are none."""
         if self.validation is None:
             return None
-        examples = self._examples(self.validation, self.labels[-1], training=False)
+        examples = self._examples(self.validation, self.labels[-1], None)
         return self._plain(examples.batch(_EVALUATION_BATCH))
 
-    def _examples(self, stream: Stream, labels: Labels, *, training: bool) -> tf.data.Dataset:
-        return stream.examples(training).map(lambda image, label: (image, labels.number(label, self.names)))
+    def _examples(self, stream: Stream, labels: Labels, epoch: int | None) -> tf.data.Dataset:
+        return stream.examples(epoch).map(lambda image, label: (image, labels.number(label, self.names)))
 
-    def _train_examples(self, *, training: bool) -> tf.data.Dataset:
-        """Training images one by one, shuffled: repeated forever if `training`, else once."""
-        examples = self._examples(self.train, self.labels[0], training=training)
+    def _train_examples(self, first_epoch: int | None) -> tf.data.Dataset:
+        """Training images one by one, shuffled: from an epoch of training on, forever; with `None` once."""
+        training = first_epoch is not None
+        examples = self._examples(self.train, self.labels[0], first_epoch)
         if self.share < 1:
             end = limit_of(self.share)
             examples = examples.filter(lambda image, _: tf.logical_not(_is_from(image, end)))
         if not self.train.is_mixed:
             # Before `repeat`: a buffer longer than the data would hold several epochs, and show an image twice in one.
-            examples = examples.shuffle(self.train.mixed, seed=self.seed, reshuffle_each_iteration=training)
+            seed = seed_of_epoch(self.seed, first_epoch)
+            examples = examples.shuffle(self.train.mixed, seed=seed, reshuffle_each_iteration=training)
         return examples.repeat() if training else examples
 
     def _augmented(self, batches: tf.data.Dataset, first_step: int) -> tf.data.Dataset:

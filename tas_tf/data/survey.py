@@ -53,7 +53,7 @@ def survey(stream: Stream, labels: Labels) -> Survey:
     Raises:
         UserError: The stream is empty, endless or sorted by class, an image isn't finite, or labels are invalid.
     """
-    examples = stream.examples(training=False).map(_read, num_parallel_calls=tf.data.AUTOTUNE).batch(_BATCH)
+    examples = stream.examples().map(_read, num_parallel_calls=tf.data.AUTOTUNE).batch(_BATCH)
     counts: Counter = Counter()
     buckets: list[np.ndarray] = []
     previous, changes = None, 0

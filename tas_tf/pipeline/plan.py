@@ -73,10 +73,28 @@ def show_plan(workspace: Workspace, steps: Sequence[PipelineStep], schedule: Sch
         "a search needs up to twice as much. The estimates don't include the time to write, check and time files."
     )
     if refused:
-        raise UserError(
-            f"The run would stop at `{refused[0]}`, because its result was made from other settings. Give `overwrite` "
-            "to make it again, or another `run_dir`."
-        )
+        raise _stops(refused[0])
+
+
+def check_replaceable(steps: Sequence[PipelineStep]) -> None:
+    """Checks that no step has a result from other settings that it may not replace.
+
+    Args:
+        steps: Steps of the run.
+
+    Raises:
+        UserError: A step has one.
+    """
+    for step in _flat(steps):
+        if _state(step) == _REFUSED:
+            raise _stops(step.label)
+
+
+def _stops(label: str) -> UserError:
+    return UserError(
+        f"The run would stop at `{label}`, because its result was made from other settings. Give `overwrite` to make "
+        "it again, or another `run_dir`."
+    )
 
 
 def _flat(steps: Sequence[PipelineStep]) -> Iterator[RunStep]:

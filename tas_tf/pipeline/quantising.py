@@ -91,7 +91,8 @@ class QatStep(RunStep):
         unpruned = self.role == "teacher" or (rival is not None and rival.shape == "full")
         share = 1.0 if unpruned else student_share(self._costs_like, space)
         relative = share + (TEACHER_PASS if config.kd else 0.0)
-        return Effort(config.qat.epochs * (2 if self.float_control else 1), per_epoch, relative)
+        epochs = config.qat.epochs * (2 if self.float_control else 1)
+        return Effort(epochs, epochs * per_epoch, relative)
 
     def work(self, record: Step) -> None:
         """Fine-tunes the network for 8 bits and writes it.

@@ -79,16 +79,9 @@ class RaceStep(SearchedShapeStep):
         workspace.task.weights_part(config.race.race_share).training(config.student.batch_size)
         model = workspace.ranked(teacher, space)
         self.begin(record)
-        file_size = workspace.file_size(space)
-        proposer = Proposer(
-            cost,
-            limit,
-            damage=measure_sensitivities(model, space, workspace.task.calibration(**IMAGES)),
-            divisor=config.space.width_divisor,
-            file_size=file_size,
-            seed=config.student.seed,
-        )
-        found = self._searched(record, model, cost, limit) if config.race.searched else ()
+        damage = measure_sensitivities(model, space, workspace.task.calibration(**IMAGES))
+        proposer = Proposer(cost, limit, damage, **workspace.proposing(space))
+        found, notes = self._searched(record, model, cost, limit) if config.race.searched else ((), ())
         proposals = proposer.shortlist(max(config.race.proposals, len(found) + 1), found)
         with workspace.strategy.scope():
             taught_by = logits_of(teacher, space) if config.kd else None
@@ -117,15 +110,17 @@ class RaceStep(SearchedShapeStep):
             on_lap=on_lap,
         )
         shape = result.winner.shape
-        metrics = race_metrics(result, cost, limit, real_cost(cost, shape, file_size))
+        metrics = race_metrics(result, cost, limit, real_cost(cost, shape, workspace.file_size(space)))
         write_json(config.run.search_shape, shape.to_json())
         write_model(config.run.raced_student, result.network)
-        write_json(config.run.metrics("search"), {**metrics, "seed": config.student.seed})
+        write_json(config.run.metrics("search"), {**metrics, "warnings": [*notes], "seed": config.student.seed})
         record.finish()
         self.show()
 
-    def _searched(self, record: Step, model: keras.Model, cost: CostModel, limit: int) -> list[Proposal]:
-        """Searches differentiably, and lists the shape found and further draws."""
+    def _searched(
+        self, record: Step, model: keras.Model, cost: CostModel, limit: int
+    ) -> tuple[list[Proposal], tuple[str, ...]]:
+        """Searches differentiably, and lists the shape found and further draws, with the warnings of the search."""
         workspace, config = self.workspace, self.workspace.config
         file_size, logs = workspace.file_size(cost.space), config.run.logs("search")
         result = run_search(
@@ -141,4 +136,4 @@ class RaceStep(SearchedShapeStep):
             file_size=file_size,
         )
         options = {"limit": limit, "count": config.race.searched, "file_size": file_size, "seed": config.search.seed}
-        return drawn_proposals(cost, result.shape, result.probabilities, **options)
+        return drawn_proposals(cost, result.shape, result.probabilities, **options), tuple(result.warnings)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+from tas_tf.baselines.rivals import RIVALS
+from tas_tf.cost.cost_model import CostModel
 from tas_tf.errors import UserError
-from tas_tf.proposals.uniform import uniform_shape
+from tas_tf.files import read_json
+from tas_tf.pipeline.quantising import QAT_FORMAT
+from tas_tf.proposals.shortlist import Proposer
 from tas_tf.race.race import MOST_SCORED
+from tas_tf.runs.config import RunConfig
 from tas_tf.runs.schedule import Schedule, load_schedule
 from tas_tf.runs.workspace import Workspace
 from tas_tf.space.shape import Shape
-from tas_tf.student.file_size import find_within
 from tas_tf.timing.duration import format_duration, parse_duration
 from tas_tf.timing.pace import measure_pace
 from tas_tf.timing.plan import TimePlan, Workload, check_enough, epochs_within
@@ -42,6 +46,8 @@ def fit_into_time(workspace: Workspace) -> tuple[Workspace, Schedule | None]:
         return workspace, None
     if not config.races or config.shape:
         raise UserError("`time` plans a race and what follows. Leave out `time`, or `shape` and `recipe`=paper.")
+    if config.race.searched:
+        raise UserError("`time` doesn't plan a differentiable search. Leave out `searched`, or `time`.")
     found = None if config.overwrite else load_schedule(config)
     schedule = found or _make_schedule(workspace, parse_duration(config.time))
     used = f", {format_duration(found.used)} of it used" if found else ""
@@ -49,10 +55,11 @@ def fit_into_time(workspace: Workspace) -> tuple[Workspace, Schedule | None]:
         str(TimePlan(schedule.proposals, schedule.epochs, schedule.race_seconds, schedule.student_seconds)),
         f"files and report {format_duration(schedule.export_seconds)}",
     ]
-    if schedule.teacher_epochs:
+    if schedule.teacher_seconds:
         steps.insert(0, f"teacher {format_duration(schedule.teacher_seconds)} ({schedule.teacher_epochs} epochs)")
     each = " for each budget" if len(config.budgets) > 1 else ""
-    workspace.say(f"Plan for {config.time}{used}: {', '.join(steps)}{each}.")
+    without = f"; without the fine-tuning for {QAT_FORMAT}" if QAT_FORMAT in config.export.formats else ""
+    workspace.say(f"Plan for {config.time}{used}: {', '.join(steps)}{each}{without}.")
     return replace(workspace, config=schedule.applied(config)), schedule
 
 
@@ -69,25 +76,26 @@ def _make_schedule(workspace: Workspace, seconds: float) -> Schedule:
     workspace.check_deployable(network)
     conversion = time.monotonic() - started
     space = workspace.checked_space(network, anew=True)
-    cost, limit = workspace.cost_and_limit(space)
-    shape, _ = find_within(
-        lambda allowed: uniform_shape(cost, limit=allowed, divisor=config.space.width_divisor),
-        cost,
-        limit,
-        workspace.file_size(space),
-    )
+    # The widest student of all budgets, so that none takes longer.
+    proposers = [Proposer(*one.cost_and_limit(space), **one.proposing(space)) for one in workspace.at_budgets()]
+    cost = CostModel(space)
+    shape = max((one.shortlist(1)[0].shape for one in proposers), key=cost)
     with workspace.strategy.scope():
         teacher = logits_of(network, space) if config.kd else None
     options = {"strategy": workspace.strategy, "scored_on": task.held_out(config.race.race_share, MOST_SCORED)}
     pace = measure_pace(space, shape, task, config.student, teacher=teacher, **options)
     used = workspace.shared.lap()
     available = seconds * (1 - _MARGIN) - used
-    students, budgets = 1 + len(config.rivals), len(config.budgets)
-    export = _REPORT + (1 + students) * len(config.export.formats) * conversion * _EXPORT
+    budgets = len(config.budgets)
+    whole = sum(RIVALS[name].shape == "full" for name in config.rivals)
+    students = 1 + len(config.rivals) - whole + whole * cost.full / cost(shape)
+    export = _REPORT + (2 + len(config.rivals)) * len(config.export.formats) * conversion * _EXPORT
     workload = Workload.of(pace, config.race, task, config.student, students=students)
     needed = budgets * (workload.shortest + export)
     teacher_epochs, teacher_seconds = 0, 0.0
-    if not config.teacher_from and config.model_file is None and not config.run.teacher_model.exists():
+    if not config.teacher_from and config.model_file is None and (known := _epochs_of_teacher(config)):
+        teacher_epochs = known  # it isn't trained again
+    elif not config.teacher_from and config.model_file is None:
         whole = measure_pace(space, Shape.full(space), task, config.teacher, **options)
         used += workspace.shared.lap()
         available = seconds * (1 - _MARGIN) - used
@@ -101,6 +109,7 @@ def _make_schedule(workspace: Workspace, seconds: float) -> Schedule:
         time=config.time,
         seconds=seconds,
         used=used,
+        students=students,
         teacher_epochs=teacher_epochs,
         steps_per_epoch=workload.steps_per_epoch,
         teacher_seconds=teacher_seconds,
@@ -108,3 +117,12 @@ def _make_schedule(workspace: Workspace, seconds: float) -> Schedule:
         **vars(pace),
         **vars(plan),
     )
+
+
+def _epochs_of_teacher(config: RunConfig) -> int:
+    """Epochs for which the teacher in the run's folder was trained; 0 if there is none."""
+    record = config.run.metrics("teacher").with_name("digest.json")
+    if not config.run.teacher_model.exists() or not record.exists():
+        return 0
+    training = read_json(record)["settings"].get("teacher", {})
+    return training.get("epochs", 0) + training.get("warmup_epochs", 0)

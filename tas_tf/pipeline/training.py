@@ -140,7 +140,7 @@ class StudentStep(RunStep):
         schedule = load_schedule(config)
         if schedule is not None and str(config.budget) not in schedule.final_epochs:
             self.workspace.note_time()
-            schedule = load_schedule(config).decided(config, students=1 + len(config.rivals))
+            schedule = load_schedule(config).decided(config)
             save_schedule(config, schedule)
             epochs = schedule.final_epochs[str(config.budget)]
             left = format_duration(schedule.seconds - schedule.used)
@@ -156,7 +156,7 @@ class StudentStep(RunStep):
 
     def scheduled(self, schedule: Schedule) -> float:
         """Seconds for one of all students."""
-        return schedule.student_seconds / (1 + len(self.workspace.config.outermost.rivals))
+        return schedule.student_seconds / schedule.students
 
     @property
     def uses_budget(self) -> bool:

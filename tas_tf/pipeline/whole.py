@@ -112,6 +112,11 @@ def check_before(workspace: Workspace, steps: Sequence[PipelineStep]) -> None:
             f"`inherit`={config.inherit} works only for the shape found. Expected no `rivals` except no_kd. "
             f"Received: {', '.join(config.rivals)}."
         )
+    if not config.shape and config.inherit == ("supernet" if config.races else "race"):
+        raise UserError(
+            f"`inherit`={config.inherit} has no effect with `recipe`={config.recipe}. Expected auto, none, teacher or "
+            f"{'race' if config.races else 'supernet'}."
+        )
     if _is_done(steps):
         return
     searches = any(isinstance(step, SearchedShapeStep) for step in steps)
@@ -127,7 +132,7 @@ def check_before(workspace: Workspace, steps: Sequence[PipelineStep]) -> None:
             one.cost_and_limit(space)
         if config.races:
             workspace.task.weights_part(config.race.race_share).training(config.student.batch_size)
-        else:
+        if not config.races or config.race.searched:
             workspace.task.searching(config.search.batch_size, config.search.split_share)
     else:
         shape = workspace.load_shape(space)

@@ -167,15 +167,19 @@ def run_race(
 
     def run(contestant: _Contestant, number: int, factor: float) -> Lap:
         saved = None if checkpoint_dir is None else _saved(Path(checkpoint_dir), contestant.proposal, number, factor)
-        kept = saved is not None and saved.with_suffix(".json").exists()
+        # A shape that another machine proposes under the same name may be another one.
+        shape = contestant.proposal.shape.to_json()
+        record = read_json(saved.with_suffix(".json")) if saved and saved.with_suffix(".json").exists() else {}
+        kept = record.get("shape") == shape
         if kept:
-            lap = Lap.from_json(read_json(saved.with_suffix(".json")), contestant.proposal)
+            lap = Lap.from_json(record["lap"], contestant.proposal)
             contestant.weights = read_arrays(saved.with_suffix(".npz"))
         else:
             lap = train(contestant, number, factor)
             if saved is not None:
                 write_arrays(saved.with_suffix(".npz"), contestant.weights)
-                write_json(saved.with_suffix(".json"), lap.to_json())  # last: it says that the lap is complete
+                # Last: it says that the lap is complete.
+                write_json(saved.with_suffix(".json"), {"lap": lap.to_json(), "shape": shape})
         laps.append(lap)
         on_lap(lap, kept)
         return lap
@@ -189,15 +193,12 @@ def run_race(
             first.weights = untrained
             tried.append((run(first, 1, each), first.weights))
         enough = _NEARLY * min(lap.loss for lap, _ in tried)
-        if not math.isfinite(enough):
-            raise UserError(
-                f"`rate_factors`: training diverged at every learning rate. Expected one that doesn't. Received: "
-                f"{', '.join(f'{settings.lr * each:g}' for each in race.rate_factors)}. Lower `lr`."
-            )
+        _check_converges([lap for lap, _ in tried], settings.lr)
         lap, first.weights = max((one for one in tried if one[0].loss <= enough), key=lambda one: one[0].rate_factor)
         factor, known = lap.rate_factor, {first: lap}
     for number, entries in enumerate(rounds.entries, 1):
         results = {one: known.pop(one, None) or run(one, number, factor) for one in field}
+        _check_converges(list(results.values()), settings.lr)
         field.sort(key=lambda one: results[one].loss)
         if number == 1 and (further := combine([one.proposal for one in field])) is not None:
             field.append(enter(further))
@@ -208,6 +209,20 @@ def run_race(
     network = build_student(space, winner.proposal.shape)
     network.set_weights(winner.weights)
     return RaceResult(winner.proposal, network, factor, tuple(laps))
+
+
+def _check_converges(laps: Sequence[Lap], lr: float) -> None:
+    """Checks that not all laps have diverged.
+
+    Raises:
+        UserError: They have.
+    """
+    if not any(math.isfinite(lap.loss) for lap in laps):
+        rates = dict.fromkeys(f"{lr * lap.rate_factor:g}" for lap in laps)
+        raise UserError(
+            "`rate_factors`: training diverged at every learning rate. Expected one that doesn't. Received: "
+            f"{', '.join(rates)}. Lower `lr`."
+        )
 
 
 class _Contestant:
@@ -253,13 +268,14 @@ def race_metrics(result: RaceResult, cost: CostModel, limit: int, spent: int) ->
         limit: Budget.
         spent: Real cost of the winner.
     """
-    scored = [lap.accuracy for lap in result.laps if lap.proposal == result.winner]
+    # The laps that tried other rates are those of other weights.
+    own = [lap for lap in result.laps if (lap.proposal, lap.rate_factor) == (result.winner, result.rate_factor)]
     shapes = {lap.proposal.name: lap.proposal for lap in result.laps}
     return {
         **budget_figures(cost, limit, spent),
         "proposal": result.winner.name,
         "rate_factor": result.rate_factor,
-        "held_out_accuracy": scored[-1] if scored else None,
+        "held_out_accuracy": own[-1].accuracy if own else None,
         "seconds": round(sum(lap.seconds for lap in result.laps), 1),
         "warnings": [],
         "proposals": {name: {cost.kind: cost(one.shape), "depths": list(one.depths)} for name, one in shapes.items()},

@@ -115,7 +115,8 @@ class RunConfig(Settings):
     budgets: tuple[Budget, ...] = setting(
         (Budget.parse("macs:0.5"),),
         "Highest cost of the student: macs:0.5 (a share), macs:40M, params:100k, or bytes:400k (size of the float32 "
-        ".tflite file). Repeat it to get several students from one search; the first budget drives the search.",
+        ".tflite file). Repeat it to get several students; each has a race of its own, or they share a search, which "
+        "the first budget drives.",
         recorded=False,
     )
     inherit: str = setting(

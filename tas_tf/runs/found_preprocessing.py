@@ -20,6 +20,8 @@ from tas_tf.training.network import check_fits, is_near_chance, logits_of
 _SCORED = {"batch_size": 100, "batches": 20}
 # How much better classes must fit in another order. Untrained networks gain less.
 _REORDERED = 0.3
+# With fewer images of a class, chance alone fits classes in some order.
+_PER_CLASS = 20
 # How much better than all others the best kind must be.
 _CLEARLY = 0.03
 
@@ -87,6 +89,8 @@ def _check_order(task: Task, counts: Mapping[str, np.ndarray], accuracy: float) 
         UserError: They do. The message says the order.
     """
     for kind, table in counts.items():
+        if table.sum() < _PER_CLASS * len(table):
+            continue
         outputs, classes = linear_sum_assignment(table, maximize=True)
         reordered = table[outputs, classes].sum() / table.sum()
         if reordered > accuracy + _REORDERED:

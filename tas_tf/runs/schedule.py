@@ -20,7 +20,8 @@ class Schedule:
         used: Seconds used so far.
         proposals: Number of shapes in each race.
         epochs: Epochs of the students' trainings, as planned before the race.
-        teacher_epochs: Epochs of the teacher's training; 0 if there is none.
+        teacher_epochs: Epochs of the teacher's training, which may be done; 0 if the teacher isn't trained here.
+        students: Students that are trained after each race, in trainings of the shape found.
         steps_per_epoch: Steps of an epoch of a student's training.
         step: Seconds of a training step of a student.
         overhead: Seconds that a training takes besides its steps.
@@ -38,6 +39,7 @@ class Schedule:
     proposals: int
     epochs: int
     teacher_epochs: int
+    students: float
     steps_per_epoch: int
     step: float
     overhead: float
@@ -61,14 +63,13 @@ class Schedule:
             student=replace(config.student, epochs=self.epochs, warmup_epochs=0),
         )
 
-    def decided(self, config: RunConfig, students: int) -> Schedule:
+    def decided(self, config: RunConfig) -> Schedule:
         """The schedule with the final epochs for the budget of a run, by what is left of the time.
 
         The winner's laps tell more about its training than what was measured before the race.
 
         Args:
             config: The run, whose race is over.
-            students: Number of students to train.
         """
         budgets = [str(budget) for budget in config.outermost.budgets]
         later = len(budgets) - 1 - budgets.index(str(config.budget))
@@ -77,7 +78,7 @@ class Schedule:
         raced = read_json(config.run.metrics("search"))
         laps = [(lap["steps"], lap["seconds"]) for lap in raced["laps"] if lap["proposal"] == raced["proposal"]]
         pace = Pace(self.step, self.overhead, self.again).adjusted(laps)
-        epochs = epochs_within(left / students, pace, self.steps_per_epoch)
+        epochs = epochs_within(left / self.students, pace, self.steps_per_epoch)
         return replace(self, final_epochs={**self.final_epochs, str(config.budget): epochs})
 
 

@@ -91,10 +91,12 @@ class Workspace:
             return self
         kind = "standardise"
         metrics = config.teacher_run.metrics("teacher")
-        known = read_json(metrics).get("preprocess") if metrics.exists() else None
+        # With `overwrite`, another file may take the place of the teacher.
+        kept = metrics.exists() and not (config.overwrite and config.model_file and not config.teacher_from)
+        known = read_json(metrics).get("preprocess") if kept else None
         if known is not None:
             kind = known
-        elif config.model_file and not metrics.exists():
+        elif config.model_file and not kept:
             model = self._make_network()
             found = find_preprocessing(model, self.space_of(model, anew=True), self.task)
             kind = found.kind
@@ -297,6 +299,15 @@ class Workspace:
         if key not in sizes:
             sizes[key] = FileSize(space, lambda student: measure_file(student, space, self.task, inside=inside))
         return sizes[key]
+
+    def proposing(self, space: SearchSpace) -> dict[str, Any]:
+        """Arguments of a `Proposer` that come from the run's settings."""
+        config = self.config
+        return {
+            "divisor": config.space.width_divisor,
+            "file_size": self.file_size(space),
+            "seed": config.student.seed,
+        }
 
     def require_shape(self) -> Path:
         """Path of the shape to build.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -83,22 +84,30 @@ def measure_pace(
         teacher: Network ending in logits, made in the strategy's scope, if students learn from one.
     """
     dataset, _ = data.training(settings.batch_size)
-    begun = time.monotonic()
-    trainee = Trainee(space, shape, settings, strategy=strategy, teacher=teacher)
+    trainee = None
 
-    def train(steps: int) -> float:
-        started = time.monotonic()
+    def build() -> None:
+        nonlocal trainee
+        trainee = Trainee(space, shape, settings, strategy=strategy, teacher=teacher)
+
+    def train(steps: int) -> None:
         # Random weights may diverge, unless the rate is 0.
         trainee.train(dataset, lr=0.0, epochs=1, steps_per_epoch=steps, verbose=0)
+
+    def score() -> None:
         trainee.settle(data)
         trainee.score(scored_on)
-        return time.monotonic() - started
 
-    train(_FEW)
-    first = time.monotonic() - begun
-    few = train(_FEW)
+    first = _seconds(build) + _seconds(train, _FEW) + _seconds(score)
+    few = _seconds(train, _FEW)
     count = min(_MANY, max(_SOME, int(_SECONDS * _FEW / few)))
-    many = train(count)
+    many = _seconds(train, count)
     # On a busy machine, few steps may take longer than many.
     step = (many - few) / (count - _FEW) if many > few else many / count
-    return Pace(step, max(0.0, first - _FEW * step), max(0.0, few - _FEW * step))
+    return Pace(step, max(0.0, first - _FEW * step), max(0.0, few - _FEW * step) + _seconds(score))
+
+
+def _seconds(function: Callable[..., None], *arguments: Any) -> float:
+    started = time.monotonic()
+    function(*arguments)
+    return time.monotonic() - started

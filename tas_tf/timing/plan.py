@@ -88,14 +88,14 @@ class Workload:
         pace: How fast students are trained.
         race: Settings of the race; the number of proposals is chosen.
         steps_per_epoch: Steps of an epoch of the student's training.
-        students: Number of students to train for all epochs: one, and one for each rival.
+        students: Students to train for all epochs, one and its rivals, in trainings of the shape that was timed.
         before_race: Seconds that a race takes before its first lap.
     """
 
     pace: Pace
     race: RaceSettings
     steps_per_epoch: int
-    students: int = 1
+    students: float = 1.0
     before_race: float = 0.0
 
     @classmethod

@@ -188,16 +188,6 @@ def is_unsettled(model: keras.Model, steps: int) -> bool:
     return any(norm.momentum**steps > _REMAINS for norm in norms)
 
 
-def recalibrate(model: keras.Model, batches) -> None:
-    """Sets the running statistics of every BatchNormalization to their mean over `batches`; see `Recalibration`.
-
-    Args:
-        model: Functional model, changed in place.
-        batches: Finite dataset of `(images, labels)`.
-    """
-    Recalibration(model)(batches)
-
-
 class Recalibration:
     """Sets the running statistics of every BatchNormalization of a model to their mean over some batches.
 

@@ -107,7 +107,6 @@ def train_network(
     checkpoint_dir: str | Path | None = None,
     verbose: int | str = "auto",
     scored_on: tf.data.Dataset | None = None,
-    first_epoch: int = 0,
     steps: int | None = None,
 ) -> TrainResult:
     """Trains the network of a shape; resumes where an earlier call with the same folder stopped.
@@ -127,7 +126,6 @@ def train_network(
         checkpoint_dir: Folder to save to after each epoch.
         verbose: As in Keras.
         scored_on: Images to score instead of the test images.
-        first_epoch: Epoch of the data to start with, which determines order and augmentation.
         steps: Steps of the training, instead of the epochs in `settings`.
 
     Raises:
@@ -140,7 +138,7 @@ def train_network(
     if start is not None:
         trainee.network.set_weights(start.get_weights())
     history = trainee.train(
-        lambda done: dataset(first_epoch + done),
+        dataset,
         lr=settings.lr,
         epochs=epochs,
         steps_per_epoch=per_epoch,

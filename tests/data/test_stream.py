@@ -41,7 +41,7 @@ def dataset(images=IMAGES, labels=LABELS) -> tf.data.Dataset:
 
 def read(data, *, training: bool = False) -> tuple[np.ndarray, list]:
     """Images and labels in the order of the images' first pixels."""
-    images, labels = zip(*open_stream("train", data).examples(training).as_numpy_iterator(), strict=True)
+    images, labels = zip(*open_stream("train", data).examples(0 if training else None).as_numpy_iterator(), strict=True)
     order = np.argsort([image[0, 0, 0] for image in images])
     return np.stack(images)[order], [labels[number] for number in order]
 
@@ -81,10 +81,10 @@ def test_arrays_come_in_another_order_in_each_epoch_of_training_alone():
     batches = open_stream("train", data, seed=3).batches
     orders = [
         [int(image[0, 0, 0]) for images, _ in one.as_numpy_iterator() for image in images]
-        for one in (*[batches(False)] * 2, *[batches(True)] * 2)
+        for one in (*[batches(None)] * 2, *[batches(0)] * 2)
     ]
     assert orders[0] == orders[1] != sorted(orders[0])
-    endless = batches(True).repeat(2).unbatch().as_numpy_iterator()
+    endless = batches(0).repeat(2).unbatch().as_numpy_iterator()
     epochs = np.reshape([int(image[0, 0, 0]) for image, _ in endless], (2, 100)).tolist()
     assert epochs[0] != epochs[1]
     assert [sorted(order) for order in (*orders, *epochs)] == [numbers.tolist()] * 6
@@ -93,9 +93,9 @@ def test_arrays_come_in_another_order_in_each_epoch_of_training_alone():
 def test_a_pydataset_is_told_of_epochs_of_training_alone():
     data = Batches()
     stream = open_stream("train", data)
-    list(stream.batches(False))
+    list(stream.batches(None))
     assert (data.began, data.ended) == (0, 0)
-    sizes = [len(labels) for _, labels in stream.batches(True).repeat(2)]
+    sizes = [len(labels) for _, labels in stream.batches(0).repeat(2)]
     assert (data.began, data.ended) == (2, 2)
     assert sorted(sizes) == [2, 2, 4, 4, 4, 4]
 
@@ -114,7 +114,7 @@ def test_arrays_are_sliced_and_batches_are_let_go(tmp_path):
 
     stream = open_stream("train", (mapped.view(Watched), np.zeros(1024)))
     most = 0
-    for images, _ in stream.batches(True):
+    for images, _ in stream.batches(0):
         most = max(most, images.numpy().nbytes)
     assert sum(copied) == mapped.nbytes
     assert most == max(copied) <= mapped.nbytes / 8
@@ -136,7 +136,7 @@ def test_arrays_are_sliced_and_batches_are_let_go(tmp_path):
             peak = max(peak, alive)
             return np.ndarray.__new__(Tracked, (4, 8, 8, 1), np.float32), np.zeros(4)
 
-    assert sum(1 for _ in open_stream("train", Made()).batches(True)) == 200
+    assert sum(1 for _ in open_stream("train", Made()).batches(0)) == 200
     gc.collect()
     assert peak <= 20
 

@@ -83,6 +83,13 @@ def test_an_epoch_of_training_shows_each_image_once_as_it_is(data):
     assert orders[0] != orders[1]
 
 
+def test_epochs_have_orders_of_their_own_wherever_training_begins(data):
+    """The first batches of a brief training aren't those of another that begins later."""
+    dataset, _ = data.training(40)
+    firsts = [numbers(next(dataset(epoch).as_numpy_iterator())[0]) for epoch in (0, 1, 5)]
+    assert len({tuple(first) for first in firsts}) == 3
+
+
 @pytest.mark.parametrize("share", [0.5, 0.75])
 def test_the_parts_of_a_search_stay_apart_epoch_after_epoch(data, share):
     batches, steps = data.searching(5, share)

@@ -9,7 +9,7 @@ from tas_tf.proposals.sensitivities import Sensitivities, least_damaged, measure
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student, inherit_weights
-from tas_tf.training.distill import recalibrate
+from tas_tf.training.distill import Recalibration
 from tas_tf.zoo.loading import load_file
 from tests.digits import tiny_task
 
@@ -27,7 +27,7 @@ def test_damage_is_the_divergence_of_the_smaller_network(model):
     def outputs(shape: Shape) -> np.ndarray:
         network = build_student(space, shape, logits=True)
         inherit_weights(network, model, space, shape)
-        recalibrate(network, [(images, None)])  # on a single batch: the statistics of that batch
+        Recalibration(network)([(images, None)])  # on a single batch: the statistics of that batch
         return log_softmax(network.predict(images, verbose=0) / 4, axis=-1)
 
     def divergence(shape: Shape) -> float:

@@ -29,7 +29,7 @@ def plain() -> keras.Model:
 
 
 def frozen() -> keras.Model:
-    """Normalisation that isn't trained."""
+    """Normalisation that wasn't trained with the network."""
     model = tiny_network(activation=None)
     for layer in model.layers:
         if isinstance(layer, layers.BatchNormalization):

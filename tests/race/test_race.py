@@ -43,6 +43,17 @@ def proposals(model) -> list[Proposal]:
     ]
 
 
+@dataclasses.dataclass(frozen=True)
+class Later(Task):
+    """Data whose first epoch is a later one of the same data."""
+
+    first: int = 0
+
+    def training(self, batch_size):
+        dataset, steps = super().training(batch_size)
+        return (lambda epoch: dataset(epoch + self.first)), steps
+
+
 def race(model, proposals, **options):
     space = SearchSpace.from_model(model)
     return run_race(
@@ -95,13 +106,12 @@ def test_laps_are_trainings_one_after_another(model, proposals, finished):
         trained = train_network(
             space,
             finished.winner.shape,
-            dataclasses.replace(task, indices=weights),
+            Later(**{**vars(task), "indices": weights, "first": epoch}),
             dataclasses.replace(SETTINGS, epochs=4, warmup_epochs=0, lr=0.1 * finished.rate_factor),
             strategy=make_strategy("one_device"),
             teacher=logits_of(model, space),
             start=network,
             verbose=0,
-            first_epoch=epoch,
         )
         network = trained.model
     for wanted, found in zip(network.get_weights(), finished.network.get_weights(), strict=True):
@@ -178,6 +188,8 @@ def test_a_rate_that_diverges_drops_out(model, proposals, tmp_path):
     assert again.laps == result.laps
     with pytest.raises(UserError, match=r"diverged at every learning rate.* Lower `lr`"):
         race(model, proposals[:1], settings=RaceSettings(rate_factors=(1e11, 1e12)))
+    with pytest.raises(UserError, match=r"diverged at every learning rate.* Lower `lr`"):
+        race(model, proposals[:2], settings=RaceSettings(rate_factors=(1e12,)))
 
 
 def test_rounds_take_equal_shares_of_the_effort():

@@ -14,6 +14,7 @@ SCHEDULE = Schedule(
     proposals=4,
     epochs=50,
     teacher_epochs=9,
+    students=1.0,
     steps_per_epoch=10,
     step=0.5,
     overhead=20.0,
@@ -58,24 +59,24 @@ def test_settings_follow_it(config):
 
 def test_the_last_training_takes_what_is_left(config):
     raced(config)
-    decided = SCHEDULE.decided(config, students=2)
+    decided = replace(SCHEDULE, students=2.0).decided(config)
     # (1200 - 100 - 40) / 2 students - 20 are 510 s, at 5 s an epoch.
     assert decided.final_epochs == {"macs:0.5": 102}
-    assert replace(SCHEDULE, used=1300.0).decided(config, students=1).final_epochs == {"macs:0.5": 1}
+    assert replace(SCHEDULE, used=1300.0).decided(config).final_epochs == {"macs:0.5": 1}
 
 
 def test_the_winners_laps_tell_how_fast_its_steps_are(config):
     # 20 s of overhead, 4 s for the second lap, and 20 steps: 34 s as planned, 68 s in fact.
     raced(config, 41.0, 27.0)
     # 1060 s - 40 s, at 10 s an epoch.
-    assert SCHEDULE.decided(config, students=1).final_epochs == {"macs:0.5": 102}
+    assert SCHEDULE.decided(config).final_epochs == {"macs:0.5": 102}
 
 
 def test_later_budgets_keep_their_time(config):
     config = replace(config, budgets=(Budget.parse("macs:0.5"), Budget.parse("macs:0.25")))
     first, second = map(raced, config.at_budgets())
-    decided = SCHEDULE.decided(first, students=1)
+    decided = SCHEDULE.decided(first)
     # 1200 - 100 - 40 - 20 - (200 + 300 + 40) s at 5 s an epoch.
     assert decided.final_epochs == {"macs:0.5": 100}
-    later = replace(decided, used=900.0).decided(second, students=1)
+    later = replace(decided, used=900.0).decided(second)
     assert later.final_epochs == {"macs:0.5": 100, "macs:0.25": 48}

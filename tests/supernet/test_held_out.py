@@ -9,7 +9,7 @@ from tas_tf.student.build import build_student
 from tas_tf.supernet.held_out import HeldOutScore
 from tas_tf.supernet.sample import Sample
 from tas_tf.supernet.transfer import inherit_from_supernet
-from tas_tf.training.distill import recalibrate
+from tas_tf.training.distill import Recalibration
 from tas_tf.training.evaluation import evaluate
 from tests.digits import tiny_space, tiny_task
 from tests.supernets import random_supernet
@@ -48,7 +48,7 @@ def test_a_shape_scores_what_its_student_scores(space, parts, supernet, score, s
     calibration, held_out = parts
     student = build_student(space, shape, logits=True)
     inherit_from_supernet(student, supernet, space, shape)
-    recalibrate(student, calibration)
+    Recalibration(student)(calibration)
     accuracy = score(shape)
     assert accuracy == pytest.approx(evaluate(student, held_out)["accuracy"], abs=1e-9)
     for images, _ in held_out:

@@ -13,7 +13,7 @@ from tas_tf.supernet.build import build_supernet
 from tas_tf.supernet.held_out import HeldOutScore
 from tas_tf.supernet.sample import Sample
 from tas_tf.supernet.transfer import inherit_from_supernet
-from tas_tf.training.distill import recalibrate
+from tas_tf.training.distill import Recalibration
 from tests.networks import classify, conv_bn, draw_weights
 
 layers = keras.layers
@@ -63,7 +63,7 @@ def test_statistics_for_a_score_are_those_of_unchanged_images(space, supernet):
     inherit_from_supernet(student, supernet, space, shape)
     norms = [layer for layer in student.layers if isinstance(layer, layers.BatchNormalization)]
     ours = [weight.numpy() for norm in norms for weight in norm.non_trainable_variables]
-    recalibrate(student, batches)
+    Recalibration(student)(batches)
     theirs = [weight.numpy() for norm in norms for weight in norm.non_trainable_variables]
     for one, other in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)

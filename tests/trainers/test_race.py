@@ -130,7 +130,7 @@ def test_an_interrupted_race_goes_on(command, raced, trained_tiny, tmp_path):
 
 @pytest.mark.slow
 def test_searched_shapes_take_part(command, raced, tmp_path):
-    flags = [f"--run_dir={tmp_path}", f"--teacher_from={raced}", "--recipe=balanced", *BRIEF]
+    flags = [f"--run_dir={tmp_path}", f"--teacher_from={raced}", *BRIEF]
     outcome = command(search, *flags, "--searched=2", "--search_epochs=1", "--held_out_limit=32")
     assert outcome.code == 0, outcome.err
     metrics = read_json(tmp_path / "search" / "metrics.json")
@@ -162,6 +162,7 @@ def test_a_plan_counts_laps(command, trained_tiny, tmp_path):
         (["--rate_factors=0.5,-1"], "`--rate_factors` must be above 0. Received: 0.5, -1.0."),
         (["--batch_size=170"], "`--batch_size` doesn't fit the data. Expected 1 to 160"),
         (["--inherit=race", "--rivals=uniform"], "`--inherit=race` works only for the shape found."),
+        (["--recipe=paper", "--inherit=race"], "`--inherit=race` has no effect with `--recipe=paper`."),
         (["--model=PLAIN", "--importance=bn_scale"], "`--importance=bn_scale` needs batch normalisation with scales."),
     ],
 )
@@ -178,6 +179,12 @@ def test_mistakes_are_found_before_anything_is_written(command, trained_tiny, tm
 
 def test_epochs_of_a_search_mean_a_search(command, trained_tiny, tmp_path):
     flags = [f"--model={trained_tiny}", "--dry_run", *BRIEF]
-    for given, step in ((["--search_epochs=1"], "search"), ([], "race"), (["--recipe=paper"], "search")):
+    flags.remove("--proposals=2")
+    for given, step in (
+        (["--search_epochs=1"], "search"),
+        ([], "race"),
+        (["--recipe=paper"], "search"),
+        (["--search_epochs=1", "--searched=1"], "race"),
+    ):
         outcome = command(pipeline, f"--run_dir={tmp_path / step}", *flags, *given)
         assert any(line.split("│")[1].strip() == step for line in outcome.out.splitlines() if "│" in line), outcome

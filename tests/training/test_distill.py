@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras import layers
 
 from tas_tf.errors import UserError
-from tas_tf.training.distill import compile_classifier, distillation_loss, distiller, recalibrate
+from tas_tf.training.distill import Recalibration, compile_classifier, distillation_loss, distiller
 from tas_tf.training.loop import fit
 from tas_tf.training.optimizers import sgd
 
@@ -192,7 +192,7 @@ def test_recalibration_is_the_mean_over_batches():
     model = keras.Model(images, layers.GlobalAveragePooling2D()(layers.BatchNormalization(momentum=0.8)(images)))
     norm = next(layer for layer in model.layers if isinstance(layer, layers.BatchNormalization))
     norm.moving_mean.assign([100.0, -100.0, 7.0])
-    recalibrate(model, tf.data.Dataset.from_tensor_slices((np.stack(batches), np.zeros((3, 8)))))
+    Recalibration(model)(tf.data.Dataset.from_tensor_slices((np.stack(batches), np.zeros((3, 8)))))
     means = np.mean([part.mean((0, 1, 2)) for part in batches], axis=0)
     variances = np.mean([part.var((0, 1, 2)) for part in batches], axis=0)
     np.testing.assert_allclose(norm.moving_mean, means, rtol=1e-5)
@@ -205,6 +205,6 @@ def test_recalibration_leaves_dropout_and_augmentation_out():
     inputs = keras.Input((4, 4, 3))
     x = layers.Dropout(0.9)(layers.RandomBrightness(0.9)(inputs))
     model = keras.Model(inputs, layers.GlobalAveragePooling2D()(layers.BatchNormalization(name="norm")(x)))
-    recalibrate(model, tf.data.Dataset.from_tensors((images, np.zeros(8))))
+    Recalibration(model)(tf.data.Dataset.from_tensors((images, np.zeros(8))))
     np.testing.assert_allclose(model.get_layer("norm").moving_mean, images.mean((0, 1, 2)), atol=1e-5)
     np.testing.assert_allclose(model.get_layer("norm").moving_variance, images.var((0, 1, 2)), rtol=1e-4)
