@@ -92,9 +92,9 @@ def _make_schedule(workspace: Workspace, seconds: float) -> Schedule:
     export = _REPORT + (2 + len(config.rivals)) * len(config.export.formats) * conversion * _EXPORT
     workload = Workload.of(pace, config.race, task, config.student, students=students)
     needed = budgets * (workload.shortest + export)
-    teacher_epochs, teacher_seconds = 0, 0.0
-    if not config.teacher_from and config.model_file is None and (known := _epochs_of_teacher(config)):
-        teacher_epochs = known  # it isn't trained again
+    teacher_epochs, teacher_warmup, teacher_seconds = 0, 0, 0.0
+    if not config.teacher_from and config.model_file is None and (trained := _training_of_teacher(config)):
+        teacher_epochs, teacher_warmup = trained  # it isn't trained again
     elif not config.teacher_from and config.model_file is None:
         whole = measure_pace(space, Shape.full(space), task, config.teacher, **options)
         used += workspace.shared.lap()
@@ -102,6 +102,7 @@ def _make_schedule(workspace: Workspace, seconds: float) -> Schedule:
         _, per_epoch = task.training(config.teacher.batch_size)
         needed = max(needed + whole.seconds(1, 1, per_epoch), needed / (1 - _TEACHER_SHARE))
         teacher_epochs = epochs_within(_TEACHER_SHARE * available, whole, per_epoch)
+        teacher_warmup = min(config.teacher.warmup_epochs, teacher_epochs - 1)
         teacher_seconds = whole.seconds(1, 1, teacher_epochs * per_epoch)
     check_enough((used + needed) / (1 - _MARGIN), seconds)
     plan = workload.plan((available - teacher_seconds) / budgets - export)
@@ -111,6 +112,7 @@ def _make_schedule(workspace: Workspace, seconds: float) -> Schedule:
         used=used,
         students=students,
         teacher_epochs=teacher_epochs,
+        teacher_warmup=teacher_warmup,
         steps_per_epoch=workload.steps_per_epoch,
         teacher_seconds=teacher_seconds,
         export_seconds=export,
@@ -119,10 +121,10 @@ def _make_schedule(workspace: Workspace, seconds: float) -> Schedule:
     )
 
 
-def _epochs_of_teacher(config: RunConfig) -> int:
-    """Epochs for which the teacher in the run's folder was trained; 0 if there is none."""
+def _training_of_teacher(config: RunConfig) -> tuple[int, int] | None:
+    """Epochs for which the teacher in the run's folder was trained, and those of warm-up; `None` if there is none."""
     record = config.run.metrics("teacher").with_name("digest.json")
     if not config.run.teacher_model.exists() or not record.exists():
-        return 0
-    training = read_json(record)["settings"].get("teacher", {})
-    return training.get("epochs", 0) + training.get("warmup_epochs", 0)
+        return None
+    training = read_json(record)["settings"].get("teacher")
+    return None if training is None else (training["epochs"] + training["warmup_epochs"], training["warmup_epochs"])

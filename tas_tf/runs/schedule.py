@@ -21,6 +21,7 @@ class Schedule:
         proposals: Number of shapes in each race.
         epochs: Epochs of the students' trainings, as planned before the race.
         teacher_epochs: Epochs of the teacher's training, which may be done; 0 if the teacher isn't trained here.
+        teacher_warmup: Epochs of warm-up among them.
         students: Students that are trained after each race, in trainings of the shape found.
         steps_per_epoch: Steps of an epoch of a student's training.
         step: Seconds of a training step of a student.
@@ -39,6 +40,7 @@ class Schedule:
     proposals: int
     epochs: int
     teacher_epochs: int
+    teacher_warmup: int
     students: float
     steps_per_epoch: int
     step: float
@@ -54,8 +56,8 @@ class Schedule:
         """The settings of a run with the numbers of the schedule."""
         teacher = config.teacher
         if self.teacher_epochs:
-            warmup = min(teacher.warmup_epochs, self.teacher_epochs - 1)
-            teacher = replace(teacher, epochs=self.teacher_epochs - warmup, warmup_epochs=warmup)
+            after = self.teacher_epochs - self.teacher_warmup
+            teacher = replace(teacher, epochs=after, warmup_epochs=self.teacher_warmup)
         return replace(
             config,
             teacher=teacher,

@@ -14,6 +14,7 @@ SCHEDULE = Schedule(
     proposals=4,
     epochs=50,
     teacher_epochs=9,
+    teacher_warmup=5,
     students=1.0,
     steps_per_epoch=10,
     step=0.5,
@@ -53,7 +54,7 @@ def test_settings_follow_it(config):
     assert applied.race.proposals == 4
     assert (applied.student.all_epochs, applied.student.warmup_epochs) == (50, 0)
     assert (applied.teacher.all_epochs, applied.teacher.warmup_epochs) == (9, 5)
-    assert replace(SCHEDULE, teacher_epochs=3).applied(config).teacher.all_epochs == 3
+    assert replace(SCHEDULE, teacher_epochs=3, teacher_warmup=1).applied(config).teacher.all_epochs == 3
     assert replace(SCHEDULE, teacher_epochs=0).applied(config).teacher == config.teacher
 
 

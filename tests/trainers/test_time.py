@@ -11,7 +11,7 @@ from tas_tf.files import read_json, write_json
 from tas_tf.pipeline import timing
 from tas_tf.pipeline.training import StudentStep
 from tas_tf.timing.pace import Pace
-from trainers import distill, pipeline, search
+from trainers import distill, pipeline, search, teacher
 
 FLAGS = [
     *("--train_limit=200", "--preprocess=standardise", "--batch_size=32"),
@@ -73,6 +73,52 @@ def test_a_resumed_run_goes_on_with_what_is_left(command, interrupted, trained_t
         assert "up to date" in command(one, f"--run_dir={interrupted}", f"--model={trained_tiny}", *FLAGS).out
 
 
+def test_another_time_is_refused_and_leaves_the_plan(command, interrupted, trained_tiny):
+    before = read_json(interrupted / "plan.json")
+    flags = [flag for flag in FLAGS if not flag.startswith("--time")]
+    outcome = command(pipeline, f"--run_dir={interrupted}", f"--model={trained_tiny}", "--time=30m", *flags)
+    assert outcome.code == 1
+    assert "made from other settings" in outcome.err
+    assert read_json(interrupted / "plan.json") == before
+
+
+def test_the_flagfile_leaves_out_what_the_time_decides(interrupted):
+    text = (interrupted / "flags.cfg").read_text()
+    assert "--time=5m" in text
+    for name in ("proposals", "student_epochs", "teacher_epochs", "recipe"):
+        assert f"--{name}=" not in text
+
+
+def test_a_time_for_networks_that_only_lose_blocks(command, tmp_path, trained_tiny):
+    """Uniform widths aren't among the choices."""
+    flags = ["--axes=depth", "--budget=macs:0.9", "--dry_run", *FLAGS]
+    outcome = command(pipeline, f"--run_dir={tmp_path / 'run'}", f"--model={trained_tiny}", *flags)
+    assert "Plan for 5m: " in outcome.out, outcome
+
+
+def test_a_trained_teacher_stays_whatever_the_time(command, tmp_path):
+    """`plan.json` may be lost or made anew; the teacher's epochs are those that it was trained for."""
+    run, data = f"--run_dir={tmp_path}", [flag for flag in FLAGS if not flag.startswith("--time")]
+    flags = [run, "--model=resnet8", *data]
+    assert command(teacher, *flags, "--teacher_epochs=3", "--teacher_warmup=0", "--lr=0.05").code == 0
+    outcome = command(pipeline, *flags, "--lr=0.05", "--time=5m", "--teacher_warmup=0", "--dry_run")
+    assert outcome.code == 1
+    assert "`--time` decides `--teacher_warmup`" in outcome.err
+    outcome = command(pipeline, *flags, "--lr=0.05", "--time=5m", "--overwrite", "--dry_run")
+    assert outcome.code == 0, outcome.err
+    (row,) = [line for line in outcome.out.splitlines() if line.startswith("│ teacher")]
+    assert "up to date" in row
+
+
+def test_other_commands_need_a_plan(command, tmp_path, trained_tiny):
+    outcome = command(search, f"--run_dir={tmp_path}", f"--model={trained_tiny}", *FLAGS)
+    assert outcome.code == 1
+    assert "`--time` plans the whole pipeline" in outcome.err
+    # An empty text takes a time back.
+    outcome = command(search, f"--run_dir={tmp_path}", f"--model={trained_tiny}", *FLAGS, "--time=")
+    assert "there is no teacher" in outcome.err
+
+
 def test_a_dry_run_says_the_plan_and_writes_nothing(command, tmp_path, trained_tiny):
     outcome = command(pipeline, f"--run_dir={tmp_path / 'run'}", f"--model={trained_tiny}", "--dry_run", *FLAGS)
     assert outcome.code == 0, outcome.err
@@ -94,6 +140,7 @@ def test_a_teacher_that_has_to_be_trained_gets_its_share(command, tmp_path):
         (["--time=soon"], "`--time` must be a duration, such as 20m, 2h or 1h30m. Received: 'soon'."),
         (["--recipe=paper"], "`--time` decides `--recipe`. Leave out one of the two."),
         (["--search_epochs=3"], "`--time` plans a race and what follows."),
+        (["--searched=2"], "`--time` doesn't plan a differentiable search."),
         (["--student_epochs=3"], "`--time` decides `--student_epochs`."),
         (["--proposals", "3"], "`--time` decides `--proposals`."),
     ],
