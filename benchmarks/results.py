@@ -67,6 +67,8 @@ class Case:
         teacher_epochs: Epochs of the teacher, after one of warm-up: enough that the teacher doesn't hold its students
             back, see docs/RESULTS.md.
         ablated: Budget at which variants of the default recipe are compared with it.
+        image_size: Height and width of the images.
+        preprocess: How pixels are mapped to the network's input.
     """
 
     network: str
@@ -76,6 +78,8 @@ class Case:
     epochs: int = 20
     teacher_epochs: int = 39
     ablated: str = ""
+    image_size: int = 28
+    preprocess: str = "standardise"
 
 
 _SHORT = (RECIPE, "tas", "uniform", "uniform_depths", "random_best")
@@ -88,6 +92,16 @@ CASES = {
         ablated="macs:0.25",
     ),
     "resnet20": Case("resnet20", 20_000, ("macs:0.25",), _SHORT),
+    "mobilenetv2": Case(
+        "keras.applications.MobileNetV2",
+        20_000,
+        ("macs:0.25",),
+        _SHORT,
+        epochs=10,
+        teacher_epochs=19,
+        image_size=32,
+        preprocess="scale_-1_1",
+    ),
 }
 
 
@@ -138,7 +152,15 @@ class Cell:
         variant = variant or Variant()
         self.case, self.budget, self.seed, self.folder, self.variant = case, budget, seed, folder, variant
         self.strategy = make_strategy("one_device")
-        self.data = Task.load("fashion_mnist", train_limit=case.images, pad_crop=2, flip=True, seed=seed)
+        self.data = Task.load(
+            "fashion_mnist",
+            train_limit=case.images,
+            image_size=case.image_size,
+            preprocess=case.preprocess,
+            pad_crop=2,
+            flip=True,
+            seed=seed,
+        )
         defaults = {**of_recipe(DEFAULT, "student"), "epochs": case.epochs, "lr": 0.1, "seed": seed}
         self.training = TrainSettings(**defaults)
         self.race = RaceSettings(**{**of_recipe(DEFAULT, "race"), **variant.race})
@@ -154,7 +176,7 @@ class Cell:
     def _load_teacher(self, folder: Path) -> tuple[keras.Model, float]:
         path = folder / f"{self.case.network}_{self.case.images}_{self.case.teacher_epochs}_seed{self.seed}.keras"
         if not path.exists():
-            network = load_network(self.case.network, num_classes=10, image_size=28, channels=1)
+            network = _build(self.case)
             space = SearchSpace.from_model(network)
             settings = replace(self.training, epochs=self.case.teacher_epochs, warmup_epochs=1)
             trained = train_network(space, Shape.full(space), self.data, settings, strategy=self.strategy, verbose=2)
@@ -256,6 +278,18 @@ class Cell:
     def from_teacher(self, shape: Shape, *, criterion: str = "l1", spent: float = 0.0) -> Start:
         """A shape with the teacher's best filters."""
         return Start(shape, inherited(self.sorted_by(criterion), self.space, shape), spent)
+
+
+def _build(case: Case) -> keras.Model:
+    """The network of a case with random weights; MobileNetV2 is that of examples/train_mobilenet.py."""
+    if case.network != "keras.applications.MobileNetV2":
+        return load_network(case.network, num_classes=10, image_size=case.image_size, channels=1)
+    shape = (case.image_size, case.image_size, 1)
+    network = keras.applications.MobileNetV2(alpha=0.5, input_shape=shape, weights=None, classes=10)
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.9  # with 0.999, the initial statistics would outlast these few epochs
+    return network
 
 
 def _recipe(cell: Cell) -> tuple[Start, float]:

@@ -113,7 +113,8 @@ def _filled(
     replicas: int,
     **defaults: Any,
 ) -> SomeSettings:
-    # 64, or all images if there are fewer, rounded down so that all replicas get the same number.
-    batch = {"batch_size": max(1, min(_BATCH, num_images) // replicas) * replicas, **(given or {})}["batch_size"]
+    # All images if there are fewer, rounded down so that all replicas get the same number.
+    wanted = min(defaults.get("batch_size", _BATCH), num_images)
+    batch = {"batch_size": max(1, wanted // replicas) * replicas, **(given or {})}["batch_size"]
     defaults = {"epochs": EPOCHS, "lr": _RATE_PER_IMAGE * batch, **defaults, "batch_size": batch}
     return kind(**{**defaults, **(given or {})})

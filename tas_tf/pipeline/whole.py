@@ -123,8 +123,7 @@ def check_before(workspace: Workspace, steps: Sequence[PipelineStep]) -> None:
     network = workspace.unpruned_network() if config.teacher_from else workspace.network
     if QAT_FORMAT in config.export.formats and not config.qat.fallback:
         check_trainable("network", network)
-    workspace.check_deployable(network)
-    space = workspace.space_of(network, anew=searches)
+    space = workspace.checked_space(network, anew=searches)
     if (config.races if searches else find_initial_weights(config)[0] == "teacher") or config.search.from_teacher:
         check_rankable(network, space, config.ranking)
     if searches:
@@ -143,7 +142,6 @@ def check_before(workspace: Workspace, steps: Sequence[PipelineStep]) -> None:
             # Fails if no uniform shape is cheap enough.
             cost, limit = one.cost_and_limit(space)
             baseline_shape("uniform", cost, limit=limit, tolerance=0, divisor=config.space.width_divisor)
-    workspace.checked_space(network, anew=searches)
 
 
 def _is_done(steps: Sequence[PipelineStep]) -> bool:

@@ -262,10 +262,10 @@ class Workspace:
             UserError: The data or the batch size doesn't fit, or the network can't be exported.
         """
         space = self.space_of(model, anew=anew)
-        self.check_deployable(model)
         check_fits(model, space, self.task)
         check_batch_size(self.strategy, self.config.student.batch_size)
         self.task.training(self.config.student.batch_size)
+        self.check_deployable(model)  # last: it takes seconds
         return space
 
     def check_deployable(self, model: keras.Model) -> None:

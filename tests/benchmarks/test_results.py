@@ -2,6 +2,7 @@
 
 import re
 
+import keras
 import pytest
 
 from benchmarks import records as kept
@@ -60,6 +61,13 @@ def test_what_is_recorded_is_not_run_again(records, monkeypatch):
     monkeypatch.setattr(results, "Cell", lambda *args: pytest.fail("a finished cell was opened"))
     options = results.argparse.Namespace(methods=["recipe", "uniform"], teachers="unused")
     results._run_cell("resnet14", "macs:0.25", 0, options)
+
+
+def test_the_users_mobilenet():
+    network = results._build(results.CASES["mobilenetv2"])
+    assert network.input_shape == (None, 32, 32, 1)
+    momenta = {layer.momentum for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)}
+    assert momenta == {0.9}
 
 
 def test_every_method_of_a_case_exists():

@@ -216,6 +216,7 @@ def test_a_rate_that_diverges(command, tmp_path, tiny_flags):
     assert "Training diverged" in outcome.err  # rather than: made from other settings
 
 
+@pytest.mark.slow
 def test_in_a_process_of_its_own(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "trainers.pipeline", f"--run_dir={tmp_path}/run", "--model=nowhere.keras"],
