@@ -95,7 +95,7 @@ def _ranks(records: Records) -> Iterator[str]:
 
 
 def plot(records: Records, path: Path) -> None:
-    """Draws accuracy over latency, one panel for each case and budget, and one point for each method.
+    """Draws accuracy over latency, one panel for each case and budget, and one point for each method and seed.
 
     Args:
         records: What was measured.
@@ -110,11 +110,14 @@ def plot(records: Records, path: Path) -> None:
         for number, method in enumerate(names):
             if seeds := methods.get(method):
                 style = {"marker": "o^sDvP*X<>hp"[number % 12], "color": f"C{number % 10}", "linestyle": "none"}
-                panel.plot(_mean(seeds, "fp32_ms"), 100 * _mean(seeds, "accuracy"), label=method, **style)
+                latencies = [record["fp32_ms"] for record in seeds.values()]
+                panel.plot(latencies, [100 * record["accuracy"] for record in seeds.values()], label=method, **style)
         panel.set(title=f"{cell[0]}, {cell[1]}", xlabel="fp32 latency, ms (one thread)", ylabel="test accuracy, %")
         panel.grid(alpha=0.3)
     if records:
-        axes[-1].legend(fontsize="small", bbox_to_anchor=(1.02, 1), loc="upper left")
+        # Of the panel with most methods, beside the last one.
+        handles = max((panel.get_legend_handles_labels() for panel in axes), key=lambda found: len(found[1]))
+        axes[-1].legend(*handles, fontsize="small", bbox_to_anchor=(1.02, 1), loc="upper left")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
 
