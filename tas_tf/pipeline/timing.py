@@ -87,8 +87,8 @@ def _make_schedule(workspace: Workspace, seconds: float) -> Schedule:
     used = workspace.shared.lap()
     available = seconds * (1 - _MARGIN) - used
     budgets = len(config.budgets)
-    whole = sum(RIVALS[name].shape == "full" for name in config.rivals)
-    students = 1 + len(config.rivals) - whole + whole * cost.full / cost(shape)
+    unpruned = sum(RIVALS[name].shape == "full" for name in config.rivals)
+    students = 1 + len(config.rivals) - unpruned + unpruned * cost.full / cost(shape)
     export = _REPORT + (2 + len(config.rivals)) * len(config.export.formats) * conversion * _EXPORT
     workload = Workload.of(pace, config.race, task, config.student, students=students)
     needed = budgets * (workload.shortest + export)

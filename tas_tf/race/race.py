@@ -277,7 +277,6 @@ def race_metrics(result: RaceResult, cost: CostModel, limit: int, spent: int) ->
         "rate_factor": result.rate_factor,
         "held_out_accuracy": own[-1].accuracy if own else None,
         "seconds": round(sum(lap.seconds for lap in result.laps), 1),
-        "warnings": [],
         "proposals": {name: {cost.kind: cost(one.shape), "depths": list(one.depths)} for name, one in shapes.items()},
         "laps": [lap.to_json() for lap in result.laps],
     }

@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks import records as kept
 from benchmarks import results
+from benchmarks.cell import build_network
 from tas_tf.files import write_json
 
 
@@ -64,7 +65,7 @@ def test_what_is_recorded_is_not_run_again(records, monkeypatch):
 
 
 def test_the_users_mobilenet():
-    network = results._build(results.CASES["mobilenetv2"])
+    network = build_network(results.CASES["mobilenetv2"])
     assert network.input_shape == (None, 32, 32, 1)
     momenta = {layer.momentum for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)}
     assert momenta == {0.9}

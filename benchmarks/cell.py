@@ -1,0 +1,247 @@
+"""One case, budget and seed of the comparison: data, teacher, costs, and what its methods have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from tas_tf.baselines.shapes import baseline_shape
+from tas_tf.cost.budget import Budget
+from tas_tf.cost.cost_model import CostModel
+from tas_tf.data.task import Task
+from tas_tf.files import read_json, write_json, write_model
+from tas_tf.importance.order import channel_order, reorder
+from tas_tf.proposals.sensitivities import IMAGES, measure_sensitivities
+from tas_tf.proposals.uniform import uniform_shape
+from tas_tf.race.race import plan_rounds
+from tas_tf.race.settings import RaceSettings
+from tas_tf.recipes import DEFAULT, of_recipe
+from tas_tf.searching.monitor import SearchResult
+from tas_tf.searching.run import run_search
+from tas_tf.searching.settings import SearchSettings
+from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
+from tas_tf.training.network import inherited, logits_of, train_network
+from tas_tf.training.settings import TrainSettings
+from tas_tf.training.strategy import make_strategy
+from tas_tf.zoo.loading import load_file, load_network
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network and its data.
+
+    Attributes:
+        network: Name of the network.
+        images: Training images of Fashion-MNIST.
+        budgets: Budgets to reach.
+        methods: Methods to compare.
+        epochs: Epochs of the default recipe's student.
+        teacher_epochs: Epochs of the teacher, after one of warm-up: enough that the teacher doesn't hold its students
+            back, see docs/RESULTS.md.
+        ablated: Budget at which variants of the default recipe are compared with it.
+        image_size: Height and width of the images.
+        preprocess: How pixels are mapped to the network's input.
+    """
+
+    network: str
+    images: int
+    budgets: tuple[str, ...]
+    methods: tuple[str, ...]
+    epochs: int = 20
+    teacher_epochs: int = 39
+    ablated: str = ""
+    image_size: int = 28
+    preprocess: str = "standardise"
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a method found.
+
+    Attributes:
+        shape: Widths and depths.
+        network: Network that the student starts from; `None` for fresh weights.
+        spent: What finding it cost, in MACs times images.
+    """
+
+    shape: Shape
+    network: keras.Model | None
+    spent: float
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The default recipe with one part changed.
+
+    Attributes:
+        importance: How channels are ranked.
+        couple_trunk: Whether all blocks of a stage have the same width; `None` as the library decides.
+        kd: Whether students learn from the teacher.
+        race: Changes to the settings of the race.
+    """
+
+    importance: str = "l1"
+    couple_trunk: bool | None = None
+    kd: bool = True
+    race: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Cell:
+    """One case, budget and seed: everything that methods share.
+
+    Args:
+        case: Network and data.
+        budget: Budget to reach.
+        seed: Seed of teacher, data order and students.
+        folder: Where teachers are kept.
+        variant: What differs from the default recipe.
+    """
+
+    def __init__(self, case: Case, budget: str, seed: int, folder: Path, variant: Variant | None = None) -> None:
+        variant = variant or Variant()
+        self.case, self.budget, self.seed, self.folder, self.variant = case, budget, seed, folder, variant
+        self.strategy = make_strategy("one_device")
+        self.data = Task.load(
+            "fashion_mnist",
+            train_limit=case.images,
+            image_size=case.image_size,
+            preprocess=case.preprocess,
+            pad_crop=2,
+            flip=True,
+            seed=seed,
+        )
+        defaults = {**of_recipe(DEFAULT, "student"), "epochs": case.epochs, "lr": 0.1, "seed": seed}
+        self.training = TrainSettings(**defaults)
+        self.race = RaceSettings(**{**of_recipe(DEFAULT, "race"), **variant.race})
+        self.teacher, self.teacher_accuracy = self._load_teacher(folder)
+        self.space = SearchSpace.from_model(self.teacher, couple_trunk=variant.couple_trunk)
+        self.cost = CostModel(self.space)
+        self.limit = Budget.parse(budget).limit(self.cost.full)
+        self.taught_by = None
+        if variant.kd:
+            with self.strategy.scope():
+                self.taught_by = logits_of(self.teacher, self.space)
+
+    def _load_teacher(self, folder: Path) -> tuple[keras.Model, float]:
+        path = folder / f"{self.case.network}_{self.case.images}_{self.case.teacher_epochs}_seed{self.seed}.keras"
+        if not path.exists():
+            network = build_network(self.case)
+            space = SearchSpace.from_model(network)
+            settings = replace(self.training, epochs=self.case.teacher_epochs, warmup_epochs=1)
+            trained = train_network(space, Shape.full(space), self.data, settings, strategy=self.strategy, verbose=2)
+            write_model(path, trained.model)
+            write_json(path.with_suffix(".json"), trained.metrics)
+        return load_file(path), read_json(path.with_suffix(".json"))["accuracy"]
+
+    @cached_property
+    def ranked(self) -> keras.Model:
+        """The teacher with its channels in order of importance."""
+        return self.sorted_by(self.variant.importance)
+
+    def sorted_by(self, criterion: str) -> keras.Model:
+        """The teacher with its channels in order of a criterion."""
+        if criterion == "none":
+            return self.teacher
+        return reorder(self.teacher, self.space, channel_order(criterion, self.teacher, self.space))
+
+    @cached_property
+    def damage(self):
+        """Damage of each candidate."""
+        return measure_sensitivities(self.ranked, self.space, self.data.calibration(**IMAGES))
+
+    @property
+    def damage_cost(self) -> float:
+        """What measuring it costs: about four smaller candidates of each choice, at full width."""
+        choices = [*self.space.searched_units, *self.space.searched_stages]
+        passes = 1 + sum(min(4, len(choice.candidates) - 1) for choice in choices)
+        return passes * IMAGES["batch_size"] * IMAGES["batches"] * self.cost.full
+
+    def step_cost(self, macs: float, *, taught: bool | None = None) -> float:
+        """Cost of training on one image: forward, twice as much backward, and the teacher's forward pass."""
+        return 3 * macs + (self.cost.full if (self.variant.kd if taught is None else taught) else 0)
+
+    def training_cost(self, macs: float, steps: float) -> float:
+        """Cost of a student's training."""
+        return steps * self.training.batch_size * self.step_cost(macs)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of an epoch."""
+        return self.data.training(self.training.batch_size)[1]
+
+    @property
+    def total(self) -> float:
+        """What the default recipe computes, with shapes that use the whole budget."""
+        race = RaceSettings(**of_recipe(DEFAULT, "race"))
+        rounds = plan_rounds(self.data, self.training, race, race.proposals)
+        steps = rounds.num_steps + self.case.epochs * self.steps_per_epoch
+        return self.damage_cost + steps * self.training.batch_size * self.step_cost(self.limit, taught=True)
+
+    def uniform(self, **options) -> Shape:
+        """The widest uniform shape."""
+        return uniform_shape(self.cost, limit=self.limit, **options)
+
+    def brief(self, shape: Shape, start: keras.Model, steps: int) -> tuple[float, keras.Model, float]:
+        """Trains for some steps; returns the held-out loss, the network and the cost."""
+        share = self.race.race_share
+        trained = train_network(
+            self.space,
+            shape,
+            self.data.weights_part(share),
+            replace(self.training, lr=self.training.lr / 2),
+            strategy=self.strategy,
+            teacher=self.taught_by,
+            start=start,
+            verbose=0,
+            scored_on=self.data.held_out(share, 10_000),
+            steps=steps,
+        )
+        return trained.metrics["loss"], trained.model, self.training_cost(self.cost(shape), steps)
+
+    def best_of(self, shapes: list[Shape]) -> Start:
+        """Trains several shapes briefly, at a quarter of all that may be spent, and goes on with the best."""
+        each = 0.25 * self.total / len(shapes) / (self.training.batch_size * self.step_cost(self.limit))
+        found = [self.brief(shape, inherited(self.ranked, self.space, shape), max(20, int(each))) for shape in shapes]
+        best = min(range(len(shapes)), key=lambda number: found[number][0])
+        return Start(shapes[best], found[best][1], sum(cost for _, _, cost in found))
+
+    def search(self, *, from_teacher: bool) -> tuple[SearchResult, float]:
+        """Searches differentiably for 12 epochs; returns what was found and the cost."""
+        settings = SearchSettings(
+            epochs=12, batch_size=64, lr=0.05, from_teacher=from_teacher, held_out_limit=3000, seed=self.seed
+        )
+        budget = Budget.parse(self.budget)
+        options = {"strategy": self.strategy, "teacher": self.ranked, "verbose": 2}
+        found = run_search(self.space, self.data, budget, settings, **options)
+        _, steps = self.data.searching(settings.batch_size, settings.split_share)
+        # Two steps of the whole supernet, without a teacher.
+        images = settings.epochs * steps * settings.batch_size
+        return found, images * 2 * self.step_cost(self.cost.full, taught=False)
+
+    def random(self, number: int) -> Shape:
+        """A random shape that uses at least 98 % of the budget."""
+        return baseline_shape(
+            "random", self.cost, limit=self.limit, tolerance=self.limit // 50, seed=[self.seed, number]
+        )
+
+    def from_teacher(self, shape: Shape, *, criterion: str = "l1", spent: float = 0.0) -> Start:
+        """A shape with the teacher's best filters."""
+        return Start(shape, inherited(self.sorted_by(criterion), self.space, shape), spent)
+
+
+def build_network(case: Case) -> keras.Model:
+    """The network of a case with random weights; MobileNetV2 is that of examples/train_mobilenet.py."""
+    if case.network != "keras.applications.MobileNetV2":
+        return load_network(case.network, num_classes=10, image_size=case.image_size, channels=1)
+    shape = (case.image_size, case.image_size, 1)
+    network = keras.applications.MobileNetV2(alpha=0.5, input_shape=shape, weights=None, classes=10)
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.9  # with 0.999, the initial statistics would outlast these few epochs
+    return network
