@@ -50,6 +50,9 @@ def prepare(builder: tfds.core.DatasetBuilder) -> None:
     except UserError:
         raise
     except (AssertionError, OSError, RuntimeError, ValueError, tfds.download.DownloadError) as error:
+        if builder.is_prepared():  # another process that prepared it at the same time finished first
+            builder.info.read_from_directory(builder.data_path)
+            return
         # TFDS raises AssertionError if files that must be downloaded by hand are missing.
         raise UserError(
             f"Dataset {builder.name} can't be prepared in {builder.data_dir}: {' '.join(str(error).split())}"

@@ -34,6 +34,18 @@ def test_prepared_once_it_needs_the_files_no_more(fake_idx, tmp_path):
     assert np.array_equal(first.images("train"), again.images("train"))
 
 
+def test_two_processes_may_prepare_it_at_the_same_time(fake_idx, tmp_path, monkeypatch):
+    prepare = fashion_mnist.FashionMnistIdx.download_and_prepare
+
+    def overtaken(builder):
+        prepare(fashion_mnist.FashionMnistIdx(data_dir=str(tmp_path)))
+        raise RuntimeError("Destination already exists.")
+
+    monkeypatch.setattr(fashion_mnist.FashionMnistIdx, "download_and_prepare", overtaken)
+    source = load_source("fashion_mnist", data_dir=str(tmp_path))
+    assert len(source.images("train")) == len(fake_idx["train-images-idx3-ubyte"])
+
+
 @pytest.mark.parametrize("spoil", ["content", "archive", "truncated"])
 def test_corrupted_files_are_refused_and_nothing_is_left(fake_idx, tmp_path, spoil):
     path = fashion_mnist.IDX_DIR / "t10k-images-idx3-ubyte.gz"
