@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -84,12 +85,14 @@ class Variant:
         couple_trunk: Whether all blocks of a stage have the same width; `None` as the library decides.
         kd: Whether students learn from the teacher.
         race: Changes to the settings of the race.
+        training: Changes to the settings of the student's training.
     """
 
     importance: str = "l1"
     couple_trunk: bool | None = None
     kd: bool = True
     race: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Cell:
@@ -116,7 +119,7 @@ class Cell:
             flip=True,
             seed=seed,
         )
-        defaults = {**of_recipe(DEFAULT, "student"), "epochs": case.epochs, "lr": 0.1, "seed": seed}
+        defaults = {**of_recipe(DEFAULT, "student"), "epochs": case.epochs, "lr": 0.1, "seed": seed, **variant.training}
         self.training = TrainSettings(**defaults)
         self.race = RaceSettings(**{**of_recipe(DEFAULT, "race"), **variant.race})
         self.teacher, self.teacher_accuracy = self._load_teacher(folder)
@@ -162,13 +165,25 @@ class Cell:
         passes = 1 + sum(min(4, len(choice.candidates) - 1) for choice in choices)
         return passes * IMAGES["batch_size"] * IMAGES["batches"] * self.cost.full
 
-    def step_cost(self, macs: float, *, taught: bool | None = None) -> float:
-        """Cost of training on one image: forward, twice as much backward, and the teacher's forward pass."""
-        return 3 * macs + (self.cost.full if (self.variant.kd if taught is None else taught) else 0)
+    def steps_cost(self, macs: float, steps: float) -> float:
+        """Cost of training steps of a network, forward and twice as much backward."""
+        return steps * self.training.batch_size * 3 * macs
 
-    def training_cost(self, macs: float, steps: float) -> float:
+    def asking_cost(self, steps: float) -> float:
+        """Cost of asking the teacher about the batches of some steps."""
+        return steps * self.training.batch_size * self.cost.full if self.variant.kd else 0.0
+
+    def training_cost(self, macs: float, epochs: int) -> float:
         """Cost of a student's training."""
-        return steps * self.training.batch_size * self.step_cost(macs)
+        asked = min(epochs, self.training.views or epochs)
+        return self.steps_cost(macs, epochs * self.steps_per_epoch) + self.asking_cost(asked * self.steps_per_epoch)
+
+    def epochs_for(self, macs: float, spent: float) -> int:
+        """Epochs of a student's training after which as much was computed as by the default recipe."""
+        found = (epochs for epochs in itertools.count(1) if spent + self.training_cost(macs, epochs) > self.total)
+        first = next(found)
+        over, under = (abs(spent + self.training_cost(macs, one) - self.total) for one in (first, first - 1))
+        return max(1, first if over < under else first - 1)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -178,17 +193,17 @@ class Cell:
     @property
     def total(self) -> float:
         """What the default recipe computes, with shapes that use the whole budget."""
-        race = RaceSettings(**of_recipe(DEFAULT, "race"))
-        rounds = plan_rounds(self.data, self.training, race, race.proposals)
-        steps = rounds.num_steps + self.case.epochs * self.steps_per_epoch
-        return self.damage_cost + steps * self.training.batch_size * self.step_cost(self.limit, taught=True)
+        whole = self if self.variant == Variant() else Cell(self.case, self.budget, self.seed, self.folder)
+        rounds = plan_rounds(whole.data, whole.training, whole.race, whole.race.proposals)
+        race = whole.steps_cost(whole.limit, rounds.num_steps) + whole.asking_cost(sum(rounds.steps))
+        return whole.damage_cost + race + whole.training_cost(whole.limit, whole.case.epochs)
 
     def uniform(self, **options) -> Shape:
         """The widest uniform shape."""
         return uniform_shape(self.cost, limit=self.limit, **options)
 
     def brief(self, shape: Shape, start: keras.Model, steps: int) -> tuple[float, keras.Model, float]:
-        """Trains for some steps; returns the held-out loss, the network and the cost."""
+        """Trains for some steps; returns the held-out loss, the network and the cost without the teacher's."""
         share = self.race.race_share
         trained = train_network(
             self.space,
@@ -202,14 +217,16 @@ class Cell:
             scored_on=self.data.held_out(share, 10_000),
             steps=steps,
         )
-        return trained.metrics["loss"], trained.model, self.training_cost(self.cost(shape), steps)
+        return trained.metrics["loss"], trained.model, self.steps_cost(self.cost(shape), steps)
 
     def best_of(self, shapes: list[Shape]) -> Start:
         """Trains several shapes briefly, at a quarter of all that may be spent, and goes on with the best."""
-        each = 0.25 * self.total / len(shapes) / (self.training.batch_size * self.step_cost(self.limit))
-        found = [self.brief(shape, inherited(self.ranked, self.space, shape), max(20, int(each))) for shape in shapes]
+        one = self.steps_cost(self.limit, 1) * len(shapes) + self.asking_cost(1)
+        steps = max(20, int(0.25 * self.total / one))
+        found = [self.brief(shape, inherited(self.ranked, self.space, shape), steps) for shape in shapes]
         best = min(range(len(shapes)), key=lambda number: found[number][0])
-        return Start(shapes[best], found[best][1], sum(cost for _, _, cost in found))
+        # All shapes see the same images, so that one pass of the teacher would do.
+        return Start(shapes[best], found[best][1], sum(cost for _, _, cost in found) + self.asking_cost(steps))
 
     def search(self, *, from_teacher: bool) -> tuple[SearchResult, float]:
         """Searches differentiably for 12 epochs; returns what was found and the cost."""
@@ -222,7 +239,7 @@ class Cell:
         _, steps = self.data.searching(settings.batch_size, settings.split_share)
         # Two steps of the whole supernet, without a teacher.
         images = settings.epochs * steps * settings.batch_size
-        return found, images * 2 * self.step_cost(self.cost.full, taught=False)
+        return found, images * 2 * 3 * self.cost.full
 
     def random(self, number: int) -> Shape:
         """A random shape that uses at least 98 % of the budget."""

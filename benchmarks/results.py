@@ -62,10 +62,11 @@ CASES = {
 
 def _recipe(cell: Cell) -> tuple[Start, float]:
     proposer = Proposer(cell.cost, cell.limit, cell.damage, seed=cell.seed)
-    spent = [cell.damage_cost]
+    spent, rounds = [cell.damage_cost], {}
 
     def add(lap, kept) -> None:
-        spent.append(cell.training_cost(cell.cost(lap.proposal.shape), lap.steps))
+        spent.append(cell.steps_cost(cell.cost(lap.proposal.shape), lap.steps))
+        rounds[lap.round] = cell.asking_cost(lap.steps)  # once for all its shapes
         print(f"  round {lap.round}: {lap.proposal.name}, rate x{lap.rate_factor:g}, loss {lap.loss:.4f}", flush=True)
 
     found: list[Proposal] = []
@@ -89,7 +90,7 @@ def _recipe(cell: Cell) -> tuple[Start, float]:
         verbose=0,
         on_lap=add,
     )
-    return Start(result.winner.shape, result.network, sum(spent)), result.rate_factor
+    return Start(result.winner.shape, result.network, sum(spent) + sum(rounds.values())), result.rate_factor
 
 
 def _tas(cell: Cell, *, from_teacher: bool) -> Start:
@@ -103,33 +104,35 @@ def _tas(cell: Cell, *, from_teacher: bool) -> Start:
 
 def _uniform_depths(cell: Cell) -> Start:
     depths = depth_choices(cell.space, 8)
-    return cell.best_of([cell.uniform(depths=one) for one in depths])
+    return cell.best_of([cell.uniform(depths=one, fill=True) for one in depths])
 
 
 #: Methods by name. The default recipe also finds the factor of the learning rate that all students use.
 METHODS: dict[str, Callable[[Cell], Start]] = {
     RECIPE: lambda cell: _recipe(cell)[0],
-    "uniform": lambda cell: cell.from_teacher(cell.uniform()),
+    "uniform": lambda cell: cell.from_teacher(cell.uniform(fill=True)),
     "uniform_depths": _uniform_depths,
     "tas": lambda cell: _tas(cell, from_teacher=False),
     "tas_inherited": lambda cell: _tas(cell, from_teacher=True),
     "random": lambda cell: cell.from_teacher(cell.random(0)),
     "random_best": lambda cell: cell.best_of([cell.random(number) for number in range(8)]),
-    "fpgm": lambda cell: cell.from_teacher(cell.uniform(), criterion="fpgm"),
+    "fpgm": lambda cell: cell.from_teacher(cell.uniform(fill=True), criterion="fpgm"),
     "sensitivities": lambda cell: cell.from_teacher(
         least_damaged(cell.cost, cell.damage, limit=cell.limit), spent=cell.damage_cost
     ),
 }
 
 
-#: The default recipe with one part changed or left out; `searched` adds the differentiable search.
+#: Methods with one part changed or left out; `searched` adds the differentiable search.
 VARIANTS = {
-    "without_importance": Variant(importance="none"),
-    "coupled_trunk": Variant(couple_trunk=True),
-    "without_race": Variant(race={"proposals": 1}),
-    "without_teacher": Variant(kd=False),
-    "without_rates": Variant(race={"rate_factors": (1.0,)}),
-    "searched": Variant(race={"searched": 2}),
+    "uniform_asking": ("uniform", Variant(training={"views": 0})),
+    "without_importance": (RECIPE, Variant(importance="none")),
+    "coupled_trunk": (RECIPE, Variant(couple_trunk=True)),
+    "without_race": (RECIPE, Variant(race={"proposals": 1})),
+    "without_teacher": (RECIPE, Variant(kd=False)),
+    "without_rates": (RECIPE, Variant(race={"rate_factors": (1.0,)})),
+    "without_views": (RECIPE, Variant(training={"views": 0})),
+    "searched": (RECIPE, Variant(race={"searched": 2})),
 }
 
 
@@ -158,18 +161,17 @@ def _run_cell(name: str, budget: str, seed: int, options: argparse.Namespace) ->
 
 def _measure(cell: Cell, name: str, budget: str, method: str) -> dict:
     started = time.monotonic()
-    if method in VARIANTS:
-        cell = Cell(cell.case, budget, cell.seed, cell.folder, VARIANTS[method])
-    if method == RECIPE or method in VARIANTS:
+    base, variant = VARIANTS.get(method, (method, None))
+    if variant is not None:
+        cell = Cell(cell.case, budget, cell.seed, cell.folder, variant)
+    if base == RECIPE:
         start, factor = _recipe(cell)
     else:
-        start = METHODS[method](cell)
+        start = METHODS[base](cell)
         factor = read_json(record_path(name, budget, RECIPE, cell.seed))["rate_factor"]
     factor = factor if start.network is not None else 1.0  # fresh weights need a high rate
     macs = cell.cost(start.shape)
-    epochs = max(1, round((cell.total - start.spent) / cell.training_cost(macs, cell.steps_per_epoch)))
-    if method == RECIPE:
-        epochs = cell.case.epochs
+    epochs = cell.case.epochs if method == RECIPE else cell.epochs_for(macs, start.spent)
     trained = train_network(
         cell.space,
         start.shape,
@@ -190,7 +192,7 @@ def _measure(cell: Cell, name: str, budget: str, method: str) -> dict:
         "params": trained.metrics["params"],
         "epochs": epochs,
         "rate_factor": factor,
-        "computed": (start.spent + cell.training_cost(macs, epochs * cell.steps_per_epoch)) / cell.total,
+        "computed": (start.spent + cell.training_cost(macs, epochs)) / cell.total,
         "seconds": round(seconds, 1),
         "depths": list(start.shape.depths.values()),
         "widths": list(start.shape.widths.values()),

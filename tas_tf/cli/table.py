@@ -98,7 +98,7 @@ def _rows() -> Iterator[Option]:
     yield from group("Distillation", "", "kd")
     for flag, field in (("kd_alpha", "alpha"), ("kd_temperature", "temperature")):
         yield Option(flag, tuple(f"{section}.{field}" for section in ("student", "qat")), "Distillation")
-    yield from own("Distillation", "student", ("kd_alpha_end", "alpha_end"))
+    yield from own("Distillation", "student", ("kd_alpha_end", "alpha_end"), ("kd_views", "views"))
     yield from group("Rivals", "", "rivals")
     yield from group("Baseline", "baseline", "kind", kept=False)
     yield from group("Baseline", "baseline", "random_shapes", "random_epochs")

@@ -73,6 +73,11 @@ class StreamedData(TrainingData):
         """Accuracy of guessing the most frequent class of the images for scores, 0 to 1."""
         return self.surveys[-1].chance
 
+    @property
+    def repeats(self) -> bool:
+        """Whether the data are arrays: an order of the user's may be another one each time."""
+        return self.train.is_mixed
+
     def training(self, batch_size: int) -> tuple[EpochsDataset, int]:
         """Batches of the training images, by first epoch, and the steps of an epoch; see `TrainingData`."""
         steps = steps_per_epoch(self.num_train, batch_size)

@@ -116,6 +116,11 @@ class Task(TrainingData):
         labels = self.source.labels("test")
         return float(np.bincount(labels).max() / len(labels))
 
+    @property
+    def repeats(self) -> bool:
+        """Yes: order and augmentation depend on the seed and the number of the epoch alone."""
+        return True
+
     def training(self, batch_size: int) -> tuple[EpochsDataset, int]:
         """Returns a function from the first epoch to a dataset of all training images, and the steps of an epoch."""
 

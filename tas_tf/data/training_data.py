@@ -44,6 +44,11 @@ class TrainingData(ABC):
     def chance(self) -> float:
         """Accuracy of guessing the most frequent class of the images for scores, 0 to 1."""
 
+    @property
+    @abstractmethod
+    def repeats(self) -> bool:
+        """Whether an epoch has the same images in the same order each time that it is read."""
+
     @abstractmethod
     def training(self, batch_size: int) -> tuple[EpochsDataset, int]:
         """Returns batches of the training images, by first epoch, and the steps of an epoch.

@@ -10,7 +10,7 @@ from tas_tf.baselines.shapes import RANKED_KINDS, baseline_shape
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.files import write_json, write_model
 from tas_tf.importance.order import channel_order, reorder
-from tas_tf.pipeline.steps import VERSION, RunStep, budget_settings, merged, network_settings, settings_of
+from tas_tf.pipeline.steps import DISTILLATION, VERSION, RunStep, budget_settings, merged, network_settings, settings_of
 from tas_tf.runs.run import Step
 from tas_tf.runs.workspace import Workspace
 from tas_tf.settings import recorded
@@ -71,9 +71,7 @@ class BaselineStep(RunStep):
         if not self._several:
             return {**settings, "search": search}
         search |= {name: getattr(config.search, name) for name in ("split_share", "held_out_limit")}
-        training = recorded(
-            config.random_training, without=("epochs", "warmup_epochs", "alpha", "alpha_end", "temperature")
-        )
+        training = recorded(config.random_training, without=("epochs", "warmup_epochs", *DISTILLATION))
         return merged(
             settings_of(workspace, "data"),
             settings,

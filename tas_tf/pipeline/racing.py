@@ -7,14 +7,14 @@ import keras
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.files import write_json, write_model
 from tas_tf.pipeline.searched_shapes import SearchedShapeStep
-from tas_tf.pipeline.steps import Effort, budget_settings, merged, settings_of
-from tas_tf.pipeline.training import DISTILLATION, TEACHER_PASS, student_share
+from tas_tf.pipeline.steps import DISTILLATION, Effort, budget_settings, merged, settings_of
+from tas_tf.pipeline.training import TEACHER_PASS, student_share
 from tas_tf.proposals.drawn import drawn_proposals
 from tas_tf.proposals.sensitivities import IMAGES, measure_sensitivities
 from tas_tf.proposals.shortlist import Proposal, Proposer
 from tas_tf.race.logs import RaceSummaries
 from tas_tf.race.progress import RaceProgress
-from tas_tf.race.race import Lap, plan_rounds, race_metrics, run_race
+from tas_tf.race.race import Lap, plan_rounds, race_metrics, run_race, shares_answers
 from tas_tf.runs.run import Step
 from tas_tf.runs.schedule import Schedule
 from tas_tf.searching.logs import SearchSummaries
@@ -56,9 +56,10 @@ class RaceStep(SearchedShapeStep):
     def effort(self, space: SearchSpace) -> Effort:
         """All laps of the race; fewer if there are fewer different shapes than asked for."""
         config = self.workspace.config
-        taught = TEACHER_PASS if config.kd else 0.0
-        rounds = plan_rounds(self.workspace.task, config.student, config.race, config.race.proposals)
-        share = student_share(self.workspace, space) + taught
+        task = self.workspace.task
+        rounds = plan_rounds(task, config.student, config.race, config.race.proposals)
+        asked = sum(rounds.steps) if shares_answers(task, config.student, rounds) else rounds.num_steps
+        share = student_share(self.workspace, space) + config.kd * TEACHER_PASS * asked / max(1, rounds.num_steps)
         return Effort(rounds.num_laps, rounds.num_steps, share, BEFORE_RACE + rounds.num_shapes)
 
     def scheduled(self, schedule: Schedule) -> float:

@@ -13,11 +13,14 @@ from tas_tf.runs.config import RunConfig
 from tas_tf.runs.run import Step
 from tas_tf.runs.schedule import Schedule
 from tas_tf.runs.workspace import Workspace
-from tas_tf.settings import recorded
+from tas_tf.settings import describe_settings, recorded
 from tas_tf.space.space import SearchSpace
+from tas_tf.training.settings import ChangingDistillation
 
 #: Version of all results. Raise it when settings are recorded under other names or give other results.
 VERSION = 2
+#: Settings that matter only with a teacher.
+DISTILLATION = tuple(describe_settings(ChangingDistillation))
 
 
 @dataclass(frozen=True)

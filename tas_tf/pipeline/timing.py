@@ -114,6 +114,7 @@ def _make_schedule(workspace: Workspace, seconds: float) -> Schedule:
         teacher_epochs=teacher_epochs,
         teacher_warmup=teacher_warmup,
         steps_per_epoch=workload.steps_per_epoch,
+        views=workload.views,
         teacher_seconds=teacher_seconds,
         export_seconds=export,
         **vars(pace),

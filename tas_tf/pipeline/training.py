@@ -11,23 +11,22 @@ from tas_tf.baselines.rivals import RIVALS
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.files import write_json, write_model
 from tas_tf.pipeline.baseline_shapes import RivalShapeStep
-from tas_tf.pipeline.steps import VERSION, Effort, RunStep, network_settings, settings_of
+from tas_tf.pipeline.steps import DISTILLATION, VERSION, Effort, RunStep, network_settings, settings_of
 from tas_tf.runs.initial_weights import find_initial_weights, load_initial_network, raced_rate_factor
 from tas_tf.runs.run import Step
 from tas_tf.runs.schedule import Schedule, load_schedule, save_schedule
 from tas_tf.runs.workspace import Workspace
-from tas_tf.settings import describe_settings, recorded
+from tas_tf.settings import recorded
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.timing.duration import format_duration
+from tas_tf.training.answers import kept_views
 from tas_tf.training.evaluation import evaluate
 from tas_tf.training.network import check_above_chance, logits_of, network_metrics, train_network
-from tas_tf.training.settings import ChangingDistillation, TrainSettings
+from tas_tf.training.settings import TrainSettings
 
 #: Time of the teacher's forward pass in each step of its student, in training steps of the unpruned network.
 TEACHER_PASS = 0.35
-#: Settings that matter only with a teacher.
-DISTILLATION = tuple(describe_settings(ChangingDistillation))
 
 
 class TeacherStep(RunStep):
@@ -149,10 +148,11 @@ class StudentStep(RunStep):
 
     def effort(self, space: SearchSpace) -> Effort:
         """A training whose cost follows that of the network, plus the teacher's forward pass."""
-        settings = self.workspace.config.student
+        settings, epochs = self.workspace.config.student, self.workspace.config.student.all_epochs
         _, per_epoch = self.workspace.task.training(settings.batch_size)
-        taught = TEACHER_PASS if self.workspace.config.kd else 0.0
-        return Effort(settings.all_epochs, settings.all_epochs * per_epoch, self._share(space) + taught)
+        views = kept_views(self.workspace.task, settings)
+        taught = self.workspace.config.kd * TEACHER_PASS * min(epochs, views or epochs) / epochs
+        return Effort(epochs, epochs * per_epoch, self._share(space) + taught)
 
     def scheduled(self, schedule: Schedule) -> float:
         """Seconds for one of all students."""

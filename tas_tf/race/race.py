@@ -26,6 +26,7 @@ from tas_tf.race.settings import RaceSettings, Rounds
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student
 from tas_tf.student.file_size import budget_figures
+from tas_tf.training.answers import Answers, are_kept
 from tas_tf.training.loop import Diverged
 from tas_tf.training.network import Trainee, inherited
 from tas_tf.training.settings import TrainSettings
@@ -48,6 +49,7 @@ class Lap:
         loss: Cross-entropy on held-out training images, which decides who goes on.
         accuracy: Accuracy on the same images, 0 to 1.
         seconds: Duration of training and scoring.
+        asked: Seconds in which the teacher was asked about the images of the round, before its first lap.
     """
 
     proposal: Proposal
@@ -57,6 +59,7 @@ class Lap:
     loss: float
     accuracy: float
     seconds: float
+    asked: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """The lap in JSON's types, with the name of the proposal; a loss that isn't finite becomes `None`."""
@@ -111,6 +114,11 @@ def run_race(
     First, learning rates are tried on the first proposal. Then each round trains all shapes that are left, with a rate
     that falls to 0, and drops the half with the higher loss on held-out images. The fewer shapes are left, the longer
     are their laps. Training goes on from the weights of the round before, and starts from those of the trained network.
+    All laps of a round see the same images, so that the teacher is asked about them only once if the data can be read
+    again in the same order.
+
+    The first proposal takes part in every round: short laps underrate deep shapes, and it is the one that the winner
+    has to beat.
 
     Args:
         proposals: The shapes, at least one.
@@ -132,9 +140,7 @@ def run_race(
     """
     part, scored_on = data.weights_part(race.race_share), data.held_out(race.race_share, MOST_SCORED)
     rounds = plan_rounds(data, settings, race, len(proposals))
-    dataset, per_epoch = part.training(settings.batch_size)
-    # Each round sees images in orders of its own.
-    epochs_before = [0, *itertools.accumulate(-(-steps // per_epoch) for steps in rounds.steps)]
+    images = _images_of_rounds(part, settings, rounds, teacher, strategy)
     laps: list[Lap] = []
 
     def enter(proposal: Proposal) -> _Contestant:
@@ -143,11 +149,13 @@ def run_race(
 
     def train(contestant: _Contestant, number: int, factor: float) -> Lap:
         """Trains a shape; if training diverges, its loss is infinite and its weights stay as they were."""
-        started, trainee, steps = time.monotonic(), contestant.trainee, rounds.steps[number - 1]
+        trainee, steps, started = contestant.trainee, rounds.steps[number - 1], time.monotonic()
+        batches = images[number - 1]()
+        asked, started = time.monotonic() - started, time.monotonic()
         trainee.network.set_weights(contestant.weights)
         try:
             trainee.train(
-                lambda done: dataset(epochs_before[number - 1] + done),
+                lambda done: batches,
                 lr=settings.lr * factor,
                 epochs=1,
                 steps_per_epoch=steps,
@@ -162,8 +170,8 @@ def run_race(
             contestant.weights = trainee.network.get_weights()
         else:
             scores["loss"] = math.inf
-        seconds = round(time.monotonic() - started, 1)
-        return Lap(contestant.proposal, number, factor, steps, **scores, seconds=seconds)
+        times = {"seconds": round(time.monotonic() - started, 1), "asked": round(asked, 1)}
+        return Lap(contestant.proposal, number, factor, steps, **scores, **times)
 
     def run(contestant: _Contestant, number: int, factor: float) -> Lap:
         saved = None if checkpoint_dir is None else _saved(Path(checkpoint_dir), contestant.proposal, number, factor)
@@ -185,9 +193,9 @@ def run_race(
         return lap
 
     field = [enter(one) for one in proposals]
-    factor, known = race.rate_factors[0], {}
+    first, factor, known = field[0], race.rate_factors[0], {}
     if rounds.tries:
-        first, tried = field[0], []
+        tried = []
         untrained = first.weights
         for each in race.rate_factors:
             first.weights = untrained
@@ -205,10 +213,41 @@ def run_race(
             results[field[-1]] = run(field[-1], number, factor)
             field.sort(key=lambda one: results[one].loss)
         field = field[: -(-entries // 2)]
+        if number < len(rounds.entries) and first not in field:
+            field[-1] = first
     (winner,) = field
     network = build_student(space, winner.proposal.shape)
     network.set_weights(winner.weights)
     return RaceResult(winner.proposal, network, factor, tuple(laps))
+
+
+def _images_of_rounds(
+    data: TrainingData,
+    settings: TrainSettings,
+    rounds: Rounds,
+    teacher: keras.Model | None,
+    strategy: tf.distribute.Strategy,
+) -> list[Callable[[], tf.data.Dataset]]:
+    """Functions that return the batches of each round, with the teacher's logits if these can be kept."""
+    dataset, per_epoch = data.training(settings.batch_size)
+    # Each round sees images in orders of its own.
+    epochs_before = [0, *itertools.accumulate(-(-steps // per_epoch) for steps in rounds.steps)]
+    images = [functools.partial(dataset, epoch) for epoch in epochs_before[: len(rounds.steps)]]
+    if teacher is None or not shares_answers(data, settings, rounds):
+        return images
+    answers = Answers(teacher, strategy)
+    return [answers.to(read, steps) for read, steps in zip(images, rounds.steps, strict=True)]
+
+
+def shares_answers(data: TrainingData, settings: TrainSettings, rounds: Rounds) -> bool:
+    """Whether the teacher of a race is asked only once about the images of a round.
+
+    Args:
+        data: Training images.
+        settings: Settings of the student's training.
+        rounds: Sizes of the rounds.
+    """
+    return are_kept(data, batch_size=settings.batch_size, steps=sum(rounds.steps))
 
 
 def _check_converges(laps: Sequence[Lap], lr: float) -> None:
@@ -276,7 +315,7 @@ def race_metrics(result: RaceResult, cost: CostModel, limit: int, spent: int) ->
         "proposal": result.winner.name,
         "rate_factor": result.rate_factor,
         "held_out_accuracy": own[-1].accuracy if own else None,
-        "seconds": round(sum(lap.seconds for lap in result.laps), 1),
+        "seconds": round(sum(lap.seconds + lap.asked for lap in result.laps), 1),
         "proposals": {name: {cost.kind: cost(one.shape), "depths": list(one.depths)} for name, one in shapes.items()},
         "laps": [lap.to_json() for lap in result.laps],
     }

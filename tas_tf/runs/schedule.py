@@ -27,6 +27,8 @@ class Schedule:
         step: Seconds of a training step of a student.
         overhead: Seconds that a training takes besides its steps.
         again: The same for a network that has been trained before.
+        teach: Seconds of the teacher's pass over a batch.
+        views: Epochs of a student's training in which the teacher is asked; 0 for all.
         teacher_seconds: Estimated duration of the teacher's training.
         race_seconds: Estimated duration of each race.
         student_seconds: Estimated duration of all trainings after a race.
@@ -46,6 +48,8 @@ class Schedule:
     step: float
     overhead: float
     again: float
+    teach: float = 0.0
+    views: int = 0
     teacher_seconds: float
     race_seconds: float
     student_seconds: float
@@ -79,8 +83,8 @@ class Schedule:
         left = self.seconds - self.used - self.export_seconds - later * whole
         raced = read_json(config.run.metrics("search"))
         laps = [(lap["steps"], lap["seconds"]) for lap in raced["laps"] if lap["proposal"] == raced["proposal"]]
-        pace = Pace(self.step, self.overhead, self.again).adjusted(laps)
-        epochs = epochs_within(left / self.students, pace, self.steps_per_epoch)
+        pace = Pace(self.step, self.overhead, self.again, self.teach).adjusted(laps)
+        epochs = epochs_within(left / self.students, pace, self.steps_per_epoch, self.views)
         return replace(self, final_epochs={**self.final_epochs, str(config.budget): epochs})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import tensorflow as tf
 from tas_tf.data.training_data import TrainingData
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
+from tas_tf.training.answers import Answers
 from tas_tf.training.network import Trainee
 from tas_tf.training.settings import TrainSettings
 
@@ -26,40 +28,44 @@ class Pace:
     """How long parts of a student's training take, in seconds.
 
     Attributes:
-        step: A training step of the student.
+        step: A training step of the student, whose teacher has been asked before.
         overhead: What a training takes besides its steps: building, tracing, scoring.
         again: The same if a network is trained that has been trained before: scoring alone.
+        teach: The teacher's pass over a batch; 0 without a teacher.
     """
 
     step: float
     overhead: float
     again: float = 0.0
+    teach: float = 0.0
 
-    def seconds(self, trainings: int, shapes: int, steps: int) -> float:
+    def seconds(self, trainings: int, shapes: int, steps: int, asked: int = 0) -> float:
         """Duration of several trainings.
 
         Args:
             trainings: Number of trainings.
             shapes: Number of shapes among them.
             steps: Steps of all of them.
+            asked: Batches that the teacher is asked about.
         """
-        return shapes * self.overhead + max(0, trainings - shapes) * self.again + steps * self.step
+        starts = shapes * self.overhead + max(0, trainings - shapes) * self.again
+        return starts + steps * self.step + asked * self.teach
 
     def adjusted(self, trainings: Iterable[tuple[int, float]]) -> Pace:
         """The pace that trainings of one shape had: all parts are longer or shorter by the same factor.
 
         Args:
-            trainings: Steps and seconds of each, one after another. Without any, the pace stays.
+            trainings: Steps and seconds of each, one after another, without the teacher's. Without any, the pace stays.
 
         >>> Pace(1.0, 10.0, 2.0).adjusted([(20, 60.0), (20, 44.0)])
-        Pace(step=2.0, overhead=20.0, again=4.0)
+        Pace(step=2.0, overhead=20.0, again=4.0, teach=0.0)
         """
         done = list(trainings)
         if not done:
             return self
         expected = self.seconds(len(done), 1, sum(steps for steps, _ in done))
         factor = sum(seconds for _, seconds in done) / expected
-        return Pace(factor * self.step, factor * self.overhead, factor * self.again)
+        return Pace(*(factor * part for part in vars(self).values()))
 
 
 def measure_pace(
@@ -83,8 +89,16 @@ def measure_pace(
         scored_on: Images to score.
         teacher: Network ending in logits, made in the strategy's scope, if students learn from one.
     """
-    dataset, _ = data.training(settings.batch_size)
-    trainee = None
+    plain, _ = data.training(settings.batch_size)
+    dataset, teach, trainee = plain, 0.0, None
+    if teacher is not None:
+        answers = Answers(teacher, strategy)
+        _seconds(answers.to(functools.partial(plain, 0), 1))  # traces
+        teach = _seconds(answers.to(functools.partial(plain, 0), _FEW)) / _FEW
+        logits = tf.zeros([settings.batch_size, len(data.class_names)])
+
+        def dataset(epoch: int) -> tf.data.Dataset:
+            return plain(epoch).map(lambda images, labels: (images, labels, logits))
 
     def build() -> None:
         nonlocal trainee
@@ -104,7 +118,7 @@ def measure_pace(
     many = _seconds(train, count)
     # On a busy machine, few steps may take longer than many.
     step = (many - few) / (count - _FEW) if many > few else many / count
-    return Pace(step, max(0.0, first - _FEW * step), max(0.0, few - _FEW * step) + _seconds(score))
+    return Pace(step, max(0.0, first - _FEW * step), max(0.0, few - _FEW * step) + _seconds(score), teach)
 
 
 def _seconds(function: Callable[..., None], *arguments: Any) -> float:

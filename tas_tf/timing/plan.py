@@ -10,6 +10,7 @@ from tas_tf.errors import UserError
 from tas_tf.race.settings import RaceSettings, Rounds
 from tas_tf.timing.duration import format_duration
 from tas_tf.timing.pace import Pace
+from tas_tf.training.answers import kept_views
 from tas_tf.training.settings import TrainSettings
 
 #: Settings that a given time decides, by dotted name.
@@ -18,7 +19,7 @@ DECIDED = (
     *("teacher.epochs", "teacher.warmup_epochs", "recipe"),
 )
 #: Numbers of shapes in a race, and the epochs of the student's training from which so many pay.
-_FIELDS = {32: 300, 16: 100, 8: 10, 4: 4, 2: 2, 1: 1}
+_FIELDS = {24: 300, 12: 100, 6: 10, 4: 4, 2: 2, 1: 1}
 #: Time of a race before its first lap, in overheads of a training.
 BEFORE_RACE = 4.0
 # Largest share of the time for a race; otherwise, fewer shapes take part.
@@ -42,13 +43,23 @@ def check_enough(least: float, given: float) -> None:
         )
 
 
-def epochs_within(seconds: float, pace: Pace, steps_per_epoch: int) -> int:
+def epochs_within(seconds: float, pace: Pace, steps_per_epoch: int, views: int = 0) -> int:
     """Epochs of a training that fit into a time, at least 1.
+
+    Args:
+        seconds: The time.
+        pace: How fast the network is trained.
+        steps_per_epoch: Steps of an epoch.
+        views: Epochs in which the teacher is asked; 0 for all.
 
     >>> epochs_within(100.0, Pace(step=0.1, overhead=10.0), steps_per_epoch=30)
     30
+    >>> epochs_within(100.0, Pace(step=0.1, overhead=10.0, teach=0.2), steps_per_epoch=30, views=5)
+    20
     """
-    return max(1, int((seconds - pace.overhead) / (steps_per_epoch * pace.step)))
+    left, epoch, asked = seconds - pace.overhead, steps_per_epoch * pace.step, steps_per_epoch * pace.teach
+    epochs = left / (epoch + asked)
+    return max(1, int(epochs if not views or epochs <= views else (left - views * asked) / epoch))
 
 
 @dataclass(frozen=True)
@@ -90,6 +101,8 @@ class Workload:
         steps_per_epoch: Steps of an epoch of the student's training.
         students: Students to train for all epochs, one and its rivals, in trainings of the shape that was timed.
         before_race: Seconds that a race takes before its first lap.
+        views: Epochs of the student's training in which the teacher is asked; 0 for all.
+        shares_answers: Whether the teacher of a race is asked only once about the images of a round.
     """
 
     pace: Pace
@@ -97,6 +110,8 @@ class Workload:
     steps_per_epoch: int
     students: float = 1.0
     before_race: float = 0.0
+    views: int = 0
+    shares_answers: bool = False
 
     @classmethod
     def of(cls, pace: Pace, race: RaceSettings, data: TrainingData, training: TrainSettings, **more: Any) -> Workload:
@@ -110,6 +125,7 @@ class Workload:
             **more: Further attributes.
         """
         _, per_epoch = data.training(training.batch_size)
+        more = {"views": kept_views(data, training), "shares_answers": data.repeats, **more}
         # Damage is measured in a supernet, whose tracing takes a few times as long as that of a network.
         return cls(pace, race, per_epoch, **{"before_race": BEFORE_RACE * pace.overhead, **more})
 
@@ -146,5 +162,7 @@ class Workload:
     def _estimate(self, proposals: int, epochs: int) -> tuple[float, float]:
         steps = epochs * self.steps_per_epoch
         rounds = Rounds.plan(replace(self.race, proposals=proposals), proposals=proposals, student_steps=steps)
-        race = self.pace.seconds(rounds.num_laps, rounds.num_shapes, rounds.num_steps)
-        return self.before_race + race, self.students * (self.pace.overhead + steps * self.pace.step)
+        asked = sum(rounds.steps) if self.shares_answers else rounds.num_steps
+        race = self.pace.seconds(rounds.num_laps, rounds.num_shapes, rounds.num_steps, asked)
+        asked = min(epochs, self.views or epochs) * self.steps_per_epoch
+        return self.before_race + race, self.students * self.pace.seconds(1, 1, steps, asked)

@@ -159,10 +159,11 @@ class Distiller(keras.Model):
         """Returns the student's logits, `[batch, classes]`."""
         return self.student(images, training=training)
 
-    def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Updates the student on one batch of images and class numbers."""
-        images, labels = data[:2]  # Keras's own loop appends sample weights, which are None
-        teacher_logits, alpha = self._teach(images), self._alpha(self.optimizer.iterations)
+    def train_step(self, data: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
+        """Updates the student on one batch: images, class numbers and, if they are known, the teacher's logits."""
+        images, labels, *known = data  # Keras's own loop appends sample weights, which are None
+        teacher_logits = self._teach(images) if not known or known[0] is None else known[0]
+        alpha = self._alpha(self.optimizer.iterations)
         with tf.GradientTape() as tape:
             logits = self.student(images, training=True)
             losses = distillation_loss(labels, logits, teacher_logits, alpha=alpha, temperature=self._temperature)

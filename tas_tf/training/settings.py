@@ -54,6 +54,12 @@ class ChangingDistillation(Distillation):
         at_least=0,
         at_most=1,
     )
+    views: int = setting(
+        0,
+        "Epochs in which images are augmented anew and the teacher is asked about them. Later epochs repeat these in "
+        "turns, with the logits kept in memory, and take less time. 0 stands for all epochs.",
+        at_least=0,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -123,6 +123,12 @@ def test_laps_are_trainings_one_after_another(model, proposals, finished):
     assert -np.log(predicted[np.arange(len(labels)), labels]).mean() == pytest.approx(lap.loss, rel=1e-4)
 
 
+def test_the_first_proposal_takes_part_in_every_round(model, proposals):
+    """Though its widths are the smallest."""
+    laps = race(model, [*proposals[::-1]]).laps
+    assert {lap.proposal.name for lap in laps if lap.round == 2} > {"smallest"}
+
+
 @pytest.mark.parametrize("laps", [pytest.param(1, marks=pytest.mark.slow), 3, pytest.param(5, marks=pytest.mark.slow)])
 def test_an_interrupted_race_ends_where_an_uninterrupted_one_ends(model, proposals, finished, laps, tmp_path):
     done = []
@@ -143,7 +149,7 @@ def test_an_interrupted_race_ends_where_an_uninterrupted_one_ends(model, proposa
     assert resumed.winner == finished.winner
 
     def without_time(result):
-        return [dataclasses.replace(lap, seconds=0) for lap in result.laps]
+        return [dataclasses.replace(lap, seconds=0, asked=0) for lap in result.laps]
 
     assert without_time(resumed) == without_time(finished)
     for wanted, found in zip(finished.network.get_weights(), resumed.network.get_weights(), strict=True):

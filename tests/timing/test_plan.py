@@ -16,15 +16,22 @@ def clock(workload: Workload, proposals: int, epochs: int) -> float:
     laps += [rounds.steps[0]] * (rounds.num_laps - len(laps))
     total += rounds.num_shapes * (pace.overhead - pace.again)
     for steps in laps:
-        total += pace.again + steps * pace.step
-    return total + workload.students * (pace.overhead + epochs * workload.steps_per_epoch * pace.step)
+        total += pace.again + steps * (pace.step + (0 if workload.shares_answers else pace.teach))
+    total += sum(rounds.steps) * pace.teach if workload.shares_answers else 0
+    for _ in range(int(workload.students)):
+        total += pace.overhead
+        for epoch in range(epochs):
+            taught = not workload.views or epoch < workload.views
+            total += workload.steps_per_epoch * (pace.step + taught * pace.teach)
+    return total
 
 
 @pytest.mark.parametrize("seconds", [100, 300, 1200, 7200, 100_000])
 @pytest.mark.parametrize("students", [1, 3])
-@pytest.mark.parametrize("pace", [Pace(0.02, 5.0, 1.0), Pace(0.5, 0.1, 0.1)])
-def test_the_longest_training_that_fits(seconds, students, pace):
-    workload = Workload(pace, RaceSettings(), 30, students, before_race=7.0)
+@pytest.mark.parametrize("pace", [Pace(0.02, 5.0, 1.0, 0.03), Pace(0.5, 0.1, 0.1)])
+@pytest.mark.parametrize("kept", [{}, {"views": 4, "shares_answers": True}])
+def test_the_longest_training_that_fits(seconds, students, pace, kept):
+    workload = Workload(pace, RaceSettings(), 30, students, before_race=7.0, **kept)
     plan = workload.plan(seconds)
     assert plan.race_seconds + plan.student_seconds == pytest.approx(clock(workload, plan.proposals, plan.epochs))
     assert clock(workload, plan.proposals, plan.epochs) <= seconds < clock(workload, plan.proposals, plan.epochs + 1)

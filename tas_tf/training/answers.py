@@ -1,0 +1,117 @@
+"""Logits of a teacher that are computed once and learned from repeatedly: by several students, or in later epochs."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tas_tf.data.training_data import EpochsDataset, TrainingData
+from tas_tf.training.settings import TrainSettings
+
+# Largest size of logits that are kept, in bytes.
+_MOST_KEPT = 2**30
+
+
+def are_kept(data: TrainingData, *, batch_size: int, steps: int) -> bool:
+    """Whether a teacher's logits for some steps are kept: the data must repeat, and the logits must fit into memory.
+
+    Args:
+        data: Training images.
+        batch_size: Images in a batch.
+        steps: Number of steps.
+    """
+    return data.repeats and 4 * len(data.class_names) * batch_size * steps <= _MOST_KEPT
+
+
+def kept_views(data: TrainingData, settings: TrainSettings) -> int:
+    """Epochs in which a student's teacher is asked, whose logits are then kept for later epochs; 0 for all epochs.
+
+    Args:
+        data: Training images.
+        settings: Settings of the student's training.
+    """
+    _, per_epoch = data.training(settings.batch_size)
+    kept = are_kept(data, batch_size=settings.batch_size, steps=settings.views * per_epoch)
+    return settings.views if kept else 0
+
+
+class Answers:
+    """Asks a teacher once about each batch, however often students learn from it.
+
+    The teacher's forward pass costs more than the training step of a small student: at an eighth of the cost, 8/3 as
+    much. Its logits belong to the very images that it has seen, augmentation included.
+
+    Args:
+        teacher: Network ending in logits, made in the strategy's scope.
+        strategy: Distribution strategy.
+    """
+
+    def __init__(self, teacher: keras.Model, strategy: tf.distribute.Strategy) -> None:
+        self._strategy = strategy
+        self._teach = tf.function(lambda images: tf.cast(teacher(images, training=False), tf.float32))
+
+    def to(self, read: Callable[[], tf.data.Dataset], steps: int) -> Callable[[], tf.data.Dataset]:
+        """Adds logits to the first batches of a dataset.
+
+        Args:
+            read: Returns batches of `(images, labels)`, the same ones each time.
+            steps: Number of batches.
+
+        Returns:
+            A function that returns batches of `(images, labels, logits)`. The first call asks the teacher.
+
+        Raises:
+            tf.errors.InvalidArgumentError: While the result is read: it came in another order than the first time.
+        """
+        ask = functools.cache(lambda: self._ask(read().take(steps)))
+
+        def join(batch: tuple[tf.Tensor, tf.Tensor], kept: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, ...]:
+            (images, labels), (expected, logits) = batch, kept
+            same = tf.debugging.assert_equal(labels, expected, "The data came in another order than before.")
+            with tf.control_dependencies([same]):
+                return images, labels, tf.identity(logits)
+
+        def answered() -> tf.data.Dataset:
+            batches = read().take(steps)
+            return tf.data.Dataset.zip(batches, ask()).map(join).with_options(batches.options())
+
+        return answered
+
+    def _ask(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+        """Labels and logits of each batch."""
+        gathered = [
+            [
+                self._strategy.gather(part, axis=0).numpy()
+                for part in (labels, self._strategy.run(self._teach, (images,)))
+            ]
+            for images, labels in self._strategy.experimental_distribute_dataset(batches)
+        ]
+        return tf.data.Dataset.from_tensor_slices(tuple(np.stack(parts) for parts in zip(*gathered, strict=True)))
+
+
+def in_turns(
+    dataset: EpochsDataset, answers: Answers, *, epochs: int, steps_per_epoch: int, views: int
+) -> EpochsDataset:
+    """Adds a teacher's logits to epochs of which only the first ones are new; then they come again in turns.
+
+    Args:
+        dataset: Batches by first epoch.
+        answers: Asks the teacher.
+        epochs: Number of epochs.
+        steps_per_epoch: Batches in an epoch.
+        views: Number of different epochs.
+
+    Returns:
+        Batches of `(images, labels, logits)` by first epoch, until the last epoch.
+    """
+    kept = [answers.to(functools.partial(dataset, number), steps_per_epoch) for number in range(min(views, epochs))]
+
+    def turns(first_epoch: int) -> tf.data.Dataset:
+        parts = (kept[number % len(kept)]() for number in range(first_epoch, epochs))
+        return functools.reduce(tf.data.Dataset.concatenate, parts)
+
+    return turns
