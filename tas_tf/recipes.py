@@ -23,8 +23,8 @@ _SHORT = {
 #: Defaults by recipe, as dotted names of settings. What a recipe leaves out keeps the default of its class, which are
 #: the paper's. `fast` and `balanced` let shapes race from the trained weights; `paper` searches differentiably alone.
 RECIPES: Mapping[str, Mapping[str, Any]] = {
-    "fast": {**_SHORT, "student.epochs": 10, "race.proposals": 4},
-    "balanced": {**_SHORT, "student.epochs": 30, "race.proposals": 6},
+    "fast": {**_SHORT, "student.epochs": 10},
+    "balanced": {**_SHORT, "student.epochs": 30},
     "paper": {},
 }
 #: The recipe if none is given, and the one if epochs of a search are given.
@@ -34,8 +34,8 @@ DEFAULT, SEARCHING = "balanced", "paper"
 def of_recipe(recipe: str, section: str) -> dict[str, Any]:
     """Defaults of one section of the settings.
 
-    >>> of_recipe("fast", "race")
-    {'proposals': 4}
+    >>> of_recipe("fast", "search")
+    {'epochs': 20, 'from_teacher': True}
     """
     named = (name.split(".") for name in RECIPES[recipe])
     return {name: RECIPES[recipe][f"{place}.{name}"] for place, name in named if place == section}

@@ -34,7 +34,7 @@ from tas_tf.training.settings import TrainSettings
 #: Largest number of held-out images that a shape is scored on.
 MOST_SCORED = 10_000
 # Short trainings favour low learning rates: the highest one counts whose loss is at most this much that of the best.
-_NEARLY = 1.2
+_NEARLY = 1.1
 
 
 @dataclass(frozen=True)

@@ -16,18 +16,18 @@ class RaceSettings(Settings):
 
     Example:
         >>> import tas_tf
-        >>> tas_tf.RaceSettings(proposals=4).race_effort
-        0.5
+        >>> tas_tf.RaceSettings(proposals=8).race_effort
+        0.25
     """
 
-    proposals: int = setting(6, "Number of shapes that enter the race.", at_least=1)
+    proposals: int = setting(4, "Number of shapes that enter the race.", at_least=1)
     searched: int = setting(
         0,
         "Number of these shapes that come from a differentiable search before the race; 0 for none.",
         at_least=0,
     )
     race_effort: float = setting(
-        0.5,
+        0.25,
         "Steps of all rounds of the race, as a share of those of the student's training; each round takes as many.",
         above=0,
     )
@@ -66,7 +66,7 @@ class Rounds:
             student_steps: Steps of the student's training.
 
         >>> Rounds.plan(RaceSettings(), proposals=5, student_steps=2400)
-        Rounds(entries=(5, 3, 2), steps=(80, 133, 200), tries=3)
+        Rounds(entries=(5, 3, 2), steps=(40, 67, 100), tries=3)
         >>> Rounds.plan(RaceSettings(), proposals=5, student_steps=2400).num_laps
         13
         """

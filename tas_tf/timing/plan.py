@@ -19,7 +19,7 @@ DECIDED = (
     *("teacher.epochs", "teacher.warmup_epochs", "recipe"),
 )
 #: Numbers of shapes in a race, and the epochs of the student's training from which so many pay.
-_FIELDS = {24: 300, 12: 100, 6: 10, 4: 4, 2: 2, 1: 1}
+_FIELDS = {16: 300, 8: 60, 4: 4, 2: 2, 1: 1}
 #: Time of a race before its first lap, in overheads of a training.
 BEFORE_RACE = 4.0
 # Largest share of the time for a race; otherwise, fewer shapes take part.

@@ -94,7 +94,6 @@ def test_a_recipe_changes_defaults_but_not_what_is_given(recipe):
         section, _, field = name.partition(".")
         if name != "student.epochs":
             assert getattr(getattr(config, section), field) == value
-    assert config.race.proposals == {"fast": 4, "balanced": 6}[recipe]
     assert parsed() == parsed("--recipe=balanced")
 
 

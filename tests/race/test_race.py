@@ -78,9 +78,9 @@ def finished(model, proposals):
 
 
 def chosen(tries):
-    """The lap of the highest rate whose loss is within a fifth of the lowest."""
+    """The lap of the highest rate whose loss is at most a tenth above the lowest."""
     lowest = min(lap.loss for lap in tries)
-    return [lap for lap in tries if lap.loss <= 1.2 * lowest][-1]
+    return [lap for lap in tries if lap.loss <= 1.1 * lowest][-1]
 
 
 def test_the_better_half_goes_on(finished):
