@@ -14,6 +14,7 @@ command goes on from them on any machine. At the end, it writes tables and a plo
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import tempfile
 import time
@@ -30,9 +31,9 @@ from tas_tf.deploy.tflite import TFLiteModel, export_tflite
 from tas_tf.files import read_json, write_json
 from tas_tf.proposals.drawn import drawn_proposals
 from tas_tf.proposals.sensitivities import least_damaged
-from tas_tf.proposals.shortlist import Proposal, Proposer
+from tas_tf.proposals.shortlist import Proposal
 from tas_tf.proposals.uniform import depth_choices
-from tas_tf.race.race import run_race
+from tas_tf.race.contest import find_by_race
 from tas_tf.student.build import build_student
 from tas_tf.supernet.transfer import inherit_from_supernet
 from tas_tf.training.network import train_network
@@ -61,13 +62,11 @@ CASES = {
 
 
 def _recipe(cell: Cell) -> tuple[Start, float]:
-    proposer = Proposer(cell.cost, cell.limit, cell.damage, seed=cell.seed)
     spent, rounds = [cell.damage_cost], {}
 
     def add(lap, kept) -> None:
         spent.append(cell.steps_cost(cell.cost(lap.proposal.shape), lap.steps))
         rounds[lap.round] = cell.asking_cost(lap.steps)  # once for all its shapes
-        print(f"  round {lap.round}: {lap.proposal.name}, rate x{lap.rate_factor:g}, loss {lap.loss:.4f}", flush=True)
 
     found: list[Proposal] = []
     if cell.race.searched:
@@ -77,16 +76,14 @@ def _recipe(cell: Cell) -> tuple[Start, float]:
         found = drawn_proposals(
             cell.cost, searched.shape, probabilities, limit=cell.limit, count=cell.race.searched, seed=cell.seed
         )
-    result = run_race(
-        proposer.shortlist(cell.race.proposals, found),
-        cell.data,
-        cell.space,
-        cell.training,
-        cell.race,
+    result = find_by_race(
+        *(cell.cost, cell.limit, cell.data, cell.training, cell.race),
         model=cell.ranked,
+        found=found,
+        proposing={"seed": cell.seed},
+        say=functools.partial(print, flush=True),
         teacher=cell.taught_by,
         strategy=cell.strategy,
-        combine=proposer.combined,
         verbose=0,
         on_lap=add,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -12,10 +11,9 @@ import tensorflow as tf
 from tas_tf.cost.budget import Budget
 from tas_tf.data.training_data import TrainingData
 from tas_tf.proposals.drawn import drawn_proposals
-from tas_tf.proposals.sensitivities import IMAGES, measure_sensitivities
 from tas_tf.proposals.shortlist import Proposal, Proposer
-from tas_tf.race.progress import RaceProgress
-from tas_tf.race.race import MOST_SCORED, RaceResult, plan_rounds, run_race
+from tas_tf.race.contest import find_by_race
+from tas_tf.race.race import MOST_SCORED, RaceResult
 from tas_tf.race.settings import RaceSettings
 from tas_tf.searching.monitor import SearchResult
 from tas_tf.searching.run import cost_and_limit, run_search
@@ -125,10 +123,10 @@ class Finder:
         """
         space, data, training = self.space, self.data, self.training
         cost, limit = cost_and_limit(space, self.budget, self.files)
-        options: dict[str, Any] = {"divisor": divisor, "file_size": self.files, "seed": training.seed}
+        proposing = {"divisor": divisor, "file_size": self.files, "seed": training.seed}
         workload = None
         if deadline is not None:
-            timed = Proposer(cost, limit, **options).shortlist(1)[0].shape
+            timed = Proposer(cost, limit, **proposing).shortlist(1)[0].shape
             scored_on = data.held_out(settings.race_share, MOST_SCORED)
             pace = measure_pace(
                 space, timed, data, training, strategy=self.strategy, scored_on=scored_on, teacher=teacher
@@ -140,29 +138,22 @@ class Finder:
             self.say(f"Plan: {plan}.")
             settings = replace(settings, proposals=plan.proposals)
             training = replace(training, epochs=plan.epochs, warmup_epochs=0)
-        damage = measure_sensitivities(self.model, space, data.calibration(**IMAGES))
-        proposer = Proposer(cost, limit, damage, **options)
         found: list[Proposal] = []
         searched = None
         if settings.searched:
             searched = self.by_search(searching).search
-            options = {"limit": limit, "count": settings.searched, "file_size": self.files, "seed": searching.seed}
-            found = drawn_proposals(cost, searched.shape, searched.probabilities, **options)
-        proposals = proposer.shortlist(max(settings.proposals, len(found) + 1), found)
-        rounds = plan_rounds(data, training, settings, len(proposals))
-        result = run_race(
-            proposals,
-            data,
-            space,
-            training,
-            settings,
+            drawing = {"limit": limit, "count": settings.searched, "file_size": self.files, "seed": searching.seed}
+            found = drawn_proposals(cost, searched.shape, searched.probabilities, **drawing)
+        result = find_by_race(
+            *(cost, limit, data, training, settings),
             model=self.model,
+            found=found,
+            proposing=proposing,
+            say=self.say,
             teacher=teacher,
             strategy=self.strategy,
-            combine=proposer.combined,
             callbacks=self.callbacks,
             verbose=0 if self.verbose == "auto" else self.verbose,
-            on_lap=RaceProgress(self.say, cost, proposals, rounds),
         )
         if workload is not None:
             laps = [(lap.steps, lap.seconds) for lap in result.laps if lap.proposal == result.winner]

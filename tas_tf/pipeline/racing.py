@@ -10,11 +10,10 @@ from tas_tf.pipeline.searched_shapes import SearchedShapeStep
 from tas_tf.pipeline.steps import DISTILLATION, Effort, budget_settings, merged, settings_of
 from tas_tf.pipeline.training import TEACHER_PASS, student_share
 from tas_tf.proposals.drawn import drawn_proposals
-from tas_tf.proposals.sensitivities import IMAGES, measure_sensitivities
-from tas_tf.proposals.shortlist import Proposal, Proposer
+from tas_tf.proposals.shortlist import Proposal
+from tas_tf.race.contest import find_by_race
 from tas_tf.race.logs import RaceSummaries
-from tas_tf.race.progress import RaceProgress
-from tas_tf.race.race import Lap, plan_rounds, race_metrics, run_race, shares_answers
+from tas_tf.race.race import Lap, plan_rounds, race_metrics, shares_answers
 from tas_tf.runs.run import Step
 from tas_tf.runs.schedule import Schedule
 from tas_tf.searching.logs import SearchSummaries
@@ -80,32 +79,24 @@ class RaceStep(SearchedShapeStep):
         workspace.task.weights_part(config.race.race_share).training(config.student.batch_size)
         model = workspace.ranked(teacher, space)
         self.begin(record)
-        damage = measure_sensitivities(model, space, workspace.task.calibration(**IMAGES))
-        proposer = Proposer(cost, limit, damage, **workspace.proposing(space))
         found, notes = self._searched(record, model, cost, limit) if config.race.searched else ((), ())
-        proposals = proposer.shortlist(max(config.race.proposals, len(found) + 1), found)
         with workspace.strategy.scope():
             taught_by = logits_of(teacher, space) if config.kd else None
-        rounds = plan_rounds(workspace.task, config.student, config.race, len(proposals))
-        show = RaceProgress(workspace.say, cost, proposals, rounds)
         write = RaceSummaries(config.run.logs("search"))
 
         def on_lap(lap: Lap, kept: bool) -> None:
             workspace.note_time()
-            show(lap, kept)
             if not kept:
                 write(lap)
 
-        result = run_race(
-            proposals,
-            workspace.task,
-            space,
-            config.student,
-            config.race,
+        result = find_by_race(
+            *(cost, limit, workspace.task, config.student, config.race),
             model=model,
+            found=found,
+            proposing=workspace.proposing(space),
+            say=workspace.say,
             teacher=taught_by,
             strategy=workspace.strategy,
-            combine=proposer.combined,
             checkpoint_dir=record.checkpoints,
             verbose=0 if workspace.verbose == "auto" else workspace.verbose,
             on_lap=on_lap,
