@@ -100,9 +100,9 @@ class RunConfig(Settings):
     )
     recipe: str = setting(
         DEFAULT,
-        "How the student is found: by a race of several shapes from the trained weights, among few (fast) or more "
-        f"(balanced), or by the differentiable search alone, as in the paper. If search_epochs is given, {SEARCHING} "
-        "is the default.",
+        "How the student is found: by a race of several shapes from the trained weights, whose winner is then trained "
+        "for few epochs (fast) or more (balanced), or by the differentiable search alone, as in the paper. If "
+        f"search_epochs is given, {SEARCHING} is the default.",
         choices=tuple(RECIPES),
         recorded=False,
     )
