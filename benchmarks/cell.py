@@ -54,7 +54,7 @@ class Case:
     images: int
     budgets: tuple[str, ...]
     methods: tuple[str, ...]
-    epochs: int = 30
+    epochs: int = 50
     teacher_epochs: int = 39
     ablated: str = ""
     image_size: int = 28

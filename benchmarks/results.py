@@ -53,7 +53,7 @@ CASES = {
         20_000,
         ("macs:0.25",),
         _SHORT,
-        epochs=10,
+        epochs=20,
         teacher_epochs=19,
         image_size=32,
         preprocess="scale_-1_1",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from tas_tf.data.training_data import TrainingData
@@ -18,8 +18,8 @@ DECIDED = (
     *("race.proposals", "student.epochs", "student.warmup_epochs"),
     *("teacher.epochs", "teacher.warmup_epochs", "recipe"),
 )
-#: Numbers of shapes in a race, and the epochs of the student's training from which so many pay.
-_FIELDS = {16: 300, 8: 60, 4: 4, 2: 2, 1: 1}
+# Numbers of shapes in a race, and steps of its first laps from which these tell the shapes apart.
+_FIELDS, _LAP = (16, 8, 4, 2), 60
 #: Time of a race before its first lap, in overheads of a training.
 BEFORE_RACE = 4.0
 # Largest share of the time for a race; otherwise, fewer shapes take part.
@@ -139,29 +139,34 @@ class Workload:
             UserError: The time isn't enough even for the shortest plan.
         """
         check_enough(self.shortest, seconds)
-        plans = (
-            self._longest(proposals, epochs, seconds)
-            for proposals, epochs in _FIELDS.items()
-            if sum(self._estimate(proposals, epochs)) <= seconds
-        )
-        return next(plan for plan in plans if plan.proposals == 1 or plan.race_seconds <= _MOST_RACE * seconds)
+        plans = (self._longest(proposals, seconds) for proposals in _FIELDS)
+        good = (plan for plan in plans if plan is not None and self._is_worth_it(plan, seconds))
+        return next(good, None) or self._longest(1, seconds)
 
     @property
     def shortest(self) -> float:
         """Seconds of the shortest plan: a race of one shape, and one epoch."""
         return sum(self._estimate(1, 1))
 
-    def _longest(self, proposals: int, epochs: int, seconds: float) -> TimePlan:
+    def _is_worth_it(self, plan: TimePlan, seconds: float) -> bool:
+        return self._rounds(plan.proposals, plan.epochs).steps[0] >= _LAP and plan.race_seconds <= _MOST_RACE * seconds
+
+    def _longest(self, proposals: int, seconds: float) -> TimePlan | None:
+        """The plan of most epochs; `None` if there is no time for one."""
+        if sum(self._estimate(proposals, 1)) > seconds:
+            return None
         # The estimate grows by at least the student's own steps.
-        low, high = epochs, epochs + int(seconds / (self.steps_per_epoch * self.pace.step)) + 1
+        low, high = 1, 2 + int(seconds / (self.steps_per_epoch * self.pace.step))
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (middle, high) if sum(self._estimate(proposals, middle)) <= seconds else (low, middle)
         return TimePlan(proposals, low, *self._estimate(proposals, low))
 
+    def _rounds(self, proposals: int, epochs: int) -> Rounds:
+        return Rounds.plan(self.race, proposals=proposals, student_steps=epochs * self.steps_per_epoch)
+
     def _estimate(self, proposals: int, epochs: int) -> tuple[float, float]:
-        steps = epochs * self.steps_per_epoch
-        rounds = Rounds.plan(replace(self.race, proposals=proposals), proposals=proposals, student_steps=steps)
+        rounds, steps = self._rounds(proposals, epochs), epochs * self.steps_per_epoch
         asked = sum(rounds.steps) if self.shares_answers else rounds.num_steps
         race = self.pace.seconds(rounds.num_laps, rounds.num_shapes, rounds.num_steps, asked)
         asked = min(epochs, self.views or epochs) * self.steps_per_epoch
