@@ -77,7 +77,8 @@ class Answers:
 
         def answered() -> tf.data.Dataset:
             batches = read().take(steps)
-            return tf.data.Dataset.zip(batches, ask()).map(join).with_options(batches.options())
+            joined = tf.data.Dataset.zip(batches, ask()).map(join).with_options(batches.options())
+            return joined.apply(tf.data.experimental.assert_cardinality(steps))
 
         return answered
 
@@ -93,25 +94,17 @@ class Answers:
         return tf.data.Dataset.from_tensor_slices(tuple(np.stack(parts) for parts in zip(*gathered, strict=True)))
 
 
-def in_turns(
-    dataset: EpochsDataset, answers: Answers, *, epochs: int, steps_per_epoch: int, views: int
-) -> EpochsDataset:
+def in_turns(dataset: EpochsDataset, answers: Answers, *, steps_per_epoch: int, views: int) -> EpochsDataset:
     """Adds a teacher's logits to epochs of which only the first ones are new; then they come again in turns.
 
     Args:
         dataset: Batches by first epoch.
         answers: Asks the teacher.
-        epochs: Number of epochs.
         steps_per_epoch: Batches in an epoch.
         views: Number of different epochs.
 
     Returns:
-        Batches of `(images, labels, logits)` by first epoch, until the last epoch.
+        Batches of `(images, labels, logits)` of a single epoch, by its number. The teacher is asked when it is needed.
     """
-    kept = [answers.to(functools.partial(dataset, number), steps_per_epoch) for number in range(min(views, epochs))]
-
-    def turns(first_epoch: int) -> tf.data.Dataset:
-        parts = (kept[number % len(kept)]() for number in range(first_epoch, epochs))
-        return functools.reduce(tf.data.Dataset.concatenate, parts)
-
-    return turns
+    kept = [answers.to(functools.partial(dataset, number), steps_per_epoch) for number in range(views)]
+    return lambda epoch: kept[epoch % views]()

@@ -50,8 +50,8 @@ def fit(
     Args:
         model: Model to train in place.
         epochs_dataset: Function that takes the number of the first epoch and returns an endless dataset of global
-            batches from that epoch on. The order within an epoch must depend only on the epoch, otherwise a resumed run
-            differs from an uninterrupted one.
+            batches from that epoch on, or one whose cardinality is that of a single epoch. The order within an epoch
+            must depend only on the epoch, otherwise a resumed run differs from an uninterrupted one.
         strategy: Distribution strategy.
         epochs: Total number of epochs, including those before a resume.
         steps_per_epoch: Global batches in an epoch.
@@ -101,14 +101,17 @@ def fit(
         return history
 
     steps = Steps(model, strategy) if steps is None else steps
-    dataset = strategy.experimental_distribute_dataset(epochs_dataset(progress.epochs))
-    batches = iter(dataset)
-    logs: dict[str, float] = {}
+    batches, logs = None, {}
     for epoch in range(progress.epochs, epochs):
         started = time.monotonic()
+        if batches is None:
+            dataset = epochs_dataset(epoch)
+            ends = int(dataset.cardinality()) == steps_per_epoch
+            batches = iter(strategy.experimental_distribute_dataset(dataset))
         model.reset_metrics()
         callback_list.on_epoch_begin(epoch)
         logs = steps.run(epoch, batches, steps_per_epoch, callback_list)
+        batches = None if ends else batches
         _check_weights(model, epoch)
         if validation is not None:
             logs |= {f"val_{name}": float(value) for name, value in validation().items()}
@@ -162,7 +165,7 @@ class Steps:
             except tf.errors.OutOfRangeError as error:
                 raise ValueError(
                     f"The dataset ended at step {step + 1} of epoch {epoch + 1}. "
-                    "`epochs_dataset` must return an endless one."
+                    "`epochs_dataset` must return an endless one, or one of known cardinality for each epoch."
                 ) from error
             due = step + 1 == count or time.monotonic() - last_read > _SECONDS_BETWEEN_LOGS
             if due:

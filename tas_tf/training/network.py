@@ -136,8 +136,7 @@ def train_network(
     epochs, warmup = (settings.all_epochs, settings.warmup_epochs) if steps is None else (1, 0)
     per_epoch = per_epoch if steps is None else steps
     if teacher is not None and 0 < (views := kept_views(task, settings)) < epochs:
-        turns = {"epochs": epochs, "steps_per_epoch": per_epoch, "views": views}
-        dataset = in_turns(dataset, Answers(teacher, strategy), **turns)
+        dataset = in_turns(dataset, Answers(teacher, strategy), steps_per_epoch=per_epoch, views=views)
     trainee = Trainee(space, shape, settings, strategy=strategy, teacher=teacher)
     if start is not None:
         trainee.network.set_weights(start.get_weights())

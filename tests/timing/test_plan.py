@@ -50,7 +50,7 @@ def test_more_time_means_more_shapes_and_epochs():
 def test_laps_are_long_enough_to_tell_shapes_apart():
     """Two minutes are enough for a race where steps are short; where an epoch takes long, one epoch is enough."""
     short = Workload(Pace(0.03, 4.0, 1.0), RaceSettings(), 20, before_race=12.0)
-    assert [short.plan(seconds).proposals for seconds in (60, 120, 240)] == [1, 2, 4]
+    assert [short.plan(seconds).proposals for seconds in (60, 120)] == [1, 4]
     long = Workload(Pace(0.5, 60.0, 20.0), RaceSettings(), 5000, before_race=200.0)
     plan = long.plan(4 * 3600)
     assert plan.proposals >= 4
