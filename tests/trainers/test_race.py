@@ -26,6 +26,8 @@ BRIEF = [
     "--rate_factors=0.2,1",
     "--progress=none",
     "--test_limit=64",
+    "--formats=fp32",
+    "--latency_rounds=2",
 ]
 
 

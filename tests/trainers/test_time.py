@@ -15,14 +15,14 @@ from trainers import distill, pipeline, search, teacher
 
 FLAGS = [
     *("--train_limit=200", "--preprocess=standardise", "--batch_size=32"),
-    *("--time=5m", "--progress=none", "--test_limit=64"),
+    *("--time=5m", "--progress=none", "--test_limit=64", "--formats=fp32", "--latency_rounds=2"),
 ]
 
 
 @pytest.fixture(autouse=True)
 def steady():
     """A machine of known speed: plans don't depend on how busy this one is."""
-    with mock.patch.object(timing, "measure_pace", return_value=Pace(0.5, 10.0, 2.0)):
+    with mock.patch.object(timing, "measure_pace", return_value=Pace(0.1, 5.0, 1.0)):
         yield
 
 
@@ -31,7 +31,7 @@ def interrupted(command, tmp_path_factory, trained_tiny) -> Path:
     """A run that was interrupted when its race was over."""
     run = tmp_path_factory.mktemp("runs") / "run"
     with (
-        mock.patch.object(timing, "measure_pace", return_value=Pace(0.5, 10.0, 2.0)),
+        mock.patch.object(timing, "measure_pace", return_value=Pace(0.1, 5.0, 1.0)),
         mock.patch.object(StudentStep, "work", side_effect=KeyboardInterrupt),
     ):
         outcome = command(pipeline, f"--run_dir={run}", f"--model={trained_tiny}", *FLAGS)
@@ -136,7 +136,7 @@ def test_a_teacher_that_has_to_be_trained_gets_its_share(command, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--time=1m"], "`--time` isn't enough. Expected at least "),
+        (["--time=30s"], "`--time` isn't enough. Expected at least "),
         (["--time=soon"], "`--time` must be a duration, such as 20m, 2h or 1h30m. Received: 'soon'."),
         (["--recipe=paper"], "`--time` decides `--recipe`. Leave out one of the two."),
         (["--search_epochs=3"], "`--time` plans a race and what follows."),
