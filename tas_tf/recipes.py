@@ -24,7 +24,7 @@ _SHORT = {
 #: the paper's. `fast` and `balanced` let shapes race from the trained weights; `paper` searches differentiably alone.
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "fast": {**_SHORT, "student.epochs": 10},
-    "balanced": {**_SHORT, "student.epochs": 50, "race.race_effort": 0.125},
+    "balanced": {**_SHORT, "student.epochs": 50, "race.race_effort": 0.1},
     "paper": {},
 }
 #: The recipe if none is given, and the one if epochs of a search are given.

@@ -20,7 +20,7 @@ from tas_tf.supernet.sample import Sample
 from tas_tf.supernet.transfer import load_teacher
 
 #: Images that suffice to measure damage, as arguments of `TrainingData.calibration`.
-IMAGES = {"batch_size": 128, "batches": 1}
+IMAGES = {"batch_size": 64, "batches": 1}
 # Candidates of each choice that are measured; the others are interpolated.
 _MEASURED = 4
 _TEMPERATURE = 4.0

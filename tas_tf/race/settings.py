@@ -35,7 +35,7 @@ class RaceSettings(Settings):
         0.8, "Share of the training images that the race trains on; shapes are scored on the others.", above=0, below=1
     )
     rate_factors: tuple[float, ...] = setting(
-        (0.25, 0.5, 1.0),
+        (0.25, 0.5),
         "Factors of the learning rate that are tried on one shape before the race; the highest that does nearly as "
         "well as the best also trains the student.",
         above=0,
@@ -66,9 +66,9 @@ class Rounds:
             student_steps: Steps of the student's training.
 
         >>> Rounds.plan(RaceSettings(), proposals=5, student_steps=2400)
-        Rounds(entries=(5, 3, 2), steps=(40, 67, 100), tries=3)
+        Rounds(entries=(5, 3, 2), steps=(40, 67, 100), tries=2)
         >>> Rounds.plan(RaceSettings(), proposals=5, student_steps=2400).num_laps
-        13
+        12
         """
         entries = [proposals]
         while entries[-1] > 2:
