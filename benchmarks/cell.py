@@ -78,7 +78,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Variant:
-    """The default recipe with one part changed.
+    """A method with one part changed.
 
     Attributes:
         importance: How channels are ranked.
@@ -190,7 +190,7 @@ class Cell:
         """Steps of an epoch."""
         return self.data.training(self.training.batch_size)[1]
 
-    @property
+    @cached_property
     def total(self) -> float:
         """What the default recipe computes, with shapes that use the whole budget."""
         whole = self if self.variant == Variant() else Cell(self.case, self.budget, self.seed, self.folder)

@@ -115,10 +115,10 @@ def compress(
 ) -> Compressed:
     """Makes a trained classifier smaller: finds widths and depths within a budget, then distils.
 
-    By default, eight candidate shapes race. Each starts from the model's most important filters and is trained for a
-    few steps; the better half goes on, until one is left. The winner is then trained for 30 epochs. Plain uniform
-    widths are among the candidates. `training={"epochs": 100}` changes a single setting; more epochs usually give a
-    better student. `recipe="fast"` takes four shapes and 10 epochs.
+    By default, four candidate shapes race. Each starts from the model's most important filters and is trained briefly;
+    the better half goes on, until one is left. The winner is then trained for 50 epochs. Plain uniform widths are among
+    the candidates. `training={"epochs": 100}` changes a single setting; more epochs usually give a better student.
+    `recipe="fast"` trains the winner for 10 epochs.
 
     `search={"epochs": 20}` finds the shape by the differentiable search instead, which starts from the model's weights.
     `SearchSettings()` and `TrainSettings()` replace all settings by the paper's, which are made for training from

@@ -157,9 +157,9 @@ class Finder:
         )
         if workload is not None:
             laps = [(lap.steps, lap.seconds) for lap in result.laps if lap.proposal == result.winner]
-            epochs = epochs_within(
-                deadline.left, workload.pace.adjusted(laps), workload.steps_per_epoch, workload.views
-            )
+            rounds = {lap.round: lap.steps for lap in result.laps}
+            pace = workload.pace.adjusted(laps, asks=sum(rounds.values()) > workload.kept_steps)
+            epochs = epochs_within(deadline.left, pace, workload.steps_per_epoch, workload.views)
             training = replace(training, epochs=epochs)
         training = replace(training, lr=training.lr * result.rate_factor)
         return Found(result.winner.shape, result.network, training, race=result, search=searched)

@@ -39,7 +39,7 @@ class RaceStep(SearchedShapeStep):
         """
         workspace, config = self.workspace, self.workspace.config
         searching = ["search"] if config.race.searched else []
-        training = recorded(config.student, without=() if config.kd else DISTILLATION)
+        training = recorded(config.student, without=("views",) if config.kd else DISTILLATION)
         return config.run.step(
             "search",
             settings=merged(

@@ -89,8 +89,9 @@ def _make_schedule(workspace: Workspace, seconds: float) -> Schedule:
     budgets = len(config.budgets)
     unpruned = sum(RIVALS[name].shape == "full" for name in config.rivals)
     students = 1 + len(config.rivals) - unpruned + unpruned * cost.full / cost(shape)
+    taught = config.kd * (1 + sum(RIVALS[name].kd for name in config.rivals))
     export = _REPORT + (2 + len(config.rivals)) * len(config.export.formats) * conversion * _EXPORT
-    workload = Workload.of(pace, config.race, task, config.student, students=students)
+    workload = Workload.of(pace, config.race, task, config.student, students=students, taught=taught)
     needed = budgets * (workload.shortest + export)
     teacher_epochs, teacher_warmup, teacher_seconds = 0, 0, 0.0
     if not config.teacher_from and config.model_file is None and (trained := _training_of_teacher(config)):
@@ -114,7 +115,7 @@ def _make_schedule(workspace: Workspace, seconds: float) -> Schedule:
         teacher_epochs=teacher_epochs,
         teacher_warmup=teacher_warmup,
         steps_per_epoch=workload.steps_per_epoch,
-        views=workload.views,
+        taught=taught,
         teacher_seconds=teacher_seconds,
         export_seconds=export,
         **vars(pace),

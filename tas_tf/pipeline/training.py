@@ -139,7 +139,7 @@ class StudentStep(RunStep):
         schedule = load_schedule(config)
         if schedule is not None and str(config.budget) not in schedule.final_epochs:
             self.workspace.note_time()
-            schedule = load_schedule(config).decided(config)
+            schedule = load_schedule(config).decided(config, self.workspace.task)
             save_schedule(config, schedule)
             epochs = schedule.final_epochs[str(config.budget)]
             left = format_duration(schedule.seconds - schedule.used)

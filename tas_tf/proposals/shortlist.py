@@ -78,8 +78,11 @@ class Proposer:
         uniforms = (self._uniform(choice, 0.0) for choice in depths)
         tilted = (self._uniform(full, tilt) for tilt in (-_TILT, _TILT))
         least = (self._least_damaged(number) for number in range(1, 1 + 2 * count))
-        sources = itertools.chain([self._uniform(full, 0.0)], _in_turns(uniforms, _in_turns(least, tilted)))
-        shortlist = {_counts(one.shape): one for one in found}
+        sources = _in_turns(uniforms, _in_turns(least, tilted))
+        plain = self._uniform(full, 0.0)()
+        shortlist = {} if plain is None else {_counts(plain.shape): plain}
+        for one in found:
+            shortlist.setdefault(_counts(one.shape), one)
         while len(shortlist) < count and (make := next(sources, None)) is not None:
             if (proposal := make()) is not None:
                 shortlist.setdefault(_counts(proposal.shape), proposal)

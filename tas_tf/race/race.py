@@ -26,7 +26,7 @@ from tas_tf.race.settings import RaceSettings, Rounds
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student
 from tas_tf.student.file_size import budget_figures
-from tas_tf.training.answers import Answers, are_kept
+from tas_tf.training.answers import Answers, kept_steps
 from tas_tf.training.loop import Diverged
 from tas_tf.training.network import Trainee, inherited
 from tas_tf.training.settings import TrainSettings
@@ -247,7 +247,7 @@ def shares_answers(data: TrainingData, settings: TrainSettings, rounds: Rounds) 
         settings: Settings of the student's training.
         rounds: Sizes of the rounds.
     """
-    return are_kept(data, batch_size=settings.batch_size, steps=sum(rounds.steps))
+    return sum(rounds.steps) <= kept_steps(data, settings.batch_size)
 
 
 def _check_converges(laps: Sequence[Lap], lr: float) -> None:

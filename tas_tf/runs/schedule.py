@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
 
+from tas_tf.data.training_data import TrainingData
 from tas_tf.files import read_json, write_json
 from tas_tf.runs.config import RunConfig
 from tas_tf.timing.pace import Pace
 from tas_tf.timing.plan import epochs_within
+from tas_tf.training.answers import kept_steps, kept_views
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +30,7 @@ class Schedule:
         overhead: Seconds that a training takes besides its steps.
         again: The same for a network that has been trained before.
         teach: Seconds of the teacher's pass over a batch.
-        views: Epochs of a student's training in which the teacher is asked; 0 for all.
+        taught: Students among those trained that learn from the teacher.
         teacher_seconds: Estimated duration of the teacher's training.
         race_seconds: Estimated duration of each race.
         student_seconds: Estimated duration of all trainings after a race.
@@ -49,7 +51,7 @@ class Schedule:
     overhead: float
     again: float
     teach: float = 0.0
-    views: int = 0
+    taught: int = 1
     teacher_seconds: float
     race_seconds: float
     student_seconds: float
@@ -69,13 +71,14 @@ class Schedule:
             student=replace(config.student, epochs=self.epochs, warmup_epochs=0),
         )
 
-    def decided(self, config: RunConfig) -> Schedule:
+    def decided(self, config: RunConfig, data: TrainingData) -> Schedule:
         """The schedule with the final epochs for the budget of a run, by what is left of the time.
 
         The winner's laps tell more about its training than what was measured before the race.
 
         Args:
             config: The run, whose race is over.
+            data: Its training images.
         """
         budgets = [str(budget) for budget in config.outermost.budgets]
         later = len(budgets) - 1 - budgets.index(str(config.budget))
@@ -83,8 +86,12 @@ class Schedule:
         left = self.seconds - self.used - self.export_seconds - later * whole
         raced = read_json(config.run.metrics("search"))
         laps = [(lap["steps"], lap["seconds"]) for lap in raced["laps"] if lap["proposal"] == raced["proposal"]]
-        pace = Pace(self.step, self.overhead, self.again, self.teach).adjusted(laps)
-        epochs = epochs_within(left / self.students, pace, self.steps_per_epoch, self.views)
+        rounds = {lap["round"]: lap["steps"] for lap in raced["laps"]}
+        asks = sum(rounds.values()) > kept_steps(data, config.student.batch_size)
+        pace = Pace(self.step, self.overhead, self.again, self.teach).adjusted(laps, asks=asks)
+        pace = replace(pace, teach=pace.teach * self.taught / self.students)
+        views = kept_views(data, config.student)
+        epochs = epochs_within(left / self.students, pace, self.steps_per_epoch, views)
         return replace(self, final_epochs={**self.final_epochs, str(config.budget): epochs})
 
 

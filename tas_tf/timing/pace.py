@@ -51,19 +51,23 @@ class Pace:
         starts = shapes * self.overhead + max(0, trainings - shapes) * self.again
         return starts + steps * self.step + asked * self.teach
 
-    def adjusted(self, trainings: Iterable[tuple[int, float]]) -> Pace:
+    def adjusted(self, trainings: Iterable[tuple[int, float]], *, asks: bool = False) -> Pace:
         """The pace that trainings of one shape had: all parts are longer or shorter by the same factor.
 
         Args:
-            trainings: Steps and seconds of each, one after another, without the teacher's. Without any, the pace stays.
+            trainings: Steps and seconds of each, one after another. Without any, the pace stays.
+            asks: Whether the teacher was asked in each step, so that the seconds are its own too.
 
         >>> Pace(1.0, 10.0, 2.0).adjusted([(20, 60.0), (20, 44.0)])
         Pace(step=2.0, overhead=20.0, again=4.0, teach=0.0)
+        >>> Pace(1.0, 10.0, teach=3.0).adjusted([(20, 90.0)], asks=True)
+        Pace(step=1.0, overhead=10.0, again=0.0, teach=3.0)
         """
         done = list(trainings)
         if not done:
             return self
-        expected = self.seconds(len(done), 1, sum(steps for steps, _ in done))
+        steps = sum(count for count, _ in done)
+        expected = self.seconds(len(done), 1, steps, asked=steps if asks else 0)
         factor = sum(seconds for _, seconds in done) / expected
         return Pace(*(factor * part for part in vars(self).values()))
 
@@ -93,8 +97,9 @@ def measure_pace(
     dataset, teach, trainee = plain, 0.0, None
     if teacher is not None:
         answers = Answers(teacher, strategy)
-        _seconds(answers.to(functools.partial(plain, 0), 1))  # traces
-        teach = _seconds(answers.to(functools.partial(plain, 0), _FEW)) / _FEW
+        # The first one traces, and all of them open the data.
+        _, few, some = (_seconds(answers.to(functools.partial(plain, 0), count)) for count in (1, _FEW, _SOME))
+        teach = (some - few) / (_SOME - _FEW) if some > few else some / _SOME
         logits = tf.zeros([settings.batch_size, len(data.class_names)])
 
         def dataset(epoch: int) -> tf.data.Dataset:

@@ -10,7 +10,7 @@ from tas_tf.errors import UserError
 from tas_tf.race.settings import RaceSettings, Rounds
 from tas_tf.timing.duration import format_duration
 from tas_tf.timing.pace import Pace
-from tas_tf.training.answers import kept_views
+from tas_tf.training.answers import kept_steps, kept_views
 from tas_tf.training.settings import TrainSettings
 
 #: Settings that a given time decides, by dotted name.
@@ -101,8 +101,9 @@ class Workload:
         steps_per_epoch: Steps of an epoch of the student's training.
         students: Students to train for all epochs, one and its rivals, in trainings of the shape that was timed.
         before_race: Seconds that a race takes before its first lap.
+        taught: Students among them that learn from the teacher, each in a training of its own.
         views: Epochs of the student's training in which the teacher is asked; 0 for all.
-        shares_answers: Whether the teacher of a race is asked only once about the images of a round.
+        kept_steps: Steps of a race for which the teacher's logits can be kept, so that all shapes of a round use them.
     """
 
     pace: Pace
@@ -110,8 +111,9 @@ class Workload:
     steps_per_epoch: int
     students: float = 1.0
     before_race: float = 0.0
+    taught: int = 1
     views: int = 0
-    shares_answers: bool = False
+    kept_steps: int = 0
 
     @classmethod
     def of(cls, pace: Pace, race: RaceSettings, data: TrainingData, training: TrainSettings, **more: Any) -> Workload:
@@ -125,7 +127,7 @@ class Workload:
             **more: Further attributes.
         """
         _, per_epoch = data.training(training.batch_size)
-        more = {"views": kept_views(data, training), "shares_answers": data.repeats, **more}
+        more = {"views": kept_views(data, training), "kept_steps": kept_steps(data, training.batch_size), **more}
         # Damage is measured in a supernet, whose tracing takes a few times as long as that of a network.
         return cls(pace, race, per_epoch, **{"before_race": BEFORE_RACE * pace.overhead, **more})
 
@@ -167,7 +169,9 @@ class Workload:
 
     def _estimate(self, proposals: int, epochs: int) -> tuple[float, float]:
         rounds, steps = self._rounds(proposals, epochs), epochs * self.steps_per_epoch
-        asked = sum(rounds.steps) if self.shares_answers else rounds.num_steps
+        asked = sum(rounds.steps) if sum(rounds.steps) <= self.kept_steps else rounds.num_steps
         race = self.pace.seconds(rounds.num_laps, rounds.num_shapes, rounds.num_steps, asked)
         asked = min(epochs, self.views or epochs) * self.steps_per_epoch
-        return self.before_race + race, self.students * self.pace.seconds(1, 1, steps, asked)
+        return self.before_race + race, self.students * self.pace.seconds(1, 1, steps) + (
+            self.taught * asked * self.pace.teach
+        )

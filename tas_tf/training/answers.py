@@ -12,19 +12,20 @@ import tensorflow as tf
 from tas_tf.data.training_data import EpochsDataset, TrainingData
 from tas_tf.training.settings import TrainSettings
 
+#: Message of the error that ends a training whose images came in another order than before.
+OTHER_ORDER = "The data came in another order when they were read again"
 # Largest size of logits that are kept, in bytes.
 _MOST_KEPT = 2**30
 
 
-def are_kept(data: TrainingData, *, batch_size: int, steps: int) -> bool:
-    """Whether a teacher's logits for some steps are kept: the data must repeat, and the logits must fit into memory.
+def kept_steps(data: TrainingData, batch_size: int) -> int:
+    """Largest number of steps for which a teacher's logits are kept: as many as fit into memory if the data repeat.
 
     Args:
         data: Training images.
         batch_size: Images in a batch.
-        steps: Number of steps.
     """
-    return data.repeats and 4 * len(data.class_names) * batch_size * steps <= _MOST_KEPT
+    return _MOST_KEPT // (4 * len(data.class_names) * batch_size) if data.repeats else 0
 
 
 def kept_views(data: TrainingData, settings: TrainSettings) -> int:
@@ -35,15 +36,14 @@ def kept_views(data: TrainingData, settings: TrainSettings) -> int:
         settings: Settings of the student's training.
     """
     _, per_epoch = data.training(settings.batch_size)
-    kept = are_kept(data, batch_size=settings.batch_size, steps=settings.views * per_epoch)
-    return settings.views if kept else 0
+    return settings.views if settings.views * per_epoch <= kept_steps(data, settings.batch_size) else 0
 
 
 class Answers:
     """Asks a teacher once about each batch, however often students learn from it.
 
-    The teacher's forward pass costs more than the training step of a small student: at an eighth of the cost, 8/3 as
-    much. Its logits belong to the very images that it has seen, augmentation included.
+    The teacher's forward pass may cost more than the student's training step. Its logits belong to the very images that
+    it has seen, augmentation included.
 
     Args:
         teacher: Network ending in logits, made in the strategy's scope.
@@ -51,7 +51,7 @@ class Answers:
     """
 
     def __init__(self, teacher: keras.Model, strategy: tf.distribute.Strategy) -> None:
-        self._strategy = strategy
+        self._strategy, self.num_classes = strategy, teacher.outputs[0].shape[-1]
         self._teach = tf.function(lambda images: tf.cast(teacher(images, training=False), tf.float32))
 
     def to(self, read: Callable[[], tf.data.Dataset], steps: int) -> Callable[[], tf.data.Dataset]:
@@ -71,7 +71,7 @@ class Answers:
 
         def join(batch: tuple[tf.Tensor, tf.Tensor], kept: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, ...]:
             (images, labels), (expected, logits) = batch, kept
-            same = tf.debugging.assert_equal(labels, expected, "The data came in another order than before.")
+            same = tf.debugging.assert_equal(labels, expected, OTHER_ORDER)
             with tf.control_dependencies([same]):
                 return images, labels, tf.identity(logits)
 
@@ -94,17 +94,22 @@ class Answers:
         return tf.data.Dataset.from_tensor_slices(tuple(np.stack(parts) for parts in zip(*gathered, strict=True)))
 
 
-def in_turns(dataset: EpochsDataset, answers: Answers, *, steps_per_epoch: int, views: int) -> EpochsDataset:
-    """Adds a teacher's logits to epochs of which only the first ones are new; then they come again in turns.
+class Turns:
+    """Epochs with a teacher's logits of which only the first ones are new; then they come again in turns.
 
     Args:
         dataset: Batches by first epoch.
         answers: Asks the teacher.
         steps_per_epoch: Batches in an epoch.
         views: Number of different epochs.
-
-    Returns:
-        Batches of `(images, labels, logits)` of a single epoch, by its number. The teacher is asked when it is needed.
     """
-    kept = [answers.to(functools.partial(dataset, number), steps_per_epoch) for number in range(views)]
-    return lambda epoch: kept[epoch % views]()
+
+    def __init__(self, dataset: EpochsDataset, answers: Answers, *, steps_per_epoch: int, views: int) -> None:
+        self._kept = [answers.to(functools.partial(dataset, number), steps_per_epoch) for number in range(views)]
+        images, labels = dataset(0).element_spec
+        #: Specification of a batch, for which the teacher isn't asked.
+        self.element_spec = (images, labels, tf.TensorSpec([images.shape[0], answers.num_classes], tf.float32))
+
+    def __call__(self, epoch: int) -> tf.data.Dataset:
+        """Batches of `(images, labels, logits)` of a single epoch. The teacher is asked when an epoch is new."""
+        return self._kept[epoch % len(self._kept)]()

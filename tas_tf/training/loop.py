@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from tas_tf.errors import UserError
+from tas_tf.training.answers import OTHER_ORDER
 from tas_tf.training.checkpoint import EpochCheckpoints, Progress, list_optimizers
 from tas_tf.training.strategy import check_batch_size
 
@@ -51,7 +52,8 @@ def fit(
         model: Model to train in place.
         epochs_dataset: Function that takes the number of the first epoch and returns an endless dataset of global
             batches from that epoch on, or one whose cardinality is that of a single epoch. The order within an epoch
-            must depend only on the epoch, otherwise a resumed run differs from an uninterrupted one.
+            must depend only on the epoch, otherwise a resumed run differs from an uninterrupted one. It may have an
+            `element_spec`, if making a dataset takes long.
         strategy: Distribution strategy.
         epochs: Total number of epochs, including those before a resume.
         steps_per_epoch: Global batches in an epoch.
@@ -72,7 +74,8 @@ def fit(
     for name, value in (("epochs", epochs), ("steps_per_epoch", steps_per_epoch)):
         if value < 1:
             raise UserError(f"`{name}` must be at least 1. Received: {value}.")
-    _prepare(model, strategy, epochs_dataset(0).element_spec)
+    spec = getattr(epochs_dataset, "element_spec", None) or epochs_dataset(0).element_spec
+    _prepare(model, strategy, spec)
     checkpoints = None if checkpoint_dir is None else EpochCheckpoints(checkpoint_dir, model)
     progress = Progress() if checkpoints is None else checkpoints.restore()
     if progress.epochs > epochs:
@@ -154,6 +157,7 @@ class Steps:
 
         Raises:
             Diverged: A loss isn't finite.
+            UserError: Images came in another order than when the teacher was asked about them.
             ValueError: The batches end.
         """
         logs, last_read = {}, time.monotonic()
@@ -162,6 +166,13 @@ class Steps:
             callback_list.on_train_batch_begin(step)
             try:
                 logs = self._step(batches, tf.constant(step, tf.int64))
+            except tf.errors.InvalidArgumentError as error:
+                if OTHER_ORDER not in str(error):
+                    raise
+                raise UserError(
+                    f"{OTHER_ORDER}, at step {step + 1} of epoch {epoch + 1}. Don't change images or labels, or set "
+                    "random seeds, during a training; or set `views` to 0."
+                ) from error
             except tf.errors.OutOfRangeError as error:
                 raise ValueError(
                     f"The dataset ended at step {step + 1} of epoch {epoch + 1}. "

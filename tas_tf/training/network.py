@@ -17,7 +17,7 @@ from tas_tf.errors import UserError
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student, inherit_weights
-from tas_tf.training.answers import Answers, in_turns, kept_views
+from tas_tf.training.answers import Answers, Turns, kept_views
 from tas_tf.training.distill import Recalibration, compile_classifier, distiller, is_unsettled
 from tas_tf.training.evaluation import Evaluator, make_evaluator
 from tas_tf.training.loop import SECONDS, Steps, fit
@@ -136,7 +136,7 @@ def train_network(
     epochs, warmup = (settings.all_epochs, settings.warmup_epochs) if steps is None else (1, 0)
     per_epoch = per_epoch if steps is None else steps
     if teacher is not None and 0 < (views := kept_views(task, settings)) < epochs:
-        dataset = in_turns(dataset, Answers(teacher, strategy), steps_per_epoch=per_epoch, views=views)
+        dataset = Turns(dataset, Answers(teacher, strategy), steps_per_epoch=per_epoch, views=views)
     trainee = Trainee(space, shape, settings, strategy=strategy, teacher=teacher)
     if start is not None:
         trainee.network.set_weights(start.get_weights())

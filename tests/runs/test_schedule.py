@@ -6,6 +6,8 @@ from tas_tf.cost.budget import Budget
 from tas_tf.files import write_json
 from tas_tf.runs.config import NetworkSettings, RunConfig
 from tas_tf.runs.schedule import Schedule, load_schedule, save_schedule
+from tas_tf.training.settings import TrainSettings
+from tests.digits import tiny_task
 
 SCHEDULE = Schedule(
     time="20m",
@@ -29,13 +31,14 @@ SCHEDULE = Schedule(
 
 @pytest.fixture
 def config(tmp_path) -> RunConfig:
-    return RunConfig(network=NetworkSettings(model="resnet8"), run_dir=str(tmp_path / "run"), time="20m")
+    network, student = NetworkSettings(model="resnet8"), TrainSettings(batch_size=32)
+    return RunConfig(network=network, student=student, run_dir=str(tmp_path / "run"), time="20m")
 
 
 def raced(config: RunConfig, *seconds: float) -> RunConfig:
     """The run with a race in which the winner took these seconds for laps of ten steps each."""
-    laps = [{"proposal": "uniform", "steps": 10, "seconds": each} for each in seconds]
-    other = {"proposal": "early", "steps": 10, "seconds": 500.0}
+    laps = [{"proposal": "uniform", "round": 1, "steps": 10, "seconds": each} for each in seconds]
+    other = {"proposal": "early", "round": 1, "steps": 10, "seconds": 500.0}
     write_json(config.run.metrics("search"), {"proposal": "uniform", "laps": [other, *laps]})
     return config
 
@@ -60,24 +63,36 @@ def test_settings_follow_it(config):
 
 def test_the_last_training_takes_what_is_left(config):
     raced(config)
-    decided = replace(SCHEDULE, students=2.0).decided(config)
+    decided = replace(SCHEDULE, students=2.0).decided(config, tiny_task())
     # (1200 - 100 - 40) / 2 students - 20 are 510 s, at 5 s an epoch.
     assert decided.final_epochs == {"macs:0.5": 102}
-    assert replace(SCHEDULE, used=1300.0).decided(config).final_epochs == {"macs:0.5": 1}
+    assert replace(SCHEDULE, used=1300.0).decided(config, tiny_task()).final_epochs == {"macs:0.5": 1}
 
 
 def test_the_winners_laps_tell_how_fast_its_steps_are(config):
     # 20 s of overhead, 4 s for the second lap, and 20 steps: 34 s as planned, 68 s in fact.
     raced(config, 41.0, 27.0)
     # 1060 s - 40 s, at 10 s an epoch.
-    assert SCHEDULE.decided(config).final_epochs == {"macs:0.5": 102}
+    assert SCHEDULE.decided(config, tiny_task()).final_epochs == {"macs:0.5": 102}
 
 
 def test_later_budgets_keep_their_time(config):
     config = replace(config, budgets=(Budget.parse("macs:0.5"), Budget.parse("macs:0.25")))
     first, second = map(raced, config.at_budgets())
-    decided = SCHEDULE.decided(first)
+    decided = SCHEDULE.decided(first, tiny_task())
     # 1200 - 100 - 40 - 20 - (200 + 300 + 40) s at 5 s an epoch.
     assert decided.final_epochs == {"macs:0.5": 100}
-    later = replace(decided, used=900.0).decided(second)
+    later = replace(decided, used=900.0).decided(second, tiny_task())
     assert later.final_epochs == {"macs:0.5": 100, "macs:0.25": 48}
+
+
+def test_a_teacher_takes_time_in_new_epochs_alone(config):
+    raced(config)
+    schedule = replace(SCHEDULE, teach=1.0)
+    # 1060 s - 20 s, at 15 s an epoch with the teacher.
+    assert schedule.decided(config, tiny_task()).final_epochs == {"macs:0.5": 69}
+    config = replace(config, student=replace(config.student, views=8))
+    # 8 epochs of 10 s more than 5 s.
+    assert schedule.decided(config, tiny_task()).final_epochs == {"macs:0.5": 192}
+    # One of two students learns from labels alone.
+    assert replace(schedule, students=2.0).decided(config, tiny_task()).final_epochs == {"macs:0.5": 94}

@@ -16,8 +16,8 @@ def clock(workload: Workload, proposals: int, epochs: int) -> float:
     laps += [rounds.steps[0]] * (rounds.num_laps - len(laps))
     total += rounds.num_shapes * (pace.overhead - pace.again)
     for steps in laps:
-        total += pace.again + steps * (pace.step + (0 if workload.shares_answers else pace.teach))
-    total += sum(rounds.steps) * pace.teach if workload.shares_answers else 0
+        total += pace.again + steps * (pace.step + (0 if workload.kept_steps else pace.teach))
+    total += sum(rounds.steps) * pace.teach if workload.kept_steps else 0
     for _ in range(int(workload.students)):
         total += pace.overhead
         for epoch in range(epochs):
@@ -29,9 +29,9 @@ def clock(workload: Workload, proposals: int, epochs: int) -> float:
 @pytest.mark.parametrize("seconds", [100, 300, 1200, 7200, 100_000])
 @pytest.mark.parametrize("students", [1, 3])
 @pytest.mark.parametrize("pace", [Pace(0.02, 5.0, 1.0, 0.03), Pace(0.5, 0.1, 0.1)])
-@pytest.mark.parametrize("kept", [{}, {"views": 4, "shares_answers": True}])
+@pytest.mark.parametrize("kept", [{}, {"views": 4, "kept_steps": 10**9}])
 def test_the_longest_training_that_fits(seconds, students, pace, kept):
-    workload = Workload(pace, RaceSettings(), 30, students, before_race=7.0, **kept)
+    workload = Workload(pace, RaceSettings(), 30, students, before_race=7.0, taught=students, **kept)
     plan = workload.plan(seconds)
     assert plan.race_seconds + plan.student_seconds == pytest.approx(clock(workload, plan.proposals, plan.epochs))
     assert clock(workload, plan.proposals, plan.epochs) <= seconds < clock(workload, plan.proposals, plan.epochs + 1)
@@ -60,7 +60,7 @@ def test_laps_are_long_enough_to_tell_shapes_apart():
 def test_too_little_time():
     workload = Workload(Pace(1.0, 10.0), RaceSettings(), 100, before_race=20.0)
     shortest = clock(workload, 1, 1)
-    assert shortest == workload.shortest == 20 + 10 + 3 * 20 + 10 + 100
-    with pytest.raises(UserError, match=r"`time` isn't enough. Expected at least 3 min 21 s, .* Received: 3 min 19 s"):
-        workload.plan(199)
-    assert (workload.plan(201).proposals, workload.plan(201).epochs) == (1, 1)
+    assert shortest == workload.shortest == 20 + 10 + 2 * 20 + 10 + 100
+    with pytest.raises(UserError, match=r"`time` isn't enough. Expected at least 3 min 01 s, .* Received: 2 min 59 s"):
+        workload.plan(179)
+    assert (workload.plan(181).proposals, workload.plan(181).epochs) == (1, 1)

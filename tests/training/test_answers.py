@@ -8,9 +8,10 @@ import pytest
 import tensorflow as tf
 
 from tas_tf.data.streamed import open_data
+from tas_tf.errors import UserError
 from tas_tf.space.shape import Shape
-from tas_tf.training.answers import Answers, are_kept, in_turns, kept_views
-from tas_tf.training.network import logits_of, train_network
+from tas_tf.training.answers import Answers, Turns, kept_steps, kept_views
+from tas_tf.training.network import Trainee, logits_of, train_network
 from tas_tf.training.settings import TrainSettings
 from tas_tf.training.strategy import make_strategy
 from tests.digits import tiny_network, tiny_space, tiny_task
@@ -47,38 +48,43 @@ def test_each_batch_gets_the_logits_of_its_images(strategy):
         np.testing.assert_allclose(logits, teacher(images, training=False), rtol=1e-5, atol=1e-5)
 
 
-def test_the_teacher_is_asked_once_and_later_epochs_repeat_the_first_ones(teacher, monkeypatch):
-    asked = []
-    ask = Answers._ask
-    monkeypatch.setattr(Answers, "_ask", lambda *args: asked.append(1) or ask(*args))
+@pytest.fixture
+def asked(monkeypatch) -> list[int]:
+    """One element for each time that a teacher is asked."""
+    times, ask = [], Answers._ask
+    monkeypatch.setattr(Answers, "_ask", lambda *args: times.append(1) or ask(*args))
+    return times
+
+
+def test_the_teacher_is_asked_once_and_later_epochs_repeat_the_first_ones(teacher, asked):
     dataset, steps = tiny_task(pad_crop=1).training(32)
-    answers = Answers(teacher, make_strategy("one_device"))
-    turns = in_turns(dataset, answers, steps_per_epoch=steps, views=2)
-    assert not asked
+    turns = Turns(dataset, Answers(teacher, make_strategy("one_device")), steps_per_epoch=steps, views=2)
     for epoch in range(5):
         found = [batch[:2] for batch in batches(turns(epoch))]
         assert_equal(found, batches(dataset(epoch % 2).take(steps)))
         assert len(asked) == min(epoch + 1, 2)
+    assert turns(0).element_spec == turns.element_spec
 
 
-def test_training_with_as_many_views_as_epochs_is_the_same_as_with_a_teacher_in_every_step(teacher):
-    """But for the last epoch, which differs if there is one view less."""
-    space, one = tiny_space(), make_strategy("one_device")
+@pytest.mark.parametrize("strategy", ["one_device", "mirrored"])
+def test_kept_logits_teach_what_a_teacher_does_that_is_asked_in_every_step(strategy):
+    strategy, space, task = make_strategy(strategy), tiny_space(), tiny_task(pad_crop=1)
+    with strategy.scope():
+        teacher = logits_of(randomize(tiny_network()), space)
+    dataset, steps = task.training(32)
+    turns = Turns(dataset, Answers(teacher, strategy), steps_per_epoch=steps, views=3)
+    found = []
+    for data in (dataset, turns):
+        trainee = Trainee(space, Shape.full(space), SETTINGS, strategy=strategy, teacher=teacher)
+        initial = trainee.network.get_weights()
+        trainee.train(data, lr=0.05, epochs=3, steps_per_epoch=steps, verbose=0)
+        found.append(trainee.network.get_weights())
+    for before, wanted, ours in zip(initial, *found, strict=True):
+        np.testing.assert_allclose(ours, wanted, rtol=1e-4, atol=1e-5)
+        assert np.abs(wanted - before).max() > 1e-3
 
-    def weights(**changes):
-        settings = dataclasses.replace(SETTINGS, **changes)
-        shape = Shape.full(space)
-        return train_network(
-            space, shape, tiny_task(), settings, strategy=one, teacher=teacher, verbose=0
-        ).model.get_weights()
 
-    plain = weights()
-    for wanted, found in zip(plain, weights(views=5), strict=True):
-        np.testing.assert_array_equal(wanted, found)
-    assert any(not np.array_equal(wanted, found) for wanted, found in zip(plain, weights(views=4), strict=True))
-
-
-def test_an_interrupted_training_with_views_ends_like_an_uninterrupted_one(teacher, tmp_path):
+def test_an_interrupted_training_with_views_ends_like_an_uninterrupted_one(teacher, asked, tmp_path):
     space = tiny_space()
 
     def train(folder, epochs=5, **options):
@@ -98,18 +104,36 @@ def test_an_interrupted_training_with_views_ends_like_an_uninterrupted_one(teach
 
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "a", callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=stop)])
-    for wanted, found in zip(
-        train(tmp_path / "b").model.get_weights(), train(tmp_path / "a").model.get_weights(), strict=True
-    ):
-        np.testing.assert_array_equal(wanted, found)
+    wanted, found = (train(tmp_path / name).model.get_weights() for name in "ba")
+    for one, other in zip(wanted, found, strict=True):
+        np.testing.assert_array_equal(one, other)
+    asked.clear()
+    train(tmp_path / "a")
+    assert not asked
 
 
 def test_data_in_another_order_are_noticed(teacher):
     dataset, _ = tiny_task().training(32)
     epochs = iter(range(9))
     answered = Answers(teacher, make_strategy("one_device")).to(lambda: dataset(next(epochs)), 2)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="another order than before"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="another order"):
         batches(answered())
+
+
+def test_a_training_on_them_ends_with_a_clear_error(teacher):
+    dataset, steps = tiny_task().training(32)
+    epochs = iter(range(99))
+    turns = Turns(
+        lambda epoch: dataset(next(epochs)),
+        Answers(teacher, make_strategy("one_device")),
+        steps_per_epoch=steps,
+        views=2,
+    )
+    trainee = Trainee(
+        tiny_space(), Shape.full(tiny_space()), SETTINGS, strategy=make_strategy("one_device"), teacher=teacher
+    )
+    with pytest.raises(UserError, match="came in another order when they were read again, at step 1 of epoch 1"):
+        trainee.train(turns, lr=0.05, epochs=2, steps_per_epoch=steps, verbose=0)
 
 
 def test_logits_are_kept_only_if_the_data_repeat_and_there_is_room():
@@ -119,8 +143,9 @@ def test_logits_are_kept_only_if_the_data_repeat_and_there_is_room():
     stream = open_data(tf.data.Dataset.from_tensor_slices((images, labels)).shuffle(64), **options)
     settings = TrainSettings(batch_size=32, views=3)
     assert [kept_views(data, settings) for data in (arrays, stream, tiny_task())] == [3, 0, 3]
-    assert are_kept(arrays, batch_size=32, steps=800_000)
-    assert not are_kept(arrays, batch_size=32, steps=900_000)
+    assert [kept_steps(data, 32) for data in (arrays, stream)] == [2**30 // (4 * 10 * 32), 0]
+    # Six steps an epoch.
+    assert kept_views(tiny_task(), dataclasses.replace(settings, views=2**30 // (4 * 10 * 32 * 6) + 1)) == 0
 
 
 def test_arrays_repeat():
