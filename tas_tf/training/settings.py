@@ -57,7 +57,8 @@ class ChangingDistillation(Distillation):
     views: int = setting(
         0,
         "Epochs in which images are augmented anew and the teacher is asked about them. Later epochs repeat these in "
-        "turns, with the logits kept in memory, and take less time. 0 stands for all epochs.",
+        "turns, with the logits kept in memory, and take less time. 0: all epochs, as always if the data can't be read "
+        "again in the same order.",
         at_least=0,
     )
 
