@@ -82,7 +82,7 @@ def plain_default(flag: Flag) -> str:
 
     >>> from tas_tf.cli.table import resolve
     >>> plain_default(resolve()["student_epochs"]), plain_default(resolve()["tolerance"])
-    ('fast 10, balanced 30, paper 300', '0.05')
+    ('fast 10, balanced 50, paper 300', '0.05')
     """
     if flag.defaults:
         return ", ".join(f"{recipe} {_show(flag.defaults.get(recipe, flag.default)) or 'none'}" for recipe in RECIPES)
