@@ -67,8 +67,7 @@ COMMANDS = {
             summary="find widths and depths within a budget, by a race or a search",
             flags=(
                 *(*_RUN, *_SPACE, *_STEP, *_RANKING, "search_from_teacher", "Recipe", "Search"),
-                *("student_lr", "kd", "kd_alpha", "kd_alpha_end", "kd_temperature"),
-                *("preprocessing_inside", "dry_run"),
+                *("student_lr", "kd", "kd_alpha", "kd_alpha_end", "kd_temperature", "preprocessing_inside", "dry_run"),
             ),
         ),
         Command(

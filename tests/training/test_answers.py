@@ -87,8 +87,8 @@ def test_kept_logits_teach_what_a_teacher_does_that_is_asked_in_every_step(strat
 def test_an_interrupted_training_with_views_ends_like_an_uninterrupted_one(teacher, asked, tmp_path):
     space = tiny_space()
 
-    def train(folder, epochs=5, **options):
-        settings = dataclasses.replace(SETTINGS, views=2, epochs=epochs)
+    def train(folder, **options):
+        settings = dataclasses.replace(SETTINGS, views=2)
         return train_network(
             *(space, Shape.full(space), tiny_task(), settings),
             strategy=make_strategy("one_device"),
