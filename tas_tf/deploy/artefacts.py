@@ -17,7 +17,7 @@ from tas_tf.deploy.agreement import TOLERANCES
 from tas_tf.deploy.jobs import Extras, Job, ScoredOn, make_job
 from tas_tf.deploy.latency import time_interleaved
 from tas_tf.deploy.profile import OperatorTime, profile_operators
-from tas_tf.deploy.saved_model import LoadedSavedModel, write_saved_model
+from tas_tf.deploy.saved_model import LoadedSavedModel, write_frozen, write_saved_model
 from tas_tf.deploy.settings import FORMATS, Checks, ExportSettings
 from tas_tf.deploy.tflite import (
     INTEGER_FORMATS,
@@ -182,16 +182,14 @@ def _profile(path: Path, format: str, checks: Checks) -> list[OperatorTime] | No
 
 def _write(job: Job, format: str, root: Path, extras: Extras) -> Path:
     """Writes one artefact; returns its file or folder."""
-    path, saved_model = (artefact_path(root, name, model=job.name) for name in (format, "saved_model"))
-    metadata = extras.metadata.get(job.name)
+    path, metadata = artefact_path(root, format, model=job.name), extras.metadata.get(job.name)
     if format == "saved_model":
         return write_saved_model(job.model, path, metadata=metadata)
-    source, options = job.source(format), {"format": format, "calibration": extras.calibration, "metadata": metadata}
-    if source is job.model and saved_model.is_dir():
-        return write_tflite(saved_model, path, **options)
-    with tempfile.TemporaryDirectory(dir=root) as scratch:
-        # Not the model itself: wrapping it for serving once more makes tensor names longer and the file larger.
-        return write_tflite(write_saved_model(source, Path(scratch) / "saved_model"), path, **options)
+    source = job.source(format)
+    frozen = root / "frozen" / f"{job.name}_{id(source)}"  # one for all formats that are converted from it
+    if not frozen.is_dir():
+        write_frozen(source, frozen)
+    return write_tflite(frozen, path, format=format, calibration=extras.calibration, metadata=metadata)
 
 
 def _load(path: Path, format: str, *, threads: int) -> LoadedSavedModel | TFLiteModel:

@@ -14,7 +14,7 @@ import numpy as np
 
 from tas_tf.deploy.agreement import check_agreement, probe_images
 from tas_tf.deploy.errors import ExportError
-from tas_tf.deploy.saved_model import LoadedSavedModel, serving_model, write_saved_model
+from tas_tf.deploy.saved_model import LoadedSavedModel, serving_model, write_frozen, write_saved_model
 from tas_tf.deploy.tflite import TFLiteModel, write_tflite
 from tas_tf.quiet import without_notes
 
@@ -49,7 +49,8 @@ def check_deployable(
                 predict = LoadedSavedModel(folder).predict
                 check_agreement(predict, expect, images, format="saved_model", name="The SavedModel")
                 if tflite:
-                    predict = TFLiteModel(write_tflite(folder, Path(scratch) / "fp32.tflite")).predict
+                    frozen = write_frozen(served, Path(scratch) / "frozen")
+                    predict = TFLiteModel(write_tflite(frozen, Path(scratch) / "fp32.tflite")).predict
                     check_agreement(predict, expect, images, format="fp32", name="The fp32 file")
             except ExportError as error:
                 raise ExportError(f"{_blame(served, error)}{error}") from error

@@ -91,7 +91,7 @@ def make_job(
     return Job(
         name=name,
         model=deployed,
-        from_floats=served(model, "float32"),
+        from_floats=deployed if deployed.inputs[0].dtype == "float32" else served(model, "float32"),
         quantised=quantised,
         expected=_compute_expected(name, deployed, test.images),
         expected_quantised=None if quantised is None else _compute_expected(name, quantised, as_floats),

@@ -17,7 +17,7 @@ from ai_edge_litert.interpreter import Interpreter
 from tas_tf.deploy.agreement import check_agreement, probe_images, some_of
 from tas_tf.deploy.errors import ExportError, raise_if_full
 from tas_tf.deploy.metadata import Metadata, append_files
-from tas_tf.deploy.saved_model import LoadedSavedModel, serving_model, write_saved_model
+from tas_tf.deploy.saved_model import LoadedSavedModel, serving_model, write_frozen
 from tas_tf.errors import UserError
 from tas_tf.files import write_bytes
 
@@ -114,7 +114,7 @@ def export_tflite(
     with tempfile.TemporaryDirectory() as scratch:
         if isinstance(source, keras.Model):
             served = serving_model(source)
-            folder, expect = write_saved_model(served, Path(scratch) / "saved_model"), partial(served, training=False)
+            folder, expect = write_frozen(served, Path(scratch) / "frozen"), partial(served, training=False)
             shape, dtype = served.input_shape, served.inputs[0].dtype
         else:
             folder = _check_folder(source)
@@ -222,7 +222,7 @@ def file_size(
     """Returns the bytes of a classifier's float32 `.tflite` file; for the arguments, see the two exports."""
     with tempfile.TemporaryDirectory() as scratch:
         served = serving_model(model, preprocessing_layers=preprocessing_layers)
-        folder = write_saved_model(served, Path(scratch) / "saved_model")
+        folder = write_frozen(served, Path(scratch) / "frozen")
         return write_tflite(folder, Path(scratch) / "fp32.tflite", metadata=metadata).stat().st_size
 
 

@@ -9,8 +9,8 @@ from keras import layers
 from tas_tf.data.task import Task
 from tas_tf.deploy.file_contents import file_metadata, measure_file
 from tas_tf.deploy.metadata import read_metadata
-from tas_tf.deploy.saved_model import serving_model, write_saved_model
-from tas_tf.deploy.tflite import export_tflite
+from tas_tf.deploy.saved_model import serving_model, write_frozen
+from tas_tf.deploy.tflite import write_tflite
 from tas_tf.graph.graph import Graph
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
@@ -39,12 +39,12 @@ def test_what_files_carry(task, inside, activation):
 
 
 def _exported(student: keras.Model, task: Task, shape: Shape, path: Path, *, inside: bool = False) -> int:
-    """Bytes of the file as an export writes it, by way of a SavedModel."""
+    """Bytes of the file as an export writes it."""
     before = task.preprocessing.layers() if inside else ()
     served = serving_model(student, preprocessing_layers=before, input_dtype="uint8" if inside else "float32")
-    folder = write_saved_model(served, path.with_name("saved_model"))
+    folder = write_frozen(served, path.with_name("frozen"))
     metadata = file_metadata(student, task, shape.to_json(), inside=inside)
-    return export_tflite(folder, path, metadata=metadata).stat().st_size
+    return write_tflite(folder, path, metadata=metadata).stat().st_size
 
 
 @pytest.mark.parametrize("inside", [False, True])

@@ -17,8 +17,15 @@ from tas_tf.data.preprocessing import Preprocessing
 from tas_tf.deploy import tflite
 from tas_tf.deploy.errors import ExportError
 from tas_tf.deploy.metadata import Metadata, read_metadata
-from tas_tf.deploy.saved_model import export_saved_model, serving_model
-from tas_tf.deploy.tflite import CONVERTERS, INTEGER_FORMATS, TFLiteModel, export_tflite, file_size
+from tas_tf.deploy.saved_model import LoadedSavedModel, export_saved_model, serving_model, write_frozen
+from tas_tf.deploy.tflite import (
+    CONVERTERS,
+    INTEGER_FORMATS,
+    TFLiteModel,
+    export_tflite,
+    file_size,
+    write_tflite,
+)
 from tas_tf.errors import UserError
 
 
@@ -306,9 +313,34 @@ def test_calibration_of_another_size_is_told(formats, make_classifier, tmp_path)
 def test_file_size_is_that_of_the_file(make_classifier, tmp_path, metadata):
     model = make_classifier(seed=2)
     layers = [] if metadata is None else [keras.layers.Rescaling([0.1, 0.2, 0.3], -1.0)]
-    folder = export_saved_model(model, tmp_path / "saved_model", preprocessing_layers=layers, metadata=metadata)
-    path = export_tflite(folder, tmp_path / "fp32.tflite", metadata=metadata)
+    if metadata is None:
+        path = export_tflite(model, tmp_path / "fp32.tflite")
+    else:
+        folder = write_frozen(serving_model(model, preprocessing_layers=layers), tmp_path / "frozen")
+        path = export_tflite(folder, tmp_path / "fp32.tflite", metadata=metadata)
     assert file_size(model, preprocessing_layers=layers, metadata=metadata) == path.stat().st_size
+
+
+@pytest.mark.parametrize("format", ["fp32", "int8"])
+def test_frozen_weights_give_the_same_operations_and_outputs(make_classifier, test_set, tmp_path, format):
+    model, (images, _) = make_classifier(activation="softmax", seed=3), test_set
+    folders = [export_saved_model(model, tmp_path / "saved"), write_frozen(serving_model(model), tmp_path / "frozen")]
+    files = [write_tflite(folder, f"{folder}.tflite", format=format, calibration=images) for folder in folders]
+    operations = [[each["op_name"] for each in Interpreter(str(file))._get_ops_details()] for file in files]
+    assert operations[0] == operations[1]
+    outputs = [TFLiteModel(file).predict(images) for file in files]
+    np.testing.assert_allclose(*outputs, atol=1e-6)
+    assert all(Interpreter(str(file)).get_signature_list()["serving_default"]["inputs"] == ["images"] for file in files)
+
+
+def test_variables_that_keras_does_not_know_are_kept(make_classifier, test_set, tmp_path):
+    folder = export_saved_model(make_classifier(seed=4), tmp_path / "saved")
+    layer = keras.layers.TFSMLayer(str(folder), call_endpoint="serving_default")
+    images = keras.Input((8, 8, 3), name="images")
+    model = keras.Model(images, layer(images)["output_0"])
+    file = write_tflite(write_frozen(serving_model(model), tmp_path / "frozen"), tmp_path / "loaded.tflite")
+    expected = LoadedSavedModel(folder).predict(test_set[0])
+    np.testing.assert_allclose(TFLiteModel(file).predict(test_set[0]), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("format", ["fp32", "int8"])
