@@ -1,19 +1,21 @@
-"""The cost of a shape in multiply-adds, parameters or bytes. One formula gives exact and expected costs."""
+"""The cost of a shape in multiply-adds, parameters, bytes or time. One formula gives exact and expected costs."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from tas_tf.cost.terms import Term, at_full_width, byte_terms, mac_terms, param_terms
+from tas_tf.cost.terms import Term, Tiles, at_full_width, byte_terms, count_tiled, mac_terms, param_terms
 from tas_tf.errors import UserError
 from tas_tf.space.channels import Segment
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 
 _TERMS = {"macs": mac_terms, "params": param_terms}
-COST_KINDS = (*_TERMS, "bytes")
+#: Kinds of cost. Latency is counted in picoseconds, so that terms of a few of them are whole numbers.
+COST_KINDS = (*_TERMS, "bytes", "latency")
 #: Bytes per operation if no file was measured. Measured files have 540 (residual networks) to 810 (MobileNetV2).
 _TYPICAL_OP_BYTES = 650
 
@@ -23,8 +25,8 @@ def summands(factors: Any, reads: Any, makes: Any, present: Any) -> Any:
 
     Args:
         factors: Factors of the terms, `[terms]`.
-        reads: Channels read, `[..., terms]`.
-        makes: Channels made, `[..., terms]`.
+        reads: Channels read, in whole tiles, `[..., terms]`.
+        makes: Channels made, in whole tiles, `[..., terms]`.
         present: 1 if the term's layer exists, else 0; or the probability that it exists, `[..., terms]`.
 
     Returns:
@@ -37,12 +39,14 @@ class CostModel:
     """Computes the cost of a network's shapes.
 
     Call the model with a shape to get its cost. `exact` takes the widths and depths of many shapes at once, in the
-    order of the space's units and stages. Multiply-adds and parameters are exact; bytes are a prediction.
+    order of the space's units and stages. Multiply-adds and parameters are exact; bytes and latency are predictions.
 
     Args:
         space: Search space of the network.
-        kind: Kind of cost: `macs`, `params`, or `bytes` of the float32 TFLite file.
+        kind: Kind of cost: `macs`, `params`, `bytes` of the float32 TFLite file, or `latency` in picoseconds.
         file_bytes: Size of the unpruned network's file. With it, predicted bytes are within about a percent.
+        terms: Terms of the latency, see `tas_tf.latency.table`; needed for that kind alone.
+        full: Measured cost of the unpruned network; by default what the terms add up to.
 
     Example:
         >>> import tas_tf
@@ -51,12 +55,24 @@ class CostModel:
         (40813184, 273658)
     """
 
-    def __init__(self, space: SearchSpace, kind: str = "macs", *, file_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        kind: str = "macs",
+        *,
+        file_bytes: int | None = None,
+        terms: Sequence[Term] | None = None,
+        full: int | None = None,
+    ) -> None:
         if kind not in COST_KINDS:
             raise UserError(f"Cost must be one of {', '.join(COST_KINDS)}. Received: {kind!r}.")
         self.space = space
         self.kind = kind
-        if kind == "bytes":
+        if (kind == "latency") != (terms is not None):
+            raise UserError("A cost of the kind latency, and no other, needs `terms`, which come from measurements.")
+        if terms is not None:
+            self.terms = tuple(terms)
+        elif kind == "bytes":
             self.terms = _calibrated(space, file_bytes)
         else:
             self.terms = tuple(_TERMS[kind](space))
@@ -64,12 +80,15 @@ class CostModel:
         self.factors = np.array([term.factor for term in self.terms], np.int64)
         self.reads = self._linear([term.reads for term in self.terms])
         self.makes = self._linear([term.makes for term in self.terms])
+        #: Smallest and largest tiles of the terms, `[2, terms]`.
+        self.read_tiles = _tiles([term.read_tiles for term in self.terms])
+        self.make_tiles = _tiles([term.make_tiles for term in self.terms])
         self._stage_index = {stage.name: place for place, stage in enumerate(space.stages)}
         blocks = [space.block_of.get(term.layer, ("", 1)) for term in self.terms]
         #: Stage (by index) and block number of each term's layer. Block 1 always exists.
         self.block_stage = np.array([self._stage_index.get(stage, 0) for stage, _ in blocks], np.int64)
         self.block_number = np.array([number for _, number in blocks], np.int64)
-        self.full = self(Shape.full(space))
+        self.full = self(Shape.full(space)) if full is None else full
 
     def _linear(self, sides: list[tuple[Segment, ...]]) -> np.ndarray:
         """Channel counts as linear forms of the sources' widths, with the constant last: `[sources + 1, terms]`."""
@@ -121,7 +140,9 @@ class CostModel:
                 present[:, place] *= ~same
         # Integer matrix products are slow in NumPy. float64 is exact up to 2^53, far above the cost of any network.
         numbers = sizes.astype(np.float64)
-        return summands(self.factors.astype(np.float64), numbers @ self.reads, numbers @ self.makes, present)
+        reads = count_tiled(numbers @ self.reads, *self.read_tiles)
+        makes = count_tiled(numbers @ self.makes, *self.make_tiles)
+        return summands(self.factors.astype(np.float64), reads, makes, present)
 
     def _sizes(self, widths: np.ndarray, depths: np.ndarray) -> np.ndarray:
         """Widths of units, output widths of stages, and a constant 1: `[shapes, sources + 1]`."""
@@ -140,6 +161,10 @@ class CostModel:
         if segment.source is None:
             return np.full(len(sizes), segment.width, np.int64)
         return sizes[:, self.sources[segment.source]]
+
+
+def _tiles(tiles: Sequence[Tiles]) -> np.ndarray:
+    return np.array([[each.smallest, each.largest] for each in tiles], np.int64).reshape(-1, 2).T
 
 
 def _calibrated(space: SearchSpace, file_bytes: int | None) -> tuple[Term, ...]:

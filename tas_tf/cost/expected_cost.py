@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tas_tf.cost.cost_model import CostModel, summands
+from tas_tf.cost.terms import SINGLE, Tiles
 from tas_tf.space.channels import Segment
 
 
@@ -37,26 +38,49 @@ class ExpectedCost:
             width_probabilities: `[units, candidates]`, padded with 0, in the order of the space's searched units.
             depth_probabilities: `[stages, candidates]`, padded with 0, in the order of the space's searched stages.
         """
-        sizes = self._sizes(width_probabilities, depth_probabilities)
         present = self._presence(depth_probabilities)
         if self._differing:
             present *= self._difference(width_probabilities, depth_probabilities)
-        reads = tf.linalg.matvec(self.cost.reads.astype(np.float32), sizes, transpose_a=True)
-        makes = tf.linalg.matvec(self.cost.makes.astype(np.float32), sizes, transpose_a=True)
+        cost, probabilities = self.cost, (width_probabilities, depth_probabilities)
+        reads, makes = (
+            self._channels(form, tiles, *probabilities)
+            for form, tiles in ((cost.reads, cost.read_tiles), (cost.makes, cost.make_tiles))
+        )
         return tf.reduce_sum(summands(self._factors, reads, makes, present))
 
-    def _sizes(self, widths: tf.Tensor, depths: tf.Tensor) -> tf.Tensor:
-        """Mean widths of units, mean output widths of stages, and a constant 1: `[sources + 1]`."""
-        searched = tf.unstack(tf.reduce_sum(widths * self._candidates, -1), num=len(self._candidates))
+    def _channels(self, form: np.ndarray, tiles: np.ndarray, widths: tf.Tensor, depths: tf.Tensor) -> tf.Tensor:
+        """Mean channels on one side of all terms, in whole tiles, `[terms]`.
+
+        Where channels come from several units, the mean of their sum is rounded up, with the gradient of the sum: the
+        tiles of a sum of random numbers have no simple mean. If every distribution is one-hot, both are exact.
+        """
+        linear = tf.linalg.matvec(form.astype(np.float32), self._sizes(widths, depths, SINGLE), transpose_a=True)
+        if (tiles == 1).all():
+            return linear
+        single = ((form[:-1] == 1).sum(0) == 1) & ((form != 0).sum(0) == 1)
+        counted = tf.where(tiles[1] == 1, linear, _count_tiled(linear, *tiles.astype(np.float32)))
+        result = linear + tf.stop_gradient(counted - linear)
+        for low, high in sorted(set(zip(*tiles[:, single].tolist(), strict=True)) - {(1, 1)}):
+            sums = tf.linalg.matvec(
+                form.astype(np.float32), self._sizes(widths, depths, Tiles(low, high)), transpose_a=True
+            )
+            result = tf.where(single & (tiles[0] == low) & (tiles[1] == high), sums, result)
+        return result
+
+    def _sizes(self, widths: tf.Tensor, depths: tf.Tensor, tiles: Tiles) -> tf.Tensor:
+        """Mean widths of units and of stages' outputs, in whole tiles, and a constant 1: `[sources + 1]`."""
+        searched = tf.unstack(tf.reduce_sum(widths * tiles.count(self._candidates), -1), num=len(self._candidates))
         sizes = [
-            searched[self._unit_row[unit.name]] if unit.name in self._unit_row else tf.constant(float(unit.width))
+            searched[self._unit_row[unit.name]]
+            if unit.name in self._unit_row
+            else tf.constant(float(tiles.count(unit.width)))
             for unit in self._space.units
         ]
         for stage in self._space.stages:
             if any(len(self._space.segments[end]) != 1 for end in stage.ends):
                 sizes.append(tf.constant(0.0))  # no segment has this stage as its source
                 continue
-            ends = [self._source_size(sizes, self._space.segments[end][0]) for end in self._ends(stage)]
+            ends = [self._source_size(sizes, self._space.segments[end][0], tiles) for end in self._ends(stage)]
             if stage.name in self._stage_row:
                 chances = depths[self._stage_row[stage.name], : len(ends)]
                 sizes.append(tf.reduce_sum(chances * tf.stack(ends)))
@@ -67,8 +91,10 @@ class ExpectedCost:
     def _ends(self, stage) -> list[str]:
         return [stage.ends[depth - 1] for depth in stage.candidates]
 
-    def _source_size(self, sizes: list[tf.Tensor], segment: Segment) -> tf.Tensor:
-        return tf.constant(float(segment.width)) if segment.source is None else sizes[self.cost.sources[segment.source]]
+    def _source_size(self, sizes: list[tf.Tensor], segment: Segment, tiles: Tiles) -> tf.Tensor:
+        if segment.source is None:
+            return tf.constant(float(tiles.count(segment.width)))
+        return sizes[self.cost.sources[segment.source]]
 
     # Presence of blocks, [terms]: a constant plus a matrix applied to the flat depth probabilities.
 
@@ -163,3 +189,11 @@ class ExpectedCost:
         )
         alike = tf.math.unsorted_segment_prod(1.0 - pairs, self._pair_terms, len(self.cost.terms))
         return 1.0 - alike * (1.0 - agree)
+
+
+def _count_tiled(channels: tf.Tensor, smallest: np.ndarray, largest: np.ndarray) -> tf.Tensor:
+    """`tas_tf.cost.terms.count_tiled` of tensors; rounding errors don't start another tile."""
+    channels = channels - 1e-3
+    doublings = tf.math.ceil(tf.math.log(tf.maximum(channels, 1.0 - 1e-3) / smallest) / np.log(2.0))
+    small = smallest * 2.0 ** tf.maximum(doublings, 0.0)
+    return tf.where(channels > 0.0, tf.minimum(small, tf.math.ceil(channels / largest) * largest), 0.0)

@@ -1,4 +1,4 @@
-"""The terms of a network's cost, layer by layer: multiply-adds, parameters, bytes of its TFLite file.
+"""The terms of a network's cost, layer by layer: multiply-adds, parameters, bytes of its TFLite file, latency.
 
 A multiply-add (MAC) is one multiplication with one addition. Convolutions and matrix products count, including the
 projections that pruning adds. Biases, normalisation, activations and pooling don't count.
@@ -28,6 +28,50 @@ _WEIGHT = 4
 
 
 @dataclass(frozen=True)
+class Tiles:
+    """How many channels a kernel computes for a number of channels: it works on whole tiles.
+
+    A kernel has tiles of `largest` channels. For few channels, some have smaller ones: the next of `smallest`, twice,
+    four times as many, and so on, up to `largest`.
+
+    Attributes:
+        smallest: Channels of the smallest tile.
+        largest: Channels of the largest tile: `smallest` times a power of two.
+
+    Example:
+        >>> Tiles(16, 32).count([3, 16, 17, 33, 65]).tolist(), Tiles(8, 8).count(9).tolist()
+        ([16, 16, 32, 64, 96], 16)
+    """
+
+    smallest: int = 1
+    largest: int = 1
+
+    def count(self, channels: np.ndarray | int) -> np.ndarray:
+        """Channels computed for the given numbers of channels; 0 for none."""
+        return count_tiled(np.asarray(channels), self.smallest, self.largest)
+
+
+def count_tiled(channels: np.ndarray, smallest: np.ndarray | int, largest: np.ndarray | int) -> np.ndarray:
+    """Channels in whole tiles, see `Tiles`, for arrays that broadcast.
+
+    Args:
+        channels: Numbers of channels.
+        smallest: Channels of the smallest tiles.
+        largest: Channels of the largest tiles.
+    """
+    if np.all(np.asarray(largest) == 1):
+        return channels
+    doublings = np.ceil(np.log2(np.maximum(channels, 1) / smallest))
+    small = smallest * 2.0 ** np.maximum(doublings, 0)
+    whole = -(-channels // largest) * largest
+    return np.where(channels > 0, np.minimum(small, whole), 0).astype(np.asarray(channels).dtype)
+
+
+#: Kernels that work channel by channel.
+SINGLE = Tiles()
+
+
+@dataclass(frozen=True)
 class Term:
     """A summand of the cost: `factor x channels read x channels made` if its layer exists, else 0.
 
@@ -37,6 +81,8 @@ class Term:
         reads: Segments read; an empty tuple counts as 1.
         makes: Segments made; an empty tuple counts as 1.
         differ: Pairs of identity and branch segments. A projection exists only if the widths of a pair differ.
+        read_tiles: How the channels read are counted.
+        make_tiles: How the channels made are counted.
     """
 
     layer: str
@@ -44,6 +90,8 @@ class Term:
     reads: tuple[Segment, ...] = ()
     makes: tuple[Segment, ...] = ()
     differ: tuple[tuple[Segment, Segment], ...] = ()
+    read_tiles: Tiles = SINGLE
+    make_tiles: Tiles = SINGLE
 
 
 def kernel_area(node: Node) -> int:
@@ -132,7 +180,7 @@ def byte_terms(space: SearchSpace, op_bytes: int) -> Iterator[Term]:
         else:
             for term in _vector_terms(space, node):
                 yield Term(term.layer, _WEIGHT * term.factor, term.reads, term.makes)
-        yield Term(node.name, op_bytes * _num_operations(space.graph, node))
+        yield Term(node.name, op_bytes * num_operations(space.graph, node))
     if space.graph.head is not None:
         yield Term(space.graph.output, op_bytes)
     for add, _, reads, makes in space.projections():
@@ -149,7 +197,7 @@ def _is_folded(graph: Graph, norm: Node) -> bool:
     return alone and source.kind in CONVOLVES and source.activation == "linear"
 
 
-def _num_operations(graph: Graph, node: Node) -> int:
+def num_operations(graph: Graph, node: Node) -> int:
     """Estimates how many operations a node becomes. Errors of one hardly matter: only ratios between blocks count."""
     if node.kind is Kind.INPUT or node.class_name in _VANISH:
         return 0

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tas_tf.cost.cost_model import CostModel
+from tas_tf.cost.terms import count_tiled
 from tas_tf.space.channels import Segment
 
 
@@ -43,10 +44,10 @@ class WidthCosts:
         """
         sizes = np.concatenate([widths, self._constants]).astype(np.float64)
         ones = np.append(sizes[: self._num_units], 1.0)
-        reads, makes = ones @ self._reads, ones @ self._makes
+        reads, makes = ones @ self._reads, ones @ self._makes  # before tiles
         apart = np.zeros(len(self._factors), np.int64)
         np.add.at(apart, self._terms_of_pairs, sizes[self._lefts] != sizes[self._rights])
-        now = self._factors * reads * makes * ((apart > 0) | ~self._optional)
+        now = self._factors * self._tiled(reads, makes, slice(None)) * ((apart > 0) | ~self._optional)
 
         steps = (self._new - sizes[self._units])[self._move]
         terms = self._term
@@ -57,9 +58,14 @@ class WidthCosts:
         shift = np.bincount(self._pair_entry, becomes.astype(np.float64) - was, len(terms))
         there = (apart[terms] + shift > 0) | ~self._optional[terms]
         new_reads, new_makes = reads[terms] + self._read_step * steps, makes[terms] + self._make_step * steps
-        then = self._factors[terms] * new_reads * new_makes * there
+        then = self._factors[terms] * self._tiled(new_reads, new_makes, terms) * there
         changes = np.bincount(self._move, then - now[terms], len(self._new))
         return float(now.sum()), changes
+
+    def _tiled(self, reads: np.ndarray, makes: np.ndarray, terms: np.ndarray | slice) -> np.ndarray:
+        """Channels read times channels made of some terms, both in whole tiles."""
+        cost = self._cost
+        return count_tiled(reads, *cost.read_tiles[:, terms]) * count_tiled(makes, *cost.make_tiles[:, terms])
 
     def _resolved(self, forms: np.ndarray) -> np.ndarray:
         """Rewrites linear forms of all sources as forms of the units' widths and a constant, `[units + 1, terms]`."""

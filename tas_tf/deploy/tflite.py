@@ -276,6 +276,11 @@ class TFLiteModel:
         starts = range(0, len(images), batch_size)
         return np.concatenate([self._decode(self._run(self._encode(images[i : i + batch_size]))) for i in starts])
 
+    def example(self) -> np.ndarray:
+        """Returns an image of zeros as `predict` takes it, `[1, height, width, channels]`."""
+        is_quantised = bool(self._input["quantization"][0])
+        return np.zeros((1, *self._input["shape"][1:]), np.float32 if is_quantised else self._input["dtype"])
+
     def bind(self, images: np.ndarray) -> Callable[[], None]:
         """Returns a function that runs `images` once, for timing: copies in, computes, copies out."""
         encoded = self._encode(images)

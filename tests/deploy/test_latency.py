@@ -9,13 +9,14 @@ from tas_tf.errors import UserError
 def test_calls_alternate_within_each_round():
     calls = []
     found = time_interleaved({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, rounds=3, warmup=2)
-    assert calls == ["a", "b"] * 5
+    assert calls == ["a", "a", "b", "b"] * 5
     assert list(found) == ["a", "b"]
 
 
 def test_percentiles_leave_out_the_warmup(monkeypatch):
-    # One call: 1 s of warmup, then 10, 20, ..., 110 ms.
-    durations = iter([1.0] + [0.01 * (i + 1) for i in range(11)])
+    # One turn: 1 s of warmup, then 10, 20, ..., 110 ms, each after a call of 1 s that isn't timed.
+    timed = [1.0] + [0.01 * (i + 1) for i in range(11)]
+    durations = iter([seconds for one in timed for seconds in (1.0, one)])
     now = [0.0]
 
     def work():

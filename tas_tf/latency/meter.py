@@ -1,0 +1,101 @@
+"""What a budget in time needs: the cost model of a network's latency, and measurements of single shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from tas_tf.cost.cost_model import CostModel
+from tas_tf.errors import UserError
+from tas_tf.latency.measure import Target, time_shapes
+from tas_tf.latency.model import PICOSECONDS, Error
+from tas_tf.latency.table import LatencyTable, cached_table
+from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
+
+
+def _say_nothing(text: str) -> None:
+    """Ignores a line of text."""
+
+
+@dataclass(frozen=True)
+class LatencyMeter:
+    """Measures the latency of shapes in picoseconds, and remembers it.
+
+    Shapes are timed in turns with the unpruned network on this machine; a table of another device is only predicted
+    from.
+
+    Attributes:
+        space: Search space of the network.
+        target: What is measured.
+        table_from: File of a table that was measured on another device; by default this machine is measured.
+        say: Called with a line of text before and after what takes time.
+    """
+
+    space: SearchSpace
+    target: Target
+    table_from: str | None = None
+    say: Callable[[str], None] = _say_nothing
+    _known: dict[tuple, int] = field(default_factory=dict, repr=False)
+
+    kind = "latency"
+
+    @cached_property
+    def table(self) -> LatencyTable:
+        """The measurements that the cost model is fitted to.
+
+        Raises:
+            UserError: The table is one of another network, or this machine is too noisy to measure anything.
+        """
+        if self.table_from is not None:
+            table = LatencyTable.load(self.table_from)
+            table.check(self.space, self.target)
+            return table
+        said = []
+
+        def on_timed(done: int, all_shapes: int) -> None:
+            if not said or done == all_shapes or done - said[-1] >= all_shapes // 4:
+                self.say(f"latency: {done} of {all_shapes} shapes timed on this machine ({self.target.format}).")
+                said.append(done)
+
+        table, is_new = cached_table(self.space, self.target, on_timed=on_timed)
+        if table.is_noisy:
+            raise UserError(
+                f"`budget` in time can't be kept on a machine this busy: measurements repeated at once differ by "
+                f"{table.noise:.0%}. Expected: a machine that does nothing else."
+            )
+        if is_new:
+            _, error = self._fitted
+            self.say(
+                f"latency: {table.full_ms:.3f} ms for the unpruned network ({table.format}, {table.threads} thread(s)); "
+                f"predictions of shapes are off by {error.mean:.1%} on average, {error.worst:.1%} at most."
+            )
+        return table
+
+    @cached_property
+    def _fitted(self) -> tuple[CostModel, Error]:
+        model, error = self.table.fitted(self.space)
+        full = round(self.table.full_ms / 1000 * PICOSECONDS)
+        return model.cost(self.space, full=full), error
+
+    def cost_model(self) -> CostModel:
+        """The cost model, fitted to measured shapes."""
+        return self._fitted[0]
+
+    @property
+    def error(self) -> Error:
+        """How far predictions are from measurements, by cross-validation."""
+        return self._fitted[1]
+
+    def __call__(self, shape: Shape) -> int:
+        """Latency of a shape in picoseconds: the higher of two measurements, or predicted for another device."""
+        key = (*shape.widths.values(), *shape.depths.values())
+        if key not in self._known:
+            cost = self.cost_model()
+            if self.table_from is not None:
+                self._known[key] = round(cost(shape) * (1 + self.error.mean))
+            else:
+                (timing,) = time_shapes(self.space, [shape], self.target)
+                self._known[key] = round(timing.highest * cost.full)
+        return self._known[key]

@@ -1,0 +1,202 @@
+"""Measured latencies of a network's shapes: kept as JSON, and the cost model that they give."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tas_tf.errors import UserError
+from tas_tf.files import read_json, write_json
+from tas_tf.latency.measure import Target, device_name, runtime_version, time_shapes
+from tas_tf.latency.model import Error, LatencyModel, fit
+from tas_tf.latency.shapes import shapes_to_measure
+from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
+
+#: Shapes that are measured.
+COUNT = 40
+_FEWEST = 8  # shapes that a model can be fitted to
+_VERSION = 1
+#: Noise above which measurements are useless.
+_TOO_NOISY = 0.2
+
+
+@dataclass(frozen=True)
+class LatencyTable:
+    """Measured latencies of shapes of one network.
+
+    Attributes:
+        network: Name of the network.
+        digest: What the measurements depend on besides the device: network, units, stages, and the file's preprocessing.
+        format: Format of the files.
+        threads: Threads of the interpreter.
+        runtime: Name and version of the runtime.
+        device: Name of the device.
+        full_ms: Latency of the unpruned network in milliseconds.
+        noise: By how much the two halves of a measurement differ, as a share: the median over all shapes.
+        widths: Widths of all units, `[shapes, units]`.
+        depths: Depths of all stages, `[shapes, stages]`.
+        ratios: Latencies as shares of the unpruned network's, `[shapes]`.
+    """
+
+    network: str
+    digest: str
+    format: str
+    threads: int
+    runtime: str
+    device: str
+    full_ms: float
+    noise: float
+    widths: np.ndarray
+    depths: np.ndarray
+    ratios: np.ndarray
+
+    @classmethod
+    def measure(
+        cls, space: SearchSpace, target: Target, *, count: int = COUNT, on_timed: Callable[[int, int], None] | None = None
+    ) -> LatencyTable:
+        """Measures shapes on this machine.
+
+        Args:
+            space: Search space of the network.
+            target: What is measured.
+            count: Number of shapes.
+            on_timed: Called after each shape with the number of shapes timed, and of all.
+        """
+        shapes, timings = shapes_to_measure(space, count), []
+        for timing in time_shapes(space, shapes, target):
+            timings.append(timing)
+            if on_timed is not None:
+                on_timed(len(timings), len(shapes))
+        return cls(
+            network=space.graph.network,
+            digest=digest_of(space, target),
+            format=target.format,
+            threads=target.threads,
+            runtime=runtime_version(),
+            device=device_name(),
+            full_ms=float(np.median([one.full_ms for one in timings])),
+            noise=float(np.median([one.noise for one in timings])),
+            widths=np.array([[one.shape.widths[unit.name] for unit in space.units] for one in timings], np.int64),
+            depths=np.array([[one.shape.depths[stage.name] for stage in space.stages] for one in timings], np.int64),
+            ratios=np.array([one.ratio for one in timings]),
+        )
+
+    @classmethod
+    def load(cls, path: str | Path) -> LatencyTable:
+        """Reads a table.
+
+        Raises:
+            UserError: If the file is missing or isn't a table. The message names the wrong entry.
+        """
+        content = read_json(path)
+        if not isinstance(content, Mapping) or content.get("version") != _VERSION:
+            raise UserError(f"{path} isn't a table of latencies: `version` must be {_VERSION}.")
+        try:
+            arrays = {name: np.array(content[name]) for name in ("widths", "depths", "ratios")}
+            table = cls(
+                **{name: str(content[name]) for name in ("network", "digest", "format", "runtime", "device")},
+                threads=int(content["threads"]),
+                **{name: float(content[name]) for name in ("full_ms", "noise")},
+                **arrays,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path} isn't a table of latencies: {error}.") from error
+        count = len(table.ratios)
+        numbers = (table.ratios, np.array([table.full_ms]))
+        if table.widths.ndim != 2 or len(table.widths) != count or len(table.depths) != count or count < _FEWEST:
+            raise UserError(f"{path}: expected widths, depths and ratios of at least {_FEWEST} shapes. Received: {count}.")
+        if not all(np.isfinite(each).all() and (each > 0).all() for each in numbers):
+            raise UserError(f"{path}: latencies must be above 0.")
+        return table
+
+    def save(self, path: str | Path) -> None:
+        """Writes the table."""
+        arrays = {name: getattr(self, name).tolist() for name in ("widths", "depths", "ratios")}
+        names = ("network", "digest", "format", "threads", "runtime", "device", "full_ms", "noise")
+        write_json(path, {"version": _VERSION, **{name: getattr(self, name) for name in names}, **arrays})
+
+    def check(self, space: SearchSpace, target: Target) -> None:
+        """Checks that the table is one of this network, and for this kind of file.
+
+        Raises:
+            UserError: If it isn't.
+        """
+        if (self.format, self.threads) != (target.format, target.threads):
+            raise UserError(
+                f"`latency_from`: the table is for {self.format} with {self.threads} threads. Expected: {target.format} "
+                f"with {target.threads}; see `latency_format` and `threads`."
+            )
+        if self.digest != digest_of(space, target):
+            raise UserError(
+                f"`latency_from`: the table is for other shapes, of {self.network}. Expected those of "
+                f"{space.graph.network} with the same settings of what is searched."
+            )
+
+    def fitted(self, space: SearchSpace) -> tuple[LatencyModel, Error]:
+        """The model of the latency, and its error by cross-validation."""
+        return fit(space, self.widths, self.depths, self.ratios * self.full_ms / 1000)
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether measurements differ so much that they say little."""
+        return self.noise > _TOO_NOISY
+
+
+def digest_of(space: SearchSpace, target: Target) -> str:
+    """Fingerprint of what measurements depend on besides the device, see `LatencyTable`."""
+    parts = {
+        "graph": space.graph.digest,
+        "units": {unit.name: unit.width for unit in space.units},
+        "stages": {stage.name: stage.blocks for stage in space.stages},
+        "inside": [type(layer).__name__ for layer in target.preprocessing()],
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def cached_table(
+    space: SearchSpace,
+    target: Target,
+    *,
+    count: int = COUNT,
+    on_timed: Callable[[int, int], None] | None = None,
+) -> tuple[LatencyTable, bool]:
+    """Returns the table of a network on this machine, and whether it was measured now.
+
+    Measured tables are kept in the user's cache folder, `$XDG_CACHE_HOME/tas_tf/latency` (by default
+    `~/.cache/tas_tf/latency`), by network, candidates, format, threads, version of the runtime, and processor. A file
+    that can't be read is measured again.
+    """
+    key: dict[str, Any] = {
+        "digest": digest_of(space, target),
+        "candidates": [choice.candidates for choice in (*space.units, *space.stages)],
+        "format": target.format,
+        "threads": target.threads,
+        "runtime": runtime_version(),
+        "device": device_name(),
+        "count": count,
+        "version": _VERSION,
+    }
+    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:20]
+    path = cache_folder() / f"{name}.json"
+    if path.exists():
+        try:
+            return LatencyTable.load(path), False
+        except UserError:
+            path.unlink()
+    table = LatencyTable.measure(space, target, count=count, on_timed=on_timed)
+    if not table.is_noisy:
+        table.save(path)
+    return table, True
+
+
+def cache_folder() -> Path:
+    """Folder of the measured tables."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tas_tf" / "latency"
