@@ -22,7 +22,8 @@ from rich.table import Table
 from tas_tf.deploy.tflite import file_size
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
-from tas_tf.student.file_size import FileSize, make_cost
+from tas_tf.student.file_size import FileSize
+from tas_tf.student.meter import make_cost
 from tas_tf.zoo.loading import load_network
 
 MODELS = ("resnet20", "keras.applications.MobileNetV2", "keras.applications.EfficientNetB0")

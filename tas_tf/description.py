@@ -13,7 +13,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tas_tf.cost.cost_model import CostModel
+from tas_tf.cost.cost_model import CostModel, amount
 from tas_tf.cost.projections import projected_share, projections
 from tas_tf.decode.decode import smallest_shape
 from tas_tf.deploy.checks import check_deployable
@@ -246,7 +246,9 @@ def describe_space(space: SearchSpace, *, name: str | None = None, shape: Shape 
 
 def _budget_line(budget: str, *, limit: int, full: int, smallest: int) -> Text:
     kind = budget.partition(":")[0]
-    line = f"budget {budget}: {limit:,} of {full:,} {kind} ({limit / full:.3f}), smallest {smallest:,}"
+    reached = amount(kind, smallest) if kind == "latency" else f"{smallest:,}"
+    whole = f"{amount(kind, limit)} of {amount(kind, full)}" if kind == "latency" else f"{limit:,} of {full:,} {kind}"
+    line = f"budget {budget}: {whole} ({limit / full:.3f}), smallest {reached}"
     return Text(line, no_wrap=True, overflow="ignore")
 
 

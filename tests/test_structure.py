@@ -14,7 +14,7 @@ LINE = (
     *("version", "errors", "extras", "settings", "recipes", "quiet", "files", "averaging", "published"),
     *("graph", "space", "cost", "decode", "student", "importance", "supernet", "proposals"),
     *("zoo", "data", "training", "searching", "race", "timing", "baselines", "qat"),
-    *("deploy", "description", "runs", "report", "pipeline", "compression", "cli"),
+    *("deploy", "latency", "description", "runs", "report", "pipeline", "compression", "cli"),
 )
 #: What only describes networks and counts: it loads no TensorFlow.
 WITHOUT_KERAS = ("graph.graph", "space.space", "space.shape", "cost.cost_model", "cost.budget", "decode.decode")

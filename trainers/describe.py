@@ -17,7 +17,6 @@ from typing import Any
 
 from tas_tf.cli.command import make_console, run
 from tas_tf.cli.options import is_given, parse
-from tas_tf.cost.budget import Budget
 from tas_tf.data.preprocessing import Preprocessing
 from tas_tf.data.sources import load_source
 from tas_tf.decode.decode import smallest_shape
@@ -25,6 +24,7 @@ from tas_tf.deploy.metadata import Metadata
 from tas_tf.deploy.tflite import file_size
 from tas_tf.description import describe_space, find_deployment
 from tas_tf.graph.graph import Graph
+from tas_tf.latency.meter import meter_of
 from tas_tf.published import PublishedShape, published_shape, shape_file
 from tas_tf.runs.config import RunConfig
 from tas_tf.runs.workspace import space_of
@@ -32,7 +32,7 @@ from tas_tf.searching.run import cost_and_limit
 from tas_tf.settings import require
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
-from tas_tf.student.file_size import FileSize, real_cost
+from tas_tf.student.meter import real_cost
 from tas_tf.zoo.loading import load_network
 
 
@@ -49,7 +49,7 @@ def main() -> dict[str, Any]:
     description = replace(
         describe_space(space, name=name, shape=shape),
         deployment=find_deployment(model),
-        budgets=_limits(space, labels, config.budgets) if is_given("budget") else None,
+        budgets=_limits(space, labels, config) if is_given("budget") else None,
         paper_accuracy=published.accuracy if published else None,
     )
     if not parsed.call.json:
@@ -57,7 +57,7 @@ def main() -> dict[str, Any]:
     return description.to_json()
 
 
-def _limits(space: SearchSpace, labels: Sequence[str], budgets: Sequence[Budget]) -> dict[str, dict[str, int]]:
+def _limits(space: SearchSpace, labels: Sequence[str], config: RunConfig) -> dict[str, dict[str, int]]:
     """The limit of each budget, the full cost and the smallest reachable cost. Files include labels and metadata.
 
     Raises:
@@ -73,11 +73,11 @@ def _limits(space: SearchSpace, labels: Sequence[str], budgets: Sequence[Budget]
         probabilities=space.graph.head is not None,
         shape=Shape.full(space).to_json(),
     )
-    measure = FileSize(space, partial(file_size, metadata=contents))
-    found = {}
-    for budget in budgets:
-        cost, limit = cost_and_limit(space, budget, measure)
-        smallest = real_cost(cost, smallest_shape(cost), measure)
+    measure, say, found = partial(file_size, metadata=contents), make_console().print, {}
+    for budget in config.budgets:
+        meter = meter_of(budget.kind, space, config.latency, measure_file=measure, say=say)
+        cost, limit = cost_and_limit(space, budget, meter)
+        smallest = real_cost(cost, smallest_shape(cost), meter)
         found[str(budget)] = {"limit": limit, "full": cost.full, "smallest": smallest}
     return found
 

@@ -14,7 +14,7 @@ from tas_tf.cost.cost_model import CostModel
 from tas_tf.data.training_data import TrainingData
 from tas_tf.searching.settings import SearchSettings
 from tas_tf.space.shape import Shape
-from tas_tf.student.file_size import FileSize, find_within
+from tas_tf.student.meter import Meter, find_within
 from tas_tf.training.network import train_network
 from tas_tf.training.settings import TrainSettings
 
@@ -48,7 +48,7 @@ def best_random_shape(
     checkpoint_dir: str | Path | None = None,
     verbose: int | str = "auto",
     on_tried: Callable[[RandomShape], None] = lambda tried: None,
-    file_size: FileSize | None = None,
+    meter: Meter | None = None,
 ) -> RandomShape:
     """Trains random shapes briefly on the weights' half of the data and picks the best on the architecture's half.
 
@@ -67,7 +67,7 @@ def best_random_shape(
         checkpoint_dir: Folder to save every training to after each epoch. An interrupted call resumes from it.
         verbose: As in Keras.
         on_tried: Called with each shape once it is scored.
-        file_size: Measures files; needed only for a budget in bytes.
+        meter: Measures shapes; needed for budgets in bytes or time.
 
     Returns:
         The best shape; the first one if several are equally good.
@@ -80,7 +80,7 @@ def best_random_shape(
     for number in range(count):
         seed = [settings.seed, number] if number else settings.seed
         draw = partial(_draw, cost, tolerance, seed)
-        shape, _ = find_within(draw, cost, limit, file_size)
+        shape, _ = find_within(draw, cost, limit, meter)
         result = train_network(
             cost.space,
             shape,

@@ -31,6 +31,7 @@ class Command:
 _RUN = ("Network", "Data", "Run")
 _SPACE = ("axes", "width_divisor", "couple_trunk", "search_dense")
 _RANKING = ("importance", "importance_images")
+_BUDGET = ("budget", "Latency", "threads")
 _STEP = ("batch_size", "lr", "momentum", "l2")
 
 #: All commands by name, in the order of the help.
@@ -41,7 +42,15 @@ COMMANDS = {
             name="describe",
             module="trainers.describe",
             summary="show which parts of a network can shrink, which can't and why, and its cost",
-            flags=("Network", "What is searched", "dataset", "data_dir", "test_share", "budget", "json"),
+            flags=(
+                "Network",
+                "What is searched",
+                "dataset",
+                "data_dir",
+                "test_share",
+                *_BUDGET,
+                "json",
+            ),
             takes_model=True,
         ),
         Command(
@@ -49,7 +58,7 @@ COMMANDS = {
             module="trainers.pipeline",
             summary="run all steps: teacher, search, student, rivals, export and report",
             flags=(
-                *(*_RUN, "What is searched", "Training", "Initial weights", "Recipe", "Search"),
+                *(*_RUN, "What is searched", "Training", "Initial weights", "Recipe", "Latency", "Search"),
                 *("Distillation", "Rivals"),
                 *("Export", "Quantisation", "random_shapes", "random_epochs", "dry_run", "json"),
             ),
@@ -66,7 +75,7 @@ COMMANDS = {
             module="trainers.search",
             summary="find widths and depths within a budget, by a race or a search",
             flags=(
-                *(*_RUN, *_SPACE, *_STEP, *_RANKING, "search_from_teacher", "Recipe", "Search"),
+                *(*_RUN, *_SPACE, *_STEP, *_RANKING, "search_from_teacher", "Recipe", "Latency", "Search"),
                 *("student_lr", "kd", "kd_alpha", "kd_alpha_end", "kd_temperature", "preprocessing_inside", "dry_run"),
             ),
         ),
@@ -76,7 +85,14 @@ COMMANDS = {
             summary="make a shape without a search, for comparison",
             flags=(
                 *(*_RUN, *_SPACE, *_STEP, "Baseline"),
-                *("budget", "tolerance", "split_share", "held_out_limit", "student_lr", "preprocessing_inside"),
+                *(
+                    *_BUDGET,
+                    "tolerance",
+                    "split_share",
+                    "held_out_limit",
+                    "student_lr",
+                    "preprocessing_inside",
+                ),
             ),
         ),
         Command(
@@ -85,7 +101,7 @@ COMMANDS = {
             summary="train the student, a network of the shape found",
             flags=(
                 *(*_RUN, "What is searched", *_STEP, *_RANKING, "inherit", "Distillation"),
-                *("recipe", "budget", "dry_run"),
+                *("recipe", *_BUDGET, "dry_run"),
             ),
         ),
         Command(

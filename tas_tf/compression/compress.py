@@ -11,10 +11,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tas_tf.compression.contents import describe_contents, file_sizes
+from tas_tf.compression.contents import describe_contents, measure_file
 from tas_tf.compression.defaults import (
     Changes,
     check_settings,
+    latency_settings,
     race_settings,
     search_settings,
     seed_of,
@@ -33,6 +34,8 @@ from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
 from tas_tf.importance.order import rank
 from tas_tf.importance.settings import ImportanceSettings
+from tas_tf.latency.meter import meter_of
+from tas_tf.latency.settings import LatencySettings
 from tas_tf.race.race import RaceResult
 from tas_tf.race.settings import RaceSettings
 from tas_tf.recipes import DEFAULT, RECIPES, SEARCHING
@@ -43,7 +46,6 @@ from tas_tf.space.settings import SpaceSettings
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import INITIAL_WEIGHTS
-from tas_tf.student.file_size import FileSize
 from tas_tf.timing.duration import Deadline, parse_duration
 from tas_tf.timing.plan import DECIDED
 from tas_tf.training.evaluation import evaluate
@@ -110,6 +112,7 @@ def compress(
     search_dense: bool = SpaceSettings.search_dense,
     strategy: tf.distribute.Strategy | None = None,
     measure: Callable[[keras.Model], int] | None = None,
+    latency: LatencySettings | Changes | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int | str = "auto",
 ) -> Compressed:
@@ -137,7 +140,8 @@ def compress(
         model: Trained functional or Sequential classifier that ends in logits or softmax. It isn't changed.
         train: Training images and labels.
         validation: Other images and labels, used only for scores, not to train or to choose the shape.
-        budget: Highest cost of the student, such as `macs:0.5`, `params:200k` or `bytes:400k`; see `Budget`.
+        budget: Highest cost of the student, such as `macs:0.5`, `params:200k`, `bytes:400k` or
+            `latency:2ms`; see `Budget`.
         recipe: How the shape is found: by a race of several shapes, `balanced` or `fast`, or by the differentiable
             search alone, `paper`. The default is `balanced`, or `paper` if `search` is given.
         time: Time for the whole call, such as `20m` or `1h30m`: it determines the number of shapes in the race and the
@@ -158,6 +162,8 @@ def compress(
         strategy: Devices; by default all GPUs.
         measure: Returns the file size of a network in bytes, for a budget in bytes; by default the size of the float32
             `.tflite` file with its metadata.
+        latency: Settings of a budget in time, such as `{"format": "int8", "threads": 2}`: a budget like `latency:0.5`
+            or `latency:2ms` limits the time of one image on this machine, or on the one that `table` was measured on.
         callbacks: Keras callbacks, used in each lap of the race, in the search, and in the training of the student.
         verbose: As in Keras.
 
@@ -178,6 +184,7 @@ def compress(
     check_settings("race", race, RaceSettings)
     check_settings("search", search, SearchSettings)
     check_settings("training", training, TrainSettings)
+    check_settings("latency", latency, LatencySettings)
     ranking = ImportanceSettings(importance=importance)
     strategy = make_strategy() if strategy is None else strategy
     wanted = Budget.parse(budget)
@@ -189,7 +196,9 @@ def compress(
         search_dense=search_dense,
     )
     check_deployable(model)
-    cost_and_limit(space, wanted, FileSize(space, measure or file_size))  # rejects most budgets before any data is read
+    measuring = {"settings": latency_settings(latency), "say": print if verbose != 0 else lambda text: None}
+    meter = meter_of(wanted.kind, space, measure_file=measure or file_size, **measuring)
+    cost_and_limit(space, wanted, meter)  # rejects most budgets before any data is read
     data = open_data(
         train,
         validation,
@@ -216,9 +225,9 @@ def compress(
     check_above_chance(teacher_metrics["accuracy"], data)
     _check_alike(teacher, data, teacher_metrics["accuracy"])
     ranked = rank(model, space, ranking, data.calibration)
-    finder = Finder(
-        space, ranked, data, wanted, file_sizes(space, data, measure), training, strategy, callbacks, verbose
-    )
+    if wanted.kind == "bytes":  # files hold the names of the classes
+        meter = meter_of("bytes", space, measure_file=measure or measure_file(space, data), **measuring)
+    finder = Finder(space, ranked, data, wanted, meter, training, strategy, callbacks, verbose)
     if recipe == SEARCHING:
         found = finder.by_search(searching)
     else:

@@ -13,7 +13,6 @@ from tas_tf.deploy.metadata import Metadata
 from tas_tf.deploy.tflite import file_size
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
-from tas_tf.student.file_size import FileSize
 
 
 def describe_contents(space: SearchSpace, shape: Shape, data: TrainingData) -> Metadata:
@@ -29,15 +28,13 @@ def describe_contents(space: SearchSpace, shape: Shape, data: TrainingData) -> M
     )
 
 
-def file_sizes(space: SearchSpace, data: TrainingData, measure: Callable[[keras.Model], int] | None = None) -> FileSize:
-    """Returns what measures the files of shapes: by default float32 `.tflite` files with their metadata.
+def measure_file(space: SearchSpace, data: TrainingData) -> Callable[[keras.Model], int]:
+    """Returns what measures the files of students: float32 `.tflite` files with their metadata.
 
     The metadata holds the unpruned shape instead of the student's, since no other shape has more digits.
 
     Args:
         space: Search space of the model.
         data: The model's data, which knows the names of the classes.
-        measure: Measures a network instead.
     """
-    contents = describe_contents(space, Shape.full(space), data)
-    return FileSize(space, measure or partial(file_size, metadata=contents))
+    return partial(file_size, metadata=describe_contents(space, Shape.full(space), data))

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from tas_tf.data.training_data import TrainingData
 from tas_tf.errors import UserError
+from tas_tf.latency.settings import LatencySettings
 from tas_tf.race.settings import RaceSettings
 from tas_tf.recipes import SEARCHING, of_recipe
 from tas_tf.searching.settings import SearchSettings
@@ -57,6 +58,11 @@ def seed_of(given: Settings | Changes | None) -> int:
     if given is None or isinstance(given, Mapping):
         return (given or {}).get("seed", 0)
     return given.seed
+
+
+def latency_settings(given: LatencySettings | Changes | None) -> LatencySettings:
+    """Settings of a budget in time, all of them or changes to the defaults."""
+    return given if isinstance(given, LatencySettings) else LatencySettings(**(given or {}))
 
 
 def search_settings(given: SearchSettings | Changes | None, data: TrainingData, replicas: int = 1) -> SearchSettings:

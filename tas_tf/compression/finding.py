@@ -21,7 +21,7 @@ from tas_tf.searching.settings import SearchSettings
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student
-from tas_tf.student.file_size import FileSize
+from tas_tf.student.meter import Meter
 from tas_tf.supernet.transfer import inherit_from_supernet
 from tas_tf.timing.duration import Deadline
 from tas_tf.timing.pace import measure_pace
@@ -57,7 +57,7 @@ class Finder:
         model: The trained model, with its channels in order of importance.
         data: Its data.
         budget: Highest cost of the student.
-        files: Measures files.
+        meter: Measures shapes, for budgets in bytes or time.
         training: Settings of the student's training.
         strategy: Devices.
         callbacks: Keras callbacks.
@@ -68,7 +68,7 @@ class Finder:
     model: keras.Model
     data: TrainingData
     budget: Budget
-    files: FileSize
+    meter: Meter | None
     training: TrainSettings
     strategy: tf.distribute.Strategy
     callbacks: Sequence[keras.callbacks.Callback]
@@ -94,7 +94,7 @@ class Finder:
             teacher=self.model,
             callbacks=lambda monitor: self.callbacks,
             verbose=self.verbose,
-            file_size=self.files,
+            meter=self.meter,
         )
         network = build_student(self.space, result.shape)
         inherit_from_supernet(network, result.supernet, self.space, result.shape)
@@ -122,8 +122,8 @@ class Finder:
             UserError: The time isn't enough, or the budget can't be reached.
         """
         space, data, training = self.space, self.data, self.training
-        cost, limit = cost_and_limit(space, self.budget, self.files)
-        proposing = {"divisor": divisor, "file_size": self.files, "seed": training.seed}
+        cost, limit = cost_and_limit(space, self.budget, self.meter)
+        proposing = {"divisor": divisor, "meter": self.meter, "seed": training.seed}
         workload = None
         if deadline is not None:
             timed = Proposer(cost, limit, **proposing).shortlist(1)[0].shape
@@ -142,7 +142,7 @@ class Finder:
         searched = None
         if settings.searched:
             searched = self.by_search(searching).search
-            drawing = {"limit": limit, "count": settings.searched, "file_size": self.files, "seed": searching.seed}
+            drawing = {"limit": limit, "count": settings.searched, "meter": self.meter, "seed": searching.seed}
             found = drawn_proposals(cost, searched.shape, searched.probabilities, **drawing)
         result = find_by_race(
             *(cost, limit, data, training, settings),

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
-from tas_tf.compression.contents import file_sizes
-from tas_tf.compression.defaults import Changes, check_settings, search_settings, seed_of
+from tas_tf.compression.contents import measure_file
+from tas_tf.compression.defaults import Changes, check_settings, latency_settings, search_settings, seed_of
 from tas_tf.cost.budget import Budget
 from tas_tf.data.augmentation import Augmentation
 from tas_tf.data.stream import UserData
@@ -17,11 +17,12 @@ from tas_tf.deploy.checks import check_deployable
 from tas_tf.deploy.tflite import file_size
 from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
+from tas_tf.latency.meter import meter_of
+from tas_tf.latency.settings import LatencySettings
 from tas_tf.searching.monitor import SearchResult
 from tas_tf.searching.run import cost_and_limit, run_search
 from tas_tf.searching.settings import SearchSettings
 from tas_tf.space.space import SearchSpace
-from tas_tf.student.file_size import FileSize
 from tas_tf.training.strategy import make_strategy
 
 
@@ -35,6 +36,7 @@ def search(
     augment: Augmentation | None = None,
     strategy: tf.distribute.Strategy | None = None,
     measure: Callable[[keras.Model], int] | None = None,
+    latency: LatencySettings | Changes | None = None,
     axes: str | None = None,
     width_divisor: int | None = None,
     couple_trunk: bool | None = None,
@@ -54,6 +56,7 @@ def search(
         augment: Changes to training images.
         strategy: Devices; by default all GPUs.
         measure: Returns the file size of a network in bytes, for a budget in bytes; see `compress`.
+        latency: Settings of a budget in time, see `compress`.
         axes: What the search may reduce, see `compress`. This and the next three go without `space`.
         width_divisor: See `compress`.
         couple_trunk: See `compress`.
@@ -74,6 +77,7 @@ def search(
         ```
     """
     check_settings("settings", settings, SearchSettings)
+    check_settings("latency", latency, LatencySettings)
     graph = Graph.from_model(model)
     named = {"axes": axes, "width_divisor": width_divisor, "couple_trunk": couple_trunk, "search_dense": search_dense}
     options = {name: value for name, value in named.items() if value is not None}
@@ -89,7 +93,9 @@ def search(
     strategy = make_strategy() if strategy is None else strategy
     check_deployable(model)
     wanted = Budget.parse(budget)
-    cost_and_limit(space, wanted, FileSize(space, measure or file_size))  # rejects most budgets before any data is read
+    measuring = {"settings": latency_settings(latency), "say": print if verbose != 0 else lambda text: None}
+    meter = meter_of(wanted.kind, space, measure_file=measure or file_size, **measuring)
+    cost_and_limit(space, wanted, meter)  # rejects most budgets before any data is read
     data = open_data(
         train,
         image_shape=graph.input.shape[1:],
@@ -98,7 +104,8 @@ def search(
         seed=seed_of(settings),
     )
     settings = search_settings(settings, data, strategy.num_replicas_in_sync)
-    files = file_sizes(space, data, measure)
+    if wanted.kind == "bytes":  # files hold the names of the classes
+        meter = meter_of("bytes", space, measure_file=measure or measure_file(space, data), **measuring)
     return run_search(
         space,
         data,
@@ -108,5 +115,5 @@ def search(
         teacher=model,
         callbacks=lambda monitor: callbacks,
         verbose=verbose,
-        file_size=files,
+        meter=meter,
     )

@@ -1,4 +1,4 @@
-"""Budgets and their text form: `macs:0.5`, `macs:40M`, `params:200k`, `bytes:400k`."""
+"""Budgets and their text form: `macs:0.5`, `macs:40M`, `params:200k`, `bytes:400k`, `latency:0.5`, `latency:2ms`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 from tas_tf.cost.cost_model import COST_KINDS
 from tas_tf.errors import UserError
 
-_PATTERN = re.compile(r"^(?P<kind>[a-z]+):(?P<number>\d+(\.\d*)?|\.\d+)(?P<unit>[kMG]?)$")
+_PATTERN = re.compile(r"^(?P<kind>[a-z]+):(?P<number>\d+(\.\d*)?|\.\d+)(?P<unit>k|M|G|us|ms|s|)$")
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
+_TIMES = {"us": 10**6, "ms": 10**9, "s": 10**12}  # in picoseconds
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Budget:
 
     Attributes:
         kind: Kind of cost, one of `tas_tf.cost.cost_model.COST_KINDS`.
-        value: A share of the unpruned network's cost, or a count.
+        value: A share of the unpruned network's cost, or a count; of picoseconds for the kind `latency`.
         is_share: Whether `value` is a share.
 
     Example:
@@ -37,6 +38,8 @@ class Budget:
     def parse(cls, text: str) -> Budget:
         """Reads `kind:value`. A value up to 1 without a unit is a share; the units k, M and G are decimal.
 
+        Latencies that aren't shares have one of the units us, ms and s.
+
         >>> Budget.parse("macs:0.5"), Budget.parse("params:40k").limit(10**6)
         (Budget(kind='macs', value=0.5, is_share=True), 40000)
 
@@ -48,21 +51,28 @@ class Budget:
         match = _PATTERN.match(text.strip())
         if match is None or match["kind"] not in COST_KINDS:
             raise UserError(
-                f"`budget` must be KIND:VALUE, such as macs:0.5 (half the cost) or macs:40M. KIND is one of "
-                f"{', '.join(COST_KINDS)}. Received: {text!r}."
+                f"`budget` must be KIND:VALUE, such as macs:0.5 (half the cost), macs:40M or latency:2ms. KIND is "
+                f"one of {', '.join(COST_KINDS)}. Received: {text!r}."
             )
-        number = float(match["number"])
+        number, is_latency = float(match["number"]), match["kind"] == "latency"
         if number <= 0:
             raise UserError(f"`budget` must be above 0. Received: {text!r}.")
+        units = _TIMES if is_latency else _UNITS
         is_share = not match["unit"] and number <= 1
+        if not is_share and match["unit"] not in units:
+            expected = "2ms or 800us" if is_latency else f"40{'M' if match['kind'] == 'macs' else 'k'}"
+            raise UserError(
+                f"`budget` must be a share up to 1, such as {match['kind']}:0.5, or an amount such as "
+                f"{match['kind']}:{expected}. Received: {text!r}."
+            )
         if not is_share and not match["unit"] and "." in match["number"]:
             raise UserError(
                 f"`budget` must be a share up to 1, such as {match['kind']}:0.5, or a count: a whole number, or a "
                 f"number with k, M or G. Received: {text!r}."
             )
-        if not is_share and number * _UNITS[match["unit"]] < 1:
+        if not is_share and number * units[match["unit"]] < 1:
             raise UserError(f"`budget` must be a share, or a count of at least 1. Received: {text!r}.")
-        return cls(match["kind"], number if is_share else number * _UNITS[match["unit"]], is_share)
+        return cls(match["kind"], number if is_share else number * units[match["unit"]], is_share)
 
     def limit(self, full: int) -> int:
         """The budget as a whole number.
@@ -75,5 +85,8 @@ class Budget:
 
     def __str__(self) -> str:
         # `parse` doesn't read scientific notation such as 5e-05.
-        value = np.format_float_positional(self.value, trim="-") if self.is_share else self.limit(0)
-        return f"{self.kind}:{value}"
+        if self.is_share:
+            return f"{self.kind}:{np.format_float_positional(self.value, trim='-')}"
+        if self.kind == "latency":
+            return f"latency:{np.format_float_positional(self.value / _TIMES['us'], trim='-')}us"
+        return f"{self.kind}:{self.limit(0)}"

@@ -20,6 +20,17 @@ COST_KINDS = (*_TERMS, "bytes", "latency")
 _TYPICAL_OP_BYTES = 650
 
 
+def amount(kind: str, cost: float) -> str:
+    """A cost in words.
+
+    >>> amount("macs", 40_813_184), amount("latency", 850_400_000), amount("latency", 2_000_000_000)
+    ('40,813,184 macs', '850.4 us', '2 ms')
+    """
+    if kind != "latency":
+        return f"{round(cost):,} {kind}"
+    return f"{cost / 1e9:.4g} ms" if cost >= 1e9 else f"{cost / 1e6:.4g} us"
+
+
 def summands(factors: Any, reads: Any, makes: Any, present: Any) -> Any:
     """The cost formula. It gives exact costs for integers, and expected costs for means and probabilities.
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tas_tf.cost.cost_model import CostModel
+from tas_tf.cost.cost_model import CostModel, amount
 from tas_tf.decode.choices import Choices, Moves
 from tas_tf.errors import UserError
 from tas_tf.space.shape import Shape
@@ -93,7 +93,8 @@ def check_reachable(cost: CostModel, limit: int, smallest: Shape | None = None) 
         share = np.ceil(1000 * lowest / cost.full) / 1000
         raise UserError(
             f"`budget` is below what the network can reach. Expected at least {cost.kind}:{share:.3f} "
-            f"({lowest:,} {cost.kind}: every width and depth at its smallest). Received: {limit:,} {cost.kind}."
+            f"({amount(cost.kind, lowest)}: every width and depth at its smallest). "
+            f"Received: {amount(cost.kind, limit)}."
         )
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+
+import keras
 
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.errors import UserError
 from tas_tf.latency.measure import Target, time_shapes
 from tas_tf.latency.model import PICOSECONDS, Error
+from tas_tf.latency.settings import LatencySettings
 from tas_tf.latency.table import LatencyTable, cached_table
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
+from tas_tf.student.file_size import FileSize
+from tas_tf.student.meter import Meter
 
 
 def _say_nothing(text: str) -> None:
@@ -66,10 +71,8 @@ class LatencyMeter:
                 f"{table.noise:.0%}. Expected: a machine that does nothing else."
             )
         if is_new:
-            _, error = self._fitted
             self.say(
-                f"latency: {table.full_ms:.3f} ms for the unpruned network ({table.format}, {table.threads} thread(s)); "
-                f"predictions of shapes are off by {error.mean:.1%} on average, {error.worst:.1%} at most."
+                f"latency: {table.full_ms:.3f} ms for the unpruned network ({table.format}, threads: {table.threads})."
             )
         return table
 
@@ -77,6 +80,7 @@ class LatencyMeter:
     def _fitted(self) -> tuple[CostModel, Error]:
         model, error = self.table.fitted(self.space)
         full = round(self.table.full_ms / 1000 * PICOSECONDS)
+        self.say(f"latency: predictions are off by {error.mean:.1%} on average, by {error.worst:.1%} at most.")
         return model.cost(self.space, full=full), error
 
     def cost_model(self) -> CostModel:
@@ -99,3 +103,29 @@ class LatencyMeter:
                 (timing,) = time_shapes(self.space, [shape], self.target)
                 self._known[key] = round(timing.highest * cost.full)
         return self._known[key]
+
+
+def meter_of(
+    kind: str,
+    space: SearchSpace,
+    settings: LatencySettings,
+    *,
+    measure_file: Callable[[keras.Model], int],
+    preprocessing: Callable[[], Sequence[keras.layers.Layer]] = tuple,
+    say: Callable[[str], None] = _say_nothing,
+) -> Meter | None:
+    """Makes what measures a kind of cost; `None` if a formula gives it.
+
+    Args:
+        kind: Kind of cost, see `tas_tf.cost.cost_model.COST_KINDS`.
+        space: Search space of the network.
+        settings: What a budget in time refers to.
+        measure_file: Returns the bytes of a network's file.
+        preprocessing: Makes the layers that files contain before the network.
+        say: Called with lines of text.
+    """
+    if kind == "bytes":
+        return FileSize(space, measure_file)
+    if kind == "latency":
+        return LatencyMeter(space, Target(settings.format, settings.threads, preprocessing), settings.table, say)
+    return None

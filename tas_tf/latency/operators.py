@@ -59,9 +59,11 @@ class Operator:
         elif quantity in ("products", "weights"):
             factor = self.area * (self.made_positions if quantity == "products" else 1)
             reads, makes = () if self.per_channel else self.reads, self.makes
-            tiles = {"make_tiles": make_tiles} if self.per_channel else {"read_tiles": read_tiles} | {
-                "make_tiles": make_tiles
-            }
+            tiles = (
+                {"make_tiles": make_tiles}
+                if self.per_channel
+                else {"read_tiles": read_tiles} | {"make_tiles": make_tiles}
+            )
         return Term(self.layer, round(factor * scale), reads, makes, self.differ, **tiles)
 
     @property

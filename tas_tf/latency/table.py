@@ -17,7 +17,6 @@ from tas_tf.files import read_json, write_json
 from tas_tf.latency.measure import Target, device_name, runtime_version, time_shapes
 from tas_tf.latency.model import Error, LatencyModel, fit
 from tas_tf.latency.shapes import shapes_to_measure
-from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 
 #: Shapes that are measured.
@@ -34,7 +33,7 @@ class LatencyTable:
 
     Attributes:
         network: Name of the network.
-        digest: What the measurements depend on besides the device: network, units, stages, and the file's preprocessing.
+        digest: What the measurements depend on besides the device: network, units, stages, and preprocessing.
         format: Format of the files.
         threads: Threads of the interpreter.
         runtime: Name and version of the runtime.
@@ -60,7 +59,12 @@ class LatencyTable:
 
     @classmethod
     def measure(
-        cls, space: SearchSpace, target: Target, *, count: int = COUNT, on_timed: Callable[[int, int], None] | None = None
+        cls,
+        space: SearchSpace,
+        target: Target,
+        *,
+        count: int = COUNT,
+        on_timed: Callable[[int, int], None] | None = None,
     ) -> LatencyTable:
         """Measures shapes on this machine.
 
@@ -112,7 +116,9 @@ class LatencyTable:
         count = len(table.ratios)
         numbers = (table.ratios, np.array([table.full_ms]))
         if table.widths.ndim != 2 or len(table.widths) != count or len(table.depths) != count or count < _FEWEST:
-            raise UserError(f"{path}: expected widths, depths and ratios of at least {_FEWEST} shapes. Received: {count}.")
+            raise UserError(
+                f"{path}: expected widths, depths and ratios of at least {_FEWEST} shapes. Received: {count}."
+            )
         if not all(np.isfinite(each).all() and (each > 0).all() for each in numbers):
             raise UserError(f"{path}: latencies must be above 0.")
         return table
@@ -131,8 +137,8 @@ class LatencyTable:
         """
         if (self.format, self.threads) != (target.format, target.threads):
             raise UserError(
-                f"`latency_from`: the table is for {self.format} with {self.threads} threads. Expected: {target.format} "
-                f"with {target.threads}; see `latency_format` and `threads`."
+                f"`latency_from`: the table is for {self.format} with {self.threads} threads. Expected: "
+                f"{target.format} with {target.threads}; see `latency_format` and `threads`."
             )
         if self.digest != digest_of(space, target):
             raise UserError(

@@ -7,7 +7,7 @@ from typing import Any
 
 from tas_tf.baselines.random_shapes import RandomShape, best_random_shape
 from tas_tf.baselines.shapes import RANKED_KINDS, baseline_shape
-from tas_tf.cost.cost_model import CostModel
+from tas_tf.cost.cost_model import CostModel, amount
 from tas_tf.files import write_json, write_model
 from tas_tf.importance.order import channel_order, reorder
 from tas_tf.pipeline.steps import DISTILLATION, VERSION, RunStep, budget_settings, merged, network_settings, settings_of
@@ -15,7 +15,7 @@ from tas_tf.runs.run import Step
 from tas_tf.runs.workspace import Workspace
 from tas_tf.settings import recorded
 from tas_tf.space.shape import Shape
-from tas_tf.student.file_size import find_within, real_cost
+from tas_tf.student.meter import find_within, real_cost
 from tas_tf.training.network import inherited
 
 
@@ -106,8 +106,8 @@ class BaselineStep(RunStep):
         workspace, run = self.workspace, self.workspace.config.run
         space = workspace.space_of(workspace.unpruned_network(), anew=True)
         cost, limit = workspace.cost_and_limit(space)
-        real = real_cost(cost, Shape.load(run.search_shape), workspace.file_size(space))
-        workspace.say(f"{run.search_shape}: {real:,} {cost.kind}, budget {limit:,}.")
+        real = real_cost(cost, Shape.load(run.search_shape), workspace.meter(space))
+        workspace.say(f"{run.search_shape}: {amount(cost.kind, real)}, budget {amount(cost.kind, limit)}.")
 
     def make(self, record: Step, cost: CostModel, *, limit: int, tolerance: int) -> None:
         """Makes the shape and writes it; if its kind chooses filters, also writes the network with those filters.
@@ -138,7 +138,7 @@ class BaselineStep(RunStep):
                     seed=config.search.seed,
                 )
 
-            shape, _ = find_within(find, cost, limit, workspace.file_size(cost.space))
+            shape, _ = find_within(find, cost, limit, workspace.meter(cost.space))
             self.begin(record)
         if kind in RANKED_KINDS:
             teacher = workspace.load_teacher()
@@ -153,7 +153,7 @@ class BaselineStep(RunStep):
         def note(one: RandomShape) -> None:
             tried.append({cost.kind: cost(one.shape), "held_out_accuracy": one.accuracy, "seconds": one.seconds})
             workspace.say(
-                f"{len(tried)} of {config.baseline.random_shapes}: {cost(one.shape):,} {cost.kind}, "
+                f"{len(tried)} of {config.baseline.random_shapes}: {amount(cost.kind, cost(one.shape))}, "
                 f"held-out accuracy {one.accuracy:.4f}"
             )
 
@@ -170,7 +170,7 @@ class BaselineStep(RunStep):
             checkpoint_dir=record.checkpoints,
             verbose=workspace.verbose,
             on_tried=note,
-            file_size=workspace.file_size(cost.space),
+            meter=workspace.meter(cost.space),
         )
         seconds = round(sum(one["seconds"] for one in tried), 1)
         seed = config.random_training.seed
@@ -222,5 +222,5 @@ class RivalShapeStep(BaselineStep):
             return
         cost, limit = other.cost_and_limit(space)
         if self.shape_kind == "random":
-            limit = real_cost(cost, other.load_shape(space), other.file_size(space))
+            limit = real_cost(cost, other.load_shape(space), other.meter(space))
         self.make(record, cost, limit=limit, tolerance=limit // 50)

@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 from rich.table import Table
 
-from tas_tf.cost.cost_model import CostModel
+from tas_tf.cost.cost_model import CostModel, amount
 from tas_tf.errors import UserError
 from tas_tf.pipeline.steps import PipelineStep, RunStep
 from tas_tf.runs.schedule import Schedule
@@ -66,7 +66,7 @@ def show_plan(workspace: Workspace, steps: Sequence[PipelineStep], schedule: Sch
         refused += [step.label] if state == _REFUSED else []
     workspace.shared.console.print(table)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    budgets = f" Budget: {', '.join(f'{limit:,} {cost.kind}' for cost, limit in limits)}." if limits else ""
+    budgets = f" Budget: {', '.join(amount(cost.kind, limit) for cost, limit in limits)}." if limits else ""
     workspace.say(
         f"Unpruned: {full.full:,} MACs.{budgets} A plain step at batch "
         f"{workspace.config.student.batch_size} took {1000 * plain:.0f} ms here, with a peak memory of {peak:.0f} MB; "

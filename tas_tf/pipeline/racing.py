@@ -20,7 +20,7 @@ from tas_tf.searching.logs import SearchSummaries
 from tas_tf.searching.run import run_search
 from tas_tf.settings import recorded
 from tas_tf.space.space import SearchSpace
-from tas_tf.student.file_size import real_cost
+from tas_tf.student.meter import real_cost
 from tas_tf.timing.plan import BEFORE_RACE
 from tas_tf.training.network import logits_of
 
@@ -102,7 +102,7 @@ class RaceStep(SearchedShapeStep):
             on_lap=on_lap,
         )
         shape = result.winner.shape
-        metrics = race_metrics(result, cost, limit, real_cost(cost, shape, workspace.file_size(space)))
+        metrics = race_metrics(result, cost, limit, real_cost(cost, shape, workspace.meter(space)))
         write_json(config.run.search_shape, shape.to_json())
         write_model(config.run.raced_student, result.network)
         write_json(config.run.metrics("search"), {**metrics, "warnings": [*notes], "seed": config.student.seed})
@@ -114,7 +114,7 @@ class RaceStep(SearchedShapeStep):
     ) -> tuple[list[Proposal], tuple[str, ...]]:
         """Searches differentiably, and lists the shape found and further draws, with the warnings of the search."""
         workspace, config = self.workspace, self.workspace.config
-        file_size, logs = workspace.file_size(cost.space), config.run.logs("search")
+        meter, logs = workspace.meter(cost.space), config.run.logs("search")
         result = run_search(
             cost.space,
             workspace.task,
@@ -125,7 +125,7 @@ class RaceStep(SearchedShapeStep):
             callbacks=lambda monitor: [*workspace.callbacks("search"), SearchSummaries(logs, monitor)],
             checkpoint_dir=record.checkpoints / "search",
             verbose=workspace.verbose,
-            file_size=file_size,
+            meter=meter,
         )
-        options = {"limit": limit, "count": config.race.searched, "file_size": file_size, "seed": config.search.seed}
+        options = {"limit": limit, "count": config.race.searched, "meter": meter, "seed": config.search.seed}
         return drawn_proposals(cost, result.shape, result.probabilities, **options), tuple(result.warnings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tas_tf.cost.cost_model import amount
 from tas_tf.decode.decode import decode
 from tas_tf.errors import UserError
 from tas_tf.files import read_json, write_json, write_model
@@ -15,7 +16,7 @@ from tas_tf.space.probabilities import from_json, to_json
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student
-from tas_tf.student.file_size import budget_figures, find_within
+from tas_tf.student.meter import budget_figures, find_within
 from tas_tf.supernet.transfer import inherit_from_supernet
 
 #: Time of a search iteration, in training steps of the unpruned network: measured on residual networks, see
@@ -44,8 +45,8 @@ class SearchedShapeStep(RunStep):
         accuracy = metrics.get("held_out_accuracy")
         scored = "" if accuracy is None else f", held-out accuracy {accuracy:.3f}"
         self.workspace.say(
-            f"Found: {metrics[f'shape_{kind}']:,} {kind} ({metrics[f'shape_{kind}_ratio']:.3f} of the whole; budget "
-            f"{metrics[f'budget_{kind}']:,}), depths {depths}{scored}."
+            f"Found: {amount(kind, metrics[f'shape_{kind}'])} ({metrics[f'shape_{kind}_ratio']:.3f} of the whole; "
+            f"budget {amount(kind, metrics[f'budget_{kind}'])}), depths {depths}{scored}."
         )
         for warning in metrics["warnings"]:
             self.workspace.say(f"warning: {warning}", section=self.section, style="yellow")
@@ -116,7 +117,7 @@ class SearchStep(SearchedShapeStep):
             callbacks=lambda monitor: [*workspace.callbacks("search"), SearchSummaries(logs, monitor)],
             checkpoint_dir=record.checkpoints,
             verbose=workspace.verbose,
-            file_size=workspace.file_size(space),
+            meter=workspace.meter(space),
         )
         write_json(config.run.probabilities, to_json(space, *result.probabilities))
         write_json(config.run.search_shape, result.shape.to_json())
@@ -186,7 +187,7 @@ class DecodeStep(SearchedShapeStep):
         def find(allowed: int) -> Shape:
             return decode(cost, widths, depths, limit=allowed, tolerance=tolerance)
 
-        shape, spent = find_within(find, cost, limit, workspace.file_size(space))
+        shape, spent = find_within(find, cost, limit, workspace.meter(space))
         self.begin(record)
         write_json(config.run.search_shape, shape.to_json())
         write_json(config.run.metrics("search"), {**budget_figures(cost, limit, spent), "warnings": []})

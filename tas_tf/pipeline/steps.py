@@ -189,13 +189,18 @@ def network_settings(workspace: Workspace) -> dict[str, Any]:
 
 
 def budget_settings(workspace: Workspace) -> dict[str, Any]:
-    """The budget; if it is in bytes, also the settings that the size of a file depends on."""
+    """The budget; if it is in bytes or time, also the settings that files depend on."""
     config = workspace.config
     inside = {}
     if config.budget.kind == "bytes":
         inside = {
             "export": {"preprocessing_inside": config.export.preprocessing_inside},
             "data": {"preprocess": config.data.preprocess},
+        }
+    if config.budget.kind == "latency":
+        inside = {
+            "export": {"preprocessing_inside": config.export.preprocessing_inside},
+            "latency": recorded(config.latency),
         }
     return {"budget": str(config.budget), **inside}
 

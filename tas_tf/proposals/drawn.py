@@ -9,7 +9,7 @@ from tas_tf.decode.decode import decode
 from tas_tf.proposals.shortlist import Proposal
 from tas_tf.space.choices import ChoiceTable
 from tas_tf.space.shape import Shape
-from tas_tf.student.file_size import FileSize, find_within
+from tas_tf.student.meter import Meter, find_within
 
 # Draws in a row that bring nothing new before there are no more.
 _MISSES = 20
@@ -22,7 +22,7 @@ def drawn_proposals(
     *,
     limit: int,
     count: int,
-    file_size: FileSize | None = None,
+    meter: Meter | None = None,
     seed: int = 0,
 ) -> list[Proposal]:
     """Lists the shape that a search kept, and further shapes drawn from its probabilities.
@@ -36,7 +36,7 @@ def drawn_proposals(
         probabilities: Probabilities of widths and depths, as `decode` takes them.
         limit: Budget.
         count: Largest number of shapes.
-        file_size: Measures files; needed only for a budget in bytes.
+        meter: Measures shapes; needed for budgets in bytes or time.
         seed: Seed of the draws.
     """
     rng, space = np.random.default_rng(seed), cost.space
@@ -55,7 +55,7 @@ def drawn_proposals(
         def find(allowed: int, widths: np.ndarray = widths, depths: np.ndarray = depths) -> Shape:
             return decode(cost, widths, depths, limit=allowed, tolerance=allowed // 50)
 
-        shape, _ = find_within(find, cost, limit, file_size)
+        shape, _ = find_within(find, cost, limit, meter)
         misses = misses + 1 if shape in shapes else 0
         shapes += [] if shape in shapes else [shape]
     return [Proposal("search" if number == 1 else f"search {number}", shape) for number, shape in enumerate(shapes, 1)]

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tas_tf.cost.cost_model import CostModel
+from tas_tf.cost.cost_model import CostModel, amount
 from tas_tf.errors import UserError
 from tas_tf.proposals.sensitivities import Sensitivities, least_damaged
 from tas_tf.proposals.uniform import depth_choices, uniform_shape
 from tas_tf.space.shape import Shape
-from tas_tf.student.file_size import FileSize, find_within
+from tas_tf.student.meter import Meter, find_within
 
 _TILT = 0.3
 _TILTS = {-_TILT: "early", 0.0: "uniform", _TILT: "late"}
@@ -49,7 +49,7 @@ class Proposer:
         limit: Budget.
         damage: Damage of each candidate, for shapes of least damage.
         divisor: Widths of uniform and tilted shapes are rounded down to multiples of this number.
-        file_size: Measures files; needed only for a budget in bytes.
+        meter: Measures shapes; needed for budgets in bytes or time.
         seed: Seed of perturbations.
     """
 
@@ -57,7 +57,7 @@ class Proposer:
     limit: int
     damage: Sensitivities | None = None
     divisor: int = 1
-    file_size: FileSize | None = None
+    meter: Meter | None = None
     seed: int = 0
 
     def shortlist(self, count: int, found: Sequence[Proposal] = ()) -> tuple[Proposal, ...]:
@@ -87,7 +87,9 @@ class Proposer:
             if (proposal := make()) is not None:
                 shortlist.setdefault(_counts(proposal.shape), proposal)
         if not shortlist:
-            raise UserError(f"`budget` can't be reached by any proposal. Received: {self.limit:,} {self.cost.kind}.")
+            raise UserError(
+                f"`budget` can't be reached by any proposal. Received: {amount(self.cost.kind, self.limit)}."
+            )
         return tuple(shortlist.values())
 
     def combined(self, ranked: Sequence[Proposal]) -> Proposal | None:
@@ -123,7 +125,7 @@ class Proposer:
     def _make(self, name: str, find: Callable[[int], Shape], tilt: float | None = None) -> Proposal | None:
         """Makes a proposal; `None` if shapes of its kind can't be cheap enough, though others may be."""
         try:
-            return Proposal(name, find_within(find, self.cost, self.limit, self.file_size)[0], tilt)
+            return Proposal(name, find_within(find, self.cost, self.limit, self.meter)[0], tilt)
         except UserError:
             return None
 

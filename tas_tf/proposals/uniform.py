@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tas_tf.cost.cost_model import CostModel
+from tas_tf.cost.cost_model import CostModel, amount
 from tas_tf.errors import UserError
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
@@ -64,7 +64,7 @@ def uniform_shape(
     if not len(fitting):
         raise UserError(
             "`budget` can't be reached with uniform widths, even with one filter a layer. "
-            f"Received: {limit:,} {cost.kind}."
+            f"Received: {amount(cost.kind, limit)}."
         )
     best = fitting[0]
     chosen = widths[best]

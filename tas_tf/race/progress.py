@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from tas_tf.cost.cost_model import CostModel
+from tas_tf.cost.cost_model import CostModel, amount
 from tas_tf.proposals.shortlist import Proposal
 from tas_tf.race.race import Lap
 from tas_tf.race.settings import Rounds
@@ -41,10 +41,10 @@ class RaceProgress:
             kept: Whether it was run earlier.
         """
         self._done += 1
-        cost = self._cost(lap.proposal.shape)
+        cost = amount(self._cost.kind, self._cost(lap.proposal.shape))
         earlier = " (done before)" if kept else ""
         self._say(
-            f"lap {self._done} of up to {self._most}, round {lap.round}{earlier}: {lap.proposal.name} ({cost:,} "
-            f"{self._cost.kind}), learning rate x{lap.rate_factor:g}: held-out loss {lap.loss:.4f}, accuracy "
+            f"lap {self._done} of up to {self._most}, round {lap.round}{earlier}: {lap.proposal.name} ({cost}), "
+            f"learning rate x{lap.rate_factor:g}: held-out loss {lap.loss:.4f}, accuracy "
             f"{lap.accuracy:.4f}"
         )

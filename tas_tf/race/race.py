@@ -25,7 +25,7 @@ from tas_tf.proposals.shortlist import Proposal
 from tas_tf.race.settings import RaceSettings, Rounds
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student
-from tas_tf.student.file_size import budget_figures
+from tas_tf.student.meter import budget_figures
 from tas_tf.training.answers import Answers, kept_steps
 from tas_tf.training.loop import Diverged
 from tas_tf.training.network import Trainee, inherited

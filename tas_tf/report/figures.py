@@ -222,7 +222,7 @@ def _draw_cost_history(history: Mapping[str, Sequence], kind: str, budget: float
             )
         if budget is not None:
             axes.axhline(budget / 1e6, color=INK, linestyle=":", linewidth=1.5, label="budget")
-        axes.set_ylabel(f"{KIND_NAMES[kind]}, millions")
+        axes.set_ylabel("microseconds" if kind == "latency" else f"{KIND_NAMES[kind]}, millions")
         _label_epochs(axes)
         _legend_above(axes)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from tas_tf.cost.cost_model import amount
 from tas_tf.extras import require_extra
 from tas_tf.files import write_bytes
 from tas_tf.report import speed
@@ -154,12 +155,18 @@ def search_facts(report: Mapping) -> list[tuple[str, str]]:
         ]
     return [
         ("budget", report["budget"] or MISSING),
-        (f"budget in {KIND_NAMES[kind]}", format_count(search.get(f"budget_{kind}"))),
+        *_budget_fact(kind, search.get(f"budget_{kind}")),
         ("seed", MISSING if report["seed"] is None else str(report["seed"])),
         ("held-out accuracy at the end of the search", format_share(search.get("held_out_accuracy"))),
         *found,
         *report["versions"].items(),
     ]
+
+
+def _budget_fact(kind: str, budget: float | None) -> list[tuple[str, str]]:
+    if kind == "latency":
+        return [("budget in time", MISSING if budget is None else amount(kind, budget))]
+    return [(f"budget in {KIND_NAMES[kind]}", format_count(budget))]
 
 
 def _format_latency(artefact: Mapping) -> str:

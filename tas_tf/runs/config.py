@@ -13,6 +13,7 @@ from tas_tf.data.settings import DataSettings
 from tas_tf.deploy.settings import ExportSettings
 from tas_tf.errors import UserError
 from tas_tf.importance.settings import ImportanceSettings
+from tas_tf.latency.settings import LatencySettings
 from tas_tf.published import shape_file
 from tas_tf.qat.settings import FineTuneSettings
 from tas_tf.race.settings import RaceSettings
@@ -74,6 +75,7 @@ class RunConfig(Settings):
         qat: How networks are fine-tuned for 8 bits.
         baseline: Which shape is made without a search.
         export: Which files are written, and how they are checked and timed.
+        latency: What a budget in time refers to.
         parent: The run whose folder holds this one, if this run belongs to a rival or to a further budget.
     """
 
@@ -88,6 +90,7 @@ class RunConfig(Settings):
     qat: QatSettings = field(default_factory=QatSettings)
     baseline: BaselineSettings = field(default_factory=BaselineSettings)
     export: ExportSettings = field(default_factory=ExportSettings)
+    latency: LatencySettings = field(default_factory=LatencySettings)
     parent: RunConfig | None = None
 
     run_dir: str | None = setting(None, "Folder of the run, for all results, logs and checkpoints.", recorded=False)
@@ -114,9 +117,9 @@ class RunConfig(Settings):
     )
     budgets: tuple[Budget, ...] = setting(
         (Budget.parse("macs:0.5"),),
-        "Highest cost of the student: macs:0.5 (a share), macs:40M, params:100k, or bytes:400k (size of the float32 "
-        ".tflite file). Repeat it to get several students; each has a race of its own, or they share a search, which "
-        "the first budget drives.",
+        "Highest cost of the student: macs:0.5 (a share), macs:40M, params:100k, bytes:400k (size of the float32 "
+        ".tflite file), or latency:0.5 or latency:2ms (time of one image, see `latency.format`). Repeat it to get "
+        "several students; each has a race of its own, or they share a search, which the first budget drives.",
         recorded=False,
     )
     inherit: str = setting(

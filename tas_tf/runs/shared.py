@@ -12,7 +12,7 @@ from rich.console import Console
 
 from tas_tf.data.task import Task
 from tas_tf.runs.run import Run
-from tas_tf.student.file_size import FileSize
+from tas_tf.student.meter import Meter
 
 #: Called when a step begins, with the workspace and the dotted names of the settings that the step uses.
 KeepSettings = Callable[[Any, Collection[str]], None]
@@ -35,7 +35,7 @@ class Origin:
 
 @dataclass
 class Shared:
-    """What a run shares with the runs inside its folder. Runs with equal settings share data, networks and file sizes.
+    """What a run shares with the runs inside its folder. Equal settings share data, networks and measurements.
 
     Attributes:
         console: Where messages go.
@@ -44,7 +44,7 @@ class Shared:
         made_by: Returns how a run was made.
         tasks: Data, by its settings.
         networks: Networks, by their settings.
-        file_sizes: Measured file sizes, by what they depend on.
+        meters: What measures shapes, by what it depends on.
         deployable: What the check of each network that can be exported depends on.
         started: When the command started, by `time.monotonic`.
     """
@@ -55,7 +55,7 @@ class Shared:
     made_by: Callable[[Run], Origin] = lambda run: Origin()
     tasks: dict[Any, Task] = field(default_factory=dict)
     networks: dict[Any, keras.Model] = field(default_factory=dict)
-    file_sizes: dict[Any, FileSize] = field(default_factory=dict)
+    meters: dict[Any, Meter | None] = field(default_factory=dict)
     deployable: set[Any] = field(default_factory=set)
     started: float = field(default_factory=time.monotonic)
 

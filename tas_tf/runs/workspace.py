@@ -19,6 +19,7 @@ from tas_tf.errors import UserError
 from tas_tf.files import read_json
 from tas_tf.graph.graph import Graph
 from tas_tf.importance.order import rank
+from tas_tf.latency.meter import meter_of
 from tas_tf.runs.config import RunConfig
 from tas_tf.runs.found_preprocessing import find_preprocessing
 from tas_tf.runs.run import Step
@@ -29,7 +30,7 @@ from tas_tf.settings import require
 from tas_tf.space.settings import SpaceSettings
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
-from tas_tf.student.file_size import FileSize
+from tas_tf.student.meter import Meter
 from tas_tf.training.callbacks import TensorBoardScalars
 from tas_tf.training.network import check_fits
 from tas_tf.training.seeding import seed_everything
@@ -290,22 +291,30 @@ class Workspace:
 
     def cost_and_limit(self, space: SearchSpace) -> tuple[CostModel, int]:
         """The cost model and the highest cost for the run's budget, see `tas_tf.searching.run.cost_and_limit`."""
-        return cost_and_limit(space, self.config.budget, self.file_size(space))
+        return cost_and_limit(space, self.config.budget, self.meter(space))
 
-    def file_size(self, space: SearchSpace) -> FileSize:
-        """Returns what measures the file size of a shape; it measures each shape only once."""
-        inside, sizes = self.config.export.preprocessing_inside, self.shared.file_sizes
-        key = (self.config.data, inside, space.graph.digest, *space.unit)
-        if key not in sizes:
-            sizes[key] = FileSize(space, lambda student: measure_file(student, space, self.task, inside=inside))
-        return sizes[key]
+    def meter(self, space: SearchSpace) -> Meter | None:
+        """Returns what measures shapes for the run's budget; it measures each shape only once."""
+        config, meters = self.config, self.shared.meters
+        kind, inside = config.budget.kind, config.export.preprocessing_inside
+        key = (kind, config.data, config.latency, inside, space.graph.digest, *space.unit)
+        if key not in meters:
+            meters[key] = meter_of(
+                kind,
+                space,
+                config.latency,
+                measure_file=lambda student: measure_file(student, space, self.task, inside=inside),
+                preprocessing=lambda: layers_inside(self.task, inside=inside),
+                say=self.say,
+            )
+        return meters[key]
 
     def proposing(self, space: SearchSpace) -> dict[str, Any]:
         """Arguments of a `Proposer` that come from the run's settings."""
         config = self.config
         return {
             "divisor": config.space.width_divisor,
-            "file_size": self.file_size(space),
+            "meter": self.meter(space),
             "seed": config.student.seed,
         }
 

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tas_tf.cost.cost_model import amount
 from tas_tf.extras import missing_modules
 from tas_tf.searching.monitor import SearchMonitor
 from tas_tf.space.choices import ChoiceTable
@@ -76,7 +77,7 @@ def _describe(monitor: SearchMonitor) -> str:
     lines += [f"| {stage.name} | {shape.depths[stage.name]} | {stage.blocks} blocks |" for stage in space.stages]
     lines += [f"| {unit.name} | {shape.widths[unit.name]} | {unit.width} filters |" for unit in space.units]
     cost = monitor.cost(shape)
-    return f"{cost:,} {monitor.cost.kind}, {cost / monitor.cost.full:.3f} of the whole\n\n" + "\n".join(lines)
+    return f"{amount(monitor.cost.kind, cost)}, {cost / monitor.cost.full:.3f} of the whole\n\n" + "\n".join(lines)
 
 
 def draw_distributions(probabilities: np.ndarray, choices: ChoiceTable) -> np.ndarray:

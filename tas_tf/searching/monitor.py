@@ -15,7 +15,7 @@ from tas_tf.decode.decode import decode
 from tas_tf.searching.settings import SearchSettings
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
-from tas_tf.student.file_size import FileSize, budget_figures, find_within, real_cost
+from tas_tf.student.meter import Meter, budget_figures, find_within, real_cost
 from tas_tf.supernet.build import Supernet
 from tas_tf.supernet.held_out import HeldOutScore
 from tas_tf.training.loop import SECONDS
@@ -91,11 +91,11 @@ class SearchMonitor:
         settings: SearchSettings,
         score: HeldOutScore,
         best: BestShape,
-        file_size: FileSize | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self.supernet, self.cost, self.limit, self.settings = supernet, cost, limit, settings
         self.space = cost.space
-        self._score, self._best, self._file_size = score, best, file_size
+        self._score, self._best, self._meter = score, best, meter
         self.shape: Shape | None = None
 
     def __call__(self) -> dict[str, float]:
@@ -124,7 +124,7 @@ class SearchMonitor:
 
     def _affordable(self) -> Shape:
         """Returns the most probable shape whose real cost is within the budget."""
-        return find_within(self.decode, self.cost, self.limit, self._file_size)[0]
+        return find_within(self.decode, self.cost, self.limit, self._meter)[0]
 
     def entropies(self) -> tuple[float, float]:
         """Returns mean entropies of widths and depths, as shares of the uniform one's; 0 if there are no choices."""
@@ -139,7 +139,7 @@ class SearchMonitor:
     def result(self, history: dict[str, list[float]]) -> SearchResult:
         """Selects the final shape, leaves its running statistics in the supernet, and collects all results."""
         self.shape = self._best.shape() if self.settings.keep_shape == "best" else self._affordable()
-        spent = real_cost(self.cost, self.shape, self._file_size)
+        spent = real_cost(self.cost, self.shape, self._meter)
         accuracies, kind = history["val_accuracy"], self.cost.kind
         # The last of equally good epochs, as in `BestShape`.
         kept = max(range(len(accuracies)), key=lambda epoch: (accuracies[epoch], epoch))

@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from tas_tf.cost.budget import Budget
-from tas_tf.cost.cost_model import CostModel
+from tas_tf.cost.cost_model import CostModel, amount
 from tas_tf.cost.expected_cost import ExpectedCost
 from tas_tf.data.training_data import TrainingData
 from tas_tf.errors import UserError
@@ -18,7 +18,7 @@ from tas_tf.searching.monitor import BestShape, SearchMonitor, SearchResult
 from tas_tf.searching.settings import SearchSettings
 from tas_tf.searching.step import CostTarget, Searcher
 from tas_tf.space.space import SearchSpace
-from tas_tf.student.file_size import FileSize, check_smallest, make_cost
+from tas_tf.student.meter import Meter, check_smallest, make_cost
 from tas_tf.supernet.build import Supernet, build_supernet
 from tas_tf.supernet.held_out import HeldOutScore
 from tas_tf.supernet.initial_logits import lean_towards_budget
@@ -27,25 +27,25 @@ from tas_tf.training.loop import fit
 from tas_tf.training.optimizers import arch_adam, cosine, sgd
 
 
-def cost_and_limit(space: SearchSpace, budget: Budget, file_size: FileSize | None = None) -> tuple[CostModel, int]:
+def cost_and_limit(space: SearchSpace, budget: Budget, meter: Meter | None = None) -> tuple[CostModel, int]:
     """Returns the cost model and the limit of a budget.
 
     Args:
         space: Search space.
         budget: Largest cost of a shape.
-        file_size: Measures files; needed only for a budget in bytes.
+        meter: Measures shapes; needed for budgets in bytes or time.
 
     Raises:
         UserError: The budget can't be reached (the message says what can), or is more than the unpruned network costs.
     """
-    cost = make_cost(space, budget.kind, file_size)
+    cost = make_cost(space, budget.kind, meter)
     limit = budget.limit(cost.full)
     if limit > cost.full:
         raise UserError(
-            f"`budget` is more than {space.graph.network} costs. Expected at most {cost.full:,} {cost.kind}. "
-            f"Received: {limit:,}."
+            f"`budget` is more than {space.graph.network} costs. Expected at most {amount(cost.kind, cost.full)}. "
+            f"Received: {amount(cost.kind, limit)}."
         )
-    check_smallest(cost, limit, file_size)
+    check_smallest(cost, limit, meter)
     return cost, limit
 
 
@@ -60,7 +60,7 @@ def run_search(
     callbacks: Callable[[SearchMonitor], Sequence[keras.callbacks.Callback]] = lambda monitor: (),
     checkpoint_dir: str | Path | None = None,
     verbose: int | str = "auto",
-    file_size: FileSize | None = None,
+    meter: Meter | None = None,
 ) -> SearchResult:
     """Searches widths and depths; resumes where an earlier call with the same folder stopped.
 
@@ -74,19 +74,19 @@ def run_search(
         callbacks: Function that makes further callbacks from the search's monitor.
         checkpoint_dir: Folder to save to after each epoch.
         verbose: As in Keras.
-        file_size: Measures files; needed only for a budget in bytes.
+        meter: Measures shapes; needed for budgets in bytes or time.
 
     Raises:
         UserError: The budget can't be reached, the batch doesn't fit the data, or training diverges.
     """
-    cost, limit = cost_and_limit(space, budget, file_size)
+    cost, limit = cost_and_limit(space, budget, meter)
     dataset, steps = task.searching(settings.batch_size, settings.split_share)
     keras.utils.set_random_seed(settings.seed)
     with strategy.scope():
         searcher = _make_searcher(space, cost, limit, settings, steps, task, teacher)
         searcher.best = BestShape(space, name="best")  # saved with each epoch, as a part of the searcher
     score = _make_score(searcher.supernet, space, task, settings)
-    monitor = SearchMonitor(searcher.supernet, cost, limit, settings, score, searcher.best, file_size)
+    monitor = SearchMonitor(searcher.supernet, cost, limit, settings, score, searcher.best, meter)
     history = fit(
         searcher,
         dataset,

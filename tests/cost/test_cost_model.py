@@ -7,12 +7,14 @@ from keras import layers
 
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.cost.projections import projections
+from tas_tf.cost.terms import Tiles
 from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
 from tas_tf.graph.kinds import Kind
-from tas_tf.space.shape import Shape
+from tas_tf.space.shape import ActiveChannels, Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student
+from tests.costs import tiled_cost
 from tests.networks import BODIES, classify, conv_bn, count_macs, graph_of, make, network
 
 
@@ -142,3 +144,40 @@ def test_projections_exist_at_every_rank():
 def test_an_unknown_kind_is_refused(resnet20):
     with pytest.raises(UserError, match="macs, params"):
         CostModel(resnet20, "seconds")
+
+
+@pytest.mark.parametrize("tiles", [Tiles(1, 1), Tiles(8, 8), Tiles(16, 64), Tiles(1, 4)], ids=str)
+def test_tiles(tiles):
+    for channels in range(1, 200):
+        size = tiles.smallest
+        while size < channels and size < tiles.largest:
+            size *= 2
+        expected = size if channels <= size else -(-channels // tiles.largest) * tiles.largest
+        assert tiles.count(channels) == expected
+    assert tiles.count(0) == 0
+
+
+def test_latency_adds_up_operator_by_operator(resnet20):
+    cost = tiled_cost(resnet20)
+    for seed in range(10):
+        shape = Shape.random(resnet20, seed)
+        active, expected = ActiveChannels(resnet20, shape), 0
+        for term in cost.terms:
+            stage, block = resnet20.block_of.get(term.layer, ("", 1))
+            if stage and shape.depths[stage] < block:
+                continue
+            if term.differ and all(active.width(one) == active.width(other) for one, other in term.differ):
+                continue
+            reads, makes = (
+                int(tiles.count(sum(map(active.width, side)))) if side else 1
+                for side, tiles in ((term.reads, term.read_tiles), (term.makes, term.make_tiles))
+            )
+            expected += term.factor * reads * makes
+        assert cost(shape) == expected
+
+
+def test_latency_needs_measured_terms(resnet20):
+    with pytest.raises(UserError, match="`terms`"):
+        CostModel(resnet20, "latency")
+    with pytest.raises(UserError, match="`terms`"):
+        CostModel(resnet20, "macs", terms=[])

@@ -9,9 +9,11 @@ from keras import layers
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.cost.expected_cost import ExpectedCost
 from tas_tf.cost.projections import projections
+from tas_tf.cost.terms import Term, Tiles
 from tas_tf.space.shape import Shape
 from tas_tf.supernet.sample import Sample
 from tas_tf.zoo.loading import load_network
+from tests.costs import tiled_cost
 from tests.networks import make
 from tests.supernets import residual_network, space_of
 
@@ -42,9 +44,13 @@ def resnet56():
     return space_of(load_network("resnet56"))
 
 
-@pytest.mark.parametrize("kind", ["macs", "params", "bytes"])
+def cost_of(space, kind):
+    return tiled_cost(space) if kind == "latency" else CostModel(space, kind)
+
+
+@pytest.mark.parametrize("kind", ["macs", "params", "bytes", "latency"])
 def test_certain_choices_cost_exactly_what_the_shape_costs(resnet56, kind):
-    cost = CostModel(resnet56, kind)
+    cost = cost_of(resnet56, kind)
     expected = tf.function(ExpectedCost(cost))
     shapes = [Shape.random(resnet56, seed) for seed in range(98)] + [Shape.full(resnet56), Shape.smallest(resnet56)]
     assert sum(bool(projections(resnet56, shape)) for shape in shapes) > 90
@@ -53,10 +59,10 @@ def test_certain_choices_cost_exactly_what_the_shape_costs(resnet56, kind):
 
 
 @pytest.mark.parametrize("name", ["gate_of_convs", "concat", "flatten", "separable", "depthwise", "preactivation"])
-@pytest.mark.parametrize("kind", ["macs", "params", "bytes"])
+@pytest.mark.parametrize("kind", ["macs", "params", "bytes", "latency"])
 def test_certain_choices_of_other_structures(name, kind):
     space = space_of(make(name))
-    cost = CostModel(space, kind)
+    cost = cost_of(space, kind)
     for seed in range(5):
         shape = Shape.random(space, seed)
         assert float(ExpectedCost(cost)(*one_hot(space, shape))) * cost.full == pytest.approx(cost(shape), rel=2e-6)
@@ -177,3 +183,26 @@ def test_gradient_matches_finite_differences(network):
                 moved[index] += step
                 values.append(float(compiled(*[moved if other == place else f for other, f in enumerate(forms)])))
             assert gradient.numpy()[index] == pytest.approx((values[0] - values[1]) / 0.1, rel=1e-3, abs=1e-5)
+
+
+def test_the_mean_of_tiles_is_the_mean_over_the_widths():
+    """For channels of one unit: the mean of what the kernel computes, not what it computes for the mean width."""
+    space = space_of(make("depthwise"))
+    (unit,) = [one for one in space.searched_units if len(one.candidates) > 3][:1]
+    segment = space.segments[unit.name][0]
+    cost = CostModel(space, "latency", terms=[Term(space.graph.output, 10, makes=(segment,), make_tiles=Tiles(4, 4))])
+    (widths, depths), by_name = random_probabilities(space, 3)
+    found = float(ExpectedCost(cost)(tf.constant(widths), tf.constant(depths))) * cost.full
+    counted = {width: 4 * -(-width // 4) for width in unit.candidates}
+    assert found == pytest.approx(10 * sum(chance * counted[width] for width, chance in by_name[unit.name].items()))
+
+
+def test_sums_of_several_units_have_a_gradient():
+    space = space_of(make("concat"))
+    cost = tiled_cost(space)
+    widths, depths = (tf.Variable(rows) for rows in random_probabilities(space, 1)[0])
+    with tf.GradientTape() as tape:
+        expected = ExpectedCost(cost)(widths, depths)
+    gradient = tape.gradient(expected, widths).numpy()
+    assert np.isfinite(gradient).all()
+    assert (np.abs(gradient).max(1) > 0).all()

@@ -16,6 +16,7 @@ from tas_tf.graph.graph import Graph
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.zoo.loading import load_network
+from tests.costs import tiled_cost
 from tests.networks import make
 from tests.supernets import residual_network
 
@@ -98,8 +99,7 @@ def test_the_smallest_shape_is_the_smallest(small, table):
 def test_the_smallest_shape_of_other_networks(body):
     """Narrowing one side of an Add alone costs a projection: the smallest candidates needn't be the cheapest."""
     space = SearchSpace.from_graph(Graph.from_model(make(body)), width_divisor=5)
-    for kind in ("macs", "params", "bytes"):
-        cost = CostModel(space, kind)
+    for cost in (*(CostModel(space, kind) for kind in ("macs", "params", "bytes")), tiled_cost(space)):
         choices = itertools.product(*(choice.candidates for choice in (*space.units, *space.stages)))
         states = np.array(list(itertools.islice(choices, 50_000)))
         costs = cost.exact(states[:, : len(space.units)], states[:, len(space.units) :])
@@ -141,8 +141,7 @@ def test_one_axis_alone(axes):
 def test_moves_cost_what_counting_anew_says(space):
     space = space()
     rng = np.random.default_rng(0)
-    for kind in ("macs", "params", "bytes"):
-        cost = CostModel(space, kind)
+    for cost in (*(CostModel(space, kind) for kind in ("macs", "params", "bytes")), tiled_cost(space)):
         choices = Choices(cost, *random_probabilities(space, rng, 1.0))
         for _ in range(2):
             state = np.array([rng.integers(count) for count in choices.counts])
@@ -169,3 +168,16 @@ def test_the_work_of_decoding_grows_with_the_number_of_choices(monkeypatch):
     assert 0 < len(listed) < 10 * choices
     assert 0 < sum(priced) < 200 * choices
     assert 0.45 * cost.full - 1 <= cost(shape) <= 0.5 * cost.full
+
+
+def test_latency_is_decoded_as_well_as_multiply_adds():
+    """A space of 10,368 shapes, all priced: the best within the budget is found although tiles make steps."""
+    space = SearchSpace.from_graph(Graph.from_model(residual_network()), width_divisor=4)
+    cost = tiled_cost(space)
+    shapes = all_shapes(cost)
+    rng = np.random.default_rng(1)
+    for share in (0.45, 0.7):
+        limit = int(share * cost.full)
+        shape = decode(cost, *random_probabilities(space, rng, 1.0), limit=limit, tolerance=limit // 10)
+        assert cost(shape) <= limit
+        assert any(limit - limit // 10 <= spent <= limit for _, spent in shapes) == (cost(shape) >= limit - limit // 10)

@@ -8,7 +8,8 @@ from tas_tf.proposals.shortlist import Proposal, Proposer
 from tas_tf.proposals.uniform import uniform_shape
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
-from tas_tf.student.file_size import FileSize, make_cost
+from tas_tf.student.file_size import FileSize
+from tas_tf.student.meter import make_cost
 from tas_tf.zoo.loading import load_network
 from tests.digits import tiny_space
 
@@ -67,7 +68,7 @@ def test_bytes_are_measured():
     file_size = FileSize(space, lambda network: 4000 + 4 * network.count_params())
     cost = make_cost(space, "bytes", file_size)
     limit = (file_size(Shape.full(space)) + file_size(Shape.smallest(space))) // 2
-    shortlist = Proposer(cost, limit, flat_damage(space), file_size=file_size).shortlist(4)
+    shortlist = Proposer(cost, limit, flat_damage(space), meter=file_size).shortlist(4)
     assert len(shortlist) == 4
     assert all(file_size(one.shape) <= limit for one in shortlist)
 

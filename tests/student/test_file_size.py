@@ -13,7 +13,8 @@ from tas_tf.searching.run import cost_and_limit
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student
-from tas_tf.student.file_size import FileSize, find_within, make_cost, real_cost
+from tas_tf.student.file_size import FileSize
+from tas_tf.student.meter import find_within, make_cost, real_cost
 from tests.networks import make, randomize
 from tests.supernets import residual_network, space_of
 
@@ -102,7 +103,7 @@ def test_multiply_adds_need_no_files(small):
 
 
 def test_bytes_without_measure_are_refused(small):
-    with pytest.raises(UserError, match="file_size"):
+    with pytest.raises(UserError, match="`meter`"):
         cost_and_limit(small, Budget.parse("bytes:0.5"))
 
 

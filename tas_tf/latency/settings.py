@@ -1,0 +1,23 @@
+"""Settings of a budget in time: what is measured, and where."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tas_tf.deploy.tflite import CONVERTERS
+from tas_tf.settings import Settings, setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatencySettings(Settings):
+    """What a budget in time refers to."""
+
+    format: str = setting(
+        "fp32", "Format of the .tflite file whose latency a budget in time limits.", choices=tuple(CONVERTERS)
+    )
+    threads: int = setting(1, "Threads of the TFLite interpreter.", at_least=1)
+    table: str | None = setting(
+        None,
+        "File of latencies that were measured on another device, which a budget in time refers to; by default this "
+        "machine is measured.",
+    )

@@ -1,0 +1,123 @@
+"""Costs that no formula gives exactly: measures shapes, and finds a smaller one if the first costs too much."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from tas_tf.cost.cost_model import CostModel, amount
+from tas_tf.decode.decode import check_reachable, smallest_shape
+from tas_tf.errors import UserError
+from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
+
+
+class Meter(Protocol):
+    """Measures what a shape really costs.
+
+    Attributes:
+        kind: Kind of the cost, see `tas_tf.cost.cost_model.COST_KINDS`.
+    """
+
+    kind: str
+
+    def cost_model(self) -> CostModel:
+        """The cost model, calibrated by measurements."""
+
+    def __call__(self, shape: Shape) -> int:
+        """Measures the cost of a shape, in the cost model's unit."""
+
+
+def make_cost(space: SearchSpace, kind: str, meter: Meter | None = None) -> CostModel:
+    """Makes a cost model; for bytes and latency, it comes from the meter.
+
+    Raises:
+        UserError: If the kind needs a meter and none of that kind is given.
+    """
+    if kind in ("macs", "params"):
+        return CostModel(space, kind)
+    if meter is None or meter.kind != kind:
+        raise UserError(f"`budget` of the kind {kind} needs a `meter` that measures it. Received: {meter!r}.")
+    return meter.cost_model()
+
+
+def real_cost(cost: CostModel, shape: Shape, meter: Meter | None) -> int:
+    """Cost of a shape: measured if `meter` measures this kind of cost, otherwise by the cost model."""
+    return meter(shape) if meter is not None and meter.kind == cost.kind else cost(shape)
+
+
+def budget_figures(cost: CostModel, limit: int, spent: int) -> dict[str, Any]:
+    """The metrics that tell what a shape costs and may cost.
+
+    Args:
+        cost: Cost model.
+        limit: Budget.
+        spent: Real cost of the shape.
+    """
+    kind = cost.kind
+    return {
+        "budget_kind": kind,
+        f"budget_{kind}": limit,
+        f"shape_{kind}": spent,
+        f"shape_{kind}_ratio": spent / cost.full,
+    }
+
+
+def find_within(find: Callable[[int], Shape], cost: CostModel, limit: int, meter: Meter | None) -> tuple[Shape, int]:
+    """Finds a shape whose real cost is at most `limit`.
+
+    If a shape costs more than predicted, the limit given to `find` is lowered by the excess. The limit falls in every
+    round, so the search ends.
+
+    Args:
+        find: Returns a shape that costs at most the given limit by the cost model; raises `UserError` if none does.
+        cost: Cost model.
+        limit: Budget.
+        meter: Measures shapes. Not needed if the cost model is exact.
+
+    Returns:
+        The shape and its real cost, as given by `real_cost`.
+
+    Raises:
+        UserError: If there is no such shape.
+    """
+    shape = find(limit)
+    allowed = limit
+    while (real := real_cost(cost, shape, meter)) > limit:
+        allowed -= real - limit
+        try:
+            shape = find(allowed)
+        except UserError as error:
+            shape = smallest_shape(cost)
+            if real_cost(cost, shape, meter) > limit:
+                raise _too_small(cost, limit, real_cost(cost, shape, meter)) from error
+    return shape, real
+
+
+def check_smallest(cost: CostModel, limit: int, meter: Meter | None) -> None:
+    """Checks that the real cost of the cheapest shape is at most `limit`.
+
+    Raises:
+        UserError: If it costs more.
+    """
+    check_reachable(cost, limit)
+    lowest = real_cost(cost, smallest_shape(cost), meter)
+    if lowest > limit:
+        raise _too_small(cost, limit, lowest)
+
+
+def _smallest_budget(cost: CostModel, lowest: int) -> str:
+    """The smallest budget as a user would write it."""
+    return (
+        f"{cost.kind}:{amount(cost.kind, lowest).replace(' ', '')}"
+        if cost.kind == "latency"
+        else f"{cost.kind}:{lowest}"
+    )
+
+
+def _too_small(cost: CostModel, limit: int, lowest: int) -> UserError:
+    return UserError(
+        f"`budget` is below what the network can reach. Expected at least {_smallest_budget(cost, lowest)} "
+        f"({amount(cost.kind, lowest)}: every width and depth at its smallest, measured). "
+        f"Received: {amount(cost.kind, limit)}."
+    )
