@@ -19,8 +19,10 @@ from tas_tf.compression import compress, search
 from tas_tf.data.task import Task
 from tas_tf.deploy.checks import check_deployable
 from tas_tf.graph.graph import Graph
+from tas_tf.latency import meter, table
 from tas_tf.runs import workspace
 from tas_tf.training.strategy import make_strategy
+from tests.costs import Clock
 from tests.digits import tiny_network
 
 # Must happen before TensorFlow touches a device, hence at import.
@@ -34,6 +36,24 @@ tf.config.threading.set_intra_op_parallelism_threads(1)
 # How long an example takes says nothing about the code.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_its_own(tmp_path_factory) -> Iterator[None]:
+    """Keeps measurements of tests out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture
+def clock(monkeypatch, tmp_path) -> Clock:
+    """Replaces what times shapes."""
+    found = Clock()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(table, "time_shapes", found)
+    monkeypatch.setattr(meter, "time_shapes", found)
+    return found
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -116,7 +116,7 @@ def time_shapes(space: SearchSpace, shapes: Sequence[Shape], target: Target) -> 
                 write_student(space, shape, Path(scratch) / f"{number}.tflite", target)
                 for number, shape in enumerate(group)
             ]
-            first, second = _time_halves([full, *files], target.threads)
+            first, second = time_files([full, *files], target.threads)
             for shape, *halves in zip(group, first[1:], second[1:], strict=True):
                 ratios = [half / whole for half, whole in zip(halves, (first[0], second[0]), strict=True)]
                 ratio = float(np.mean(ratios))
@@ -124,8 +124,8 @@ def time_shapes(space: SearchSpace, shapes: Sequence[Shape], target: Target) -> 
                 yield Timing(shape, ratio, noise, float(np.mean([first[0], second[0]])))
 
 
-def _time_halves(files: Sequence[Path], threads: int) -> tuple[list[float], list[float]]:
-    """Times files in turns, twice; returns their medians in milliseconds."""
+def time_files(files: Sequence[Path], threads: int) -> tuple[list[float], list[float]]:
+    """Times `.tflite` files in turns, twice; returns the medians of both times, in milliseconds."""
     with without_notes():
         calls = {}
         for number, file in enumerate(files):

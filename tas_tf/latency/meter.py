@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import keras
 
@@ -18,6 +19,9 @@ from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.file_size import FileSize
 from tas_tf.student.meter import Meter
+
+# What a file takes when it is measured again differs by up to a percent.
+_MARGIN = 0.01
 
 
 def _say_nothing(text: str) -> None:
@@ -42,7 +46,7 @@ class LatencyMeter:
     target: Target
     table_from: str | None = None
     say: Callable[[str], None] = _say_nothing
-    _known: dict[tuple, int] = field(default_factory=dict, repr=False)
+    _known: dict[tuple, tuple[int, int]] = field(default_factory=dict, repr=False)
 
     kind = "latency"
 
@@ -92,17 +96,34 @@ class LatencyMeter:
         """How far predictions are from measurements, by cross-validation."""
         return self._fitted[1]
 
+    def figures(self) -> dict[str, Any]:
+        """What the latency refers to, how good predictions are, and all shapes measured so far, for reports."""
+        full = self.cost_model().full
+        return {
+            "latency_format": self.target.format,
+            "latency_threads": self.target.threads,
+            "latency_device": self.table.device,
+            "latency_full_ms": self.table.full_ms,
+            "latency_error": {"mean": self.error.mean, "worst": self.error.worst},
+            "latency_timed": [
+                {"predicted": predicted / full, "measured": measured / full}
+                for predicted, measured in self._known.values()
+            ],
+        }
+
     def __call__(self, shape: Shape) -> int:
-        """Latency of a shape in picoseconds: the higher of two measurements, or predicted for another device."""
+        """Latency of a shape in picoseconds: measured, or predicted for another device; with a margin."""
         key = (*shape.widths.values(), *shape.depths.values())
         if key not in self._known:
             cost = self.cost_model()
+            predicted = cost(shape)
             if self.table_from is not None:
-                self._known[key] = round(cost(shape) * (1 + self.error.mean))
+                measured = round(predicted * (1 + self.error.mean))
             else:
                 (timing,) = time_shapes(self.space, [shape], self.target)
-                self._known[key] = round(timing.highest * cost.full)
-        return self._known[key]
+                measured = round(timing.highest * (1 + _MARGIN) * cost.full)
+            self._known[key] = (predicted, measured)
+        return self._known[key][1]
 
 
 def meter_of(

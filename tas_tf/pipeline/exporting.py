@@ -14,6 +14,7 @@ from tas_tf.deploy.file_contents import file_metadata, layers_inside
 from tas_tf.deploy.jobs import Extras
 from tas_tf.deploy.tflite import INTEGER_FORMATS
 from tas_tf.errors import UserError, speaking_of
+from tas_tf.pipeline.kept_latency import check_latency
 from tas_tf.pipeline.quantising import QAT_FORMAT, QatStep, qat_steps, run_qat, settle_formats
 from tas_tf.pipeline.steps import VERSION, RunStep, settings_of
 from tas_tf.qat.saving import load_quantised
@@ -136,6 +137,7 @@ class ExportStep(RunStep):
                 checks=config.export.checks,
                 progress=None if config.progress == "none" else lambda line: workspace.say(f"export: {line}"),
             )
+        check_latency(workspace, formats)
         workspace.keep_settings(record)
 
     def _extras(self, models: Mapping[str, keras.Model]) -> Extras:

@@ -105,7 +105,10 @@ class RaceStep(SearchedShapeStep):
         metrics = race_metrics(result, cost, limit, real_cost(cost, shape, workspace.meter(space)))
         write_json(config.run.search_shape, shape.to_json())
         write_model(config.run.raced_student, result.network)
-        write_json(config.run.metrics("search"), {**metrics, "warnings": [*notes], "seed": config.student.seed})
+        write_json(
+            config.run.metrics("search"),
+            {**metrics, **self.measured(space), "warnings": [*notes], "seed": config.student.seed},
+        )
         record.finish()
         self.show()
 

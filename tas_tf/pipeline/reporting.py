@@ -54,6 +54,7 @@ def report_run(workspace: Workspace, rivals: Sequence[str] | None = None) -> dic
         student=_read(config.run.metrics("student")),
         search=_search_metrics(workspace),
         export=_read(config.run.export_dir / "metrics.json"),
+        latency=_read(config.run.latency_json),
         rivals={name: metrics for name, other in rivals.items() if (metrics := _read(other.metrics("student")))},
         qat=_qat_metrics(workspace, rivals),
         shape=_shape_summary(workspace),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tas_tf.cost.cost_model import amount
 from tas_tf.decode.decode import decode
 from tas_tf.errors import UserError
 from tas_tf.files import read_json, write_json, write_model
+from tas_tf.latency.meter import LatencyMeter
 from tas_tf.pipeline.steps import VERSION, Effort, RunStep, budget_settings, merged, network_settings, settings_of
 from tas_tf.runs.run import Step
 from tas_tf.runs.workspace import Workspace
@@ -35,6 +38,11 @@ class SearchedShapeStep(RunStep):
     def version(self) -> int:
         """Version of the result; higher for budgets in bytes, since file sizes used to be counted differently."""
         return _BYTES_VERSION if self.workspace.config.budget.kind == "bytes" else VERSION
+
+    def measured(self, space: SearchSpace) -> dict[str, Any]:
+        """What was measured to find the shape, for a budget in time."""
+        meter = self.workspace.meter(space)
+        return meter.figures() if isinstance(meter, LatencyMeter) else {}
 
     def show(self) -> None:
         """Prints the cost, the depths and the score of the shape, and any warnings."""
@@ -126,7 +134,12 @@ class SearchStep(SearchedShapeStep):
         write_model(config.run.supernet_student, student)
         write_json(
             config.run.metrics("search"),
-            {**result.metrics, "warnings": list(result.warnings), "history": result.history},
+            {
+                **result.metrics,
+                **self.measured(space),
+                "warnings": list(result.warnings),
+                "history": result.history,
+            },
         )
         record.finish()
         self.show()
@@ -190,6 +203,7 @@ class DecodeStep(SearchedShapeStep):
         shape, spent = find_within(find, cost, limit, workspace.meter(space))
         self.begin(record)
         write_json(config.run.search_shape, shape.to_json())
-        write_json(config.run.metrics("search"), {**budget_figures(cost, limit, spent), "warnings": []})
+        metrics = {**budget_figures(cost, limit, spent), **self.measured(space), "warnings": []}
+        write_json(config.run.metrics("search"), metrics)
         record.finish()
         self.show()

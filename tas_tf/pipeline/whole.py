@@ -107,6 +107,12 @@ def check_before(workspace: Workspace, steps: Sequence[PipelineStep]) -> None:
     config = workspace.config
     if QAT_FORMAT in config.export.formats:
         require_extra("qat")
+    timed = config.latency.table is None and any(budget.kind == "latency" for budget in config.budgets)
+    if timed and config.latency.format not in config.export.formats:
+        raise UserError(
+            f"`latency.format`={config.latency.format} must be among `formats`, so that the student's file can be "
+            f"timed. Received: {', '.join(config.export.formats)}."
+        )
     if config.inherit in ("race", "supernet") and set(config.rivals) - {"no_kd"}:
         raise UserError(
             f"`inherit`={config.inherit} works only for the shape found. Expected no `rivals` except no_kd. "

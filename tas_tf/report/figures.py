@@ -74,6 +74,8 @@ def draw_all(report: Mapping) -> list[Drawing]:
     points = _accuracy_points(report)
     if points:
         drawings.append(_draw_accuracy(points))
+    for format in _timed_formats(report):
+        drawings.append(_draw_accuracy(_accuracy_points(report, format), format))
     speedups = {format: value for format, value in report["comparison"]["speedup"].items() if value is not None}
     if len(speedups) > 1:
         drawings.append(_draw_speedups(speedups, report["comparison"]["macs_reduction"]))
@@ -82,6 +84,8 @@ def draw_all(report: Mapping) -> list[Drawing]:
     kind = search.get("budget_kind", "macs")
     if f"expected_{kind}" in history or f"argmax_{kind}" in history:
         drawings.append(_draw_cost_history(history, kind, search.get(f"budget_{kind}")))
+    if search.get("latency_timed"):
+        drawings.append(_draw_latencies(search["latency_timed"], report.get("latency")))
     if search.get("laps"):
         drawings.append(_draw_race(search["laps"], search["proposal"], search["rate_factor"]))
     if "held_out_accuracy" in history:
@@ -156,34 +160,69 @@ def _draw_depths(stages: Sequence[Mapping]) -> Drawing:
     return _render("Blocks kept in each stage", f"Blocks kept: {kept}.", draw, size=(NARROW[0], height))
 
 
-def _accuracy_points(report: Mapping) -> dict[str, tuple[float, float]]:
-    """Returns MACs in millions and accuracy in percent, for every model that has both."""
-    models = {name: report[name] for name in ("teacher", "student", *report["rivals"])}
-    return {
-        name: (model["macs"] / 1e6, 100 * model["accuracy"])
-        for name, model in models.items()
-        if model["macs"] is not None and model["accuracy"] is not None
-    }
+def _timed_formats(report: Mapping) -> list[str]:
+    """Formats of the files that both teacher and student were timed in."""
+    speedups = report["comparison"]["speedup"]
+    return [format for format, value in speedups.items() if value is not None]
 
 
-def _draw_accuracy(points: Mapping[str, tuple[float, float]]) -> Drawing:
+def _accuracy_points(report: Mapping, format: str | None = None) -> dict[str, tuple[float, float]]:
+    """Returns cost and accuracy in percent, for every model that has both.
+
+    Args:
+        report: The report.
+        format: Format of the files, whose latency in milliseconds and accuracy count; by default, multiply-adds in
+            millions and the Keras model's accuracy.
+    """
+    points = {}
+    for name in ("teacher", "student", *report["rivals"]):
+        model = report[name]
+        artefact = model if format is None else model["tflite"].get(format) or {}
+        cost, accuracy = artefact.get("macs" if format is None else "latency_ms"), artefact.get("accuracy")
+        if cost is not None and accuracy is not None:
+            points[name] = (cost / (1e6 if format is None else 1), 100 * accuracy)
+    return points
+
+
+def _draw_accuracy(points: Mapping[str, tuple[float, float]], format: str | None = None) -> Drawing:
+    cost, unit = ("multiply-adds", "millions") if format is None else (f"latency of the {format} file", "ms")
+
     def draw(axes: Axes) -> None:
         markers = iter(RIVAL_MARKERS * len(points))
-        for name, (macs, accuracy) in points.items():
+        for name, (value, accuracy) in points.items():
             colour = {"teacher": TEACHER, "student": STUDENT}.get(name, RIVAL)
             marker = "o" if name in ("teacher", "student") else next(markers)
-            axes.plot(macs, accuracy, marker, color=colour, markersize=9, label=name, linestyle="none")
+            axes.plot(value, accuracy, marker, color=colour, markersize=9, label=name, linestyle="none")
         axes.margins(0.15)
         axes.set_xlim(left=0)
-        axes.set_xlabel("multiply-adds, millions")
+        axes.set_xlabel(f"{cost}, {unit}")
         axes.set_ylabel("test accuracy, percent")
         axes.ticklabel_format(useOffset=False)
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
-    listed = "; ".join(
-        f"{name} {macs:.4g} million, {accuracy:.2f} percent" for name, (macs, accuracy) in points.items()
-    )
-    return _render("Accuracy against cost", f"Multiply-adds and accuracy: {listed}.", draw, size=NARROW)
+    listed = "; ".join(f"{name} {value:.4g}, {accuracy:.2f} percent" for name, (value, accuracy) in points.items())
+    title = "Accuracy against cost" if format is None else f"Accuracy against latency, {format}"
+    alt = f"{cost[0].upper()}{cost[1:]} in {unit} and accuracy: {listed}."
+    return _render(title, alt, draw, size=NARROW)
+
+
+def _draw_latencies(timed: Sequence[Mapping], latency: Mapping | None) -> Drawing:
+    """Draws predicted and measured latencies of shapes, as shares of the unpruned network's."""
+    pairs = [(100 * each["predicted"], 100 * each["measured"]) for each in timed]
+
+    def draw(axes: Axes) -> None:
+        most = 1.1 * max(max(pair) for pair in pairs)
+        axes.plot([0, most], [0, most], color=FAINT, linewidth=1.5, label="equal")
+        axes.plot(*zip(*pairs, strict=True), "o", color=RIVAL, label="shapes considered", linestyle="none")
+        if latency is not None:
+            axes.axhline(100 * latency["share"], color=STUDENT, linewidth=1.5, label="student's file")
+            axes.axhline(100 * latency["budget_share"], color=INK, linestyle=":", linewidth=1.5, label="budget")
+        axes.set_xlabel("predicted, percent of the unpruned network")
+        axes.set_ylabel("measured, percent")
+        _legend_above(axes)
+
+    listed = ", ".join(f"{predicted:.1f} and {measured:.1f}" for predicted, measured in pairs)
+    return _render("Latency, predicted and measured", f"Predicted and measured percent: {listed}.", draw, size=NARROW)
 
 
 def _draw_speedups(speedups: Mapping[str, float], macs_reduction: float | None) -> Drawing:

@@ -17,6 +17,7 @@ def build_report(
     student: Mapping | None = None,
     search: Mapping | None = None,
     export: Mapping | None = None,
+    latency: Mapping | None = None,
     rivals: Mapping[str, Mapping] | None = None,
     qat: Mapping[str, Mapping] | None = None,
     shape: Mapping | None = None,
@@ -35,6 +36,7 @@ def build_report(
         search: `metrics.json` of the search, passed on unchanged; `budget_macs`, `width_entropy` (mean entropy
             of the width distributions, as a share of the uniform distribution's) and `held_out_accuracy` are shown.
         export: `metrics.json` of the export: the student's formats, and other models' nested under their names.
+        latency: Measurement of the student's file against a budget in time: `share`, `budget_share`, `kept`.
         rivals: `metrics.json` of other models to compare with, by name, read like the student's.
         qat: `metrics.json` of trainings with fake quantisation, by name of the model; `float_accuracy` is shown.
         shape: Result of `summarise_shape`.
@@ -60,6 +62,7 @@ def build_report(
         "rivals": list(rivals),
         "comparison": _compare(report["teacher"], report["student"]),
         "search": search,
+        "latency": latency,
         "shape": shape,
         "history": history,
         "budget": budget,

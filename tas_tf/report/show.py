@@ -145,7 +145,6 @@ def headline(report: Mapping) -> list[tuple[str, str, str]]:
 def search_facts(report: Mapping) -> list[tuple[str, str]]:
     """Returns the facts that identify a run: labels and values."""
     search = report["search"] or {}
-    kind = search.get("budget_kind", "macs")
     entropy = search.get("width_entropy")
     found = [("mean width entropy (1 = undecided)", MISSING if entropy is None else f"{entropy:.3f}")]
     if "laps" in search:
@@ -155,7 +154,7 @@ def search_facts(report: Mapping) -> list[tuple[str, str]]:
         ]
     return [
         ("budget", report["budget"] or MISSING),
-        *_budget_fact(kind, search.get(f"budget_{kind}")),
+        *_budget_facts(search, report.get("latency")),
         ("seed", MISSING if report["seed"] is None else str(report["seed"])),
         ("held-out accuracy at the end of the search", format_share(search.get("held_out_accuracy"))),
         *found,
@@ -163,10 +162,18 @@ def search_facts(report: Mapping) -> list[tuple[str, str]]:
     ]
 
 
-def _budget_fact(kind: str, budget: float | None) -> list[tuple[str, str]]:
-    if kind == "latency":
-        return [("budget in time", MISSING if budget is None else amount(kind, budget))]
-    return [(f"budget in {KIND_NAMES[kind]}", format_count(budget))]
+def _budget_facts(search: Mapping, latency: Mapping | None) -> list[tuple[str, str]]:
+    kind = search.get("budget_kind", "macs")
+    budget = search.get(f"budget_{kind}")
+    if kind != "latency":
+        return [(f"budget in {KIND_NAMES[kind]}", format_count(budget))]
+    error = search.get("latency_error") or {}
+    return [
+        ("budget in time", MISSING if budget is None else amount(kind, budget)),
+        ("latency measured on", str(search.get("latency_device", MISSING))),
+        ("mean error of predicted latency", format_share(error.get("mean"))),
+        ("student's time in turns with the teacher", format_share((latency or {}).get("share"))),
+    ]
 
 
 def _format_latency(artefact: Mapping) -> str:

@@ -83,6 +83,11 @@ class Run:
         return self.path / "export"
 
     @property
+    def latency_json(self) -> Path:
+        """The measurement of the student's file against a budget in time."""
+        return self.export_dir / "latency.json"
+
+    @property
     def report_json(self) -> Path:
         """The report for programs."""
         return self.path / "report.json"
