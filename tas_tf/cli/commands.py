@@ -114,6 +114,12 @@ COMMANDS = {
             ),
         ),
         Command(
+            name="probe",
+            module="trainers.probe",
+            summary="write networks to time on another device, for a budget in time",
+            flags=(*_RUN, *_SPACE, "Latency", "threads", "preprocessing_inside"),
+        ),
+        Command(
             name="report",
             module="trainers.report",
             summary="report on a run, or compare runs",

@@ -22,7 +22,7 @@ from tas_tf.student.build import build_student
 
 _GROUP = 7  # shapes that are timed together: memory holds only so many large networks
 _GROUP_SECONDS = 3.0
-_FEWEST_ROUNDS, _MOST_ROUNDS = 5, 150  # for each half of a measurement
+_FEWEST_ROUNDS, _MOST_ROUNDS = 5, 1000  # for each half of a measurement
 _CALIBRATION = 4  # images: ranges don't matter for time
 _CPU_INFO = Path("/proc/cpuinfo")
 

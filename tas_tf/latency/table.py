@@ -22,7 +22,8 @@ from tas_tf.space.space import SearchSpace
 #: Shapes that are measured.
 COUNT = 40
 _FEWEST = 8  # shapes that a model can be fitted to
-_VERSION = 1
+#: Version of the format of tables.
+VERSION = 1
 #: Noise above which measurements are useless.
 _TOO_NOISY = 0.2
 
@@ -101,8 +102,8 @@ class LatencyTable:
             UserError: If the file is missing or isn't a table. The message names the wrong entry.
         """
         content = read_json(path)
-        if not isinstance(content, Mapping) or content.get("version") != _VERSION:
-            raise UserError(f"{path} isn't a table of latencies: `version` must be {_VERSION}.")
+        if not isinstance(content, Mapping) or content.get("version") != VERSION:
+            raise UserError(f"{path} isn't a table of latencies: `version` must be {VERSION}.")
         try:
             arrays = {name: np.array(content[name]) for name in ("widths", "depths", "ratios")}
             table = cls(
@@ -127,7 +128,7 @@ class LatencyTable:
         """Writes the table."""
         arrays = {name: getattr(self, name).tolist() for name in ("widths", "depths", "ratios")}
         names = ("network", "digest", "format", "threads", "runtime", "device", "full_ms", "noise")
-        write_json(path, {"version": _VERSION, **{name: getattr(self, name) for name in names}, **arrays})
+        write_json(path, {"version": VERSION, **{name: getattr(self, name) for name in names}, **arrays})
 
     def check(self, space: SearchSpace, target: Target) -> None:
         """Checks that the table is one of this network, and for this kind of file.
@@ -188,7 +189,7 @@ def cached_table(
         "runtime": runtime_version(),
         "device": device_name(),
         "count": count,
-        "version": _VERSION,
+        "version": VERSION,
     }
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:20]
     path = cache_folder() / f"{name}.json"

@@ -83,6 +83,11 @@ class Run:
         return self.path / "export"
 
     @property
+    def probe_dir(self) -> Path:
+        """The folder of networks to time on another device."""
+        return self.path / "probe"
+
+    @property
     def latency_json(self) -> Path:
         """The measurement of the student's file against a budget in time."""
         return self.export_dir / "latency.json"
