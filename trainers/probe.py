@@ -25,7 +25,9 @@ def main() -> None:
     space = workspace.space_of(network, anew=True)
     workspace.check_deployable(network)
     inside = config.export.preprocessing_inside
-    target = Target(config.latency.format, config.latency.threads, lambda: layers_inside(workspace.task, inside=inside))
+    target = Target(
+        config.latency.file_format, config.latency.threads, lambda: layers_inside(workspace.task, inside=inside)
+    )
 
     def on_written(done: int, count: int) -> None:
         if done == count or done % 10 == 0:

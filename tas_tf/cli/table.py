@@ -85,7 +85,7 @@ def _rows() -> Iterator[Option]:
     yield from group("Initial weights", "search", ("search_from_teacher", "from_teacher"))
     yield from group("Initial weights", "", "inherit")
     yield from group("Recipe", "", "recipe", "time", ("budget", "budgets"))
-    yield from group("Latency", "latency", ("latency_format", "format"), ("latency_from", "table"))
+    yield from group("Latency", "latency", ("latency_format", "file_format"), ("latency_from", "table"))
     yield from group("Recipe", "race", "proposals", "searched", "race_effort", "race_share", "rate_factors")
     yield from group("Search", "search", "tolerance")
     yield from own("Search", "search", ("search_epochs", "epochs"), ("search_warmup", "warmup_epochs"))

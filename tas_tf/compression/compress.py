@@ -162,8 +162,9 @@ def compress(
         strategy: Devices; by default all GPUs.
         measure: Returns the file size of a network in bytes, for a budget in bytes; by default the size of the float32
             `.tflite` file with its metadata.
-        latency: Settings of a budget in time, such as `{"format": "int8", "threads": 2}`: a budget like `latency:0.5`
-            or `latency:2ms` limits the time of one image on this machine, or on the one that `table` was measured on.
+        latency: Settings of a budget in time, such as `{"file_format": "int8", "threads": 2}`: a budget like
+            `latency:0.5` or `latency:2ms` limits the time of one image on this machine, or on the one that `table` was
+            measured on.
         callbacks: Keras callbacks, used in each lap of the race, in the search, and in the training of the student.
         verbose: As in Keras.
 

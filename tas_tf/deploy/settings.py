@@ -12,7 +12,14 @@ FORMATS = ("saved_model", "fp32", "fp16", "dynamic", "int8", "qat_int8")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checks(Settings):
+class InterpreterSettings(Settings):
+    """How `.tflite` files run."""
+
+    threads: int = setting(1, "Threads of the TFLite interpreter; a SavedModel uses TensorFlow's threads.", at_least=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checks(InterpreterSettings):
     """How files are checked and timed."""
 
     max_difference: float | None = setting(
@@ -24,7 +31,6 @@ class Checks(Settings):
     max_accuracy_drop: float = setting(
         0.02, "How much of the Keras model's test accuracy a student's file may lose, 0 to 1.", at_least=0, at_most=1
     )
-    threads: int = setting(1, "Threads of the TFLite interpreter; a SavedModel uses TensorFlow's threads.", at_least=1)
     rounds: int = setting(100, "Timed calls of each file with one image; the files take turns.", at_least=1)
     warmup: int = setting(10, "Untimed calls before the timed ones.", at_least=0)
 

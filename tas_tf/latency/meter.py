@@ -148,5 +148,5 @@ def meter_of(
     if kind == "bytes":
         return FileSize(space, measure_file)
     if kind == "latency":
-        return LatencyMeter(space, Target(settings.format, settings.threads, preprocessing), settings.table, say)
+        return LatencyMeter(space, Target(settings.file_format, settings.threads, preprocessing), settings.table, say)
     return None

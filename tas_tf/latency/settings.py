@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tas_tf.deploy.settings import InterpreterSettings
 from tas_tf.deploy.tflite import CONVERTERS
-from tas_tf.settings import Settings, setting
+from tas_tf.settings import setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class LatencySettings(Settings):
+class LatencySettings(InterpreterSettings):
     """What a budget in time refers to."""
 
-    format: str = setting(
+    file_format: str = setting(
         "fp32", "Format of the .tflite file whose latency a budget in time limits.", choices=tuple(CONVERTERS)
     )
-    threads: int = setting(1, "Threads of the TFLite interpreter.", at_least=1)
     table: str | None = setting(
         None,
         "File of latencies that were measured on another device, which a budget in time refers to; by default this "

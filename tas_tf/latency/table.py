@@ -138,12 +138,12 @@ class LatencyTable:
         """
         if (self.format, self.threads) != (target.format, target.threads):
             raise UserError(
-                f"`latency_from`: the table is for {self.format} with {self.threads} threads. Expected: "
-                f"{target.format} with {target.threads}; see `latency_format` and `threads`."
+                f"`latency.table`: it is for {self.format} with {self.threads} threads. Expected: "
+                f"{target.format} with {target.threads}; see `file_format` and `threads`."
             )
         if self.digest != digest_of(space, target):
             raise UserError(
-                f"`latency_from`: the table is for other shapes, of {self.network}. Expected those of "
+                f"`latency.table`: it is for other shapes, of {self.network}. Expected those of "
                 f"{space.graph.network} with the same settings of what is searched."
             )
 

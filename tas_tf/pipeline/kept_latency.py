@@ -25,7 +25,7 @@ def check_latency(workspace: Workspace, formats: Collection[str]) -> None:
     metrics, path = config.run.metrics("search"), config.run.latency_json
     path.unlink(missing_ok=True)
     search = read_json(metrics) if metrics.exists() else {}
-    format = config.latency.format
+    format = config.latency.file_format
     if search.get("budget_kind") != "latency" or config.latency.table or format not in formats:
         return
     files = [artefact_path(config.run.export_dir, format, model=model) for model in ("teacher", "student")]

@@ -108,10 +108,10 @@ def check_before(workspace: Workspace, steps: Sequence[PipelineStep]) -> None:
     if QAT_FORMAT in config.export.formats:
         require_extra("qat")
     timed = config.latency.table is None and any(budget.kind == "latency" for budget in config.budgets)
-    if timed and config.latency.format not in config.export.formats:
+    if timed and config.latency.file_format not in config.export.formats:
         raise UserError(
-            f"`latency.format`={config.latency.format} must be among `formats`, so that the student's file can be "
-            f"timed. Received: {', '.join(config.export.formats)}."
+            f"`latency.file_format`={config.latency.file_format} must be among `formats`, so that the student's file "
+            f"can be timed. Received: {', '.join(config.export.formats)}."
         )
     if config.inherit in ("race", "supernet") and set(config.rivals) - {"no_kd"}:
         raise UserError(

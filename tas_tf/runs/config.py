@@ -118,7 +118,7 @@ class RunConfig(Settings):
     budgets: tuple[Budget, ...] = setting(
         (Budget.parse("macs:0.5"),),
         "Highest cost of the student: macs:0.5 (a share), macs:40M, params:100k, bytes:400k (size of the float32 "
-        ".tflite file), or latency:0.5 or latency:2ms (time of one image, see `latency.format`). Repeat it to get "
+        ".tflite file), or latency:0.5 or latency:2ms (time of one image, see `latency.file_format`). Repeat it to get "
         "several students; each has a race of its own, or they share a search, which the first budget drives.",
         recorded=False,
     )

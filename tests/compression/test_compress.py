@@ -196,12 +196,17 @@ def test_a_model_at_chance_is_refused(model, arrays):
 
 def test_a_budget_in_time(model, arrays, clock):
     space = SearchSpace.from_graph(Graph.from_model(model))
-    options = {"race": {"proposals": 2}, "training": BRIEF, "latency": {"format": "int8", "threads": 2}, "verbose": 0}
+    options = {
+        "race": {"proposals": 2},
+        "training": BRIEF,
+        "latency": {"file_format": "int8", "threads": 2},
+        "verbose": 0,
+    }
     result = compress(model, *arrays, "latency:0.7", **options)
     cost = clock.cost(space)
     assert cost(result.shape) <= 0.7 * cost.full
     assert result.shape in clock.timed
-    with pytest.raises(UserError, match="`latency` must have settings among format, threads, table"):
+    with pytest.raises(UserError, match="`latency` must have settings among threads, file_format, table"):
         compress(model, *arrays, "latency:0.7", latency={"speed": 1})
     with pytest.raises(UserError, match="below what the network can reach"):
         compress(model, *arrays, "latency:1us")

@@ -191,7 +191,7 @@ def test_the_meter_of_each_kind(space):
     measure = len
     assert meter_of("macs", space, LatencySettings(), measure_file=measure) is None
     assert isinstance(meter_of("bytes", space, LatencySettings(), measure_file=measure), FileSize)
-    found = meter_of("latency", space, LatencySettings(format="int8", threads=3), measure_file=measure)
+    found = meter_of("latency", space, LatencySettings(file_format="int8", threads=3), measure_file=measure)
     assert (found.target.format, found.target.threads) == ("int8", 3)
     with pytest.raises(UserError, match="latency needs a `meter`"):
         make_cost(space, "latency", meter_of("bytes", space, LatencySettings(), measure_file=measure))

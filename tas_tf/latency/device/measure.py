@@ -3,7 +3,7 @@
 It needs Python 3.10 or newer with numpy, and ai-edge-litert or tflite-runtime or tensorflow:
 
     python3 measure.py                                     # writes latency.json: copy it back
-    python3 measure.py --compare teacher.tflite student.tflite
+    python3 measure.py --pair teacher.tflite student.tflite
     python3 measure.py --from_android android.log          # what measure_android.sh calls
 """
 
@@ -150,12 +150,12 @@ def read_android(log):
 def main():
     """Measures, or compares."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--compare", nargs=2, metavar=("TEACHER", "STUDENT"), help="two .tflite files")
+    parser.add_argument("--pair", nargs=2, metavar=("TEACHER", "STUDENT"), help="two .tflite files")
     parser.add_argument("--from_android", type=Path, metavar="LOG", help="the log of measure_android.sh")
     options = parser.parse_args()
     header = json.loads((FOLDER / "shapes.json").read_text())
-    if options.compare:
-        compare(options.compare, header["threads"])
+    if options.pair:
+        compare(options.pair, header["threads"])
         return
     found = read_android(options.from_android) if options.from_android else measure(header)
     (FOLDER / "latency.json").write_text(json.dumps({**header, **found}, indent=2) + "\n")
