@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tas_tf.deploy.saved_model import export_saved_model
     from tas_tf.deploy.tflite import TFLiteModel, export_tflite
     from tas_tf.description import Description, describe
+    from tas_tf.latency.settings import LatencySettings
     from tas_tf.race.race import RaceResult
     from tas_tf.race.settings import RaceSettings
     from tas_tf.searching.monitor import SearchResult
@@ -56,6 +57,7 @@ _HOMES = {
     "search": "compression.search",
     "SearchResult": "searching.monitor",
     "SearchSettings": "searching.settings",
+    "LatencySettings": "latency.settings",
     "RaceResult": "race.race",
     "RaceSettings": "race.settings",
     "build_student": "student.build",
@@ -86,6 +88,7 @@ __all__ = [
     "search",
     "SearchResult",
     "SearchSettings",
+    "LatencySettings",
     "RaceResult",
     "RaceSettings",
     "build_student",

@@ -31,7 +31,15 @@ WANTED = {
         "inherit_weights",
         "distill",
     ),
-    *("SearchSettings", "TrainSettings", "Augmentation", "load_network", "export_saved_model", "export_tflite"),
+    *(
+        "SearchSettings",
+        "LatencySettings",
+        "TrainSettings",
+        "Augmentation",
+        "load_network",
+        "export_saved_model",
+        "export_tflite",
+    ),
     *("read_metadata", "UserError", "__version__"),
 }
 

@@ -11,7 +11,13 @@ from tas_tf.settings import setting
 
 @dataclass(frozen=True, kw_only=True)
 class LatencySettings(InterpreterSettings):
-    """What a budget in time refers to."""
+    """What a budget in time refers to.
+
+    Example:
+        >>> import tas_tf
+        >>> tas_tf.LatencySettings(file_format="int8")
+        LatencySettings(threads=1, file_format='int8', table=None)
+    """
 
     file_format: str = setting(
         "fp32", "Format of the .tflite file whose latency a budget in time limits.", choices=tuple(CONVERTERS)
