@@ -156,9 +156,8 @@ class Finder:
             verbose=0 if self.verbose == "auto" else self.verbose,
         )
         if workload is not None:
-            laps = [(lap.steps, lap.seconds) for lap in result.laps if lap.proposal == result.winner]
-            rounds = {lap.round: lap.steps for lap in result.laps}
-            pace = workload.pace.adjusted(laps, asks=sum(rounds.values()) > workload.kept_steps)
+            laps = [lap.to_json() for lap in result.laps]
+            pace = workload.pace.after_race(laps, result.winner.name, kept_steps=workload.kept_steps)
             epochs = epochs_within(deadline.left, pace, workload.steps_per_epoch, workload.views)
             training = replace(training, epochs=epochs)
         training = replace(training, lr=training.lr * result.rate_factor)

@@ -85,10 +85,9 @@ class Schedule:
         whole = self.race_seconds + self.student_seconds + self.export_seconds
         left = self.seconds - self.used - self.export_seconds - later * whole
         raced = read_json(config.run.metrics("search"))
-        laps = [(lap["steps"], lap["seconds"]) for lap in raced["laps"] if lap["proposal"] == raced["proposal"]]
-        rounds = {lap["round"]: lap["steps"] for lap in raced["laps"]}
-        asks = sum(rounds.values()) > kept_steps(data, config.student.batch_size)
-        pace = Pace(self.step, self.overhead, self.again, self.teach).adjusted(laps, asks=asks)
+        kept = kept_steps(data, config.student.batch_size)
+        pace = Pace(self.step, self.overhead, self.again, self.teach)
+        pace = pace.after_race(raced["laps"], raced["proposal"], kept_steps=kept)
         pace = replace(pace, teach=pace.teach * self.taught / self.students)
         views = kept_views(data, config.student)
         epochs = epochs_within(left / self.students, pace, self.steps_per_epoch, views)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +70,18 @@ class Pace:
         expected = self.seconds(len(done), 1, steps, asked=steps if asks else 0)
         factor = sum(seconds for _, seconds in done) / expected
         return Pace(*(factor * part for part in vars(self).values()))
+
+    def after_race(self, laps: Sequence[Mapping[str, Any]], winner: str, *, kept_steps: int) -> Pace:
+        """The pace that the winner of a race had in its laps.
+
+        Args:
+            laps: All laps, each with `proposal`, `round`, `steps` and `seconds`.
+            winner: Name of the winning proposal.
+            kept_steps: Steps for which the teacher's logits can be kept; in a longer race, every step asks.
+        """
+        rounds = {lap["round"]: lap["steps"] for lap in laps}
+        own = [(lap["steps"], lap["seconds"]) for lap in laps if lap["proposal"] == winner]
+        return self.adjusted(own, asks=sum(rounds.values()) > kept_steps)
 
 
 def measure_pace(
