@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,18 +15,22 @@ from tas_tf.baselines.shapes import baseline_shape
 from tas_tf.cost.budget import Budget
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.data.task import Task
+from tas_tf.deploy.tflite import file_size
 from tas_tf.files import read_json, write_json, write_model
 from tas_tf.importance.order import channel_order, reorder
+from tas_tf.latency.meter import meter_of
+from tas_tf.latency.settings import LatencySettings
 from tas_tf.proposals.sensitivities import IMAGES, measure_sensitivities
 from tas_tf.proposals.uniform import uniform_shape
 from tas_tf.race.race import plan_rounds
 from tas_tf.race.settings import RaceSettings
 from tas_tf.recipes import DEFAULT, of_recipe
 from tas_tf.searching.monitor import SearchResult
-from tas_tf.searching.run import run_search
+from tas_tf.searching.run import cost_and_limit, run_search
 from tas_tf.searching.settings import SearchSettings
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
+from tas_tf.student.meter import find_within
 from tas_tf.training.network import inherited, logits_of, train_network
 from tas_tf.training.settings import TrainSettings
 from tas_tf.training.strategy import make_strategy
@@ -124,8 +128,10 @@ class Cell:
         self.race = RaceSettings(**{**of_recipe(DEFAULT, "race"), **variant.race})
         self.teacher, self.teacher_accuracy = self._load_teacher(folder)
         self.space = SearchSpace.from_model(self.teacher, couple_trunk=variant.couple_trunk)
-        self.cost = CostModel(self.space)
-        self.limit = Budget.parse(budget).limit(self.cost.full)
+        self.macs = CostModel(self.space)
+        kind = Budget.parse(budget).kind
+        self.meter = meter_of(kind, self.space, LatencySettings(), measure_file=file_size, say=print)
+        self.cost, self.limit = cost_and_limit(self.space, Budget.parse(budget), self.meter)
         self.taught_by = None
         if variant.kd:
             with self.strategy.scope():
@@ -163,7 +169,7 @@ class Cell:
         """What measuring it costs: about four smaller candidates of each choice, at full width."""
         choices = [*self.space.searched_units, *self.space.searched_stages]
         passes = 1 + sum(min(4, len(choice.candidates) - 1) for choice in choices)
-        return passes * IMAGES["batch_size"] * IMAGES["batches"] * self.cost.full
+        return passes * IMAGES["batch_size"] * IMAGES["batches"] * self.macs.full
 
     def steps_cost(self, macs: float, steps: float) -> float:
         """Cost of training steps of a network, forward and twice as much backward."""
@@ -171,7 +177,7 @@ class Cell:
 
     def asking_cost(self, steps: float) -> float:
         """Cost of asking the teacher about the batches of some steps."""
-        return steps * self.training.batch_size * self.cost.full if self.variant.kd else 0.0
+        return steps * self.training.batch_size * self.macs.full if self.variant.kd else 0.0
 
     def training_cost(self, macs: float, epochs: int) -> float:
         """Cost of a student's training."""
@@ -195,12 +201,21 @@ class Cell:
         """What the default recipe computes, with shapes that use the whole budget."""
         whole = self if self.variant == Variant() else Cell(self.case, self.budget, self.seed, self.folder)
         rounds = plan_rounds(whole.data, whole.training, whole.race, whole.race.proposals)
-        race = whole.steps_cost(whole.limit, rounds.num_steps) + whole.asking_cost(sum(rounds.steps))
-        return whole.damage_cost + race + whole.training_cost(whole.limit, whole.case.epochs)
+        race = whole.steps_cost(whole.allowed_macs, rounds.num_steps) + whole.asking_cost(sum(rounds.steps))
+        return whole.damage_cost + race + whole.training_cost(whole.allowed_macs, whole.case.epochs)
+
+    @cached_property
+    def allowed_macs(self) -> float:
+        """The budget in MACs; for other budgets, those of the uniform shape."""
+        return self.limit if self.cost.kind == "macs" else self.macs(self.uniform(fill=True))
+
+    def within(self, find: Callable[[int], Shape]) -> Shape:
+        """A shape that is within the budget as measured."""
+        return find_within(find, self.cost, self.limit, self.meter)[0]
 
     def uniform(self, **options) -> Shape:
         """The widest uniform shape."""
-        return uniform_shape(self.cost, limit=self.limit, **options)
+        return self.within(lambda limit: uniform_shape(self.cost, limit=limit, **options))
 
     def brief(self, shape: Shape, start: keras.Model, steps: int) -> tuple[float, keras.Model, float]:
         """Trains for some steps; returns the held-out loss, the network and the cost without the teacher's."""
@@ -217,11 +232,11 @@ class Cell:
             scored_on=self.data.held_out(share, 10_000),
             steps=steps,
         )
-        return trained.metrics["loss"], trained.model, self.steps_cost(self.cost(shape), steps)
+        return trained.metrics["loss"], trained.model, self.steps_cost(self.macs(shape), steps)
 
     def best_of(self, shapes: list[Shape]) -> Start:
         """Trains several shapes briefly, at a quarter of all that may be spent, and goes on with the best."""
-        one = self.steps_cost(self.limit, 1) * len(shapes) + self.asking_cost(1)
+        one = self.steps_cost(self.allowed_macs, 1) * len(shapes) + self.asking_cost(1)
         steps = max(20, int(0.25 * self.total / one))
         found = [self.brief(shape, inherited(self.ranked, self.space, shape), steps) for shape in shapes]
         best = min(range(len(shapes)), key=lambda number: found[number][0])
@@ -234,17 +249,18 @@ class Cell:
             epochs=12, batch_size=64, lr=0.05, from_teacher=from_teacher, held_out_limit=3000, seed=self.seed
         )
         budget = Budget.parse(self.budget)
-        options = {"strategy": self.strategy, "teacher": self.ranked, "verbose": 2}
+        options = {"strategy": self.strategy, "teacher": self.ranked, "verbose": 2, "meter": self.meter}
         found = run_search(self.space, self.data, budget, settings, **options)
         _, steps = self.data.searching(settings.batch_size, settings.split_share)
         # Two steps of the whole supernet, without a teacher.
         images = settings.epochs * steps * settings.batch_size
-        return found, images * 2 * 3 * self.cost.full
+        return found, images * 2 * 3 * self.macs.full
 
     def random(self, number: int) -> Shape:
         """A random shape that uses at least 98 % of the budget."""
-        return baseline_shape(
-            "random", self.cost, limit=self.limit, tolerance=self.limit // 50, seed=[self.seed, number]
+        seed = [self.seed, number]
+        return self.within(
+            lambda limit: baseline_shape("random", self.cost, limit=limit, tolerance=limit // 50, seed=seed)
         )
 
     def from_teacher(self, shape: Shape, *, criterion: str = "l1", spent: float = 0.0) -> Start:

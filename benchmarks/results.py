@@ -43,7 +43,7 @@ CASES = {
     "resnet14": Case(
         "resnet14",
         6000,
-        ("macs:0.5", "macs:0.25", "macs:0.125"),
+        ("macs:0.5", "macs:0.25", "macs:0.125", "latency:0.25"),
         (*_SHORT, "tas_inherited", "random", "fpgm", "sensitivities"),
         ablated="macs:0.25",
     ),
@@ -65,7 +65,7 @@ def _recipe(cell: Cell) -> tuple[Start, float]:
     spent, rounds = [cell.damage_cost], {}
 
     def add(lap, kept) -> None:
-        spent.append(cell.steps_cost(cell.cost(lap.proposal.shape), lap.steps))
+        spent.append(cell.steps_cost(cell.macs(lap.proposal.shape), lap.steps))
         rounds[lap.round] = cell.asking_cost(lap.steps)  # once for all its shapes
 
     found: list[Proposal] = []
@@ -74,13 +74,19 @@ def _recipe(cell: Cell) -> tuple[Start, float]:
         spent.append(cost)
         probabilities = searched.probabilities
         found = drawn_proposals(
-            cell.cost, searched.shape, probabilities, limit=cell.limit, count=cell.race.searched, seed=cell.seed
+            cell.cost,
+            searched.shape,
+            probabilities,
+            limit=cell.limit,
+            count=cell.race.searched,
+            meter=cell.meter,
+            seed=cell.seed,
         )
     result = find_by_race(
         *(cell.cost, cell.limit, cell.data, cell.training, cell.race),
         model=cell.ranked,
         found=found,
-        proposing={"seed": cell.seed},
+        proposing={"seed": cell.seed, "meter": cell.meter},
         say=functools.partial(print, flush=True),
         teacher=cell.taught_by,
         strategy=cell.strategy,
@@ -115,7 +121,7 @@ METHODS: dict[str, Callable[[Cell], Start]] = {
     "random_best": lambda cell: cell.best_of([cell.random(number) for number in range(8)]),
     "fpgm": lambda cell: cell.from_teacher(cell.uniform(fill=True), criterion="fpgm"),
     "sensitivities": lambda cell: cell.from_teacher(
-        least_damaged(cell.cost, cell.damage, limit=cell.limit), spent=cell.damage_cost
+        cell.within(lambda limit: least_damaged(cell.cost, cell.damage, limit=limit)), spent=cell.damage_cost
     ),
 }
 
@@ -167,7 +173,7 @@ def _measure(cell: Cell, name: str, budget: str, method: str) -> dict:
         start = METHODS[base](cell)
         factor = read_json(record_path(name, budget, RECIPE, cell.seed))["rate_factor"]
     factor = factor if start.network is not None else 1.0  # fresh weights need a high rate
-    macs = cell.cost(start.shape)
+    macs = cell.macs(start.shape)
     epochs = cell.case.epochs if method == RECIPE else cell.epochs_for(macs, start.spent)
     trained = train_network(
         cell.space,
@@ -185,7 +191,7 @@ def _measure(cell: Cell, name: str, budget: str, method: str) -> dict:
         "loss": trained.metrics["loss"],
         "teacher_accuracy": cell.teacher_accuracy,
         "macs": macs,
-        "full_macs": cell.cost.full,
+        "full_macs": cell.macs.full,
         "params": trained.metrics["params"],
         "epochs": epochs,
         "rate_factor": factor,
@@ -207,7 +213,7 @@ def _latencies(cell: Cell, student: keras.Model) -> dict:
             for name, model in (("student", student), ("teacher", cell.teacher)):
                 path = Path(folder) / f"{name}_{kind}.tflite"
                 loaded = TFLiteModel(export_tflite(model, path, format=kind, calibration=images))
-                calls[name] = lambda loaded=loaded: loaded.predict(images[:1])
+                calls[name] = loaded.bind(images[:1])
             timed = time_interleaved(calls, rounds=200)
             found |= {f"{kind}_ms": timed["student"].median_ms, f"teacher_{kind}_ms": timed["teacher"].median_ms}
     return found

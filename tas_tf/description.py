@@ -13,7 +13,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tas_tf.cost.cost_model import CostModel, amount
+from tas_tf.cost.cost_model import CostModel, told
 from tas_tf.cost.projections import projected_share, projections
 from tas_tf.decode.decode import smallest_shape
 from tas_tf.deploy.checks import check_deployable
@@ -244,11 +244,10 @@ def describe_space(space: SearchSpace, *, name: str | None = None, shape: Shape 
     )
 
 
-def _budget_line(budget: str, *, limit: int, full: int, smallest: int) -> Text:
+def _budget_line(budget: str, *, limit: float, full: float, smallest: float) -> Text:
     kind = budget.partition(":")[0]
-    reached = amount(kind, smallest) if kind == "latency" else f"{smallest:,}"
-    whole = f"{amount(kind, limit)} of {amount(kind, full)}" if kind == "latency" else f"{limit:,} of {full:,} {kind}"
-    line = f"budget {budget}: {whole} ({limit / full:.3f}), smallest {reached}"
+    told_of = [told(kind, value) for value in (limit, full, smallest)]
+    line = f"budget {budget}: {told_of[0]} of {told_of[1]} ({limit / full:.3f}), smallest {told_of[2]}"
     return Text(line, no_wrap=True, overflow="ignore")
 
 

@@ -53,6 +53,7 @@ def clock(monkeypatch, tmp_path) -> Clock:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(table, "time_shapes", found)
     monkeypatch.setattr(meter, "time_shapes", found)
+    monkeypatch.setattr(meter, "write_student", lambda space, shape, path, target: path)
     return found
 
 

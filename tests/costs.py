@@ -2,10 +2,11 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
-from tas_tf.cost.cost_model import CostModel
+from tas_tf.cost.cost_model import MILLISECOND, CostModel
 from tas_tf.cost.terms import Tiles, mac_terms
 from tas_tf.latency.measure import Target, Timing
 from tas_tf.space.shape import Shape
@@ -21,8 +22,8 @@ def tiled_cost(space: SearchSpace, seed: int = 0) -> CostModel:
     for term in mac_terms(space):
         read, make = (_TILES[number] for number in rng.integers(len(_TILES), size=2))
         terms += [
-            dataclasses.replace(term, read_tiles=read, make_tiles=make),
-            dataclasses.replace(term, factor=int(rng.integers(1, 10**6)), reads=(), makes=()),
+            dataclasses.replace(term, factor=1000 * term.factor, read_tiles=read, make_tiles=make),
+            dataclasses.replace(term, factor=int(rng.integers(1, 10**9)), reads=(), makes=()),
         ]
     return CostModel(space, "latency", terms=terms)
 
@@ -43,9 +44,9 @@ class Clock:
     def cost(self, space: SearchSpace) -> CostModel:
         return tiled_cost(space)
 
-    def __call__(self, space: SearchSpace, shapes: Sequence[Shape], target: Target) -> Iterator[Timing]:
+    def __call__(self, space: SearchSpace, shapes: Sequence[Shape], target: Target, **more: Any) -> Iterator[Timing]:
         cost = self.cost(space)
         for shape in shapes:
             self.timed.append(shape)
             factor = self.slower if len(self.timed) > self.exact else 1.0
-            yield Timing(shape, factor * cost(shape) / cost.full, self.noise, 1000 * cost.full / 1e12)
+            yield Timing(shape, factor * cost(shape) / cost.full, self.noise, cost.full / MILLISECOND)

@@ -17,6 +17,7 @@ from typing import Any
 
 from tas_tf.cli.command import make_console, run
 from tas_tf.cli.options import is_given, parse
+from tas_tf.cost.cost_model import reported
 from tas_tf.data.preprocessing import Preprocessing
 from tas_tf.data.sources import load_source
 from tas_tf.decode.decode import smallest_shape
@@ -57,7 +58,7 @@ def main() -> dict[str, Any]:
     return description.to_json()
 
 
-def _limits(space: SearchSpace, labels: Sequence[str], config: RunConfig) -> dict[str, dict[str, int]]:
+def _limits(space: SearchSpace, labels: Sequence[str], config: RunConfig) -> dict[str, dict[str, float]]:
     """The limit of each budget, the full cost and the smallest reachable cost. Files include labels and metadata.
 
     Raises:
@@ -73,12 +74,16 @@ def _limits(space: SearchSpace, labels: Sequence[str], config: RunConfig) -> dic
         probabilities=space.graph.head is not None,
         shape=Shape.full(space).to_json(),
     )
-    measure, say, found = partial(file_size, metadata=contents), make_console().print, {}
+    measure, say = partial(file_size, metadata=contents), make_console().print
+    kinds = dict.fromkeys(budget.kind for budget in config.budgets)
+    meters = {kind: meter_of(kind, space, config.latency, measure_file=measure, say=say) for kind in kinds}
+    found = {}
     for budget in config.budgets:
-        meter = meter_of(budget.kind, space, config.latency, measure_file=measure, say=say)
+        meter = meters[budget.kind]
         cost, limit = cost_and_limit(space, budget, meter)
         smallest = real_cost(cost, smallest_shape(cost), meter)
-        found[str(budget)] = {"limit": limit, "full": cost.full, "smallest": smallest}
+        figures = {"limit": limit, "full": cost.full, "smallest": smallest}
+        found[str(budget)] = {name: reported(cost.kind, value) for name, value in figures.items()}
     return found
 
 

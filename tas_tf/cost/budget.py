@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tas_tf.cost.cost_model import COST_KINDS
+from tas_tf.cost.cost_model import COST_KINDS, MILLISECOND
 from tas_tf.errors import UserError
 
 _PATTERN = re.compile(r"^(?P<kind>[a-z]+):(?P<number>\d+(\.\d*)?|\.\d+)(?P<unit>k|M|G|us|ms|s|)$")
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
-_TIMES = {"us": 10**6, "ms": 10**9, "s": 10**12}  # in picoseconds
+_TIMES = {"us": MILLISECOND // 1000, "ms": MILLISECOND, "s": 1000 * MILLISECOND}
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Budget:
 
     Attributes:
         kind: Kind of cost, one of `tas_tf.cost.cost_model.COST_KINDS`.
-        value: A share of the unpruned network's cost, or a count; of picoseconds for the kind `latency`.
+        value: A share of the unpruned network's cost, or a count; of femtoseconds for the kind `latency`.
         is_share: Whether `value` is a share.
 
     Example:
@@ -72,7 +72,7 @@ class Budget:
             )
         if not is_share and number * units[match["unit"]] < 1:
             raise UserError(f"`budget` must be a share, or a count of at least 1. Received: {text!r}.")
-        return cls(match["kind"], number if is_share else number * units[match["unit"]], is_share)
+        return cls(match["kind"], number if is_share else float(round(number * units[match["unit"]])), is_share)
 
     def limit(self, full: int) -> int:
         """The budget as a whole number.

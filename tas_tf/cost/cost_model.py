@@ -14,8 +14,11 @@ from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 
 _TERMS = {"macs": mac_terms, "params": param_terms}
-#: Kinds of cost. Latency is counted in picoseconds, so that terms of a few of them are whole numbers.
 COST_KINDS = (*_TERMS, "bytes", "latency")
+#: Kinds that files are measured for.
+MEASURED = ("bytes", "latency")
+#: Latency is counted in femtoseconds, so that the time of a single multiply-add is a whole number.
+MILLISECOND = 10**12
 #: Bytes per operation if no file was measured. Measured files have 540 (residual networks) to 810 (MobileNetV2).
 _TYPICAL_OP_BYTES = 650
 
@@ -23,12 +26,33 @@ _TYPICAL_OP_BYTES = 650
 def amount(kind: str, cost: float) -> str:
     """A cost in words.
 
-    >>> amount("macs", 40_813_184), amount("latency", 850_400_000), amount("latency", 2_000_000_000)
+    >>> amount("macs", 40_813_184), amount("latency", 850_400 * 10**6), amount("latency", 2 * MILLISECOND)
     ('40,813,184 macs', '850.4 us', '2 ms')
     """
     if kind != "latency":
         return f"{round(cost):,} {kind}"
-    return f"{cost / 1e9:.4g} ms" if cost >= 1e9 else f"{cost / 1e6:.4g} us"
+    milliseconds = cost / MILLISECOND
+    if milliseconds < 1:
+        return f"{1000 * milliseconds:.4g} us"
+    return f"{milliseconds:.4g} ms" if milliseconds < 1000 else f"{milliseconds:,.0f} ms"
+
+
+def reported(kind: str, cost: float) -> float:
+    """A cost as JSON files have it: latency in milliseconds, everything else as counted.
+
+    >>> reported("macs", 100), reported("latency", 2 * MILLISECOND)
+    (100, 2.0)
+    """
+    return cost / MILLISECOND if kind == "latency" else cost
+
+
+def told(kind: str, value: float) -> str:
+    """A cost from a JSON file in words, see `amount` and `reported`.
+
+    >>> told("latency", 2.0)
+    '2 ms'
+    """
+    return amount(kind, value * MILLISECOND if kind == "latency" else value)
 
 
 def summands(factors: Any, reads: Any, makes: Any, present: Any) -> Any:
@@ -54,9 +78,9 @@ class CostModel:
 
     Args:
         space: Search space of the network.
-        kind: Kind of cost: `macs`, `params`, `bytes` of the float32 TFLite file, or `latency` in picoseconds.
+        kind: Kind of cost: `macs`, `params`, `bytes` of the float32 TFLite file, or `latency` in femtoseconds.
         file_bytes: Size of the unpruned network's file. With it, predicted bytes are within about a percent.
-        terms: Terms of the latency, see `tas_tf.latency.table`; needed for that kind alone.
+        terms: Terms of the latency, see `tas_tf.latency.model`; needed for that kind alone.
         full: Measured cost of the unpruned network; by default what the terms add up to.
 
     Example:

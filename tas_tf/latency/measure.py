@@ -97,19 +97,23 @@ def write_student(space: SearchSpace, shape: Shape, path: Path, target: Target) 
         return write_tflite(frozen, path, format=target.format, calibration=calibration)
 
 
-def time_shapes(space: SearchSpace, shapes: Sequence[Shape], target: Target) -> Iterator[Timing]:
+def time_shapes(
+    space: SearchSpace, shapes: Sequence[Shape], target: Target, *, full: Path | None = None
+) -> Iterator[Timing]:
     """Times shapes in turns with the unpruned network, a few at a time.
 
     Args:
         space: Search space of the network.
         shapes: The shapes.
         target: What is measured.
+        full: File of the unpruned network; by default it is written.
 
     Yields:
         The measurement of each shape, in order.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        full = write_student(space, Shape.full(space), Path(scratch) / "full.tflite", target)
+        if full is None:
+            full = write_student(space, Shape.full(space), Path(scratch) / "full.tflite", target)
         for start in range(0, len(shapes), _GROUP):
             group = shapes[start : start + _GROUP]
             files = [

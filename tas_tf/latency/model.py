@@ -1,4 +1,4 @@
-"""A model of a network's latency, learned from measured shapes: exact on shapes, and usable as a cost."""
+"""A model of a network's latency, learned from measured shapes, in the form of every other cost."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import nnls
 
-from tas_tf.cost.cost_model import CostModel
+from tas_tf.cost.cost_model import MILLISECOND, CostModel
 from tas_tf.cost.terms import SINGLE, Term, Tiles
 from tas_tf.latency.operators import Operator, operators
 from tas_tf.space.space import SearchSpace
 
-PICOSECONDS = 10**12
+#: Units of cost in a second.
+SECOND = 1000 * MILLISECOND
 # Kernels work on vectors of 4 to 64 numbers. Some take smaller vectors for few channels made.
 _TILE_SIZES = (1, 4, 8, 16, 32, 64)
 _MAKE_TILES = (
@@ -57,17 +58,17 @@ class LatencyModel:
     base: float
 
     def cost(self, space: SearchSpace, *, full: int | None = None) -> CostModel:
-        """The model as a cost, in picoseconds.
+        """The model as a cost, in femtoseconds.
 
         Args:
             space: Search space of the network.
             full: Measured latency of the unpruned network, which shares refer to; by default what the model predicts.
         """
-        terms = [Term(space.graph.output, round(self.base * PICOSECONDS))]
+        terms = [Term(space.graph.output, round(self.base * SECOND))]
         for operator in operators(space):
             kernel = self.kernels[operator.kind]
             for quantity in operator.quantities:
-                scale = kernel.seconds[quantity] * PICOSECONDS
+                scale = kernel.seconds[quantity] * SECOND
                 terms.append(operator.term(quantity, kernel.read_tiles, kernel.make_tiles, scale=scale))
         return CostModel(space, "latency", terms=[term for term in terms if term.factor], full=full)
 
@@ -112,9 +113,8 @@ def fit(space: SearchSpace, widths: np.ndarray, depths: np.ndarray, seconds: np.
             weights, _ = _solve(features.matrix(chosen)[train], seconds[train])
             errors += (features.matrix(chosen)[test] @ weights / seconds[test] - 1).tolist()
     weights, _ = _solve(features.matrix(tiles), seconds)
-    worst = float(np.abs(errors).max()) if errors else float("nan")
-    mean = float(np.abs(errors).mean()) if errors else float("nan")
-    return features.model(tiles, weights), Error(mean, worst)
+    errors = np.abs(errors or [0.0])  # a single shape is its own model
+    return features.model(tiles, weights), Error(float(errors.mean()), float(errors.max()))
 
 
 _Chosen = tuple[tuple[Tiles, Tiles], ...]

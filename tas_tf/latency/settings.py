@@ -26,4 +26,5 @@ class LatencySettings(InterpreterSettings):
         None,
         "File of latencies that were measured on another device, which a budget in time refers to; by default this "
         "machine is measured.",
+        recorded=False,
     )

@@ -17,11 +17,11 @@ from tas_tf.files import read_json, write_json
 from tas_tf.latency.measure import Target, device_name, runtime_version, time_shapes
 from tas_tf.latency.model import Error, LatencyModel, fit
 from tas_tf.latency.shapes import shapes_to_measure
+from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 
 #: Shapes that are measured.
 COUNT = 40
-_FEWEST = 8  # shapes that a model can be fitted to
 #: Version of the format of tables.
 VERSION = 1
 #: Noise above which measurements are useless.
@@ -116,10 +116,8 @@ class LatencyTable:
             raise UserError(f"{path} isn't a table of latencies: {error}.") from error
         count = len(table.ratios)
         numbers = (table.ratios, np.array([table.full_ms]))
-        if table.widths.ndim != 2 or len(table.widths) != count or len(table.depths) != count or count < _FEWEST:
-            raise UserError(
-                f"{path}: expected widths, depths and ratios of at least {_FEWEST} shapes. Received: {count}."
-            )
+        if table.widths.ndim != 2 or len(table.widths) != count or len(table.depths) != count or not count:
+            raise UserError(f"{path}: expected widths, depths and ratios of the same shapes. Received: {count} ratios.")
         if not all(np.isfinite(each).all() and (each > 0).all() for each in numbers):
             raise UserError(f"{path}: latencies must be above 0.")
         return table
@@ -144,7 +142,7 @@ class LatencyTable:
         if self.digest != digest_of(space, target):
             raise UserError(
                 f"`latency.table`: it is for other shapes, of {self.network}. Expected those of "
-                f"{space.graph.network} with the same settings of what is searched."
+                f"{space.graph.network}, with the same units and stages, and the same preprocessing inside."
             )
 
     def fitted(self, space: SearchSpace) -> tuple[LatencyModel, Error]:
@@ -181,6 +179,50 @@ def cached_table(
     `~/.cache/tas_tf/latency`), by network, candidates, format, threads, version of the runtime, and processor. A file
     that can't be read is measured again.
     """
+    path = _cache_path(space, target, count)
+    if path.exists():
+        try:
+            return LatencyTable.load(path), False
+        except UserError:
+            path.unlink()
+    table = LatencyTable.measure(space, target, count=count, on_timed=on_timed)
+    if not table.is_noisy:
+        _ratios_path(path).unlink(missing_ok=True)
+        table.save(path)
+    return table, True
+
+
+def shape_key(shape: Shape) -> str:
+    """The widths and depths of a shape, as a key of JSON files."""
+    return " ".join(map(str, (*shape.widths.values(), *shape.depths.values())))
+
+
+class KeptRatios:
+    """Latencies of single shapes on this machine, as shares of the unpruned network's, kept beside its table.
+
+    An interrupted run finds the shapes again that it had found, and needn't measure them twice.
+    """
+
+    def __init__(self, space: SearchSpace, target: Target) -> None:
+        self._path = _ratios_path(_cache_path(space, target, COUNT))
+
+    def get(self, key: str) -> float | None:
+        """The ratio of a shape, if it is known."""
+        return self._read().get(key)
+
+    def add(self, key: str, ratio: float) -> None:
+        """Keeps the ratio of a shape."""
+        write_json(self._path, {**self._read(), key: ratio})
+
+    def _read(self) -> dict[str, float]:
+        try:
+            found = read_json(self._path) if self._path.exists() else {}
+        except UserError:  # damaged: measured again
+            found = {}
+        return found if isinstance(found, dict) else {}
+
+
+def _cache_path(space: SearchSpace, target: Target, count: int) -> Path:
     key: dict[str, Any] = {
         "digest": digest_of(space, target),
         "candidates": [choice.candidates for choice in (*space.units, *space.stages)],
@@ -192,16 +234,11 @@ def cached_table(
         "version": VERSION,
     }
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:20]
-    path = cache_folder() / f"{name}.json"
-    if path.exists():
-        try:
-            return LatencyTable.load(path), False
-        except UserError:
-            path.unlink()
-    table = LatencyTable.measure(space, target, count=count, on_timed=on_timed)
-    if not table.is_noisy:
-        table.save(path)
-    return table, True
+    return cache_folder() / f"{name}.json"
+
+
+def _ratios_path(table: Path) -> Path:
+    return table.with_name(f"{table.stem}_shapes.json")
 
 
 def cache_folder() -> Path:

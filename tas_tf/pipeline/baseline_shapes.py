@@ -7,10 +7,19 @@ from typing import Any
 
 from tas_tf.baselines.random_shapes import RandomShape, best_random_shape
 from tas_tf.baselines.shapes import RANKED_KINDS, baseline_shape
-from tas_tf.cost.cost_model import CostModel, amount
+from tas_tf.cost.cost_model import MEASURED, CostModel, amount, reported
 from tas_tf.files import write_json, write_model
 from tas_tf.importance.order import channel_order, reorder
-from tas_tf.pipeline.steps import DISTILLATION, VERSION, RunStep, budget_settings, merged, network_settings, settings_of
+from tas_tf.pipeline.steps import (
+    DISTILLATION,
+    VERSION,
+    RunStep,
+    budget_inputs,
+    budget_settings,
+    merged,
+    network_settings,
+    settings_of,
+)
 from tas_tf.runs.run import Step
 from tas_tf.runs.workspace import Workspace
 from tas_tf.settings import recorded
@@ -53,7 +62,7 @@ class BaselineStep(RunStep):
         return self.workspace.config.run.step(
             "search",
             settings=merged(self._settings(), more),
-            inputs=inputs,
+            inputs={**inputs, **budget_inputs(self.workspace)},
             outputs=self._outputs,
             version=VERSION,
         )
@@ -97,7 +106,10 @@ class BaselineStep(RunStep):
             UserError: There is no such shape or no teacher, or the run has a shape made from other settings.
         """
         workspace = self.workspace
-        space = workspace.space_of(workspace.unpruned_network(), anew=True)
+        network = workspace.unpruned_network()
+        space = workspace.space_of(network, anew=True)
+        if workspace.config.budget.kind in MEASURED:
+            workspace.check_deployable(network)
         cost, limit = workspace.cost_and_limit(space)
         self.make(record, cost, limit=limit, tolerance=int(workspace.config.search.tolerance * cost.full))
 
@@ -151,7 +163,13 @@ class BaselineStep(RunStep):
         workspace, config, tried = self.workspace, self.workspace.config, []
 
         def note(one: RandomShape) -> None:
-            tried.append({cost.kind: cost(one.shape), "held_out_accuracy": one.accuracy, "seconds": one.seconds})
+            tried.append(
+                {
+                    cost.kind: reported(cost.kind, cost(one.shape)),
+                    "held_out_accuracy": one.accuracy,
+                    "seconds": one.seconds,
+                }
+            )
             workspace.say(
                 f"{len(tried)} of {config.baseline.random_shapes}: {amount(cost.kind, cost(one.shape))}, "
                 f"held-out accuracy {one.accuracy:.4f}"

@@ -14,7 +14,7 @@ from tas_tf.deploy.file_contents import file_metadata, layers_inside
 from tas_tf.deploy.jobs import Extras
 from tas_tf.deploy.tflite import INTEGER_FORMATS
 from tas_tf.errors import UserError, speaking_of
-from tas_tf.pipeline.kept_latency import check_latency
+from tas_tf.pipeline.kept_latency import check_latency, checks_latency
 from tas_tf.pipeline.quantising import QAT_FORMAT, QatStep, qat_steps, run_qat, settle_formats
 from tas_tf.pipeline.steps import VERSION, RunStep, settings_of
 from tas_tf.qat.saving import load_quantised
@@ -28,6 +28,7 @@ from tas_tf.student.build import build_student
 from tas_tf.zoo.loading import load_file
 
 _STREAMED_TEST_LIMIT = 5_000
+_EXPORT_VERSION = VERSION + 1  # latencies are now those of the second of two calls
 #: Settings of the data that files depend on: training images determine preprocessing, test images the scores.
 _DATA = ("dataset", "image_size", "test_share", "train_limit", "preprocess", "test_resize", "seed")
 
@@ -79,6 +80,7 @@ class ExportStep(RunStep):
                 workspace,
                 export={**export, "formats": formats},
                 data={name: getattr(config.data, name) for name in _DATA},
+                **({"budget": str(config.budget)} if checks_latency(workspace) else {}),
             ),
             inputs={
                 **{"teacher": workspace.require_teacher(), "student": run.student_model, **others},
@@ -92,8 +94,9 @@ class ExportStep(RunStep):
                     for model in ("student", "teacher", *others)
                     for format in formats
                 ),
+                *([run.latency_json] if checks_latency(workspace) else []),
             ],
-            version=VERSION,
+            version=_EXPORT_VERSION,
         )
 
     def run(self) -> bool:
@@ -137,7 +140,7 @@ class ExportStep(RunStep):
                 checks=config.export.checks,
                 progress=None if config.progress == "none" else lambda line: workspace.say(f"export: {line}"),
             )
-        check_latency(workspace, formats)
+            check_latency(workspace, formats)
         workspace.keep_settings(record)
 
     def _extras(self, models: Mapping[str, keras.Model]) -> Extras:

@@ -11,35 +11,61 @@ from tas_tf.files import read_json, write_json
 from tas_tf.latency.measure import time_files
 from tas_tf.runs.workspace import Workspace
 
+# Halves of a measurement that differ by more, as a share of it, tell nothing about a budget.
+_NOISE = 0.1
+
+
+def checks_latency(workspace: Workspace) -> bool:
+    """Whether the student's file has to be checked: its shape was found for a budget in time on this machine."""
+    config = workspace.config
+    metrics = config.run.metrics("search")
+    if config.latency.table or not metrics.exists():
+        return False
+    return read_json(metrics).get("budget_kind") == "latency"
+
 
 def check_latency(workspace: Workspace, formats: Collection[str]) -> None:
     """Times the student's file in turns with the teacher's, writes the result, and says whether the budget is kept.
 
-    Nothing happens without a budget in time. A budget on another device can't be checked here.
+    The budget is compared as a share of the unpruned network's latency, so that a slower clock changes nothing.
 
     Args:
         workspace: The run, with its files written.
         formats: Formats of the files.
     """
     config = workspace.config
-    metrics, path = config.run.metrics("search"), config.run.latency_json
-    path.unlink(missing_ok=True)
-    search = read_json(metrics) if metrics.exists() else {}
-    format = config.latency.file_format
-    if search.get("budget_kind") != "latency" or config.latency.table or format not in formats:
+    config.run.latency_json.unlink(missing_ok=True)
+    if not checks_latency(workspace):
+        return
+    search = read_json(config.run.metrics("search"))
+    format, threads = search["latency_format"], search["latency_threads"]
+    limit = search["budget_latency"] / search["latency_full_ms"]
+    found = {"format": format, "threads": threads, "budget_share": limit, "budget_ms": search["budget_latency"]}
+    if format not in formats:
+        write_json(config.run.latency_json, {**found, "kept": None})
+        _warn(workspace, f"latency: the budget wasn't checked, because no file is {format}.")
         return
     files = [artefact_path(config.run.export_dir, format, model=model) for model in ("teacher", "student")]
-    first, second = time_files(files, config.latency.threads)
+    first, second = time_files(files, threads)
     shares = [student / teacher for teacher, student in (first, second)]
-    limit = search["budget_latency"] / (1e9 * search["latency_full_ms"])
     share, noise = float(np.mean(shares)), abs(shares[0] - shares[1])
-    kept = share <= limit + noise
-    write_json(path, {"format": format, "share": share, "noise": noise, "budget_share": limit, "kept": kept})
+    teacher_ms, student_ms = (float(np.mean(pair)) for pair in zip(first, second, strict=True))
+    kept = None if noise > _NOISE * share else share <= limit + noise
+    times = {"share": share, "noise": noise, "teacher_ms": teacher_ms, "student_ms": student_ms, "kept": kept}
+    write_json(config.run.latency_json, {**found, **times})
     text = (
-        f"latency: the student takes {share:.3f} of the teacher's time, the budget is {limit:.3f} ({format}, threads: "
-        f"{config.latency.threads}; measured twice in turns, {noise:.3f} apart)."
+        f"latency: the student takes {share:.3f} of the teacher's time ({student_ms:.4g} of {teacher_ms:.4g} ms, "
+        f"{format}, threads: {threads}), the budget is {limit:.3f} ({search['budget_latency']:.4g} ms)."
     )
     if kept:
         workspace.say(text)
+    elif kept is None:
+        _warn(
+            workspace, f"{text} Two measurements differ by {noise:.3f}, too much to tell: measure on a calmer machine."
+        )
     else:
-        workspace.say(f"warning: {text} Give a smaller budget, or measure on a calmer machine.", style="yellow")
+        _warn(workspace, f"{text} Give a smaller budget.")
+
+
+def _warn(workspace: Workspace, text: str) -> None:
+    workspace.say(f"warning: {text}", style="yellow")

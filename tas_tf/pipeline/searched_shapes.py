@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from tas_tf.cost.cost_model import amount
+from tas_tf.cost.cost_model import MEASURED, told
 from tas_tf.decode.decode import decode
 from tas_tf.errors import UserError
 from tas_tf.files import read_json, write_json, write_model
 from tas_tf.latency.meter import LatencyMeter
-from tas_tf.pipeline.steps import VERSION, Effort, RunStep, budget_settings, merged, network_settings, settings_of
+from tas_tf.pipeline.steps import (
+    VERSION,
+    Effort,
+    RunStep,
+    budget_inputs,
+    budget_settings,
+    merged,
+    network_settings,
+    settings_of,
+)
 from tas_tf.runs.run import Step
 from tas_tf.runs.workspace import Workspace
 from tas_tf.searching.logs import SearchSummaries
@@ -53,8 +62,8 @@ class SearchedShapeStep(RunStep):
         accuracy = metrics.get("held_out_accuracy")
         scored = "" if accuracy is None else f", held-out accuracy {accuracy:.3f}"
         self.workspace.say(
-            f"Found: {amount(kind, metrics[f'shape_{kind}'])} ({metrics[f'shape_{kind}_ratio']:.3f} of the whole; "
-            f"budget {amount(kind, metrics[f'budget_{kind}'])}), depths {depths}{scored}."
+            f"Found: {told(kind, metrics[f'shape_{kind}'])} ({metrics[f'shape_{kind}_ratio']:.3f} of the whole; "
+            f"budget {told(kind, metrics[f'budget_{kind}'])}), depths {depths}{scored}."
         )
         for warning in metrics["warnings"]:
             self.workspace.say(f"warning: {warning}", section=self.section, style="yellow")
@@ -69,7 +78,7 @@ class SearchStep(SearchedShapeStep):
     def record(self) -> Step:
         """Record of the search, which depends on the network's weights only if it starts from them."""
         workspace, config = self.workspace, self.workspace.config
-        inputs = {"model": config.model_file} if config.model_file else {}
+        inputs = {**({"model": config.model_file} if config.model_file else {}), **budget_inputs(workspace)}
         if not config.teacher_run.teacher_model.exists():
             require(config.network, "model")
         if config.search.from_teacher or not config.network.model:
@@ -107,8 +116,8 @@ class SearchStep(SearchedShapeStep):
         network = workspace.unpruned_network()
         space = workspace.space_of(network, anew=True)
         at_budgets = workspace.at_budgets()
-        if any(one.config.budget.kind == "bytes" for one in at_budgets):
-            workspace.check_deployable(network)  # before its size is measured, which converts it as well
+        if any(one.config.budget.kind in MEASURED for one in at_budgets):
+            workspace.check_deployable(network)  # before files are measured, which converts it as well
         for one in at_budgets:
             one.cost_and_limit(space)  # rejects an unreachable budget before anything is loaded or written
         workspace.checked_space(network, anew=True)
@@ -180,7 +189,7 @@ class DecodeStep(SearchedShapeStep):
                 "search": {"tolerance": config.search.tolerance},
                 **budget_settings(workspace),
             },
-            inputs={"probabilities": probabilities},
+            inputs={"probabilities": probabilities, **budget_inputs(workspace)},
             outputs=[config.run.search_shape, config.run.metrics("search")],
             version=self.version,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tas_tf.errors import UserError, speaking_of
@@ -203,6 +204,13 @@ def budget_settings(workspace: Workspace) -> dict[str, Any]:
             "latency": recorded(config.latency),
         }
     return {"budget": str(config.budget), **inside}
+
+
+def budget_inputs(workspace: Workspace) -> dict[str, Path]:
+    """Files that the budget refers to: latencies that were measured on another device."""
+    config = workspace.config
+    used = config.budget.kind == "latency" and config.latency.table
+    return {"latencies": Path(config.latency.table)} if used else {}
 
 
 def merged(*parts: dict[str, Any]) -> dict[str, Any]:

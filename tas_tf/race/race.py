@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tas_tf.cost.cost_model import CostModel
+from tas_tf.cost.cost_model import CostModel, reported
 from tas_tf.data.training_data import TrainingData
 from tas_tf.errors import UserError
 from tas_tf.files import read_arrays, read_json, write_arrays, write_json
@@ -316,7 +316,10 @@ def race_metrics(result: RaceResult, cost: CostModel, limit: int, spent: int) ->
         "rate_factor": result.rate_factor,
         "held_out_accuracy": own[-1].accuracy if own else None,
         "seconds": round(sum(lap.seconds + lap.asked for lap in result.laps), 1),
-        "proposals": {name: {cost.kind: cost(one.shape), "depths": list(one.depths)} for name, one in shapes.items()},
+        "proposals": {
+            name: {cost.kind: reported(cost.kind, cost(one.shape)), "depths": list(one.depths)}
+            for name, one in shapes.items()
+        },
         "laps": [lap.to_json() for lap in result.laps],
     }
 

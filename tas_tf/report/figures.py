@@ -74,7 +74,7 @@ def draw_all(report: Mapping) -> list[Drawing]:
     points = _accuracy_points(report)
     if points:
         drawings.append(_draw_accuracy(points))
-    for format in _timed_formats(report):
+    if (format := _timed_format(report)) is not None:
         drawings.append(_draw_accuracy(_accuracy_points(report, format), format))
     speedups = {format: value for format, value in report["comparison"]["speedup"].items() if value is not None}
     if len(speedups) > 1:
@@ -160,10 +160,11 @@ def _draw_depths(stages: Sequence[Mapping]) -> Drawing:
     return _render("Blocks kept in each stage", f"Blocks kept: {kept}.", draw, size=(NARROW[0], height))
 
 
-def _timed_formats(report: Mapping) -> list[str]:
-    """Formats of the files that both teacher and student were timed in."""
-    speedups = report["comparison"]["speedup"]
-    return [format for format, value in speedups.items() if value is not None]
+def _timed_format(report: Mapping) -> str | None:
+    """The format of a budget in time, else the first that both teacher and student were timed in."""
+    timed = [format for format, value in report["comparison"]["speedup"].items() if value is not None]
+    wanted = (report["search"] or {}).get("latency_format")
+    return wanted if wanted in timed else next(iter(timed), None)
 
 
 def _accuracy_points(report: Mapping, format: str | None = None) -> dict[str, tuple[float, float]]:
@@ -214,7 +215,7 @@ def _draw_latencies(timed: Sequence[Mapping], latency: Mapping | None) -> Drawin
         most = 1.1 * max(max(pair) for pair in pairs)
         axes.plot([0, most], [0, most], color=FAINT, linewidth=1.5, label="equal")
         axes.plot(*zip(*pairs, strict=True), "o", color=RIVAL, label="shapes considered", linestyle="none")
-        if latency is not None:
+        if latency is not None and "share" in latency:
             axes.axhline(100 * latency["share"], color=STUDENT, linewidth=1.5, label="student's file")
             axes.axhline(100 * latency["budget_share"], color=INK, linestyle=":", linewidth=1.5, label="budget")
         axes.set_xlabel("predicted, percent of the unpruned network")
@@ -247,12 +248,14 @@ def _draw_cost_history(history: Mapping[str, Sequence], kind: str, budget: float
         "most probable shape": (history.get(f"argmax_{kind}"), TEACHER, "--"),
     }
     curves = {name: curve for name, curve in curves.items() if curve[0]}
+    unit = "milliseconds" if kind == "latency" else f"{KIND_NAMES[kind]}, millions"
+    size = 1 if kind == "latency" else 1e6
 
     def draw(axes: Axes) -> None:
         for name, (values, colour, line) in curves.items():
             axes.plot(
                 range(1, len(values) + 1),
-                _millions(values),
+                _scaled(values, size),
                 line,
                 color=colour,
                 label=name,
@@ -260,14 +263,14 @@ def _draw_cost_history(history: Mapping[str, Sequence], kind: str, budget: float
                 linewidth=1.8,
             )
         if budget is not None:
-            axes.axhline(budget / 1e6, color=INK, linestyle=":", linewidth=1.5, label="budget")
-        axes.set_ylabel("microseconds" if kind == "latency" else f"{KIND_NAMES[kind]}, millions")
+            axes.axhline(budget / size, color=INK, linestyle=":", linewidth=1.5, label="budget")
+        axes.set_ylabel(unit)
         _label_epochs(axes)
         _legend_above(axes)
 
-    last = ", ".join(f"{name} {_millions(values)[-1]:.4g}" for name, (values, _, _) in curves.items())
-    limit = "" if budget is None else f"; the budget is {budget / 1e6:.4g}"
-    alt = f"Millions of {KIND_NAMES[kind]} by epoch of the search. In the last epoch: {last}{limit}."
+    last = ", ".join(f"{name} {_scaled(values, size)[-1]:.4g}" for name, (values, _, _) in curves.items())
+    limit = "" if budget is None else f"; the budget is {budget / size:.4g}"
+    alt = f"{unit[0].upper()}{unit[1:]}, by epoch of the search. In the last epoch: {last}{limit}."
     return _render("Cost during the search", alt, draw, size=NARROW)
 
 
@@ -315,8 +318,8 @@ def _draw_race(laps: Sequence[Mapping], winner: str, rate_factor: float) -> Draw
     return _render("The race between shapes", alt, draw, size=WIDE)
 
 
-def _millions(values: Sequence[float | None]) -> list[float]:
-    return [float("nan") if value is None else value / 1e6 for value in values]
+def _scaled(values: Sequence[float | None], size: float) -> list[float]:
+    return [float("nan") if value is None else value / size for value in values]
 
 
 def _label_epochs(axes: Axes) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 MISSING = "-"
 #: Names of the kinds of cost in running text.
-KIND_NAMES = {"macs": "multiply-adds", "params": "parameters", "bytes": "bytes", "latency": "picoseconds"}
+KIND_NAMES = {"macs": "multiply-adds", "params": "parameters", "bytes": "bytes"}
 
 
 def format_count(value: float | None) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tas_tf.cost.cost_model import amount
+from tas_tf.cost.cost_model import told
 from tas_tf.extras import require_extra
 from tas_tf.files import write_bytes
 from tas_tf.report import speed
@@ -169,7 +169,7 @@ def _budget_facts(search: Mapping, latency: Mapping | None) -> list[tuple[str, s
         return [(f"budget in {KIND_NAMES[kind]}", format_count(budget))]
     error = search.get("latency_error") or {}
     return [
-        ("budget in time", MISSING if budget is None else amount(kind, budget)),
+        ("budget in time", MISSING if budget is None else told(kind, budget)),
         ("latency measured on", str(search.get("latency_device", MISSING))),
         ("mean error of predicted latency", format_share(error.get("mean"))),
         ("student's time in turns with the teacher", format_share((latency or {}).get("share"))),

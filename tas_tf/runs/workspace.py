@@ -297,7 +297,9 @@ class Workspace:
         """Returns what measures shapes for the run's budget; it measures each shape only once."""
         config, meters = self.config, self.shared.meters
         kind, inside = config.budget.kind, config.export.preprocessing_inside
-        key = (kind, config.data, config.latency, inside, space.graph.digest, *space.unit)
+        names = tuple(node.name for node in space.graph)
+        choices = tuple((choice.name, choice.candidates) for choice in (*space.units, *space.stages))
+        key = (kind, config.data, config.latency, inside, space.graph.digest, names, choices)
         if key not in meters:
             meters[key] = meter_of(
                 kind,

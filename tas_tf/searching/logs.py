@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tas_tf.cost.cost_model import amount
+from tas_tf.cost.cost_model import amount, reported
 from tas_tf.extras import missing_modules
 from tas_tf.searching.monitor import SearchMonitor
 from tas_tf.space.choices import ChoiceTable
@@ -55,9 +55,9 @@ class SearchSummaries(keras.callbacks.Callback):
                     tf.summary.image(f"architecture/{axis}", draw_distributions(rows, choices))
             if monitor.shape is not None:
                 tf.summary.text("architecture/shape", _describe(monitor))
-            full = monitor.cost.full
+            full, kind = monitor.cost.full, monitor.cost.kind
             for name, value in (("budget", monitor.limit), *_shares(logs or {}, full)):
-                tf.summary.scalar(f"cost_in_{monitor.cost.kind}/{name}", value)
+                tf.summary.scalar(f"cost_in_{kind}/{name}", reported(kind, value))
         self._writer.flush()
 
     def on_train_end(self, logs=None):

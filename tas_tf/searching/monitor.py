@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras.initializers import Constant
 
-from tas_tf.cost.cost_model import CostModel
+from tas_tf.cost.cost_model import CostModel, reported
 from tas_tf.decode.decode import decode
 from tas_tf.searching.settings import SearchSettings
 from tas_tf.space.shape import Shape
@@ -160,8 +160,8 @@ class SearchMonitor:
             "seconds": round(sum(history[SECONDS]), 1),
         }
         by_epoch = {
-            f"expected_{kind}": [share * self.cost.full for share in history["expected_cost"]],
-            f"argmax_{kind}": [share * self.cost.full for share in history["argmax_cost"]],
+            f"expected_{kind}": [reported(kind, share * self.cost.full) for share in history["expected_cost"]],
+            f"argmax_{kind}": [reported(kind, share * self.cost.full) for share in history["argmax_cost"]],
             "held_out_accuracy": accuracies,
         }
         warnings = tuple(self._warnings(widths, depths))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from tas_tf.cost.cost_model import CostModel, amount
+import numpy as np
+
+from tas_tf.cost.cost_model import MEASURED, MILLISECOND, CostModel, amount, reported
 from tas_tf.decode.decode import check_reachable, smallest_shape
 from tas_tf.errors import UserError
 from tas_tf.space.shape import Shape
@@ -34,7 +36,7 @@ def make_cost(space: SearchSpace, kind: str, meter: Meter | None = None) -> Cost
     Raises:
         UserError: If the kind needs a meter and none of that kind is given.
     """
-    if kind in ("macs", "params"):
+    if kind not in MEASURED:
         return CostModel(space, kind)
     if meter is None or meter.kind != kind:
         raise UserError(f"`budget` of the kind {kind} needs a `meter` that measures it. Received: {meter!r}.")
@@ -47,7 +49,7 @@ def real_cost(cost: CostModel, shape: Shape, meter: Meter | None) -> int:
 
 
 def budget_figures(cost: CostModel, limit: int, spent: int) -> dict[str, Any]:
-    """The metrics that tell what a shape costs and may cost.
+    """The metrics that tell what a shape costs and may cost; latencies are in milliseconds.
 
     Args:
         cost: Cost model.
@@ -57,8 +59,8 @@ def budget_figures(cost: CostModel, limit: int, spent: int) -> dict[str, Any]:
     kind = cost.kind
     return {
         "budget_kind": kind,
-        f"budget_{kind}": limit,
-        f"shape_{kind}": spent,
+        f"budget_{kind}": reported(kind, limit),
+        f"shape_{kind}": reported(kind, spent),
         f"shape_{kind}_ratio": spent / cost.full,
     }
 
@@ -66,8 +68,8 @@ def budget_figures(cost: CostModel, limit: int, spent: int) -> dict[str, Any]:
 def find_within(find: Callable[[int], Shape], cost: CostModel, limit: int, meter: Meter | None) -> tuple[Shape, int]:
     """Finds a shape whose real cost is at most `limit`.
 
-    If a shape costs more than predicted, the limit given to `find` is lowered by the excess. The limit falls in every
-    round, so the search ends.
+    If a shape costs more than the budget, the limit given to `find` is lowered by what the prediction was short of, at
+    least so far that another shape is found.
 
     Args:
         find: Returns a shape that costs at most the given limit by the cost model; raises `UserError` if none does.
@@ -82,11 +84,10 @@ def find_within(find: Callable[[int], Shape], cost: CostModel, limit: int, meter
         UserError: If there is no such shape.
     """
     shape = find(limit)
-    allowed = limit
     while (real := real_cost(cost, shape, meter)) > limit:
-        allowed -= real - limit
+        predicted = cost(shape)
         try:
-            shape = find(allowed)
+            shape = find(min(predicted - 1, limit - (real - predicted)))
         except UserError as error:
             shape = smallest_shape(cost)
             if real_cost(cost, shape, meter) > limit:
@@ -108,11 +109,10 @@ def check_smallest(cost: CostModel, limit: int, meter: Meter | None) -> None:
 
 def _smallest_budget(cost: CostModel, lowest: int) -> str:
     """The smallest budget as a user would write it."""
-    return (
-        f"{cost.kind}:{amount(cost.kind, lowest).replace(' ', '')}"
-        if cost.kind == "latency"
-        else f"{cost.kind}:{lowest}"
-    )
+    if cost.kind != "latency":
+        return f"{cost.kind}:{lowest}"
+    # Another measurement may differ by a percent.
+    return f"latency:{np.ceil(1.02 * lowest / (MILLISECOND // 10**6)) / 1000:.3f}us"
 
 
 def _too_small(cost: CostModel, limit: int, lowest: int) -> UserError:

@@ -149,7 +149,7 @@ def test_page_is_self_contained_and_accessible(tmp_path):
     assert len(page.ids) == len(set(page.ids))
     assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
     assert "url(http" not in text
-    assert len(page.labels) == 5
+    assert len(page.labels) == 6
     assert any("stage_1 2 of 3" in label for label in page.labels)
     assert page.headers > 10
     for shown in ("2.5x", "-1.00", "1.5x", "40 M", "16 M", "stem", "macs:0.5", "export/fp32.tflite"):
@@ -287,7 +287,7 @@ def test_speed_ups_are_drawn_once_there_are_two(tmp_path):
         return Page(render_html(report, tmp_path / "report.html").read_text()).labels
 
     shown = labels(build_report(**all_formats()))
-    assert len(shown) == 6
+    assert len(shown) == 7
     (label,) = [label for label in shown if "faster than the teacher" in label]
     # `dynamic` has no latency.
     assert "fp32 1.50, fp16 3.00, int8 2.50, qat_int8 2.46;" in label
@@ -322,3 +322,19 @@ def test_report_needs_no_tensorflow():
 
 def test_formatting_examples():
     assert doctest.testmod(formatting).failed == 0
+
+
+def test_a_budget_in_time_is_shown(tmp_path):
+    timed = [{"predicted": 0.5, "measured": 0.52}, {"predicted": 0.48, "measured": 0.49}]
+    search = {"budget_kind": "latency", "budget_latency": 1.5, "latency_device": "abacus", "latency_format": "int8"}
+    search |= {"latency_timed": timed, "latency_error": {"mean": 0.012, "worst": 0.04}}
+    latency = {"share": 0.495, "budget_share": 0.5, "kept": True}
+    report = build_report(**{**all_formats(), "search": search, "latency": latency})
+    text = render_html(report, tmp_path / "report.html").read_text()
+    for shown in ("1.5 ms", "abacus", "1.20 %", "49.50 %"):
+        assert shown in text
+    labels = Page(text).labels
+    assert any("Predicted and measured percent: 50.0 and 52.0, 48.0 and 49.0" in label for label in labels)
+    assert any(label.startswith("Latency of the int8 file in ms and accuracy: teacher 1.5") for label in labels)
+    # Without the file that is timed in the end.
+    render_html(build_report(**{**all_formats(), "search": search, "latency": {"kept": None}}), tmp_path / "other.html")

@@ -13,6 +13,7 @@ import platform
 import re
 import statistics
 import time
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -33,9 +34,10 @@ def load_runtime():
             loaded = __import__(module, fromlist=["Interpreter"])
         except ImportError:
             continue
-        from importlib.metadata import version
-
-        return loaded.Interpreter, f"{package} {version(package)}"
+        try:
+            return loaded.Interpreter, f"{package} {version(package)}"
+        except PackageNotFoundError:  # a build of another name
+            return loaded.Interpreter, package
     raise SystemExit("error: install ai-edge-litert: pip install ai-edge-litert numpy")
 
 

@@ -13,8 +13,9 @@ adb push "$benchmark" "$place/benchmark_model" >/dev/null
 adb shell chmod +x "$place/benchmark_model"
 adb push ./*.tflite "$place/" >/dev/null
 echo "device: $(adb shell getprop ro.product.model)" >android.log
+# The second time in reverse order: a device that becomes hot slows the first ones down as well.
 for half in 1 2; do
-  for file in [0-9]*.tflite; do
+  for file in $(ls [0-9]*.tflite | if [ $half = 1 ]; then sort; else sort -r; fi); do
     echo "== $file" >>android.log
     adb shell "$place/benchmark_model" --graph="$place/$file" --num_threads="$threads" --use_xnnpack=true \
       --warmup_runs=5 --num_runs=50 </dev/null >>android.log 2>&1
