@@ -6,10 +6,16 @@ from ai_edge_litert.interpreter import Interpreter
 from keras import layers
 
 from tas_tf.deploy.tflite import TFLiteModel, export_tflite
+from tas_tf.latency import measure
 from tas_tf.latency.measure import Target, Timing, device_name, runtime_version, time_files, time_shapes, write_student
 from tas_tf.space.shape import Shape
 from tas_tf.student.build import build_student
 from tests.digits import tiny_space
+
+
+@pytest.fixture(autouse=True)
+def _brief(monkeypatch):
+    monkeypatch.setattr(measure, "_GROUP_SECONDS", 0.05)
 
 
 def operations(path) -> list[str]:
