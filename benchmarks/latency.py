@@ -4,7 +4,8 @@
 
 For each network, format and number of threads, 40 shapes are measured to learn the model. Then it predicts 30 random
 shapes, and 10 decoded from random probabilities. For some networks, shapes are found for half and a quarter of the
-latency, 10 each, and timed once more in turns with the unpruned network.
+latency, 10 each, and timed once more in turns with the unpruned network. For ResNet-56, uniform shapes that are as fast
+as the published one are listed beside it.
 
 What was measured is kept in benchmarks/records/latency, and the table in docs/RESULTS.md is made from it; `--table`
 does only that.
@@ -32,6 +33,8 @@ from tas_tf.decode.decode import decode
 from tas_tf.files import read_json, write_bytes, write_json
 from tas_tf.latency.measure import Target, time_shapes
 from tas_tf.latency.meter import LatencyMeter
+from tas_tf.proposals.uniform import depth_choices, uniform_shape
+from tas_tf.published import PUBLISHED, shape_file
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.meter import find_within
@@ -43,6 +46,7 @@ NETWORKS = {
     "resnet56": ("resnet56", 32),
     "EfficientNetB0": ("keras.applications.EfficientNetB0", 96),
 }
+_PUBLISHED = "cifar10-resnet56"
 _WITH_BUDGETS = ("resnet20", "MobileNetV2")
 _UNSEEN, _DECODED, _BUDGETS = 30, 10, 10
 _DOCS = Path(__file__).parents[1] / "docs" / "RESULTS.md"
@@ -58,7 +62,11 @@ def main() -> None:
                 if not path.exists():
                     print(f"== {name}, {format}, threads: {threads}", flush=True)
                     write_json(path, measure(name, Target(format, threads)))
-    lines = list(_table())
+    for format in () if options.table or "resnet56" not in options.networks else options.formats:
+        path = RECORDS / "latency" / "published" / f"{format}.json"
+        if not path.exists():
+            write_json(path, measure_published(format))
+    lines = [*_table(), *_published_table()]
     write_bytes(_DOCS, with_lines(_DOCS.read_text(), lines, _BEGIN, _END).encode())
     print("\n".join(lines))
 
@@ -89,6 +97,27 @@ def measure(name: str, target: Target) -> dict:
         "measured": measured.tolist(),
         "stated": {"mean": meter.error.mean, "worst": meter.error.worst},
         "budgets": kept,
+    }
+
+
+def measure_published(format: str) -> dict:
+    """The shape that the paper's authors published for ResNet-56, and uniform shapes that are as fast."""
+    known = PUBLISHED[_PUBLISHED]
+    network = load_network(known.network, num_classes=known.num_classes, image_size=known.image_size)
+    shape = Shape.load(shape_file(f"published/{_PUBLISHED}"))
+    space = SearchSpace.from_model(network, units=shape.widths)
+    meter, macs = LatencyMeter(space, Target(format), say=lambda text: print(text, flush=True)), CostModel(space)
+    cost, limit = meter.cost_model(), meter(shape)
+    found = {"published": shape}
+    for depths in depth_choices(space, 4):
+
+        def find(allowed: int, depths: tuple = depths) -> Shape:
+            return uniform_shape(cost, limit=allowed, depths=depths, fill=True)
+
+        found[f"uniform {'/'.join(map(str, depths))}"] = find_within(find, cost, limit, meter)[0]
+    return {
+        name: {"macs": macs(one) / macs.full, "latency": meter(one) / cost.full, "depths": list(one.depths.values())}
+        for name, one in found.items()
     }
 
 
@@ -127,6 +156,16 @@ def _table() -> Iterator[str]:
             *(f"{rank:.3f}", _kept(record["budgets"]), f"{record['seconds']:.0f}"),
         ]
         yield f"| {' | '.join(figures)} |"
+
+
+def _published_table() -> Iterator[str]:
+    for path in sorted((RECORDS / "latency" / "published").glob("*.json")):
+        yield ""
+        yield f"| {_PUBLISHED}, {path.stem} | MACs | latency | blocks |"
+        yield "| --- | ---: | ---: | --- |"
+        for name, one in read_json(path).items():
+            depths = "/".join(map(str, one["depths"]))
+            yield f"| {name} | {one['macs']:.3f} | {one['latency']:.3f} | {depths} |"
 
 
 def _kept(budgets: dict[str, Sequence[float]]) -> str:

@@ -18,7 +18,7 @@ from tas_tf.errors import UserError
 from tas_tf.latency.measure import Target, time_shapes, write_student
 from tas_tf.latency.model import SECOND, Error
 from tas_tf.latency.settings import LatencySettings
-from tas_tf.latency.table import KeptRatios, LatencyTable, cached_table, shape_key
+from tas_tf.latency.table import KeptRatios, LatencyTable, cached_table, forget_table, shape_key
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.file_size import FileSize
@@ -26,6 +26,8 @@ from tas_tf.student.meter import Meter
 
 # What a file takes when it is measured again differs by up to a percent.
 _MARGIN = 0.01
+# Mean error of predictions from which a table isn't kept, and shapes from which that means something.
+_POOR, _ENOUGH = 0.1, 20
 # A measurement whose halves differ by more is made again, a few times.
 _CALM, _TRIES = 0.02, 3
 
@@ -95,6 +97,13 @@ class LatencyMeter:
         model, error = self.table.fitted(self.space)
         full = round(self.table.full_ms / 1000 * SECOND)
         self.say(f"latency: predictions are off by {error.mean:.1%} on average, by {error.worst:.1%} at most.")
+        if error.mean > _POOR and len(self.table.ratios) >= _ENOUGH:
+            self.say(
+                "warning: that is much. Was the device busy while it was measured? Shapes are measured as well, but a "
+                "better table gives better ones."
+            )
+            if self.table_from is None:
+                forget_table(self.space, self.target)
         return model.cost(self.space, full=full), error
 
     def cost_model(self) -> CostModel:

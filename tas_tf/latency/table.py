@@ -192,6 +192,11 @@ def cached_table(
     return table, True
 
 
+def forget_table(space: SearchSpace, target: Target) -> None:
+    """Removes the table of a network from the cache, so that it is measured again."""
+    _cache_path(space, target, COUNT).unlink(missing_ok=True)
+
+
 def shape_key(shape: Shape) -> str:
     """The widths and depths of a shape, as a key of JSON files."""
     return " ".join(map(str, (*shape.widths.values(), *shape.depths.values())))

@@ -225,6 +225,25 @@ def test_a_small_space_is_measured_as_a_whole(clock):
     json.dumps(meter.figures(), allow_nan=False)
 
 
+def test_a_poor_table_is_told_and_not_kept(space, clock, monkeypatch):
+    rng, cost = np.random.default_rng(0), clock.cost
+    monkeypatch.setattr(clock, "cost", lambda space: _Erratic(cost(space), rng))
+    said = []
+    LatencyMeter(space, Target(), say=said.append).cost_model()
+    assert any(text.startswith("warning: that is much") for text in said)
+    assert not list(cache_folder().glob("*.json"))
+
+
+class _Erratic:
+    """A cost that nothing predicts."""
+
+    def __init__(self, cost, rng) -> None:
+        self.full, self._cost, self._rng = cost.full, cost, rng
+
+    def __call__(self, shape: Shape) -> float:
+        return self._cost(shape) * self._rng.uniform(0.5, 2.0)
+
+
 def test_few_shapes_are_tried(space, clock):
     """Every shape takes a little longer than predicted: the next try is another shape, not the same one again."""
     clock.slower, clock.exact = 1.02, table_module.COUNT

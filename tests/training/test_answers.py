@@ -66,7 +66,8 @@ def test_the_teacher_is_asked_once_and_later_epochs_repeat_the_first_ones(teache
     assert turns(0).element_spec == turns.element_spec
 
 
-@pytest.mark.parametrize("strategy", ["one_device", "mirrored"])
+# The slow one takes long to trace; what replicas get is tested above.
+@pytest.mark.parametrize("strategy", ["one_device", pytest.param("mirrored", marks=pytest.mark.slow)])
 def test_kept_logits_teach_what_a_teacher_does_that_is_asked_in_every_step(strategy):
     strategy, space, task = make_strategy(strategy), tiny_space(), tiny_task(pad_crop=1)
     with strategy.scope():
