@@ -184,11 +184,18 @@ class Cell:
         asked = min(epochs, self.training.views or epochs)
         return self.steps_cost(macs, epochs * self.steps_per_epoch) + self.asking_cost(asked * self.steps_per_epoch)
 
-    def epochs_for(self, macs: float, spent: float) -> int:
-        """Epochs of a student's training after which as much was computed as by the default recipe."""
-        found = (epochs for epochs in itertools.count(1) if spent + self.training_cost(macs, epochs) > self.total)
+    def epochs_for(self, macs: float, spent: float, *, computed: float = 1.0) -> int:
+        """Epochs of a student's training after which as much was computed as by the default recipe.
+
+        Args:
+            macs: Multiply-adds of the student.
+            spent: What was computed before.
+            computed: What the recipe computed, as a share of `total`.
+        """
+        total = computed * self.total
+        found = (epochs for epochs in itertools.count(1) if spent + self.training_cost(macs, epochs) > total)
         first = next(found)
-        over, under = (abs(spent + self.training_cost(macs, one) - self.total) for one in (first, first - 1))
+        over, under = (abs(spent + self.training_cost(macs, one) - total) for one in (first, first - 1))
         return max(1, first if over < under else first - 1)
 
     @property

@@ -167,14 +167,17 @@ def _measure(cell: Cell, name: str, budget: str, method: str) -> dict:
     base, variant = VARIANTS.get(method, (method, None))
     if variant is not None:
         cell = Cell(cell.case, budget, cell.seed, cell.folder, variant)
+    computed = 1.0
     if base == RECIPE:
         start, factor = _recipe(cell)
     else:
         start = METHODS[base](cell)
-        factor = read_json(record_path(name, budget, RECIPE, cell.seed))["rate_factor"]
+        ours = read_json(record_path(name, budget, RECIPE, cell.seed))
+        # Shapes that are as fast may have more multiply-adds.
+        factor, computed = ours["rate_factor"], max(1.0, ours["computed"])
     factor = factor if start.network is not None else 1.0  # fresh weights need a high rate
     macs = cell.macs(start.shape)
-    epochs = cell.case.epochs if method == RECIPE else cell.epochs_for(macs, start.spent)
+    epochs = cell.case.epochs if method == RECIPE else cell.epochs_for(macs, start.spent, computed=computed)
     trained = train_network(
         cell.space,
         start.shape,
