@@ -6,6 +6,7 @@ Examples:
     python -m trainers.describe --model=teacher.keras --shape=runs/digits/search/shape.json
     python -m trainers.describe --model=resnet56 --shape=published/cifar10-resnet56
     python -m trainers.describe --model=resnet20 --dataset=fashion_mnist
+    python -m trainers.describe --model=resnet20 --budget=latency:0.5 --latency_format=int8
 """
 
 from __future__ import annotations

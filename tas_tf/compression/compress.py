@@ -23,6 +23,7 @@ from tas_tf.compression.defaults import (
 )
 from tas_tf.compression.finding import Finder
 from tas_tf.cost.budget import Budget
+from tas_tf.cost.cost_model import reported
 from tas_tf.data.augmentation import Augmentation
 from tas_tf.data.stream import UserData
 from tas_tf.data.streamed import open_data
@@ -72,7 +73,8 @@ class Compressed:
         student: The small network, made of standard Keras layers. It ends in logits or softmax as the model does.
         shape: How many filters and blocks of the model were kept.
         teacher_metrics: `accuracy` and `loss` of the model on the validation images, and its `macs` and `params`.
-        student_metrics: The same metrics for the student, and more about its training.
+        student_metrics: The same metrics for the student, and more about its training; for a budget in time also
+            `latency_ms`, as measured in turns with the model, and `latency_share`, its share of the model's.
         race: The outcome of the race between shapes; `None` if a differentiable search found the shape.
         search: The result of the differentiable search, if there was one.
         metadata: Metadata for exported files: class names, input and shape. See `export_tflite`.
@@ -199,7 +201,8 @@ def compress(
     check_deployable(model)
     measuring = {"settings": latency_settings(latency), "say": print if verbose != 0 else lambda text: None}
     meter = meter_of(wanted.kind, space, measure_file=measure or file_size, **measuring)
-    cost_and_limit(space, wanted, meter)  # rejects most budgets before any data is read
+    if wanted.kind != "latency":  # timing shapes takes longer than to check data and model
+        cost_and_limit(space, wanted, meter)  # rejects most budgets before any data is read
     data = open_data(
         train,
         validation,
@@ -228,6 +231,7 @@ def compress(
     ranked = rank(model, space, ranking, data.calibration)
     if wanted.kind == "bytes":  # files hold the names of the classes
         meter = meter_of("bytes", space, measure_file=measure or measure_file(space, data), **measuring)
+    cost, _ = cost_and_limit(space, wanted, meter)
     finder = Finder(space, ranked, data, wanted, meter, training, strategy, callbacks, verbose)
     if recipe == SEARCHING:
         found = finder.by_search(searching)
@@ -249,7 +253,11 @@ def compress(
         warnings.warn(text, stacklevel=2)
     _warn_of_chance(trained.metrics["accuracy"], data)
     metadata = describe_contents(space, found.shape, data)
-    return Compressed(trained.model, found.shape, teacher_metrics, trained.metrics, found.race, found.search, metadata)
+    student_metrics = trained.metrics
+    if wanted.kind == "latency":
+        spent = meter(found.shape)
+        student_metrics |= {"latency_ms": reported(cost.kind, spent), "latency_share": spent / cost.full}
+    return Compressed(trained.model, found.shape, teacher_metrics, student_metrics, found.race, found.search, metadata)
 
 
 def _checked_recipe(recipe: str | None, race: object | None, search: object | None, duration: str | None) -> str:

@@ -18,7 +18,7 @@ from tas_tf.errors import UserError
 from tas_tf.latency.measure import Target, time_shapes, write_student
 from tas_tf.latency.model import SECOND, Error
 from tas_tf.latency.settings import LatencySettings
-from tas_tf.latency.table import KeptRatios, LatencyTable, cached_table, forget_table, shape_key
+from tas_tf.latency.table import KeptRatios, LatencyTable, cache_folder, cached_table, forget_table, shape_key
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.file_size import FileSize
@@ -81,15 +81,18 @@ class LatencyMeter:
         said = []
 
         def on_timed(done: int, all_shapes: int) -> None:
+            if not said:
+                self.say(f"latency: {all_shapes} shapes are timed on this machine first; later runs use the result.")
             if not said or done == all_shapes or done - said[-1] >= all_shapes // 4:
-                self.say(f"latency: {done} of {all_shapes} shapes timed on this machine ({self.target.format}).")
+                self.say(f"latency: {done} of {all_shapes} shapes timed ({self.target.format}).")
                 said.append(done)
 
         table, is_new = cached_table(self.space, self.target, on_timed=on_timed)
-        if is_new:
-            self.say(
-                f"latency: {table.full_ms:.3f} ms for the unpruned network ({table.format}, threads: {table.threads})."
-            )
+        earlier = "" if is_new else f", timed earlier; to time it again, remove {cache_folder()}"
+        self.say(
+            f"latency: {table.full_ms:.3f} ms for the unpruned network ({table.format}, threads: "
+            f"{table.threads}{earlier})."
+        )
         return table
 
     @cached_property

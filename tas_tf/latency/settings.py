@@ -20,7 +20,9 @@ class LatencySettings(InterpreterSettings):
     """
 
     file_format: str = setting(
-        "fp32", "Format of the .tflite file whose latency a budget in time limits.", choices=tuple(CONVERTERS)
+        "fp32",
+        "Format of the .tflite file whose latency a budget in time limits; it must be among the formats to write.",
+        choices=tuple(CONVERTERS),
     )
     table: str | None = setting(
         None,

@@ -142,7 +142,7 @@ class LatencyTable:
         if self.digest != digest_of(space, target):
             raise UserError(
                 f"`latency.table`: it is for other shapes, of {self.network}. Expected those of "
-                f"{space.graph.network}, with the same units and stages, and the same preprocessing inside."
+                f"{space.graph.network} with the same size of images, units, stages, and preprocessing inside."
             )
 
     def fitted(self, space: SearchSpace) -> tuple[LatencyModel, Error]:

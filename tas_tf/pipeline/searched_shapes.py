@@ -61,9 +61,10 @@ class SearchedShapeStep(RunStep):
         depths = "/".join(map(str, Shape.load(run.search_shape).depths.values())) or "none searched"
         accuracy = metrics.get("held_out_accuracy")
         scored = "" if accuracy is None else f", held-out accuracy {accuracy:.3f}"
+        measured = " measured" if kind in MEASURED else ""
         self.workspace.say(
-            f"Found: {told(kind, metrics[f'shape_{kind}'])} ({metrics[f'shape_{kind}_ratio']:.3f} of the whole; "
-            f"budget {told(kind, metrics[f'budget_{kind}'])}), depths {depths}{scored}."
+            f"Found: {told(kind, metrics[f'shape_{kind}'])}{measured} ({metrics[f'shape_{kind}_ratio']:.3f} of the "
+            f"whole; budget {told(kind, metrics[f'budget_{kind}'])}), depths {depths}{scored}."
         )
         for warning in metrics["warnings"]:
             self.workspace.say(f"warning: {warning}", section=self.section, style="yellow")

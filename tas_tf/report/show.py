@@ -37,6 +37,14 @@ def print_table(report: Mapping, *, console: Console | None = None) -> None:
     for label, cells in comparison_rows(report):
         table.add_row(label, *cells)
     console.print(table)
+    if (latency := report.get("latency") or {}).get("share") is not None:
+        verdict = {True: "kept", False: "not kept"}.get(latency["kept"], "too noisy to tell")
+        console.print(
+            f"budget {report['budget']}: {verdict}; the student takes {latency['share']:.3f} of the teacher's time "
+            f"({latency['format']}), at most {latency['budget_share']:.3f} is allowed",
+            highlight=False,
+            soft_wrap=True,
+        )
     speeds = speed.compare_speed(report)
     if speeds:
         _print_speed(speeds, console)
@@ -126,7 +134,8 @@ def comparison_rows(report: Mapping) -> list[tuple[str, list[str]]]:
 def headline(report: Mapping) -> list[tuple[str, str, str]]:
     """Returns the key figures: value, label, detail."""
     comparison, teacher, student = report["comparison"], report["teacher"], report["student"]
-    tflite = [model["tflite"].get("fp32") or {} for model in (teacher, student)]
+    format = (report["search"] or {}).get("latency_format", "fp32")
+    tflite = [model["tflite"].get(format) or {} for model in (teacher, student)]
     pairs = {
         "macs": (format_count(teacher["macs"]), format_count(student["macs"])),
         "accuracy": (format_share(teacher["accuracy"]), format_share(student["accuracy"])),
@@ -137,8 +146,8 @@ def headline(report: Mapping) -> list[tuple[str, str, str]]:
     return [
         (format_ratio(comparison["macs_reduction"]), "fewer multiply-adds", detail["macs"]),
         (format_points(comparison["accuracy_change"]), "points of test accuracy", detail["accuracy"]),
-        (format_ratio(comparison["speedup"].get("fp32")), "measured speed, fp32 TFLite", detail["latency"]),
-        (format_ratio(comparison["size_reduction"].get("fp32")), "smaller fp32 TFLite file", detail["bytes"]),
+        (format_ratio(comparison["speedup"].get(format)), f"measured speed, {format} TFLite", detail["latency"]),
+        (format_ratio(comparison["size_reduction"].get(format)), f"smaller {format} TFLite file", detail["bytes"]),
     ]
 
 
@@ -173,6 +182,7 @@ def _budget_facts(search: Mapping, latency: Mapping | None) -> list[tuple[str, s
         ("latency measured on", str(search.get("latency_device", MISSING))),
         ("mean error of predicted latency", format_share(error.get("mean"))),
         ("student's time in turns with the teacher", format_share((latency or {}).get("share"))),
+        ("budget in time kept", {True: "yes", False: "no"}.get((latency or {}).get("kept"), "not known")),
     ]
 
 

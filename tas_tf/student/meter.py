@@ -101,7 +101,8 @@ def check_smallest(cost: CostModel, limit: int, meter: Meter | None) -> None:
     Raises:
         UserError: If it costs more.
     """
-    check_reachable(cost, limit)
+    if meter is None or meter.kind != cost.kind:
+        check_reachable(cost, limit)
     lowest = real_cost(cost, smallest_shape(cost), meter)
     if lowest > limit:
         raise _too_small(cost, limit, lowest)
@@ -111,8 +112,7 @@ def _smallest_budget(cost: CostModel, lowest: int) -> str:
     """The smallest budget as a user would write it."""
     if cost.kind != "latency":
         return f"{cost.kind}:{lowest}"
-    # Another measurement may differ by a percent.
-    return f"latency:{np.ceil(1.02 * lowest / (MILLISECOND // 10**6)) / 1000:.3f}us"
+    return f"latency:{np.ceil(lowest / (MILLISECOND // 10**6)) / 1000:.3f}us"
 
 
 def _too_small(cost: CostModel, limit: int, lowest: int) -> UserError:

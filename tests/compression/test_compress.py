@@ -206,6 +206,8 @@ def test_a_budget_in_time(model, arrays, clock):
     cost = clock.cost(space)
     assert cost(result.shape) <= 0.7 * cost.full
     assert result.shape in clock.timed
+    assert result.student_metrics["latency_share"] <= 0.7
+    assert result.student_metrics["latency_ms"] == pytest.approx(1.01 * cost(result.shape) / 10**12, rel=0.01)
     with pytest.raises(UserError, match="`latency` must have settings among threads, file_format, table"):
         compress(model, *arrays, "latency:0.7", latency={"speed": 1})
     with pytest.raises(UserError, match="below what the network can reach"):

@@ -69,6 +69,8 @@ def test_two_files_are_compared(probe):
     assert done.returncode == 0, done.stderr
     assert re.match(r"001\.tflite takes \d+\.\d{3} of the time of 000\.tflite", done.stdout)
     assert "threads: 2" in done.stdout
+    done = run(probe, "--pair", "000.tflite", "missing.tflite")
+    assert (done.returncode, done.stderr.strip()) == (1, "error: there is no file missing.tflite")
 
 
 def android_log(milliseconds: list[list[float]]) -> str:

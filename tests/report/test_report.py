@@ -328,10 +328,10 @@ def test_a_budget_in_time_is_shown(tmp_path):
     timed = [{"predicted": 0.5, "measured": 0.52}, {"predicted": 0.48, "measured": 0.49}]
     search = {"budget_kind": "latency", "budget_latency": 1.5, "latency_device": "abacus", "latency_format": "int8"}
     search |= {"latency_timed": timed, "latency_error": {"mean": 0.012, "worst": 0.04}}
-    latency = {"share": 0.495, "budget_share": 0.5, "kept": True}
+    latency = {"share": 0.495, "budget_share": 0.5, "kept": True, "format": "int8"}
     report = build_report(**{**all_formats(), "search": search, "latency": latency})
     text = render_html(report, tmp_path / "report.html").read_text()
-    for shown in ("1.5 ms", "abacus", "1.20 %", "49.50 %"):
+    for shown in ("1.5 ms", "abacus", "1.20 %", "49.50 %", "measured speed, int8 TFLite", ">yes<"):
         assert shown in text
     labels = Page(text).labels
     assert any("Predicted and measured percent: 50.0 and 52.0, 48.0 and 49.0" in label for label in labels)

@@ -96,6 +96,9 @@ def time_in_turns(calls, seconds):
 def compare(files, threads):
     """Prints how long the second file takes, as a share of the first."""
     interpreter_class, runtime = load_runtime()
+    for file in files:
+        if not Path(file).is_file():
+            raise SystemExit(f"error: there is no file {file}")
     first, second = time_in_turns([bind(interpreter_class, file, threads) for file in files], SECONDS)
     shares = [half[1] / half[0] for half in (first, second)]
     print(
