@@ -39,13 +39,8 @@ def check_latency(workspace: Workspace, formats: Collection[str]) -> None:
         return
     search = read_json(config.run.metrics("search"))
     format, threads = search["latency_format"], search["latency_threads"]
-    limit = search["budget_latency"] / search["latency_full_ms"]
-    found = {
-        "format": format,
-        "threads": threads,
-        "budget_share": round(limit, 6),
-        "budget_ms": search["budget_latency"],
-    }
+    limit = round(search["budget_latency"] / search["latency_full_ms"], 6)
+    found = {"format": format, "threads": threads, "budget_share": limit, "budget_ms": search["budget_latency"]}
     if format not in formats:
         write_json(config.run.latency_json, {**found, "kept": None})
         _warn(workspace, f"latency: the budget wasn't checked, because no file is {format}.")
