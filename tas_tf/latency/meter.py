@@ -81,9 +81,9 @@ class LatencyMeter:
         said = []
 
         def on_timed(done: int, all_shapes: int) -> None:
-            if not said:
+            if done == 0:
                 self.say(f"latency: {all_shapes} shapes are timed on this machine first; later runs use the result.")
-            if not said or done == all_shapes or done - said[-1] >= all_shapes // 4:
+            elif done == all_shapes or done - (said[-1] if said else 0) >= all_shapes // 4:
                 self.say(f"latency: {done} of {all_shapes} shapes timed ({self.target.format}).")
                 said.append(done)
 

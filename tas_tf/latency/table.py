@@ -73,9 +73,11 @@ class LatencyTable:
             space: Search space of the network.
             target: What is measured.
             count: Number of shapes.
-            on_timed: Called after each shape with the number of shapes timed, and of all.
+            on_timed: Called at the beginning and after each shape, with the numbers of shapes timed and of all.
         """
         shapes, timings = shapes_to_measure(space, count), []
+        if on_timed is not None:
+            on_timed(0, len(shapes))
         for timing in time_shapes(space, shapes, target):
             timings.append(timing)
             if on_timed is not None:
