@@ -113,6 +113,7 @@ def plot(records: Records, path: Path) -> None:
                 latencies = [record["fp32_ms"] for record in seeds.values()]
                 panel.plot(latencies, [100 * record["accuracy"] for record in seeds.values()], label=method, **style)
         panel.set(title=f"{cell[0]}, {cell[1]}", xlabel="fp32 latency, ms (one thread)", ylabel="test accuracy, %")
+        panel.locator_params(axis="x", nbins=4)
         panel.grid(alpha=0.3)
     if records:
         # Of the panel with most methods, beside the last one.
