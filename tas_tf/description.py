@@ -246,8 +246,9 @@ def describe_space(space: SearchSpace, *, name: str | None = None, shape: Shape 
 
 def _budget_line(budget: str, *, limit: float, full: float, smallest: float) -> Text:
     kind = budget.partition(":")[0]
-    told_of = [told(kind, value) for value in (limit, full, smallest)]
-    line = f"budget {budget}: {told_of[0]} of {told_of[1]} ({limit / full:.3f}), smallest {told_of[2]}"
+    at_most, whole, least = (told(kind, value) for value in (limit, full, smallest))
+    unit = f" {kind}"  # said once
+    line = f"budget {budget}: {at_most.removesuffix(unit)} of {whole} ({limit / full:.3f}), smallest {least}"
     return Text(line, no_wrap=True, overflow="ignore")
 
 

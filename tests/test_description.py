@@ -55,5 +55,5 @@ def test_json_has_the_same_numbers():
     assert more.to_json()["deployment"] == "ok"
     assert "deployment: ok" in str(more)
     assert more.to_json()["budgets"] == budgets
-    assert "budget macs:5: 5 of 9 macs (0.556), smallest 1" in str(more)
+    assert "budget macs:5: 5 of 9 macs (0.556), smallest 1 macs" in str(more)
     assert "50.00%" in str(more)

@@ -176,7 +176,7 @@ def test_latency_is_decoded_as_well_as_multiply_adds():
     cost = tiled_cost(space)
     shapes = all_shapes(cost)
     rng = np.random.default_rng(1)
-    for share in (0.45, 0.7):
+    for share in (0.55, 0.75):
         limit = int(share * cost.full)
         shape = decode(cost, *random_probabilities(space, rng, 1.0), limit=limit, tolerance=limit // 10)
         assert cost(shape) <= limit
