@@ -36,12 +36,12 @@ def shapes_to_measure(space: SearchSpace, count: int, *, seed: int = 0) -> list[
         )
         return Shape.from_counts(space, widths, depths)
 
-    found = {_counts(shape): shape for shape in (Shape.full(space), Shape.smallest(space))}
+    found = {shape.counts: shape for shape in (Shape.full(space), Shape.smallest(space))}
     misses = 0
     while len(found) < count and misses < _MISSES:
         shape = drawn(_SPREADS[len(found) % len(_SPREADS)])
-        misses = misses + 1 if _counts(shape) in found else 0
-        found.setdefault(_counts(shape), shape)
+        misses = misses + 1 if shape.counts in found else 0
+        found.setdefault(shape.counts, shape)
     return list(found.values())[:count]
 
 
@@ -49,7 +49,3 @@ def _near(candidates: tuple[int, ...], level: float, spread: float, rng: np.rand
     """A candidate at about a level from 0, the smallest, to 1, the largest."""
     place = np.clip(rng.normal(level, spread), 0, 1) if spread < 1 else rng.uniform()
     return candidates[round(place * (len(candidates) - 1))]
-
-
-def _counts(shape: Shape) -> tuple[int, ...]:
-    return (*shape.widths.values(), *shape.depths.values())

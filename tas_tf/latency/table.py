@@ -172,7 +172,6 @@ def cached_table(
     space: SearchSpace,
     target: Target,
     *,
-    count: int = COUNT,
     on_timed: Callable[[int, int], None] | None = None,
 ) -> tuple[LatencyTable, bool]:
     """Returns the table of a network on this machine, and whether it was measured now.
@@ -181,13 +180,13 @@ def cached_table(
     `~/.cache/tas_tf/latency`), by network, candidates, format, threads, version of the runtime, and processor. A file
     that can't be read is measured again.
     """
-    path = _cache_path(space, target, count)
+    path = _cache_path(space, target)
     if path.exists():
         try:
             return LatencyTable.load(path), False
         except UserError:
             path.unlink()
-    table = LatencyTable.measure(space, target, count=count, on_timed=on_timed)
+    table = LatencyTable.measure(space, target, on_timed=on_timed)
     if not table.is_noisy:
         _ratios_path(path).unlink(missing_ok=True)
         table.save(path)
@@ -196,12 +195,12 @@ def cached_table(
 
 def forget_table(space: SearchSpace, target: Target) -> None:
     """Removes the table of a network from the cache, so that it is measured again."""
-    _cache_path(space, target, COUNT).unlink(missing_ok=True)
+    _cache_path(space, target).unlink(missing_ok=True)
 
 
 def shape_key(shape: Shape) -> str:
     """The widths and depths of a shape, as a key of JSON files."""
-    return " ".join(map(str, (*shape.widths.values(), *shape.depths.values())))
+    return " ".join(map(str, shape.counts))
 
 
 class KeptRatios:
@@ -211,7 +210,7 @@ class KeptRatios:
     """
 
     def __init__(self, space: SearchSpace, target: Target) -> None:
-        self._path = _ratios_path(_cache_path(space, target, COUNT))
+        self._path = _ratios_path(_cache_path(space, target))
 
     def get(self, key: str) -> float | None:
         """The ratio of a shape, if it is known."""
@@ -229,7 +228,7 @@ class KeptRatios:
         return found if isinstance(found, dict) else {}
 
 
-def _cache_path(space: SearchSpace, target: Target, count: int) -> Path:
+def _cache_path(space: SearchSpace, target: Target) -> Path:
     key: dict[str, Any] = {
         "digest": digest_of(space, target),
         "candidates": [choice.candidates for choice in (*space.units, *space.stages)],
@@ -237,7 +236,7 @@ def _cache_path(space: SearchSpace, target: Target, count: int) -> Path:
         "threads": target.threads,
         "runtime": runtime_version(),
         "device": device_name(),
-        "count": count,
+        "count": COUNT,
         "version": VERSION,
     }
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:20]

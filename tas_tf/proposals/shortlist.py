@@ -80,12 +80,12 @@ class Proposer:
         least = (self._least_damaged(number) for number in range(1, 1 + 2 * count))
         sources = _in_turns(uniforms, _in_turns(least, tilted))
         plain = self._uniform(full, 0.0)()
-        shortlist = {} if plain is None else {_counts(plain.shape): plain}
+        shortlist = {} if plain is None else {plain.shape.counts: plain}
         for one in found:
-            shortlist.setdefault(_counts(one.shape), one)
+            shortlist.setdefault(one.shape.counts, one)
         while len(shortlist) < count and (make := next(sources, None)) is not None:
             if (proposal := make()) is not None:
-                shortlist.setdefault(_counts(proposal.shape), proposal)
+                shortlist.setdefault(proposal.shape.counts, proposal)
         if not shortlist:
             raise UserError(
                 f"`budget` can't be reached by any proposal. Received: {amount(self.cost.kind, self.limit)}."
@@ -106,8 +106,8 @@ class Proposer:
         depths = next((one.depths for one in ranked if one.tilt == 0), full)
         tilt = next((one.tilt for one in ranked if one.tilt is not None and one.depths == full), 0.0)
         proposal = None if depths == full or tilt == 0 else self._uniform(depths, tilt)()
-        known = {_counts(one.shape) for one in ranked}
-        return None if proposal is None or _counts(proposal.shape) in known else proposal
+        known = {one.shape.counts for one in ranked}
+        return None if proposal is None or proposal.shape.counts in known else proposal
 
     def _uniform(self, depths: Sequence[int], tilt: float) -> Callable[[], Proposal | None]:
         full = tuple(stage.blocks for stage in self.cost.space.stages)
@@ -139,7 +139,3 @@ def _in_turns(*sources: Iterable[Any]) -> Iterator[Any]:
     empty = object()
     for row in itertools.zip_longest(*sources, fillvalue=empty):
         yield from (element for element in row if element is not empty)
-
-
-def _counts(shape: Shape) -> tuple[int, ...]:
-    return (*shape.widths.values(), *shape.depths.values())

@@ -65,7 +65,7 @@ class BestShape(keras.layers.Layer):
         """Keeps a shape unless an earlier one had a higher accuracy (0 to 1)."""
         if accuracy >= float(keras.ops.convert_to_numpy(self.accuracy)):
             self.accuracy.assign(accuracy)
-            self.counts.assign([*shape.widths.values(), *shape.depths.values()])
+            self.counts.assign(shape.counts)
 
     def shape(self) -> Shape:
         """Returns the best shape.

@@ -73,6 +73,11 @@ class Shape:
             {stage.name: int(depth) for stage, depth in zip(space.stages, depths, strict=True)},
         )
 
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """All widths, then all depths: what tells the shapes of one space apart."""
+        return (*self.widths.values(), *self.depths.values())
+
     @classmethod
     def load(cls, path: str | Path) -> Shape:
         """Reads a shape file.
