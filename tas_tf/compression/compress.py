@@ -74,8 +74,8 @@ class Compressed:
         shape: How many filters and blocks of the model were kept.
         teacher_metrics: `accuracy` and `loss` of the model on the validation images, and its `macs` and `params`.
         student_metrics: The same metrics for the student, and more about its training; for a budget in time also
-            `latency_ms`, as measured in turns with the model or predicted from a `table`, and `latency_share`, its share
-            of the model's.
+            `latency_ms`, as measured in turns with the model or predicted from a `table`, and `latency_share`, its
+            share of the model's.
         race: The outcome of the race between shapes; `None` if a differentiable search found the shape.
         search: The result of the differentiable search, if there was one.
         metadata: Metadata for exported files: class names, input and shape. See `export_tflite`.
