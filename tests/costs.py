@@ -35,11 +35,13 @@ class Clock:
         timed: All shapes that were timed.
         slower: By how much a shape takes longer than the model says, but for the first `exact` ones.
         noise: Difference between two halves of a measurement.
+        accelerated: Whether the runtime has fast kernels.
     """
 
     def __init__(self) -> None:
         self.timed: list[Shape] = []
         self.slower, self.exact, self.noise = 1.0, 10**6, 0.001
+        self.accelerated = True
 
     def cost(self, space: SearchSpace) -> CostModel:
         return tiled_cost(space)
@@ -49,4 +51,5 @@ class Clock:
         for shape in shapes:
             self.timed.append(shape)
             factor = self.slower if len(self.timed) > self.exact else 1.0
-            yield Timing(shape, factor * cost(shape) / cost.full, self.noise, cost.full / MILLISECOND)
+            ratio = factor * cost(shape) / cost.full
+            yield Timing(shape, ratio, self.noise, cost.full / MILLISECOND, self.accelerated)

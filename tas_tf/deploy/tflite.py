@@ -281,6 +281,13 @@ class TFLiteModel:
         is_quantised = bool(self._input["quantization"][0])
         return np.zeros((1, *self._input["shape"][1:]), np.float32 if is_quantised else self._input["dtype"])
 
+    @property
+    def is_accelerated(self) -> bool:
+        """Whether XNNPACK's kernels run the file, or a part of it."""
+        self._run(self._encode(self.example()))
+        # No public method tells which operators a delegate took over.
+        return any(operator["op_name"] == "DELEGATE" for operator in self._interpreter._get_ops_details())
+
     def bind(self, images: np.ndarray) -> Callable[[], None]:
         """Returns a function that runs `images` once, for timing: copies in, computes, copies out."""
         encoded = self._encode(images)

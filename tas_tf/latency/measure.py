@@ -51,12 +51,14 @@ class Timing:
         ratio: Its latency, as a share of the unpruned network's.
         noise: By how much the two halves of the measurement differ, as a share.
         full_ms: Latency of the unpruned network in the same turns, in milliseconds.
+        accelerated: Whether XNNPACK ran the unpruned network.
     """
 
     shape: Shape
     ratio: float
     noise: float
     full_ms: float
+    accelerated: bool = True
 
     @property
     def highest(self) -> float:
@@ -114,6 +116,8 @@ def time_shapes(
     with tempfile.TemporaryDirectory() as scratch:
         if full is None:
             full = write_student(space, Shape.full(space), Path(scratch) / "full.tflite", target)
+        with without_notes():
+            accelerated = TFLiteModel(full).is_accelerated
         for start in range(0, len(shapes), _GROUP):
             group = shapes[start : start + _GROUP]
             files = [
@@ -125,7 +129,7 @@ def time_shapes(
                 ratios = [half / whole for half, whole in zip(halves, (first[0], second[0]), strict=True)]
                 ratio = float(np.mean(ratios))
                 noise = abs(ratios[0] - ratios[1]) / ratio
-                yield Timing(shape, ratio, noise, float(np.mean([first[0], second[0]])))
+                yield Timing(shape, ratio, noise, float(np.mean([first[0], second[0]])), accelerated)
 
 
 def time_files(files: Sequence[Path], threads: int) -> tuple[list[float], list[float]]:

@@ -18,7 +18,7 @@ from tas_tf.errors import UserError
 from tas_tf.latency.measure import Target, time_shapes, write_student
 from tas_tf.latency.model import SECOND, Error
 from tas_tf.latency.settings import LatencySettings
-from tas_tf.latency.table import KeptRatios, LatencyTable, cache_folder, cached_table, forget_table, shape_key
+from tas_tf.latency.table import SLOW, KeptRatios, LatencyTable, cache_folder, cached_table, forget_table, shape_key
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.file_size import FileSize
@@ -74,6 +74,11 @@ class LatencyMeter:
             raise UserError(
                 f"`budget` in time can't be kept on a device this busy: measurements of {table.device} that were "
                 f"repeated at once differ by {table.noise:.0%}. Expected: a device that does nothing else."
+            )
+        if SLOW in table.runtime:
+            self.say(
+                f"warning: {table.device} ran this network {SLOW}, whose kernels are several times faster. Latencies "
+                "on devices that have it will differ."
             )
         return table
 

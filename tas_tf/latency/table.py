@@ -24,7 +24,9 @@ from tas_tf.space.space import SearchSpace
 COUNT = 40
 #: Version of the format of tables.
 VERSION = 1
-#: Noise above which measurements are useless.
+#: Part of the name of a runtime without fast kernels; latency/device/measure.py writes it too.
+SLOW = "without XNNPACK"
+# Noise above which measurements are useless.
 _TOO_NOISY = 0.2
 
 
@@ -37,7 +39,7 @@ class LatencyTable:
         digest: What the measurements depend on besides the device: network, units, stages, and preprocessing.
         format: Format of the files.
         threads: Threads of the interpreter.
-        runtime: Name and version of the runtime.
+        runtime: Name and version of the runtime, and `without XNNPACK` if it lacks these fast kernels.
         device: Name of the device.
         full_ms: Latency of the unpruned network in milliseconds.
         noise: By how much the two halves of a measurement differ, as a share: the median over all shapes.
@@ -87,7 +89,7 @@ class LatencyTable:
             digest=digest_of(space, target),
             format=target.format,
             threads=target.threads,
-            runtime=runtime_version(),
+            runtime=runtime_version() + ("" if all(one.accelerated for one in timings) else f", {SLOW}"),
             device=device_name(),
             full_ms=float(np.median([one.full_ms for one in timings])),
             noise=float(np.median([one.noise for one in timings])),

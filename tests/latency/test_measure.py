@@ -1,10 +1,13 @@
 """Real measurements: that files are written and timed, not how long they take."""
 
+from functools import partial
+
 import numpy as np
 import pytest
-from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from keras import layers
 
+from tas_tf.deploy import tflite
 from tas_tf.deploy.tflite import TFLiteModel, export_tflite
 from tas_tf.latency import measure
 from tas_tf.latency.measure import Target, Timing, device_name, runtime_version, time_files, time_shapes, write_student
@@ -63,6 +66,14 @@ def test_files_take_turns_twice(tmp_path):
     first, second = time_files(files, 2)
     assert len(first) == len(second) == 2
     assert all(value > 0 for value in (*first, *second))
+
+
+@pytest.mark.parametrize(("resolver", "expected"), [("AUTO", True), ("BUILTIN_WITHOUT_DEFAULT_DELEGATES", False)])
+def test_a_runtime_without_fast_kernels_is_noticed(monkeypatch, resolver, expected):
+    plain = partial(Interpreter, experimental_op_resolver_type=OpResolverType[resolver])
+    monkeypatch.setattr(tflite, "Interpreter", plain)
+    (timing,) = time_shapes(tiny_space(), [Shape.smallest(tiny_space())], Target())
+    assert timing.accelerated is expected
 
 
 def test_the_machine_has_a_name():

@@ -216,6 +216,16 @@ def test_a_noisy_device_is_refused(space, clock, tmp_path):
         LatencyMeter(space, Target(), table_from=str(tmp_path / "latency.json")).cost_model()
 
 
+@pytest.mark.parametrize("accelerated", [True, False])
+def test_a_runtime_without_fast_kernels_is_told(space, clock, accelerated):
+    clock.accelerated, said = accelerated, []
+    LatencyMeter(space, Target(), say=said.append).cost_model()
+    assert any("without XNNPACK" in text for text in said) is not accelerated
+    later = []
+    LatencyMeter(space, Target(), say=later.append).cost_model()
+    assert any("without XNNPACK" in text for text in later) is not accelerated
+
+
 def test_a_small_space_is_measured_as_a_whole(clock):
     space = tiny_space(axes="depth")
     meter = LatencyMeter(space, Target())

@@ -56,12 +56,27 @@ def test_the_script_writes_a_table_that_a_budget_can_use(probe):
     done = run(probe)
     assert done.returncode == 0, done.stderr
     assert "latency.json: " in done.stdout
+    assert "XNNPACK" not in done.stdout
     table = LatencyTable.load(probe / "latency.json")
     table.check(tiny_space(), Target(threads=2))
     assert len(table.ratios) == _COUNT
     assert table.runtime.startswith("ai-edge-litert")
     meter = LatencyMeter(tiny_space(), Target(threads=2), table_from=str(probe / "latency.json"))
     assert meter.cost_model()(Shape.full(tiny_space())) > 0
+
+
+def test_a_runtime_without_fast_kernels_is_named(probe, tmp_path):
+    folder = shutil.copytree(probe, tmp_path / "probe")
+    script, resolver = folder / "measure.py", "BUILTIN_WITHOUT_DEFAULT_DELEGATES"
+    plain = f"num_threads=threads, experimental_op_resolver_type=OpResolverType.{resolver})"
+    changed = script.read_text().replace("num_threads=threads)", plain)
+    script.write_text(
+        changed.replace("import numpy", "from ai_edge_litert.interpreter import OpResolverType\nimport numpy")
+    )
+    done = run(folder)
+    assert done.returncode == 0, done.stderr
+    assert "this runtime lacks XNNPACK" in done.stdout
+    assert LatencyTable.load(folder / "latency.json").runtime.endswith("without XNNPACK")
 
 
 def test_two_files_are_compared(probe):

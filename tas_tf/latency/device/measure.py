@@ -55,14 +55,20 @@ def device_name():
     return platform.processor() or platform.machine()
 
 
-def bind(interpreter_class, path, threads):
-    """A function that runs a file once, on an image of zeros."""
+def load(interpreter_class, path, threads):
+    """Loads a file for images one by one."""
     interpreter = interpreter_class(model_path=str(path), num_threads=threads)
     detail = interpreter.get_input_details()[0]
     shape = [1, *map(int, detail["shape"][1:])]
     interpreter.resize_tensor_input(detail["index"], shape)
     interpreter.allocate_tensors()
-    image, output = np.zeros(shape, detail["dtype"]), interpreter.get_output_details()[0]["index"]
+    return interpreter
+
+
+def bind(interpreter):
+    """A function that runs a loaded file once, on an image of zeros."""
+    detail, output = interpreter.get_input_details()[0], interpreter.get_output_details()[0]["index"]
+    image = np.zeros(detail["shape"], detail["dtype"])
 
     def run():
         interpreter.set_tensor(detail["index"], image)
@@ -70,6 +76,12 @@ def bind(interpreter_class, path, threads):
         interpreter.get_tensor(output)
 
     return run
+
+
+def is_accelerated(interpreter):
+    """Whether XNNPACK's kernels run a part of the network; runtimes that don't tell are taken to have them."""
+    operators = getattr(interpreter, "_get_ops_details", lambda: [{"op_name": "DELEGATE"}])()
+    return any(operator["op_name"] == "DELEGATE" for operator in operators)
 
 
 def time_in_turns(calls, seconds):
@@ -99,7 +111,7 @@ def compare(files, threads):
     for file in files:
         if not Path(file).is_file():
             raise SystemExit(f"error: there is no file {file}")
-    first, second = time_in_turns([bind(interpreter_class, file, threads) for file in files], SECONDS)
+    first, second = time_in_turns([bind(load(interpreter_class, file, threads)) for file in files], SECONDS)
     shares = [half[1] / half[0] for half in (first, second)]
     print(
         f"{files[1]} takes {statistics.mean(shares):.3f} of the time of {files[0]} ({first[1]:.4g} of {first[0]:.4g} "
@@ -114,7 +126,8 @@ def measure(header):
     ratios, noises, full = [], [], []
     for start in range(0, len(files), GROUP):
         group = [files[0], *files[start : start + GROUP]]
-        halves = time_in_turns([bind(interpreter_class, file, header["threads"]) for file in group], SECONDS)
+        loaded = [load(interpreter_class, file, header["threads"]) for file in group]
+        halves = time_in_turns([bind(one) for one in loaded], SECONDS)
         for one, other in zip(halves[0][1:], halves[1][1:], strict=True):
             pair = (one / halves[0][0], other / halves[1][0])
             ratios.append(statistics.mean(pair))
@@ -122,7 +135,7 @@ def measure(header):
         full.append(statistics.mean(half[0] for half in halves))
         print(f"{len(ratios)} of {len(files)} networks timed", flush=True)
     return {
-        "runtime": runtime,
+        "runtime": runtime if is_accelerated(loaded[0]) else f"{runtime}, without XNNPACK",
         "device": device_name(),
         "full_ms": statistics.median(full),
         "noise": statistics.median(noises),
@@ -164,6 +177,8 @@ def main():
         return
     found = read_android(options.from_android) if options.from_android else measure(header)
     (FOLDER / "latency.json").write_text(json.dumps({**header, **found}, indent=2) + "\n")
+    if "without XNNPACK" in found["runtime"]:
+        print("warning: this runtime lacks XNNPACK, whose kernels are several times faster. Do you deploy on it?")
     print(
         f"latency.json: {found['full_ms']:.4g} ms for the unpruned network on {found['device']}; repeated measurements "
         f"differ by {found['noise']:.1%}."
