@@ -19,7 +19,7 @@ from tas_tf.report.formatting import MISSING, format_bytes, format_count, format
 from tas_tf.runs.origins import flatten, hash_content
 from tas_tf.runs.run import Run
 
-_FORMAT = "fp32"
+_DEFAULT_FORMAT = "fp32"
 
 
 @dataclass(frozen=True)
@@ -52,19 +52,21 @@ class Row:
         seeds: Seed of each run.
         kd: Whether students learned from the teacher; `None` for teachers.
         figures: Figures by name: `accuracy` (0 to 1, test set), `macs`, `params`, `seconds` (of the last training),
-            `search_seconds`, `bytes` and `latency_ms` (fp32 TFLite), `teacher_latency_ms` (timed in turns with the
-            student) and `speedup` (teacher's latency over student's); only figures that all runs have.
+            `search_seconds`, `bytes` and `latency_ms` (of the TFLite file), `teacher_latency_ms` (timed in turns with
+            the student) and `speedup` (teacher's latency over student's); only figures that all runs have.
+        format: Format of that file: the one that a budget in time refers to, otherwise fp32.
     """
 
     name: str
     seeds: tuple[int, ...]
     kd: bool | None
     figures: Mapping[str, Figure]
+    format: str = _DEFAULT_FORMAT
 
     def to_json(self) -> dict[str, Any]:
         """Returns the row as plain data."""
         figures = {name: asdict(figure) for name, figure in self.figures.items()}
-        return {"name": self.name, "seeds": list(self.seeds), "kd": self.kd, **figures}
+        return {"name": self.name, "seeds": list(self.seeds), "kd": self.kd, "format": self.format, **figures}
 
 
 def compare_runs(folders: Sequence[str | Path]) -> list[Row]:
@@ -90,13 +92,14 @@ def compare_runs(folders: Sequence[str | Path]) -> list[Row]:
 def print_comparison(rows: Sequence[Row], console: Console) -> None:
     """Prints a table; `±` is the sample standard deviation over seeds."""
     table = Table(title="Test set results")
-    for column in ("", "seeds", "KD"):
+    for column in ("", "seeds", "KD", "format"):
         table.add_column(column)
     for column in _COLUMNS:
         table.add_column(column, justify="right")
     for row in rows:
         kd = {True: "yes", False: "no", None: MISSING}[row.kd]
-        table.add_row(row.name, ", ".join(map(str, row.seeds)), kd, *cells(row))
+        format = row.format if "bytes" in row.figures else MISSING
+        table.add_row(row.name, ", ".join(map(str, row.seeds)), kd, format, *cells(row))
     console.print(table)
 
 
@@ -121,8 +124,8 @@ _COLUMNS: Mapping[str, tuple[str, Callable[[float], str]]] = {
     "test accuracy": ("accuracy", format_share),
     "MACs": ("macs", format_count),
     "parameters": ("params", format_count),
-    "fp32 file": ("bytes", format_bytes),
-    "fp32 latency": ("latency_ms", format_ms),
+    "file": ("bytes", format_bytes),
+    "latency": ("latency_ms", format_ms),
     "speed-up": ("speedup", format_ratio),
 }
 
@@ -140,20 +143,21 @@ def _row(name: str, runs: Sequence[Run]) -> Row:
             f"seeds {', '.join(map(str, seeds))}. Give each run its own `seed`, or their folders different names."
         )
     _check_alike(name, runs)
-    each = [_figures(run, own) for run, own in zip(runs, metrics, strict=True)]
+    format = _read(runs[0].latency_json).get("format", _DEFAULT_FORMAT)
+    each = [_figures(run, own, format) for run, own in zip(runs, metrics, strict=True)]
     figures = {key: Figure.over([one[key] for one in each]) for key in each[0] if all(key in one for one in each)}
-    return Row(name, seeds, metrics[0].get("kd") if step == "student" else None, figures)
+    return Row(name, seeds, metrics[0].get("kd") if step == "student" else None, figures, format)
 
 
-def _figures(run: Run, own: Mapping[str, Any]) -> dict[str, float]:
+def _figures(run: Run, own: Mapping[str, Any], format: str) -> dict[str, float]:
     """Returns the figures of one run, without measurements of an earlier student or shape."""
     figures = {key: own[key] for key in ("accuracy", "macs", "params", "seconds") if key in own}
     searched, searched_seconds = _shape_folder(run), _read(_shape_folder(run) / "metrics.json").get("seconds")
     if searched_seconds is not None and _made_from(run, "student", "shape", searched / "shape.json"):
         figures["search_seconds"] = searched_seconds
     exported = _read(run.export_dir / "metrics.json")
-    if _FORMAT in exported and _made_from(run, "export", "student", run.student_model):
-        lite, teacher = exported[_FORMAT], exported["teacher"][_FORMAT]
+    if format in exported and _made_from(run, "export", "student", run.student_model):
+        lite, teacher = exported[format], exported["teacher"][format]
         figures |= {key: lite[key] for key in ("bytes", "latency_ms")}
         figures |= {"teacher_latency_ms": teacher["latency_ms"], "speedup": teacher["latency_ms"] / lite["latency_ms"]}
     return figures

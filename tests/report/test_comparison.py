@@ -1,13 +1,15 @@
 """Several runs side by side: mean and spread over seeds, and rejected inputs."""
 
+import io
 import json
 import statistics
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from tas_tf.errors import UserError
-from tas_tf.report.comparison import cells, compare_runs
+from tas_tf.report.comparison import cells, compare_runs, print_comparison
 from tas_tf.runs.origins import hash_content
 
 
@@ -22,7 +24,9 @@ def write_run(folder: Path, *, seed: int, accuracy: float, step: str = "student"
         made_from = {"student": hash_content(folder / "student/model.keras")}
         (folder / "export/digest.json").write_text(json.dumps({"settings": {"threads": 1}, "inputs": made_from}))
         lite = {"latency_ms": latency, "bytes": 500_000}
-        exported = {"fp32": lite, "teacher": {"fp32": {"latency_ms": 3.0, "bytes": 900_000}}}
+        slow = {"latency_ms": 3.0, "bytes": 900_000}
+        fast = {"latency_ms": latency / 2, "bytes": 200_000}
+        exported = {"fp32": lite, "int8": fast, "teacher": {"fp32": slow, "int8": slow}}
         (folder / "export/metrics.json").write_text(json.dumps(exported))
     return folder
 
@@ -55,6 +59,18 @@ def test_a_figure_that_a_seed_lacks_is_no_mean_of_the_others(tmp_path):
     (row,) = compare_runs(runs)
     assert "latency_ms" not in row.figures
     assert row.figures["accuracy"].count == 2
+
+
+def test_a_budget_in_time_compares_files_of_its_format(tmp_path):
+    run = write_run(tmp_path / "tas", seed=0, accuracy=0.9, latency=1.0)
+    assert compare_runs([run])[0].format == "fp32"
+    (run / "export/latency.json").write_text(json.dumps({"format": "int8"}))
+    (row,) = compare_runs([run])
+    assert row.format == row.to_json()["format"] == "int8"
+    assert (row.figures["latency_ms"].mean, row.figures["speedup"].mean) == (0.5, 6.0)
+    console = Console(file=io.StringIO(), width=120)
+    print_comparison([row], console)
+    assert "int8" in console.file.getvalue()
 
 
 def test_what_is_no_seed_of_the_same_is_refused(tmp_path):
