@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -126,12 +127,14 @@ class Finder:
         proposing = {"divisor": divisor, "meter": self.meter, "seed": training.seed}
         workload = None
         if deadline is not None:
+            started = time.monotonic()
             timed = Proposer(cost, limit, **proposing).shortlist(1)[0].shape
+            seconds = time.monotonic() - started
             scored_on = data.held_out(settings.race_share, MOST_SCORED)
             pace = measure_pace(
                 space, timed, data, training, strategy=self.strategy, scored_on=scored_on, teacher=teacher
             )
-            workload = Workload.of(pace, settings, data, training)
+            workload = Workload.of(pace, settings, data, training, proposing=seconds)
             left = deadline.left
             check_enough(deadline.seconds - left + workload.shortest, deadline.seconds)
             plan = workload.plan(left)

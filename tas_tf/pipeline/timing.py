@@ -78,8 +78,9 @@ def _make_schedule(workspace: Workspace, seconds: float) -> Schedule:
     space = workspace.checked_space(network, anew=True)
     # The widest student of all budgets, so that none takes longer.
     proposers = [Proposer(*one.cost_and_limit(space), **one.proposing(space)) for one in workspace.at_budgets()]
-    cost = CostModel(space)
+    cost, started = CostModel(space), time.monotonic()
     shape = max((one.shortlist(1)[0].shape for one in proposers), key=cost)
+    proposing = (time.monotonic() - started) / len(proposers)
     with workspace.strategy.scope():
         teacher = logits_of(network, space) if config.kd else None
     options = {"strategy": workspace.strategy, "scored_on": task.held_out(config.race.race_share, MOST_SCORED)}
@@ -91,7 +92,8 @@ def _make_schedule(workspace: Workspace, seconds: float) -> Schedule:
     students = 1 + len(config.rivals) - unpruned + unpruned * cost.full / cost(shape)
     taught = config.kd * (1 + sum(RIVALS[name].kd for name in config.rivals))
     export = _REPORT + (2 + len(config.rivals)) * len(config.export.formats) * conversion * _EXPORT
-    workload = Workload.of(pace, config.race, task, config.student, students=students, taught=taught)
+    more = {"students": students, "taught": taught, "proposing": proposing}
+    workload = Workload.of(pace, config.race, task, config.student, **more)
     needed = budgets * (workload.shortest + export)
     teacher_epochs, teacher_warmup, teacher_seconds = 0, 0, 0.0
     if not config.teacher_from and config.model_file is None and (trained := _training_of_teacher(config)):

@@ -100,7 +100,8 @@ class Workload:
         race: Settings of the race; the number of proposals is chosen.
         steps_per_epoch: Steps of an epoch of the student's training.
         students: Students to train for all epochs, one and its rivals, in trainings of the shape that was timed.
-        before_race: Seconds that a race takes before its first lap.
+        before_race: Seconds that a race takes before its first lap, besides finding shapes.
+        proposing: Seconds that it takes to find one shape: much if shapes are timed or written as files.
         taught: Students among them that learn from the teacher, each in a training of its own.
         views: Epochs of the student's training in which the teacher is asked; 0 for all.
         kept_steps: Steps of a race for which the teacher's logits can be kept, so that all shapes of a round use them.
@@ -111,6 +112,7 @@ class Workload:
     steps_per_epoch: int
     students: float = 1.0
     before_race: float = 0.0
+    proposing: float = 0.0
     taught: int = 1
     views: int = 0
     kept_steps: int = 0
@@ -172,6 +174,5 @@ class Workload:
         asked = sum(rounds.steps) if sum(rounds.steps) <= self.kept_steps else rounds.num_steps
         race = self.pace.seconds(rounds.num_laps, rounds.num_shapes, rounds.num_steps, asked)
         asked = min(epochs, self.views or epochs) * self.steps_per_epoch
-        return self.before_race + race, self.students * self.pace.seconds(1, 1, steps) + (
-            self.taught * asked * self.pace.teach
-        )
+        before = self.before_race + rounds.num_shapes * self.proposing
+        return before + race, self.students * self.pace.seconds(1, 1, steps) + (self.taught * asked * self.pace.teach)

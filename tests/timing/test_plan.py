@@ -14,7 +14,7 @@ def clock(workload: Workload, proposals: int, epochs: int) -> float:
     rounds = Rounds.plan(workload.race, proposals=proposals, student_steps=epochs * workload.steps_per_epoch)
     laps = [steps for entries, steps in zip(rounds.entries, rounds.steps, strict=True) for _ in range(entries)]
     laps += [rounds.steps[0]] * (rounds.num_laps - len(laps))
-    total += rounds.num_shapes * (pace.overhead - pace.again)
+    total += rounds.num_shapes * (workload.proposing + pace.overhead - pace.again)
     for steps in laps:
         total += pace.again + steps * (pace.step + (0 if workload.kept_steps else pace.teach))
     total += sum(rounds.steps) * pace.teach if workload.kept_steps else 0
@@ -29,7 +29,7 @@ def clock(workload: Workload, proposals: int, epochs: int) -> float:
 @pytest.mark.parametrize("seconds", [100, 300, 1200, 7200, 100_000])
 @pytest.mark.parametrize("students", [1, 3])
 @pytest.mark.parametrize("pace", [Pace(0.02, 5.0, 1.0, 0.03), Pace(0.5, 0.1, 0.1)])
-@pytest.mark.parametrize("kept", [{}, {"views": 4, "kept_steps": 10**9}])
+@pytest.mark.parametrize("kept", [{}, {"views": 4, "kept_steps": 10**9}, {"proposing": 3.0}])
 def test_the_longest_training_that_fits(seconds, students, pace, kept):
     workload = Workload(pace, RaceSettings(), 30, students, before_race=7.0, taught=students, **kept)
     plan = workload.plan(seconds)
