@@ -162,7 +162,7 @@ class Cell:
     @cached_property
     def damage(self):
         """Damage of each candidate."""
-        return measure_sensitivities(self.ranked, self.space, self.data.calibration(**IMAGES))
+        return measure_sensitivities(self.ranked, self.space, self.data.calibration(**IMAGES), self.data.objective)
 
     @property
     def damage_cost(self) -> float:

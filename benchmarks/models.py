@@ -35,6 +35,7 @@ from tas_tf.decode.decode import smallest_shape
 from tas_tf.deploy.tflite import TFLiteModel, export_tflite
 from tas_tf.files import read_json, write_bytes, write_json
 from tas_tf.graph.graph import Graph
+from tas_tf.objectives.classification import Classification
 from tas_tf.searching.step import CostTarget, Searcher
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import MOST_PROJECTED, SearchSpace
@@ -193,7 +194,9 @@ def _in_general(reason: str) -> str:
 def take_step(space: SearchSpace, images: np.ndarray, labels: np.ndarray) -> float:
     """Runs the supernet, takes a step of the weights and one of the logits; returns the loss of the weight step."""
     cost = CostModel(space)
-    searcher = Searcher(build_supernet(space), ExpectedCost(cost), CostTarget(0.5))
+    searcher = Searcher(
+        build_supernet(space), Classification(space.graph.num_classes), ExpectedCost(cost), CostTarget(0.5)
+    )
     searcher.compile(sgd(0.01, l2=5e-4), arch_adam(1e-3))
     logits = searcher.supernet(images, training=False)
     assert np.isfinite(logits).all()

@@ -24,6 +24,7 @@ import tensorflow as tf
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.cost.expected_cost import ExpectedCost
 from tas_tf.graph.graph import Graph
+from tas_tf.objectives.classification import Classification
 from tas_tf.searching.step import CostTarget, Searcher
 from tas_tf.space.space import SearchSpace
 from tas_tf.supernet.build import build_supernet
@@ -85,7 +86,13 @@ def measure(options: argparse.Namespace) -> dict:
 def _make_searcher(network: keras.Model, options: argparse.Namespace) -> Searcher:
     space = SearchSpace.from_graph(Graph.from_model(network))
     supernet = build_supernet(space, num_drawn=options.num_drawn)
-    searcher = Searcher(supernet, ExpectedCost(CostModel(space)), CostTarget(0.5), jit_compile=options.jit_compile)
+    searcher = Searcher(
+        supernet,
+        Classification(space.graph.num_classes),
+        ExpectedCost(CostModel(space)),
+        CostTarget(0.5),
+        jit_compile=options.jit_compile,
+    )
     searcher.compile(sgd(0.1, l2=5e-4), arch_adam(1e-3))
     return searcher
 

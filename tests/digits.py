@@ -7,9 +7,12 @@ from keras import layers
 
 from tas_tf.data.task import Task
 from tas_tf.graph.graph import Graph
+from tas_tf.objectives.classification import Classification
 from tas_tf.searching.settings import SearchSettings
 from tas_tf.space.space import SearchSpace
 
+#: What the tiny network is for.
+CLASSES = Classification(10)
 #: Three iterations an epoch.
 TINY_SEARCH = {
     "epochs": 1,

@@ -25,12 +25,12 @@ class RandomShape:
 
     Attributes:
         shape: Widths and depths.
-        accuracy: Held-out accuracy after the brief training, 0 to 1.
+        score: Held-out score after the brief training, such as the accuracy, 0 to 1.
         seconds: Duration of the training.
     """
 
     shape: Shape
-    accuracy: float
+    score: float
     seconds: float
 
 
@@ -91,9 +91,9 @@ def best_random_shape(
             verbose=verbose,
             scored_on=scored_on,
         )
-        tried.append(RandomShape(shape, result.metrics["accuracy"], result.metrics["seconds"]))
+        tried.append(RandomShape(shape, result.metrics[task.objective.metric], result.metrics["seconds"]))
         on_tried(tried[-1])
-    return max(tried, key=lambda one: one.accuracy)
+    return max(tried, key=lambda one: task.objective.goodness(one.score))
 
 
 def _draw(cost: CostModel, tolerance: int, seed: Seed, limit: int) -> Shape:

@@ -60,7 +60,7 @@ def _rows() -> Iterator[Option]:
     def own(name: str, section: str, *fields: str, **details: Any) -> Iterator[Option]:
         return group(name, section, *fields, phase=section, **details)
 
-    yield from group("Network", "network", "model", "num_classes")
+    yield from group("Network", "network", "model", "num_classes", "task")
     yield from group("Network", "data", "image_size")
     yield from group("Network", "network", "channels")
     yield from group("What is searched", "space", "axes", "width_divisor", "couple_trunk", "search_dense")

@@ -37,6 +37,7 @@ from tas_tf.importance.order import rank
 from tas_tf.importance.settings import ImportanceSettings
 from tas_tf.latency.meter import meter_of
 from tas_tf.latency.settings import LatencySettings
+from tas_tf.objectives.choose import choose_objective, loss_of
 from tas_tf.race.race import RaceResult
 from tas_tf.race.settings import RaceSettings
 from tas_tf.recipes import DEFAULT, RECIPES, SEARCHING
@@ -108,6 +109,9 @@ def compress(
     training: TrainSettings | Changes | None = None,
     inherit: str | None = None,
     importance: str = ImportanceSettings.importance,
+    task: str | None = None,
+    loss: Any = None,
+    class_weight: Mapping[int, float] | None = None,
     augment: Augmentation | None = None,
     axes: str = SpaceSettings.axes,
     width_divisor: int = SpaceSettings.width_divisor,
@@ -157,6 +161,10 @@ def compress(
             epochs).
         importance: How the channels of the model are ranked before any are dropped, see `rank_channels`; `none` for
             the model's own order.
+        task: What the model is for: `classification`, `binary`, `multilabel` or `regression`. By default, the loss that
+            it was compiled with and its last activation tell. Outputs may be per image or per pixel.
+        loss: Loss of the student in place of the one that the model was compiled with, in any form that Keras takes.
+        class_weight: Weights of classes in the student's training, by class number; others have weight 1.
         augment: Changes to training images. Shifted float images are padded with 0.
         axes: What the search may reduce: `width`, `depth` or `both`.
         width_divisor: Widths are rounded to multiples of this number.
@@ -199,6 +207,7 @@ def compress(
         width_divisor=width_divisor,
         search_dense=search_dense,
     )
+    objective = choose_objective(space.graph, task=task, loss=loss_of(model, loss), class_weight=class_weight)
     check_deployable(model)
     measuring = {"settings": latency_settings(latency), "say": print if verbose != 0 else lambda text: None}
     meter = meter_of(wanted.kind, space, measure_file=measure or file_size, **measuring)
@@ -208,7 +217,7 @@ def compress(
         train,
         validation,
         image_shape=space.graph.input.shape[1:],
-        num_classes=space.graph.num_classes,
+        objective=objective,
         augment=augment,
         seed=seed_of(search or training),
     )
@@ -224,12 +233,12 @@ def compress(
     with strategy.scope():
         teacher = logits_of(model, space)
     began = monotonic()
-    teacher_metrics = network_metrics(space, Shape.full(space), evaluate(teacher, data.test()))
+    teacher_metrics = network_metrics(space, Shape.full(space), evaluate(teacher, data.test(), objective), objective)
     if deadline is not None:
         deadline = replace(deadline, reserved=monotonic() - began)  # to score the student on the same images
-    check_above_chance(teacher_metrics["accuracy"], data)
-    _check_alike(teacher, data, teacher_metrics["accuracy"])
-    ranked = rank(model, space, ranking, data.calibration)
+    check_above_chance(teacher_metrics, data)
+    _check_alike(teacher, data, teacher_metrics)
+    ranked = rank(model, space, ranking, data.calibration, objective)
     if wanted.kind == "bytes":  # files hold the names of the classes
         meter = meter_of("bytes", space, measure_file=measure or measure_file(space, data), **measuring)
     cost, _ = cost_and_limit(space, wanted, meter)
@@ -252,7 +261,7 @@ def compress(
     )
     for text in found.search.warnings if found.search else ():
         warnings.warn(text, stacklevel=2)
-    _warn_of_chance(trained.metrics["accuracy"], data)
+    _warn_of_chance(trained.metrics, data)
     metadata = describe_contents(space, found.shape, data)
     student_metrics = trained.metrics
     if wanted.kind == "latency":
@@ -297,21 +306,31 @@ def _checked_inherit(inherit: str | None, recipe: str) -> str:
     return inherit or saved
 
 
-def _warn_of_chance(accuracy: float, data: TrainingData) -> None:
-    if is_near_chance(accuracy, data):
+def _warn_of_chance(metrics: Mapping[str, Any], data: TrainingData) -> None:
+    if is_near_chance(metrics, data):
         warnings.warn(
-            f"The student is near chance level: its accuracy on `validation` is {accuracy:.3f}, guessing gives "
-            f"{data.chance:.3f}. Try more epochs, a lower learning rate (`lr` of `training`) or a higher budget.",
+            f"The student is near chance level: its {_in_words(data)} on `validation` is "
+            f"{metrics[data.objective.metric]:.3f}, guessing gives {data.chance:.3f}. Try more epochs, a lower "
+            "learning rate (`lr` of `training`) or a higher budget.",
             stacklevel=3,
         )
 
 
-def _check_alike(teacher: keras.Model, data: TrainingData, validated: float) -> None:
+def _check_alike(teacher: keras.Model, data: TrainingData, validated: Mapping[str, Any]) -> None:
     """Checks that the model also works on the training images; if not, they are prepared in a different way."""
-    trained = evaluate(teacher, data.calibration(**_COMPARED))["accuracy"]
-    if trained < validated / 2:
+    objective = data.objective
+    trained = evaluate(teacher, data.calibration(**_COMPARED), objective)
+    found, wanted = (scores[objective.metric] for scores in (trained, validated))
+    if (
+        found < wanted / 2
+        if objective.higher_is_better
+        else found > 2 * wanted and objective.is_near(found, data.chance)
+    ):
         raise UserError(
-            "`train` must be prepared like `validation`. Received: the model's accuracy is "
-            f"{trained:.3f} on `train` and {validated:.3f} on `validation`. Check that both are scaled and labelled in "
-            "the same way."
+            f"`train` must be prepared like `validation`. Received: the model's {_in_words(data)} is {found:.3f} on "
+            f"`train` and {wanted:.3f} on `validation`. Check that both are scaled and labelled in the same way."
         )
+
+
+def _in_words(data: TrainingData) -> str:
+    return data.objective.metric.replace("_", " ")

@@ -25,6 +25,7 @@ def describe_contents(space: SearchSpace, shape: Shape, data: TrainingData) -> M
         inside=False,
         probabilities=space.graph.head is not None,
         shape=shape.to_json(),
+        task=data.objective.task,
     )
 
 

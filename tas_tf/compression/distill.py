@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -13,6 +14,7 @@ from tas_tf.data.stream import UserData
 from tas_tf.data.streamed import open_data
 from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
+from tas_tf.objectives.choose import choose_objective, loss_of
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.training.network import TrainResult, inherited, logits_of, train_network
@@ -27,6 +29,8 @@ def distill(
     validation: UserData | None = None,
     *,
     settings: TrainSettings | Changes | None = None,
+    task: str | None = None,
+    loss: Any = None,
     augment: Augmentation | None = None,
     strategy: tf.distribute.Strategy | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -41,6 +45,8 @@ def distill(
         train: Training images and labels, as for `compress`.
         validation: Other images and labels, to score the student on after training.
         settings: Settings of the training; by default 20 epochs. A mapping changes single defaults, see `compress`.
+        task: What the student is for, see `compress`.
+        loss: Loss in place of the one that the student was compiled with, see `compress`.
         augment: Changes to training images.
         strategy: Devices; by default all GPUs.
         callbacks: Keras callbacks.
@@ -73,7 +79,7 @@ def distill(
         train,
         validation,
         image_shape=graph.input.shape[1:],
-        num_classes=graph.num_classes,
+        objective=choose_objective(graph, task=task, loss=loss_of(student, loss)),
         augment=augment,
         seed=seed_of(settings),
     )

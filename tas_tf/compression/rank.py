@@ -9,6 +9,7 @@ from tas_tf.data.streamed import open_data
 from tas_tf.importance.criteria import FROM_IMAGES
 from tas_tf.importance.order import rank
 from tas_tf.importance.settings import ImportanceSettings
+from tas_tf.objectives.choose import choose_objective, loss_of
 from tas_tf.space.space import SearchSpace
 
 
@@ -18,6 +19,7 @@ def rank_channels(
     *,
     importance: str = ImportanceSettings.importance,
     importance_images: int = ImportanceSettings.importance_images,
+    task: str | None = None,
     space: SearchSpace | None = None,
 ) -> keras.Model:
     """Puts the channels of a trained model in order of importance, which doesn't change what the model computes.
@@ -31,6 +33,7 @@ def rank_channels(
         importance: How channels are ranked: by their filters (`l1`, `fpgm`), by how much logits (`lfh`) or loss
             (`taylor`) react to them, or by their batch normalisation (`bn_scale`).
         importance_images: Number of training images for `lfh` and `taylor`.
+        task: What the model is for, see `compress`.
         space: Search space of the model; by default `SearchSpace.from_model(model)`.
 
     Returns:
@@ -46,8 +49,8 @@ def rank_channels(
     """
     settings = ImportanceSettings(importance=importance, importance_images=importance_images)
     space = SearchSpace.from_model(model) if space is None else space
-    data = None
+    data, objective = None, None
     if importance in FROM_IMAGES and train is not None:
-        graph = space.graph
-        data = open_data(train, image_shape=graph.input.shape[1:], num_classes=graph.num_classes)
-    return rank(model, space, settings, None if data is None else data.calibration)
+        objective = choose_objective(space.graph, task=task, loss=loss_of(model))
+        data = open_data(train, image_shape=space.graph.input.shape[1:], objective=objective)
+    return rank(model, space, settings, None if data is None else data.calibration, objective)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -19,6 +20,7 @@ from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
 from tas_tf.latency.meter import meter_of
 from tas_tf.latency.settings import LatencySettings
+from tas_tf.objectives.choose import choose_objective, loss_of
 from tas_tf.searching.monitor import SearchResult
 from tas_tf.searching.run import cost_and_limit, run_search
 from tas_tf.searching.settings import SearchSettings
@@ -33,6 +35,8 @@ def search(
     *,
     space: SearchSpace | None = None,
     settings: SearchSettings | Changes | None = None,
+    task: str | None = None,
+    loss: Any = None,
     augment: Augmentation | None = None,
     strategy: tf.distribute.Strategy | None = None,
     measure: Callable[[keras.Model], int] | None = None,
@@ -53,6 +57,8 @@ def search(
         space: Search space made by `SearchSpace.from_model(model)`; by default it is made from the options below.
         settings: Settings of the search; by default 20 epochs from the model's weights. A mapping changes single
             defaults, see `compress`.
+        task: What the model is for, see `compress`.
+        loss: Loss in place of the one that the model was compiled with, see `compress`.
         augment: Changes to training images.
         strategy: Devices; by default all GPUs.
         measure: Returns the file size of a network in bytes, for a budget in bytes; see `compress`.
@@ -99,7 +105,7 @@ def search(
     data = open_data(
         train,
         image_shape=graph.input.shape[1:],
-        num_classes=graph.num_classes,
+        objective=choose_objective(graph, task=task, loss=loss_of(model, loss)),
         augment=augment,
         seed=seed_of(settings),
     )

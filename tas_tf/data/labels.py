@@ -1,4 +1,4 @@
-"""Converts a user's labels, which are whole numbers, one-hot rows or texts, to class numbers."""
+"""Converts a user's labels to the form that a network's objective has: class numbers, decisions or values."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ import numpy as np
 import tensorflow as tf
 
 from tas_tf.errors import UserError
+from tas_tf.objectives.classification import Classification
+from tas_tf.objectives.decisions import Binary
+from tas_tf.objectives.objective import Objective
+from tas_tf.objectives.regression import Regression
 
 
 class Labels(ABC):
@@ -16,16 +20,24 @@ class Labels(ABC):
 
     Args:
         argument: Name of the data in messages.
-        num_classes: Number of classes of the network.
+        objective: What the outputs of the network mean.
         known: Names of the classes 0, 1, ... that come with the data, if any.
     """
 
-    def __init__(self, argument: str, num_classes: int, known: Sequence[str] = ()) -> None:
-        self.argument, self.num_classes, self.known = argument, num_classes, tuple(known)
+    #: Whether each image has a single class, so that classes can be counted.
+    are_classes = True
+
+    def __init__(self, argument: str, objective: Objective, known: Sequence[str] = ()) -> None:
+        self.argument, self.objective, self.known = argument, objective, tuple(known)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, two for a single decision."""
+        return max(2, self.objective.num_outputs)
 
     @abstractmethod
     def values(self, labels: np.ndarray) -> np.ndarray:
-        """Checks a batch of labels and returns one class number or class name for each, `[batch]`."""
+        """Checks a batch of labels and returns them as numbers or class names, `[batch, ...]`."""
 
     @abstractmethod
     def class_names(self, counts: Mapping[int | str, int]) -> tuple[str, ...]:
@@ -36,11 +48,25 @@ class Labels(ABC):
         """Checks that all classes found are among `names`."""
 
     @abstractmethod
+    def convert(self, label: tf.Tensor, names: Sequence[str]) -> tf.Tensor:
+        """Returns one label as the objective has it; the name of class `i` is `names[i]`."""
+
+
+class _Classes(Labels):
+    """Labels that say to which class an image belongs."""
+
+    def convert(self, label: tf.Tensor, names: Sequence[str]) -> tf.Tensor:
+        number = self.number(label, names)
+        if self.objective.label_shape:  # a single decision, yes for the second class
+            return tf.cast(tf.reshape(number, self.objective.label_shape), self.objective.label_dtype)
+        return number
+
+    @abstractmethod
     def number(self, label: tf.Tensor, names: Sequence[str]) -> tf.Tensor:
-        """Returns the class number of one label, an int64 scalar; the name of class `i` is `names[i]`."""
+        """Returns the class number of one label, an int64 scalar."""
 
 
-class _Numbered(Labels):
+class _Numbered(_Classes):
     """Labels that hold class numbers in any form."""
 
     def class_names(self, counts: Mapping[int | str, int]) -> tuple[str, ...]:
@@ -87,7 +113,7 @@ class _OneHot(_Numbered):
         return tf.argmax(tf.cast(label, tf.float32), output_type=tf.int64)
 
 
-class _Names(Labels):
+class _Names(_Classes):
     """Texts. Classes are sorted by name, as in Keras's utilities."""
 
     def values(self, labels: np.ndarray) -> np.ndarray:
@@ -114,16 +140,109 @@ class _Names(Labels):
         return tf.argmax(tf.cast(tf.constant(names) == tf.reshape(label, []), tf.int32), output_type=tf.int64)
 
 
-def make_labels(argument: str, spec: tf.TensorSpec, num_classes: int, known: Sequence[str] = ()) -> Labels:
+class _Numeric(Labels):
+    """Numbers that are no classes of images: several decisions, values, or anything per pixel."""
+
+    are_classes = False
+
+    def values(self, labels: np.ndarray) -> np.ndarray:
+        numbers = self._as_numbers(labels).reshape(len(labels), *self.objective.label_shape)
+        self._check(numbers)
+        return numbers.astype(self.objective.label_dtype.as_numpy_dtype)
+
+    def class_names(self, counts: Mapping[int | str, int]) -> tuple[str, ...]:
+        return self.known if len(self.known) == self.num_classes else tuple(map(str, range(self.objective.num_outputs)))
+
+    def check_known(self, counts: Mapping[int | str, int], names: Sequence[str]) -> None:
+        del counts, names  # checked value by value
+
+    def convert(self, label: tf.Tensor, names: Sequence[str]) -> tf.Tensor:
+        return tf.cast(tf.reshape(self._chosen(label), self.objective.label_shape), self.objective.label_dtype)
+
+    def _as_numbers(self, labels: np.ndarray) -> np.ndarray:
+        return labels
+
+    def _chosen(self, label: tf.Tensor) -> tf.Tensor:
+        return label
+
+    def _check(self, numbers: np.ndarray) -> None:
+        if not np.isfinite(numbers).all():
+            raise UserError(f"`{self.argument}` must have finite labels. Received: NaN or infinity.")
+
+
+class _Decisions(_Numeric):
+    """Labels from 0, no, to 1, yes."""
+
+    def _check(self, numbers: np.ndarray) -> None:
+        super()._check(numbers)
+        if numbers.min() < 0 or numbers.max() > 1:
+            raise UserError(
+                f"`{self.argument}` must have labels from 0 (no) to 1 (yes) for {self.objective}. "
+                f"Received: {numbers.min()} to {numbers.max()}."
+            )
+
+
+class _ClassesOfPixels(_Numeric):
+    """A class number for each pixel."""
+
+    def _check(self, numbers: np.ndarray) -> None:
+        super()._check(numbers)
+        if numbers.min() < 0 or numbers.max() >= self.num_classes or (numbers != np.round(numbers)).any():
+            raise UserError(
+                f"`{self.argument}` must have whole numbers from 0 to {self.num_classes - 1} as labels of pixels, one "
+                f"for each class of the network. Received: {numbers.dtype} from {numbers.min()} to {numbers.max()}."
+            )
+
+
+class _OneHotPixels(_ClassesOfPixels):
+    """A row with a single 1 for each pixel."""
+
+    def _as_numbers(self, labels: np.ndarray) -> np.ndarray:
+        if not (np.isin(labels, (0, 1)).all() and (labels.sum(-1) == 1).all()):
+            raise UserError(f"`{self.argument}` must have one-hot labels of pixels, each with a single 1.")
+        return labels.argmax(-1)
+
+    def _chosen(self, label: tf.Tensor) -> tf.Tensor:
+        return tf.argmax(tf.cast(label, tf.float32), axis=-1)
+
+
+def make_labels(argument: str, spec: tf.TensorSpec, objective: Objective, known: Sequence[str] = ()) -> Labels:
     """Recognises the form of labels from the type and shape of a batch.
 
     Args:
         argument: Name of the data in messages.
-        spec: Specification of a batch of labels, `[batch]` or `[batch, n]`.
-        num_classes: Number of classes of the network.
+        spec: Specification of a batch of labels, `[batch]` or `[batch, ...]`.
+        objective: What the outputs of the network mean.
         known: Names of the classes that come with the data, if any.
+
+    Raises:
+        UserError: The labels don't suit the objective.
     """
+    shape = tuple(spec.shape[1:])
+    one_class = objective.task in (Classification.task, Binary.task) and not objective.positions
     if spec.dtype == tf.string:
-        return _Names(argument, num_classes, known)
-    is_column = spec.shape.rank == 1 or spec.shape[1] == 1
-    return (_Numbers if is_column else _OneHot)(argument, num_classes, known)
+        if not one_class:
+            raise _unsuitable(argument, spec, objective)
+        return _Names(argument, objective, known)
+    if one_class and (objective.task == Classification.task or spec.dtype.is_integer or spec.dtype.is_bool):
+        if len(shape) > 1:
+            raise _unsuitable(argument, spec, objective)
+        return (_Numbers if shape in ((), (1,)) else _OneHot)(argument, objective, known)
+    wanted = objective.label_shape
+    if objective.task == Classification.task:
+        if shape == (*wanted, objective.num_outputs) and objective.num_outputs > 1:
+            return _OneHotPixels(argument, objective, known)
+        kind = _ClassesOfPixels
+    else:
+        kind = _Numeric if objective.task == Regression.task else _Decisions
+    # An axis of size 1 may be missing or added.
+    if tuple(side for side in shape if side != 1) != tuple(side for side in wanted if side != 1):
+        raise _unsuitable(argument, spec, objective)
+    return kind(argument, objective, known)
+
+
+def _unsuitable(argument: str, spec: tf.TensorSpec, objective: Objective) -> UserError:
+    return UserError(
+        f"`{argument}` must have labels for {objective}, {['batch', *objective.label_shape]}. Received: "
+        f"{spec.dtype.name} {['batch', *spec.shape[1:]]}. Is it another `task`?".replace("'", "")
+    )

@@ -197,10 +197,11 @@ def _check_spec(argument: str, spec: tuple[tf.TensorSpec, tf.TensorSpec]) -> Non
     images, labels = spec
     numeric = images.dtype.is_integer or images.dtype.is_floating
     known = labels.dtype.is_integer or labels.dtype.is_floating or labels.dtype in (tf.string, tf.bool)
-    if images.shape.rank != 4 or labels.shape.rank not in (1, 2) or None in images.shape[1:] or not (numeric and known):
+    sized = images.shape.rank == 4 and labels.shape.rank and None not in (*images.shape[1:], *labels.shape[1:])
+    if not (sized and numeric and known):
         raise UserError(
             f"{_expected(argument)}: images [batch, height, width, channels] of one size, and labels [batch] or "
-            f"[batch, classes]. Received: {_describe(images)} and {_describe(labels)}."
+            f"[batch, ...] of one size. Received: {_describe(images)} and {_describe(labels)}."
         )
 
 

@@ -16,6 +16,7 @@ from tas_tf.data.stream import Stream, UserData, open_stream, seed_of_epoch
 from tas_tf.data.survey import Survey, bucket_of, limit_of, survey
 from tas_tf.data.training_data import EpochsDataset, TrainingData
 from tas_tf.errors import UserError
+from tas_tf.objectives.objective import Objective
 
 _EVALUATION_BATCH = 256
 
@@ -64,13 +65,18 @@ class StreamedData(TrainingData):
         return self.names
 
     @property
+    def objective(self) -> Objective:
+        """What networks are trained for."""
+        return self.labels[0].objective
+
+    @property
     def num_train(self) -> int:
         """Number of training images in use."""
         return self.surveys[0].count_below(self.share)
 
     @property
     def chance(self) -> float:
-        """Accuracy of guessing the most frequent class of the images for scores, 0 to 1."""
+        """Score of the best constant output on the images for scores."""
         return self.surveys[-1].chance
 
     @property
@@ -124,7 +130,7 @@ class StreamedData(TrainingData):
         return self._plain(examples.batch(_EVALUATION_BATCH))
 
     def _examples(self, stream: Stream, labels: Labels, epoch: int | None) -> tf.data.Dataset:
-        return stream.examples(epoch).map(lambda image, label: (image, labels.number(label, self.names)))
+        return stream.examples(epoch).map(lambda image, label: (image, labels.convert(label, self.names)))
 
     def _train_examples(self, first_epoch: int | None) -> tf.data.Dataset:
         """Training images one by one, shuffled: from an epoch of training on, forever; with `None` once."""
@@ -166,7 +172,7 @@ def open_data(
     validation: UserData | None = None,
     *,
     image_shape: tuple[int, ...],
-    num_classes: int,
+    objective: Objective,
     augment: Augmentation | None = None,
     seed: int = 0,
 ) -> StreamedData:
@@ -176,7 +182,7 @@ def open_data(
         train: Training images and labels, in a form that `open_stream` takes.
         validation: Other images and labels, for scores only; a search doesn't need them.
         image_shape: Height, width and channels that the network takes.
-        num_classes: Number of classes of the network.
+        objective: What the outputs of the network mean.
         augment: Changes to training images.
         seed: Seed for augmentation and order.
 
@@ -194,7 +200,11 @@ def open_data(
             "`augment`: `random_resized_crop`, `color_jitter` and `lighting` take uint8 images. "
             f"Received images of {streams[0].spec[0].dtype.name} in `train`."
         )
-    labels = tuple(make_labels(stream.argument, stream.spec[1], num_classes, stream.class_names) for stream in streams)
+    if objective.positions and augment != Augmentation():
+        raise UserError(
+            "`augment` changes only images. Leave it out for labels per pixel, and augment both in your data."
+        )
+    labels = tuple(make_labels(stream.argument, stream.spec[1], objective, stream.class_names) for stream in streams)
     surveys = tuple(map(survey, streams, labels))
     names = labels[0].class_names(surveys[0].counts)
     for kind, found in zip(labels[1:], surveys[1:], strict=True):
@@ -221,7 +231,7 @@ def _pair(examples: tf.data.Dataset, batch_size: int, smaller_share: float) -> t
     """
     image, label, _ = examples.element_spec
     chunks = examples.batch(max(1, round(batch_size / smaller_share)))
-    nothing = (tf.zeros([0, *image.shape], image.dtype), tf.zeros([0], label.dtype))
+    nothing = tuple(tf.zeros([0, *spec.shape], spec.dtype) for spec in (image, label))
 
     def take(rows: Any, chunk: Any) -> Any:
         images, labels, is_second = chunk

@@ -25,22 +25,19 @@ class Survey:
     """The result of the first pass.
 
     Attributes:
-        counts: Number of images of each class, by class number or name.
+        counts: Number of images of each class, by class number or name; empty if labels aren't classes of images.
         buckets: Buckets of all images, sorted, int64 `[num_examples]`.
+        chance: Score of the best constant output, such as the share of the most frequent class.
     """
 
     counts: Mapping[int | str, int]
     buckets: np.ndarray
+    chance: float
 
     @property
     def num_examples(self) -> int:
         """Number of images."""
         return len(self.buckets)
-
-    @property
-    def chance(self) -> float:
-        """Accuracy of guessing the most frequent class, 0 to 1."""
-        return max(self.counts.values()) / self.num_examples
 
     def count_below(self, share: float) -> int:
         """Number of images in the first part of a split that gives it this share of the buckets."""
@@ -56,19 +53,28 @@ def survey(stream: Stream, labels: Labels) -> Survey:
     examples = stream.examples().map(_read, num_parallel_calls=tf.data.AUTOTUNE).batch(_BATCH)
     counts: Counter = Counter()
     buckets: list[np.ndarray] = []
+    summaries: list[np.ndarray] = []
     previous, changes = None, 0
     for found, finite, label in examples.as_numpy_iterator():
         if not finite.all():
             raise UserError(f"`{stream.argument}` must have finite images. Received: NaN or infinity.")
         values = labels.values(label)
-        counts.update(values.tolist())
-        changes += int((values[1:] != values[:-1]).sum()) + (previous is not None and previous != values[0])
-        previous = values[-1]
+        if labels.are_classes:
+            counts.update(values.tolist())
+            changes += int((values[1:] != values[:-1]).sum()) + (previous is not None and previous != values[0])
+            previous = values[-1]
+        else:
+            summaries.append(labels.objective.summary(values))
         buckets.append(found)
         _check_end(stream, buckets)
     if not buckets:
         raise empty(stream.argument)
-    result = Survey(dict(counts), np.sort(np.concatenate(buckets)))
+    found = np.sort(np.concatenate(buckets))
+    if summaries:
+        chance = labels.objective.constant_score(np.concatenate(summaries))
+    else:
+        chance = max(counts.values()) / len(found)
+    result = Survey(dict(counts), found, chance)
     if not stream.is_mixed and changes < 2 * len(counts) and len(counts) > 1 and result.num_examples > stream.mixed:
         raise UserError(
             f"`{stream.argument}` must mix its classes. Received images sorted by class: use "

@@ -18,6 +18,9 @@ from tas_tf.data.sources import load_source
 from tas_tf.data.split import stratified_halves, stratified_subset
 from tas_tf.data.training_data import EpochsDataset, TrainingData
 from tas_tf.errors import UserError
+from tas_tf.objectives.classification import Classification
+from tas_tf.objectives.decisions import Binary
+from tas_tf.objectives.objective import Objective
 
 _EVALUATION_BATCH = 256
 
@@ -34,6 +37,7 @@ class Task(TrainingData):
         seed: Seed of order and augmentation.
         test_resize: Height and width that images without augmentation are resized to before their centre is cut out;
             see `evaluation`.
+        decides: Whether networks have a single output that says yes for the second of two classes.
     """
 
     source: Source
@@ -42,6 +46,7 @@ class Task(TrainingData):
     indices: np.ndarray
     seed: int
     test_resize: int | None = None
+    decides: bool = False
 
     def __post_init__(self) -> None:
         height, width, channels = self.source.image_shape
@@ -106,13 +111,37 @@ class Task(TrainingData):
         return self.source.class_names
 
     @property
+    def objective(self) -> Objective:
+        """What networks are trained for."""
+        return Binary(1) if self.decides else Classification(self.source.num_classes)
+
+    def for_objective(self, objective: Objective) -> Task:
+        """The same data for networks of a kind.
+
+        Raises:
+            UserError: Images in classes don't suit the objective.
+        """
+        if objective.positions or objective.task not in (Classification.task, Binary.task):
+            raise UserError(
+                f"`dataset`={self.name} has a class for each image, which doesn't suit {objective}. Expected a network "
+                "for classes or a single decision. `tas_tf.compress` takes data of any kind."
+            )
+        decides = objective.task == Binary.task
+        if decides and self.source.num_classes != 2:
+            raise UserError(
+                f"`model` makes a single decision, so that `dataset` must have 2 classes. Received: "
+                f"{self.source.num_classes} in `{self.name}`."
+            )
+        return replace(self, decides=decides)
+
+    @property
     def num_train(self) -> int:
         """Number of training images that are used."""
         return len(self.indices)
 
     @property
     def chance(self) -> float:
-        """Accuracy of guessing the most frequent class of the test images, 0 to 1."""
+        """Score of the best constant output on the test images: the share of the most frequent class."""
         labels = self.source.labels("test")
         return float(np.bincount(labels).max() / len(labels))
 
@@ -125,7 +154,7 @@ class Task(TrainingData):
         """Returns a function from the first epoch to a dataset of all training images, and the steps of an epoch."""
 
         def dataset(first_epoch: int) -> tf.data.Dataset:
-            return epochs(
+            batches = epochs(
                 self.source,
                 self.indices,
                 batch_size=batch_size,
@@ -134,6 +163,7 @@ class Task(TrainingData):
                 seed=self.seed,
                 first_epoch=first_epoch,
             )
+            return self._labelled(batches)
 
         return dataset, steps_per_epoch(len(self.indices), batch_size)
 
@@ -156,7 +186,7 @@ class Task(TrainingData):
         weights, architecture = self.halves(share)
 
         def dataset(first_epoch: int) -> tf.data.Dataset:
-            return paired_epochs(
+            pairs = paired_epochs(
                 self.source,
                 weights,
                 architecture,
@@ -166,6 +196,7 @@ class Task(TrainingData):
                 seed=self.seed,
                 first_epoch=first_epoch,
             )
+            return self._labelled(pairs)
 
         return dataset, steps_per_epoch(min(len(weights), len(architecture)), batch_size)
 
@@ -194,7 +225,7 @@ class Task(TrainingData):
             seed=self.seed,
             test_resize=self.test_resize,
         )
-        return dataset.take(batches)
+        return self._labelled(dataset).take(batches)
 
     def plain(self, indices: np.ndarray) -> tf.data.Dataset:
         """Returns the given training images once, in order, unaugmented."""
@@ -235,7 +266,7 @@ class Task(TrainingData):
         return images.astype(np.uint8) if raw else images, np.concatenate(found)
 
     def _evaluation(self, split: str, indices: np.ndarray | None, *, raw: bool = False) -> tf.data.Dataset:
-        return evaluation(
+        batches = evaluation(
             self.source,
             split,
             indices,
@@ -243,6 +274,19 @@ class Task(TrainingData):
             preprocessing=Preprocessing("none") if raw else self.preprocessing,
             test_resize=self.test_resize,
         )
+        return self._labelled(batches)
+
+    def _labelled(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+        """Batches, or pairs of batches, with labels as the objective has them."""
+        if not self.decides:
+            return batches
+
+        def convert(one: Any, other: Any) -> Any:
+            if isinstance(one, tuple):
+                return convert(*one), convert(*other)
+            return one, tf.cast(other[:, tf.newaxis], tf.float32)
+
+        return batches.map(convert, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def _trained_with(preprocess: str) -> str:

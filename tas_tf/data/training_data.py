@@ -8,15 +8,18 @@ from typing import Self
 
 import tensorflow as tf
 
+from tas_tf.objectives.objective import Objective
+
 #: Takes the number of epochs already done; returns the batches of all following epochs.
 EpochsDataset = Callable[[int], tf.data.Dataset]
 
 
 class TrainingData(ABC):
-    """Training images, and other images only for scores, all labelled with class numbers.
+    """Training images, and other images only for scores, all with labels.
 
-    Every dataset yields batches of float32 images `[batch, height, width, channels]`, ready for the network, and int64
-    labels `[batch]`. Datasets for training are augmented and never end; the others are plain and end.
+    Every dataset yields batches of float32 images `[batch, height, width, channels]`, ready for the network, and labels
+    as `objective` has them: class numbers, int64 `[batch]`, for a classification. Datasets for training are augmented
+    and never end; the others are plain and end.
     """
 
     @property
@@ -32,7 +35,12 @@ class TrainingData(ABC):
     @property
     @abstractmethod
     def class_names(self) -> Sequence[str]:
-        """Names of the classes 0, 1, ..."""
+        """Names of the classes 0, 1, ...; of the labels, if there are several for an image; or of the values."""
+
+    @property
+    @abstractmethod
+    def objective(self) -> Objective:
+        """What networks are trained for."""
 
     @property
     @abstractmethod
@@ -42,7 +50,7 @@ class TrainingData(ABC):
     @property
     @abstractmethod
     def chance(self) -> float:
-        """Accuracy of guessing the most frequent class of the images for scores, 0 to 1."""
+        """Score of the best constant output on the images for scores, such as the share of the most frequent class."""
 
     @property
     @abstractmethod

@@ -61,7 +61,7 @@ def check_agreement(
     pairs = [(predict(image[np.newaxis]), np.asarray(expect(image[np.newaxis]))) for image in images]
     outputs, expected = (np.concatenate(each).astype(np.float64) for each in zip(*pairs, strict=True))
     # Random images may overflow a network; the images with finite outputs are enough to compare.
-    finite = np.isfinite(expected).all(axis=-1)
+    finite = np.isfinite(expected).reshape(len(expected), -1).all(axis=1)
     if not finite.any():
         raise ExportError("The Keras model returns NaN or infinity. Did its training diverge?")
     if outputs.shape != expected.shape:

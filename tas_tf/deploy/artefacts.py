@@ -14,10 +14,11 @@ import keras
 import numpy as np
 
 from tas_tf.deploy.agreement import TOLERANCES
-from tas_tf.deploy.jobs import Extras, Job, ScoredOn, make_job
+from tas_tf.deploy.jobs import Extras, Job, make_job
 from tas_tf.deploy.latency import time_interleaved
 from tas_tf.deploy.profile import OperatorTime, profile_operators
 from tas_tf.deploy.saved_model import LoadedSavedModel, write_frozen, write_saved_model
+from tas_tf.deploy.scored_on import ScoredOn
 from tas_tf.deploy.settings import FORMATS, Checks, ExportSettings
 from tas_tf.deploy.tflite import (
     INTEGER_FORMATS,
@@ -25,9 +26,12 @@ from tas_tf.deploy.tflite import (
     check_calibration,
     write_tflite,
 )
-from tas_tf.deploy.verify import ArtefactMetrics, check_accuracy, check_test_set, verify_artefact
+from tas_tf.deploy.verify import ArtefactMetrics, check_score, verify_artefact
 from tas_tf.errors import UserError
 from tas_tf.files import PARTIAL_PREFIX, read_json, write_json
+from tas_tf.graph.graph import Graph
+from tas_tf.objectives.choose import choose_objective
+from tas_tf.objectives.objective import Objective
 
 METRICS_FILE = "metrics.json"
 STUDENT = "student"
@@ -41,6 +45,7 @@ def export_models(
     *,
     images: np.ndarray,
     labels: np.ndarray,
+    objective: Objective | None = None,
     formats: Sequence[str] = ExportSettings.formats,
     preprocessing_layers: Sequence[keras.layers.Layer] = (),
     extras: Extras | None = None,
@@ -58,7 +63,8 @@ def export_models(
         models: Classifiers by name: `student`, usually `teacher`, optionally rivals.
         out_dir: Folder to write.
         images: Test images as the artefacts take them: normalised float32, or raw with preprocessing layers.
-        labels: Integer classes, `[n]`.
+        labels: Labels as the objective has them: for classes, integers `[n]`.
+        objective: What the outputs mean; by default, the end of the student tells.
         formats: Names from `FORMATS`.
         preprocessing_layers: Layers put inside the graphs.
         extras: Calibration images, quantised networks and metadata that some formats need.
@@ -70,12 +76,14 @@ def export_models(
 
     Raises:
         UserError: If an argument is invalid.
-        ExportError: If a model can't be converted, or an artefact computes something else or loses too much accuracy.
+        ExportError: If a model can't be converted, or an artefact computes something else or its score is too low.
     """
     out_dir, extras, checks = Path(out_dir), extras or Extras(), checks or Checks()
     _check_arguments(models, out_dir, formats, extras)
     _check_alike(extras.calibration, images, formats)
-    test = ScoredOn(*check_test_set(images, labels))
+    graph = Graph.from_model(models[STUDENT])
+    known = choose_objective(graph) if objective is None else objective
+    test = ScoredOn(np.asarray(images), np.asarray(labels), known, graph.ends_in)
     report = progress or (lambda line: None)
     report("computing the reference outputs")
     jobs = [make_job(name, model, preprocessing_layers, test, extras) for name, model in models.items()]
@@ -145,16 +153,14 @@ def _export_format(
             artefact,
             path,
             name=label,
-            images=test.images,
-            labels=test.labels,
+            test=test,
             expected=job.expected,
             tolerance=_tolerance(format, checks),
         )
         if job.name == STUDENT:
             for outputs, whom in job.references(format):
-                expected = float(np.mean(outputs.argmax(axis=-1) == test.labels))
-                against = {"name": label, "whom": whom, "expected": expected, "max_drop": checks.max_accuracy_drop}
-                check_accuracy(verified[job.name], format, **against)
+                against = {"whom": whom, "expected": outputs, "max_drop": checks.max_accuracy_drop}
+                check_score(verified[job.name], format, name=label, test=test, **against)
         calls[job.name] = artefact.bind(test.images[:1])
     latencies = time_interleaved(calls, rounds=checks.rounds, warmup=checks.warmup)
     return {

@@ -34,7 +34,7 @@ def check_deployable(
         tflite: Whether to check the TFLite file as well as the SavedModel.
 
     Raises:
-        UserError: If the model isn't an image classifier.
+        UserError: If the model doesn't map images to outputs.
         ExportError: If the model can't be converted, or the files compute something else. The message names the layers
             where possible.
     """

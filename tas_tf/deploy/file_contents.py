@@ -16,11 +16,11 @@ from tas_tf.space.space import SearchSpace
 
 
 def file_metadata(model: keras.Model, task: Task, shape: Mapping[str, Any] | None, *, inside: bool = False) -> Metadata:
-    """Describes a classifier for programs that run it.
+    """Describes a network for programs that run it.
 
     Args:
-        model: The classifier.
-        task: The data that the classifier was trained on.
+        model: The network.
+        task: The data that it was trained on.
         shape: Content of its `shape.json`; `None` if it wasn't searched.
         inside: Whether the file contains the preprocessing.
     """
@@ -33,6 +33,7 @@ def file_metadata(model: keras.Model, task: Task, shape: Mapping[str, Any] | Non
         inside=inside,
         probabilities=graph.head is not None,
         shape=shape,
+        task=task.objective.task,
     )
 
 

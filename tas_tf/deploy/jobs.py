@@ -10,17 +10,10 @@ import numpy as np
 
 from tas_tf.deploy.metadata import Metadata
 from tas_tf.deploy.saved_model import serving_model
+from tas_tf.deploy.scored_on import ScoredOn
 from tas_tf.errors import UserError
 
 _BATCH = 128
-
-
-@dataclasses.dataclass(frozen=True)
-class ScoredOn:
-    """Test set of the artefacts: images in their input format, `[n, height, width, channels]`, and integer labels."""
-
-    images: np.ndarray
-    labels: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +78,7 @@ def make_job(
         return serving_model(network, preprocessing_layers=preprocessing_layers, input_dtype=dtype)
 
     deployed = served(model, _raw_dtype(test.images) if preprocessing_layers else model.inputs[0].dtype)
-    _check_test_set(name, deployed, test.images, test.labels)
+    _check_images(name, deployed, test.images)
     quantised = served(extras.quantised[name], "float32") if name in extras.quantised else None
     as_floats = test.images.astype(np.float32)
     return Job(
@@ -99,7 +92,7 @@ def make_job(
 
 
 def _compute_expected(name: str, model: keras.Model, images: np.ndarray) -> np.ndarray:
-    """Returns the Keras model's outputs, `[n, classes]`; they must be finite."""
+    """Returns the Keras model's outputs, `[n, ...]`; they must be finite."""
     # Not `predict`: TensorFlow warns because it compiles a function for each model.
     starts = range(0, len(images), _BATCH)
     outputs = np.concatenate([np.asarray(model(images[start : start + _BATCH], training=False)) for start in starts])
@@ -117,15 +110,10 @@ def _raw_dtype(images: np.ndarray) -> str:
     return images.dtype.name
 
 
-def _check_test_set(name: str, model: keras.Model, images: np.ndarray, labels: np.ndarray) -> None:
-    """Rejects images or labels that don't fit the model."""
-    wanted, classes = model.input_shape[1:], model.output_shape[-1]
+def _check_images(name: str, model: keras.Model, images: np.ndarray) -> None:
+    """Rejects images that don't fit the model."""
+    wanted = model.input_shape[1:]
     if any(size not in (None, got) for size, got in zip(wanted, images.shape[1:], strict=True)):
         raise UserError(f"`images` must have the shape {wanted} each for the {name}. Received: {images.shape[1:]}.")
     if images.dtype.name != model.inputs[0].dtype:
         raise UserError(f"`images` must be {model.inputs[0].dtype} for the {name}. Received: {images.dtype.name}.")
-    if labels.min() < 0 or labels.max() >= classes:
-        raise UserError(
-            f"`labels` must be from 0 to {classes - 1}: the {name} has {classes} classes. "
-            f"Received: {labels.min()} to {labels.max()}."
-        )

@@ -18,6 +18,7 @@ from typing import Any
 
 from tas_tf.data.preprocessing import Preprocessing
 from tas_tf.errors import UserError
+from tas_tf.objectives.classification import Classification
 from tas_tf.version import __version__
 
 LABELS_FILE = "labels.txt"
@@ -32,16 +33,17 @@ _DATE = (1980, 1, 1, 0, 0, 0)
 
 @dataclass(frozen=True)
 class Metadata:
-    """Description of a classifier for programs that run it.
+    """Description of a network for programs that run it.
 
     Attributes:
         network: Name of the network.
-        labels: Names of the classes, in the order of the outputs.
+        labels: Names of the classes, in the order of the outputs; for a single decision, those of no and yes.
         input_shape: Height, width and channels of an image.
         preprocessing: Preprocessing that the network was trained with.
         inside: Whether preprocessing is part of the graph, which then takes pixels.
         probabilities: Whether outputs are probabilities rather than logits.
         shape: Content of `shape.json`; `None` if the network wasn't searched.
+        task: What the network is for, one of `tas_tf.objectives.choose.TASKS`.
 
     Example:
         >>> import tas_tf
@@ -57,6 +59,7 @@ class Metadata:
     inside: bool
     probabilities: bool
     shape: Mapping[str, Any] | None = None
+    task: str = Classification.task
 
     def describe(self, format: str) -> dict[str, Any]:
         """Returns the content of `metadata.json` for a file in a format.
@@ -76,7 +79,8 @@ class Metadata:
                 **outside.affine(),
                 **{"preprocessing": self.preprocessing.kind, "inside": self.inside},
             },
-            "output": "probabilities" if self.probabilities else "logits",
+            "task": self.task,
+            "output": "values" if self.task == "regression" else "probabilities" if self.probabilities else "logits",
             "shape": self.shape,
         }
 

@@ -1,4 +1,4 @@
-"""Writes a Keras classifier as a TensorFlow SavedModel, and runs SavedModels."""
+"""Writes a Keras network as a TensorFlow SavedModel, and runs SavedModels."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def serving_model(
     preprocessing_layers: Sequence[keras.layers.Layer] = (),
     input_dtype: str | None = None,
 ) -> keras.Model:
-    """Wraps a classifier for deployment: free batch size, input named `images`, float32 inside.
+    """Wraps a network for deployment: free batch size, input named `images`, float32 inside.
 
     All layers are in inference mode, and augmentation layers are left out.
 
     Args:
-        model: Classifier from `[batch, height, width, channels]` to `[batch, classes]`, logits or probabilities.
+        model: Network from `[batch, height, width, channels]` to `[batch, ...]`.
         preprocessing_layers: Layers put before the model, in order, e.g. `Rescaling` and `Normalization`.
         input_dtype: Type of the input images. Default: `uint8` with preprocessing layers, else the model's input type.
 
@@ -42,9 +42,9 @@ def serving_model(
         A Keras model that shares the weights; it has a copy of them if `model` computes in mixed precision.
 
     Raises:
-        UserError: If the model isn't such a classifier, or a preprocessing layer isn't a Keras layer.
+        UserError: If the model isn't such a network, or a preprocessing layer isn't a Keras layer.
     """
-    _check_classifier(model)
+    _check_images_to_outputs(model)
     for layer in preprocessing_layers:
         if not isinstance(layer, keras.layers.Layer):
             raise UserError(f"`preprocessing_layers` must hold Keras layers. Received: {layer!r}.")
@@ -64,7 +64,7 @@ def export_saved_model(
     preprocessing_layers: Sequence[keras.layers.Layer] = (),
     metadata: Metadata | None = None,
 ) -> Path:
-    """Writes a classifier as a SavedModel whose serving signature takes `images` of any batch size.
+    """Writes a network as a SavedModel whose serving signature takes `images` of any batch size.
 
     The folder loads with `tf.saved_model.load` alone. It is first run on a few images: an existing folder at `path` is
     replaced only if the new one computes what the Keras model computes.
@@ -79,7 +79,7 @@ def export_saved_model(
         The path of the folder.
 
     Raises:
-        UserError: If the model isn't an image classifier.
+        UserError: If the model doesn't map images to outputs.
         ExportError: If Keras can't export the model, or the folder computes something else.
         OSError: If the disk is full.
 
@@ -186,7 +186,7 @@ class LoadedSavedModel:
         self.input_spec = tuple(spec.shape), spec.dtype.name
 
     def predict(self, images: np.ndarray, *, batch_size: int = 128) -> np.ndarray:
-        """Runs images `[n, height, width, channels]` in batches; returns outputs `[n, classes]`."""
+        """Runs images `[n, height, width, channels]` in batches; returns outputs `[n, ...]`."""
         starts = range(0, len(images), batch_size)
         return np.concatenate([self._run(tf.constant(images[i : i + batch_size])) for i in starts])
 
@@ -203,15 +203,15 @@ class LoadedSavedModel:
         return self._signature(**{self._input: images})[self._output].numpy()
 
 
-def _check_classifier(model: keras.Model) -> None:
-    """Rejects a model that doesn't map a batch of images to one row of class scores each."""
+def _check_images_to_outputs(model: keras.Model) -> None:
+    """Rejects a model that doesn't map a batch of images to one tensor."""
     if not isinstance(model, keras.Model) or getattr(model, "inputs", None) is None:
         raise UserError(f"`model` must be a built functional or Sequential Keras model. Received: {model!r}.")
     inputs = [tuple(tensor.shape) for tensor in model.inputs]
     outputs = [tuple(tensor.shape) for tensor in model.outputs]
-    if len(inputs) != 1 or len(inputs[0]) != 4 or len(outputs) != 1 or len(outputs[0]) != 2:
+    if len(inputs) != 1 or len(inputs[0]) != 4 or len(outputs) != 1 or len(outputs[0]) < 2:
         raise UserError(
-            "`model` must have one input [batch, height, width, channels] and one output [batch, classes]. "
+            "`model` must have one input [batch, height, width, channels] and one output [batch, ..., outputs]. "
             f"Received: inputs {inputs}, outputs {outputs}."
         )
 

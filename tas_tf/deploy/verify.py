@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 from pathlib import Path
 from typing import Protocol
@@ -11,7 +12,7 @@ import numpy as np
 
 from tas_tf.deploy.errors import ExportError
 from tas_tf.deploy.profile import OperatorTime
-from tas_tf.errors import UserError
+from tas_tf.deploy.scored_on import ScoredOn
 
 #: Advice for formats whose rounding costs too much accuracy.
 _REMEDIES = {
@@ -26,7 +27,7 @@ class Artefact(Protocol):
     """A deployed model, loaded from its file."""
 
     def predict(self, images: np.ndarray, *, batch_size: int = 128) -> np.ndarray:
-        """Runs images `[n, height, width, channels]`; returns outputs `[n, classes]`."""
+        """Runs images `[n, height, width, channels]`; returns outputs `[n, ...]`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +35,11 @@ class ArtefactMetrics:
     """Measurements of one artefact.
 
     Attributes:
-        accuracy: Share of test images whose largest output is at the label, 0 to 1.
-        agreement: Share of test images on which artefact and Keras model choose the same class.
+        metric: Name of the score that counts for the task, such as `accuracy`.
+        score: That score on the test images.
+        accuracy: Share of right answers, 0 to 1; `None` for tasks that have none.
+        agreement: How well artefact and Keras model agree: the share of test images on which they choose the same
+            class, see `Objective.agreement`.
         bytes: Size on disk; for a SavedModel, the size of all its files.
         latency_ms: Median milliseconds for one image; `None` until timed.
         latency_spread_ms: Milliseconds between the 10th and the 90th percentile.
@@ -43,7 +47,9 @@ class ArtefactMetrics:
         operators: Types of operator with their times, the most expensive first; `None` if there is no profile.
     """
 
-    accuracy: float
+    metric: str
+    score: float
+    accuracy: float | None
     agreement: float
     bytes: int
     latency_ms: float | None
@@ -57,8 +63,7 @@ def verify_artefact(
     path: str | Path,
     *,
     name: str,
-    images: np.ndarray,
-    labels: np.ndarray,
+    test: ScoredOn,
     expected: np.ndarray,
     tolerance: float | None,
 ) -> ArtefactMetrics:
@@ -68,9 +73,8 @@ def verify_artefact(
         artefact: The artefact, loaded from `path`.
         path: File or folder of the artefact.
         name: Name of the artefact in error messages.
-        images: Test images, `[n, height, width, channels]`.
-        labels: Integer classes, `[n]`.
-        expected: The Keras model's outputs for these images, `[n, classes]`.
+        test: Test images and their labels.
+        expected: The Keras model's outputs for these images, `[n, ...]`.
         tolerance: Largest difference allowed, as a share of the largest magnitude in `expected`; `None` allows any
             finite difference.
 
@@ -81,13 +85,15 @@ def verify_artefact(
         ExportError: If the outputs differ by more than the tolerance, or have another shape. The message has the
             figures.
     """
-    outputs = artefact.predict(images)
+    outputs = artefact.predict(test.images)
     if outputs.shape != expected.shape:
         raise ExportError(f"{name} returns outputs of shape {outputs.shape}, its Keras model {expected.shape}.")
-    classes = outputs.argmax(axis=-1)
+    scores = test.scores(outputs) if np.isfinite(outputs).all() else {}
     metrics = ArtefactMetrics(
-        accuracy=float(np.mean(classes == labels)),
-        agreement=float(np.mean(classes == expected.argmax(axis=-1))),
+        metric=test.objective.metric,
+        score=scores.get(test.objective.metric, math.nan),
+        accuracy=scores.get("accuracy"),
+        agreement=test.agreement(outputs, expected),
         bytes=size_on_disk(path),
         latency_ms=None,
         latency_spread_ms=None,
@@ -103,40 +109,44 @@ def verify_artefact(
             else f"at most {allowed:.3g} is allowed ({tolerance:g} of the largest output)"
         )
         raise ExportError(
-            f"{name} differs from its Keras model: max_abs_diff {metrics.max_abs_diff:.3g} on {len(images)} "
-            f"images; {limit}. Agreement {metrics.agreement:.4f}, accuracy {metrics.accuracy:.4f}, "
+            f"{name} differs from its Keras model: max_abs_diff {metrics.max_abs_diff:.3g} on {len(test.images)} "
+            f"images; {limit}. Agreement {metrics.agreement:.4f}, {test.objective.told(metrics.score)}, "
             f"{metrics.bytes} bytes."
         )
     return metrics
 
 
-def check_accuracy(
+def check_score(
     metrics: ArtefactMetrics,
     format: str,
     *,
     name: str,
-    expected: float,
+    test: ScoredOn,
+    expected: np.ndarray,
     max_drop: float,
     whom: str = "its Keras model",
 ) -> None:
-    """Rejects an artefact whose rounding costs too much accuracy.
+    """Rejects an artefact whose rounding costs too much accuracy, or another score that counts.
 
     Args:
         metrics: Measurements of the artefact.
         format: Format of the artefact.
         name: Name of the artefact in error messages.
-        expected: Accuracy of the reference model on the same images, 0 to 1.
-        max_drop: Largest loss of accuracy allowed, 0 to 1.
+        test: Test images and their labels.
+        expected: Outputs of the reference model on these images.
+        max_drop: Largest loss allowed, 0 to 1; of errors, as a share of the best constant's error.
         whom: Name of the reference model in error messages.
 
     Raises:
-        ExportError: If the artefact loses more accuracy. The message says what to try.
+        ExportError: If the artefact loses more. The message says what to try.
     """
-    drop = expected - metrics.accuracy
-    if drop > max_drop + 1e-9:
+    before = test.scores(expected)[metrics.metric]
+    drop = test.objective.drop_of(metrics.score, before, test.constant_score)
+    if not drop <= max_drop + 1e-9:  # NaN compares false
         raise ExportError(
-            f"{name} loses {100 * drop:.2f} points of accuracy compared with {whom} ({expected:.4f} to "
-            f"{metrics.accuracy:.4f}); `max_accuracy_drop` allows {100 * max_drop:.2f}. {_REMEDIES.get(format, '')}"
+            f"{name} loses {100 * drop:.2f} points of {metrics.metric.replace('_', ' ')} compared with {whom} "
+            f"({before:.4f} to {metrics.score:.4f}); `max_accuracy_drop` allows {100 * max_drop:.2f}. "
+            f"{_REMEDIES.get(format, '')}"
         )
 
 
@@ -145,20 +155,3 @@ def size_on_disk(path: str | Path) -> int:
     path = Path(path)
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())
-
-
-def check_test_set(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Checks a test set, and returns it as arrays.
-
-    Raises:
-        UserError: If images and labels don't match.
-    """
-    images, labels = np.asarray(images), np.asarray(labels)
-    if images.ndim != 4 or len(images) == 0:
-        raise UserError(f"`images` must be [n, height, width, channels], n > 0. Received: {images.shape}.")
-    if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer):
-        raise UserError(
-            f"`labels` must be integer classes, one for each of the {len(images)} images. "
-            f"Received: {labels.dtype} of shape {labels.shape}."
-        )
-    return images, labels

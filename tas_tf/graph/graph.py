@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from tas_tf.graph.head import last_activation
 from tas_tf.graph.kinds import MAKES_CHANNELS, TRANSPARENT, activation_name
 from tas_tf.graph.nodes import Node, Ref, map_refs
 
@@ -23,8 +24,8 @@ class Graph:
         network: The model's name.
         nodes: Nodes in topological order, from the image input to the logits.
         output: Name of the node that computes the logits.
-        head: The final softmax, which isn't part of `nodes`: the softmax layer itself, or the classifier layer with
-            its activation.
+        head: The final softmax or sigmoid, which isn't part of `nodes`: that layer itself, or the last layer with its
+            activation.
     """
 
     network: str
@@ -79,6 +80,11 @@ class Graph:
     def num_classes(self) -> int:
         """Number of logits."""
         return self[self.output].channels
+
+    @property
+    def ends_in(self) -> str:
+        """Name of the last activation, `linear` if the network ends in logits."""
+        return last_activation(self.by_name, self.output, self.head)
 
     @property
     def num_params(self) -> int:

@@ -1,4 +1,4 @@
-"""Splits the final softmax off a classifier, so that the rest computes logits."""
+"""Splits the final softmax or sigmoid off a network, so that the rest computes logits."""
 
 from __future__ import annotations
 
@@ -17,24 +17,28 @@ class GraphParts(NamedTuple):
     network: str
     nodes: tuple[Node, ...]
     output: str  # the node that computes the logits
-    head: Node | None  # the softmax, or the classifier layer that includes it
+    head: Node | None  # the softmax or sigmoid, or the layer that includes it
 
 
-def split_softmax(network: str, nodes: tuple[Node, ...], output: str) -> GraphParts:
-    """Takes the final softmax out of the nodes.
+#: Activations that turn logits into probabilities.
+_SPLIT = ("softmax", "sigmoid")
+
+
+def split_head(network: str, nodes: tuple[Node, ...], output: str) -> GraphParts:
+    """Takes the final softmax or sigmoid out of the nodes.
 
     Raises:
-        UserError: If the model doesn't end in scores for at least two classes.
+        UserError: If the outputs have no axis for channels.
     """
     by_name = {node.name: node for node in nodes}
     last = by_name[output]
-    if len(last.shape) != 2:
+    if len(last.shape) < 2:
         raise UserError(
-            f"`model` must end in one vector of class scores per image, [batch, classes]. Received: {last.shape} "
-            f"from layer `{output}`. Add a pooling layer or `Flatten` and a `Dense` layer after it."
+            f"`model` must end in numbers for each image, [batch, outputs]. Received: {last.shape} from layer "
+            f"`{output}`."
         )
     head = None
-    if _activation(last) == "softmax":
+    if _activation(last) in _SPLIT:
         head = last
         if _is_activation_alone(last):
             nodes = tuple(node for node in nodes if node.name != output)
@@ -43,7 +47,6 @@ def split_softmax(network: str, nodes: tuple[Node, ...], output: str) -> GraphPa
             last = replace(last, config={**last.config, "activation": "linear"})
             nodes = tuple(last if node.name == output else node for node in nodes)
         last = {node.name: node for node in nodes}[output]
-    _check_scores(by_name, last, network)
     nodes = tuple(_in_float32(node) if node.name == output else node for node in nodes)
     return GraphParts(network, nodes, output, None if head is None else _in_float32(head))
 
@@ -56,32 +59,31 @@ def _in_float32(node: Node) -> Node:
 
 
 def _is_activation_alone(node: Node) -> bool:
-    return node.class_name in ("Softmax", "Activation")
+    return node.class_name in ("Softmax", "Activation") or node.class_name in ACTIVATION_BY_CLASS
 
 
 def _activation(node: Node) -> str:
     """Name of the last activation that a node applies to the scores, `linear` if it has none."""
     if node.class_name == "Activation":
         return activation_name(node.config["activation"])
-    if node.class_name == "Softmax":
-        return "softmax"
-    return node.class_name if node.class_name in ACTIVATION_BY_CLASS else node.activation
+    known = ACTIVATION_BY_CLASS.get(node.class_name)
+    return node.activation if known is None else (*known.names, node.class_name)[0]
 
 
-def _check_scores(by_name: dict[str, Node], last: Node, network: str) -> None:
-    if last.channels < 2:
-        raise UserError(
-            f"`model` must have at least 2 classes. Received: {last.channels} output (layer `{last.name}`)."
-        )
-    node = last
+def last_activation(by_name: Mapping[str, Node], output: str, head: Node | None) -> str:
+    """Name of the last activation of a network, `linear` if it has none.
+
+    Args:
+        by_name: Nodes by name.
+        output: Name of the node that computes the logits.
+        head: The softmax or sigmoid after it, if there is one.
+    """
+    if head is not None:
+        return _activation(head)
+    node = by_name[output]
     while len(node.inputs) == 1 and _passes_scores(node):
         node = by_name[node.inputs[0]]
-    activation = _activation(node)
-    if activation != "linear":
-        raise UserError(
-            f"`model` ({network}) ends in the activation `{activation}` (layer `{node.name}`). Expected class scores: "
-            "logits, or a softmax as the last operation. Multi-label and regression models are not supported."
-        )
+    return _activation(node)
 
 
 def _passes_scores(node: Node) -> bool:

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from tas_tf.errors import UserError
-from tas_tf.graph.head import GraphParts, split_softmax
+from tas_tf.graph.head import GraphParts, split_head
 from tas_tf.graph.kinds import Kind, is_op, kind_of
 from tas_tf.graph.layers import call_layer, first_line, make_layer
 from tas_tf.graph.modes import check_mode, check_same_size
@@ -30,7 +30,7 @@ def read_model(model: Any) -> GraphParts:
     reader = _Reader()
     output = reader.read(model, {}, ())
     nodes = _only_needed(reader.nodes, output)
-    return split_softmax(model.name, nodes, output)
+    return split_head(model.name, nodes, output)
 
 
 def _check_model(model: Any) -> None:

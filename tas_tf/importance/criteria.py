@@ -10,18 +10,26 @@ import tensorflow as tf
 
 from tas_tf.errors import UserError
 from tas_tf.graph.layers import original_layer
+from tas_tf.objectives.choose import choose_objective
+from tas_tf.objectives.objective import Objective
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student, inherit_weights, named_weights
 
-#: Images and class numbers.
+#: Images and labels.
 Batches = Iterable[tuple[tf.Tensor, tf.Tensor]]
 Scores = dict[str, np.ndarray]
 
 _PROBES = 4  # random directions in which logits are differentiated for each batch
 
 
-def score_channels(criterion: str, model: keras.Model, space: SearchSpace, batches: Batches | None = None) -> Scores:
+def score_channels(
+    criterion: str,
+    model: keras.Model,
+    space: SearchSpace,
+    batches: Batches | None = None,
+    objective: Objective | None = None,
+) -> Scores:
     """Scores the channels that each layer of the width units makes; higher is more important.
 
     Args:
@@ -33,6 +41,7 @@ def score_channels(criterion: str, model: keras.Model, space: SearchSpace, batch
         model: The trained network.
         space: Search space of the network.
         batches: A few batches for `taylor` and `lfh`.
+        objective: What the outputs mean, for `taylor`; by default, the network's end tells.
 
     Returns:
         Scores by layer, `[width]` each. With `bn_scale`, layers without a scale behind them have none.
@@ -49,7 +58,10 @@ def score_channels(criterion: str, model: keras.Model, space: SearchSpace, batch
         return {member: score(_filters(model, space, member)) for member in space.unit_of}
     if batches is None:
         raise UserError(f"`importance`={criterion} needs images. Expected batches of images and labels.")
-    return _reactions(model, space, batches, _loss if criterion == "taylor" else _random_directions)
+    if criterion == "lfh":
+        return _reactions(model, space, batches, _random_directions)
+    known = choose_objective(space.graph) if objective is None else objective
+    return _reactions(model, space, batches, lambda logits, labels, number: [known.losses(labels, logits)])
 
 
 def _filters(model: keras.Model, space: SearchSpace, member: str) -> np.ndarray:
@@ -105,11 +117,6 @@ def _reactions(
     reactions = [react(*batch, tf.constant(number)) for number, batch in enumerate(batches)]
     means = [np.mean([one.numpy() for one in layer], axis=0) for layer in zip(*reactions, strict=True)]
     return {member: np.sqrt(mean).astype(np.float64) for member, mean in zip(ends, means, strict=True)}
-
-
-def _loss(logits: tf.Tensor, labels: tf.Tensor, number: tf.Tensor) -> list[tf.Tensor]:
-    del number
-    return [tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)]
 
 
 def _random_directions(logits: tf.Tensor, labels: tf.Tensor, number: tf.Tensor) -> list[tf.Tensor]:

@@ -13,6 +13,7 @@ from tas_tf.graph.kinds import is_op
 from tas_tf.graph.layers import original_layer
 from tas_tf.importance.criteria import FROM_IMAGES, Batches, score_channels
 from tas_tf.importance.settings import ImportanceSettings
+from tas_tf.objectives.objective import Objective
 from tas_tf.space.shape import ActiveChannels, Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import named_weights, slice_weight, weights_by_name
@@ -21,7 +22,11 @@ _BATCH = 100
 
 
 def channel_order(
-    criterion: str, model: keras.Model, space: SearchSpace, batches: Batches | None = None
+    criterion: str,
+    model: keras.Model,
+    space: SearchSpace,
+    batches: Batches | None = None,
+    objective: Objective | None = None,
 ) -> dict[str, np.ndarray]:
     """Ranks the channels of each unit, most important first.
 
@@ -32,7 +37,8 @@ def channel_order(
         criterion: See `score_channels`.
         model: The trained network.
         space: Search space of the network.
-        batches: A few batches of images and class numbers, for criteria that need them.
+        batches: A few batches of images and labels, for criteria that need them.
+        objective: See `score_channels`.
 
     Returns:
         For each unit, the indices of all its channels, `[width]`.
@@ -40,7 +46,7 @@ def channel_order(
     Raises:
         UserError: See `score_channels`, or channels that meet have no score.
     """
-    scores = score_channels(criterion, model, space, batches)
+    scores = score_channels(criterion, model, space, batches, objective)
     order = {}
     for names in meeting_units(space):
         members = [member for name in names for member in space.unit[name].members]
@@ -60,6 +66,7 @@ def rank(
     space: SearchSpace,
     settings: ImportanceSettings,
     calibration: Callable[[int, int], Batches] | None = None,
+    objective: Objective | None = None,
 ) -> keras.Model:
     """Returns a network with its channels in order of importance; it computes the same.
 
@@ -68,6 +75,7 @@ def rank(
         space: Search space of the network.
         settings: How channels are ranked. With `none`, the network itself is returned.
         calibration: Returns batches of training images, given their size and number.
+        objective: See `score_channels`.
 
     Raises:
         UserError: See `channel_order`.
@@ -78,7 +86,7 @@ def rank(
     batches = None
     if criterion in FROM_IMAGES and calibration is not None:
         batches = calibration(_BATCH, -(-settings.importance_images // _BATCH))
-    return reorder(model, space, channel_order(criterion, model, space, batches))
+    return reorder(model, space, channel_order(criterion, model, space, batches, objective))
 
 
 def check_rankable(model: keras.Model, space: SearchSpace, settings: ImportanceSettings) -> None:

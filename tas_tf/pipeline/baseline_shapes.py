@@ -161,18 +161,20 @@ class BaselineStep(RunStep):
 
     def _best_of_several(self, record: Step, cost: CostModel, limit: int, tolerance: int) -> Shape:
         workspace, config, tried = self.workspace, self.workspace.config, []
+        objective = workspace.task.objective
+        scored = f"held_out_{objective.metric}"
 
         def note(one: RandomShape) -> None:
             tried.append(
                 {
                     cost.kind: reported(cost.kind, cost(one.shape)),
-                    "held_out_accuracy": one.accuracy,
+                    scored: one.score,
                     "seconds": one.seconds,
                 }
             )
             workspace.say(
                 f"{len(tried)} of {config.baseline.random_shapes}: {amount(cost.kind, cost(one.shape))}, "
-                f"held-out accuracy {one.accuracy:.4f}"
+                f"held-out {objective.told(one.score)}"
             )
 
         best = best_random_shape(
@@ -192,7 +194,7 @@ class BaselineStep(RunStep):
         )
         seconds = round(sum(one["seconds"] for one in tried), 1)
         seed = config.random_training.seed
-        metrics = {"held_out_accuracy": best.accuracy, "seconds": seconds, "seed": seed, "tried": tried}
+        metrics = {scored: best.score, "seconds": seconds, "seed": seed, "tried": tried}
         write_json(config.run.metrics("search"), metrics)
         return best.shape
 

@@ -134,6 +134,7 @@ class ExportStep(RunStep):
                 config.run.export_dir,
                 images=images,
                 labels=labels,
+                objective=workspace.task.objective,
                 formats=formats,
                 preprocessing_layers=layers_inside(workspace.task, inside=inside),
                 extras=extras,

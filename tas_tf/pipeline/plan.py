@@ -19,7 +19,7 @@ from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student
 from tas_tf.timing.duration import format_duration
-from tas_tf.training.distill import compile_classifier
+from tas_tf.training.distill import compile_network
 from tas_tf.training.optimizers import sgd
 
 _TIMED_STEPS = 3
@@ -120,9 +120,10 @@ def _state(step: RunStep) -> str:
 def _time_training(space: SearchSpace, workspace: Workspace) -> tuple[float, float]:
     """Seconds of a training step of the unpruned network, and of what a training does besides its steps."""
     settings, started = workspace.config.student, time.perf_counter()
-    network = compile_classifier(build_student(space, Shape.full(space), logits=True), sgd(settings.lr))
+    objective = workspace.task.objective
+    network = compile_network(build_student(space, Shape.full(space), logits=True), sgd(settings.lr), objective)
     images = tf.random.normal([settings.batch_size, *workspace.task.source.image_shape])
-    labels = tf.zeros([settings.batch_size], tf.int64)
+    labels = tf.zeros([settings.batch_size, *objective.label_shape], objective.label_dtype)
     network.build(images.shape)
     step = tf.function(lambda: network.train_step((images, labels)))
     keras.tree.map_structure(lambda value: value.numpy(), step())

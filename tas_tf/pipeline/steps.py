@@ -180,7 +180,10 @@ def settings_of(workspace: Workspace, *sections: str, names: Sequence[str] = (),
     """
     config = workspace.config
     always = {name: getattr(config, name) for name in ("precision", "deterministic", *names)}
-    return {**{name: recorded(getattr(config, name)) for name in sections}, **always, **more}
+    found = {**{name: recorded(getattr(config, name)) for name in sections}, **always, **more}
+    # Only if it is given, since the records of earlier runs lack it.
+    task = config.network.task
+    return found if task is None else {**found, "network": {**found.get("network", {}), "task": task}}
 
 
 def network_settings(workspace: Workspace) -> dict[str, Any]:

@@ -75,10 +75,11 @@ class TeacherStep(RunStep):
         space = workspace.checked_space(model)
         if config.model_file:
             metrics = {**_test(model, space, workspace), "taken_from": str(config.model_file)}
-            check_above_chance(metrics["accuracy"], workspace.task)
+            check_above_chance(metrics, workspace.task)
             self.begin(record)
+            objective = workspace.task.objective
             workspace.say(
-                f"Taken over from {config.model_file}: test accuracy {metrics['accuracy']:.4f} with "
+                f"Taken over from {config.model_file}: test {objective.told(metrics[objective.metric])} with "
                 f"`preprocess`={config.data.preprocess}."
             )
         else:
@@ -94,7 +95,7 @@ class TeacherStep(RunStep):
                 verbose=workspace.verbose,
             )
             model, metrics = result.model, result.metrics
-            check_above_chance(metrics["accuracy"], workspace.task)
+            check_above_chance(metrics, workspace.task)
         write_model(config.run.teacher_model, model)
         write_json(config.run.metrics("teacher"), {**metrics, "preprocess": config.data.preprocess})
         record.finish()
@@ -237,4 +238,6 @@ def student_share(workspace: Workspace, space: SearchSpace) -> float:
 
 
 def _test(model: keras.Model, space: SearchSpace, workspace: Workspace) -> dict[str, Any]:
-    return network_metrics(space, Shape.full(space), evaluate(logits_of(model, space), workspace.task.test()))
+    objective = workspace.task.objective
+    scores = evaluate(logits_of(model, space), workspace.task.test(), objective)
+    return network_metrics(space, Shape.full(space), scores, objective)

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.decode.decode import decode
+from tas_tf.objectives.objective import Objective
 from tas_tf.space.choices import Choice, ChoiceTable
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
@@ -42,7 +43,7 @@ class Sensitivities:
 
 
 def measure_sensitivities(
-    model: keras.Model, space: SearchSpace, batches: Iterable[tuple[tf.Tensor, tf.Tensor]]
+    model: keras.Model, space: SearchSpace, batches: Iterable[tuple[tf.Tensor, tf.Tensor]], objective: Objective
 ) -> Sensitivities:
     """Measures how much the outputs of a trained network change when a single unit or stage is made smaller.
 
@@ -52,7 +53,8 @@ def measure_sensitivities(
     Args:
         model: The trained network, with its channels in order of importance.
         space: Search space of the network.
-        batches: A few batches of images and class numbers.
+        batches: A few batches of images and labels.
+        objective: What the outputs mean.
 
     Reference:
         Frantar and Alistarh 2022, "SPDY", https://arxiv.org/abs/2201.13096
@@ -63,8 +65,7 @@ def measure_sensitivities(
     @tf.function(reduce_retracing=True)
     def outputs(images, sample):
         with averaged_statistics(tf.constant(0.0)):
-            logits = supernet(images, sample=sample, training=False)
-        return tf.nn.log_softmax(tf.cast(logits, tf.float32) / _TEMPERATURE)
+            return supernet(images, sample=sample, training=False)
 
     def outputs_of(shape: Shape) -> list[tf.Tensor]:
         sample = tuple(tf.constant(array) for array in Sample.one_hot(space, shape).arrays(space))
@@ -75,8 +76,8 @@ def measure_sensitivities(
 
     def damage(shape: Shape) -> float:
         pairs = zip(wanted, outputs_of(shape), strict=True)
-        divergences = [tf.reduce_sum(tf.exp(want) * (want - found), axis=-1) for want, found in pairs]
-        return _TEMPERATURE**2 * float(tf.reduce_mean(tf.concat(divergences, axis=0)))
+        divergences = [objective.divergences(want, found, _TEMPERATURE) for want, found in pairs]
+        return float(tf.reduce_mean(tf.concat(divergences, axis=0)))
 
     def narrowed(name: str, width: int) -> float:
         return damage(replace(full, widths={**full.widths, name: width}))

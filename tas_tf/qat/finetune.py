@@ -14,8 +14,10 @@ import tf_keras
 
 from tas_tf.data.training_data import TrainingData
 from tas_tf.errors import UserError
+from tas_tf.objectives.objective import Objective
 from tas_tf.qat.settings import FineTuneSettings
 from tas_tf.training.distill import distillation_loss
+from tas_tf.training.evaluation import evaluate
 from tas_tf.training.loop import verbosity
 from tas_tf.training.optimizers import add_l2
 from tas_tf.training.strategy import check_batch_size
@@ -55,7 +57,7 @@ def fine_tune(
         trained = _replicated(network, strategy)
         optimizer = tf_keras.optimizers.SGD(rate, momentum=settings.momentum, nesterov=True)
         optimizer.build(trained.trainable_variables)
-        learner = _Learner(trained, teacher, settings)
+        learner = _Learner(trained, teacher, task.objective, settings)
         learner.compile(optimizer)
         checkpoints = None if checkpoint_dir is None else _Checkpoints(checkpoint_dir, trained, optimizer)
         done = 0 if checkpoints is None else checkpoints.restore()
@@ -95,38 +97,42 @@ def _fit(
 
 
 def score(network: tf_keras.Model, task: TrainingData) -> float:
-    """Returns the accuracy on the test images, 0 to 1."""
-    network.compile(metrics=[tf_keras.metrics.SparseCategoricalAccuracy(name="accuracy")])
-    return network.evaluate(task.test(), verbose=0, return_dict=True)["accuracy"]
+    """Returns the score on the test images that counts, such as the accuracy, 0 to 1."""
+    scores = evaluate(lambda images: network(images, training=False), task.test(), task.objective)
+    return scores[task.objective.metric]
 
 
 class _Learner(tf_keras.Model):
     """Trains a network by `distillation_loss`, as `tas_tf.training.distill.Distiller` does in Keras 3."""
 
-    def __init__(self, network: tf_keras.Model, teacher: keras.Model | None, settings: FineTuneSettings) -> None:
+    def __init__(
+        self,
+        network: tf_keras.Model,
+        teacher: keras.Model | None,
+        objective: Objective,
+        settings: FineTuneSettings,
+    ) -> None:
         super().__init__()
-        self.network = network
+        self.network, self._objective = network, objective
         self._settings = settings
         # A closure, so that tf_keras neither trains nor saves the teacher.
         self._teach = lambda images: None if teacher is None else teacher(images, training=False)
-        self._loss, self._accuracy = (
-            tf_keras.metrics.Mean(name="loss"),
-            tf_keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
-        )
+        self._loss, self._progress = (tf_keras.metrics.Mean(name=name) for name in ("loss", objective.progress_name))
 
     def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         return self.network(images, training=training)
 
     @property
     def metrics(self) -> list[tf_keras.metrics.Metric]:
-        return [self._loss, self._accuracy]
+        return [self._loss, self._progress]
 
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         images, labels = data
-        alpha, temperature = self._settings.alpha, self._settings.temperature
+        options = {"alpha": self._settings.alpha, "temperature": self._settings.temperature}
         with tf.GradientTape() as tape:
             logits = self.network(images, training=True)
-            losses = distillation_loss(labels, logits, self._teach(images), alpha=alpha, temperature=temperature)
+            taught = self._teach(images)
+            losses = distillation_loss(labels, logits, taught, objective=self._objective, **options)
             loss = tf.reduce_mean(losses)
             # Optimizers sum gradients over replicas.
             share = loss / tf.distribute.get_strategy().num_replicas_in_sync
@@ -134,7 +140,7 @@ class _Learner(tf_keras.Model):
         gradients = add_l2(tape.gradient(share, variables), variables, self._settings.l2)
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         self._loss.update_state(loss)
-        self._accuracy.update_state(labels, logits)
+        self._progress.update_state(self._objective.progress(labels, logits))
         return {metric.name: metric.result() for metric in self.metrics}
 
 

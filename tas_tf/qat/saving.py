@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 _INPUT, _OUTPUT, _SIGNATURE = "images", "scores", "serving_default"
 
 
-def write_quantised(path: str | Path, network: tf_keras.Model, *, softmax: bool) -> None:
+def write_quantised(path: str | Path, network: tf_keras.Model, *, activation: str) -> None:
     """Writes a network for inference; an existing `path` is replaced only once the new network is complete.
 
     Args:
         path: Folder to write.
         network: Network ending in logits.
-        softmax: Whether the saved network ends in probabilities.
+        activation: Name of the activation that the saved network ends in.
 
     Raises:
         OSError: The folder can't be written.
@@ -30,8 +30,9 @@ def write_quantised(path: str | Path, network: tf_keras.Model, *, softmax: bool)
 
     def infer(images: tf.Tensor) -> dict[str, tf.Tensor]:
         logits = network(images, training=False)
-        return {_OUTPUT: tf.nn.softmax(logits) if softmax else logits}
+        return {_OUTPUT: activate(logits)}
 
+    activate = {"softmax": tf.nn.softmax, "sigmoid": tf.sigmoid}.get(activation, tf.identity)
     module = tf.Module()
     # Track only the variables: to save layers as layers, tf_keras would trace each one again.
     module.held = list(network.variables)
@@ -49,7 +50,7 @@ def load_quantised(path: str | Path, image_shape: tuple[int, int, int]) -> keras
         image_shape: Height, width and channels.
 
     Returns:
-        A model from float32 images `[batch, height, width, channels]` to `[batch, classes]`.
+        A model from float32 images `[batch, height, width, channels]` to `[batch, ...]`.
     """
     layer = keras.layers.TFSMLayer(str(path), call_endpoint=_SIGNATURE)
     images = keras.Input(image_shape, name=_INPUT)

@@ -62,8 +62,9 @@ def train_quantised(
         verbose: As in Keras.
 
     Returns:
-        `accuracy` of the quantised network (test set, 0 to 1), `calibrated_accuracy` before the fine-tuning,
-        `float_accuracy` of the control, `epochs`, `seed` and `seconds` of this call.
+        `accuracy` of the quantised network (test set, 0 to 1), or the score that counts for another task,
+        `calibrated_accuracy` before the fine-tuning, `float_accuracy` of the control, `epochs`, `seed` and `seconds` of
+        this call.
 
     Raises:
         QatError: The toolkit doesn't support the network.
@@ -83,7 +84,8 @@ def train_quantised(
     network = quantise(twin)
     shuffled = task.calibration(_CALIBRATION_BATCH, _CALIBRATION_BATCHES)
     calibrate(network, shuffled.map(lambda images, _: images))
-    metrics: dict[str, Any] = {"calibrated_accuracy": score(network, task)}
+    metric = task.objective.metric
+    metrics: dict[str, Any] = {f"calibrated_{metric}": score(network, task)}
     trained = {"quantised": network, **({"float": twin} if float_control else {})}
     for name, one in trained.items():
         fine_tune(
@@ -96,7 +98,13 @@ def train_quantised(
             callbacks=[] if log_dir is None else [tf_keras.callbacks.TensorBoard(str(Path(log_dir) / name))],
             verbose=verbose,
         )
-        metrics["accuracy" if name == "quantised" else "float_accuracy"] = score(one, task)
-    write_quantised(path, network, softmax=Graph.from_model(model).head is not None)
+        metrics[metric if name == "quantised" else f"float_{metric}"] = score(one, task)
+    write_quantised(path, network, activation=_head_activation(model))
     seconds = round(time.monotonic() - started, 1)
     return {**metrics, "epochs": settings.epochs, "seed": settings.seed, "seconds": seconds}
+
+
+def _head_activation(model: keras.Model) -> str:
+    """Name of the activation that was split off, `linear` if there is none."""
+    graph = Graph.from_model(model)
+    return "linear" if graph.head is None else graph.ends_in

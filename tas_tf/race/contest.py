@@ -49,10 +49,10 @@ def find_by_race(
     Raises:
         UserError: No shape is within the budget, the batch doesn't fit the data, or training diverges.
     """
-    damage = measure_sensitivities(model, cost.space, data.calibration(**IMAGES))
+    damage = measure_sensitivities(model, cost.space, data.calibration(**IMAGES), data.objective)
     proposer = Proposer(cost, limit, damage, **proposing)
     proposals = proposer.shortlist(max(race.proposals, len(found) + 1), found)
-    show = RaceProgress(say, cost, proposals, plan_rounds(data, settings, race, len(proposals)))
+    show = RaceProgress(say, cost, proposals, plan_rounds(data, settings, race, len(proposals)), data.objective)
 
     def after(lap: Lap, kept: bool) -> None:
         show(lap, kept)

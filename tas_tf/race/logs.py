@@ -11,7 +11,7 @@ from tas_tf.training.callbacks import write_scalar
 
 
 class RaceSummaries:
-    """Writes loss and accuracy on held-out images after each lap, with one run for each proposal. Steps are rounds.
+    """Writes loss and score on held-out images after each lap, with one run for each proposal. Steps are rounds.
 
     Args:
         log_dir: Folder of the event files.
@@ -26,5 +26,6 @@ class RaceSummaries:
         writer = tf.summary.create_file_writer(str(self._log_dir / f"{name}_rate_x{lap.rate_factor:g}"))
         with writer.as_default():
             write_scalar("race/held_out_loss", lap.loss, lap.round)
-            write_scalar("race/held_out_accuracy", lap.accuracy, lap.round)
+            if lap.score is not None:
+                write_scalar(f"race/held_out_{lap.metric}", lap.score, lap.round)
         writer.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tas_tf.cost.cost_model import CostModel, amount
+from tas_tf.objectives.objective import Objective
 from tas_tf.proposals.shortlist import Proposal
 from tas_tf.race.race import Lap
 from tas_tf.race.settings import Rounds
@@ -18,12 +19,18 @@ class RaceProgress:
         cost: Cost model.
         proposals: Shapes that take part.
         rounds: Sizes of the rounds.
+        objective: What the outputs mean.
     """
 
     def __init__(
-        self, say: Callable[[str], None], cost: CostModel, proposals: Sequence[Proposal], rounds: Rounds
+        self,
+        say: Callable[[str], None],
+        cost: CostModel,
+        proposals: Sequence[Proposal],
+        rounds: Rounds,
+        objective: Objective,
     ) -> None:
-        self._say, self._cost = say, cost
+        self._say, self._cost, self._objective = say, cost, objective
         self._most, self._done = rounds.num_laps, 0
         steps = "/".join(map(str, rounds.steps))
         names = ", ".join(one.name for one in proposals)
@@ -45,6 +52,6 @@ class RaceProgress:
         earlier = " (done before)" if kept else ""
         self._say(
             f"lap {self._done} of up to {self._most}, round {lap.round}{earlier}: {lap.proposal.name} ({cost}), "
-            f"learning rate x{lap.rate_factor:g}: held-out loss {lap.loss:.4f}, accuracy "
-            f"{lap.accuracy:.4f}"
+            f"learning rate x{lap.rate_factor:g}: held-out loss {lap.loss:.4f}"
+            + ("" if lap.score is None else f", {self._objective.told(lap.score)}")
         )

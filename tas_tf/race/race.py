@@ -46,8 +46,9 @@ class Lap:
         round: Number of the round, from 1.
         rate_factor: Factor of the learning rate.
         steps: Steps of the training.
-        loss: Cross-entropy on held-out training images, which decides who goes on.
-        accuracy: Accuracy on the same images, 0 to 1.
+        loss: Loss on held-out training images, which decides who goes on.
+        metric: Name of the score that counts for the objective, such as `accuracy`.
+        score: That score on the same images.
         seconds: Duration of training and scoring.
         asked: Seconds in which the teacher was asked about the images of the round, before its first lap.
     """
@@ -57,7 +58,8 @@ class Lap:
     rate_factor: float
     steps: int
     loss: float
-    accuracy: float
+    metric: str
+    score: float | None
     seconds: float
     asked: float = 0.0
 
@@ -67,7 +69,10 @@ class Lap:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], proposal: Proposal) -> Lap:
-        """The inverse of `to_json`."""
+        """The inverse of `to_json`, also for laps of earlier versions."""
+        if "accuracy" in data:
+            data = {"metric": "accuracy", "score": data["accuracy"], **data}
+            data = {name: value for name, value in data.items() if name != "accuracy"}
         return cls(**{**data, "proposal": proposal, "loss": math.inf if data["loss"] is None else data["loss"]})
 
 
@@ -144,7 +149,9 @@ def run_race(
     laps: list[Lap] = []
 
     def enter(proposal: Proposal) -> _Contestant:
-        trainee = functools.partial(Trainee, space, proposal.shape, settings, strategy=strategy, teacher=teacher)
+        trainee = functools.partial(
+            Trainee, space, proposal.shape, settings, data.objective, strategy=strategy, teacher=teacher
+        )
         return _Contestant(proposal, trainee, inherited(model, space, proposal.shape).get_weights())
 
     def train(contestant: _Contestant, number: int, factor: float) -> Lap:
@@ -165,13 +172,14 @@ def run_race(
             trainee.settle(part)
             scores = trainee.score(scored_on)
         except Diverged:
-            scores = {"loss": math.inf, "accuracy": 0.0}
+            scores = {"loss": math.inf}
         if math.isfinite(scores["loss"]):
             contestant.weights = trainee.network.get_weights()
         else:
             scores["loss"] = math.inf
         times = {"seconds": round(time.monotonic() - started, 1), "asked": round(asked, 1)}
-        return Lap(contestant.proposal, number, factor, steps, **scores, **times)
+        metric = data.objective.metric
+        return Lap(contestant.proposal, number, factor, steps, scores["loss"], metric, scores.get(metric), **times)
 
     def run(contestant: _Contestant, number: int, factor: float) -> Lap:
         saved = None if checkpoint_dir is None else _saved(Path(checkpoint_dir), contestant.proposal, number, factor)
@@ -314,7 +322,7 @@ def race_metrics(result: RaceResult, cost: CostModel, limit: int, spent: int) ->
         **budget_figures(cost, limit, spent),
         "proposal": result.winner.name,
         "rate_factor": result.rate_factor,
-        "held_out_accuracy": own[-1].accuracy if own else None,
+        **({f"held_out_{own[-1].metric}": own[-1].score} if own else {}),
         "seconds": round(sum(lap.seconds + lap.asked for lap in result.laps), 1),
         "proposals": {
             name: {cost.kind: reported(cost.kind, cost(one.shape)), "depths": list(one.depths)}

@@ -14,6 +14,7 @@ from tas_tf.deploy.settings import ExportSettings
 from tas_tf.errors import UserError
 from tas_tf.importance.settings import ImportanceSettings
 from tas_tf.latency.settings import LatencySettings
+from tas_tf.objectives.choose import TASKS
 from tas_tf.published import shape_file
 from tas_tf.qat.settings import FineTuneSettings
 from tas_tf.race.settings import RaceSettings
@@ -39,6 +40,12 @@ class NetworkSettings(Settings):
     )
     num_classes: int | None = setting(
         None, "Number of classes; by default that of the data, or 10 without data.", at_least=2
+    )
+    task: str | None = setting(
+        None,
+        "What the network is for; by default, the loss that its file was compiled with and its last activation tell.",
+        choices=TASKS,
+        recorded=False,
     )
     channels: int | None = setting(
         None, "Channels of the images; by default those of the data, or 3 without data.", at_least=1

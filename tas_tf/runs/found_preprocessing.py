@@ -59,7 +59,7 @@ def find_preprocessing(model: keras.Model, space: SearchSpace, task: Task) -> Fo
     _check_order(task, counts, max(accuracies.values()))
     best, second, *_ = sorted(kinds, key=lambda kind: -accuracies[kind])
     scores = ", ".join(f"{kind} {accuracies[kind]:.3f}" for kind in sorted(kinds, key=lambda kind: -accuracies[kind]))
-    if is_near_chance(accuracies[best], task):
+    if is_near_chance({"accuracy": accuracies[best]}, task):
         raise UserError(
             "`preprocess`: the network is near chance level under every preprocessing. Accuracies on training images: "
             f"{scores}; guessing gives {task.chance:.3f}. Check the order of its classes. If it was trained with a "
@@ -76,9 +76,14 @@ def find_preprocessing(model: keras.Model, space: SearchSpace, task: Task) -> Fo
 def _count(network: keras.Model, task: Task) -> np.ndarray:
     """Counts training images by output and class, `[classes, classes]`."""
     counts = np.zeros([len(task.class_names)] * 2, np.int64)
-    predict = tf.function(lambda images: tf.argmax(network(images, training=False), axis=-1), reduce_retracing=True)
+
+    @tf.function(reduce_retracing=True)
+    def predict(images: tf.Tensor) -> tf.Tensor:
+        logits = network(images, training=False)
+        return tf.cast(logits[:, 0] > 0, tf.int64) if task.decides else tf.argmax(logits, axis=-1)
+
     for images, labels in task.calibration(**_SCORED):
-        np.add.at(counts, (predict(images).numpy(), labels.numpy()), 1)
+        np.add.at(counts, (predict(images).numpy(), labels.numpy().reshape(-1).astype(np.int64)), 1)
     return counts
 
 

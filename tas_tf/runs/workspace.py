@@ -20,6 +20,9 @@ from tas_tf.files import read_json
 from tas_tf.graph.graph import Graph
 from tas_tf.importance.order import rank
 from tas_tf.latency.meter import meter_of
+from tas_tf.objectives.choose import choose_objective
+from tas_tf.objectives.classification import Classification
+from tas_tf.objectives.objective import Objective
 from tas_tf.runs.config import RunConfig
 from tas_tf.runs.found_preprocessing import find_preprocessing
 from tas_tf.runs.run import Step
@@ -35,7 +38,7 @@ from tas_tf.training.callbacks import TensorBoardScalars
 from tas_tf.training.network import check_fits
 from tas_tf.training.seeding import seed_everything
 from tas_tf.training.strategy import check_batch_size, make_strategy
-from tas_tf.zoo.loading import in_precision, load_file, load_network
+from tas_tf.zoo.loading import in_precision, load_file, load_network, loss_in_file
 
 _VERBOSE = {"auto": "auto", "bar": 1, "lines": 2, "none": 0}
 
@@ -148,8 +151,26 @@ class Workspace:
         """The data of the run."""
         data, tasks = self.config.data, self.shared.tasks
         if data not in tasks:
-            tasks[data] = Task.load(**{field.name: getattr(data, field.name) for field in fields(data)})
+            task = Task.load(**{field.name: getattr(data, field.name) for field in fields(data)})
+            objective = self._objective_of_file()
+            tasks[data] = task if objective is None else task.for_objective(objective)
         return tasks[data]
+
+    def _objective_of_file(self) -> Objective | None:
+        """What the network in the user's file or the run's teacher is for; `None` if it is a built-in one."""
+        config = self.config
+        metrics, wanted = config.teacher_run.metrics("teacher"), config.network.task
+        known = read_json(metrics).get("task") if metrics.exists() else None
+        path = config.model_file
+        if path is None and known not in (None, Classification.task):
+            path = config.teacher_run.teacher_model
+        if path is None:
+            if wanted not in (None, Classification.task):
+                raise UserError(f"`task`={wanted} needs a `model` of your own. Built-in networks classify.")
+            return None
+        # A teacher has been taken over without its loss.
+        loss = None if wanted or known else loss_in_file(path)
+        return choose_objective(Graph.from_model(load_file(path)), task=wanted or known, loss=loss)
 
     @property
     def network(self) -> keras.Model:

@@ -33,8 +33,8 @@ class SearchResult:
         metrics: JSON-ready numbers about the shape.
         history: Values by epoch.
         warnings: Advice if the search didn't converge.
-        supernet: Supernet at the end of the search, with the shape's running statistics. `supernet_accuracy` of the
-            metrics is the shape's held-out accuracy in it.
+        supernet: Supernet at the end of the search, with the shape's running statistics. `supernet_accuracy`, or
+            the score that counts for another task, is the shape's held-out score in it.
         probabilities: Final probabilities of widths and depths, as `tas_tf.decode.decode.decode` takes them.
 
     Example:
@@ -51,20 +51,24 @@ class SearchResult:
     probabilities: tuple[np.ndarray, np.ndarray] = field(repr=False)
 
 
+# Below any score. Infinity would be taken for a training that diverges.
+_LOWEST = -1e30
+
+
 class BestShape(keras.layers.Layer):
-    """Keeps the shape with the highest held-out accuracy so far in variables."""
+    """Keeps the shape with the best held-out score so far in variables."""
 
     def __init__(self, space: SearchSpace, **kwargs: Any) -> None:
         super().__init__(trainable=False, **kwargs)
         self._space = space
         count = len(space.units) + len(space.stages)
         self.counts = self.add_weight(name="counts", shape=(count,), dtype="int64", initializer="zeros")
-        self.accuracy = self.add_weight(name="accuracy", shape=(), dtype="float64", initializer=Constant(-1.0))
+        self.goodness = self.add_weight(name="goodness", shape=(), dtype="float64", initializer=Constant(_LOWEST))
 
-    def consider(self, shape: Shape, accuracy: float) -> None:
-        """Keeps a shape unless an earlier one had a higher accuracy (0 to 1)."""
-        if accuracy >= float(keras.ops.convert_to_numpy(self.accuracy)):
-            self.accuracy.assign(accuracy)
+    def consider(self, shape: Shape, goodness: float) -> None:
+        """Keeps a shape unless an earlier one was better; see `Objective.goodness`."""
+        if goodness >= float(keras.ops.convert_to_numpy(self.goodness)):
+            self.goodness.assign(goodness)
             self.counts.assign(shape.counts)
 
     def shape(self) -> Shape:
@@ -73,7 +77,7 @@ class BestShape(keras.layers.Layer):
         Raises:
             ValueError: No shape was considered yet.
         """
-        if float(keras.ops.convert_to_numpy(self.accuracy)) < 0:
+        if float(keras.ops.convert_to_numpy(self.goodness)) < _LOWEST / 2:
             raise ValueError("No shape was considered yet.")
         counts = keras.ops.convert_to_numpy(self.counts)
         widths, depths = np.split(counts, [len(self._space.units)])
@@ -99,15 +103,15 @@ class SearchMonitor:
         self.shape: Shape | None = None
 
     def __call__(self) -> dict[str, float]:
-        """Returns accuracy (held-out) and cost of the decoded shape, and the entropies of the distributions."""
+        """Returns held-out score and cost of the decoded shape, and the entropies of the distributions."""
         keeps_best = self.settings.keep_shape == "best"
         # A shape that may be kept must be affordable. Measuring files takes seconds, so others rely on predictions.
         self.shape = self._affordable() if keeps_best else self.decode(self.limit)
-        accuracy = self._score(self.shape)
-        self._best.consider(self.shape, accuracy)
+        score, objective = self._score(self.shape), self._score.objective
+        self._best.consider(self.shape, objective.goodness(score))
         widths, depths = self.entropies()
         return {
-            "accuracy": accuracy,
+            objective.metric: score,
             "cost": self.cost(self.shape) / self.cost.full,
             "width_entropy": widths,
             "depth_entropy": depths,
@@ -140,19 +144,20 @@ class SearchMonitor:
         """Selects the final shape, leaves its running statistics in the supernet, and collects all results."""
         self.shape = self._best.shape() if self.settings.keep_shape == "best" else self._affordable()
         spent = real_cost(self.cost, self.shape, self._meter)
-        accuracies, kind = history["val_accuracy"], self.cost.kind
+        objective, kind = self._score.objective, self.cost.kind
+        scores = history[f"val_{objective.metric}"]
         # The last of equally good epochs, as in `BestShape`.
-        kept = max(range(len(accuracies)), key=lambda epoch: (accuracies[epoch], epoch))
-        kept = kept if self.settings.keep_shape == "best" else len(accuracies) - 1
+        kept = max(range(len(scores)), key=lambda epoch: (objective.goodness(scores[epoch]), epoch))
+        kept = kept if self.settings.keep_shape == "best" else len(scores) - 1
         at_the_end = self._score(self.shape)
         # If the last shape's file was too large, another shape, not scored yet, has replaced it.
         is_scored = self.settings.keep_shape == "best" or self.shape == self.decode(self.limit)
         widths, depths = self.entropies()
         metrics = {
             **budget_figures(self.cost, self.limit, spent),
-            "held_out_accuracy": accuracies[kept] if is_scored else at_the_end,
+            f"held_out_{objective.metric}": scores[kept] if is_scored else at_the_end,
             "kept_epoch": kept + 1,
-            "supernet_accuracy": at_the_end,
+            f"supernet_{objective.metric}": at_the_end,
             "width_entropy": widths,
             "depth_entropy": depths,
             "epochs": self.settings.all_epochs,
@@ -162,7 +167,7 @@ class SearchMonitor:
         by_epoch = {
             f"expected_{kind}": [reported(kind, share * self.cost.full) for share in history["expected_cost"]],
             f"argmax_{kind}": [reported(kind, share * self.cost.full) for share in history["argmax_cost"]],
-            "held_out_accuracy": accuracies,
+            f"held_out_{objective.metric}": scores,
         }
         warnings = tuple(self._warnings(widths, depths))
         return SearchResult(self.shape, metrics, by_epoch, warnings, self.supernet, self.probabilities())

@@ -113,6 +113,7 @@ def _make_searcher(space, cost, limit, settings: SearchSettings, steps: int, tas
         lean_towards_budget(supernet, expected_cost, limit / cost.full)
     searcher = Searcher(
         supernet,
+        task.objective,
         expected_cost,
         CostTarget(limit / cost.full, settings.tolerance, settings.cost_weight, settings.cost_driver),
         arch_l2=settings.arch_l2,
@@ -131,7 +132,8 @@ def _make_score(supernet: Supernet, space: SearchSpace, task: TrainingData, sett
     weights = task.weights_part(settings.split_share)
     # Shuffled, as in training: variances over batches of a single class miss how classes differ.
     calibration = weights.calibration(min(settings.batch_size, 128), settings.calibration_batches)
-    return HeldOutScore(supernet, space, calibration, task.held_out(settings.split_share, settings.held_out_limit))
+    held_out = task.held_out(settings.split_share, settings.held_out_limit)
+    return HeldOutScore(supernet, space, calibration, held_out, task.objective)
 
 
 class TemperatureSchedule(keras.callbacks.Callback):

@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from tas_tf.cost.expected_cost import ExpectedCost
+from tas_tf.objectives.objective import Objective
 from tas_tf.searching.settings import SearchSettings
 from tas_tf.supernet.build import Supernet
 from tas_tf.supernet.layers.statistics import running_momentum
@@ -56,6 +57,7 @@ class Searcher(keras.Model):
 
     Args:
         supernet: Supernet to search.
+        objective: What its outputs mean.
         expected_cost: Expected cost as a function of probabilities.
         target: Target of the cost.
         arch_l2: L2 penalty in the gradient of trained logits.
@@ -65,6 +67,7 @@ class Searcher(keras.Model):
     def __init__(
         self,
         supernet: Supernet,
+        objective: Objective,
         expected_cost: ExpectedCost,
         target: CostTarget,
         *,
@@ -77,13 +80,13 @@ class Searcher(keras.Model):
         self.target = target
         self.arch_l2 = arch_l2
         self.expected_cost = expected_cost
-        self._cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        self._loss = objective.keras_loss()
         self._means = {
             name: keras.metrics.Mean(name=name)
             for name in ("weight_loss", "arch_loss", "cost_loss", "expected_cost", "argmax_cost")
         }
-        self._accuracies = {
-            name: keras.metrics.SparseCategoricalAccuracy(name=name) for name in ("weight_accuracy", "arch_accuracy")
+        self._progress = {
+            part: objective.keras_metric(f"{part}_{objective.progress_name}") for part in ("weight", "arch")
         }
         self._weight_gradients, self._arch_gradients = self._compute_weight_gradients, self._compute_arch_gradients
         if jit_compile:
@@ -107,7 +110,7 @@ class Searcher(keras.Model):
     @property
     def metrics(self) -> list:
         """Means over an epoch, which Keras resets."""
-        return [*self._means.values(), *self._accuracies.values()]
+        return [*self._means.values(), *self._progress.values()]
 
     def call(self, images, training=None):
         """Runs the supernet on the sample of step 0."""
@@ -127,7 +130,7 @@ class Searcher(keras.Model):
 
         Args:
             images: `[batch, ...]`.
-            labels: Class numbers, `[batch]`.
+            labels: Labels as the objective has them.
             draw: Number of the draw, a scalar.
         """
         loss, logits, gradients = self._weight_gradients(images, labels, draw)
@@ -151,7 +154,7 @@ class Searcher(keras.Model):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([variable.value for variable in variables])
             logits = self.supernet(images, sample=sample, training=True)
-            loss = self._cross_entropy(labels, logits)
+            loss = self._loss(labels, logits)
         # A bias before batch normalisation has no effect, but must decay as in ordinary training.
         sources, none = [variable.value for variable in variables], tf.UnconnectedGradients.ZERO
         return loss, logits, tape.gradient(loss, sources, unconnected_gradients=none)
@@ -163,7 +166,7 @@ class Searcher(keras.Model):
         with running_momentum(1.0), tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([variable.value for variable in variables])
             logits = self.supernet(images, sample=self.supernet.gates(draw), training=True)
-            loss = self._cross_entropy(labels, logits)
+            loss = self._loss(labels, logits)
             costs = self.costs()
             # Gradients are summed over replicas, so the loss object divides by their number; so must the cost.
             total = loss + self.target.weight * costs[0] / replicas
@@ -180,7 +183,7 @@ class Searcher(keras.Model):
         # Metrics average over replicas, but the loss object has already divided by their number.
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         self._means[f"{name}_loss"].update_state(loss * replicas)
-        self._accuracies[f"{name}_accuracy"].update_state(labels, logits)
+        self._progress[name].update_state(labels, logits)
 
 
 def _one_hot(probabilities: tf.Tensor) -> tf.Tensor:

@@ -36,7 +36,7 @@ class Supernet(keras.Model):
         self.built = True
 
     def call(self, images, sample=None, training=None):
-        """Computes the logits, `[batch, classes]`, float32.
+        """Computes the logits, `[batch, ..., outputs]`, float32.
 
         Args:
             images: `[batch, height, width, channels]`.

@@ -1,4 +1,4 @@
-"""Scores a shape by its accuracy in the recalibrated supernet, on images that aren't used to train the weights."""
+"""Scores a shape in the recalibrated supernet, on images that aren't used to train the weights."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import tensorflow as tf
 
 from tas_tf.averaging import cumulative
+from tas_tf.objectives.objective import Objective, Scorer, tally_with_loss
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.supernet.build import Supernet
@@ -25,23 +26,31 @@ class HeldOutScore:
         space: Search space of the supernet.
         calibration: Finite batches of images that the weights are trained on.
         held_out: Finite batches of images that the weights aren't trained on.
+        objective: What the outputs mean.
     """
 
-    def __init__(self, supernet: Supernet, space: SearchSpace, calibration: Iterable, held_out: Iterable) -> None:
-        self._supernet, self._space = supernet, space
+    def __init__(
+        self,
+        supernet: Supernet,
+        space: SearchSpace,
+        calibration: Iterable,
+        held_out: Iterable,
+        objective: Objective,
+    ) -> None:
+        self._supernet, self._space, self.objective = supernet, space, objective
         self._calibration, self._held_out = calibration, held_out
         self._calibrate = tf.function(self._calibrate_batch, reduce_retracing=True)
-        self._hits = tf.function(self._count_hits, reduce_retracing=True)
+        self._tally = tf.function(self._compute, reduce_retracing=True)
 
     def __call__(self, shape: Shape) -> float:
-        """Computes the accuracy of a shape, 0 to 1."""
+        """Computes the score of a shape that counts for the objective, such as its accuracy, 0 to 1."""
         sample = tuple(tf.constant(array) for array in Sample.one_hot(self._space, shape).arrays(self._space))
         self.calibrate(sample)
-        hits = examples = 0
+        scorer = Scorer(self.objective)
         for images, labels in self._held_out:
-            hits += int(self._hits(images, labels, sample))
-            examples += len(labels)
-        return hits / examples
+            tally, logits = self._tally(images, labels, sample)
+            scorer.add(tally, labels, logits)
+        return scorer.result()[self.objective.metric]
 
     def calibrate(self, sample: tuple) -> None:
         """Sets the running statistics to the mean over the calibration batches."""
@@ -52,7 +61,6 @@ class HeldOutScore:
         with averaged_statistics(momentum):
             self._supernet(images, sample=sample, training=False)
 
-    def _count_hits(self, images, labels, sample):
+    def _compute(self, images, labels, sample):
         logits = self._supernet(images, sample=sample, training=False)
-        predicted = tf.argmax(logits, -1, output_type=labels.dtype)
-        return tf.reduce_sum(tf.cast(predicted == labels, tf.int32))
+        return tally_with_loss(self.objective, labels, logits), logits

@@ -112,14 +112,14 @@ def measure_pace(
         # The first one traces, and all of them open the data.
         _, few, some = (_seconds(answers.to(functools.partial(plain, 0), count)) for count in (1, _FEW, _SOME))
         teach = (some - few) / (_SOME - _FEW) if some > few else some / _SOME
-        logits = tf.zeros([settings.batch_size, len(data.class_names)])
+        logits = tf.zeros([settings.batch_size, *teacher.outputs[0].shape[1:]])
 
         def dataset(epoch: int) -> tf.data.Dataset:
             return plain(epoch).map(lambda images, labels: (images, labels, logits))
 
     def build() -> None:
         nonlocal trainee
-        trainee = Trainee(space, shape, settings, strategy=strategy, teacher=teacher)
+        trainee = Trainee(space, shape, settings, data.objective, strategy=strategy, teacher=teacher)
 
     def train(steps: int) -> None:
         # Random weights may diverge, unless the rate is 0.

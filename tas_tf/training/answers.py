@@ -25,7 +25,7 @@ def kept_steps(data: TrainingData, batch_size: int) -> int:
         data: Training images.
         batch_size: Images in a batch.
     """
-    return _MOST_KEPT // (4 * len(data.class_names) * batch_size) if data.repeats else 0
+    return _MOST_KEPT // (4 * data.objective.num_values * batch_size) if data.repeats else 0
 
 
 def kept_views(data: TrainingData, settings: TrainSettings) -> int:
@@ -51,7 +51,7 @@ class Answers:
     """
 
     def __init__(self, teacher: keras.Model, strategy: tf.distribute.Strategy) -> None:
-        self._strategy, self.num_classes = strategy, teacher.outputs[0].shape[-1]
+        self._strategy, self.logits_shape = strategy, tuple(teacher.outputs[0].shape[1:])
         self._teach = tf.function(lambda images: tf.cast(teacher(images, training=False), tf.float32))
 
     def to(self, read: Callable[[], tf.data.Dataset], steps: int) -> Callable[[], tf.data.Dataset]:
@@ -108,7 +108,7 @@ class Turns:
         self._kept = [answers.to(functools.partial(dataset, number), steps_per_epoch) for number in range(views)]
         images, labels = dataset(0).element_spec
         #: Specification of a batch, for which the teacher isn't asked.
-        self.element_spec = (images, labels, tf.TensorSpec([images.shape[0], answers.num_classes], tf.float32))
+        self.element_spec = (images, labels, tf.TensorSpec([images.shape[0], *answers.logits_shape], tf.float32))
 
     def __call__(self, epoch: int) -> tf.data.Dataset:
         """Batches of `(images, labels, logits)` of a single epoch. The teacher is asked when an epoch is new."""

@@ -1,4 +1,4 @@
-"""Trains classifiers: the teacher on labels, students on labels and on the teacher's logits."""
+"""Trains networks: the teacher on labels, students on labels and on the teacher's logits."""
 
 from __future__ import annotations
 
@@ -10,19 +10,17 @@ import keras
 import tensorflow as tf
 
 from tas_tf.averaging import cumulative
+from tas_tf.objectives.objective import Objective
 from tas_tf.training.settings import ChangingDistillation, Distillation
 
 #: Largest share of their initial values that settled running statistics may hold.
 _REMAINS = 1e-4
 
 
-def compile_classifier(model: keras.Model, optimizer: keras.Optimizer) -> keras.Model:
+def compile_network(model: keras.Model, optimizer: keras.Optimizer, objective: Objective) -> keras.Model:
     """Compiles a model that ends in logits to learn from labels alone."""
     model.compile(
-        optimizer=optimizer,
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
-        jit_compile=False,
+        optimizer=optimizer, loss=objective.keras_loss(), metrics=[objective.keras_metric()], jit_compile=False
     )
     return model
 
@@ -34,34 +32,28 @@ def distillation_loss(
     *,
     alpha: float | tf.Tensor = Distillation.alpha,
     temperature: float = Distillation.temperature,
+    objective: Objective,
 ) -> tf.Tensor:
-    """Computes `(1 - alpha) * CE + alpha * T^2 * KL(teacher || student)` for each example.
-
-    Log-probabilities are computed directly from the logits. Clipped probabilities, as in `keras.losses.KLDivergence`,
-    pass no gradient where logits are more than about 16 temperatures apart.
+    """Computes `(1 - alpha) * loss + alpha * divergence from the teacher` for each example.
 
     Args:
-        labels: Class numbers, `[batch]`.
-        logits: Student logits, `[batch, classes]`, of any float type.
-        teacher_logits: Teacher logits of the same shape, which get no gradient. Without them, the loss is the
-            cross-entropy alone.
+        labels: Labels as the objective has them.
+        logits: Student logits, `[batch, ..., outputs]`, of any float type.
+        teacher_logits: Teacher logits of the same shape, which get no gradient. Without them, only the labels count.
         alpha: Weight of the divergence from the teacher, from 0 to 1.
         temperature: Divisor of both networks' logits, above 0.
+        objective: What the outputs mean; for classes, this is `(1 - alpha) * CE + alpha * T^2 * KL(teacher ||
+            student)`.
 
     Returns:
         Losses, float32 `[batch]`.
-
-    Reference:
-        Hinton et al. 2015, https://arxiv.org/abs/1503.02531
     """
     logits = tf.cast(logits, tf.float32)
-    cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-    if teacher_logits is None:
-        return cross_entropy
-    wanted = tf.nn.log_softmax(tf.stop_gradient(tf.cast(teacher_logits, tf.float32)) / temperature)
-    found = tf.nn.log_softmax(logits / temperature)
-    divergence = tf.reduce_sum(tf.exp(wanted) * (wanted - found), axis=-1)
-    return (1 - alpha) * cross_entropy + alpha * temperature**2 * divergence
+    losses = objective.losses(labels, logits)
+    if teacher_logits is not None:
+        wanted = tf.stop_gradient(tf.cast(teacher_logits, tf.float32))
+        losses = (1 - alpha) * losses + alpha * objective.divergences(wanted, logits, temperature)
+    return objective.weighted(labels, losses)
 
 
 def distiller(
@@ -69,6 +61,7 @@ def distiller(
     teacher: keras.Model,
     optimizer: keras.Optimizer,
     *,
+    objective: Objective,
     alpha: float = Distillation.alpha,
     temperature: float = Distillation.temperature,
     alpha_end: float | None = ChangingDistillation.alpha_end,
@@ -80,6 +73,7 @@ def distiller(
         student: Network ending in logits, trained in place.
         teacher: Network ending in logits, left unchanged.
         optimizer: Optimizer of the student's weights.
+        objective: What the outputs mean.
         alpha: Weight of the divergence from the teacher, from 0 to 1.
         temperature: Divisor of both networks' logits, above 0.
         alpha_end: Weight at the end, if it changes along half a cosine.
@@ -90,7 +84,8 @@ def distiller(
     """
     ChangingDistillation(alpha=alpha, temperature=temperature, alpha_end=alpha_end)  # checks all
     weight = constant(alpha) if alpha_end is None else falling(alpha, alpha_end, steps)
-    result = Distiller(student, teacher, alpha=weight, temperature=temperature, name="distiller")
+    options = {"objective": objective, "alpha": weight, "temperature": temperature}
+    result = Distiller(student, teacher, name="distiller", **options)
     result.compile(optimizer=optimizer)
     return result
 
@@ -122,6 +117,7 @@ class Distiller(keras.Model):
         student: Network ending in logits.
         teacher: Network ending in logits. It runs in inference mode and isn't part of this model, so it is neither
             trained nor saved with it.
+        objective: What the outputs mean.
         alpha: Takes the number of steps done; returns the weight of the divergence from the teacher.
         temperature: Divisor of both networks' logits.
         **kwargs: Arguments of `keras.Model`.
@@ -132,6 +128,7 @@ class Distiller(keras.Model):
         student: keras.Model,
         teacher: keras.Model,
         *,
+        objective: Objective,
         alpha: Callable[[tf.Tensor], tf.Tensor | float],
         temperature: float,
         **kwargs: Any,
@@ -140,9 +137,9 @@ class Distiller(keras.Model):
         self.student = student
         # A closure, so that Keras doesn't track the teacher's weights.
         self._teach = lambda images: teacher(images, training=False)
-        self._alpha, self._temperature = alpha, temperature
+        self._objective, self._alpha, self._temperature = objective, alpha, temperature
         self._loss_mean = keras.metrics.Mean(name="loss")
-        self._accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+        self._progress = objective.keras_metric()
         self.built = True
 
     def compile(self, optimizer: keras.Optimizer) -> None:
@@ -153,20 +150,27 @@ class Distiller(keras.Model):
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
         """Means over an epoch, which Keras resets."""
-        return [self._loss_mean, self._accuracy]
+        return [self._loss_mean, self._progress]
 
     def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Returns the student's logits, `[batch, classes]`."""
+        """Returns the student's logits, `[batch, ..., outputs]`."""
         return self.student(images, training=training)
 
     def train_step(self, data: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
-        """Updates the student on one batch: images, class numbers and, if they are known, the teacher's logits."""
+        """Updates the student on one batch: images, labels and, if they are known, the teacher's logits."""
         images, labels, *known = data  # Keras's own loop appends sample weights, which are None
         teacher_logits = self._teach(images) if not known or known[0] is None else known[0]
         alpha = self._alpha(self.optimizer.iterations)
         with tf.GradientTape() as tape:
             logits = self.student(images, training=True)
-            losses = distillation_loss(labels, logits, teacher_logits, alpha=alpha, temperature=self._temperature)
+            losses = distillation_loss(
+                labels,
+                logits,
+                teacher_logits,
+                alpha=alpha,
+                temperature=self._temperature,
+                objective=self._objective,
+            )
             loss = tf.reduce_mean(losses)
             # Optimizers sum gradients over replicas.
             share = loss / tf.distribute.get_strategy().num_replicas_in_sync
@@ -174,7 +178,7 @@ class Distiller(keras.Model):
         gradients = tape.gradient(share, [variable.value for variable in variables])
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         self._loss_mean.update_state(loss)
-        self._accuracy.update_state(labels, logits)
+        self._progress.update_state(labels, logits)
         return self.get_metrics_result()
 
 

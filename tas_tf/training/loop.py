@@ -274,7 +274,8 @@ def _check_weights(model: keras.Model, epoch: int) -> None:
 
 
 def _diverged(model: keras.Model, what: str) -> Diverged:
-    rates = ", ".join(f"{float(optimizer.learning_rate):.3g}" for optimizer in list_optimizers(model))
+    found = [keras.ops.convert_to_numpy(optimizer.learning_rate) for optimizer in list_optimizers(model)]
+    rates = ", ".join(f"{float(rate):.3g}" for rate in found)
     received = f" (now {rates})" if rates else ""
     return Diverged(
         f"Training diverged: {what} is not finite. Lower the learning rate{received} or warm it up (`lr`, "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,11 +14,12 @@ import tensorflow as tf
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.data.training_data import TrainingData
 from tas_tf.errors import UserError
+from tas_tf.objectives.objective import Objective
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student, inherit_weights
 from tas_tf.training.answers import Answers, Turns, kept_views
-from tas_tf.training.distill import Recalibration, compile_classifier, distiller, is_unsettled
+from tas_tf.training.distill import Recalibration, compile_network, distiller, is_unsettled
 from tas_tf.training.evaluation import Evaluator, make_evaluator
 from tas_tf.training.loop import SECONDS, Steps, fit
 from tas_tf.training.optimizers import Course, sgd
@@ -34,7 +35,8 @@ class TrainResult:
 
     Attributes:
         model: Trained network that ends like the original, in logits or softmax.
-        metrics: JSON-ready numbers: `macs`, `params` and more, with `accuracy` and `loss` if there are images to score.
+        metrics: JSON-ready numbers: `macs`, `params` and more; if there are images to score, also `loss` and scores
+            such as `accuracy`, with the name of the one that counts as `metric`.
 
     Example:
         ```python
@@ -71,27 +73,29 @@ def check_fits(model: keras.Model, space: SearchSpace, task: TrainingData) -> No
             f"`model` takes images of {'x'.join(map(str, got))}, but those of `{task.name}` are "
             f"{'x'.join(map(str, wanted))}. Change `dataset`, `model` or `image_size`."
         )
-    if space.graph.num_classes != len(task.class_names):
+    if space.graph.num_classes != task.objective.num_outputs:
         raise UserError(
-            f"`model` has {space.graph.num_classes} classes, but `{task.name}` has {len(task.class_names)}."
+            f"`model` has {space.graph.num_classes} classes, but `{task.name}` has {task.objective.num_outputs}."
         )
 
 
-def is_near_chance(accuracy: float, task: TrainingData) -> bool:
-    """Whether an accuracy is close to that of guessing the most frequent class."""
-    return accuracy < task.chance + 0.1 * (1 - task.chance)
+def is_near_chance(metrics: Mapping[str, Any], task: TrainingData) -> bool:
+    """Whether a network scores hardly better than the best constant output, such as the most frequent class."""
+    return task.objective.is_near(metrics[task.objective.metric], task.chance)
 
 
-def check_above_chance(accuracy: float, task: TrainingData) -> None:
+def check_above_chance(metrics: Mapping[str, Any], task: TrainingData) -> None:
     """Rejects a teacher that has hardly learned anything.
 
     Raises:
-        UserError: The accuracy is close to that of guessing the most frequent class.
+        UserError: Its score is close to that of the best constant output.
     """
-    if is_near_chance(accuracy, task):
+    if is_near_chance(metrics, task):
+        name, score = task.objective.metric, metrics[task.objective.metric]
         raise UserError(
-            f"The teacher is near chance level: its accuracy is {accuracy:.3f}, guessing gives {task.chance:.3f}. "
-            "Train it longer, check the order of its classes, or prepare the images as it was trained with them."
+            f"The teacher is near chance level: its {name.replace('_', ' ')} is {score:.3f}, guessing gives "
+            f"{task.chance:.3f}. Train it longer, check the order of its classes, or prepare the images as it was "
+            "trained with them."
         )
 
 
@@ -137,7 +141,7 @@ def train_network(
     per_epoch = per_epoch if steps is None else steps
     if teacher is not None and 0 < (views := kept_views(task, settings)) < epochs:
         dataset = Turns(dataset, Answers(teacher, strategy), steps_per_epoch=per_epoch, views=views)
-    trainee = Trainee(space, shape, settings, strategy=strategy, teacher=teacher)
+    trainee = Trainee(space, shape, settings, task.objective, strategy=strategy, teacher=teacher)
     if start is not None:
         trainee.network.set_weights(start.get_weights())
     history = trainee.train(
@@ -153,9 +157,10 @@ def train_network(
     recalibrated = trainee.settle(task)
     scored_on = task.test() if scored_on is None else scored_on
     scores = {} if scored_on is None else trainee.score(scored_on)
+    progress = task.objective.progress_name
     metrics = {
-        **network_metrics(space, shape, scores),
-        "train_accuracy": history.history["accuracy"][-1],
+        **network_metrics(space, shape, scores, task.objective),
+        f"train_{progress}": history.history[progress][-1],
         "epochs": epochs,
         "seed": settings.seed,
         "kd": teacher is not None,
@@ -172,6 +177,7 @@ class Trainee:
         space: Search space of the unpruned network.
         shape: Widths and depths to keep.
         settings: Settings of the training; epochs and learning rate are given to `train`.
+        objective: What the outputs mean.
         strategy: Distribution strategy.
         teacher: Network ending in logits, made in the strategy's scope, to learn from in addition to the labels.
 
@@ -184,10 +190,12 @@ class Trainee:
         space: SearchSpace,
         shape: Shape,
         settings: TrainSettings,
+        objective: Objective,
         *,
         strategy: tf.distribute.Strategy,
         teacher: keras.Model | None = None,
     ) -> None:
+        self._objective = objective
         self._space, self._shape, self._settings, self._strategy = space, shape, settings, strategy
         keras.utils.set_random_seed(settings.seed)
         with strategy.scope():
@@ -195,11 +203,12 @@ class Trainee:
             self._course = Course()
             optimizer = sgd(self._course.schedule, momentum=settings.momentum, l2=settings.l2)
             if teacher is None:
-                self._learner = compile_classifier(self.network, optimizer)
+                self._learner = compile_network(self.network, optimizer, objective)
                 optimizer.build(self.network.trainable_variables)
             else:
                 weights = {name: getattr(settings, name) for name in ("alpha", "alpha_end", "temperature")}
-                self._learner = distiller(self.network, teacher, optimizer, steps=self._course.steps, **weights)
+                options = {"objective": objective, "steps": self._course.steps, **weights}
+                self._learner = distiller(self.network, teacher, optimizer, **options)
         self._steps = Steps(self._learner, strategy)
         # What a training changes besides weights: random states of layers, and the optimizer's variables.
         weights = {id(weight) for weight in self.network.weights}
@@ -267,7 +276,7 @@ class Trainee:
         return unsettled
 
     def score(self, images: tf.data.Dataset) -> dict[str, float]:
-        """Accuracy and loss on a finite dataset."""
+        """Scores and loss on a finite dataset."""
         return self._evaluator(images)
 
     def finished(self) -> keras.Model:
@@ -282,7 +291,7 @@ class Trainee:
 
     @cached_property
     def _evaluator(self) -> Evaluator:
-        return make_evaluator(self.network)
+        return make_evaluator(self.network, self._objective)
 
 
 def inherited(teacher: keras.Model, space: SearchSpace, shape: Shape) -> keras.Model:
@@ -301,7 +310,9 @@ def inherited(teacher: keras.Model, space: SearchSpace, shape: Shape) -> keras.M
     return student
 
 
-def network_metrics(space: SearchSpace, shape: Shape, scores: dict[str, float]) -> dict[str, Any]:
-    """Returns the metrics of every network in a report: test scores, MACs and parameters."""
+def network_metrics(
+    space: SearchSpace, shape: Shape, scores: Mapping[str, float], objective: Objective
+) -> dict[str, Any]:
+    """Returns the metrics of every network in a report: test scores, which of them counts, MACs and parameters."""
     costs = {kind: CostModel(space, kind)(shape) for kind in ("macs", "params")}
-    return {**scores, **costs}
+    return {**scores, "task": objective.task, "metric": objective.metric, **costs}

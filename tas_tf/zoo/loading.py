@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import json
 import re
 import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import h5py
 import keras
 
 from tas_tf.errors import UserError
@@ -84,6 +87,26 @@ def load_file(path: str | Path) -> keras.Model:
     except Exception as error:  # Keras raises whatever its parts raise: zip, JSON, HDF5 and type errors
         sentences = re.split(r"\n|(?<=[.!]) ", str(error).strip()) if str(error).strip() else [type(error).__name__]
         raise UserError(f"`model`: {path} can't be loaded as a Keras 3 model: {sentences[0]}") from error
+
+
+def loss_in_file(path: str | Path) -> Any:
+    """The loss that the model in a file was compiled with; `None` if it wasn't compiled, or with an unknown loss.
+
+    Args:
+        path: A `.keras` or `.h5` file.
+    """
+    path = Path(path)
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            compiled = json.loads(archive.read("config.json")).get("compile_config") or {}
+    else:
+        with h5py.File(path) as file:
+            compiled = json.loads(file.attrs.get("training_config", "{}"))
+    loss = compiled.get("loss")
+    try:
+        return keras.losses.deserialize(loss) if isinstance(loss, dict) and "class_name" in loss else loss
+    except (TypeError, ValueError):  # a loss of the user's own
+        return None
 
 
 def in_precision(model: keras.Model, policy: str) -> keras.Model:

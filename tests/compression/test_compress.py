@@ -19,7 +19,7 @@ from tas_tf.importance.order import channel_order
 from tas_tf.space.space import SearchSpace
 from tas_tf.supernet.transfer import inherit_from_supernet
 from tas_tf.training.settings import TrainSettings
-from tests.digits import tiny_search
+from tests.digits import CLASSES, tiny_search
 from tests.networks import count_macs
 
 # A few steps of training don't teach a student much.
@@ -120,7 +120,7 @@ def test_weights_of_the_supernet_by_default(model, arrays):
 
 def test_a_part_of_another_size_has_a_batch_that_fits(arrays):
     images, labels = arrays[0]
-    data = open_data((images[:100], labels[:100]), image_shape=(8, 8, 1), num_classes=10)
+    data = open_data((images[:100], labels[:100]), image_shape=(8, 8, 1), objective=CLASSES)
     settings = search_settings({"split_share": 0.9}, data)
     data.searching(settings.batch_size, settings.split_share)
     assert settings.batch_size < 20
@@ -128,7 +128,7 @@ def test_a_part_of_another_size_has_a_batch_that_fits(arrays):
 
 def test_defaults_are_moderate_and_fit_few_images(arrays):
     images, labels = arrays[0]
-    options = {"image_shape": (8, 8, 1), "num_classes": 10}
+    options = {"image_shape": (8, 8, 1), "objective": CLASSES}
     for replicas in (1, 3):
         few = open_data((images[:50], labels[:50]), **options)
         search, training = search_settings(None, few, replicas), training_settings(None, few, replicas)
@@ -143,7 +143,7 @@ def test_defaults_are_moderate_and_fit_few_images(arrays):
 
 
 def test_a_mapping_changes_single_defaults(arrays):
-    data = open_data(arrays[0], image_shape=(8, 8, 1), num_classes=10)
+    data = open_data(arrays[0], image_shape=(8, 8, 1), objective=CLASSES)
     default = search_settings(None, data)
     assert search_settings({"epochs": 3, "seed": 4}, data) == replace(default, epochs=3, seed=4)
     assert training_settings({"epochs": 3}, data) == replace(training_settings(None, data), epochs=3)

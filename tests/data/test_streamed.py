@@ -8,6 +8,7 @@ import tensorflow as tf
 from tas_tf.data.augmentation import Augmentation
 from tas_tf.data.streamed import StreamedData, open_data
 from tas_tf.errors import UserError
+from tas_tf.objectives.classification import Classification
 
 COUNT = 120
 NUMBERS = np.arange(COUNT)
@@ -53,7 +54,7 @@ def data(request) -> StreamedData:
 
 
 def make(train, validation=(IMAGES[:30], LABELS[:30]), **options) -> StreamedData:
-    return open_data(train, validation, **{"image_shape": (6, 5, 1), "num_classes": 3, **options})
+    return open_data(train, validation, **{"image_shape": (6, 5, 1), "objective": Classification(3), **options})
 
 
 def numbers(images) -> list[int]:

@@ -1,9 +1,15 @@
+import contextlib
+
 import numpy as np
 import pytest
 
 from tas_tf.deploy.errors import ExportError
-from tas_tf.deploy.verify import ArtefactMetrics, check_accuracy, check_test_set, size_on_disk, verify_artefact
+from tas_tf.deploy.scored_on import ScoredOn
+from tas_tf.deploy.verify import ArtefactMetrics, check_score, size_on_disk, verify_artefact
 from tas_tf.errors import UserError
+from tas_tf.objectives.classification import Classification
+from tas_tf.objectives.decisions import Binary
+from tas_tf.objectives.regression import Regression
 
 
 class Fixed:
@@ -19,13 +25,17 @@ class Fixed:
 EXPECTED = np.array([[4.0, 1.0], [0.0, 2.0], [3.0, 2.9], [1.0, 0.0]], np.float32)
 
 
+def make_test(labels, objective=None, activation="linear") -> ScoredOn:
+    images = np.zeros((len(labels), 2, 2, 1))
+    return ScoredOn(images, np.array(labels), objective or Classification(2), activation)
+
+
 def verify(outputs, path, tolerance):
     return verify_artefact(
         Fixed(outputs),
         path,
         name="It",
-        images=np.zeros((4, 2, 2, 1)),
-        labels=np.array([0, 0, 0, 0]),
+        test=make_test([0, 0, 0, 0]),
         expected=EXPECTED,
         tolerance=tolerance,
     )
@@ -63,8 +73,7 @@ def test_expected_outputs_that_are_no_numbers_fail(tmp_path):
             Fixed([[1.0, 0.0]]),
             tmp_path,
             name="It",
-            images=np.zeros((1, 2, 2, 1)),
-            labels=np.array([0]),
+            test=make_test([0]),
             expected=np.array([[np.inf, 0.0]]),
             tolerance=0.1,
         )
@@ -93,9 +102,14 @@ def test_without_tolerance_what_is_no_number_still_fails(tmp_path, bad):
         verify(np.zeros((4, 3)), tmp_path, None)
 
 
-def accurate(accuracy):
-    """Metrics of a file with the given accuracy."""
-    return ArtefactMetrics(accuracy, 0.9, 1000, None, None, 0.1)
+def check(score, expected, max_drop, format="int8", name="It") -> None:
+    """Checks a file against a model that recognises a share of many images."""
+    count = 10_000
+    test = make_test([0] * count)
+    outputs = np.tile(np.float32([0, 1]), (count, 1))
+    outputs[: round(expected * count)] = [1, 0]
+    metrics = ArtefactMetrics("accuracy", score, score, 0.9, 1000, None, None, 0.1)
+    check_score(metrics, format, name=name, test=test, expected=outputs, max_drop=max_drop)
 
 
 @pytest.mark.parametrize(
@@ -110,14 +124,31 @@ def accurate(accuracy):
     ],
 )
 def test_exactly_the_drop_allowed_passes(expected, accuracy, max_drop):
-    check_accuracy(accurate(accuracy), "int8", name="It", expected=expected, max_drop=max_drop)
+    check(accuracy, expected, max_drop)
 
 
 @pytest.mark.parametrize("images", [10, 10_000, 1_000_000])
 def test_one_image_more_fails(images):
-    max_drop = 0.3
     with pytest.raises(ExportError):
-        check_accuracy(accurate(0.6 - 1 / images), "int8", name="It", expected=0.9, max_drop=max_drop)
+        check(0.6 - 1 / images, 0.9, 0.3)
+
+
+def test_errors_may_grow_by_a_share_of_a_constants_error():
+    """Always answering 1.5, the median, is off by 1 on average."""
+    test = make_test([[0.0], [1.0], [2.0], [3.0]], Regression(1))
+    expected = test.labels + 0.1
+    assert test.constant_score == 1.0
+    for score, allowed in ((0.119, True), (0.121, False)):
+        metrics = ArtefactMetrics("mae", score, None, 0.9, 1000, None, None, 0.1)
+        with contextlib.nullcontext() if allowed else pytest.raises(ExportError, match=r"loses 2\.10 points of mae"):
+            check_score(metrics, "int8", name="It", test=test, expected=expected, max_drop=0.02)
+
+
+def test_decisions_count_from_a_half_on_if_the_file_ends_in_a_sigmoid(tmp_path):
+    outputs = np.array([[0.2], [0.6], [0.7], [0.4]], np.float32)
+    test = make_test([[0.0], [1.0], [0.0], [0.0]], Binary(1), "sigmoid")
+    metrics = verify_artefact(Fixed(outputs), tmp_path, name="It", test=test, expected=outputs, tolerance=0.1)
+    assert (metrics.metric, metrics.score, metrics.accuracy, metrics.agreement) == ("accuracy", 0.75, 0.75, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +163,7 @@ def test_one_image_more_fails(images):
 )
 def test_a_drop_is_told_with_figures_and_what_to_try(format, advice):
     with pytest.raises(ExportError) as raised:
-        check_accuracy(accurate(0.8765), format, name=f"The student's {format}", expected=0.9321, max_drop=0.015)
+        check(0.8765, 0.9321, 0.015, format, f"The student's {format}")
     message = str(raised.value)
     assert message.startswith(f"The student's {format} loses 5.56 points")
     for part in ("0.9321", "0.8765", "`max_accuracy_drop` allows 1.50", *advice):
@@ -151,9 +182,11 @@ def test_size_of_a_file(tmp_path):
         (np.zeros((3, 4)), np.zeros(3, int), "images"),
         (np.zeros((3, 4, 4, 1)), np.zeros(2, int), "labels"),
         (np.zeros((3, 4, 4, 1)), np.zeros((3, 10)), "labels"),
+        (np.zeros((3, 4, 4, 1)), np.zeros(3), "labels"),
+        (np.zeros((3, 4, 4, 1)), np.full(3, 2), "labels"),
         (np.zeros((0, 4, 4, 1)), np.zeros(0, int), "images"),
     ],
 )
 def test_bad_test_sets(images, labels, match):
     with pytest.raises(UserError, match=f"`{match}`"):
-        check_test_set(images, labels)
+        ScoredOn(images, labels, Classification(2), "linear")

@@ -11,7 +11,7 @@ from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student, inherit_weights
 from tas_tf.training.distill import Recalibration
 from tas_tf.zoo.loading import load_file
-from tests.digits import tiny_task
+from tests.digits import CLASSES, tiny_task
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def model(trained_tiny):
 
 def test_damage_is_the_divergence_of_the_smaller_network(model):
     space, images = SearchSpace.from_model(model), next(iter(tiny_task().calibration(100, 1)))[0]
-    damage = measure_sensitivities(model, space, [(images, None)])
+    damage = measure_sensitivities(model, space, [(images, None)], CLASSES)
     full = Shape.full(space)
 
     def outputs(shape: Shape) -> np.ndarray:

@@ -102,7 +102,9 @@ def test_the_loss_is_that_of_the_distillation_in_keras_3(task):
     losses = Losses()
     tune(make_twin(model), task, batch_size=2 * BATCH, teacher=teacher, callbacks=[losses])
     images, labels = next(task.plain(task.indices).as_numpy_iterator())
-    logs = distiller(model, teacher, sgd(0.0)).train_on_batch(images, labels, return_dict=True)
+    logs = distiller(model, teacher, sgd(0.0), objective=task.objective).train_on_batch(
+        images, labels, return_dict=True
+    )
     assert losses.found[0] == pytest.approx(float(logs["loss"]), rel=1e-4)
 
 

@@ -54,7 +54,7 @@ def test_it_finds_a_student(make, options):
     cost = CostModel(space)
     model = reorder(model, space, channel_order("l1", model, space))
     limit = int(0.7 * cost.full)
-    damage = measure_sensitivities(model, space, task.calibration(50, 1))
+    damage = measure_sensitivities(model, space, task.calibration(50, 1), task.objective)
     assert np.isfinite(damage.widths).all()
     assert np.isfinite(damage.depths).all()
     proposer = Proposer(cost, limit, damage)

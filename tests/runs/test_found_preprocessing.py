@@ -30,7 +30,7 @@ def test_the_kind_it_was_trained_with(model):
     assert set(found.accuracies) == {"standardise", "none", "scale_0_1", "scale_-1_1"}  # grey images
     for kind, accuracy in found.accuracies.items():
         task = tiny_task(preprocess=kind)
-        scores = evaluate(logits_of(model, space), task.plain(task.indices))
+        scores = evaluate(logits_of(model, space), task.plain(task.indices), task.objective)
         # 200 images, all of which are scored, but for the last batches.
         assert scores["accuracy"] == pytest.approx(accuracy, abs=0.03)
 

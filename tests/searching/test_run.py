@@ -2,6 +2,7 @@
 
 import json
 import math
+from unittest import mock
 
 import keras
 import numpy as np
@@ -21,7 +22,7 @@ from tas_tf.space.space import SearchSpace
 from tas_tf.supernet.build import build_supernet
 from tas_tf.training.optimizers import arch_adam, sgd
 from tas_tf.training.strategy import make_strategy
-from tests.digits import tiny_network, tiny_search, tiny_space, tiny_task
+from tests.digits import CLASSES, tiny_network, tiny_search, tiny_space, tiny_task
 from tests.supernets import freeze
 
 BUDGET = Budget.parse("macs:0.5")
@@ -115,7 +116,7 @@ def test_the_best_shape_is_saved_with_each_epoch():
             saved.extend(variable.path for variable in self.model.variables)
 
     search(callbacks=lambda monitor: [Note()])
-    assert {"best/counts", "best/accuracy"} <= {"/".join(path.split("/")[-2:]) for path in saved}
+    assert {"best/counts", "best/goodness"} <= {"/".join(path.split("/")[-2:]) for path in saved}
 
 
 def test_of_shapes_equally_good_the_later_one_is_best():
@@ -186,7 +187,7 @@ def make_searcher(*, frozen: tuple[str, ...] = ()) -> Searcher:
     keras.utils.set_random_seed(0)
     supernet = build_supernet(space)
     freeze(supernet.gates, frozen)
-    searcher = Searcher(supernet, ExpectedCost(CostModel(space)), CostTarget(0.3))
+    searcher = Searcher(supernet, CLASSES, ExpectedCost(CostModel(space)), CostTarget(0.3))
     searcher.compile(sgd(0.05, l2=5e-4), arch_adam(0.1))
     return searcher
 
@@ -241,7 +242,8 @@ def make_monitor(scale: float, space: SearchSpace | None = None) -> SearchMonito
     rng = np.random.default_rng(0)
     for variable in supernet.architecture_variables:
         variable.assign(scale * rng.normal(size=variable.shape))
-    return SearchMonitor(supernet, cost, limit, tiny_search(), lambda shape: 0.5, BestShape(cost.space))
+    score = mock.Mock(return_value=0.5, objective=CLASSES)
+    return SearchMonitor(supernet, cost, limit, tiny_search(), score, BestShape(cost.space))
 
 
 def test_entropy_and_its_warning():

@@ -9,6 +9,7 @@ from tas_tf.cost.cost_model import CostModel
 from tas_tf.cost.expected_cost import ExpectedCost
 from tas_tf.searching.step import CostTarget, Searcher
 from tas_tf.supernet.layers.gates import ArchitectureGates
+from tests.digits import CLASSES
 from tests.supernets import freeze, random_supernet, residual_network, space_of
 
 BATCH = 8
@@ -28,7 +29,7 @@ def plain_space():
 def make_searcher(space, *, lr=0.05, arch_lr=0.05, arch_optimizer=None, budget=0.5, driver="max", **options):
     supernet = random_supernet(space)
     target = CostTarget(budget, driver=driver)
-    searcher = Searcher(supernet, ExpectedCost(CostModel(space)), target, **options)
+    searcher = Searcher(supernet, CLASSES, ExpectedCost(CostModel(space)), target, **options)
     searcher.compile(keras.optimizers.SGD(lr, momentum=0.9), arch_optimizer or keras.optimizers.Adam(arch_lr))
     return searcher
 
@@ -154,7 +155,7 @@ def test_arch_l2_is_added_to_the_gradient_of_trained_logits_alone(space):
 @pytest.mark.parametrize("num_drawn", [2, 3])
 def test_gradient_of_the_architecture_loss_matches_finite_differences(space, num_drawn):
     supernet = random_supernet(space, num_drawn=num_drawn)
-    searcher = Searcher(supernet, ExpectedCost(CostModel(space)), CostTarget(0.4))
+    searcher = Searcher(supernet, CLASSES, ExpectedCost(CostModel(space)), CostTarget(0.4))
     gates = supernet.gates
     gates.temperature.assign(1.5)
     images, labels = map(tf.constant, make_batch(3, 16))

@@ -18,7 +18,7 @@ from tas_tf.supernet.layers.statistics import running_momentum
 from tas_tf.supernet.sample import Sample
 from tas_tf.training.optimizers import arch_adam
 from tas_tf.training.strategy import make_strategy
-from tests.digits import tiny_search, tiny_space, tiny_task
+from tests.digits import CLASSES, tiny_search, tiny_space, tiny_task
 from tests.supernets import apply_supernet, random_supernet, residual_network, space_of
 
 #: More than any unit has candidates.
@@ -48,7 +48,7 @@ def step_of(space, **options) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Weights and logits after one step."""
     rng = np.random.default_rng(1)
     batch = (images(), tf.constant(rng.integers(0, 5, 6)))
-    searcher = Searcher(random_supernet(space, **options), ExpectedCost(CostModel(space)), CostTarget(0.6))
+    searcher = Searcher(random_supernet(space, **options), CLASSES, ExpectedCost(CostModel(space)), CostTarget(0.6))
     searcher.compile(keras.optimizers.SGD(0.05), arch_adam(0.05))
     searcher.train_step((batch, batch))
     return values(searcher.supernet.weight_variables), values(searcher.supernet.architecture_variables)

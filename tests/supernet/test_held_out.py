@@ -11,7 +11,7 @@ from tas_tf.supernet.sample import Sample
 from tas_tf.supernet.transfer import inherit_from_supernet
 from tas_tf.training.distill import Recalibration
 from tas_tf.training.evaluation import evaluate
-from tests.digits import tiny_space, tiny_task
+from tests.digits import CLASSES, tiny_space, tiny_task
 from tests.supernets import random_supernet
 
 
@@ -35,7 +35,7 @@ def supernet(space):
 
 @pytest.fixture(scope="module")
 def score(supernet, space, parts) -> HeldOutScore:
-    return HeldOutScore(supernet, space, *parts)
+    return HeldOutScore(supernet, space, *parts, CLASSES)
 
 
 def one_hot(space, shape: Shape) -> tuple[tf.Tensor, ...]:
@@ -50,7 +50,7 @@ def test_a_shape_scores_what_its_student_scores(space, parts, supernet, score, s
     inherit_from_supernet(student, supernet, space, shape)
     Recalibration(student)(calibration)
     accuracy = score(shape)
-    assert accuracy == pytest.approx(evaluate(student, held_out)["accuracy"], abs=1e-9)
+    assert accuracy == pytest.approx(evaluate(student, held_out, CLASSES)["accuracy"], abs=1e-9)
     for images, _ in held_out:
         ours = supernet(images, sample=one_hot(space, shape), training=False)
         theirs = student(images, training=False)

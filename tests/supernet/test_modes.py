@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tas_tf.graph.graph import Graph
+from tas_tf.objectives.classification import Classification
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student
@@ -58,7 +59,9 @@ def test_statistics_for_a_score_are_those_of_unchanged_images(space, supernet):
     """The student's, computed by Keras's own layers; random layers in between would make each pair differ."""
     shape = Shape.random(space, 1)
     batches = tf.data.Dataset.from_tensor_slices((IMAGES, np.zeros(8, np.int64))).batch(4)
-    HeldOutScore(supernet, space, batches, batches).calibrate(sample_of(space, shape))
+    HeldOutScore(supernet, space, batches, batches, Classification(space.graph.num_classes)).calibrate(
+        sample_of(space, shape)
+    )
     student = build_student(space, shape, logits=True)
     inherit_from_supernet(student, supernet, space, shape)
     norms = [layer for layer in student.layers if isinstance(layer, layers.BatchNormalization)]

@@ -14,7 +14,7 @@ from tas_tf.training.answers import Answers, Turns, kept_steps, kept_views
 from tas_tf.training.network import Trainee, logits_of, train_network
 from tas_tf.training.settings import TrainSettings
 from tas_tf.training.strategy import make_strategy
-from tests.digits import tiny_network, tiny_space, tiny_task
+from tests.digits import CLASSES, tiny_network, tiny_space, tiny_task
 from tests.networks import randomize
 
 SETTINGS = TrainSettings(epochs=5, warmup_epochs=0, batch_size=32, lr=0.05, alpha=0.5)
@@ -76,7 +76,7 @@ def test_kept_logits_teach_what_a_teacher_does_that_is_asked_in_every_step(strat
     turns = Turns(dataset, Answers(teacher, strategy), steps_per_epoch=steps, views=3)
     found = []
     for data in (dataset, turns):
-        trainee = Trainee(space, Shape.full(space), SETTINGS, strategy=strategy, teacher=teacher)
+        trainee = Trainee(space, Shape.full(space), SETTINGS, CLASSES, strategy=strategy, teacher=teacher)
         initial = trainee.network.get_weights()
         trainee.train(data, lr=0.05, epochs=3, steps_per_epoch=steps, verbose=0)
         found.append(trainee.network.get_weights())
@@ -131,7 +131,7 @@ def test_a_training_on_them_ends_with_a_clear_error(teacher):
         views=2,
     )
     trainee = Trainee(
-        tiny_space(), Shape.full(tiny_space()), SETTINGS, strategy=make_strategy("one_device"), teacher=teacher
+        tiny_space(), Shape.full(tiny_space()), SETTINGS, CLASSES, strategy=make_strategy("one_device"), teacher=teacher
     )
     with pytest.raises(UserError, match="came in another order when they were read again, at step 1 of epoch 1"):
         trainee.train(turns, lr=0.05, epochs=2, steps_per_epoch=steps, verbose=0)
@@ -139,7 +139,7 @@ def test_a_training_on_them_ends_with_a_clear_error(teacher):
 
 def test_logits_are_kept_only_if_the_data_repeat_and_there_is_room():
     images, labels = np.zeros([64, 8, 8, 1], np.float32), np.arange(64) % 10
-    options = {"image_shape": (8, 8, 1), "num_classes": 10}
+    options = {"image_shape": (8, 8, 1), "objective": CLASSES}
     arrays = open_data((images, labels), **options)
     stream = open_data(tf.data.Dataset.from_tensor_slices((images, labels)).shuffle(64), **options)
     settings = TrainSettings(batch_size=32, views=3)
@@ -151,7 +151,7 @@ def test_logits_are_kept_only_if_the_data_repeat_and_there_is_room():
 
 def test_arrays_repeat():
     images = np.random.default_rng(0).normal(size=[64, 8, 8, 1]).astype(np.float32)
-    data = open_data((images, np.arange(64) % 10), image_shape=(8, 8, 1), num_classes=10)
+    data = open_data((images, np.arange(64) % 10), image_shape=(8, 8, 1), objective=CLASSES)
     dataset, steps = data.training(16)
     for epoch in (0, 2):
         assert_equal(batches(dataset(epoch).take(steps)), batches(dataset(epoch).take(steps)))

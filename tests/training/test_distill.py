@@ -9,11 +9,13 @@ import tensorflow as tf
 from keras import layers
 
 from tas_tf.errors import UserError
-from tas_tf.training.distill import Recalibration, compile_classifier, distillation_loss, distiller
+from tas_tf.objectives.classification import Classification
+from tas_tf.training.distill import Recalibration, compile_network, distillation_loss, distiller
 from tas_tf.training.loop import fit
 from tas_tf.training.optimizers import sgd
 
 BATCH, CLASSES = 16, 5
+OBJECTIVE = Classification(CLASSES)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +57,9 @@ def loss_and_gradient(labels, ours, theirs, **settings) -> tuple[np.ndarray, np.
     logits = tf.constant(ours, tf.float32)
     with tf.GradientTape() as tape:
         tape.watch(logits)
-        losses = distillation_loss(tf.constant(labels), logits, tf.constant(theirs, tf.float32), **settings)
+        losses = distillation_loss(
+            tf.constant(labels), logits, tf.constant(theirs, tf.float32), objective=OBJECTIVE, **settings
+        )
     return losses.numpy(), tape.gradient(losses, logits).numpy()
 
 
@@ -89,7 +93,7 @@ def test_losses_and_gradients_are_numpys(alpha, temperature, scale):
 def test_half_precision_is_computed_in_full():
     rng = np.random.default_rng(5)
     ours, theirs = tf.cast(rng.normal(size=(2, 7, CLASSES)), tf.bfloat16)
-    losses = distillation_loss(tf.zeros(7, tf.int64), ours, theirs)
+    losses = distillation_loss(tf.zeros(7, tf.int64), ours, theirs, objective=OBJECTIVE)
     assert losses.dtype == tf.float32
     ours, theirs = (tf.cast(part, tf.float32).numpy() for part in (ours, theirs))
     np.testing.assert_allclose(losses, numpy_losses(np.zeros(7, int), ours, theirs, 0.9, 4.0), rtol=1e-5)
@@ -99,7 +103,9 @@ def one_step(strategy, batch, alpha: float, temperature: float) -> tuple[float, 
     """The loss of one step over the batch, the kernel after it, the teacher."""
     with strategy.scope():
         student, teacher = linear(1), linear(2)
-        learner = distiller(student, teacher, sgd(0.1, momentum=0.0), alpha=alpha, temperature=temperature)
+        learner = distiller(
+            student, teacher, sgd(0.1, momentum=0.0), alpha=alpha, temperature=temperature, objective=OBJECTIVE
+        )
     dataset = tf.data.Dataset.from_tensors(batch).unbatch().batch(BATCH, drop_remainder=True).repeat()
     history = fit(learner, lambda epoch: dataset, strategy=strategy, epochs=1, steps_per_epoch=1, verbose=0)
     return history.history["loss"][0], np.array(student.weights[0]), teacher
@@ -132,7 +138,7 @@ def test_the_weight_falls_along_half_a_cosine_and_goes_on_after_a_resume(batch, 
 
     def losses(epochs: int, folder: Path | None) -> list[float]:
         # A rate of 0: only the weight changes.
-        learner = distiller(linear(1), linear(2), sgd(0.0), alpha=0.8, alpha_end=0.2, steps=8)
+        learner = distiller(linear(1), linear(2), sgd(0.0), alpha=0.8, alpha_end=0.2, steps=8, objective=OBJECTIVE)
         options = {"strategy": tf.distribute.get_strategy(), "steps_per_epoch": 2, "verbose": 0}
         return fit(learner, lambda epoch: dataset, epochs=epochs, checkpoint_dir=folder, **options).history["loss"]
 
@@ -162,7 +168,7 @@ def test_the_teacher_runs_in_inference_mode_and_is_neither_trained_nor_saved(bat
     student, plain = linear(1), linear(2)
     inputs = keras.Input((6,))
     teacher = keras.Model(inputs, TellsHowItRuns()(keras.Sequential([plain, TellsHowItRuns()])(inputs)))
-    learner = distiller(student, teacher, sgd(0.1), alpha=1.0)
+    learner = distiller(student, teacher, sgd(0.1), alpha=1.0, objective=OBJECTIVE)
     expected = expected_loss(student, plain, batch, 1.0, 4.0)
     assert learner.train_on_batch(*batch, return_dict=True)["loss"] == pytest.approx(expected, rel=1e-5)
     assert [id(variable) for variable in learner.trainable_variables] == [id(v) for v in student.trainable_variables]
@@ -174,7 +180,7 @@ def test_without_a_teacher_it_is_cross_entropy(batch):
     images, labels = batch
     student = linear(1)
     expected = -log_softmax(student(images).numpy())[np.arange(BATCH), labels].mean()
-    logs = compile_classifier(student, sgd(0.1)).train_on_batch(images, labels, return_dict=True)
+    logs = compile_network(student, sgd(0.1), OBJECTIVE).train_on_batch(images, labels, return_dict=True)
     assert logs["loss"] == pytest.approx(expected, rel=1e-5)
     assert set(logs) == {"loss", "accuracy"}
 
@@ -182,7 +188,7 @@ def test_without_a_teacher_it_is_cross_entropy(batch):
 @pytest.mark.parametrize(("alpha", "temperature"), [(-0.1, 4.0), (1.1, 4.0), (0.9, 0.0), (0.9, float("nan"))])
 def test_settings_that_make_no_sense(alpha, temperature):
     with pytest.raises(UserError, match=r"`(alpha|temperature)` must be"):
-        distiller(linear(1), linear(2), sgd(0.1), alpha=alpha, temperature=temperature)
+        distiller(linear(1), linear(2), sgd(0.1), alpha=alpha, temperature=temperature, objective=OBJECTIVE)
 
 
 def test_recalibration_is_the_mean_over_batches():

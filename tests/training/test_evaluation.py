@@ -4,7 +4,10 @@ import pytest
 import tensorflow as tf
 
 from tas_tf.errors import UserError
+from tas_tf.objectives.classification import Classification
 from tas_tf.training.evaluation import evaluate, make_evaluator
+
+THREE = Classification(3)
 
 
 def reference(logits, labels):
@@ -12,7 +15,9 @@ def reference(logits, labels):
     shifted = logits - logits.max(axis=1, keepdims=True)
     log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     loss = -log_probabilities[np.arange(len(labels)), labels].mean()
-    return {"accuracy": (logits.argmax(axis=1) == labels).mean(), "loss": loss}
+    hits = logits.argmax(axis=1) == labels
+    balanced = np.mean([hits[labels == label].mean() for label in np.unique(labels)])
+    return {"accuracy": hits.mean(), "balanced_accuracy": balanced, "loss": loss}
 
 
 def test_equals_numpy_with_a_smaller_last_batch(make_classifier, examples):
@@ -20,14 +25,14 @@ def test_equals_numpy_with_a_smaller_last_batch(make_classifier, examples):
     # Dropout must be off.
     model = make_classifier(dropout=0.9, normalise=True)
     dataset = tf.data.Dataset.from_tensor_slices((images, labels)).batch(7)
-    assert evaluate(model, dataset) == pytest.approx(reference(np.array(model(images)), labels), rel=1e-6)
+    assert evaluate(model, dataset, THREE) == pytest.approx(reference(np.array(model(images)), labels), rel=1e-6)
 
 
 def test_accepts_any_callable():
     logits = np.random.default_rng(0).normal(size=(5, 3)).astype("float32") * 30
     labels = np.array([0, 1, 2, 0, 1], np.uint8)
     dataset = tf.data.Dataset.from_tensor_slices((logits, labels)).batch(2)
-    assert evaluate(lambda batch: batch, dataset) == pytest.approx(reference(logits, labels), rel=1e-6)
+    assert evaluate(lambda batch: batch, dataset, THREE) == pytest.approx(reference(logits, labels), rel=1e-6)
 
 
 def test_evaluator_sees_new_weights_without_a_new_trace(examples):
@@ -43,7 +48,7 @@ def test_evaluator_sees_new_weights_without_a_new_trace(examples):
     layer = Counting(3)
     layer.build(flat.shape)
     dataset = tf.data.Dataset.from_tensor_slices((flat, labels)).batch(8)
-    evaluator = make_evaluator(layer)
+    evaluator = make_evaluator(layer, THREE)
     evaluator(dataset)
     layer.kernel.assign(layer.kernel * 2)
     logits = flat @ np.array(layer.kernel)
@@ -54,6 +59,6 @@ def test_evaluator_sees_new_weights_without_a_new_trace(examples):
 def test_unusable_datasets_are_refused():
     dataset = tf.data.Dataset.from_tensors((tf.zeros((2, 3)), tf.zeros(2, tf.int64)))
     with pytest.raises(UserError, match="finite"):
-        evaluate(lambda batch: batch, dataset.repeat())
+        evaluate(lambda batch: batch, dataset.repeat(), THREE)
     with pytest.raises(UserError, match="empty"):
-        evaluate(lambda batch: batch, dataset.take(0))
+        evaluate(lambda batch: batch, dataset.take(0), THREE)

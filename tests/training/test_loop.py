@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tas_tf.errors import UserError
+from tas_tf.objectives.classification import Classification
 from tas_tf.training import loop
 from tas_tf.training.distill import distiller
 from tas_tf.training.loop import SECONDS, fit
@@ -115,7 +116,9 @@ def test_two_replicas_take_the_steps_of_one(make_classifier, compile_classifier,
 
 def test_two_replicas_distil_like_one(make_classifier, epochs_dataset, two_replicas):
     def make():
-        return distiller(make_classifier(), make_classifier(filters=6, seed=2), sgd(0.05, l2=0.01))
+        return distiller(
+            make_classifier(), make_classifier(filters=6, seed=2), sgd(0.05, l2=0.01), objective=Classification(3)
+        )
 
     single = make()
     before = values(single.student.weights)
@@ -144,7 +147,12 @@ def test_resumed_run_equals_uninterrupted_one(make_classifier, compile_classifie
     def make():
         classifier = make_classifier(dropout=0.5, normalise=True)
         if learner == "distiller":
-            return distiller(classifier, make_classifier(normalise=True, filters=6, seed=2), sgd(0.05, l2=0.01))
+            return distiller(
+                classifier,
+                make_classifier(normalise=True, filters=6, seed=2),
+                sgd(0.05, l2=0.01),
+                objective=Classification(3),
+            )
         return TwoOptimizers(classifier) if learner == "two_optimizers" else compile_classifier(classifier)
 
     def state(model):

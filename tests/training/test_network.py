@@ -115,7 +115,7 @@ def test_logits_are_those_of_the_model(task, activation):
         np.testing.assert_allclose(powers / powers.sum(-1, keepdims=True), outputs, atol=1e-5)
     else:
         np.testing.assert_allclose(logits, outputs, atol=1e-4)
-    accuracy = evaluate(logits_of(model, space), task.test())["accuracy"]
+    accuracy = evaluate(logits_of(model, space), task.test(), task.objective)["accuracy"]
     assert accuracy == pytest.approx((outputs.argmax(-1) == labels).mean())
 
 
@@ -136,8 +136,8 @@ def test_chance_level(task):
     chance = np.bincount(labels).max() / len(labels)
     for accuracy in (0.0, chance, chance + 0.05):
         with pytest.raises(UserError, match="near chance level"):
-            check_above_chance(accuracy, task)
-    check_above_chance(chance + 0.15, task)
+            check_above_chance({"accuracy": accuracy}, task)
+    check_above_chance({"accuracy": chance + 0.15}, task)
 
 
 @pytest.mark.parametrize("changes", [{"alpha": 1.5}, {"temperature": 0.0}, {"temperature": -1.0}])

@@ -1,0 +1,58 @@
+"""The test set that artefacts are scored on."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cached_property
+
+import numpy as np
+
+from tas_tf.errors import UserError
+from tas_tf.objectives.classification import Classification
+from tas_tf.objectives.objective import Objective, score_arrays, to_logits
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoredOn:
+    """A test set.
+
+    Attributes:
+        images: Images in the artefacts' input format, `[n, height, width, channels]`.
+        labels: Labels as the objective has them, `[n, ...]`.
+        objective: What the outputs mean.
+        activation: Name of the networks' last activation.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    objective: Objective
+    activation: str
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 4 or len(self.images) == 0:
+            raise UserError(f"`images` must be [n, height, width, channels], n > 0. Received: {self.images.shape}.")
+        wanted, labels = (len(self.images), *self.objective.label_shape), self.labels
+        are_classes = self.objective.task == Classification.task
+        if labels.shape != wanted or (are_classes and not np.issubdtype(labels.dtype, np.integer)):
+            raise UserError(
+                f"`labels` must be {'integer classes' if are_classes else 'numbers'} for {self.objective}, "
+                f"{list(wanted)}, for the {len(self.images)} images. Received: {labels.dtype} of shape {labels.shape}."
+            )
+        if are_classes and (labels.min() < 0 or labels.max() >= self.objective.num_outputs):
+            raise UserError(
+                f"`labels` must be from 0 to {self.objective.num_outputs - 1}: the networks have "
+                f"{self.objective.num_outputs} classes. Received: {labels.min()} to {labels.max()}."
+            )
+
+    def scores(self, outputs: np.ndarray) -> dict[str, float]:
+        """Scores of a network's outputs for the images."""
+        return score_arrays(self.objective, self.labels, to_logits(outputs, self.activation))
+
+    def agreement(self, outputs: np.ndarray, expected: np.ndarray) -> float:
+        """How well the outputs of two networks agree, 0 to 1."""
+        return self.objective.agreement(*(to_logits(each, self.activation) for each in (outputs, expected)))
+
+    @cached_property
+    def constant_score(self) -> float:
+        """Score of the best constant output."""
+        return self.objective.constant_score(self.objective.summary(self.labels))

@@ -1,0 +1,159 @@
+"""Independent yes or no decisions for each image or pixel: sigmoid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from tas_tf.objectives.objective import Objective, Sums, mean_over_positions
+
+
+class Decisions(Objective):
+    """Independent decisions, each with a logit of its own that is above 0 for yes.
+
+    Labels are 0 or 1, float32 `[batch, decisions]`, or `[batch, height, width, decisions]` per pixel.
+    """
+
+    activation = "sigmoid"
+
+    @property
+    def label_shape(self) -> tuple[int, ...]:
+        """A number for each decision."""
+        return (*self.positions, self.num_outputs)
+
+    @property
+    def label_dtype(self) -> tf.DType:
+        """Floats, as for values between 0 and 1."""
+        return tf.float32
+
+    def standard_losses(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        """Binary cross-entropies, averaged over decisions."""
+        labels = tf.cast(labels, logits.dtype)
+        return mean_over_positions(tf.nn.sigmoid_cross_entropy_with_logits(labels, logits))
+
+    def divergences(self, wanted: tf.Tensor, logits: tf.Tensor, temperature: float) -> tf.Tensor:
+        """Divergences `T^2 * KL(teacher || student)` of each decision, averaged over decisions.
+
+        Reference:
+            Yang et al. 2023, multi-label logit distillation, https://arxiv.org/abs/2308.06453
+        """
+        wanted, logits = wanted / temperature, logits / temperature
+        share = tf.sigmoid(wanted)
+        cross = tf.nn.sigmoid_cross_entropy_with_logits(share, logits)
+        own = tf.nn.sigmoid_cross_entropy_with_logits(share, wanted)
+        return mean_over_positions(temperature**2 * (cross - own))
+
+    def progress(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        """Shares of right decisions."""
+        return mean_over_positions(tf.cast((logits > 0) == (labels > 0.5), tf.float32))
+
+    def tally(self, labels: tf.Tensor, logits: tf.Tensor) -> Sums:
+        """Numbers of images or pixels by decision: right ones and all, for the labels no and yes, and all yes."""
+        shape = [-1, self.num_outputs]
+        said, there = (tf.reshape(each, shape) for each in (logits > 0, tf.cast(labels, tf.float32) > 0.5))
+        counts = {
+            "right_no": tf.logical_not(said | there),
+            "right_yes": said & there,
+            "no": tf.logical_not(there),
+            "yes": there,
+            "said": said,
+        }
+        return {name: tf.reduce_sum(tf.cast(each, tf.float64), axis=0) for name, each in counts.items()}
+
+    def _accuracy(self, sums: Mapping[str, np.ndarray]) -> float:
+        right, whole = sums["right_no"] + sums["right_yes"], sums["no"] + sums["yes"]
+        return float(right.sum() / whole.sum())
+
+    def _mean_iou(self, sums: Mapping[str, np.ndarray]) -> float:
+        """Mean intersection over union; of yes and no, if there is a single decision."""
+        hits, union = sums["right_yes"], sums["yes"] + sums["said"] - sums["right_yes"]
+        if self.num_outputs == 1:
+            whole = sums["no"] + sums["yes"]
+            hits = np.concatenate([hits, sums["right_no"]])
+            union = np.concatenate([union, whole - sums["right_yes"]])
+        return float(np.mean(hits[union > 0] / union[union > 0]))
+
+    def summary(self, labels: np.ndarray) -> np.ndarray:
+        """Share of yes for each image and decision, `[batch, decisions]`."""
+        return labels.reshape(len(labels), -1, self.num_outputs).mean(1)
+
+    def agreement(self, logits: np.ndarray, expected: np.ndarray) -> float:
+        """Share of decisions that are the same."""
+        return float(np.mean((logits > 0) == (expected > 0)))
+
+
+class Binary(Decisions):
+    """A single decision. The score is the accuracy; per pixel it is the mean intersection over union of yes and no.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> Binary(1).losses(tf.constant([[1.0]]), tf.constant([[100.0]])).numpy().tolist()
+        [0.0]
+    """
+
+    task = "binary"
+
+    @property
+    def metric(self) -> str:
+        """Accuracy, or per pixel the mean intersection over union."""
+        return "mean_iou" if self.positions else "accuracy"
+
+    @property
+    def ranks(self) -> bool:
+        """For the area under the ROC curve, which isn't computed per pixel."""
+        return not self.positions
+
+    def scores(self, sums: Mapping[str, np.ndarray], ranked: tuple[np.ndarray, np.ndarray] | None) -> dict[str, float]:
+        """Accuracy and its mean over yes and no, and the area under the ROC curve; per pixel the mean IoU."""
+        found = {"accuracy": self._accuracy(sums)}
+        if self.positions:
+            return {**found, "mean_iou": self._mean_iou(sums)}
+        parts = np.concatenate([sums["right_no"], sums["right_yes"]])
+        wholes = np.concatenate([sums["no"], sums["yes"]])
+        found["balanced_accuracy"] = float(np.mean(parts[wholes > 0] / wholes[wholes > 0]))
+        labels, logits = (part[:, 0] for part in ranked)
+        if 0 < wholes[1] < wholes.sum():  # otherwise there are no pairs to rank
+            from sklearn.metrics import roc_auc_score  # here, because importing it takes a second
+
+            found["roc_auc"] = float(roc_auc_score(labels, logits))
+        return found
+
+    def constant_score(self, labels: np.ndarray) -> float:
+        """Score of the more frequent answer."""
+        share = float(labels.mean())
+        return max(share, 1 - share) / (2 if self.positions else 1)
+
+
+class Multilabel(Decisions):
+    """Several decisions. The score is the mean average precision; per pixel it is the mean intersection over union."""
+
+    task = "multilabel"
+
+    @property
+    def metric(self) -> str:
+        """Mean average precision, or per pixel the mean intersection over union."""
+        return "mean_iou" if self.positions else "mean_average_precision"
+
+    @property
+    def ranks(self) -> bool:
+        """For average precisions, which aren't computed per pixel."""
+        return not self.positions
+
+    def scores(self, sums: Mapping[str, np.ndarray], ranked: tuple[np.ndarray, np.ndarray] | None) -> dict[str, float]:
+        """Share of right decisions, and the mean average precision over labels that occur; per pixel the mean IoU."""
+        found = {"accuracy": self._accuracy(sums)}
+        if self.positions:
+            return {**found, "mean_iou": self._mean_iou(sums)}
+        from sklearn.metrics import average_precision_score
+
+        labels, logits = ranked
+        there = labels.any(axis=0)
+        precisions = [average_precision_score(labels[:, one], logits[:, one]) for one in np.flatnonzero(there)]
+        return {**found, "mean_average_precision": float(np.mean(precisions)) if precisions else 0.0}
+
+    def constant_score(self, labels: np.ndarray) -> float:
+        """Average precision of a constant: the mean share of yes of the labels that occur; per pixel of always yes."""
+        shares = labels.mean(0)
+        return float(shares[shares > 0].mean()) if shares.any() else 0.0

@@ -1,0 +1,281 @@
+"""What all kinds of outputs have in common, and how their scores are summed up."""
+
+from __future__ import annotations
+
+import abc
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+# A network is near chance if it covers less than this part of the way from the best constant output to a perfect one.
+_NEAR = 0.1
+
+# Probabilities that are 0 or 1, as 8 bits may give, have no finite logit.
+_TINY = 1e-7
+
+#: Takes labels and logits, returns the loss of each image, `[batch]`.
+Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+#: Figures of one or more batches, summed over images.
+Sums = Mapping[str, tf.Tensor]
+
+
+@dataclass(frozen=True)
+class Objective(abc.ABC):
+    """What the outputs of a network mean.
+
+    Logits are the outputs before the last activation, `[batch, outputs]`, or `[batch, height, width, outputs]` for
+    outputs per pixel. All functions average over pixels.
+
+    Attributes:
+        num_outputs: Size of the last axis of the logits.
+        positions: Height and width of outputs per pixel; empty for one output per image.
+        own_loss: Takes labels and logits and returns the loss of each image, `[batch]`, in place of the standard one.
+        class_weight: Weight of each class in training; for a single decision, of no and yes. Empty for equal ones.
+    """
+
+    num_outputs: int
+    positions: tuple[int, ...] = ()
+    own_loss: Loss | None = field(default=None, kw_only=True)
+    class_weight: tuple[float, ...] = field(default=(), kw_only=True)
+
+    #: Name of the kind, as in `--task`.
+    task: ClassVar[str]
+    #: Last activation of such a network if it doesn't end in logits.
+    activation: ClassVar[str]
+    #: Whether scores need the outputs of all images at once.
+    ranks: ClassVar[bool] = False
+    #: Score of a perfect network.
+    perfect: ClassVar[float] = 1.0
+    #: Whether a higher score is better.
+    higher_is_better: ClassVar[bool] = True
+
+    @property
+    @abc.abstractmethod
+    def metric(self) -> str:
+        """Name of the score that counts."""
+
+    @property
+    @abc.abstractmethod
+    def label_shape(self) -> tuple[int, ...]:
+        """Shape of an image's label."""
+
+    @property
+    @abc.abstractmethod
+    def label_dtype(self) -> tf.DType:
+        """Type of labels."""
+
+    @abc.abstractmethod
+    def standard_losses(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        """Loss of each image, `[batch]`, in the logits' type, unless another loss was given."""
+
+    def losses(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        """Loss of each image, `[batch]`, in the logits' type."""
+        loss = self.standard_losses if self.own_loss is None else self.own_loss
+        return loss(labels, logits)
+
+    def weighted(self, labels: tf.Tensor, losses: tf.Tensor) -> tf.Tensor:
+        """Multiplies the losses of images, `[batch]`, by the weights of their classes."""
+        if not self.class_weight:
+            return losses
+        numbers = tf.cast(tf.reshape(labels, [-1]), tf.int32)
+        return losses * tf.gather(tf.constant(self.class_weight, losses.dtype), numbers)
+
+    @abc.abstractmethod
+    def divergences(self, wanted: tf.Tensor, logits: tf.Tensor, temperature: float) -> tf.Tensor:
+        """Distance of each image's outputs from the teacher's, `[batch]`, 0 if they agree.
+
+        Args:
+            wanted: The teacher's logits.
+            logits: The student's logits.
+            temperature: Divisor of both, if the outputs are probabilities. The distance is multiplied by its square, so
+                that gradients don't depend on it much.
+        """
+
+    @abc.abstractmethod
+    def progress(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        """What is averaged and shown while a network is trained, `[batch]`; its name is `progress_name`."""
+
+    def keras_loss(self) -> keras.losses.Loss:
+        """The loss for `keras.Model.compile`."""
+        return _Loss(self)
+
+    def keras_metric(self, name: str | None = None) -> keras.metrics.Metric:
+        """The mean of `progress`, by default under its own name."""
+        return keras.metrics.MeanMetricWrapper(self.progress, name=name or self.progress_name)
+
+    @property
+    def progress_name(self) -> str:
+        """Name of what `progress` returns."""
+        return "accuracy"
+
+    @abc.abstractmethod
+    def tally(self, labels: tf.Tensor, logits: tf.Tensor) -> Sums:
+        """Sums over a batch from which `scores` follow, float64."""
+
+    @abc.abstractmethod
+    def scores(self, sums: Mapping[str, np.ndarray], ranked: tuple[np.ndarray, np.ndarray] | None) -> dict[str, float]:
+        """Scores of a network, without its loss.
+
+        Args:
+            sums: Sum of all tallies.
+            ranked: Labels and logits of all images, if `ranks`.
+        """
+
+    @abc.abstractmethod
+    def constant_score(self, labels: np.ndarray) -> float:
+        """Score of the best network whose output is the same for all images.
+
+        Args:
+            labels: Summaries of all labels, see `summary`.
+        """
+
+    @abc.abstractmethod
+    def summary(self, labels: np.ndarray) -> np.ndarray:
+        """What `constant_score` needs of a batch of labels, `[batch, ...]`."""
+
+    @abc.abstractmethod
+    def agreement(self, logits: np.ndarray, expected: np.ndarray) -> float:
+        """How well two networks agree, 0 to 1.
+
+        Args:
+            logits: Logits of one network.
+            expected: Those of the other.
+        """
+
+    @property
+    def num_values(self) -> int:
+        """Logits of an image."""
+        return self.num_outputs * math.prod(self.positions)
+
+    def goodness(self, score: float) -> float:
+        """A number that is higher for better scores."""
+        return score if self.higher_is_better else -score
+
+    def is_near(self, score: float, constant: float) -> bool:
+        """Whether a score is hardly better than that of the best constant output.
+
+        >>> from tas_tf.objectives.classification import Classification
+        >>> Classification(10).is_near(0.15, 0.1), Classification(10).is_near(0.3, 0.1)
+        (True, False)
+        """
+        return self.goodness(score) < self.goodness(constant + _NEAR * (self.perfect - constant))
+
+    def drop_of(self, score: float, expected: float, constant: float) -> float:
+        """How much worse a score is than another one: the difference; of errors, as a share of a constant's error.
+
+        Args:
+            score: The score.
+            expected: The other one.
+            constant: Score of the best constant output.
+        """
+        lost = self.goodness(expected) - self.goodness(score)
+        return lost if self.higher_is_better else lost / constant
+
+    def told(self, score: float) -> str:
+        """The score in words.
+
+        >>> from tas_tf.objectives.classification import Classification
+        >>> Classification(10).told(0.9)
+        'accuracy 0.9000'
+        """
+        return f"{self.metric.replace('_', ' ')} {score:.4f}"
+
+    def __str__(self) -> str:
+        """The kind in words."""
+        return f"{self.task} per pixel" if self.positions else self.task
+
+
+def to_logits(outputs: np.ndarray, activation: str) -> np.ndarray:
+    """Undoes the last activation of a network, as far as scores depend on it.
+
+    Args:
+        outputs: Outputs of the network.
+        activation: Name of its last activation. Only sigmoids are undone: of a softmax, the largest output counts.
+
+    Example:
+        >>> to_logits(np.array([[0.5, 1.0]]), "sigmoid").round(1).tolist()
+        [[0.0, 16.1]]
+    """
+    if activation != "sigmoid":
+        return outputs
+    shares = np.clip(outputs.astype(np.float64), _TINY, 1 - _TINY)
+    return np.log(shares / (1 - shares))
+
+
+class _Loss(keras.losses.Loss):
+    """The losses of an objective in the form that Keras expects."""
+
+    def __init__(self, objective: Objective) -> None:
+        super().__init__(name=objective.task)
+        self._objective = objective
+
+    def call(self, y_true, y_pred):
+        """Losses, `[batch]`."""
+        labels = tf.cast(y_true, self._objective.label_dtype)  # Keras makes floats of class numbers
+        return self._objective.weighted(labels, self._objective.losses(labels, y_pred))
+
+
+class Scorer:
+    """Adds up the scores of a network batch by batch.
+
+    Args:
+        objective: What the outputs mean.
+    """
+
+    def __init__(self, objective: Objective) -> None:
+        self._objective, self._sums = objective, None
+        self._labels: list[np.ndarray] = []
+        self._logits: list[np.ndarray] = []
+
+    def add(self, tally: Sums, labels: tf.Tensor, logits: tf.Tensor) -> None:
+        """Adds a batch.
+
+        Args:
+            tally: `Objective.tally` of the batch, and the sum of its losses as `loss`.
+            labels: Labels of the batch.
+            logits: Logits of the batch.
+        """
+        found = {name: np.asarray(value, np.float64) for name, value in tally.items()}
+        self._sums = found if self._sums is None else {name: self._sums[name] + value for name, value in found.items()}
+        if self._objective.ranks:
+            self._labels.append(np.asarray(labels))
+            self._logits.append(np.asarray(logits))
+
+    def result(self) -> dict[str, float]:
+        """All scores and the loss; empty without any batch."""
+        if self._sums is None:
+            return {}
+        ranked = (np.concatenate(self._labels), np.concatenate(self._logits)) if self._objective.ranks else None
+        scores = self._objective.scores(self._sums, ranked)
+        return {**scores, "loss": float(self._sums["loss"] / self._sums["images"])}
+
+
+def score_arrays(objective: Objective, labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
+    """Scores and loss of logits in memory."""
+    scorer, logits = Scorer(objective), tf.constant(logits, tf.float64)
+    scorer.add(tally_with_loss(objective, tf.constant(labels), logits), labels, logits)
+    return scorer.result()
+
+
+def tally_with_loss(objective: Objective, labels: tf.Tensor, logits: tf.Tensor) -> dict[str, Any]:
+    """`Objective.tally` of a batch with the sum of its losses and its number of images."""
+    labels = tf.cast(labels, objective.label_dtype)
+    return {
+        **objective.tally(labels, logits),
+        "loss": tf.reduce_sum(tf.cast(objective.losses(labels, logits), tf.float64)),
+        "images": tf.cast(tf.shape(logits)[0], tf.float64),
+    }
+
+
+def mean_over_positions(values: tf.Tensor) -> tf.Tensor:
+    """Averages over all axes but the first.
+
+    >>> mean_over_positions(tf.constant([[1.0, 3.0], [2.0, 2.0]])).numpy().tolist()
+    [2.0, 2.0]
+    """
+    return tf.reduce_mean(values, axis=list(range(1, values.shape.rank))) if values.shape.rank > 1 else values
