@@ -255,10 +255,14 @@ def _kind_of_conv(config: Mapping[str, Any], input_shapes: tuple) -> Kind:
     return Kind.DEPTHWISE if config["groups"] == channels == config["filters"] and alone else Kind.OPAQUE
 
 
+def are_positions(axis: Any, rank: int) -> bool:
+    """Whether axes, of a tensor of this rank, are neither the batch nor the channels; None means all axes."""
+    axes = range(rank) if axis is None else axis if isinstance(axis, (list, tuple)) else (axis,)
+    return all(0 < one % rank < rank - 1 for one in axes)
+
+
 def _kind_of_softmax(config: Mapping[str, Any], rank: int) -> Kind:
-    axes = config["axis"] if isinstance(config["axis"], (list, tuple)) else (config["axis"],)
-    over_positions = all(0 < axis % rank < rank - 1 for axis in axes)
-    return Kind.SHIFTS_ZEROS if over_positions else Kind.OPAQUE
+    return Kind.SHIFTS_ZEROS if are_positions(config["axis"], rank) else Kind.OPAQUE
 
 
 def _kind_of_permutation(config: Mapping[str, Any], rank: int) -> Kind:
@@ -266,7 +270,10 @@ def _kind_of_permutation(config: Mapping[str, Any], rank: int) -> Kind:
 
 
 def _kind_of_unit_norm(config: Mapping[str, Any], rank: int) -> Kind:
-    return Kind.UNIT_NORM if _is_last_axis(config["axis"], rank) else Kind.OPAQUE
+    if are_positions(config["axis"], rank):
+        return Kind.FROM_ONES
+    axes = config["axis"] if isinstance(config["axis"], (list, tuple)) else (config["axis"],)
+    return Kind.OPAQUE if 0 in axes else Kind.UNIT_NORM
 
 
 #: Layers whose kind depends on an axis.

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tas_tf.graph.kinds import ACTIVATIONS, Kind, kind_of_relu
+from tas_tf.graph.kinds import ACTIVATIONS, Kind, are_positions, kind_of_relu
 from tas_tf.graph.nodes import Node, Ref
 
 #: Operations on one tensor that act on each number alone.
@@ -18,12 +18,15 @@ _ELEMENTWISE: dict[str, Kind] = {
             *("Abs", "Absolute", "Fabs", "Negative", "Square", "Sign", "Expm1", "Log1p", "Erf", "Erfinv"),
             *("Sin", "Sinh", "Tan", "Arcsin", "Arcsinh", "Arctan", "Arctanh", "Deg2rad", "Rad2deg"),
             *("Ceil", "Floor", "Trunc", "Round", "NanToNum", "Real", "Conj", "Conjugate", "Copy", "ZerosLike"),
-            *("Cast", "SaturateCast", "StopGradient"),
+            *("Array", "Cast", "ConvertToTensor", "SaturateCast", "StopGradient"),
         ],
         Kind.KEEPS_ZEROS,
     ),
-    **dict.fromkeys(["Cos", "Cosh", "Arccos", "Exp2", "Erfc", "OnesLike", "Threshold"], Kind.SHIFTS_ZEROS),
-    **dict.fromkeys(["Sqrt", "Cbrt", "Rsqrt", "Reciprocal", "Log", "Log2", "Log10"], Kind.FROM_ONES),
+    **dict.fromkeys(
+        ["Cos", "Cosh", "Arccos", "Exp2", "Erfc", "I0", "Heaviside", "OnesLike", "FullLike", "EmptyLike", "Threshold"],
+        Kind.SHIFTS_ZEROS,
+    ),
+    **dict.fromkeys(["Sqrt", "Cbrt", "Rsqrt", "Reciprocal", "Log", "Log2", "Log10", "Sinc"], Kind.FROM_ONES),
 }
 #: Operations on two tensors, or on a tensor and a constant, that act on each number alone.
 _COMBINING: dict[str, Kind] = {
@@ -55,8 +58,8 @@ class _Reduction(NamedTuple):
 
 _REDUCTIONS = {
     **dict.fromkeys(["Mean", "Sum", "Max", "Amax", "Min", "Amin", "Prod"], _Reduction(Kind.POOL, Kind.REDUCE)),
-    "Var": _Reduction(Kind.POOL),
-    "Median": _Reduction(Kind.POOL),
+    **dict.fromkeys(["Var", "Median", "Ptp"], _Reduction(Kind.POOL)),
+    **dict.fromkeys(["Nanmean", "Nansum", "Nanmax", "Nanmin", "Nanprod", "Nanvar"], _Reduction(Kind.POOL)),
     "Logsumexp": _Reduction(Kind.SHIFTS_ZEROS, Kind.REDUCE),
     "Norm": _Reduction(Kind.FROM_ONES, Kind.REDUCE),
 }
@@ -68,7 +71,8 @@ _NEUTRAL = {
 }
 #: Operations along an axis that treat each line alone, by what they do to zeros.
 _ALONG_AXES = {
-    **dict.fromkeys(["Cumsum", "Diff", "Flip", "Repeat", "Roll", "Sort"], Kind.KEEPS_ZEROS),
+    **dict.fromkeys(["Cumsum", "Cumprod", "Nancumsum", "Nancumprod", "Diff", "Trapezoid"], Kind.KEEPS_ZEROS),
+    **dict.fromkeys(["Flip", "Repeat", "Roll", "Sort"], Kind.KEEPS_ZEROS),
     **dict.fromkeys(["Softmax", "LogSoftmax"], Kind.SHIFTS_ZEROS),
 }
 #: Operations on images, if channels are last.
@@ -94,7 +98,7 @@ def kind_of_operation(node: Node, shapes: tuple[tuple[int | None, ...], ...]) ->
     rank = len(shapes[0])
     if name in _REDUCTIONS:
         return _kind_of_reduction(name, config, rank)
-    if name in _ALONG_AXES and _are_positions(config.get("axis"), rank):
+    if name in _ALONG_AXES and are_positions(config.get("axis"), rank):
         return _ALONG_AXES[name]
     if name in _ON_IMAGES:
         return _ON_IMAGES[name] if config.get("data_format") == "channels_last" else Kind.OPAQUE
@@ -205,7 +209,8 @@ def _kind_of_unstack(node: Node, rank: int) -> Kind:
 
 def _kind_of_pad(node: Node, rank: int) -> Kind:
     widths = _pad_widths(node, rank)
-    constant, value = node.config["mode"] == "constant", node.kwargs.get("constant_values") or 0
+    constant = node.config["mode"] == "constant"
+    value = (node.args[1] if len(node.args) > 1 else node.kwargs.get("constant_values")) or 0
     if any(widths[0]) or not isinstance(value, (int, float)):
         return Kind.OPAQUE
     if any(widths[-1]):
@@ -229,15 +234,15 @@ def _kind_of_transpose(node: Node, rank: int) -> Kind:
 
 def _kind_of_moved_axes(node: Node, rank: int) -> Kind:
     keys = ("source", "destination") if node.class_name == "Moveaxis" else ("axis1", "axis2")
-    return _kept_if(all(_are_positions(node.config[key], rank) for key in keys))
+    return _kept_if(all(are_positions(node.config[key], rank) for key in keys))
 
 
 def _kind_of_new_axis(node: Node, rank: int) -> Kind:
-    return _kept_if(_are_positions(node.config["axis"], rank + 1))
+    return _kept_if(are_positions(node.config["axis"], rank + 1))
 
 
 def _kind_of_squeeze(node: Node, rank: int) -> Kind:
-    return _kept_if(_are_positions(node.config["axis"], rank))
+    return _kept_if(are_positions(node.config["axis"], rank))
 
 
 def _kind_of_tile(node: Node, rank: int) -> Kind:
@@ -249,9 +254,9 @@ def _kind_of_tile(node: Node, rank: int) -> Kind:
 def _kind_of_normalize(node: Node, rank: int) -> Kind:
     if node.config["order"] not in (1, 2):
         return Kind.OPAQUE
-    if _are_positions(node.config["axis"], rank):
+    if are_positions(node.config["axis"], rank):
         return Kind.FROM_ONES
-    return Kind.UNIT_NORM if _axes(node.config["axis"], rank) == {rank - 1} else Kind.OPAQUE
+    return Kind.OPAQUE if 0 in _axes(node.config["axis"], rank) else Kind.UNIT_NORM
 
 
 #: Operations whose kind depends on their arguments.
@@ -283,11 +288,6 @@ def _axes(axis: Any, rank: int) -> set[int]:
     if axis is None:
         return set(range(rank))
     return {one % rank for one in (axis if isinstance(axis, (list, tuple)) else (axis,))}
-
-
-def _are_positions(axis: Any, rank: int) -> bool:
-    """Whether the axes are neither the batch nor the channels."""
-    return _axes(axis, rank).isdisjoint({0, rank - 1})
 
 
 def _holds_array(value: Any) -> bool:
