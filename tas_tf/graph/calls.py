@@ -69,7 +69,7 @@ def list_calls(model: keras.Model) -> Calls:
             return _calls_in_sequence(model)
         # The config of a subclass may be anything: take that of a plain model with the same layers.
         plain = model if type(model) is Functional else keras.Model(model.input, model.output, name=model.name)
-        return _functional_calls(plain, plain.get_config())
+        return _functional_calls(plain, _config(plain))
     except NotImplementedError as error:
         raise UserError(
             f"`model` ({model.name}) contains a layer without a config: {str(error).strip().splitlines()[0]} "
@@ -93,6 +93,19 @@ def _calls_in_sequence(model: keras.Sequential) -> Calls:
 def _input_entry(model: keras.Sequential) -> dict:
     config = {"batch_shape": tuple(model.inputs[0].shape), "dtype": model.inputs[0].dtype, "name": "images"}
     return {"module": "keras.layers", "class_name": "InputLayer", "config": config, "registered_name": None}
+
+
+def _config(model: keras.Model) -> dict[str, Any]:
+    try:
+        return model.get_config()
+    except NotImplementedError:
+
+        def replace(layer: Any) -> Any:
+            same = type(layer) is not keras.layers.Identity
+            return layer if same else keras.layers.Identity(name=layer.name, dtype=layer.dtype_policy.name)
+
+        # Keras can't describe an Identity that was made with a policy instead of the policy's name.
+        return keras.models.clone_model(model, clone_function=replace).get_config()
 
 
 def _functional_calls(model: keras.Model, config: Mapping[str, Any]) -> Calls:

@@ -11,6 +11,7 @@ import numpy as np
 
 from tas_tf.errors import UserError
 from tas_tf.graph.calls import Call, is_graph, list_calls, tensor_key
+from tas_tf.graph.composite import as_model
 from tas_tf.graph.head import GraphParts, split_softmax
 from tas_tf.graph.kinds import Kind, is_op, kind_of
 from tas_tf.graph.layers import call_layer, first_line, make_layer
@@ -100,11 +101,12 @@ class _Reader:
             check_mode(model.get_layer(call.layer), call.layer)
         is_operation = is_op(entry["module"] or "")
         layer = None if is_operation or entry["class_name"] == "InputLayer" else model.get_layer(call.layer)
-        if is_graph(layer):
-            if len(inputs) != 1:
-                raise UserError(f"Nested model `{call.layer}` must have one input. Received: {len(inputs)}.")
+        if is_graph(layer) and len(inputs) != 1:
+            raise UserError(f"Nested model `{call.layer}` must have one input. Received: {len(inputs)}.")
+        inner = layer if is_graph(layer) else self._taken_apart(layer, call)
+        if inner is not None:
             # `training=False` is dropped, here and for single layers: layers with new weights must be trained.
-            return self.read(layer, inputs, (*path, call.layer))
+            return self.read(inner, inputs, (*path, call.layer))
         _check_entry(entry, call.layer)
         node = Node(
             name=self._unique(call.layer, path),
@@ -134,6 +136,12 @@ class _Reader:
             self.nodes[one.name] = one
             self._shapes[one.name] = one.shape
         return [one.name for one in nodes]
+
+    def _taken_apart(self, layer: Any, call: Call) -> keras.Model | None:
+        """The model of a layer that consists of other layers, if it is called with tensors alone."""
+        if not all(isinstance(one, Ref) for one in call.args) or call.kwargs:
+            return None
+        return as_model(layer, [self._shapes[one.name] for one in call.args])
 
     def _unique(self, name: str, path: tuple[str, ...]) -> str:
         """Makes the name of a layer unique: layers of nested models may have the names of other layers."""
