@@ -17,9 +17,10 @@ def count_macs(model: keras.Model) -> int:
         if isinstance(layer, keras.Model):
             macs += count_macs(layer)
             continue
-        kernels = [weight.shape for weight in layer.weights if weight.name.endswith("kernel")]
-        tensor = layer.input if "Transpose" in type(layer).__name__ else layer.output
-        macs += sum(int(np.prod(kernel)) for kernel in kernels) * int(np.prod(tensor.shape[1:-1]))
+        kernels = sum(int(np.prod(weight.shape)) for weight in layer.weights if weight.name.endswith("kernel"))
+        for call in layer._inbound_nodes if kernels else ():  # Keras has no public list of a layer's calls
+            (tensor,) = call.input_tensors if "Transpose" in type(layer).__name__ else call.output_tensors
+            macs += kernels * int(np.prod(tensor.shape[1:-1]))
     return macs
 
 

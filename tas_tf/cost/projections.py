@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tas_tf.cost.cost_model import CostModel
+from tas_tf.space.channels import differing_pairs
 from tas_tf.space.shape import ActiveChannels, Shape
 from tas_tf.space.space import SearchSpace
 
@@ -20,7 +21,7 @@ def projections(space: SearchSpace, shape: Shape) -> list[dict[str, Any]]:
     for add, identity, reads, makes in space.projections():
         stage, block = space.block_of.get(add, ("", 1))
         kept = not stage or shape.depths[stage] >= block
-        if kept and any(active.width(one) != active.width(other) for one, other in zip(reads, makes, strict=True)):
+        if kept and any(active.width(one) != active.width(other) for one, other in differing_pairs(reads, makes)):
             width_in, width_out = (sum(map(active.width, side)) for side in (reads, makes))
             macs = space.graph[identity].positions * width_in * width_out
             found.append({"layer": add, "in": width_in, "out": width_out, "macs": macs})

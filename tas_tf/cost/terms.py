@@ -20,7 +20,7 @@ from tas_tf.graph.kinds import (
     TRANSPOSED_CLASSES,
     Kind,
 )
-from tas_tf.space.channels import Segment
+from tas_tf.space.channels import Segment, differing_pairs
 from tas_tf.space.space import SearchSpace
 
 #: Bytes of a float32 weight.
@@ -145,16 +145,17 @@ def mac_terms(space: SearchSpace) -> Iterator[Term]:
             factor = term.factor * _applications(space.graph, node)
             yield Term(term.layer, factor, term.reads, term.makes)
     for add, identity, reads, makes in space.projections():
-        yield Term(add, space.graph[identity].positions, reads, makes, _pairs(reads, makes))
+        yield Term(add, space.graph[identity].positions, reads, makes, differing_pairs(reads, makes))
 
 
 def param_terms(space: SearchSpace) -> Iterator[Term]:
     """Yields the terms of the number of weights, including those that aren't trained."""
     for node in space.graph:
-        yield from _kernel_terms(space, node)
-        yield from _vector_terms(space, node)
+        if not node.shares:
+            yield from _kernel_terms(space, node)
+            yield from _vector_terms(space, node)
     for add, _, reads, makes in space.projections():
-        yield Term(add, 1, reads, makes, _pairs(reads, makes))
+        yield Term(add, 1, reads, makes, differing_pairs(reads, makes))
 
 
 def byte_terms(space: SearchSpace, op_bytes: int) -> Iterator[Term]:
@@ -167,6 +168,9 @@ def byte_terms(space: SearchSpace, op_bytes: int) -> Iterator[Term]:
         op_bytes: Bytes per operation besides weights: its options, and names and shapes of its tensors.
     """
     for node in space.graph:
+        if node.shares:
+            yield Term(node.name, op_bytes * num_operations(space.graph, node))
+            continue
         for term in _kernel_terms(space, node):
             yield Term(term.layer, _WEIGHT * term.factor, term.reads, term.makes)
         makes = space.segments[node.name]
@@ -184,7 +188,7 @@ def byte_terms(space: SearchSpace, op_bytes: int) -> Iterator[Term]:
     if space.graph.head is not None:
         yield Term(space.graph.output, op_bytes)
     for add, _, reads, makes in space.projections():
-        differ = _pairs(reads, makes)
+        differ = differing_pairs(reads, makes)
         yield Term(add, _WEIGHT, reads, makes, differ)
         yield Term(add, _WEIGHT, (), makes, differ)
         yield Term(add, op_bytes, differ=differ)
@@ -226,10 +230,6 @@ def _vector_terms(space: SearchSpace, node: Node) -> Iterator[Term]:
         yield Term(node.name, rest)
     elif rest:
         yield Term(node.name, rest // node.channels, (), space.segments[node.name])
-
-
-def _pairs(reads: tuple[Segment, ...], makes: tuple[Segment, ...]) -> tuple[tuple[Segment, Segment], ...]:
-    return tuple(zip(reads, makes, strict=True))
 
 
 def at_full_width(term: Term) -> int:

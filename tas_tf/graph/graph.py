@@ -65,6 +65,15 @@ class Graph:
                 found[name].append(node.name)
         return {name: tuple(names) for name, names in found.items()}
 
+    @cached_property
+    def repeats(self) -> Mapping[str, tuple[str, ...]]:
+        """For each node whose layer is called again, the nodes of the further calls."""
+        found: dict[str, list[str]] = {}
+        for node in self.nodes:
+            if node.shares:
+                found.setdefault(node.shares, []).append(node.name)
+        return {name: tuple(names) for name, names in found.items()}
+
     def __getitem__(self, name: str) -> Node:
         return self.by_name[name]
 
@@ -164,6 +173,8 @@ class Graph:
                     [self.position[name] for name in node.inputs],
                 ]
                 + [list(node.shape[1:])]
+                + ([self.position[node.shares]] if node.shares else [])
+                + ([f"output {node.output}"] if node.output is not None else [])
             )
         text = json.dumps(entries, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

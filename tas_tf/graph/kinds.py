@@ -23,7 +23,12 @@ class Kind(enum.Enum):
     ADD = "add"
     MULTIPLY = "multiply"
     COMBINE = "combine"  # other operations on several tensors, channel by channel
+    FROM_ONES = "from_ones"  # acts on each channel alone, on one tensor or several; its value or slope at 0 is infinite
+    UNIT_NORM = "unit_norm"  # divides by a norm of the channels, to which zeros add nothing
+    REDUCE = "reduce"  # reduces the channels to one number; inactive ones can be left out
     CONCAT = "concat"
+    SELECT = "select"  # takes consecutive channels
+    PAD = "pad"  # adds channels of zeros
     FLATTEN = "flatten"
     RESHAPE = "reshape"
     OPAQUE = "opaque"  # unknown: channels that reach it must not change
@@ -44,7 +49,7 @@ CONVOLVES = frozenset({Kind.CONV, Kind.DENSE, Kind.SEPARABLE, Kind.DEPTHWISE})
 #: Kinds to walk through when looking for a tensor's source. They mix neither channels nor the meaning of positions.
 TRANSPARENT = frozenset({Kind.KEEPS_ZEROS, Kind.SHIFTS_ZEROS, Kind.POOL, Kind.BATCH_NORM})
 #: Kinds that read several tensors with the same channels.
-MERGES = frozenset({Kind.ADD, Kind.MULTIPLY, Kind.COMBINE})
+MERGES = frozenset({Kind.ADD, Kind.MULTIPLY, Kind.COMBINE, Kind.FROM_ONES})
 
 
 class Activation(NamedTuple):
@@ -101,7 +106,10 @@ ACTIVATION_BY_NAME = {name: known for known in ACTIVATIONS for name in known.nam
 ACTIVATION_BY_CLASS = {cls: known for known in ACTIVATIONS for cls in (known.op, known.layer) if cls}
 
 _POOLS = frozenset(
-    f"{scope}{kind}Pooling{rank}D" for scope in ("", "Global") for kind in ("Average", "Max") for rank in (1, 2, 3)
+    f"{scope}{kind}Pooling{rank}D"
+    for scope in ("", "Global", "Adaptive")
+    for kind in ("Average", "Max")
+    for rank in (1, 2, 3)
 )
 _LAYERS: dict[str, Kind] = {
     "InputLayer": Kind.INPUT,
@@ -130,23 +138,11 @@ _LAYERS: dict[str, Kind] = {
     ),
     **{known.layer: known.kind for known in ACTIVATIONS if known.layer},
     **dict.fromkeys(["Identity", "ActivityRegularization", "Resizing", "Dropout", "GaussianDropout"], Kind.KEEPS_ZEROS),
-    "GaussianNoise": Kind.SHIFTS_ZEROS,
+    **dict.fromkeys(["CenterCrop", "RepeatVector"], Kind.KEEPS_ZEROS),
+    **dict.fromkeys(["AlphaDropout", "GaussianNoise"], Kind.SHIFTS_ZEROS),
 }
 #: Layers that `keras.applications` defines for itself, and how they treat channels.
 _APPLICATION_LAYERS: dict[str, Kind] = {"LayerScale": Kind.KEEPS_ZEROS, "StochasticDepth": Kind.KEEPS_ZEROS}
-_OPS: dict[str, Kind] = {
-    "Add": Kind.ADD,
-    "Multiply": Kind.MULTIPLY,
-    "Subtract": Kind.COMBINE,
-    "Maximum": Kind.COMBINE,
-    "Minimum": Kind.COMBINE,
-    "Concatenate": Kind.CONCAT,
-    **{known.op: known.kind for known in ACTIVATIONS if known.op},
-    **dict.fromkeys(["Negative", "Absolute", "Abs", "Square", "Sign", "Arctan", "Expm1"], Kind.KEEPS_ZEROS),
-    "Clip": Kind.SHIFTS_ZEROS,
-}
-
-
 #: Keras layers that change images in training and leave them unchanged in inference.
 _AUGMENTATIONS = frozenset(
     [
@@ -203,28 +199,33 @@ def is_op(module: str) -> bool:
     return module.startswith(("keras.src.ops", "keras.ops", "keras.src.activations"))
 
 
-def kind_of(module: str, class_name: str, config: Mapping[str, Any], input_shapes: tuple, num_tensors: int) -> Kind:
-    """Tells how an operation treats channels.
+def kind_of_relu(config: Mapping[str, Any]) -> Kind:
+    """How a ReLU treats channels: either the layer or the operation that `keras.activations.relu` creates.
+
+    It maps 0 to slope * (0 - threshold), so zeros stay zero only if one of the two is 0.
+    """
+    return Kind.SHIFTS_ZEROS if config["threshold"] and config["negative_slope"] else Kind.KEEPS_ZEROS
+
+
+def kind_of(module: str, class_name: str, config: Mapping[str, Any], input_shapes: tuple) -> Kind:
+    """Tells how a layer treats channels.
 
     Args:
-        module: Module name in the config, `keras.layers` or an operation's module.
+        module: Module name in the config, such as `keras.layers`.
         class_name: Class name in the config.
         config: The layer's own config.
         input_shapes: Static shapes of the input tensors, batch first.
-        num_tensors: Number of input tensors. Arithmetic with a constant has one.
     """
-    if class_name == "ReLU" and module.startswith("keras"):
-        # Either the layer or the operation that `keras.activations.relu` creates. It maps 0 to
-        # slope * (0 - threshold), so zeros stay zero only if one of the two is 0.
-        return Kind.SHIFTS_ZEROS if config["threshold"] and config["negative_slope"] else Kind.KEEPS_ZEROS
-    if is_op(module):
-        return _kind_of_op(class_name, config, input_shapes, num_tensors)
     if module.startswith("keras.src.applications"):
         return _APPLICATION_LAYERS.get(class_name, Kind.OPAQUE)
-    if not module.startswith("keras"):
+    if not module.startswith("keras."):
         return Kind.OPAQUE
     if config.get("data_format") == "channels_first":
         return Kind.OPAQUE
+    if class_name == "ReLU":
+        return kind_of_relu(config)
+    if class_name in _ALONG_AXES:
+        return _ALONG_AXES[class_name](config, len(input_shapes[0]))
     if class_name in ("Conv1D", "Conv2D", "Conv3D"):
         return _kind_of_conv(config, input_shapes)
     if class_name in ("DepthwiseConv1D", "DepthwiseConv2D"):
@@ -254,27 +255,33 @@ def _kind_of_conv(config: Mapping[str, Any], input_shapes: tuple) -> Kind:
     return Kind.DEPTHWISE if config["groups"] == channels == config["filters"] and alone else Kind.OPAQUE
 
 
-def _kind_of_op(class_name: str, config: Mapping[str, Any], input_shapes: tuple, num_tensors: int) -> Kind:
-    if class_name == "Mean":
-        # Averaging over positions is a global pool; over channels it is not.
-        axes = config.get("axis")
-        axes = (axes,) if isinstance(axes, int) else tuple(axes or ())
-        rank = len(input_shapes[0])
-        over_positions = axes and all(0 < axis % rank < rank - 1 for axis in axes)
-        return Kind.POOL if over_positions else Kind.OPAQUE
-    if class_name == "Reshape":
-        return Kind.RESHAPE
-    kind = _OPS.get(class_name, Kind.OPAQUE)
-    if num_tensors > 1:
-        return kind
-    # One tensor and a constant: `x * 2.` keeps zeros, `x + 3.` doesn't.
-    if class_name in ("TrueDivide", "Divide"):
-        return Kind.KEEPS_ZEROS
-    if kind is Kind.MULTIPLY:
-        return Kind.KEEPS_ZEROS
-    if kind in (Kind.ADD, Kind.COMBINE):
-        return Kind.SHIFTS_ZEROS
-    return kind
+def are_positions(axis: Any, rank: int) -> bool:
+    """Whether axes, of a tensor of this rank, are neither the batch nor the channels; None means all axes."""
+    axes = range(rank) if axis is None else axis if isinstance(axis, (list, tuple)) else (axis,)
+    return all(0 < one % rank < rank - 1 for one in axes)
+
+
+def _kind_of_softmax(config: Mapping[str, Any], rank: int) -> Kind:
+    return Kind.SHIFTS_ZEROS if are_positions(config["axis"], rank) else Kind.OPAQUE
+
+
+def _kind_of_permutation(config: Mapping[str, Any], rank: int) -> Kind:
+    return Kind.KEEPS_ZEROS if config["dims"][-1] == rank - 1 else Kind.OPAQUE
+
+
+def _kind_of_unit_norm(config: Mapping[str, Any], rank: int) -> Kind:
+    if are_positions(config["axis"], rank):
+        return Kind.FROM_ONES
+    axes = config["axis"] if isinstance(config["axis"], (list, tuple)) else (config["axis"],)
+    return Kind.OPAQUE if 0 in axes else Kind.UNIT_NORM
+
+
+#: Layers whose kind depends on an axis.
+_ALONG_AXES = {
+    "Softmax": _kind_of_softmax,
+    "Permute": _kind_of_permutation,
+    "UnitNormalization": _kind_of_unit_norm,
+}
 
 
 def _is_last_axis(axis: Any, rank: int) -> bool:

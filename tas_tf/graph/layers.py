@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from tas_tf.errors import UserError
+from tas_tf.graph.composite import inner_layer
 from tas_tf.graph.nodes import Node, map_refs
 
 
@@ -15,7 +16,7 @@ def original_layer(model: keras.Model, node: Node) -> keras.Layer:
     """Finds the layer of `model` that `node` was read from, inside nested models too."""
     layer = model
     for name in node.path:
-        layer = layer.get_layer(name)
+        layer = inner_layer(layer, name)
     return layer
 
 

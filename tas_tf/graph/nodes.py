@@ -44,7 +44,10 @@ def list_refs(value: Any) -> list[str]:
 
 @dataclass(frozen=True)
 class Node:
-    """One layer or functional operation, and where its inputs come from."""
+    """One output of one call of a layer or functional operation, and where its inputs come from.
+
+    A layer without weights that is called several times is several layers with the same config.
+    """
 
     name: str
     module: str
@@ -54,10 +57,13 @@ class Node:
     args: tuple = field(repr=False)  # call arguments, with tensors as `Ref`
     kwargs: Mapping[str, Any] = field(repr=False)
     inputs: tuple[str, ...]  # names of the nodes read, without repetitions
-    shape: tuple[int | None, ...]  # shape of the only output, batch first
+    shape: tuple[int | None, ...]  # shape of the output, batch first
     kind: Kind
     num_params: int = 0
     path: tuple[str, ...] = ()  # layer names from the outer model down to this layer
+    shares: str | None = None  # the node that calls the same layer first, if the layer has weights
+    output: int | None = None  # which of the layer's outputs this is, if there are several
+    sibling: str | None = None  # the node of the same call's first output, for its other outputs
 
     @property
     def channels(self) -> int:

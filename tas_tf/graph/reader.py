@@ -1,8 +1,8 @@
-"""Reads a Keras model's public config into nodes: inlines nested models, infers shapes, rejects unsupported layers."""
+"""Reads the calls of a Keras model into nodes: inlines nested models, infers shapes, rejects unsupported layers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,14 +10,19 @@ import keras
 import numpy as np
 
 from tas_tf.errors import UserError
+from tas_tf.graph.calls import Call, is_graph, list_calls, tensor_key
+from tas_tf.graph.composite import as_model
 from tas_tf.graph.head import GraphParts, split_head
 from tas_tf.graph.kinds import Kind, is_op, kind_of
 from tas_tf.graph.layers import call_layer, first_line, make_layer
 from tas_tf.graph.modes import check_mode, check_same_size
 from tas_tf.graph.nodes import Node, Ref, list_refs, map_refs
+from tas_tf.graph.operations import kind_of_operation
 
-_MODEL_CLASSES = ("Functional", "Sequential", "Model")
 _SEQUENCE_CLASSES = ("TimeDistributed", "Bidirectional", "RNN", "LSTM", "GRU", "ConvLSTM2D")
+#: Kinds of layers with weights that may be called several times; others keep all channels then.
+_SHAREABLE = frozenset({Kind.CONV, Kind.DENSE, Kind.SEPARABLE, Kind.DEPTHWISE, Kind.BATCH_NORM, Kind.LAYER_NORM})
+_SHAREABLE |= {Kind.KEEPS_ZEROS, Kind.SHIFTS_ZEROS}
 
 
 def read_model(model: Any) -> GraphParts:
@@ -28,8 +33,8 @@ def read_model(model: Any) -> GraphParts:
     """
     _check_model(model)
     reader = _Reader()
-    output = reader.read(model, {}, ())
-    nodes = _only_needed(reader.nodes, output)
+    (output,) = reader.read(model, (), ())
+    nodes = _only_needed(list(reader.nodes.values()), output)
     return split_head(model.name, nodes, output)
 
 
@@ -41,10 +46,11 @@ def _check_model(model: Any) -> None:
         )
     if not isinstance(model, keras.Model):
         raise UserError(f"`model` must be a Keras model. Received: {type(model).__name__}.")
-    if not _is_graph(model):
+    if not is_graph(model):
         raise UserError(
             f"`model` is a subclassed model ({type(model).__name__}), whose structure can't be read. Expected a "
-            "functional or Sequential model: rebuild it with `keras.Model(inputs, outputs)`."
+            "functional or Sequential model: make one with the same layers by `inputs = keras.Input(shape)` and "
+            "`keras.Model(inputs, model.call(inputs))`."
         )
     if isinstance(model, keras.Sequential) and not model.built:
         raise UserError(
@@ -62,79 +68,80 @@ def _check_model(model: Any) -> None:
         )
 
 
-def _is_graph(model: Any) -> bool:
-    # A subclass may do anything in `call`, even if it was made from inputs and outputs.
-    return type(model).__name__ in _MODEL_CLASSES and type(model).__module__.startswith("keras.")
-
-
 class _Reader:
     """Walks a model and its nested models and collects nodes with unique names."""
 
     def __init__(self) -> None:
-        self.nodes: list[Node] = []
+        self.nodes: dict[str, Node] = {}
         self._shapes: dict[str, tuple] = {}
-        self._seen: dict[int, str] = {}  # layer objects read so far, because nested models may share layers
+        self._first_calls: dict[int, str] = {}  # the node of the first call of each layer, by the layer's id
 
-    def read(self, model: keras.Model, outer: Mapping[str, str], path: tuple[str, ...]) -> str:
-        """Appends the nodes of `model`. For a nested model, `outer` maps the names of its inputs."""
-        names: dict[str, str] = dict(outer)
-        previous = None
-        sequential = isinstance(model, keras.Sequential)
-        config = _config(model)
-        entries = config["layers"]
-        if sequential and entries[0]["class_name"] != "InputLayer":
-            entries = [_input_entry(model), *entries]
-        for entry in entries:
-            name = entry.get("name") or entry["config"]["name"]
-            if name in names:
-                previous = name
-                continue
-            if sequential:
-                args, kwargs = ((Ref(previous),) if previous else ()), {}
-            else:
-                args, kwargs = _call_arguments(entry, name)
-            names[name] = self._read_entry(model, entry, name, _rename(args, names), _rename(kwargs, names), path)
-            previous = name
-        return names[previous] if sequential else names[_output_name(config)]
+    def read(self, model: keras.Model, outer: Sequence[str], path: tuple[str, ...]) -> list[str]:
+        """Appends the nodes of `model` and returns those that make its outputs.
 
-    def _read_entry(self, model, entry, name, args, kwargs, path) -> str:
-        inputs = list_refs((args, kwargs))
-        if any(call["kwargs"].get("training") for call in entry.get("inbound_nodes", ())):
-            check_mode(model.get_layer(name), name)
-        if entry["class_name"] in _MODEL_CLASSES and (entry["module"] or "").startswith("keras"):
-            inner = model.get_layer(name)
-            if len(inputs) != 1:
-                raise UserError(f"Nested model `{name}` must have one input. Received: {len(inputs)}.")
+        Args:
+            model: The outer or a nested model.
+            outer: For a nested model, the nodes that its inputs come from.
+            path: Names of the models around it.
+        """
+        found = list_calls(model)
+        names: dict[str, str] = dict(zip(found.inputs, outer, strict=False))
+        waiting = [call for call in found.calls if tensor_key(call.layer) not in names]
+        while waiting:
+            # In the config, a layer that is called several times stands where it is called first.
+            call = next(call for call in waiting if all(key in names for key in list_refs((call.args, call.kwargs))))
+            waiting.remove(call)
+            for output, name in enumerate(self._read_call(model, _rename(call, names), path)):
+                names[tensor_key(call.layer, call.number, output)] = name
+        return [names[key] for key in found.outputs]
+
+    def _read_call(self, model: keras.Model, call: Call, path: tuple[str, ...]) -> list[str]:
+        entry, inputs = call.entry, list_refs((call.args, call.kwargs))
+        if call.in_training:
+            check_mode(model.get_layer(call.layer), call.layer)
+        is_operation = is_op(entry["module"] or "")
+        layer = None if is_operation or entry["class_name"] == "InputLayer" else model.get_layer(call.layer)
+        if is_graph(layer) and len(inputs) != 1:
+            raise UserError(f"Nested model `{call.layer}` must have one input. Received: {len(inputs)}.")
+        inner = layer if is_graph(layer) else self._taken_apart(layer, call)
+        if inner is not None:
             # `training=False` is dropped, here and for single layers: layers with new weights must be trained.
-            return self.read(inner, {_input_name(inner): inputs[0]}, (*path, name))
-        _check_entry(entry, name)
+            return self.read(inner, inputs, (*path, call.layer))
+        _check_entry(entry, call.layer)
         node = Node(
-            name=self._unique(name, path),
+            name=self._unique(call.layer, path),
             module=entry["module"] or "",  # None for layers defined in the main script
             class_name=entry["class_name"],
             registered_name=entry.get("registered_name"),
             config=_trainable(entry["config"]),
-            args=args,
-            kwargs=kwargs,
+            args=call.args,
+            kwargs=call.kwargs,
             inputs=tuple(dict.fromkeys(inputs)),
             shape=(),
             kind=Kind.OPAQUE,
-            path=(*path, name),
+            path=(*path, call.layer),
         )
         if node.class_name == "InputLayer":
-            node = replace(node, shape=tuple(node.config["batch_shape"]), kind=Kind.INPUT)
-        elif is_op(node.module):
-            node = self._complete_op(node)
+            nodes = [replace(node, shape=tuple(node.config["batch_shape"]), kind=Kind.INPUT)]
+        elif is_operation:
+            nodes = self._complete_operation(node)
         else:
-            node = self._complete_layer(node, model.get_layer(name))
-        if None in node.shape[1:]:
-            raise UserError(
-                f"Layer `{node.name}` ({node.class_name}) makes tensors of unknown size {node.shape}. "
-                "Expected fixed sizes except for the batch, since the cost depends on them."
-            )
-        self.nodes.append(node)
-        self._shapes[node.name] = node.shape
-        return node.name
+            nodes = self._complete_layer(node, layer)
+        for one in nodes:
+            if None in one.shape[1:]:
+                raise UserError(
+                    f"Layer `{one.name}` ({one.class_name}) makes tensors of unknown size {one.shape}. "
+                    "Expected fixed sizes except for the batch, since the cost depends on them."
+                )
+            self.nodes[one.name] = one
+            self._shapes[one.name] = one.shape
+        return [one.name for one in nodes]
+
+    def _taken_apart(self, layer: Any, call: Call) -> keras.Model | None:
+        """The model of a layer that consists of other layers, if it is called with tensors alone."""
+        if not all(isinstance(one, Ref) for one in call.args) or call.kwargs:
+            return None
+        return as_model(layer, [self._shapes[one.name] for one in call.args])
 
     def _unique(self, name: str, path: tuple[str, ...]) -> str:
         """Makes the name of a layer unique: layers of nested models may have the names of other layers."""
@@ -142,41 +149,43 @@ class _Reader:
         candidates += [f"{candidates[-1]}_{number}" for number in range(2, len(self.nodes) + 3)]
         return next(candidate for candidate in candidates if candidate not in self._shapes)
 
-    def _complete_op(self, node: Node) -> Node:
+    def _complete_operation(self, node: Node) -> list[Node]:
         operation = make_layer(node)
-        kind = self._kind(node)
-        # A constant with several numbers may differ between channels, and `1 / x` turns zeros into infinity.
-        divides = node.class_name in ("Divide", "TrueDivide") and not isinstance(node.args[0], Ref)
-        if divides or _holds_array((node.args, node.kwargs)):
-            kind = Kind.OPAQUE
-        return replace(node, shape=self._output_shape(operation, node), kind=kind)
+        return self._outputs(replace(node, kind=self._kind(node)), operation)
 
-    def _complete_layer(self, node: Node, layer: keras.Layer) -> Node:
-        if id(layer) in self._seen:
-            raise UserError(
-                f"Layer `{node.path[-1]}` is shared: it is used in `{'/'.join(node.path)}` and in "
-                f"`{self._seen[id(layer)]}`. Expected every layer to be called once: give each call its own layer."
-            )
-        self._seen[id(layer)] = "/".join(node.path)
+    def _complete_layer(self, node: Node, layer: keras.Layer) -> list[Node]:
         if isinstance(layer, keras.Model):
             raise UserError(
                 f"Nested model `{node.name}` is a subclassed model ({node.class_name}), whose structure can't be "
-                "read. Expected a functional or Sequential model: rebuild it with `keras.Model(inputs, outputs)`."
+                "read. Expected a functional or Sequential model: call `inner.call(x)` instead of `inner(x)` where it "
+                "is used, which takes over its layers one by one."
             )
         num_params = layer.count_params()
         if node.class_name == "Normalization" and num_params:
             node, num_params = _with_statistics(node, layer, num_params)
         make_layer(node)  # if its class isn't registered, this fails now rather than after a search
-        kind = self._kind(node)
-        node = replace(node, shape=self._output_shape(layer, node), kind=kind, num_params=num_params)
-        check_same_size(node, self._shapes)
-        return node
+        node = replace(node, kind=self._kind(node), num_params=num_params)
+        nodes = self._outputs(self._shared(node, layer) if num_params else node, layer)
+        check_same_size(nodes[0], self._shapes)
+        return nodes
+
+    def _shared(self, node: Node, layer: keras.Layer) -> Node:
+        """Marks a further call of a layer, whose weights belong to its first call."""
+        first = self.nodes.get(self._first_calls.setdefault(id(layer), node.name))
+        if first is None:
+            return node
+        if node.kind not in _SHAREABLE or first.kind not in _SHAREABLE:
+            self.nodes[first.name], node = replace(first, kind=Kind.OPAQUE), replace(node, kind=Kind.OPAQUE)
+        return replace(node, num_params=0, shares=first.name)
 
     def _kind(self, node: Node) -> Kind:
         shapes = tuple(self._shapes[name] for name in list_refs((node.args, node.kwargs)))
-        return kind_of(node.module, node.class_name, node.config, shapes, len(shapes))
+        if is_op(node.module):
+            return kind_of_operation(node, shapes)
+        return kind_of(node.module, node.class_name, node.config, shapes)
 
-    def _output_shape(self, layer: Any, node: Node) -> tuple:
+    def _outputs(self, node: Node, layer: Any) -> list[Node]:
+        """Returns a node for each output of a call."""
         tensors = {name: keras.KerasTensor(self._shapes[name]) for name in node.inputs}
         try:
             spec = call_layer(layer.compute_output_spec, node, tensors)
@@ -184,36 +193,16 @@ class _Reader:
             raise UserError(
                 f"Layer `{node.name}` ({node.class_name}) can't be called with its inputs: {first_line(error)}"
             ) from error
-        if not isinstance(spec, keras.KerasTensor):
-            raise UserError(f"Layer `{node.name}` ({node.class_name}) has several outputs. Expected one.")
-        return tuple(spec.shape)
-
-
-def _config(model: keras.Model) -> dict[str, Any]:
-    try:
-        return model.get_config()
-    except NotImplementedError as error:
-        raise UserError(
-            f"`model` ({model.name}) contains a layer without a config: {first_line(error)} "
-            "Give its class a `get_config` method."
-        ) from error
-
-
-def _input_entry(model: keras.Sequential) -> dict:
-    config = {"batch_shape": tuple(model.inputs[0].shape), "dtype": model.inputs[0].dtype, "name": "images"}
-    return {"module": "keras.layers", "class_name": "InputLayer", "config": config, "registered_name": None}
-
-
-def _input_name(model: keras.Model) -> str:
-    first = model.get_config()["layers"][0]
-    return first["config"]["name"] if first["class_name"] == "InputLayer" else "images"
-
-
-def _output_name(config: Mapping[str, Any]) -> str:
-    outputs = config["output_layers"]
-    while not isinstance(outputs, str):  # ["name", 0, 0], possibly inside a list or a dictionary
-        outputs = next(iter(outputs.values())) if isinstance(outputs, Mapping) else outputs[0]
-    return outputs
+        if isinstance(spec, keras.KerasTensor):
+            return [replace(node, shape=tuple(spec.shape))]
+        shapes = [tuple(one.shape) for one in keras.tree.flatten(spec)]
+        first = replace(node, shape=shapes[0], output=0)
+        # Weights belong to the first output.
+        others = [
+            replace(node, name=f"{node.name}_{output}", shape=shape, output=output, num_params=0, sibling=node.name)
+            for output, shape in enumerate(shapes[1:], 1)
+        ]
+        return [first, *(replace(one, name=self._unique(one.name, ())) for one in others)]
 
 
 def _check_entry(entry: Mapping[str, Any], name: str) -> None:
@@ -231,48 +220,9 @@ def _check_entry(entry: Mapping[str, Any], name: str) -> None:
         )
 
 
-def _call_arguments(entry: Mapping[str, Any], name: str) -> tuple[tuple, dict]:
-    calls = entry["inbound_nodes"]
-    if len(calls) > 1:
-        raise UserError(
-            f"Layer `{name}` is shared: it is called {len(calls)} times. "
-            "Expected every layer to be called once: give each call its own layer."
-        )
-    if not calls:
-        return (), {}
-    kwargs = {
-        key: value
-        for key, value in calls[0]["kwargs"].items()
-        if not (key == "mask" and value is None) and key != "training"
-    }
-    return _with_refs(tuple(calls[0]["args"]), name), _with_refs(kwargs, name)
-
-
-def _with_refs(value: Any, layer: str) -> Any:
-    if isinstance(value, dict):
-        if value.get("class_name") == "__keras_tensor__":
-            source, _, index = value["config"]["keras_history"]
-            if index:
-                raise UserError(f"Layer `{layer}` reads output {index} of `{source}`. Expected layers with one output.")
-            return Ref(source)
-        if "class_name" in value and "config" in value:  # arrays, slices
-            return keras.saving.deserialize_keras_object(value)
-        return {key: _with_refs(item, layer) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_with_refs(item, layer) for item in value)
-    return value
-
-
-def _rename(value: Any, names: Mapping[str, str]) -> Any:
-    return map_refs(value, lambda ref: Ref(names[ref.name]))
-
-
-def _holds_array(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if isinstance(value, (list, tuple)):
-        return any(map(_holds_array, value))
-    return bool(getattr(value, "shape", ()))
+def _rename(call: Call, names: Mapping[str, str]) -> Call:
+    args, kwargs = map_refs((call.args, dict(call.kwargs)), lambda ref: Ref(names[ref.name]))
+    return replace(call, args=args, kwargs=kwargs)
 
 
 def _trainable(config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -293,7 +243,23 @@ def _only_needed(nodes: list[Node], output: str) -> tuple[Node, ...]:
     for node in reversed(nodes):
         if node.name in needed:
             needed.update(node.inputs)
-    return tuple(_topological([node for node in nodes if node.name in needed]))
+            needed.update([node.sibling] if node.sibling else [])
+    return tuple(_topological(_with_owners([node for node in nodes if node.name in needed], nodes)))
+
+
+def _with_owners(kept: list[Node], nodes: list[Node]) -> list[Node]:
+    """Gives the weights of a layer to its first call that is kept, if its very first one isn't."""
+    names = {node.name for node in kept}
+    num_params = {node.name: node.num_params for node in nodes}
+    owners: dict[str, str] = {}
+    found = []
+    for node in kept:
+        if node.shares and node.shares not in names and not node.sibling:
+            owner = owners.setdefault(node.shares, node.name)
+            new = {"shares": owner} if owner != node.name else {"shares": None, "num_params": num_params[node.shares]}
+            node = replace(node, **new)
+        found.append(node)
+    return found
 
 
 def _topological(nodes: list[Node]) -> list[Node]:

@@ -14,6 +14,7 @@ from tas_tf.graph.layers import original_layer
 from tas_tf.importance.criteria import FROM_IMAGES, Batches, score_channels
 from tas_tf.importance.settings import ImportanceSettings
 from tas_tf.objectives.objective import Objective
+from tas_tf.space.channels import differing_pairs
 from tas_tf.space.shape import ActiveChannels, Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import named_weights, slice_weight, weights_by_name
@@ -31,7 +32,8 @@ def channel_order(
     """Ranks the channels of each unit, most important first.
 
     Channels that meet at a residual Add share one ranking, by the mean score over their layers. Channels that the
-    network adds up thus stay aligned, and a narrower unit keeps a part of what a wider one keeps.
+    network adds up thus stay aligned, and a narrower unit keeps a part of what a wider one keeps. Where zeros are added
+    to the channels of an identity, its channels and those of the branch keep their order.
 
     Args:
         criterion: See `score_channels`.
@@ -47,8 +49,11 @@ def channel_order(
         UserError: See `score_channels`, or channels that meet have no score.
     """
     scores = score_channels(criterion, model, space, batches, objective)
-    order = {}
+    order, fixed = {}, _aligned_by_place(space)
     for names in meeting_units(space):
+        if not fixed.isdisjoint(names):
+            order |= {name: np.arange(space.unit[name].width) for name in names}
+            continue
         members = [member for name in names for member in space.unit[name].members]
         shares = [_shares(scores[member]) for member in members if member in scores]
         if not shares:
@@ -130,7 +135,7 @@ def meeting_units(space: SearchSpace) -> list[list[str]]:
     meeting = DisjointSet(unit.name for unit in space.units)
     for add, bypassing in space.identities.items():
         for identity in bypassing:
-            for one, other in zip(space.read_segments(identity), space.segments[add], strict=False):
+            for one, other in differing_pairs(space.read_segments(identity), space.segments[add]):
                 names = [*space.units_behind(one), *space.units_behind(other)]
                 for name in names[1:]:
                     meeting.merge(names[0], name)
@@ -138,6 +143,17 @@ def meeting_units(space: SearchSpace) -> list[list[str]]:
     for unit in space.units:
         groups.setdefault(meeting[unit.name], []).append(unit.name)
     return list(groups.values())
+
+
+def _aligned_by_place(space: SearchSpace) -> frozenset[str]:
+    """Units whose channels meet others at different places."""
+    return frozenset(
+        name
+        for _, _, reads, makes in space.projections()
+        if [segment.width for segment in reads] != [segment.width for segment in makes]
+        for segment in (*reads, *makes)
+        for name in space.units_behind(segment)
+    )
 
 
 def _shares(scores: np.ndarray) -> np.ndarray:

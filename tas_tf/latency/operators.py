@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tas_tf.cost.terms import SINGLE, Term, Tiles, kernel_area, num_operations
 from tas_tf.graph.graph import Node
 from tas_tf.graph.kinds import ACTIVATION_BY_NAME, CONVOLVES, Kind
-from tas_tf.space.channels import Segment
+from tas_tf.space.channels import Segment, differing_pairs
 from tas_tf.space.space import SearchSpace
 
 #: What the time of an operator may grow with: its mere presence, the numbers that it reads and makes, its
@@ -94,8 +94,7 @@ def _operators(space: SearchSpace) -> Iterator[Operator]:
     for add, identity, reads, makes in space.projections():
         positions = graph[identity].positions
         kind = "conv 1x1" if len(graph[identity].shape) > 2 else "dense"
-        differ = tuple(zip(reads, makes, strict=True))
-        yield Operator(kind, add, reads, makes, positions, positions, 1, False, differ)
+        yield Operator(kind, add, reads, makes, positions, positions, 1, False, differing_pairs(reads, makes))
 
 
 def _kernels(

@@ -18,7 +18,8 @@ from tas_tf.graph.kinds import (
     activation_kind,
 )
 from tas_tf.graph.nodes import list_refs
-from tas_tf.space.stages import find_identities
+from tas_tf.graph.operations import padded_channels, selected_channels
+from tas_tf.space.stages import before_padding, find_identities
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class ChannelFlow:
         self._stage_at = {ends[-1]: stage for stage, ends in stage_ends.items()}
         self._raw: dict[str, tuple[Segment, ...]] = {}
         for node in graph:
-            self._raw[node.name] = self._visit(node)
+            self._raw[node.name] = self._visit_again(node) if node.shares else self._visit(node)
             if node.name in self._stage_at:
                 self._end_stage(self._stage_at[node.name], couple_trunk)
         self._freeze(self._read(graph.output), "it makes the class scores")
@@ -72,7 +73,7 @@ class ChannelFlow:
             if activation_kind(node.activation) is Kind.OPAQUE:
                 self._freeze(made, f"its activation `{node.activation}` isn't known to act on each channel alone")
             return made
-        if node.kind in TRANSPARENT | {Kind.DEPTHWISE, Kind.LAYER_NORM}:
+        if node.kind in TRANSPARENT | {Kind.DEPTHWISE, Kind.LAYER_NORM, Kind.UNIT_NORM}:
             return inputs[0]
         if node.kind in MERGES:
             return self._merge(node, inputs)
@@ -80,11 +81,43 @@ class ChannelFlow:
             return self._concatenate(node, inputs)
         if node.kind is Kind.FLATTEN:
             return inputs[0] * self.graph[node.inputs[0]].positions
+        if node.kind is Kind.SELECT:
+            return self._select(node, inputs[0])
+        if node.kind is Kind.PAD:
+            before, after = padded_channels(node)
+            return (*_constant(before), *inputs[0], *_constant(after))
+        if node.kind is Kind.REDUCE:
+            return _constant(node.channels)
         if node.kind is Kind.RESHAPE and node.channels == self.graph[node.inputs[0]].channels:
             return inputs[0]
         for segments in inputs:
             self._freeze(segments, f"its channels reach `{node.name}` ({node.class_name}), which needs them all")
-        return (Segment(None, node.channels),) if node.shape and node.channels else ()
+        return _constant(node.channels)
+
+    def _visit_again(self, node: Node) -> tuple[Segment, ...]:
+        """Visits a further call of a layer, which reads and makes the same channels as the first call."""
+        if node.kind is Kind.OPAQUE:
+            return self._visit(node)
+        first = self.graph[node.shares]
+        for name, other in zip(first.inputs, node.inputs, strict=True):
+            before, now = self._read(name), self._read(other)
+            if not self._differ(node, [before, now]):
+                self._couple(before, now)
+        return self._raw[first.name] if node.kind in MAKES_CHANNELS else self._visit(node)
+
+    def _select(self, node: Node, segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
+        """Takes consecutive channels. Segments that are cut are frozen."""
+        start, stop = selected_channels(node, self.graph[node.inputs[0]].channels)
+        taken: list[Segment] = []
+        place = 0
+        for segment in segments:
+            low, high = max(start, place), min(stop, place + segment.width)
+            place += segment.width
+            if 0 < high - low < segment.width:
+                self._freeze((segment,), f"`{node.name}` ({node.class_name}) takes a part of its channels")
+                segment = Segment(None, high - low)
+            taken += [segment] if low < high else []
+        return tuple(taken)
 
     def _merge(self, node: Node, inputs: list[tuple[Segment, ...]]) -> tuple[Segment, ...]:
         full = {
@@ -92,9 +125,13 @@ class ChannelFlow:
             for name, segments in zip(node.inputs, inputs, strict=True)
             if self.graph[name].channels == node.channels
         }
-        if self._differ(node, list(full.values())):
-            return (Segment(None, node.channels),)
         bypassing = self.identities.get(node.name, ())
+        # A projection moves the channels of an identity to their places, whatever zeros are around them.
+        if self._differ(
+            node,
+            [own for name, own in full.items() if name not in bypassing or before_padding(self.graph, name) is None],
+        ):
+            return _constant(node.channels)
         branches = [segments for name, segments in full.items() if name not in bypassing]
         for other in branches[1:]:
             self._couple(branches[0], other)
@@ -116,7 +153,7 @@ class ChannelFlow:
             names = list_refs((node.args, node.kwargs))
             return tuple(segment for name in names for segment in by_name[name])
         if self._differ(node, inputs):
-            return (Segment(None, node.channels),)
+            return _constant(node.channels)
         for other in inputs[1:]:
             self._couple(inputs[0], other)
         return inputs[0]
@@ -213,7 +250,29 @@ class ChannelFlow:
         readers = self.graph.consumers[node.name]
         alone = len(readers) == 1 and node.activation == "linear"
         is_norm = alone and self.graph[readers[0]].kind is Kind.BATCH_NORM
-        return readers[0] if is_norm else None
+        return (
+            readers[0]
+            if is_norm and not self._is_shared(node) and not self._is_shared(self.graph[readers[0]])
+            else None
+        )
+
+    def _is_shared(self, node: Node) -> bool:
+        return node.shares is not None or node.name in self.graph.repeats
+
+
+def differing_pairs(reads: tuple[Segment, ...], makes: tuple[Segment, ...]) -> tuple[tuple[Segment, Segment], ...]:
+    """Pairs of segments of a projection's two sides. No projection is needed if the widths of all pairs are equal.
+
+    Different layouts agree only at full width, so each segment is compared with its full width.
+    """
+    if [segment.width for segment in reads] == [segment.width for segment in makes]:
+        return tuple(zip(reads, makes, strict=True))
+    return tuple((segment, Segment(None, segment.width)) for segment in (*reads, *makes) if segment.source)
+
+
+def _constant(channels: int | None) -> tuple[Segment, ...]:
+    """Segments of channels that are never dropped."""
+    return (Segment(None, channels),) if channels else ()
 
 
 def _why_kept(node: Node) -> str:

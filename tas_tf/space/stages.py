@@ -32,7 +32,7 @@ def find_identities(graph: Graph) -> dict[str, tuple[str, ...]]:
             continue
         # A one-channel input that is broadcast to all channels neither bypasses nor is bypassed.
         full = [name for name in node.inputs if graph[name].channels == node.channels]
-        sources = {name: graph.trace(name)[0] for name in full}
+        sources = {name: _source(graph, name) for name in full}
         bypassing = tuple(
             name
             for name, source in sources.items()
@@ -41,6 +41,20 @@ def find_identities(graph: Graph) -> dict[str, tuple[str, ...]]:
         if bypassing:
             found[node.name] = bypassing
     return found
+
+
+def before_padding(graph: Graph, name: str) -> str | None:
+    """Name of the tensor whose channels were filled up with zeros to make this one; None if there is none."""
+    node = graph[graph.trace(name)[0]]
+    if node.kind is Kind.PAD:
+        return node.inputs[0]
+    others = [one for one in node.inputs if graph[one].class_name != "ZerosLike"]
+    return others[0] if node.kind is Kind.CONCAT and len(others) == 1 < len(node.inputs) else None
+
+
+def _source(graph: Graph, name: str) -> str:
+    filled = before_padding(graph, name)
+    return graph.trace(name)[0] if filled is None else _source(graph, filled)
 
 
 def find_chains(graph: Graph) -> tuple[Chain, ...]:
@@ -56,9 +70,18 @@ def find_chains(graph: Graph) -> tuple[Chain, ...]:
         while chain[-1].add in by_previous_add:
             chain.append(by_previous_add[chain[-1].add])
         ends = _block_ends(graph, chain)
-        if len(ends) >= 2:
+        if len(ends) >= 2 and _keeps_its_layers(graph, ends):
             chains.append(Chain(ends))
     return tuple(chains)
+
+
+def _keeps_its_layers(graph: Graph, ends: tuple[str, ...]) -> bool:
+    """Whether no block that may be dropped holds the weights of layers that are called again outside the stage."""
+    droppable = range(graph.position[ends[0]] + 1, graph.position[ends[-1]] + 1)
+    return not any(
+        graph.position[first] in droppable and any(graph.position[name] not in droppable for name in repeats)
+        for first, repeats in graph.repeats.items()
+    )
 
 
 @dataclass(frozen=True)

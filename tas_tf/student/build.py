@@ -5,18 +5,21 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
 
 from tas_tf.errors import UserError
+from tas_tf.graph.caller import Caller
 from tas_tf.graph.graph import Node
 from tas_tf.graph.kinds import MAKES_CHANNELS, Kind, is_op
 from tas_tf.graph.layer_library import KERAS, LayerLibrary
 from tas_tf.graph.layers import call_layer, original_layer
 from tas_tf.space.shape import ActiveChannels, Shape, dropped_nodes
 from tas_tf.space.space import SearchSpace
+from tas_tf.student.selection import narrowed_selection
 
 #: Where a student's initial weights may come from: nowhere (fresh weights), the trained network, the race or the
 #: supernet of the search that found its shape.
@@ -55,6 +58,7 @@ def build_student(
     head = None if logits else graph.head
     places = _projection_places(space)
     tensors: dict[str, Any] = {}
+    caller = Caller()
     for node in graph:
         if node.kind is Kind.INPUT:
             tensors[node.name] = library.package.Input(
@@ -68,9 +72,10 @@ def build_student(
                 layer = _projection(space, node, len(wanted), library, name=places[node.name, identity])
                 read = rewired.get(identity, identity)
                 inputs[read] = layer(inputs[read])
-        described = head if head is not None and head.name == node.name else node
-        layer = library.layer(node, _narrowed(described, len(active.made(node.name))))
-        tensors[node.name] = call_layer(layer, node, inputs)
+        adapted = narrowed_selection(node, space, active)
+        described = head if head is not None and head.name == node.name else adapted
+        make = partial(library.layer, adapted, _narrowed(described, len(active.made(node.name))))
+        tensors[node.name] = caller.call(adapted, make, inputs)
     if head is not None and head.name not in tensors:
         tensors[head.name] = call_layer(library.layer(head, head.config), head, tensors)
     output = tensors[graph.output if head is None else head.name]

@@ -8,12 +8,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tas_tf.graph.caller import Caller
 from tas_tf.graph.graph import Node
 from tas_tf.graph.kinds import Kind, activation_kind
-from tas_tf.graph.layers import call_layer, make_layer
+from tas_tf.graph.layers import make_layer
+from tas_tf.graph.operations import counts_channels, neutral_value
 from tas_tf.space.space import SearchSpace
 from tas_tf.supernet.layers.gates import ArchitectureGates
-from tas_tf.supernet.layers.masking import DepthMix, KeptChannels, MaskChannels
+from tas_tf.supernet.layers.masking import DepthMix, FillChannels, KeptChannels, MaskChannels, MeanOfKept
 from tas_tf.supernet.layers.normalization import PACKAGE, MaskedBatchNormalization, MaskedLayerNormalization
 from tas_tf.supernet.layers.plan import ChannelPlan
 from tas_tf.supernet.layers.searchable_conv import SearchableConv
@@ -112,6 +114,7 @@ class _Body:
         self.active, self.taps, self.mixing = planned["active"], planned["units"], planned["stages"]
         self.masks: dict[tuple, Any] = {}
         self.tensors: dict[str, Any] = {}
+        self.caller = Caller()
 
     def _own(self, name: str) -> str:
         """A unique name for a layer that isn't part of the original network."""
@@ -176,19 +179,33 @@ class _Body:
 
     def _visit(self, node: Node) -> Any:
         made = self.space.segments[node.name]
-        if self._is_searched(node.name):
+        if self._is_searched(node.shares or node.name):
             outputs = self._searchable(node)
             return outputs if _keeps_zeros(node) else self._masked(node, outputs)
         config = {**node.config, "name": node.name} if "name" in node.config else dict(node.config)
         if node.kind is Kind.BATCH_NORM:
-            layer = MaskedBatchNormalization.from_config(_with_scale_one(config))
+            layer = self.caller.layer(node, lambda: MaskedBatchNormalization.from_config(_with_scale_one(config)))
             return layer(self.tensors[node.inputs[0]], self._kept(made))
         if node.kind is Kind.LAYER_NORM and self._kept(made) is not None:
-            layer = MaskedLayerNormalization.from_config(config)
+            layer = self.caller.layer(node, lambda: MaskedLayerNormalization.from_config(config))
             return layer(self.tensors[node.inputs[0]], self._kept(made))
-        outputs = call_layer(make_layer(node, config), node, self.tensors)
+        outputs = self.caller.call(node, lambda: make_layer(node, config), self._inputs(node))
+        if counts_channels(node):
+            kept = self._kept(self.space.read_segments(node.inputs[0]))
+            return outputs if kept is None else MeanOfKept(name=self._own(f"{node.name}_kept"))(outputs, kept)
         kept = _keeps_zeros(node) and not self._reads_beyond(node)
         return outputs if kept else self._masked(node, outputs)
+
+    def _inputs(self, node: Node) -> dict[str, Any]:
+        """All tensors, with the inactive channels of those that a node reads filled as the node needs it."""
+        value = 1.0 if node.kind is Kind.FROM_ONES else neutral_value(node) if node.kind is Kind.REDUCE else 0.0
+        filled = dict(self.tensors)
+        for name in node.inputs if value else ():
+            kept = self._kept(self.space.read_segments(name))
+            if kept is not None:
+                layer = FillChannels(value, name=self._own(f"{node.name}_filled"))
+                filled[name] = layer(self.tensors[name], kept)
+        return filled
 
     def _reads_beyond(self, node: Node) -> bool:
         """Whether an input may be nonzero where the output's channels are inactive."""
@@ -202,15 +219,18 @@ class _Body:
         )
 
     def _searchable(self, node: Node) -> Any:
-        unit = self.space.unit[self.space.unit_of[node.name]]
+        unit = self.space.unit[self.space.unit_of[node.shares or node.name]]
         norm = self.space.norms.get(node.name)
-        layer = SearchableConv(
-            conv={**node.config, "dtype": "float32"},
-            conv_class=node.class_name,
-            norm=None if norm is None else _with_scale_one(self.space.graph[norm].config),
-            candidates=unit.candidates,
-            dtype=node.config.get("dtype"),
-            name=node.name,
+        layer = self.caller.layer(
+            node,
+            lambda: SearchableConv(
+                conv={**node.config, "dtype": "float32"},
+                conv_class=node.class_name,
+                norm=None if norm is None else _with_scale_one(self.space.graph[norm].config),
+                candidates=unit.candidates,
+                dtype=node.config.get("dtype"),
+                name=node.name,
+            ),
         )
         return layer(self.tensors[node.inputs[0]], self.taps[unit.name])
 
@@ -247,7 +267,7 @@ def _with_scale_one(norm: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _keeps_zeros(node: Node) -> bool:
-    if node.kind in (Kind.SHIFTS_ZEROS, Kind.BATCH_NORM, Kind.LAYER_NORM):
+    if node.kind in (Kind.SHIFTS_ZEROS, Kind.FROM_ONES, Kind.BATCH_NORM, Kind.LAYER_NORM):
         return False
     if node.kind is Kind.DEPTHWISE and node.config["use_bias"]:
         return False

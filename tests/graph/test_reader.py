@@ -9,6 +9,7 @@ from keras import layers, ops
 from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
 from tas_tf.graph.kinds import Kind
+from tas_tf.graph.layers import original_layer
 from tests.networks import classify, conv_bn, make
 
 
@@ -83,22 +84,33 @@ def _two_outputs():
     return keras.Model(images, [classify(x), classify(x)])
 
 
-def _shared_layer():
-    conv = layers.Conv2D(3, 3, padding="same", name="twice")
-    return model_of(lambda x: classify(conv(conv(x))))
+@keras.saving.register_keras_serializable(package="tests")
+class OwnTraining(keras.Model):
+    """A functional model behind a subclass: its config says nothing of its layers."""
+
+    def __init__(self, width=8, **kwargs):
+        images = keras.Input((8, 8, 3))
+        super().__init__(images, conv_bn(images, width), **kwargs)
+        self.width = width
+
+    def train_step(self, data):
+        raise NotImplementedError
+
+    def get_config(self):
+        return {"width": self.width, "name": self.name}
 
 
-def _shared_model():
-    inner = keras.Sequential([layers.Conv2D(3, 3, padding="same")], name="inner_twice")
-    return model_of(lambda x: classify(inner(inner(x))))
+class OwnCall(OwnTraining):
+    def call(self, inputs):
+        return -super().call(inputs)
 
 
-def _shared_between_models():
-    image = keras.Input((8, 8, 3))
-    conv = layers.Conv2D(3, 3, padding="same", name="inside")
-    first = keras.Model(image, conv(image))
-    second = keras.Model(image, layers.ReLU()(conv(image)))
-    return model_of(lambda x: classify(second(first(x))))
+class OwnSequential(keras.Sequential):
+    def __init__(self, width):
+        super().__init__([keras.Input((8, 8, 3)), layers.Conv2D(width, 3), layers.Flatten(), layers.Dense(4)])
+
+    def get_config(self):
+        return {"width": 8}
 
 
 def _channels_first():
@@ -115,14 +127,15 @@ def _ends_in(layer):
 
 
 REFUSED = {
-    "subclassed model": (Subclassed, "subclassed model.*Subclassed.*keras.Model\\(inputs, outputs\\)"),
-    "subclassed model inside": (lambda: model_of(Registered(name="own")), "Nested model `own`.*Registered"),
+    "subclassed model": (Subclassed, "subclassed model \\(Subclassed\\).*keras.Model\\(inputs, model.call\\(inputs\\)"),
+    "subclassed model inside": (
+        lambda: model_of(Registered(name="own")),
+        "Nested model `own`.*Registered.*`inner.call\\(x\\)`",
+    ),
+    "functional model with a call of its own": (lambda: model_of(lambda x: classify(OwnCall()(x))), "Nested.*OwnCall"),
     "Lambda": (lambda: model_of(lambda x: classify(layers.Lambda(abs, name="code")(x))), "`code` is a Lambda"),
     "two inputs": (_two_inputs, "one input. Received 2 \\(left, right\\)"),
     "two outputs": (_two_outputs, "one output. Received 2"),
-    "shared layer": (_shared_layer, "`twice` is shared: it is called 2 times"),
-    "shared nested model": (_shared_model, "`inner_twice` is shared: it is called 2 times"),
-    "layer shared between nested models": (_shared_between_models, "`inside` is shared"),
     "unbuilt Sequential": (lambda: keras.Sequential([layers.Dense(2)], name="new"), "new.*no input shape yet"),
     "unknown size": (lambda: model_of(lambda x: classify(conv_bn(x, 8)), (None, None, 3)), "input of fixed size"),
     "tf_keras model": (_tf_keras, "tf_keras"),
@@ -141,14 +154,6 @@ REFUSED = {
         "one vector of class scores.*Received: \\(None, 8, 8, 8",
     ),
     "channels first": (_channels_first, "`first` \\(GlobalAveragePooling2D\\) is channels_first"),
-    "layer of two outputs": (
-        lambda: model_of(lambda x: classify(Halves(name="halves")(conv_bn(x, 8))[0])),
-        "`halves` \\(Halves\\) has several outputs",
-    ),
-    "second output of a layer": (
-        lambda: model_of(lambda x: classify(Halves(name="halves")(conv_bn(x, 8))[1])),
-        "output 1 of `halves`|`halves` \\(Halves\\) has several outputs",
-    ),
     "class that isn't registered": (
         lambda: model_of(lambda x: classify(Unregistered(name="mine")(x))),
         "`mine` \\(Unregistered\\) can't be made again.*register_keras_serializable",
@@ -170,6 +175,72 @@ def test_refused_with_a_line_that_names_the_place(make_model, message):
     with pytest.raises(UserError, match=message) as caught:
         Graph.from_model(make_model())
     assert str(caught.value).count("\n") == 0
+
+
+def test_functional_models_behind_subclasses_are_read_alone_and_nested():
+    nested = model_of(lambda x: classify(OwnTraining(name="backbone")(x)))
+    backbone = nested.get_layer("backbone")
+    alone = type(backbone)(name="alone")
+    alone_with_scores = keras.Model.__call__(alone, images := keras.Input((8, 8, 3)))
+
+    class Classifier(keras.Model):
+        def train_step(self, data):
+            raise NotImplementedError
+
+    behind = Classifier(images, classify(alone_with_scores))
+    for model in (nested, behind):
+        graph = Graph.from_model(model)
+        assert [node.class_name for node in graph] == [
+            *("InputLayer", "Conv2D", "BatchNormalization", "ReLU", "GlobalAveragePooling2D", "Dense")
+        ]
+        assert graph.num_params == model.count_params()
+    conv = next(node for node in Graph.from_model(nested) if node.kind is Kind.CONV)
+    assert original_layer(nested, conv) is backbone.layers[1]
+    sequence = Graph.from_model(OwnSequential(8))
+    assert [node.shape[1:] for node in sequence] == [(8, 8, 3), (6, 6, 8), (288,), (4,)]
+
+
+def test_the_advice_for_subclassed_models_works():
+    inner = Registered(name="own")
+    images = keras.Input((8, 8, 3))
+    graph = Graph.from_model(keras.Model(images, inner.call(images)))
+    assert graph.num_params == inner.scores.count_params() == 12
+
+
+def test_each_call_of_a_layer_without_weights_is_a_layer():
+    relu = layers.ReLU(name="relu")
+    graph = Graph.from_model(model_of(lambda x: classify(relu(layers.Conv2D(4, 3)(relu(x))))))
+    assert [node.name for node in graph if node.class_name == "ReLU"] == ["relu", "relu_2"]
+    assert not graph.repeats
+
+
+def test_further_calls_of_a_layer_share_its_weights():
+    conv, inner = layers.Conv2D(3, 3, padding="same", name="twice"), keras.Sequential([layers.Conv2D(3, 1)])
+    graph = Graph.from_model(model_of(lambda x: classify(inner(conv(inner(conv(x)))))))
+    convs = [node for node in graph if node.kind is Kind.CONV]
+    assert [node.num_params for node in convs] == [84, 12, 0, 0]
+    assert [node.shares for node in convs] == [None, None, "twice", convs[1].name]
+    separate = Graph.from_model(model_of(lambda x: classify(conv_bn(conv_bn(x, 3), 3))))
+    assert graph.digest != separate.digest
+
+
+def test_a_layer_between_nested_models_is_read_once():
+    image = keras.Input((8, 8, 3))
+    conv = layers.Conv2D(3, 3, padding="same", name="inside")
+    first, second = keras.Model(image, conv(image)), keras.Model(image, layers.ReLU()(conv(image)))
+    graph = Graph.from_model(model_of(lambda x: classify(second(first(x)))))
+    assert graph.repeats == {"inside": (next(node.name for node in graph if node.shares),)}
+
+
+@pytest.mark.parametrize("used", [(0,), (1,), (0, 1)])
+def test_each_output_of_a_layer_is_a_node(used):
+    def body(x):
+        halves = Halves(name="halves")(conv_bn(x, 8))
+        return classify(layers.Add()([halves[output] for output in used]) if len(used) > 1 else halves[used[0]])
+
+    graph = Graph.from_model(model_of(body))
+    assert [node.output for node in graph if node.class_name == "Halves"] == list(range(max(used) + 1))
+    assert all(node.shape == (None, 8, 8, 4) for node in graph if node.class_name == "Halves")
 
 
 def test_nested_models_are_inlined():
@@ -250,11 +321,9 @@ def test_relu_as_a_function_acts_as_the_layer():
 
 
 def test_arithmetic_that_channels_cannot_pass():
-    assert kinds(model_of(lambda x: classify(1.0 / layers.Conv2D(8, 3)(x))))["TrueDivide"] is Kind.OPAQUE
+    assert kinds(model_of(lambda x: classify(1.0 / layers.Conv2D(8, 3)(x))))["TrueDivide"] is Kind.FROM_ONES
     constant = np.arange(8, dtype="float32")
     assert kinds(model_of(lambda x: classify(layers.Conv2D(8, 3)(x) + constant)))["Add"] is Kind.OPAQUE
-    sliced = kinds(model_of(lambda x: classify(layers.Conv2D(8, 3)(x)[:, 1:, ...])))
-    assert sliced["GetItem"] is Kind.OPAQUE
 
 
 @pytest.mark.parametrize(
@@ -278,6 +347,11 @@ def test_arithmetic_that_channels_cannot_pass():
         (lambda: layers.Rescaling(2.0), Kind.KEEPS_ZEROS),
         (lambda: layers.Rescaling(2.0, offset=1.0), Kind.SHIFTS_ZEROS),
         (lambda: layers.Softmax(), Kind.OPAQUE),
+        (lambda: layers.Softmax(axis=(1, 2)), Kind.SHIFTS_ZEROS),
+        (lambda: layers.UnitNormalization(), Kind.UNIT_NORM),
+        (lambda: layers.AdaptiveAveragePooling2D(2), Kind.POOL),
+        (lambda: layers.Permute((2, 1, 3)), Kind.KEEPS_ZEROS),
+        (lambda: layers.Permute((3, 1, 2)), Kind.OPAQUE),
         (lambda: layers.Reshape((16, 4, 8)), Kind.RESHAPE),
     ],
 )

@@ -77,6 +77,61 @@ class MaskChannels(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
+class FillChannels(keras.layers.Layer):
+    """Sets inactive channels to a value that the next operation is regular at, or that doesn't change its result.
+
+    Call arguments:
+        inputs: `[batch, ..., channels]`.
+        kept: 1 for active channels, else 0, `[channels]`.
+
+    Args:
+        value: The value, which may be infinite.
+    """
+
+    def __init__(self, value: float, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.value = value
+
+    def build(self, inputs_shape, kept_shape):
+        """Makes no weights."""
+        self.built = True
+
+    def call(self, inputs, kept):
+        """Fills the inactive channels."""
+        return tf.where(kept > 0, inputs, tf.cast(self.value, inputs.dtype))
+
+    def compute_output_shape(self, inputs_shape, kept_shape):
+        """Returns the inputs' shape."""
+        return inputs_shape
+
+    def get_config(self):
+        """Returns the constructor arguments."""
+        return {**super().get_config(), "value": self.value}
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class MeanOfKept(keras.layers.Layer):
+    """Turns means over all channels, where inactive ones are zero, into means over the active channels.
+
+    Call arguments:
+        means: Any shape.
+        kept: 1 for active channels, else 0, `[channels]`.
+    """
+
+    def build(self, means_shape, kept_shape):
+        """Makes no weights."""
+        self.built = True
+
+    def call(self, means, kept):
+        """Scales the means."""
+        return means * tf.cast(kept.shape[0] / tf.reduce_sum(kept), means.dtype)
+
+    def compute_output_shape(self, means_shape, kept_shape):
+        """Returns the means' shape."""
+        return means_shape
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
 class DepthMix(keras.layers.Layer):
     """Sums the outputs of a stage's blocks, weighted by the weights of their depths and widened to the widest output.
 
