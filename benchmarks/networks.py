@@ -108,6 +108,30 @@ def _depthwise(x):
     return classify(conv_bn(x, 10, 1))
 
 
+def _u_net(x):
+    skipped = conv_bn(x, 6)
+    x = conv_bn(layers.MaxPooling2D()(skipped), 8)
+    x = layers.Conv2DTranspose(7, 3, strides=2, padding="same", use_bias=False)(x)
+    x = layers.Concatenate()([layers.ReLU()(layers.BatchNormalization()(x)), skipped])
+    return classify(layers.Conv2DTranspose(9, 2, activation="relu")(conv_bn(x, 6)))
+
+
+def _grouped(x):
+    x = conv_bn(x, 8)
+    for _ in range(2):
+        y = conv_bn(conv_bn(x, 12, 1), 12, groups=4)
+        y = layers.BatchNormalization()(layers.Conv2D(8, 1, use_bias=False)(y))
+        x = layers.ReLU()(layers.Add()([x, y]))
+    return classify(layers.Conv2D(12, 3, groups=2, activation="relu")(x))
+
+
+def _multiplied(x):
+    x = layers.DepthwiseConv2D(3, depth_multiplier=2, use_bias=False)(conv_bn(x, 6))
+    x = layers.ReLU()(layers.BatchNormalization()(x))
+    x = layers.SeparableConv2D(9, 3, depth_multiplier=3, activation="relu")(x)
+    return classify(layers.Conv2D(18, 3, padding="same", groups=9)(x))
+
+
 def _nested(x):
     stem = keras.Sequential([layers.Conv2D(8, 3, name="conv"), layers.BatchNormalization()])
     image = keras.Input((None, None, 8))
@@ -136,6 +160,9 @@ BODIES = {
         _flatten,
         _separable,
         _depthwise,
+        _u_net,
+        _grouped,
+        _multiplied,
         _nested,
         _arithmetic,
     )

@@ -178,7 +178,8 @@ def describe(
         axes: What the search may reduce: `width`, `depth` or `both`.
         width_divisor: Widths are rounded to multiples of this number.
         couple_trunk: Gives all blocks of a stage the same width; by default only if projections would be expensive.
-        search_dense: Also searches hidden Dense layers that act on vectors.
+        search_dense: Also searches hidden Dense layers that act on vectors. They are always searched if nothing else
+            can be.
 
     Returns:
         A description to print or to read.

@@ -169,7 +169,8 @@ def compress(
         axes: What the search may reduce: `width`, `depth` or `both`.
         width_divisor: Widths are rounded to multiples of this number.
         couple_trunk: Gives all blocks of a stage the same width; by default only if projections would be expensive.
-        search_dense: Also searches hidden Dense layers that act on vectors.
+        search_dense: Also searches hidden Dense layers that act on vectors. They are always searched if nothing else
+            can be.
         strategy: Devices; by default all GPUs.
         measure: Returns the file size of a network in bytes, for a budget in bytes; by default the size of the float32
             `.tflite` file with its metadata.

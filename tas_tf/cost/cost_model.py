@@ -127,7 +127,7 @@ class CostModel:
 
     def _linear(self, sides: list[tuple[Segment, ...]]) -> np.ndarray:
         """Channel counts as linear forms of the sources' widths, with the constant last: `[sources + 1, terms]`."""
-        form = np.zeros((len(self.sources) + 1, len(sides)), np.int64)
+        form = np.zeros((len(self.sources) + 1, len(sides)))
         for place, segments in enumerate(sides):
             if not segments:
                 form[-1, place] = 1
@@ -135,8 +135,12 @@ class CostModel:
                 if segment.source is None:
                     form[-1, place] += segment.width
                 else:
-                    form[self.sources[segment.source], place] += 1
+                    form[self.sources[segment.source], place] += self.scale(segment)
         return form
+
+    def scale(self, segment: Segment) -> float:
+        """Channels of a segment for each channel of its source."""
+        return segment.width / self.space.full_width(segment.source)
 
     def __call__(self, shape: Shape) -> int:
         """Computes the cost of a shape."""
@@ -175,8 +179,8 @@ class CostModel:
                 present[:, place] *= ~same
         # Integer matrix products are slow in NumPy. float64 is exact up to 2^53, far above the cost of any network.
         numbers = sizes.astype(np.float64)
-        reads = count_tiled(numbers @ self.reads, *self.read_tiles)
-        makes = count_tiled(numbers @ self.makes, *self.make_tiles)
+        reads, makes = np.rint(numbers @ self.reads), np.rint(numbers @ self.makes)  # scales may be fractions
+        reads, makes = count_tiled(reads, *self.read_tiles), count_tiled(makes, *self.make_tiles)
         return summands(self.factors.astype(np.float64), reads, makes, present)
 
     def _sizes(self, widths: np.ndarray, depths: np.ndarray) -> np.ndarray:
@@ -195,7 +199,7 @@ class CostModel:
     def _size(self, sizes: np.ndarray, segment: Segment) -> np.ndarray:
         if segment.source is None:
             return np.full(len(sizes), segment.width, np.int64)
-        return sizes[:, self.sources[segment.source]]
+        return sizes[:, self.sources[segment.source]] * segment.width // self.space.full_width(segment.source)
 
 
 def _tiles(tiles: Sequence[Tiles]) -> np.ndarray:

@@ -94,7 +94,8 @@ class ExpectedCost:
     def _source_size(self, sizes: list[tf.Tensor], segment: Segment, tiles: Tiles) -> tf.Tensor:
         if segment.source is None:
             return tf.constant(float(tiles.count(segment.width)))
-        return sizes[self.cost.sources[segment.source]]
+        size, scale = sizes[self.cost.sources[segment.source]], self.cost.scale(segment)
+        return size if scale == 1 else size * scale
 
     # Presence of blocks, [terms]: a constant plus a matrix applied to the flat depth probabilities.
 
@@ -119,43 +120,46 @@ class ExpectedCost:
     # Projections: P(differ) of two sources; a stage is one of its ends, each with its chance.
 
     def _prepare_pairs(self) -> None:
-        sides = [pair for place in self._differing for pair in self.cost.terms[place].differ]
-        widths = {width for unit in self._space.units for width in unit.candidates}
-        values = sorted(widths | {segment.width for pair in sides for segment in pair})
-        column = {value: place for place, value in enumerate(values)}
-        units, candidates = self._candidates.shape
-        self._to_values = np.zeros((units, candidates, len(values)), np.float32)
-        for row, unit in enumerate(self._space.searched_units):
-            for index, width in enumerate(unit.candidates):
-                self._to_values[row, index, column[width]] = 1.0
-        # Rows of the width distributions: searched units, then one row for each fixed width.
-        self._certain = np.eye(len(values), dtype=np.float32)
-
-        def row_of(segment: Segment) -> int:
-            if segment.source in self._unit_row:
-                return self._unit_row[segment.source]
-            return units + column[segment.width]
-
+        pairs = [(place, sides) for place in self._differing for sides in self.cost.terms[place].differ]
+        cases = [
+            (pair, factors, one, other)
+            for pair, (_, sides) in enumerate(pairs)
+            for factors, one, other in self._expand(*sides)
+            if one != other  # the same channels never differ
+        ]
+        row_of = self._prepare_distributions({segment for *_, one, other in cases for segment in (one, other)})
         num_rows, longest = self._space.depth_choices.shape
         always = num_rows * longest  # index of a constant 1 that follows the depth probabilities
-        pairs: list[tuple[int, int]] = []  # (term, pair within the term)
-        lefts, rights, owners, chances = [], [], [], []
-        for place in self._differing:
-            for left, right in self.cost.terms[place].differ:
-                for factors, one, other in self._expand(left, right):
-                    if one == other:
-                        continue  # the same unit: never different
-                    lefts.append(row_of(one))
-                    rights.append(row_of(other))
-                    owners.append(len(pairs))
-                    flat = [self._stage_row[stage] * longest + index for stage, index in factors]
-                    chances.append(flat)
-                pairs.append((place, len(pairs)))
+        chances = [[self._stage_row[stage] * longest + index for stage, index in factors] for _, factors, *_ in cases]
         deepest = max((len(flat) for flat in chances), default=1) or 1
         self._pair_chances = np.array([flat + [always] * (deepest - len(flat)) for flat in chances], np.int32)
         self._pair_chances = self._pair_chances.reshape(-1, deepest)
-        self._lefts, self._rights = np.array(lefts, np.int32), np.array(rights, np.int32)
-        self._owners, self._pair_terms = np.array(owners, np.int32), np.array([term for term, _ in pairs], np.int32)
+        self._lefts = np.array([row_of[one] for *_, one, _ in cases], np.int32)
+        self._rights = np.array([row_of[other] for *_, other in cases], np.int32)
+        self._owners = np.array([pair for pair, *_ in cases], np.int32)
+        self._pair_terms = np.array([place for place, _ in pairs], np.int32)
+
+    def _prepare_distributions(self, segments: set[Segment]) -> dict[Segment, int]:
+        """Lists the segments whose widths have distributions, searched ones first, and returns each segment's row."""
+        searched = [segment for segment in segments if segment.source in self._unit_row]
+        widths = {
+            segment: [
+                width * segment.width // self._space.full_width(segment.source)
+                for width in self._space.unit[segment.source].candidates
+            ]
+            for segment in searched
+        }
+        values = sorted({segment.width for segment in segments}.union(*widths.values()))
+        column = {value: place for place, value in enumerate(values)}
+        self._row_units = np.array([self._unit_row[segment.source] for segment in searched], np.int32)
+        self._to_values = np.zeros((len(searched), self._candidates.shape[1], len(values)), np.float32)
+        for row, segment in enumerate(searched):
+            for index, width in enumerate(widths[segment]):
+                self._to_values[row, index, column[width]] = 1.0
+        # One row for each fixed width.
+        self._certain = np.eye(len(values), dtype=np.float32)
+        fixed = {segment: len(searched) + column[segment.width] for segment in segments}
+        return fixed | {segment: row for row, segment in enumerate(searched)}
 
     def _expand(self, left: Segment, right: Segment, factors: tuple = ()):
         """Resolves stages: yields the depths of each case, with the two units or constants that they lead to."""
@@ -178,7 +182,8 @@ class ExpectedCost:
 
     def _difference(self, widths: tf.Tensor, depths: tf.Tensor) -> tf.Tensor:
         """Probability that the two sides of a projection differ, `[terms]`; 1 for all other terms."""
-        distributions = tf.concat([tf.einsum("uc,ucv->uv", widths, self._to_values), self._certain], 0)
+        searched = tf.einsum("rc,rcv->rv", tf.gather(widths, self._row_units), self._to_values)
+        distributions = tf.concat([searched, self._certain], 0)
         chances = tf.concat([tf.reshape(depths, [-1]), [1.0]], 0)
         case = tf.reduce_prod(tf.gather(chances, self._pair_chances), -1)
         same = tf.reduce_sum(tf.gather(distributions, self._lefts) * tf.gather(distributions, self._rights), -1)

@@ -105,13 +105,14 @@ def _kernel_terms(space: SearchSpace, node: Node) -> Iterator[Term]:
     if not node.inputs:
         return
     reads, makes = space.read_segments(node.inputs[0]), space.segments[node.name]
-    if node.kind in (Kind.CONV, Kind.DENSE):
+    if node.kind in (Kind.CONV, Kind.TRANSPOSED, Kind.DENSE):
         yield Term(node.name, kernel_area(node), reads, makes)
     elif node.kind is Kind.DEPTHWISE:
-        yield Term(node.name, kernel_area(node), (), makes)
+        yield Term(node.name, kernel_area(node) * space.graph.group_sizes(node)[0], (), makes)
     elif node.kind is Kind.SEPARABLE:
-        yield Term(node.name, kernel_area(node), reads)
-        yield Term(node.name, 1, reads, makes)
+        multiplier = node.config["depth_multiplier"]
+        yield Term(node.name, kernel_area(node) * multiplier, reads)
+        yield Term(node.name, multiplier, reads, makes)
     elif node.kind is Kind.OPAQUE:
         weights = opaque_kernel_size(space.graph, node)
         if weights:
@@ -174,10 +175,11 @@ def byte_terms(space: SearchSpace, op_bytes: int) -> Iterator[Term]:
         for term in _kernel_terms(space, node):
             yield Term(term.layer, _WEIGHT * term.factor, term.reads, term.makes)
         makes = space.segments[node.name]
-        if node.kind in (Kind.CONV, Kind.DEPTHWISE, Kind.SEPARABLE):
+        if node.kind in (Kind.CONV, Kind.TRANSPOSED, Kind.DEPTHWISE, Kind.SEPARABLE):
             yield Term(node.name, _WEIGHT, (), makes)
             if node.kind is Kind.SEPARABLE:
-                yield Term(node.name, _WEIGHT, (), space.read_segments(node.inputs[0]))
+                between = _WEIGHT * node.config["depth_multiplier"]
+                yield Term(node.name, between, (), space.read_segments(node.inputs[0]))
         elif node.kind is Kind.BATCH_NORM:
             if not _is_folded(space.graph, node):
                 yield Term(node.name, 2 * _WEIGHT, (), makes)

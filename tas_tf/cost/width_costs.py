@@ -44,20 +44,22 @@ class WidthCosts:
         """
         sizes = np.concatenate([widths, self._constants]).astype(np.float64)
         ones = np.append(sizes[: self._num_units], 1.0)
-        reads, makes = ones @ self._reads, ones @ self._makes  # before tiles
+        reads, makes = np.rint(ones @ self._reads), np.rint(ones @ self._makes)  # before tiles
         apart = np.zeros(len(self._factors), np.int64)
-        np.add.at(apart, self._terms_of_pairs, sizes[self._lefts] != sizes[self._rights])
+        np.add.at(apart, self._terms_of_pairs, _differ(sizes[self._lefts], sizes[self._rights], self._scales))
         now = self._factors * self._tiled(reads, makes, slice(None)) * ((apart > 0) | ~self._optional)
 
         steps = (self._new - sizes[self._units])[self._move]
         terms = self._term
         left, right = sizes[self._pair_left], sizes[self._pair_right]
-        was = left != right
-        moved_to = self._new[self._pair_move]
-        becomes = np.where(self._moves_left, moved_to, left) != np.where(self._moves_right, moved_to, right)
+        moved_to, scales = self._new[self._pair_move], self._scales[self._pair]
+        was = _differ(left, right, scales)
+        left, right = np.where(self._moves_left, moved_to, left), np.where(self._moves_right, moved_to, right)
+        becomes = _differ(left, right, scales)
         shift = np.bincount(self._pair_entry, becomes.astype(np.float64) - was, len(terms))
         there = (apart[terms] + shift > 0) | ~self._optional[terms]
-        new_reads, new_makes = reads[terms] + self._read_step * steps, makes[terms] + self._make_step * steps
+        new_reads = np.rint(reads[terms] + self._read_step * steps)
+        new_makes = np.rint(makes[terms] + self._make_step * steps)
         then = self._factors[terms] * self._tiled(new_reads, new_makes, terms) * there
         changes = np.bincount(self._move, then - now[terms], len(self._new))
         return float(now.sum()), changes
@@ -96,15 +98,21 @@ class WidthCosts:
         self._constants.append(width)
         return self._num_units + len(self._constants) - 1
 
+    def _scale(self, segment: Segment) -> float:
+        return 1.0 if segment.source is None else self._cost.scale(segment)
+
     def _find_pairs(self) -> None:
         """Collects the pairs of sizes that must differ for a projection to exist."""
-        pairs = [
-            (place, self._place(left), self._place(right))
+        sides = [
+            (place, left, right)
             for place, term in enumerate(self._cost.terms)
             if self._factors[place]
             for left, right in term.differ
         ]
+        pairs = [(place, self._place(left), self._place(right)) for place, left, right in sides]
         self._terms_of_pairs, self._lefts, self._rights = np.array(pairs, np.int64).reshape(-1, 3).T
+        scales = [[self._scale(left), self._scale(right)] for _, left, right in sides]
+        self._scales = np.array(scales, np.float64).reshape(-1, 2)  # channels of each side for each of its source
         self._optional = np.array([bool(term.differ) for term in self._cost.terms])
 
     def _expand(self, moves: Sequence[tuple[int, int]]) -> None:
@@ -119,10 +127,16 @@ class WidthCosts:
         self._move, self._term = np.nonzero(touched[self._units])
         unit = self._units[self._move]
         self._read_step, self._make_step = self._reads[unit, self._term], self._makes[unit, self._term]
-        self._pair_move, pair = np.nonzero(in_pair[self._units])
+        self._pair_move, self._pair = np.nonzero(in_pair[self._units])
+        pair = self._pair
         entry = np.full((len(self._new), len(self._factors)), -1)
         entry[self._move, self._term] = np.arange(len(self._move))
         self._pair_entry = entry[self._pair_move, self._terms_of_pairs[pair]]
         self._pair_left, self._pair_right = self._lefts[pair], self._rights[pair]
         mover = self._units[self._pair_move]
         self._moves_left, self._moves_right = self._pair_left == mover, self._pair_right == mover
+
+
+def _differ(lefts: np.ndarray, rights: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """Whether two sides have different numbers of channels, given the sizes of their sources, `[pairs]`."""
+    return np.rint(lefts * scales[:, 0]) != np.rint(rights * scales[:, 1])

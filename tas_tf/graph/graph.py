@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from tas_tf.graph.head import last_activation
-from tas_tf.graph.kinds import MAKES_CHANNELS, TRANSPARENT, activation_name
+from tas_tf.graph.kinds import MAKES_CHANNELS, TRANSPARENT, Kind, activation_name
 from tas_tf.graph.nodes import Node, Ref, map_refs
 
 __all__ = ["Graph", "Node", "Ref", "conv_signature"]
@@ -153,6 +153,26 @@ class Graph:
                 rewired[node.name] = rewired.get(node.inputs[0], node.inputs[0])
         return self.without(frozenset(rewired), rewired)
 
+    def group_sizes(self, node: Node) -> tuple[int, int]:
+        """Channels that each group of a convolution of kind `DEPTHWISE` reads and makes."""
+        read = self[node.inputs[0]].channels
+        groups = read if node.class_name.startswith("Depthwise") else node.config["groups"]
+        return read // groups, node.channels // groups
+
+    @property
+    def with_older_kinds(self) -> Graph:
+        """The graph as it was once read: with transposed and grouped convolutions and depth multipliers opaque.
+
+        The digest is the same, so that shapes saved then are told apart only by their units.
+        """
+        return replace(self, nodes=tuple(self._with_older_kind(node) for node in self.nodes))
+
+    def _with_older_kind(self, node: Node) -> Node:
+        grouped = node.kind is Kind.DEPTHWISE and self.group_sizes(node) != (1, 1)
+        multiplied = node.kind is Kind.SEPARABLE and node.config["depth_multiplier"] != 1
+        once_kept = node.kind is Kind.TRANSPOSED or grouped or multiplied
+        return replace(node, kind=Kind.OPAQUE) if once_kept else node
+
     @cached_property
     def digest(self) -> str:
         """Fingerprint of the structure. It includes only those layer names that a shape refers to.
@@ -160,7 +180,7 @@ class Graph:
         Keras numbers unnamed layers by what the process created before, so the other names carry no information.
         """
         entries = []
-        for node in self.nodes:
+        for node in self.with_older_kinds:
             named = node.kind in MAKES_CHANNELS
             config = {key: node.config[key] for key in _STRUCTURE if key in node.config}
             if "activation" in config:

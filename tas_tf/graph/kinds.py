@@ -13,7 +13,8 @@ class Kind(enum.Enum):
     INPUT = "input"
     CONV = "conv"  # every filter reads every input channel
     DENSE = "dense"
-    DEPTHWISE = "depthwise"  # one filter per channel
+    TRANSPOSED = "transposed"  # a convolution whose kernel is [..., out, in]
+    DEPTHWISE = "depthwise"  # every filter reads one channel, or one group of consecutive channels
     SEPARABLE = "separable"  # depthwise, then pointwise
     BATCH_NORM = "batch_norm"
     LAYER_NORM = "layer_norm"
@@ -43,9 +44,9 @@ CONV_CLASSES = frozenset(
 TRANSPOSED_CLASSES = frozenset(f"Conv{rank}DTranspose" for rank in (1, 2, 3))
 
 #: Kinds that create new channels.
-MAKES_CHANNELS = frozenset({Kind.CONV, Kind.DENSE, Kind.SEPARABLE})
+MAKES_CHANNELS = frozenset({Kind.CONV, Kind.TRANSPOSED, Kind.DENSE, Kind.SEPARABLE})
 #: Kinds that contain a convolution or a matrix product.
-CONVOLVES = frozenset({Kind.CONV, Kind.DENSE, Kind.SEPARABLE, Kind.DEPTHWISE})
+CONVOLVES = MAKES_CHANNELS | {Kind.DEPTHWISE}
 #: Kinds to walk through when looking for a tensor's source. They mix neither channels nor the meaning of positions.
 TRANSPARENT = frozenset({Kind.KEEPS_ZEROS, Kind.SHIFTS_ZEROS, Kind.POOL, Kind.BATCH_NORM})
 #: Kinds that read several tensors with the same channels.
@@ -226,13 +227,13 @@ def kind_of(module: str, class_name: str, config: Mapping[str, Any], input_shape
         return kind_of_relu(config)
     if class_name in _ALONG_AXES:
         return _ALONG_AXES[class_name](config, len(input_shapes[0]))
-    if class_name in ("Conv1D", "Conv2D", "Conv3D"):
-        return _kind_of_conv(config, input_shapes)
-    if class_name in ("DepthwiseConv1D", "DepthwiseConv2D"):
+    if class_name in TRANSPOSED_CLASSES:
+        return Kind.TRANSPOSED
+    if class_name in CONV_CLASSES and not class_name.startswith("Separable"):
+        if config.get("groups", 1) == 1 and not class_name.startswith("Depthwise"):
+            return Kind.CONV
         alone = activation_kind(activation_name(config["activation"])) is not Kind.OPAQUE
-        return Kind.DEPTHWISE if config["depth_multiplier"] == 1 and alone else Kind.OPAQUE
-    if class_name in ("SeparableConv1D", "SeparableConv2D") and config["depth_multiplier"] != 1:
-        return Kind.OPAQUE
+        return Kind.DEPTHWISE if alone else Kind.OPAQUE
     if class_name == "Activation":
         return activation_kind(activation_name(config["activation"]))
     if class_name in ("BatchNormalization", "LayerNormalization"):
@@ -245,14 +246,6 @@ def kind_of(module: str, class_name: str, config: Mapping[str, Any], input_shape
     if class_name == "PReLU" and len(input_shapes[0]) - 1 in (config["shared_axes"] or ()):
         return Kind.OPAQUE  # all channels share its slopes
     return _LAYERS.get(class_name, Kind.OPAQUE)
-
-
-def _kind_of_conv(config: Mapping[str, Any], input_shapes: tuple) -> Kind:
-    channels = input_shapes[0][-1]
-    if config["groups"] == 1:
-        return Kind.CONV
-    alone = activation_kind(activation_name(config["activation"])) is not Kind.OPAQUE
-    return Kind.DEPTHWISE if config["groups"] == channels == config["filters"] and alone else Kind.OPAQUE
 
 
 def are_positions(axis: Any, rank: int) -> bool:

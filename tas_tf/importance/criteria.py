@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tas_tf.errors import UserError
+from tas_tf.graph.kinds import Kind
 from tas_tf.graph.layers import original_layer
 from tas_tf.objectives.choose import choose_objective
 from tas_tf.objectives.objective import Objective
@@ -68,6 +69,8 @@ def _filters(model: keras.Model, space: SearchSpace, member: str) -> np.ndarray:
     """The filters of a layer as rows, `[width, weights]`."""
     weights = named_weights(original_layer(model, space.graph[member]))
     kernel = weights.get("pointwise_kernel", weights.get("kernel"))
+    if space.graph[member].kind is Kind.TRANSPOSED:
+        kernel = np.swapaxes(kernel, -1, -2)
     return kernel.reshape(-1, kernel.shape[-1]).T.astype(np.float64)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import keras
@@ -33,7 +34,8 @@ def channel_order(
 
     Channels that meet at a residual Add share one ranking, by the mean score over their layers. Channels that the
     network adds up thus stay aligned, and a narrower unit keeps a part of what a wider one keeps. Where zeros are added
-    to the channels of an identity, its channels and those of the branch keep their order.
+    to the channels of an identity, its channels and those of the branch keep their order. Channels that are kept or
+    dropped in groups are ranked in groups.
 
     Args:
         criterion: See `score_channels`.
@@ -61,8 +63,8 @@ def channel_order(
                 f"`importance`={criterion} needs batch normalisation with scales. There is none behind "
                 f"{', '.join(members)}. Use another criterion, such as l1."
             )
-        ranking = np.argsort(-np.mean(shares, axis=0), kind="stable")
-        order |= dict.fromkeys(names, ranking)
+        step = math.lcm(*(space.unit[name].step for name in names))
+        order |= dict.fromkeys(names, _ranking(np.mean(shares, axis=0), step))
     return order
 
 
@@ -154,6 +156,12 @@ def _aligned_by_place(space: SearchSpace) -> frozenset[str]:
         for segment in (*reads, *makes)
         for name in space.units_behind(segment)
     )
+
+
+def _ranking(scores: np.ndarray, step: int) -> np.ndarray:
+    """Indices of channels, best first, in groups of `step` consecutive channels that are ranked by their mean."""
+    groups = np.argsort(-scores.reshape(-1, step).mean(1), kind="stable")
+    return (groups[:, None] * step + np.arange(step)).reshape(-1)
 
 
 def _shares(scores: np.ndarray) -> np.ndarray:

@@ -27,9 +27,10 @@ class Operator:
         makes: Segments made.
         read_positions: Positions of its input.
         made_positions: Positions of its output.
-        area: Input positions that one output position reads; 0 if it has no kernel.
-        per_channel: Whether a channel made depends on the same channel read alone.
+        area: Input values that one output value reads of each channel, or of its own group; 0 if it has no kernel.
+        per_channel: Whether a channel made depends on the same channel read, or its group, alone.
         differ: See `Term`.
+        transposed: Whether the kernel is applied at the positions of the input.
     """
 
     kind: str
@@ -41,6 +42,7 @@ class Operator:
     area: int = 0
     per_channel: bool = True
     differ: tuple[tuple[Segment, Segment], ...] = ()
+    transposed: bool = False
 
     def term(self, quantity: str, read_tiles: Tiles = SINGLE, make_tiles: Tiles = SINGLE, *, scale: float = 1) -> Term:
         """One of its `QUANTITIES`, times `scale`, as a term of a cost.
@@ -57,7 +59,8 @@ class Operator:
         elif quantity == "makes":
             factor, makes = self.made_positions, self.makes
         elif quantity in ("products", "weights"):
-            factor = self.area * (self.made_positions if quantity == "products" else 1)
+            applied = self.read_positions if self.transposed else self.made_positions
+            factor = self.area * (applied if quantity == "products" else 1)
             reads, makes = () if self.per_channel else self.reads, self.makes
             tiles = (
                 {"make_tiles": make_tiles}
@@ -85,7 +88,7 @@ def _operators(space: SearchSpace) -> Iterator[Operator]:
         reads, makes = space.read_segments(node.inputs[0]), space.segments[node.name]
         positions = (graph[node.inputs[0]].positions, node.positions)
         if node.kind in CONVOLVES:
-            yield from _kernels(node, reads, makes, *positions)
+            yield from _kernels(space, node, reads, makes, *positions)
         else:
             yield Operator(_name_of(node), node.name, reads, makes, *positions)
         activation = ACTIVATION_BY_NAME.get(node.activation)
@@ -98,7 +101,12 @@ def _operators(space: SearchSpace) -> Iterator[Operator]:
 
 
 def _kernels(
-    node: Node, reads: tuple[Segment, ...], makes: tuple[Segment, ...], read: int, made: int
+    space: SearchSpace,
+    node: Node,
+    reads: tuple[Segment, ...],
+    makes: tuple[Segment, ...],
+    read: int,
+    made: int,
 ) -> Iterator[Operator]:
     area = kernel_area(node)
     if node.kind is Kind.DENSE:
@@ -110,10 +118,17 @@ def _kernels(
     if node.kind is Kind.CONV:
         yield Operator(f"conv {size}{strided}", node.name, reads, makes, read, made, area, False)
         return
-    between = makes if node.kind is Kind.DEPTHWISE else reads
-    yield Operator(f"depthwise {size}{strided}", node.name, reads, between, read, made, area)
+    if node.kind is Kind.TRANSPOSED:
+        yield Operator(f"transposed {size}", node.name, reads, makes, read, made, area, False, transposed=True)
+        return
     if node.kind is Kind.SEPARABLE:
-        yield Operator("conv 1x1", node.name, reads, makes, made, made, 1, False)
+        multiplier = node.config["depth_multiplier"]
+        yield Operator(f"depthwise {size}{strided}", node.name, reads, reads * multiplier, read, made, area)
+        yield Operator("conv 1x1", node.name, reads * multiplier, makes, made, made, 1, False)
+        return
+    channels, _ = space.graph.group_sizes(node)
+    kind = "depthwise" if channels == 1 else "grouped"
+    yield Operator(f"{kind} {size}{strided}", node.name, reads, makes, read, made, area * channels)
 
 
 def _name_of(node: Node) -> str:

@@ -58,8 +58,9 @@ def uniform_shape(
         count / (width * share) for width, share in set(zip(full, shares, strict=True)) for count in range(1, width + 1)
     }
     factors = np.array(sorted(steps, reverse=True))
-    wanted = np.floor(full * np.minimum(1, factors[:, None] * shares) + 1e-9).astype(np.int64) // divisor * divisor
-    widths = np.where(searched, np.clip(wanted, np.minimum(divisor, full), full), full)
+    divisors = np.array([math.lcm(divisor, unit.step) for unit in space.units], np.int64)
+    wanted = np.floor(full * np.minimum(1, factors[:, None] * shares) + 1e-9).astype(np.int64) // divisors * divisors
+    widths = np.where(searched, np.clip(wanted, np.minimum(divisors, full), full), full)
     (fitting,) = np.nonzero(cost.exact(widths, np.tile(kept, (len(widths), 1))) <= limit)
     if not len(fitting):
         raise UserError(

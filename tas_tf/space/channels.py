@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 
 from scipy.cluster.hierarchy import DisjointSet
 
@@ -26,6 +28,9 @@ from tas_tf.space.stages import before_padding, find_identities
 class Segment:
     """Consecutive channels from one source.
 
+    A grouped convolution or depth multiplier may make another number of channels than its source has. A shape keeps the
+    same share of both.
+
     Attributes:
         source: The unit or stage that sets the number of channels; None for channels that are never dropped.
         width: Channels in the unpruned network.
@@ -44,6 +49,7 @@ class ChannelFlow:
         frozen: Layers whose channels are never dropped, with the reason.
         identities: For each residual Add, the inputs that bypass its other inputs.
         norms: The BatchNormalization that belongs to each searched convolution, if any.
+        steps: For each group's first convolution, the number that its widths must be multiples of.
     """
 
     def __init__(
@@ -52,6 +58,7 @@ class ChannelFlow:
         self.graph = graph
         self.identities = find_identities(graph)
         self._coupled = DisjointSet()  # layers that make channels, added in graph order
+        self._steps: dict[str, int] = {}  # what a convolution's widths must be multiples of
         self._reasons: dict[str, str] = {}  # why a group is frozen, by its representative in `_coupled`
         self._ends = stage_ends
         self._stage_at = {ends[-1]: stage for stage, ends in stage_ends.items()}
@@ -71,9 +78,11 @@ class ChannelFlow:
             self._coupled.add(node.name)
             made = (Segment(node.name, node.channels),)
             if activation_kind(node.activation) is Kind.OPAQUE:
-                self._freeze(made, f"its activation `{node.activation}` isn't known to act on each channel alone")
+                self._freeze(made, _why_kept_with(node.activation))
             return made
-        if node.kind in TRANSPARENT | {Kind.DEPTHWISE, Kind.LAYER_NORM, Kind.UNIT_NORM}:
+        if node.kind is Kind.DEPTHWISE:
+            return self._filter_groups(node, inputs[0])
+        if node.kind in TRANSPARENT | {Kind.LAYER_NORM, Kind.UNIT_NORM}:
             return inputs[0]
         if node.kind in MERGES:
             return self._merge(node, inputs)
@@ -119,6 +128,27 @@ class ChannelFlow:
             taken += [segment] if low < high else []
         return tuple(taken)
 
+    def _filter_groups(self, node: Node, read: tuple[Segment, ...]) -> tuple[Segment, ...]:
+        """Segments of a grouped convolution: whole groups are kept or dropped together with the channels they read.
+
+        Groups are consecutive channels, so that the first channels stay the first ones on both sides.
+        """
+        channels, filters = self.graph.group_sizes(node)
+        if any(segment.width % channels for segment in read):
+            self._freeze(read, f"its channels don't fall evenly into the groups of `{node.name}`")
+            return (Segment(None, node.channels),)
+        for segment in read:
+            if segment.source is not None:
+                # The fewest channels of the source that make whole groups.
+                step = (channels / Fraction(segment.width, self._full_width(segment.source))).numerator
+                for conv in self._convs(segment):
+                    if conv is not None:
+                        self._steps[conv] = math.lcm(self._steps.get(conv, 1), step)
+        return tuple(Segment(segment.source, segment.width // channels * filters) for segment in read)
+
+    def _full_width(self, source: str) -> int:
+        return self.graph[self._ends[source][0] if source in self._ends else source].channels
+
     def _merge(self, node: Node, inputs: list[tuple[Segment, ...]]) -> tuple[Segment, ...]:
         full = {
             name: segments
@@ -138,12 +168,18 @@ class ChannelFlow:
         return branches[0]
 
     def _differ(self, node: Node, inputs: list[tuple[Segment, ...]]) -> bool:
-        """Freezes the channels of a node's inputs if their segments don't match in width. Returns whether it did."""
+        """Freezes the channels of a node's inputs if their segments don't match. Returns whether it did."""
         if len({tuple(segment.width for segment in segments) for segments in inputs}) <= 1:
-            return False
+            meeting = set(zip(*inputs, strict=True))
+            if not any(self._keep_different_shares(segments) for segments in meeting):
+                return False
         for segments in inputs:
             self._freeze(segments, f"channels with different layouts meet at `{node.name}`")
         return True
+
+    def _keep_different_shares(self, segments: tuple[Segment, ...]) -> bool:
+        """Whether segments of one width come from sources of different widths."""
+        return len({self._full_width(segment.source) for segment in segments if segment.source is not None}) > 1
 
     def _concatenate(self, node: Node, inputs: list[tuple[Segment, ...]]) -> tuple[Segment, ...]:
         axis = node.config.get("axis", -1)
@@ -171,12 +207,15 @@ class ChannelFlow:
         ends = [self._raw[end] for end in self._ends[stage]]
         if all(segments == ends[0] for segments in ends):
             return
-        if any(len(segments) > 1 for segments in ends):
+        if any(len(segments) > 1 or self._is_scaled(segments[0]) for segments in ends):
             for segments in ends:
                 self._freeze(segments, f"blocks of {stage} end in different channel layouts")
         elif couple_trunk:
             for other in ends[1:]:
                 self._couple(ends[0], other)
+
+    def _is_scaled(self, segment: Segment) -> bool:
+        return segment.source is not None and self._full_width(segment.source) != segment.width
 
     # The convolutions of a stage are those that its blocks end in.
 
@@ -232,14 +271,19 @@ class ChannelFlow:
         groups = [tuple(names) for group, names in members.items() if group not in self._reasons]
         self.groups = tuple(sorted(groups, key=lambda names: self.graph.position[names[0]]))
         first = {name: names[0] for names in self.groups for name in names}
+        self.steps = {names[0]: math.lcm(*(self._steps.get(name, 1) for name in names)) for names in self.groups}
 
         def settled(segment: Segment) -> Segment:
             if segment.source in self._ends:
                 ends = {tuple(map(settled, self._raw[end])) for end in self._ends[segment.source]}
-                return next(iter(ends))[0] if len(ends) == 1 else segment
+                return Segment(next(iter(ends))[0].source, segment.width) if len(ends) == 1 else segment
             return Segment(first.get(segment.source), segment.width)
 
         self.segments = {name: tuple(map(settled, segments)) for name, segments in self._raw.items()}
+        for node in self.graph:
+            grouped = node.kind is Kind.DEPTHWISE and self.graph.group_sizes(node) != (1, 1)
+            if grouped and all(segment.source is None for segment in self.segments[node.name]):
+                self.frozen[node.name] = "it keeps whole groups of channels, and all that it reads are kept"
         self.norms = {}
         for name in first:
             norm = self._own_norm(self.graph[name])
@@ -275,11 +319,13 @@ def _constant(channels: int | None) -> tuple[Segment, ...]:
     return (Segment(None, channels),) if channels else ()
 
 
+def _why_kept_with(activation: str) -> str:
+    return f"its activation `{activation}` isn't known to act on each channel alone"
+
+
 def _why_kept(node: Node) -> str:
-    if node.config.get("groups", 1) > 1:
-        return "grouped convolutions are kept as they are"
-    if node.config.get("depth_multiplier", 1) > 1:
-        return "depthwise convolutions with a multiplier are kept as they are"
+    if activation_kind(node.activation) is Kind.OPAQUE:
+        return _why_kept_with(node.activation)
     reason = f"layers of class {node.class_name} are kept as they are"
     counted = node.class_name in CONV_CLASSES | TRANSPOSED_CLASSES or node.class_name in _WITHOUT_MACS
     return reason if counted else f"{reason}, and their multiply-adds aren't counted"

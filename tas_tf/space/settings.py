@@ -21,4 +21,7 @@ class SpaceSettings(Settings):
         "Gives all block outputs of a stage the same width, so that no projections are needed; by default, only if "
         "projections would be expensive, as in bottleneck networks.",
     )
-    search_dense: bool = setting(False, "Also searches hidden Dense layers that act on vectors.")
+    search_dense: bool = setting(
+        False,
+        "Also searches hidden Dense layers that act on vectors. They are always searched if nothing else can be.",
+    )

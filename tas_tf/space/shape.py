@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,7 @@ class Shape:
             )
         if not self.graph_digest and self.network != graph.network:
             raise UserError(f"`shape` is for {self.network}. Received the network {graph.network}.")
+        steps = {unit.name: unit.step for unit in space.units}
         limits = {
             "widths": (self.widths, {unit.name: unit.width for unit in space.units}),
             "depths": (self.depths, {stage.name: stage.blocks for stage in space.stages}),
@@ -160,6 +162,11 @@ class Shape:
                 wider = 2 if key == "widths" and not self.graph_digest else 1
                 if not 1 <= counts[name] <= wider * expected[name]:
                     raise UserError(f"`shape`: {key}.{name}: expected 1 to {expected[name]}. Received: {counts[name]}.")
+                if key == "widths" and counts[name] % steps[name]:
+                    raise UserError(
+                        f"`shape`: {key}.{name}: expected a multiple of {steps[name]}, since grouped convolutions keep "
+                        f"whole groups. Received: {counts[name]}."
+                    )
 
 
 class ActiveChannels:
@@ -186,9 +193,12 @@ class ActiveChannels:
             return np.arange(segment.width)
         stage = self._space.stage.get(segment.source)
         if stage is not None:
-            return self._kept(self._space.segments[stage.ends[self._shape.depths[stage.name] - 1]][0])
-        width, order = self._shape.widths[segment.source], self._order.get(segment.source)
-        return np.arange(width) if order is None else order[:width]
+            kept = self._kept(self._space.segments[stage.ends[self._shape.depths[stage.name] - 1]][0])
+        else:
+            width, order = self._shape.widths[segment.source], self._order.get(segment.source)
+            kept = np.arange(width) if order is None else order[:width]
+        full = self._space.full_width(segment.source)
+        return kept if full == segment.width else _in_groups(kept, Fraction(segment.width, full))
 
     def _indices(self, segments: tuple[Segment, ...]) -> np.ndarray:
         kept, start = [], 0
@@ -204,6 +214,20 @@ class ActiveChannels:
     def read(self, name: str) -> np.ndarray:
         """Indices of the channels that readers of a node get. After a stage, these come from its last kept block."""
         return self._indices(self._space.read_segments(name))
+
+
+def _in_groups(kept: np.ndarray, scale: Fraction) -> np.ndarray:
+    """Channels that grouped convolutions make of kept channels.
+
+    Args:
+        kept: Indices of the channels kept, in whole groups.
+        scale: Channels made for each channel read.
+
+    >>> _in_groups(np.array([4, 5, 0, 1]), Fraction(3, 2)).tolist()
+    [6, 7, 8, 0, 1, 2]
+    """
+    groups = kept[:: scale.denominator] // scale.denominator
+    return (groups[:, None] * scale.numerator + np.arange(scale.numerator)).reshape(-1)
 
 
 def dropped_nodes(space: SearchSpace, shape: Shape) -> tuple[frozenset[str], dict[str, str]]:

@@ -32,12 +32,14 @@ class WidthUnit:
         width: Filters in the unpruned network.
         candidates: Filter counts to choose from, ascending. A unit with one candidate is fixed.
         coupled_with: Names of the other convolutions.
+        step: Widths must be multiples of this number, since grouped convolutions keep whole groups.
     """
 
     name: str
     width: int
     candidates: tuple[int, ...]
     coupled_with: tuple[str, ...] = ()
+    step: int = 1
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -130,9 +132,11 @@ class SearchSpace:
                 default stages are coupled if `largest_projected_share` is above `MOST_PROJECTED`.
             axes: What may change: `width`, `depth` or `both`.
             width_divisor: Widths are rounded to multiples of this number.
-            search_dense: Also searches hidden Dense layers on vectors.
+            search_dense: Also searches hidden Dense layers on vectors. Without it, they are searched only if nothing
+                else can be.
             units: Names of the width units of a shape for this network. If `couple_trunk` isn't given, stages are
-                coupled if the shape has the units of the coupled space.
+                coupled if the shape has the units of the coupled space. If it has those that an older version of this
+                package searched, what else is searched today is kept as it is.
             may_be_fixed: Allows a space in which nothing can be searched.
 
         Raises:
@@ -141,16 +145,17 @@ class SearchSpace:
         if axes not in AXES:
             raise UserError(f"`axes` must be one of {', '.join(AXES)}. Received: {axes!r}.")
 
-        def derive(coupled: bool) -> SearchSpace:
+        def derive(graph: Graph, coupled: bool, may_be_fixed: bool = may_be_fixed) -> SearchSpace:
             return cls._derive(graph, coupled, axes, width_divisor, search_dense, may_be_fixed)
 
-        space = derive(bool(couple_trunk))
-        if couple_trunk is None and space.stages:
-            if units is not None:
-                coupled = derive(True)
-                return coupled if set(units) == set(coupled.unit) else space
-            if space.largest_projected_share > MOST_PROJECTED:
-                return derive(True)
+        space = derive(graph, bool(couple_trunk))
+        if units is not None:
+            couplings = (True, False) if couple_trunk is None else (couple_trunk,)
+            graphs = (graph, graph.with_older_kinds)
+            known = (derive(read, coupled, True) for read in graphs for coupled in couplings)
+            return next((found for found in known if set(found.unit) == set(units)), space)
+        if couple_trunk is None and space.stages and space.largest_projected_share > MOST_PROJECTED:
+            return derive(graph, True)
         return space
 
     @classmethod
@@ -177,10 +182,11 @@ class SearchSpace:
             WidthUnit(
                 members[0],
                 graph[members[0]].channels,
-                width_candidates(graph[members[0]].channels, divisor=width_divisor)
+                width_candidates(graph[members[0]].channels, divisor=width_divisor, step=flow.steps[members[0]])
                 if axes != "depth"
                 else (graph[members[0]].channels,),
                 members[1:],
+                flow.steps[members[0]],
             )
             for members in flow.groups
         )
@@ -195,6 +201,8 @@ class SearchSpace:
             unit_of={member: unit.name for unit in units for member in unit.members},
         )
         if not may_be_fixed and all(len(choice.candidates) == 1 for choice in (*units, *stages)):
+            if not search_dense:
+                return cls._derive(graph, couple_trunk, axes, width_divisor, True, may_be_fixed)
             reasons = "; ".join(f"{layer}: {reason}" for layer, reason in list(flow.frozen.items())[:3])
             raise UserError(f"Nothing can be searched in `{graph.network}` with axes={axes}. {reasons}".rstrip() + ".")
         return space
@@ -213,6 +221,10 @@ class SearchSpace:
     def stage_ending_at(self) -> Mapping[str, Stage]:
         """Stages by the last node of their last block."""
         return {stage.ends[-1]: stage for stage in self.stages}
+
+    def full_width(self, source: str) -> int:
+        """Channels that a unit, or the blocks of a stage, make in the unpruned network."""
+        return self.graph[self.stage[source].ends[0]].channels if source in self.stage else self.unit[source].width
 
     @property
     def is_coupled(self) -> bool:

@@ -112,12 +112,12 @@ def _narrowed(node: Node, width: int) -> dict[str, Any]:
     config = dict(node.config)
     if not is_op(node.module):
         config["name"] = node.name  # unique, unlike the names of inlined nested models' layers
-    if node.kind in (Kind.CONV, Kind.SEPARABLE):
+    if node.kind in (Kind.CONV, Kind.TRANSPOSED, Kind.SEPARABLE):
         config["filters"] = width
     elif node.kind is Kind.DENSE:
         config["units"] = width
     elif node.kind is Kind.DEPTHWISE and "groups" in config and "filters" in config:
-        config["filters"] = config["groups"] = width
+        config["filters"], config["groups"] = width, width * config["groups"] // config["filters"]
     elif node.class_name == "LayerScale" and "projection_dim" in config:
         config["projection_dim"] = width
     elif node.kind is Kind.RESHAPE:
@@ -240,9 +240,15 @@ def slice_weight(value: np.ndarray, name: str, node: Node, active: ActiveChannel
     if node.kind is Kind.OPAQUE:
         return value
     made = active.made(node.name)
+    if node.kind is Kind.TRANSPOSED and name.endswith("kernel"):
+        return np.take(np.take(value, made, axis=-2), active.read(node.inputs[0]), axis=-1)
     if node.kind in MAKES_CHANNELS and name.endswith("kernel"):
-        value = np.take(value, active.read(node.inputs[0]), axis=-2)
-        return value if name == "depthwise_kernel" else np.take(value, made, axis=-1)
+        read = active.read(node.inputs[0])
+        if name == "depthwise_kernel":
+            return np.take(value, read, axis=-2)
+        multiplier = node.config["depth_multiplier"] if node.kind is Kind.SEPARABLE else 1
+        read = (read[:, None] * multiplier + np.arange(multiplier)).reshape(-1)
+        return np.take(np.take(value, read, axis=-2), made, axis=-1)
     if node.kind is Kind.DEPTHWISE and name.endswith("kernel") and "depth_multiplier" in node.config:
-        return np.take(value, made, axis=-2)
+        return np.take(value, active.read(node.inputs[0]), axis=-2)
     return np.take(value, made, axis=-1) if value.shape and value.shape[-1] == node.channels else value

@@ -13,6 +13,7 @@ from tas_tf.graph.graph import Node
 from tas_tf.graph.kinds import Kind, activation_kind
 from tas_tf.graph.layers import make_layer
 from tas_tf.graph.operations import counts_channels, neutral_value
+from tas_tf.space.channels import Segment
 from tas_tf.space.space import SearchSpace
 from tas_tf.supernet.layers.gates import ArchitectureGates
 from tas_tf.supernet.layers.masking import DepthMix, FillChannels, KeptChannels, MaskChannels, MeanOfKept
@@ -241,11 +242,18 @@ class _Body:
     def _kept(self, segments: tuple) -> Any:
         """The channel mask, shared by all tensors with these segments; None if all channels are always active."""
         if segments not in self.masks:
-            places = tuple((self._source(segment.source), segment.width) for segment in segments)
-            varies = any(place is not None for place, _ in places)
+            places = tuple(self._place(segment) for segment in segments)
+            varies = any(place is not None for place, *_ in places)
             layer = KeptChannels(places, name=self._own(f"kept_{len(self.masks)}")) if varies else None
             self.masks[segments] = None if layer is None else layer(self.active)
         return self.masks[segments]
+
+    def _place(self, segment: Segment) -> tuple:
+        """What `KeptChannels` needs to know of a segment."""
+        source = self._source(segment.source)
+        if source is None or self.space.full_width(segment.source) == segment.width:
+            return source, segment.width
+        return source, segment.width, self.space.full_width(segment.source)
 
     def _source(self, source: str | None) -> int | None:
         """Index of the source in the plan; None for channels that are always active."""

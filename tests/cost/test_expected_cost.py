@@ -14,7 +14,7 @@ from tas_tf.space.shape import Shape
 from tas_tf.supernet.sample import Sample
 from tas_tf.zoo.loading import load_network
 from tests.costs import tiled_cost
-from tests.networks import make
+from tests.networks import BODIES, make
 from tests.supernets import residual_network, space_of
 
 
@@ -58,7 +58,7 @@ def test_certain_choices_cost_exactly_what_the_shape_costs(resnet56, kind):
         assert float(expected(*one_hot(resnet56, shape))) * cost.full == pytest.approx(cost(shape), rel=2e-6)
 
 
-@pytest.mark.parametrize("name", ["gate_of_convs", "concat", "flatten", "separable", "depthwise", "preactivation"])
+@pytest.mark.parametrize("name", [*BODIES])
 @pytest.mark.parametrize("kind", ["macs", "params", "bytes", "latency"])
 def test_certain_choices_of_other_structures(name, kind):
     space = space_of(make(name))

@@ -194,14 +194,10 @@ class Mixes(layers.Layer):
     [
         (lambda x: Mixes(name="mixes")(conv(8, "a")(x)), "a", "`mixes` \\(Mixes\\), which needs them all"),
         (lambda x: conv(8, "a", activation="softmax")(x), "a", "`softmax` isn't known"),
-        (lambda x: conv(8, "g", groups=2)(conv(6, "a")(x)), "a", "`g` \\(Conv2D\\)"),
-        (lambda x: conv(8, "g", groups=2)(conv(6, "a")(x)), "g", "grouped convolutions are kept"),
-        (lambda x: layers.DepthwiseConv2D(3, depth_multiplier=2, name="m")(conv(4, "a")(x)), "m", "with a multiplier"),
-        (
-            lambda x: layers.Conv2DTranspose(8, 2, name="t")(conv(6, "a")(x)),
-            "t",
-            "Transpose are kept as they are$",
-        ),
+        (lambda x: conv(8, "g", groups=2, activation="softmax")(conv(6, "a")(x)), "a", "`g` \\(Conv2D\\)"),
+        (lambda x: conv(8, "g", groups=2, activation="softmax")(conv(6, "a")(x)), "g", "`softmax` isn't known"),
+        (lambda x: layers.DepthwiseConv2D(3, depth_multiplier=2, name="m")(x), "m", "all that it reads are kept"),
+        (lambda x: layers.Conv2DTranspose(8, 2, name="t", activation="softmax")(x), "t", "`softmax` isn't known"),
         (
             lambda x: layers.SpectralNormalization(conv(8, "inner"), name="s")(conv(6, "a")(x)),
             "s",

@@ -85,6 +85,10 @@ def conv(x, filters, size=3, **options):
     return layers.Conv2D(filters, size, padding="same", **options)(x)
 
 
+def normed(x):
+    return layers.ReLU()(layers.BatchNormalization()(x))
+
+
 #: Where zeros don't stay zeros, or where something reaches channels that are inactive.
 TRAPS = {
     "map of one channel added": lambda x: conv(layers.Add()([conv(x, 10), conv(x, 1)]), 8, 1),
@@ -109,6 +113,29 @@ TRAPS = {
     "dense on images": lambda x: layers.Dense(9)(layers.BatchNormalization()(layers.Dense(11)(x))),
     "scale of ConvNeXt": lambda x: conv(LayerScale(1.0, 9, name="scale")(layers.LayerNormalization()(conv(x, 9))), 8),
     "transposed": lambda x: conv(conv(layers.Conv2DTranspose(6, 2, strides=2)(conv(x, 9)), 10), 8),
+    "transposed with gaps": lambda x: conv(normed(layers.Conv2DTranspose(9, 1, strides=2)(conv(x, 7))), 8),
+    "transposed and padded": lambda x: conv(
+        normed(
+            layers.Conv2DTranspose(9, 3, strides=2, padding="same", output_padding=0, activation="tanh")(conv(x, 7))
+        ),
+        8,
+    ),
+    "transposed and dilated": lambda x: conv(normed(layers.Conv2DTranspose(9, 3, dilation_rate=2)(conv(x, 7))), 8),
+    "groups with bias": lambda x: conv(normed(conv(normed(conv(x, 12)), 12, groups=4)), 8, 1),
+    "groups with sigmoid": lambda x: conv(conv(conv(x, 12), 8, groups=4, activation="sigmoid"), 8, 1),
+    "groups in groups": lambda x: conv(conv(conv(conv(x, 24), 24, groups=4), 16, groups=8), 8, 1),
+    "groups of a concatenation": lambda x: conv(conv(layers.Concatenate()([conv(x, 8), conv(x, 4)]), 12, groups=6), 8),
+    "multiplied with bias": lambda x: conv(normed(layers.DepthwiseConv2D(3, depth_multiplier=2)(conv(x, 7))), 8, 1),
+    "multiplied, then groups": lambda x: conv(
+        conv(layers.DepthwiseConv2D(3, depth_multiplier=3)(conv(x, 8)), 12, groups=4), 8, 1
+    ),
+    "multiplied, then LN": lambda x: conv(
+        layers.LayerNormalization()(layers.DepthwiseConv2D(3, depth_multiplier=2)(conv(x, 9))), 8, 1
+    ),
+    "multiplied, then flat": lambda x: layers.Reshape((1, 1, 9))(
+        layers.Dense(9)(layers.Flatten()(layers.DepthwiseConv2D(3, depth_multiplier=2)(conv(x, 7))))
+    ),
+    "separable and multiplied": lambda x: conv(normed(layers.SeparableConv2D(9, 3, depth_multiplier=3)(conv(x, 7))), 8),
 }
 
 
@@ -134,6 +161,18 @@ def test_what_random_networks_have_failed_on(name):
     images = keras.Input((6, 6, 3))
     space = space_of(keras.Model(images, end(AMPLIFIERS[name](images))))
     Comparison(space, random_images(8, 6), seed=4).check(Shape.smallest(space))
+
+
+@pytest.mark.parametrize("rank", [1, 3])
+def test_transposed_and_grouped_at_other_ranks(rank):
+    size = (6,) * rank
+    images = keras.Input((*size, 4))
+    x = normed(getattr(layers, f"Conv{rank}D")(12, 2)(images))
+    x = normed(getattr(layers, f"Conv{rank}D")(12, 2, groups=3)(x))
+    x = normed(getattr(layers, f"Conv{rank}DTranspose")(7, 2, strides=2)(x))
+    model = keras.Model(images, layers.Dense(4)(getattr(layers, f"GlobalAveragePooling{rank}D")()(x)))
+    comparison = Comparison(space_of(model), np.random.default_rng(0).normal(size=(8, *size, 4)).astype("float32"))
+    comparison.check(Shape.random(comparison.space, 1))
 
 
 def test_sequences():

@@ -22,10 +22,11 @@ class KeptChannels(keras.layers.Layer):
         `[channels]`, float32.
 
     Args:
-        segments: For each segment, the index of its source (None: always active) and its full width.
+        segments: For each segment, the index of its source (None: always active) and its full width; also the full
+            width of the source if it differs.
     """
 
-    def __init__(self, segments: Sequence[tuple[int | None, int]], **kwargs: Any):
+    def __init__(self, segments: Sequence[tuple[int | None, int] | tuple[int, int, int]], **kwargs: Any):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.segments = [tuple(segment) for segment in segments]
@@ -37,21 +38,23 @@ class KeptChannels(keras.layers.Layer):
     def call(self, active):
         """Makes the mask."""
         # Flattened tensors repeat the same few segments at every position, so make each mask once.
-        made = {
-            segment: tf.ones([segment[1]])
-            if segment[0] is None
-            else tf.cast(tf.range(segment[1]) < active[segment[0]], tf.float32)
-            for segment in dict.fromkeys(self.segments)
-        }
+        made = {segment: _mask(active, *segment) for segment in dict.fromkeys(self.segments)}
         return tf.concat([made[segment] for segment in self.segments], axis=0)
 
     def compute_output_shape(self, active_shape):
         """Returns the shape of the mask."""
-        return (sum(width for _, width in self.segments),)
+        return (sum(width for _, width, *_ in self.segments),)
 
     def get_config(self):
         """Returns the constructor arguments."""
         return {**super().get_config(), "segments": self.segments}
+
+
+def _mask(active: tf.Tensor, source: int | None, width: int, source_width: int | None = None) -> tf.Tensor:
+    if source is None:
+        return tf.ones([width])
+    kept = active[source] if source_width is None else active[source] * width // source_width
+    return tf.cast(tf.range(width) < kept, tf.float32)
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)

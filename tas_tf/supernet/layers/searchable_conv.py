@@ -25,7 +25,7 @@ class SearchableConv(keras.layers.Layer):
         taps: The unit's taps from `ChannelPlan`.
 
     Args:
-        conv: Config of the convolution (Conv1D, Conv2D, Conv3D, Dense, SeparableConv1D or SeparableConv2D).
+        conv: Config of the convolution (a layer of class Conv, Conv...Transpose, SeparableConv or Dense).
         conv_class: Class name of the convolution.
         norm: Config of the BatchNormalization that belongs to the convolution, if any.
         candidates: Filter counts to choose from.
@@ -56,17 +56,25 @@ class SearchableConv(keras.layers.Layer):
         """Whether a depthwise convolution precedes the searched one."""
         return self.conv_class.startswith("Separable")
 
+    @property
+    def is_transposed(self) -> bool:
+        """Whether the convolution is transposed. Its kernel is `[..., filters, channels]`."""
+        return self.conv_class.endswith("Transpose")
+
     def build(self, inputs_shape, taps_shape=None):
         """Makes the weights at full width, with one scale and offset per candidate."""
         channels, config = inputs_shape[-1], self.conv
         area = () if self.conv_class == "Dense" else tuple(config["kernel_size"])
         if self.is_separable:
-            self.depthwise_kernel = self._weight("depthwise_kernel", (*area, channels, 1), "depthwise_initializer")
-            area = (1,) * len(area)
+            multiplier = config["depth_multiplier"]
+            shape = (*area, channels, multiplier)
+            self.depthwise_kernel = self._weight("depthwise_kernel", shape, "depthwise_initializer")
+            channels, area = channels * multiplier, (1,) * len(area)
         initializer = "pointwise_initializer" if self.is_separable else "kernel_initializer"
         name = "pointwise_kernel" if self.is_separable else "kernel"
-        self.kernel = self._weight(name, (*area, channels, self.filters), initializer)
-        self.looks_at_one_place = all(side == 1 for side in area)
+        sides = (self.filters, channels) if self.is_transposed else (channels, self.filters)
+        self.kernel = self._weight(name, (*area, *sides), initializer)
+        self.looks_at_one_place = all(side == 1 for side in area) and not self.is_transposed
         if config["use_bias"]:
             self.bias = self.add_weight(
                 name="bias", shape=(self.filters,), initializer=_initializer(config["bias_initializer"]), autocast=False
@@ -155,8 +163,11 @@ class SearchableConv(keras.layers.Layer):
 
     def _convolve_mixed(self, inputs, matrix, offset):
         """Folds the mixing of the outputs into the kernel, which is exact because both are linear."""
-        kernel = tf.reshape(self.kernel, [-1, self.filters])
-        outputs = self._convolve(inputs, tf.reshape(kernel @ matrix, tf.shape(self.kernel)))
+        if self.is_transposed:
+            mixed = tf.einsum("...oi,om->...mi", self.kernel, matrix)
+        else:
+            mixed = tf.reshape(tf.reshape(self.kernel, [-1, self.filters]) @ matrix, tf.shape(self.kernel))
+        outputs = self._convolve(inputs, mixed)
         return outputs if offset is None else tf.nn.bias_add(outputs, tf.cast(offset, outputs.dtype))
 
     def _convolve(self, inputs, kernel):
@@ -166,6 +177,9 @@ class SearchableConv(keras.layers.Layer):
             return tf.reshape(flat, tf.concat([tf.shape(inputs)[:-1], [self.filters]], 0))
         if self.is_separable:
             return keras.ops.conv(inputs, kernel, padding="valid")
+        if self.is_transposed:
+            padding = self.conv["output_padding"]
+            return keras.ops.conv_transpose(inputs, kernel, output_padding=padding, **_geometry(self.conv))
         return keras.ops.conv(_padded(inputs, self.conv), kernel, **_geometry(self.conv))
 
     def _convolve_depthwise(self, inputs):
