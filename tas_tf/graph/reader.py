@@ -10,9 +10,10 @@ import keras
 import numpy as np
 
 from tas_tf.errors import UserError
+from tas_tf.graph.custom import check_declared, check_lambda, declared_kind, lambdas_are_accepted
 from tas_tf.graph.head import GraphParts, split_softmax
 from tas_tf.graph.kinds import Kind, is_op, kind_of
-from tas_tf.graph.layers import call_layer, first_line, make_layer
+from tas_tf.graph.layers import call_layer, first_line, make_layer, make_layer_known
 from tas_tf.graph.modes import check_mode, check_same_size
 from tas_tf.graph.nodes import Node, Ref, list_refs, map_refs
 
@@ -166,10 +167,14 @@ class _Reader:
         num_params = layer.count_params()
         if node.class_name == "Normalization" and num_params:
             node, num_params = _with_statistics(node, layer, num_params)
-        make_layer(node)  # if its class isn't registered, this fails now rather than after a search
-        kind = self._kind(node)
+        make_layer_known(layer)
+        if node.class_name == "Lambda":
+            check_lambda(node, self._shapes)
+        make_layer(node)  # if the layer can't be made again, this fails now rather than after a search
+        kind = declared_kind(layer, len(list_refs((node.args, node.kwargs)))) or self._kind(node)
         node = replace(node, shape=self._output_shape(layer, node), kind=kind, num_params=num_params)
         check_same_size(node, self._shapes)
+        check_declared(node, layer, self._shapes)
         return node
 
     def _kind(self, node: Node) -> Kind:
@@ -193,10 +198,19 @@ def _config(model: keras.Model) -> dict[str, Any]:
     try:
         return model.get_config()
     except NotImplementedError as error:
+        named = next(filter(_lacks_config, model.layers), model)
         raise UserError(
-            f"`model` ({model.name}) contains a layer without a config: {first_line(error)} "
+            f"Layer `{named.name}` ({type(named).__name__}) has no config: {first_line(error)} "
             "Give its class a `get_config` method."
         ) from error
+
+
+def _lacks_config(layer: Any) -> bool:
+    try:
+        layer.get_config()
+    except NotImplementedError:
+        return True
+    return False
 
 
 def _input_entry(model: keras.Sequential) -> dict:
@@ -217,10 +231,10 @@ def _output_name(config: Mapping[str, Any]) -> str:
 
 
 def _check_entry(entry: Mapping[str, Any], name: str) -> None:
-    if entry["class_name"] == "Lambda":
+    if entry["class_name"] == "Lambda" and not lambdas_are_accepted():
         raise UserError(
             f"Layer `{name}` is a Lambda, whose code can't be read or saved safely. "
-            "Replace it with a Keras layer or a registered layer class of your own."
+            "Replace it with a Keras layer or a registered layer class of your own, or accept its code: `unsafe_load`."
         )
     if entry["class_name"] in _SEQUENCE_CLASSES:
         raise UserError(f"Layer `{name}` ({entry['class_name']}) is not supported: expected an image classifier.")

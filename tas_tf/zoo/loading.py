@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
-import zipfile
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,8 +13,11 @@ from pathlib import Path
 import keras
 
 from tas_tf.errors import UserError
+from tas_tf.graph.custom import ALONE, CustomObjects, accept_lambdas, make_known
+from tas_tf.graph.layers import copy_layer, first_line
 from tas_tf.zoo.resnet_cifar import resnet_cifar
 from tas_tf.zoo.resnet_imagenet import resnet_imagenet
+from tas_tf.zoo.saved import SUFFIXES, SavedNetwork, refuse_other_formats
 
 #: Our own networks by name.
 ZOO: dict[str, Callable[..., keras.Model]] = {
@@ -30,14 +33,30 @@ _APPLICATIONS = {
 }
 
 
-def load_network(name: str, *, num_classes: int = 10, image_size: int = 32, channels: int = 3) -> keras.Model:
+def _warn(text: str) -> None:
+    warnings.warn(text, stacklevel=4)
+
+
+def load_network(
+    name: str,
+    *,
+    num_classes: int = 10,
+    image_size: int = 32,
+    channels: int = 3,
+    custom_objects: CustomObjects | None = None,
+    unsafe_load: bool = False,
+    say: Callable[[str], None] = _warn,
+) -> keras.Model:
     """Builds a network by name, or loads it from a file.
 
     Args:
-        name: One of `ZOO`, `keras.applications.NAME`, or the path of a `.keras` file.
+        name: One of `ZOO`, `keras.applications.NAME`, or the path of a `.keras` or `.h5` file.
         num_classes: Number of classes; ignored for a file.
         image_size: Height and width of the images; ignored for a file.
         channels: Channels of the images; ignored for a file.
+        custom_objects: Layer classes and functions of your own, by name, or Python files that define them.
+        unsafe_load: Also loads Lambda layers. The Python code inside a file runs then, so you must trust the file.
+        say: Called with what to know about a file; by default it is a warning.
 
     Raises:
         UserError: The name is unknown, the network can't be built for these images, or the file can't be read.
@@ -47,8 +66,9 @@ def load_network(name: str, *, num_classes: int = 10, image_size: int = 32, chan
         >>> tas_tf.load_network("resnet20", num_classes=7, image_size=28, channels=1).output_shape
         (None, 7)
     """
-    if name.endswith((".keras", ".h5")) or Path(name).is_file():
-        return load_file(name)
+    make_known(custom_objects)
+    if is_file_name(name):
+        return load_file(name, unsafe_load=unsafe_load, say=say)
     if name in ZOO:
         return ZOO[name](num_classes=num_classes, image_size=image_size, channels=channels)
     short = name.removeprefix("keras.applications.")
@@ -68,22 +88,65 @@ def load_network(name: str, *, num_classes: int = 10, image_size: int = 32, chan
         ) from error
 
 
-def load_file(path: str | Path) -> keras.Model:
-    """Loads a `.keras` file.
+def is_file_name(name: str) -> bool:
+    """Whether a name means a file, or the folder of a SavedModel, rather than a network that can be built.
+
+    >>> is_file_name("mine.keras"), is_file_name("resnet20")
+    (True, False)
+    """
+    path = Path(name)
+    return path.suffix.lower() in SUFFIXES or path.is_file() or (path / "saved_model.pb").is_file()
+
+
+def load_file(path: str | Path, *, unsafe_load: bool = False, say: Callable[[str], None] = _warn) -> keras.Model:
+    """Loads a `.keras` or `.h5` file.
+
+    Args:
+        path: The file.
+        unsafe_load: See `load_network`.
+        say: See `load_network`.
 
     Raises:
         UserError: The file is missing, damaged, in another format, or needs code that isn't available.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"`model`: there is no file {path}.")
-    if path.suffix == ".keras" and not zipfile.is_zipfile(path):
-        raise UserError(f"`model`: {path} is damaged or isn't a `.keras` file, which is a zip archive.")
+    refuse_other_formats(path)
+    saved = SavedNetwork.read(path)
+    if lambdas := saved.layers_with("Lambda", "__lambda__"):
+        if not unsafe_load:
+            raise UserError(
+                f"`model`: {path} holds Python code, in Lambda layers ({', '.join(lambdas)}), which could do "
+                "anything. If you trust the file, give `unsafe_load`; otherwise, replace these by layers without code."
+            )
+        accept_lambdas(say)
     try:
-        return keras.models.load_model(path, compile=False)
+        return keras.models.load_model(path, compile=False, safe_mode=not unsafe_load)
     except Exception as error:  # Keras raises whatever its parts raise: zip, JSON, HDF5 and type errors
-        sentences = re.split(r"\n|(?<=[.!]) ", str(error).strip()) if str(error).strip() else [type(error).__name__]
-        raise UserError(f"`model`: {path} can't be loaded as a Keras 3 model: {sentences[0]}") from error
+        raise UserError(f"`model`: {path} can't be loaded as a Keras 3 model: {_explained(error, saved)}") from error
+
+
+def _explained(error: Exception, saved: SavedNetwork) -> str:
+    """The error that Keras raised for a file, with the names of the layers that it is about."""
+    text = str(error).strip() or type(error).__name__
+    if missing := re.findall(r"(?:Could not locate|Unknown) (\w+):? '(?:[^'>]+>)?(\w+)'", text):
+        sort, name = missing[-1]
+        names = saved.layers_with(name)
+        where = (
+            f"layer `{names[0]}` needs the {sort if sort == 'function' else 'class'}"
+            if names
+            else f"there is no {sort}"
+        )
+        return (
+            f"{where} {name}, which isn't known. Give the Python file that defines it as `custom_objects`, such as "
+            "my_layers.py."
+        )
+    if "calling Lambda.call()" in text:
+        return f"the code of a Lambda layer ({', '.join(saved.layers_with('Lambda'))}) doesn't run. {ALONE}"
+    if failed := re.findall(r"(?:<class '(?:[\w.]+\.)?|deserializing class ')(\w+)'>? ?(?:could|using)", text):
+        names = saved.layers_with(failed[-1])
+        if names:
+            return f"layer `{names[0]}` ({failed[-1]}) can't be made from its config: {first_line(error)}"
+    return re.split(r"\n|(?<=[.!]) ", text)[0]
 
 
 def in_precision(model: keras.Model, policy: str) -> keras.Model:
@@ -102,10 +165,8 @@ def in_precision(model: keras.Model, policy: str) -> keras.Model:
         return model
 
     def clone(layer: keras.Layer) -> keras.Layer:
-        config = layer.get_config()
         # Operations of functional arithmetic have no policy: they compute in the dtype of their inputs.
-        own = {"dtype": policy} if isinstance(layer, keras.Layer) else {}
-        return type(layer).from_config({**config, **own})
+        return copy_layer(layer, **({"dtype": policy} if isinstance(layer, keras.Layer) else {}))
 
     result = keras.models.clone_model(model, clone_function=clone, recursive=True)
     result.set_weights(model.get_weights())
