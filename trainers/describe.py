@@ -59,7 +59,7 @@ def main() -> dict[str, Any]:
     )
     space = space_of(Graph.from_model(model), config.space, shape)
     description = replace(
-        describe_space(space, name=name, shape=shape),
+        describe_space(space, name=None if config.model_file else name, shape=shape),
         deployment=find_deployment(model),
         budgets=_limits(space, labels, config) if is_given("budget") else None,
         paper_accuracy=published.accuracy if published else None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
+import unicodedata
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -15,6 +16,7 @@ import keras
 from tas_tf.errors import UserError
 from tas_tf.graph.custom import ALONE, CustomObjects, accept_lambdas, make_known
 from tas_tf.graph.layers import copy_layer, first_line
+from tas_tf.zoo.keras2 import load_old_file
 from tas_tf.zoo.resnet_cifar import resnet_cifar
 from tas_tf.zoo.resnet_imagenet import resnet_imagenet
 from tas_tf.zoo.saved import SUFFIXES, SavedNetwork, refuse_other_formats
@@ -31,6 +33,9 @@ _APPLICATIONS = {
     for name, build in vars(keras.applications).items()
     if inspect.isfunction(build) and "include_top" in inspect.signature(build).parameters
 }
+
+#: Names that Keras gives to models, which say nothing.
+_MADE_UP = re.compile(r"(functional|sequential|model)(_\d+)?")
 
 
 def _warn(text: str) -> None:
@@ -99,7 +104,7 @@ def is_file_name(name: str) -> bool:
 
 
 def load_file(path: str | Path, *, unsafe_load: bool = False, say: Callable[[str], None] = _warn) -> keras.Model:
-    """Loads a `.keras` or `.h5` file.
+    """Loads a `.keras` or `.h5` file; files of Keras 2 are converted.
 
     Args:
         path: The file.
@@ -107,7 +112,7 @@ def load_file(path: str | Path, *, unsafe_load: bool = False, say: Callable[[str
         say: See `load_network`.
 
     Raises:
-        UserError: The file is missing, damaged, in another format, or needs code that isn't available.
+        UserError: The file is missing, damaged, in another format, or needs code or an extra that isn't available.
     """
     path = Path(path)
     refuse_other_formats(path)
@@ -120,9 +125,38 @@ def load_file(path: str | Path, *, unsafe_load: bool = False, say: Callable[[str
             )
         accept_lambdas(say)
     try:
-        return keras.models.load_model(path, compile=False, safe_mode=not unsafe_load)
+        model = keras.models.load_model(path, compile=False, safe_mode=not unsafe_load)
     except Exception as error:  # Keras raises whatever its parts raise: zip, JSON, HDF5 and type errors
-        raise UserError(f"`model`: {path} can't be loaded as a Keras 3 model: {_explained(error, saved)}") from error
+        if not saved.is_old:
+            message = f"`model`: {path} can't be loaded as a Keras 3 model: {_explained(error, saved)}"
+            raise UserError(message) from error
+        model = load_old_file(path, version=saved.keras_version, unsafe_load=unsafe_load, say=say)
+    model = _without_lists(model)
+    _name_after(model, path)
+    return model
+
+
+def _without_lists(model: keras.Model) -> keras.Model:
+    """Takes input and output of a functional model out of the lists in which HDF5 files put them.
+
+    Keras warns of each call that gives an image instead of a list of one.
+    """
+    if type(model).__name__ != "Functional":
+        return model
+    inputs, outputs = (
+        given[0] if isinstance(given, list) and len(given) == 1 else given for given in (model.input, model.output)
+    )
+    if inputs is model.input and outputs is model.output:
+        return model
+    return keras.Model(inputs, outputs, name=model.name)
+
+
+def _name_after(model: keras.Model, path: Path) -> None:
+    """Calls a network by the name of its file if Keras made up its name."""
+    stem = unicodedata.normalize("NFKD", path.stem).encode("ascii", "ignore").decode()
+    stem = re.sub(r"[^A-Za-z0-9_.-]+", "_", stem).strip("_.-")
+    if stem and _MADE_UP.fullmatch(model.name) and not _MADE_UP.fullmatch(stem):
+        model.name = stem
 
 
 def _explained(error: Exception, saved: SavedNetwork) -> str:

@@ -59,7 +59,7 @@ def refuse_other_formats(path: Path) -> None:
     if advice is not None:
         raise UserError(f"`model`: {path} {advice}.")
     if path.is_dir():
-        raise UserError(f"`model` must be a file. Received: {path}, a folder.")
+        raise UserError(f"`model`: {path} is a folder. Expected a file of a Keras model, such as mine.keras.")
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,8 @@ class SavedNetwork:
         """
         try:
             return _read_hdf5(path) if h5py.is_hdf5(path) else _read_zip(path)
+        except UserError:
+            raise
         except (zipfile.BadZipFile, OSError, KeyError, ValueError) as error:
             raise UserError(f"`model`: {path} is damaged or isn't a `.keras` file, which is a zip archive.") from error
 
