@@ -67,13 +67,12 @@ def start(*, earlier: bool = False, whole: bool = False) -> tuple[Workspace, Par
     Raises:
         UserError: A flag is invalid, or there is a time without a plan for it.
     """
-    parsed = parse()
-    if earlier:
-        restore_flags(parsed.config.run)
-        parsed = parse()
-    shared = make_shared()
+    parsed, shared = parse(), make_shared()
     if files := restore_custom_objects(parsed.config):
         shared.console.print(f"Imports {', '.join(files)}, as the run did before.", highlight=False, soft_wrap=True)
+        parsed = parse()
+    if earlier:
+        restore_flags(parsed.config.run)
         parsed = parse()
     schedule = load_schedule(parsed.config)
     if parsed.config.time is not None and schedule is None and not whole:

@@ -170,7 +170,8 @@ class Workspace:
         config = self.config
         name = require(config.network, "model")
         if config.model_file:
-            return in_precision(self.load(config.model_file), config.precision)
+            model = load_network(str(config.model_file), unsafe_load=config.network.unsafe_load, say=self.say)
+            return in_precision(model, config.precision)
         height, width, channels = self.task.source.image_shape
         if height != width:
             raise UserError(f"Built-in networks take square images. Received: {height}x{width}. Give `image_size`.")

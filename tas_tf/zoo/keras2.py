@@ -14,6 +14,7 @@ from tas_tf.errors import UserError
 from tas_tf.extras import require_extra
 from tas_tf.graph.layers import first_line
 from tas_tf.zoo.keras2_ops import OPERATIONS
+from tas_tf.zoo.saved import SavedNetwork
 
 # Largest difference of outputs, relative to the largest output, that rounding explains.
 _TOLERANCE = 1e-3
@@ -27,18 +28,19 @@ _CLASSES = {"ThresholdedReLU": "ReLU"}
 _ADVICE = 'Build the network with Keras 3 in Python, copy the weights, and save it with `model.save("mine.keras")`.'
 
 
-def load_old_file(path: Path, *, version: str, unsafe_load: bool, say: Callable[[str], None]) -> keras.Model:
+def load_old_file(path: Path, saved: SavedNetwork, *, unsafe_load: bool, say: Callable[[str], None]) -> keras.Model:
     """Loads a file of Keras 2 or tf_keras, and converts the network to Keras 3.
 
     Args:
         path: The file.
-        version: Version of Keras that wrote it.
+        saved: What it says about the network.
         unsafe_load: Whether Python code inside the file may run.
         say: Called with a line about the conversion.
 
     Raises:
         UserError: tf_keras is missing or can't read the file, Keras 3 has no such layer, or outputs differ.
     """
+    version = saved.keras_version or "2"
     require_extra("keras2", purpose=f"Reading {path}, a file of Keras {version},")
     import tf_keras
 
@@ -46,7 +48,7 @@ def load_old_file(path: Path, *, version: str, unsafe_load: bool, say: Callable[
         old = tf_keras.models.load_model(path, compile=False, safe_mode=not unsafe_load)
     except Exception as error:  # Keras raises whatever its parts raise: zip, JSON, HDF5 and type errors
         raise UserError(
-            f"`model`: {path}, a file of Keras {version}, can't be read: {first_line(error)} {_ADVICE}"
+            f"`model`: {path}, a file of Keras {version}, can't be read: {saved.explain(error)} {_ADVICE}"
         ) from error
     converted = convert(old)
     difference = compare(old, converted)

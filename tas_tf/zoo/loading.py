@@ -14,8 +14,8 @@ from pathlib import Path
 import keras
 
 from tas_tf.errors import UserError
-from tas_tf.graph.custom import ALONE, CustomObjects, accept_lambdas, make_known
-from tas_tf.graph.layers import copy_layer, first_line
+from tas_tf.graph.custom import CustomObjects, accept_lambdas, make_known
+from tas_tf.graph.layers import copy_layer
 from tas_tf.zoo.keras2 import load_old_file
 from tas_tf.zoo.resnet_cifar import resnet_cifar
 from tas_tf.zoo.resnet_imagenet import resnet_imagenet
@@ -34,8 +34,8 @@ _APPLICATIONS = {
     if inspect.isfunction(build) and "include_top" in inspect.signature(build).parameters
 }
 
-#: Names that Keras gives to models, which say nothing.
-_MADE_UP = re.compile(r"(functional|sequential|model)(_\d+)?")
+#: Names of files that say nothing, such as those that Keras makes up for models.
+_MADE_UP = re.compile(r"(functional|sequential|model|keras_model)(_\d+)?")
 
 
 def _warn(text: str) -> None:
@@ -73,7 +73,9 @@ def load_network(
     """
     make_known(custom_objects)
     if is_file_name(name):
-        return load_file(name, unsafe_load=unsafe_load, say=say)
+        model = load_file(name, unsafe_load=unsafe_load, say=say)
+        _name_after(model, Path(name))
+        return model
     if name in ZOO:
         return ZOO[name](num_classes=num_classes, image_size=image_size, channels=channels)
     short = name.removeprefix("keras.applications.")
@@ -128,12 +130,10 @@ def load_file(path: str | Path, *, unsafe_load: bool = False, say: Callable[[str
         model = keras.models.load_model(path, compile=False, safe_mode=not unsafe_load)
     except Exception as error:  # Keras raises whatever its parts raise: zip, JSON, HDF5 and type errors
         if not saved.is_old:
-            message = f"`model`: {path} can't be loaded as a Keras 3 model: {_explained(error, saved)}"
+            message = f"`model`: {path} can't be loaded as a Keras 3 model: {saved.explain(error)}"
             raise UserError(message) from error
-        model = load_old_file(path, version=saved.keras_version, unsafe_load=unsafe_load, say=say)
-    model = _without_lists(model)
-    _name_after(model, path)
-    return model
+        model = load_old_file(path, saved, unsafe_load=unsafe_load, say=say)
+    return _without_lists(model)
 
 
 def _without_lists(model: keras.Model) -> keras.Model:
@@ -152,35 +152,15 @@ def _without_lists(model: keras.Model) -> keras.Model:
 
 
 def _name_after(model: keras.Model, path: Path) -> None:
-    """Calls a network by the name of its file if Keras made up its name."""
+    """Calls a network by the name of its file.
+
+    Names of built-in networks stay, since published shapes refer to them; and so do other names where that of the file
+    says nothing.
+    """
     stem = unicodedata.normalize("NFKD", path.stem).encode("ascii", "ignore").decode()
     stem = re.sub(r"[^A-Za-z0-9_.-]+", "_", stem).strip("_.-")
-    if stem and _MADE_UP.fullmatch(model.name) and not _MADE_UP.fullmatch(stem):
+    if stem and model.name not in ZOO and not _MADE_UP.fullmatch(stem):
         model.name = stem
-
-
-def _explained(error: Exception, saved: SavedNetwork) -> str:
-    """The error that Keras raised for a file, with the names of the layers that it is about."""
-    text = str(error).strip() or type(error).__name__
-    if missing := re.findall(r"(?:Could not locate|Unknown) (\w+):? '(?:[^'>]+>)?(\w+)'", text):
-        sort, name = missing[-1]
-        names = saved.layers_with(name)
-        where = (
-            f"layer `{names[0]}` needs the {sort if sort == 'function' else 'class'}"
-            if names
-            else f"there is no {sort}"
-        )
-        return (
-            f"{where} {name}, which isn't known. Give the Python file that defines it as `custom_objects`, such as "
-            "my_layers.py."
-        )
-    if "calling Lambda.call()" in text:
-        return f"the code of a Lambda layer ({', '.join(saved.layers_with('Lambda'))}) doesn't run. {ALONE}"
-    if failed := re.findall(r"(?:<class '(?:[\w.]+\.)?|deserializing class ')(\w+)'>? ?(?:could|using)", text):
-        names = saved.layers_with(failed[-1])
-        if names:
-            return f"layer `{names[0]}` ({failed[-1]}) can't be made from its config: {first_line(error)}"
-    return re.split(r"\n|(?<=[.!]) ", text)[0]
 
 
 def in_precision(model: keras.Model, policy: str) -> keras.Model:

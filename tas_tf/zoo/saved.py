@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ from typing import Any
 import h5py
 
 from tas_tf.errors import UserError
+from tas_tf.graph.custom import ALONE
+from tas_tf.graph.layers import first_line
 
 _SAVE = 'save it with `model.save("mine.keras")`'
 #: What to do about files that aren't Keras models with their structure, by suffix.
@@ -90,12 +93,34 @@ class SavedNetwork:
 
     @property
     def is_old(self) -> bool:
-        """Whether Keras 2, or tf_keras, wrote the file."""
-        return self.keras_version.startswith("2.") or "tf_keras" in json.dumps(self.config)
+        """Whether Keras 2, or tf_keras, wrote the file; early versions didn't say which they are."""
+        return not self.keras_version or self.keras_version.startswith(("1.", "2."))
 
     def layers_with(self, *names: str) -> list[str]:
         """Names of the layers of one of these classes, or whose settings name one of these functions."""
         return list(dict.fromkeys(_layers_with(self.config, frozenset(names), None)))
+
+    def explain(self, error: Exception) -> str:
+        """The error that Keras raised for the file, with the layer that it is about.
+
+        Args:
+            error: The error.
+        """
+        text = str(error).strip() or type(error).__name__
+        if missing := re.findall(r"(?:Could not locate|Unknown) (\w+):? '(?:[^'>]+>)?(\w+)'", text):
+            sort, name = "function" if missing[-1][0] == "function" else "class", missing[-1][1]
+            names = self.layers_with(name)
+            needed = f"layer `{names[0]}` needs the {sort} {name}" if names else f"there is no {sort} {name}"
+            return (
+                f"{needed}, which isn't known. Give the Python file that defines it as `custom_objects`, such as "
+                "my_layers.py."
+            )
+        if "calling Lambda.call()" in text:
+            return f"the code of a Lambda layer ({', '.join(self.layers_with('Lambda'))}) doesn't run. {ALONE}"
+        failed = re.findall(r"(?:<class '(?:[\w.]+\.)?|deserializing class ')(\w+)'>? ?(?:could|using)", text)
+        if names := self.layers_with(*failed[-1:]):
+            return f"layer `{names[0]}` ({failed[-1]}) can't be made from its config: {first_line(error)}"
+        return re.split(r"\n|(?<=[.!]) ", text)[0]
 
 
 def _read_zip(path: Path) -> SavedNetwork:

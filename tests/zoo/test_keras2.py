@@ -199,6 +199,13 @@ def test_what_keras_3_lacks_is_named(make, message):
         convert(tf_keras.Model(images, classify(make(images))))
 
 
+def test_own_layers_in_old_files_are_named(tmp_path):
+    images = tf_keras.Input((8, 8, 3))
+    tf_keras.Model(images, classify(separable(Mine(name="own")(images), "a"))).save(tmp_path / "mine.h5")
+    with pytest.raises(UserError, match=r"a file of Keras 2.*layer `own` needs the class Mine.*Build the network"):
+        load_file(tmp_path / "mine.h5")
+
+
 def test_different_outputs_are_refused():
     old = randomized(plain())
     model = convert(old)

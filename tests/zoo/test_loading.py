@@ -12,7 +12,7 @@ from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
-from tas_tf.zoo.loading import in_precision, load_network
+from tas_tf.zoo.loading import in_precision, load_file, load_network
 
 
 def test_by_name_takes_size_channels_and_classes():
@@ -90,15 +90,16 @@ def classifier(*inner, name=None):
     [
         ("mine.keras", None, "mine"),
         ("mine.h5", None, "mine"),
-        ("mine.keras", "chosen", "chosen"),
         ("mine.keras", "functional_3", "mine"),
-        ("mine.keras", "model_1", "mine"),
+        ("mine.keras", "mobilenetv2_1.00_224", "mine"),
+        ("mine.keras", "resnet20", "resnet20"),
+        ("model.keras", "chosen", "chosen"),
         ("Mein Modèle (neu).keras", None, "Mein_Modele_neu"),
         ("model.keras", "functional_3", "functional_3"),
         ("模型.keras", "functional_3", "functional_3"),
     ],
 )
-def test_networks_are_called_by_their_files_unless_they_have_names(tmp_path, file, given, name):
+def test_networks_are_called_by_their_files(tmp_path, file, given, name):
     model = classifier(keras.layers.Conv2D(4, 3, name="conv"), name=given)
     model.save(tmp_path / file)
     loaded = load_network(str(tmp_path / file))
@@ -121,6 +122,11 @@ def test_shapes_of_networks_under_their_earlier_names_still_fit(tmp_path):
 def test_sequential_models_without_an_input_are_loaded(tmp_path):
     keras.Sequential([keras.layers.Dense(2)], name="later").save(tmp_path / "model.keras")
     assert load_network(str(tmp_path / "model.keras")).name == "later"
+
+
+def test_files_of_a_run_keep_the_names_of_their_networks(tmp_path):
+    classifier(name="pets").save(tmp_path / "from_race.keras")
+    assert load_file(tmp_path / "from_race.keras").name == "pets"
 
 
 def export_saved_model(path):
