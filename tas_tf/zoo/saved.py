@@ -71,7 +71,7 @@ class SavedNetwork:
 
     Attributes:
         config: The network's config, as its version of Keras writes it.
-        keras_version: Version of Keras that wrote the file; empty if the file doesn't say.
+        keras_version: Version of Keras that wrote the file; empty if an HDF5 file doesn't say.
     """
 
     config: Mapping[str, Any] = field(repr=False)
@@ -127,7 +127,7 @@ def _read_zip(path: Path) -> SavedNetwork:
     with zipfile.ZipFile(path) as archive:
         config = json.loads(archive.read("config.json"))
         metadata = json.loads(archive.read("metadata.json"))
-    return SavedNetwork(config, str(metadata.get("keras_version", "")))
+    return SavedNetwork(config, str(metadata.get("keras_version", "3")))
 
 
 def _read_hdf5(path: Path) -> SavedNetwork:
