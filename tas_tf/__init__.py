@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tas_tf.deploy.saved_model import export_saved_model
     from tas_tf.deploy.tflite import TFLiteModel, export_tflite
     from tas_tf.description import Description, describe
+    from tas_tf.graph.custom import register_layer
     from tas_tf.latency.settings import LatencySettings
     from tas_tf.race.race import RaceResult
     from tas_tf.race.settings import RaceSettings
@@ -68,6 +69,7 @@ _HOMES = {
     "Augmentation": "data.augmentation",
     "Preprocessing": "data.preprocessing",
     "load_network": "zoo.loading",
+    "register_layer": "graph.custom",
     "export_saved_model": "deploy.saved_model",
     "export_tflite": "deploy.tflite",
     "TFLiteModel": "deploy.tflite",
@@ -99,6 +101,7 @@ __all__ = [
     "Augmentation",
     "Preprocessing",
     "load_network",
+    "register_layer",
     "export_saved_model",
     "export_tflite",
     "TFLiteModel",

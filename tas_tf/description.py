@@ -18,6 +18,7 @@ from tas_tf.cost.projections import projected_share, projections
 from tas_tf.decode.decode import smallest_shape
 from tas_tf.deploy.checks import check_deployable
 from tas_tf.errors import UserError
+from tas_tf.graph.custom import CustomObjects, admit
 from tas_tf.graph.graph import Graph
 from tas_tf.space.settings import SpaceSettings
 from tas_tf.space.shape import Shape
@@ -170,6 +171,8 @@ def describe(
     width_divisor: int = SpaceSettings.width_divisor,
     couple_trunk: bool | None = None,
     search_dense: bool = SpaceSettings.search_dense,
+    custom_objects: CustomObjects | None = None,
+    unsafe_load: bool = False,
 ) -> Description:
     """Describes what a search may change in a network, before anything is trained.
 
@@ -180,6 +183,8 @@ def describe(
         couple_trunk: Gives all blocks of a stage the same width; by default only if projections would be expensive.
         search_dense: Also searches hidden Dense layers that act on vectors. They are always searched if nothing else
             can be.
+        custom_objects: Layer classes and functions of the model's own, see `compress`.
+        unsafe_load: Also accepts Lambda layers, see `compress`.
 
     Returns:
         A description to print or to read.
@@ -195,6 +200,7 @@ def describe(
         >>> print(str(found).splitlines()[3])
         smallest reachable: 0.038 of its MACs, 0.040 of its parameters
     """
+    admit(custom_objects, unsafe_load=unsafe_load)
     space = SearchSpace.from_graph(
         Graph.from_model(model),
         couple_trunk=couple_trunk,

@@ -9,12 +9,14 @@ from tas_tf.errors import UserError
 #: The modules of each extra; `pyproject.toml` names the packages that they come in.
 EXTRAS = {
     "datasets": ("tensorflow_datasets", "requests"),
+    "keras2": ("tf_keras",),
     "qat": ("tensorflow_model_optimization", "tf_keras"),
     "report": ("matplotlib", "jinja2"),
 }
 #: What needs each extra, as the beginning of a sentence.
 PURPOSES = {
     "datasets": "A data set of TensorFlow Datasets",
+    "keras2": "A file of Keras 2",
     "qat": "Quantisation-aware training (qat_int8)",
     "report": "The page report.html",
 }

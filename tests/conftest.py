@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 from collections.abc import Iterator
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -18,6 +19,7 @@ from tas_tf import description
 from tas_tf.compression import compress, search
 from tas_tf.data.task import Task
 from tas_tf.deploy.checks import check_deployable
+from tas_tf.graph import custom
 from tas_tf.graph.graph import Graph
 from tas_tf.latency import meter, table
 from tas_tf.runs import workspace
@@ -44,6 +46,21 @@ def _cache_of_its_own(tmp_path_factory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture
+def own_layers(monkeypatch) -> Iterator[None]:
+    """Forgets afterwards which layers the user has made known, declared and accepted."""
+    monkeypatch.setattr(custom, "_declared", {})
+    monkeypatch.setattr(custom, "_accepted", set())
+    known, modules, paths = dict(keras.saving.get_custom_objects()), set(sys.modules), list(sys.path)
+    yield
+    keras.saving.get_custom_objects().clear()
+    keras.saving.get_custom_objects().update(known)
+    for name in set(sys.modules) - modules:
+        if not name.startswith(("tas_tf", "keras", "tensorflow", "tf_keras")):
+            del sys.modules[name]
+    sys.path[:] = paths
 
 
 @pytest.fixture

@@ -37,6 +37,7 @@ WANTED = {
         "TrainSettings",
         "Augmentation",
         "load_network",
+        "register_layer",
         "export_saved_model",
         "export_tflite",
     ),

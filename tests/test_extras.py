@@ -24,6 +24,7 @@ from tas_tf.qat.train import check_quantisable, train_quantised
 from tas_tf.report.report import build_report
 from tas_tf.report.show import render_html
 from tas_tf.searching.logs import SearchSummaries
+from tas_tf.zoo.loading import load_file
 from tests.commands import run_command
 from tests.digits import tiny_network
 from trainers import pipeline, report
@@ -186,13 +187,26 @@ def test_a_search_goes_on_without_images_and_says_so_once(without, tmp_path, cap
     assert tags == ["cost_in_macs/budget", "cost_in_macs/expected"] * 2
 
 
+def test_a_file_of_keras_2_needs_its_extra(without, tmp_path):
+    import tf_keras
+
+    images = tf_keras.Input((8, 8, 3))
+    x = tf_keras.layers.GlobalAveragePooling2D()(tf_keras.layers.DepthwiseConv2D(3)(images))
+    tf_keras.Model(images, x).save(tmp_path / "mine.keras")
+    without("keras2")
+    with pytest.raises(UserError, match=r"Reading .*mine.keras, a file of Keras 2.*, " + install_line("keras2")):
+        load_file(tmp_path / "mine.keras")
+
+
+_QAT = {"qat/calibrate.py", "qat/finetune.py", "qat/quantise.py", "qat/twin.py"}
 #: The only files that may import an extra's packages at once: what stands behind a check.
 BEHIND_A_CHECK = {
     "datasets": {
         *("data/fashion_mnist.py", "data/reachable.py"),
         *("data/tfds_builder.py", "data/tfds_source.py", "data/tfds_stream.py"),
     },
-    "qat": {"qat/calibrate.py", "qat/finetune.py", "qat/quantise.py", "qat/twin.py"},
+    "keras2": _QAT,  # they import the same package
+    "qat": _QAT,
     "report": {"report/figures.py"},
 }
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from tas_tf.cli.command import make_console, run
 from tas_tf.cli.options import is_given, parse
+from tas_tf.cli.wording import translate
 from tas_tf.cost.cost_model import reported
 from tas_tf.data.preprocessing import Preprocessing
 from tas_tf.data.sources import load_source
@@ -46,16 +47,25 @@ def main() -> dict[str, Any]:
     shape = Shape.load(shape_file(config.shape)) if config.shape else None
     published = published_shape(config.shape)
     labels, image_size, channels = _images(config, published)
-    model = load_network(name, num_classes=len(labels), image_size=image_size, channels=channels)
+    console, network = make_console(), config.network
+    model = load_network(
+        name,
+        num_classes=len(labels),
+        image_size=image_size,
+        channels=channels,
+        custom_objects=network.custom_objects,
+        unsafe_load=network.unsafe_load,
+        say=lambda text: console.print(translate(text), highlight=False, soft_wrap=True),
+    )
     space = space_of(Graph.from_model(model), config.space, shape)
     description = replace(
-        describe_space(space, name=name, shape=shape),
+        describe_space(space, name=None if config.model_file else name, shape=shape),
         deployment=find_deployment(model),
         budgets=_limits(space, labels, config) if is_given("budget") else None,
         paper_accuracy=published.accuracy if published else None,
     )
     if not parsed.call.json:
-        make_console().print(description)
+        console.print(description)
     return description.to_json()
 
 

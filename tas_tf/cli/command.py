@@ -15,7 +15,7 @@ from absl import flags, logging
 from rich.console import Console
 
 from tas_tf.cli.commands import Command, command_of
-from tas_tf.cli.flagfile import flag_name_of, keep_settings, last_budgets, origin, restore_flags
+from tas_tf.cli.flagfile import flag_name_of, keep_settings, last_budgets, origin, restore_custom_objects, restore_flags
 from tas_tf.cli.help import help_text
 from tas_tf.cli.options import FLAGS, Parsed, parse
 from tas_tf.cli.table import OPTIONS, options_of
@@ -67,7 +67,10 @@ def start(*, earlier: bool = False, whole: bool = False) -> tuple[Workspace, Par
     Raises:
         UserError: A flag is invalid, or there is a time without a plan for it.
     """
-    parsed = parse()
+    parsed, shared = parse(), make_shared()
+    if files := restore_custom_objects(parsed.config):
+        shared.console.print(f"Imports {', '.join(files)}, as the run did before.", highlight=False, soft_wrap=True)
+        parsed = parse()
     if earlier:
         restore_flags(parsed.config.run)
         parsed = parse()
@@ -75,7 +78,7 @@ def start(*, earlier: bool = False, whole: bool = False) -> tuple[Workspace, Par
     if parsed.config.time is not None and schedule is None and not whole:
         raise UserError("`time` plans the whole pipeline. Run `pipeline` with it, or leave it out.")
     config = parsed.config if schedule is None else schedule.applied(parsed.config)
-    return Workspace.open(config, make_shared(), keeps_fresh=whole), parsed
+    return Workspace.open(config, shared, keeps_fresh=whole), parsed
 
 
 def make_shared() -> Shared:

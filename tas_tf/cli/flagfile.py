@@ -59,6 +59,9 @@ def _lines(name: str, config: RunConfig) -> list[str]:
         if isinstance(value, bool):
             return [f"--{'' if value else 'no'}{name}"]
         return [f"--{name}={','.join(value) if isinstance(value, tuple) else value}"]
+    if name == "custom_objects":  # later commands may run in another folder
+        paths = [str(Path(path).expanduser().resolve()) for path in config.network.custom_objects]
+        return [f"--{name}={','.join(paths)}"] if paths else []
     if name == "preprocess":
         return [f"--preprocess={config.data.preprocess}"]  # the kind that was found
     return [line for line in flags.FLAGS[name].serialize().splitlines() if line]
@@ -70,6 +73,20 @@ def restore_flags(run: Run) -> None:
         given = {name for name in flags.FLAGS if flags.FLAGS[name].present}
         lines = [line for line in _text(run) if flag_name_of(line) not in given]
         flags.FLAGS(["", *lines])
+
+
+def restore_custom_objects(config: RunConfig) -> tuple[str, ...]:
+    """Sets the files with the network's own layers, if none are given, to those that the run has used.
+
+    Returns:
+        The files that were set.
+    """
+    runs = [Run(path) for path in (config.run_dir, config.teacher_from) if path]
+    if not flags.FLAGS["custom_objects"].present:
+        for line in (line for run in runs for line in _text(run) if flag_name_of(line) == "custom_objects"):
+            flags.FLAGS(["", line])
+            return tuple(flags.FLAGS["custom_objects"].value)
+    return ()
 
 
 def origin(run: Run) -> Origin:

@@ -62,7 +62,8 @@ def _rows() -> Iterator[Option]:
 
     yield from group("Network", "network", "model", "num_classes", "task")
     yield from group("Network", "data", "image_size")
-    yield from group("Network", "network", "channels")
+    yield from group("Network", "network", "channels", "custom_objects")
+    yield from group("Network", "network", "unsafe_load", kept=False)
     yield from group("What is searched", "space", "axes", "width_divisor", "couple_trunk", "search_dense")
     yield from group("What is searched", "", "shape", kept=False)
     yield from group("Data", "data", "dataset", "data_dir", "test_share", "train_limit", "preprocess")

@@ -32,6 +32,7 @@ from tas_tf.deploy.checks import check_deployable
 from tas_tf.deploy.metadata import Metadata
 from tas_tf.deploy.tflite import file_size
 from tas_tf.errors import UserError
+from tas_tf.graph.custom import CustomObjects, admit
 from tas_tf.graph.graph import Graph
 from tas_tf.importance.order import rank
 from tas_tf.importance.settings import ImportanceSettings
@@ -120,6 +121,8 @@ def compress(
     strategy: tf.distribute.Strategy | None = None,
     measure: Callable[[keras.Model], int] | None = None,
     latency: LatencySettings | Changes | None = None,
+    custom_objects: CustomObjects | None = None,
+    unsafe_load: bool = False,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int | str = "auto",
 ) -> Compressed:
@@ -177,6 +180,9 @@ def compress(
         latency: Settings of a budget in time, such as `{"file_format": "int8", "threads": 2}`: a budget like
             `latency:0.5` or `latency:2ms` limits the time of one image on this machine, or on the one that `table` was
             measured on.
+        custom_objects: Layer classes and functions of the model's own, by name, or Python files that define them; only
+            needed for what isn't found in the model itself, see `load_network`.
+        unsafe_load: Also accepts Lambda layers; files of the student then need `safe_mode=False` to be loaded.
         callbacks: Keras callbacks, used in each lap of the race, in the search, and in the training of the student.
         verbose: As in Keras.
 
@@ -198,6 +204,7 @@ def compress(
     check_settings("search", search, SearchSettings)
     check_settings("training", training, TrainSettings)
     check_settings("latency", latency, LatencySettings)
+    admit(custom_objects, unsafe_load=unsafe_load)
     ranking = ImportanceSettings(importance=importance)
     strategy = make_strategy() if strategy is None else strategy
     wanted = Budget.parse(budget)

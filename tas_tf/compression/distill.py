@@ -13,6 +13,7 @@ from tas_tf.data.augmentation import Augmentation
 from tas_tf.data.stream import UserData
 from tas_tf.data.streamed import open_data
 from tas_tf.errors import UserError
+from tas_tf.graph.custom import CustomObjects, admit
 from tas_tf.graph.graph import Graph
 from tas_tf.objectives.choose import choose_objective, loss_of
 from tas_tf.space.shape import Shape
@@ -33,6 +34,8 @@ def distill(
     loss: Any = None,
     augment: Augmentation | None = None,
     strategy: tf.distribute.Strategy | None = None,
+    custom_objects: CustomObjects | None = None,
+    unsafe_load: bool = False,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int | str = "auto",
 ) -> TrainResult:
@@ -49,6 +52,8 @@ def distill(
         loss: Loss in place of the one that the student was compiled with, see `compress`.
         augment: Changes to training images.
         strategy: Devices; by default all GPUs.
+        custom_objects: Layer classes and functions of the models' own, see `compress`.
+        unsafe_load: Also accepts Lambda layers, see `compress`.
         callbacks: Keras callbacks.
         verbose: As in Keras.
 
@@ -67,6 +72,7 @@ def distill(
         ```
     """
     check_settings("settings", settings, TrainSettings)
+    admit(custom_objects, unsafe_load=unsafe_load)
     spaces = [_fixed_space(network) for network in (student, teacher)]
     graph, other = (space.graph for space in spaces)
     if (graph.input.shape[1:], graph.num_classes) != (other.input.shape[1:], other.num_classes):

@@ -6,6 +6,7 @@ import keras
 
 from tas_tf.data.stream import UserData
 from tas_tf.data.streamed import open_data
+from tas_tf.graph.custom import CustomObjects, admit
 from tas_tf.importance.criteria import FROM_IMAGES
 from tas_tf.importance.order import rank
 from tas_tf.importance.settings import ImportanceSettings
@@ -21,6 +22,8 @@ def rank_channels(
     importance_images: int = ImportanceSettings.importance_images,
     task: str | None = None,
     space: SearchSpace | None = None,
+    custom_objects: CustomObjects | None = None,
+    unsafe_load: bool = False,
 ) -> keras.Model:
     """Puts the channels of a trained model in order of importance, which doesn't change what the model computes.
 
@@ -35,6 +38,8 @@ def rank_channels(
         importance_images: Number of training images for `lfh` and `taylor`.
         task: What the model is for, see `compress`.
         space: Search space of the model; by default `SearchSpace.from_model(model)`.
+        custom_objects: Layer classes and functions of the model's own, see `compress`.
+        unsafe_load: Also accepts Lambda layers, see `compress`.
 
     Returns:
         A copy of the model with its channels in another order.
@@ -48,6 +53,7 @@ def rank_channels(
         ```
     """
     settings = ImportanceSettings(importance=importance, importance_images=importance_images)
+    admit(custom_objects, unsafe_load=unsafe_load)
     space = SearchSpace.from_model(model) if space is None else space
     data, objective = None, None
     if importance in FROM_IMAGES and train is not None:

@@ -17,6 +17,7 @@ from tas_tf.data.streamed import open_data
 from tas_tf.deploy.checks import check_deployable
 from tas_tf.deploy.tflite import file_size
 from tas_tf.errors import UserError
+from tas_tf.graph.custom import CustomObjects, admit
 from tas_tf.graph.graph import Graph
 from tas_tf.latency.meter import meter_of
 from tas_tf.latency.settings import LatencySettings
@@ -45,6 +46,8 @@ def search(
     width_divisor: int | None = None,
     couple_trunk: bool | None = None,
     search_dense: bool | None = None,
+    custom_objects: CustomObjects | None = None,
+    unsafe_load: bool = False,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int | str = "auto",
 ) -> SearchResult:
@@ -67,6 +70,8 @@ def search(
         width_divisor: See `compress`.
         couple_trunk: See `compress`.
         search_dense: See `compress`.
+        custom_objects: Layer classes and functions of the model's own, see `compress`.
+        unsafe_load: Also accepts Lambda layers, see `compress`.
         callbacks: Keras callbacks.
         verbose: As in Keras.
 
@@ -84,6 +89,7 @@ def search(
     """
     check_settings("settings", settings, SearchSettings)
     check_settings("latency", latency, LatencySettings)
+    admit(custom_objects, unsafe_load=unsafe_load)
     graph = Graph.from_model(model)
     named = {"axes": axes, "width_divisor": width_divisor, "couple_trunk": couple_trunk, "search_dense": search_dense}
     options = {name: value for name, value in named.items() if value is not None}

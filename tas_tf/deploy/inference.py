@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import keras
 
 from tas_tf.deploy.errors import ExportError
 from tas_tf.graph.kinds import is_augmentation
+from tas_tf.graph.layers import every_layer
 
 
 class _Passed(keras.layers.Layer):
@@ -42,15 +41,6 @@ def inference_model(model: keras.Model) -> keras.Model:
         names = ", ".join(layer.name for layer in every_layer(model) if _is_augmentation(layer))
         reason = str(error).strip().split("\n")[0]
         raise ExportError(f"The model can't be built without its augmentation layers, {names}: {reason}") from error
-
-
-def every_layer(model: keras.Model) -> Iterator[keras.Layer]:
-    """Yields the layers of a model; a nested model is replaced by its layers."""
-    for layer in model.layers:
-        if isinstance(layer, keras.Model) and hasattr(layer, "layers"):
-            yield from every_layer(layer)
-        else:
-            yield layer
 
 
 def _is_augmentation(layer: keras.Layer) -> bool:

@@ -17,6 +17,7 @@ from tas_tf.deploy.inference import inference_model
 from tas_tf.deploy.metadata import Metadata, write_extra
 from tas_tf.errors import UserError
 from tas_tf.files import atomic_folder
+from tas_tf.graph.layers import copy_model
 
 INPUT_NAME = "images"
 SIGNATURE = "serving_default"
@@ -219,11 +220,7 @@ def _check_images_to_outputs(model: keras.Model) -> None:
 def _as_float32(model: keras.Model) -> keras.Model:
     """Returns the model in float32: LiteRT has no kernels for the 16-bit types of training."""
     config, mixed = _without_mixed_precision(model.get_config())
-    if not mixed:
-        return model
-    copy = type(model).from_config(config)
-    copy.set_weights(model.get_weights())
-    return copy
+    return copy_model(model, config) if mixed else model
 
 
 def _without_mixed_precision(config: object) -> tuple[object, bool]:

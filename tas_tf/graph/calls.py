@@ -71,10 +71,19 @@ def list_calls(model: keras.Model) -> Calls:
         plain = model if type(model) is Functional else keras.Model(model.input, model.output, name=model.name)
         return _functional_calls(plain, _config(plain))
     except NotImplementedError as error:
+        named = next(filter(_lacks_config, model.layers), model)
         raise UserError(
-            f"`model` ({model.name}) contains a layer without a config: {str(error).strip().splitlines()[0]} "
+            f"Layer `{named.name}` ({type(named).__name__}) has no config: {str(error).strip().splitlines()[0]} "
             "Give its class a `get_config` method."
         ) from error
+
+
+def _lacks_config(layer: Any) -> bool:
+    try:
+        layer.get_config()
+    except NotImplementedError:
+        return True
+    return False
 
 
 def _calls_in_sequence(model: keras.Sequential) -> Calls:

@@ -167,8 +167,8 @@ def is_augmentation(module: str, class_name: str, config: Mapping[str, Any]) -> 
     if not module.startswith("keras"):
         return False
     if class_name == "Pipeline":
-        entries = config.get("layers", ())
-        return bool(entries) and all(is_augmentation(e["module"], e["class_name"], e["config"]) for e in entries)
+        entries = config.get("layers", ())  # the module of a class that a script defines is None
+        return bool(entries) and all(is_augmentation(e["module"] or "", e["class_name"], e["config"]) for e in entries)
     return class_name in _AUGMENTATIONS
 
 

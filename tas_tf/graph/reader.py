@@ -12,9 +12,10 @@ import numpy as np
 from tas_tf.errors import UserError
 from tas_tf.graph.calls import Call, is_graph, list_calls, tensor_key
 from tas_tf.graph.composite import as_model
+from tas_tf.graph.custom import check_declared, check_lambda, declared_kind, lambdas_are_accepted
 from tas_tf.graph.head import GraphParts, split_head
 from tas_tf.graph.kinds import Kind, is_op, kind_of
-from tas_tf.graph.layers import call_layer, first_line, make_layer
+from tas_tf.graph.layers import call_layer, first_line, make_layer, make_layer_known
 from tas_tf.graph.modes import check_mode, check_same_size
 from tas_tf.graph.nodes import Node, Ref, list_refs, map_refs
 from tas_tf.graph.operations import kind_of_operation
@@ -163,10 +164,15 @@ class _Reader:
         num_params = layer.count_params()
         if node.class_name == "Normalization" and num_params:
             node, num_params = _with_statistics(node, layer, num_params)
-        make_layer(node)  # if its class isn't registered, this fails now rather than after a search
-        node = replace(node, kind=self._kind(node), num_params=num_params)
+        make_layer_known(layer)
+        if node.class_name == "Lambda":
+            check_lambda(node, self._shapes)
+        make_layer(node)  # if the layer can't be made again, this fails now rather than after a search
+        kind = declared_kind(layer, len(list_refs((node.args, node.kwargs)))) or self._kind(node)
+        node = replace(node, kind=kind, num_params=num_params)
         nodes = self._outputs(self._shared(node, layer) if num_params else node, layer)
         check_same_size(nodes[0], self._shapes)
+        check_declared(nodes[0], layer, self._shapes)
         return nodes
 
     def _shared(self, node: Node, layer: keras.Layer) -> Node:
@@ -206,10 +212,10 @@ class _Reader:
 
 
 def _check_entry(entry: Mapping[str, Any], name: str) -> None:
-    if entry["class_name"] == "Lambda":
+    if entry["class_name"] == "Lambda" and not lambdas_are_accepted():
         raise UserError(
             f"Layer `{name}` is a Lambda, whose code can't be read or saved safely. "
-            "Replace it with a Keras layer or a registered layer class of your own."
+            "Replace it with a Keras layer or a registered layer class of your own, or accept its code: `unsafe_load`."
         )
     if entry["class_name"] in _SEQUENCE_CLASSES:
         raise UserError(f"Layer `{name}` ({entry['class_name']}) is not supported: expected an image classifier.")

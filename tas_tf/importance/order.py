@@ -11,7 +11,7 @@ from scipy.cluster.hierarchy import DisjointSet
 
 from tas_tf.errors import UserError
 from tas_tf.graph.kinds import is_op
-from tas_tf.graph.layers import original_layer
+from tas_tf.graph.layers import copy_model, original_layer
 from tas_tf.importance.criteria import FROM_IMAGES, Batches, score_channels
 from tas_tf.importance.settings import ImportanceSettings
 from tas_tf.objectives.objective import Objective
@@ -119,8 +119,7 @@ def reorder(model: keras.Model, space: SearchSpace, order: Mapping[str, np.ndarr
         space: Search space of the network.
         order: Order of each unit's channels, from `channel_order`.
     """
-    result = type(model).from_config(model.get_config())
-    result.set_weights(model.get_weights())
+    result = copy_model(model)
     active = ActiveChannels(space, Shape.full(space), order)
     for node in space.graph:
         if is_op(node.module) or not node.num_params:

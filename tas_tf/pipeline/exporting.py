@@ -25,7 +25,6 @@ from tas_tf.settings import recorded
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student
-from tas_tf.zoo.loading import load_file
 
 _STREAMED_TEST_LIMIT = 5_000
 _EXPORT_VERSION = VERSION + 1  # latencies are now those of the second of two calls
@@ -126,7 +125,7 @@ class ExportStep(RunStep):
         inside = config.export.preprocessing_inside
         images, labels = workspace.task.test_arrays(self._test_limit(), raw=inside)
         files = {"student": config.run.student_model, "teacher": workspace.require_teacher(), **others}
-        models = {name: load_file(path) for name, path in files.items()}
+        models = {name: workspace.load(path) for name, path in files.items()}
         extras = self._extras(models)
         with without_notes(), record.replacing():
             export_models(

@@ -20,7 +20,6 @@ from tas_tf.runs.workspace import Workspace
 from tas_tf.settings import recorded
 from tas_tf.space.space import SearchSpace
 from tas_tf.training.network import logits_of
-from tas_tf.zoo.loading import load_file
 
 QAT_FORMAT, CALIBRATED_FORMAT = "qat_int8", "int8"
 
@@ -101,7 +100,7 @@ class QatStep(RunStep):
             UserError: The network is missing or unsuitable, a result from other settings exists, or training diverges.
         """
         workspace, config = self.workspace, self.workspace.config
-        model, taught_by = load_file(self.file), None
+        model, taught_by = workspace.load(self.file), None
         if config.kd:
             original = workspace.load_teacher()
             with workspace.strategy.scope():
@@ -166,7 +165,7 @@ def settle_formats(workspace: Workspace, rivals: Sequence[str]) -> list[str]:
     fallback = workspace.config.qat.fallback
     try:
         for step in waiting:
-            check_trainable(step.name, load_file(step.file), fallback=fallback)
+            check_trainable(step.name, workspace.load(step.file), fallback=fallback)
     except QatError as error:
         if not fallback:
             raise

@@ -17,7 +17,6 @@ from tas_tf.report.show import print_table, render_html
 from tas_tf.runs.run import Run
 from tas_tf.runs.workspace import Workspace
 from tas_tf.space.shape import Shape, dropped_nodes
-from tas_tf.zoo.loading import load_file
 
 
 def show_report(workspace: Workspace, rivals: Sequence[str] | None = None) -> dict[str, Any]:
@@ -108,7 +107,7 @@ def _shape_summary(workspace: Workspace) -> dict[str, Any] | None:
     paths = config.teacher_run.teacher_model, config.shape_path
     if not all(path.exists() for path in paths):
         return None
-    space = workspace.space_of(load_file(paths[0]))
+    space = workspace.space_of(workspace.load(paths[0]))
     shape = workspace.load_shape(space)
     dropped, _ = dropped_nodes(space, shape)
     return summarise_shape(

@@ -27,6 +27,7 @@ from tas_tf.student.build import INITIAL_WEIGHTS
 from tas_tf.timing.duration import parse_duration
 from tas_tf.training.settings import TrainSettings
 from tas_tf.training.strategy import STRATEGIES
+from tas_tf.zoo.loading import is_file_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,7 @@ class NetworkSettings(Settings):
     model: str | None = setting(
         None,
         "The network to make smaller: resnet20 (8, 14, 20, 32, 44, 56, 110, 164; for ImageNet 18, 34, 50), "
-        "keras.applications.NAME, or the path of a .keras file.",
+        "keras.applications.NAME, or the path of a .keras or .h5 file.",
     )
     num_classes: int | None = setting(
         None, "Number of classes; by default that of the data, or 10 without data.", at_least=2
@@ -49,6 +50,18 @@ class NetworkSettings(Settings):
     )
     channels: int | None = setting(
         None, "Channels of the images; by default those of the data, or 3 without data.", at_least=1
+    )
+    custom_objects: tuple[str, ...] = setting(
+        (),
+        "Python files that define the network's own layer classes and functions. They are imported; later commands on "
+        "the run import them again.",
+        recorded=False,
+    )
+    unsafe_load: bool = setting(
+        False,
+        "Also loads Lambda layers: the Python code inside a file runs then, and can do whatever you can do. Each "
+        "command needs it again.",
+        recorded=False,
     )
 
 
@@ -210,7 +223,7 @@ class RunConfig(Settings):
     def model_file(self) -> Path | None:
         """The file that `model` names; `None` if `model` isn't a file."""
         name = self.network.model or ""
-        return Path(name) if name.endswith((".keras", ".h5")) or Path(name).is_file() else None
+        return Path(name) if name and is_file_name(name) else None
 
     @property
     def shape_path(self) -> Path:

@@ -14,7 +14,6 @@ from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student
 from tas_tf.training.network import inherited
-from tas_tf.zoo.loading import load_file
 
 _FOUND_BY = {"race": "race", "supernet": "differentiable search"}
 
@@ -84,7 +83,7 @@ def load_initial_network(
     source, path = find_initial_weights(workspace.config)
     if path is None:
         return inherited(workspace.ranked(teacher, space), space, shape) if source == "teacher" else None
-    start = load_file(path)
+    start = workspace.load(path)
     expected = build_student(space, shape)
     if [weight.shape for weight in start.weights] != [weight.shape for weight in expected.weights]:
         raise UserError(

@@ -17,6 +17,7 @@ from tas_tf.deploy.checks import check_deployable
 from tas_tf.deploy.file_contents import layers_inside, measure_file
 from tas_tf.errors import UserError
 from tas_tf.files import read_json
+from tas_tf.graph.custom import make_known
 from tas_tf.graph.graph import Graph
 from tas_tf.importance.order import rank
 from tas_tf.latency.meter import meter_of
@@ -79,6 +80,7 @@ class Workspace:
         config.check_budgets()
         keras.mixed_precision.set_global_policy(config.precision)
         seed_everything(config.search.seed, deterministic=config.deterministic)
+        make_known(config.network.custom_objects)
         workspace = cls(config, shared or Shared(Console()), keeps_fresh)._prepared()
         if config.search.jit_compile and workspace.strategy.num_replicas_in_sync > 1:
             raise UserError("`jit_compile` works on one device. Expected `strategy`=one_device with it.")
@@ -189,7 +191,8 @@ class Workspace:
         config = self.config
         name = require(config.network, "model")
         if config.model_file:
-            return in_precision(load_file(config.model_file), config.precision)
+            model = load_network(str(config.model_file), unsafe_load=config.network.unsafe_load, say=self.say)
+            return in_precision(model, config.precision)
         height, width, channels = self.task.source.image_shape
         if height != width:
             raise UserError(f"Built-in networks take square images. Received: {height}x{width}. Give `image_size`.")
@@ -199,6 +202,14 @@ class Workspace:
             image_size=height,
             channels=config.network.channels or channels,
         )
+
+    def load(self, path: Path) -> keras.Model:
+        """Loads a network from a file, with Lambda layers if the user accepts their code.
+
+        Raises:
+            UserError: The file can't be loaded.
+        """
+        return load_file(path, unsafe_load=self.config.network.unsafe_load, say=self.say)
 
     def free_memory(self) -> None:
         """Frees the memory that Keras holds after a step, and sets the precision again, which this resets."""
@@ -223,7 +234,7 @@ class Workspace:
         Raises:
             UserError: There is no teacher yet.
         """
-        return in_precision(load_file(self.require_teacher()), self.config.precision)
+        return in_precision(self.load(self.require_teacher()), self.config.precision)
 
     def unpruned_network(self) -> keras.Model:
         """The teacher if there is one, otherwise the network that `model` names.

@@ -6,7 +6,8 @@ import difflib
 import inspect
 import json
 import re
-import zipfile
+import unicodedata
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,8 +17,12 @@ import h5py
 import keras
 
 from tas_tf.errors import UserError
+from tas_tf.graph.custom import CustomObjects, accept_lambdas, make_known
+from tas_tf.graph.layers import copy_layer
+from tas_tf.zoo.keras2 import load_old_file
 from tas_tf.zoo.resnet_cifar import resnet_cifar
 from tas_tf.zoo.resnet_imagenet import resnet_imagenet
+from tas_tf.zoo.saved import SUFFIXES, SavedNetwork, refuse_other_formats
 
 #: Our own networks by name.
 ZOO: dict[str, Callable[..., keras.Model]] = {
@@ -32,15 +37,34 @@ _APPLICATIONS = {
     if inspect.isfunction(build) and "include_top" in inspect.signature(build).parameters
 }
 
+#: Names of files that say nothing, such as those that Keras makes up for models.
+_MADE_UP = re.compile(r"(functional|sequential|model|keras_model)(_\d+)?")
 
-def load_network(name: str, *, num_classes: int = 10, image_size: int = 32, channels: int = 3) -> keras.Model:
+
+def _warn(text: str) -> None:
+    warnings.warn(text, stacklevel=4)
+
+
+def load_network(
+    name: str,
+    *,
+    num_classes: int = 10,
+    image_size: int = 32,
+    channels: int = 3,
+    custom_objects: CustomObjects | None = None,
+    unsafe_load: bool = False,
+    say: Callable[[str], None] = _warn,
+) -> keras.Model:
     """Builds a network by name, or loads it from a file.
 
     Args:
-        name: One of `ZOO`, `keras.applications.NAME`, or the path of a `.keras` file.
+        name: One of `ZOO`, `keras.applications.NAME`, or the path of a `.keras` or `.h5` file.
         num_classes: Number of classes; ignored for a file.
         image_size: Height and width of the images; ignored for a file.
         channels: Channels of the images; ignored for a file.
+        custom_objects: Layer classes and functions of your own, by name, or Python files that define them.
+        unsafe_load: Also loads Lambda layers. The Python code inside a file runs then, so you must trust the file.
+        say: Called with what to know about a file; by default it is a warning.
 
     Raises:
         UserError: The name is unknown, the network can't be built for these images, or the file can't be read.
@@ -50,8 +74,11 @@ def load_network(name: str, *, num_classes: int = 10, image_size: int = 32, chan
         >>> tas_tf.load_network("resnet20", num_classes=7, image_size=28, channels=1).output_shape
         (None, 7)
     """
-    if name.endswith((".keras", ".h5")) or Path(name).is_file():
-        return load_file(name)
+    make_known(custom_objects)
+    if is_file_name(name):
+        model = load_file(name, unsafe_load=unsafe_load, say=say)
+        _name_after(model, Path(name))
+        return model
     if name in ZOO:
         return ZOO[name](num_classes=num_classes, image_size=image_size, channels=channels)
     short = name.removeprefix("keras.applications.")
@@ -71,22 +98,72 @@ def load_network(name: str, *, num_classes: int = 10, image_size: int = 32, chan
         ) from error
 
 
-def load_file(path: str | Path) -> keras.Model:
-    """Loads a `.keras` file.
+def is_file_name(name: str) -> bool:
+    """Whether a name means a file, or the folder of a SavedModel, rather than a network that can be built.
+
+    >>> is_file_name("mine.keras"), is_file_name("resnet20")
+    (True, False)
+    """
+    path = Path(name)
+    return path.suffix.lower() in SUFFIXES or path.is_file() or (path / "saved_model.pb").is_file()
+
+
+def load_file(path: str | Path, *, unsafe_load: bool = False, say: Callable[[str], None] = _warn) -> keras.Model:
+    """Loads a `.keras` or `.h5` file; files of Keras 2 are converted.
+
+    Args:
+        path: The file.
+        unsafe_load: See `load_network`.
+        say: See `load_network`.
 
     Raises:
-        UserError: The file is missing, damaged, in another format, or needs code that isn't available.
+        UserError: The file is missing, damaged, in another format, or needs code or an extra that isn't available.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"`model`: there is no file {path}.")
-    if path.suffix == ".keras" and not zipfile.is_zipfile(path):
-        raise UserError(f"`model`: {path} is damaged or isn't a `.keras` file, which is a zip archive.")
+    refuse_other_formats(path)
+    saved = SavedNetwork.read(path)
+    if lambdas := saved.layers_with("Lambda", "__lambda__"):
+        if not unsafe_load:
+            raise UserError(
+                f"`model`: {path} holds Python code, in Lambda layers ({', '.join(lambdas)}), which could do "
+                "anything. If you trust the file, give `unsafe_load`; otherwise, replace these by layers without code."
+            )
+        accept_lambdas(say)
     try:
-        return keras.models.load_model(path, compile=False)
+        model = keras.models.load_model(path, compile=False, safe_mode=not unsafe_load)
     except Exception as error:  # Keras raises whatever its parts raise: zip, JSON, HDF5 and type errors
-        sentences = re.split(r"\n|(?<=[.!]) ", str(error).strip()) if str(error).strip() else [type(error).__name__]
-        raise UserError(f"`model`: {path} can't be loaded as a Keras 3 model: {sentences[0]}") from error
+        if not saved.is_old:
+            message = f"`model`: {path} can't be loaded as a Keras 3 model: {saved.explain(error)}"
+            raise UserError(message) from error
+        model = load_old_file(path, saved, unsafe_load=unsafe_load, say=say)
+    return _without_lists(model)
+
+
+def _without_lists(model: keras.Model) -> keras.Model:
+    """Takes input and output of a functional model out of the lists in which HDF5 files put them.
+
+    Keras warns of each call that gives an image instead of a list of one.
+    """
+    if type(model).__name__ != "Functional":
+        return model
+    inputs, outputs = (
+        given[0] if isinstance(given, list) and len(given) == 1 else given for given in (model.input, model.output)
+    )
+    if inputs is model.input and outputs is model.output:
+        return model
+    return keras.Model(inputs, outputs, name=model.name)
+
+
+def _name_after(model: keras.Model, path: Path) -> None:
+    """Calls a network by the name of its file.
+
+    Names of built-in networks stay, since published shapes refer to them; and so do other names where that of the file
+    says nothing.
+    """
+    stem = unicodedata.normalize("NFKD", path.stem).encode("ascii", "ignore").decode()
+    stem = re.sub(r"[^A-Za-z0-9_.-]+", "_", stem).strip("_.-")
+    if stem and model.name not in ZOO and not _MADE_UP.fullmatch(stem):
+        model.name = stem
 
 
 def loss_in_file(path: str | Path) -> Any:
@@ -125,10 +202,8 @@ def in_precision(model: keras.Model, policy: str) -> keras.Model:
         return model
 
     def clone(layer: keras.Layer) -> keras.Layer:
-        config = layer.get_config()
         # Operations of functional arithmetic have no policy: they compute in the dtype of their inputs.
-        own = {"dtype": policy} if isinstance(layer, keras.Layer) else {}
-        return type(layer).from_config({**config, **own})
+        return copy_layer(layer, **({"dtype": policy} if isinstance(layer, keras.Layer) else {}))
 
     result = keras.models.clone_model(model, clone_function=clone, recursive=True)
     result.set_weights(model.get_weights())

@@ -43,9 +43,18 @@ class Halves(layers.Layer):
         return inputs[..., :4], inputs[..., 4:]
 
 
-class Unregistered(layers.Layer):
+class Incomplete(layers.Layer):
+    """Has a config that leaves out one of its arguments."""
+
+    def __init__(self, factor, **options):
+        super().__init__(**options)
+        self.factor = factor
+
+    def get_config(self):
+        return super().get_config()
+
     def call(self, inputs):
-        return inputs
+        return self.factor * inputs
 
 
 @keras.saving.register_keras_serializable(package="tests")
@@ -154,15 +163,18 @@ REFUSED = {
         "one vector of class scores.*Received: \\(None, 8, 8, 8",
     ),
     "channels first": (_channels_first, "`first` \\(GlobalAveragePooling2D\\) is channels_first"),
-    "class that isn't registered": (
-        lambda: model_of(lambda x: classify(Unregistered(name="mine")(x))),
-        "`mine` \\(Unregistered\\) can't be made again.*register_keras_serializable",
+    "class that can't be made from its config": (
+        lambda: model_of(lambda x: classify(Incomplete(2, name="mine")(x))),
+        "`mine` \\(Incomplete\\) can't be made again.*missing.*'factor'.*get_config",
     ),
     "layer without a rule for its shape": (
         lambda: model_of(lambda x: classify(WithoutShapeRule(name="mute")(x))),
         "`mute` \\(WithoutShapeRule\\) can't be called with its inputs: No rule for shapes",
     ),
-    "layer without config": (lambda: model_of(lambda x: classify(WithoutConfig(object())(x))), "get_config"),
+    "layer without config": (
+        lambda: model_of(lambda x: classify(WithoutConfig(object())(x))),
+        "`bare` \\(WithoutConfig\\).*get_config",
+    ),
     "sequence layer": (
         lambda: model_of(lambda x: layers.Dense(3)(layers.LSTM(4, name="memory")(layers.Reshape((64, 3))(x)))),
         "`memory` \\(LSTM\\)",
