@@ -59,8 +59,8 @@ def _lines(name: str, config: RunConfig) -> list[str]:
         if isinstance(value, bool):
             return [f"--{'' if value else 'no'}{name}"]
         return [f"--{name}={','.join(value) if isinstance(value, tuple) else value}"]
-    if name == "preprocess":
-        return [f"--preprocess={config.data.preprocess}"]  # the kind that was found
+    if name in ("preprocess", "resize"):
+        return [f"--{name}={getattr(config.data, name)}"]  # what was found
     return [line for line in flags.FLAGS[name].serialize().splitlines() if line]
 
 

@@ -33,6 +33,7 @@ def file_metadata(model: keras.Model, task: Task, shape: Mapping[str, Any] | Non
         inside=inside,
         probabilities=graph.head is not None,
         shape=shape,
+        resize=task.source.resize,
     )
 
 

@@ -96,7 +96,10 @@ class TeacherStep(RunStep):
             model, metrics = result.model, result.metrics
             check_above_chance(metrics["accuracy"], workspace.task)
         write_model(config.run.teacher_model, model)
-        write_json(config.run.metrics("teacher"), {**metrics, "preprocess": config.data.preprocess})
+        write_json(
+            config.run.metrics("teacher"),
+            {**metrics, "preprocess": config.data.preprocess, "resize": config.data.resize},
+        )
         record.finish()
 
 

@@ -40,9 +40,6 @@ class NetworkSettings(Settings):
     num_classes: int | None = setting(
         None, "Number of classes; by default that of the data, or 10 without data.", at_least=2
     )
-    channels: int | None = setting(
-        None, "Channels of the images; by default those of the data, or 3 without data.", at_least=1
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
