@@ -35,6 +35,15 @@ class Listing:
     notes: tuple[str, ...] = ()
 
 
+def split_named(name: str) -> str | None:
+    """The split that a name stands for: `train`, `test` or `validation`; `None` if it stands for none.
+
+    >>> split_named("Training"), split_named("val"), split_named("cats")
+    ('train', 'validation', None)
+    """
+    return next((split for split, names in _SPLITS.items() if name.lower() in names), None)
+
+
 def list_folder(root: Path) -> Listing:
     """Lists the images of a folder that has class folders in it, or in `train/` and `test/` or `val/`.
 
@@ -80,7 +89,7 @@ def _find_splits(root: Path) -> tuple[dict[str, Path], list[str]]:
     found: dict[str, Path] = {}
     others, flat = [], []
     for folder in _folders(root):
-        split = next((split for split, names in _SPLITS.items() if folder.name.lower() in names), None)
+        split = split_named(folder.name)
         if split is None:
             others.append(folder)
         elif not _folders(folder):

@@ -88,7 +88,8 @@ def check_channels(name: str, found: int, wanted: int | None) -> int:
     if wanted in (None, found):
         return found
     if {wanted, found} != {1, 3}:
-        raise UserError(f"`channels` must be {found}, as in the images of {name}, or 1 or 3. Received: {wanted}.")
+        others = "" if found not in (1, 3) else f", or {4 - found}"
+        raise UserError(f"`channels` must be {found}, as in the images of {name}{others}. Received: {wanted}.")
     return wanted
 
 

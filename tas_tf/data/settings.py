@@ -15,7 +15,7 @@ class DataSettings(Augmentation, Seeded):
     """Settings of a data set and of what is done to its images."""
 
     dataset: str = setting(
-        "digits", "digits (bundled), fashion_mnist, folder:PATH, or any data set of TensorFlow Datasets."
+        "digits", "digits (bundled), fashion_mnist, folder:PATH, csv:FILE, or any data set of TensorFlow Datasets."
     )
     data_dir: str | None = setting(None, "Folder in which TensorFlow Datasets keeps its files.", recorded=False)
     image_size: int | tuple[int, int] | None = setting(

@@ -4,6 +4,7 @@ from tas_tf.data.digits import load_digits
 from tas_tf.data.folder import load_folder
 from tas_tf.data.resizing import RESIZE_WAYS, pair
 from tas_tf.data.source import Source
+from tas_tf.data.table import load_table
 from tas_tf.errors import UserError
 from tas_tf.extras import require_extra
 
@@ -11,6 +12,7 @@ from tas_tf.extras import require_extra
 MEMORY_LIMIT_BYTES = 1 << 30
 
 _FOLDER_PREFIX = "folder:"
+_TABLE_PREFIX = "csv:"
 
 
 def load_source(
@@ -27,7 +29,7 @@ def load_source(
     """Loads a data set by name.
 
     Args:
-        name: `digits`, `folder:PATH`, or a name in TensorFlow Datasets such as `cifar10`.
+        name: `digits`, `folder:PATH`, `csv:FILE`, or a name in TensorFlow Datasets such as `cifar10`.
         data_dir: TFDS's data folder; by default, TFDS chooses it.
         image_size: Height and width to resize to, or one number for both; needed for folders and if images vary in
             size.
@@ -59,6 +61,8 @@ def load_source(
     options["memory_limit"] = limit
     if name.startswith(_FOLDER_PREFIX):
         return load_folder(name.removeprefix(_FOLDER_PREFIX), skip_broken=skip_broken, **options)
+    if name.startswith(_TABLE_PREFIX):
+        return load_table(name.removeprefix(_TABLE_PREFIX), skip_broken=skip_broken, **options)
     require_extra("datasets", purpose=f"The data set {name!r}")
     from tas_tf.data.tfds_source import load_tfds
 

@@ -278,16 +278,22 @@ class Workspace:
             shape = Shape.load(found[0]) if found else None
         return space_of(Graph.from_model(model), config.space, shape)
 
-    def checked_space(self, model: keras.Model, *, anew: bool = False) -> SearchSpace:
+    def checked_space(self, model: keras.Model, *, anew: bool = False, trains: bool = True) -> SearchSpace:
         """Like `space_of`, but also checks the network's data and export, and the batch size.
+
+        Args:
+            model: The network.
+            anew: See `space_of`.
+            trains: Whether a training follows, whose batch size has to fit the data.
 
         Raises:
             UserError: The data or the batch size doesn't fit, or the network can't be exported.
         """
         space = self.space_of(model, anew=anew)
         check_fits(model, space, self.task)
-        check_batch_size(self.strategy, self.config.student.batch_size)
-        self.task.training(self.config.student.batch_size)
+        if trains:
+            check_batch_size(self.strategy, self.config.student.batch_size)
+            self.task.training(self.config.student.batch_size)
         self.check_deployable(model)  # last: it takes seconds
         return space
 
