@@ -10,13 +10,19 @@ from pathlib import Path
 import tensorflow as tf
 
 
-def read_image(path, height, width, channels):
-    """Reads an image, grey or RGB from 0 to 255, and resizes its central part as in training, with antialiasing."""
+def read_image(path, height, width, channels, resize):
+    """Reads an image, grey or RGB from 0 to 255, and resizes it as in training, with antialiasing.
+
+    `resize` says how an image of other proportions gets this size: `squash`, `crop` its borders, or `pad` with black.
+    """
     image = tf.io.decode_image(Path(path).read_bytes(), channels=channels, expand_animations=False)
-    scale = min(image.shape[0] / height, image.shape[1] / width)
-    rows, columns = round(height * scale), round(width * scale)
-    top, left = (image.shape[0] - rows) // 2, (image.shape[1] - columns) // 2
-    image = image[top : top + rows, left : left + columns]
+    if resize == "pad":
+        return tf.round(tf.image.resize_with_pad(image, height, width, antialias=True))
+    if resize == "crop":
+        scale = min(image.shape[0] / height, image.shape[1] / width)
+        rows, columns = round(height * scale), round(width * scale)
+        top, left = (image.shape[0] - rows) // 2, (image.shape[1] - columns) // 2
+        image = image[top : top + rows, left : left + columns]
     return tf.round(tf.image.resize(image, (height, width), antialias=True))
 
 
@@ -29,7 +35,7 @@ model = tf.saved_model.load(path)
 classify = model.signatures["serving_default"]
 dtype = classify.structured_input_signature[1]["images"].dtype
 for path in images:
-    pixels = read_image(path, wanted["height"], wanted["width"], wanted["channels"])
+    pixels = read_image(path, wanted["height"], wanted["width"], wanted["channels"], wanted.get("resize", "crop"))
     pixels = pixels[..., ::-1] if wanted["channel_order"] == "bgr" else pixels
     values = pixels * wanted["scale"] + wanted["offset"]
     (outputs,) = classify(images=tf.cast(values[tf.newaxis], dtype)).values()

@@ -13,8 +13,11 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 
-def read_image(path, height, width, channels):
-    """Reads an image, grey or RGB from 0 to 255, and resizes its central part as in training, with antialiasing."""
+def read_image(path, height, width, channels, resize):
+    """Reads an image, grey or RGB from 0 to 255, and resizes it as in training, with antialiasing.
+
+    `resize` says how an image of other proportions gets this size: `squash`, `crop` its borders, or `pad` with black.
+    """
     data = np.fromfile(path, np.uint8)
     if header := re.match(rb"P[56](?:\s|#.*\n)+(\d+)\s+(\d+)\s+255\s", data):
         image = data[header.end() :].reshape(int(header[2]), int(header[1]), -1)
@@ -23,12 +26,20 @@ def read_image(path, height, width, channels):
 
         image = np.asarray(Image.open(path).convert("RGB"))
     image = np.round(image @ [[0.299], [0.587], [0.114]]) if channels < image.shape[2] else image
-    scale = min(image.shape[0] / height, image.shape[1] / width)
+    scales = image.shape[0] / height, image.shape[1] / width
     for size in (height, width):  # each round resizes the first axis, then swaps the two
-        length, centres = round(size * scale), scale * (np.arange(size)[:, np.newaxis] + 0.5) - 0.5
+        length, made = len(image), size
+        if resize == "crop":
+            length = round(size * min(scales))
+        if resize == "pad":
+            made = min(length / max(scales) + 1e-9, size)
+        before, made = int((size - made) / 2), max(1, int(made))
+        scale, start = length / made, (len(image) - length) // 2
+        centres = scale * (np.arange(made)[:, np.newaxis] + 0.5) - 0.5
         weights = np.maximum(1 - abs(np.arange(length) - centres) / max(scale, 1), 0)
         weights /= weights.sum(axis=1, keepdims=True)
-        image = np.tensordot(weights, image[(len(image) - length) // 2 :][:length], axes=1).swapaxes(0, 1)
+        image = np.tensordot(weights, image[start:][:length], axes=1)
+        image = np.pad(image, ((before, size - made - before), (0, 0), (0, 0))).swapaxes(0, 1)
     return np.broadcast_to(np.round(image), (height, width, channels))
 
 
@@ -40,7 +51,7 @@ model = Interpreter(path)
 model.allocate_tensors()
 (source,), (target,) = model.get_input_details(), model.get_output_details()
 for path in images:
-    pixels = read_image(path, *source["shape"][1:])
+    pixels = read_image(path, *source["shape"][1:], metadata["input"].get("resize", "crop"))
     pixels = pixels[..., ::-1] if metadata["input"]["channel_order"] == "bgr" else pixels
     values = pixels * metadata["input"]["scale"] + metadata["input"]["offset"]
     (scale, zero_point), dtype = source["quantization"], source["dtype"]

@@ -14,6 +14,8 @@ from typing import Any
 from tas_tf.errors import UserError
 
 _KEY = "setting"
+#: A value that no setting has.
+_NEVER = object()
 _KINDS = {bool: "True or False", str: "a text"}
 
 
@@ -29,6 +31,8 @@ class Setting:
         below: Upper bound; values must be smaller.
         choices: The values allowed, if the setting is a choice.
         recorded: Whether results depend on the setting, so that changing it makes them stale.
+        before: Value that results have which were made before there was the setting. It isn't recorded, so that they
+            stay valid.
     """
 
     help: str
@@ -38,6 +42,7 @@ class Setting:
     below: float | None = None
     choices: tuple[str, ...] | None = None
     recorded: bool = True
+    before: Any = _NEVER
 
     @property
     def bounds(self) -> str:
@@ -74,6 +79,7 @@ class Described:
         optional: Whether the value may be `None`.
         is_tuple: Whether the value is a tuple.
         length: Number of entries of the tuple; `None` if any number is allowed.
+        or_tuple: Whether a tuple of this length may stand for a single value.
     """
 
     name: str
@@ -83,6 +89,7 @@ class Described:
     optional: bool
     is_tuple: bool
     length: int | None
+    or_tuple: bool
 
 
 def setting(default: Any, help: str, **details: Any) -> Any:
@@ -118,16 +125,18 @@ def describe_settings(cls: type) -> dict[str, Described]:
     }
 
 
-def _resolve(hint: Any) -> tuple[type, bool, bool, int | None]:
-    """Resolves a type hint into `kind`, `optional`, `is_tuple` and `length` of `Described`."""
+def _resolve(hint: Any) -> tuple[type, bool, bool, int | None, bool]:
+    """Resolves a type hint into `kind`, `optional`, `is_tuple`, `length` and `or_tuple` of `Described`."""
     optional = False
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         options = [option for option in typing.get_args(hint) if option is not type(None)]
-        hint, optional = options[0], True
+        hint, optional = options[0], len(options) < len(typing.get_args(hint))
+        if len(options) > 1:
+            return hint, optional, False, len(typing.get_args(options[1])), True
     if typing.get_origin(hint) is tuple:
         entries = typing.get_args(hint)
-        return entries[0], optional, True, None if entries[-1] is Ellipsis else len(entries)
-    return hint, optional, False, None
+        return entries[0], optional, True, None if entries[-1] is Ellipsis else len(entries), False
+    return hint, optional, False, None, False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -169,7 +178,8 @@ def _check_value(described: Described, value: Any) -> None:
                 raise UserError(f"`{name}` must be {wanted}. Received: {_show(value)}.")
         return
     wanted, whole = ("a whole number", True) if described.kind is int else ("a number", False)
-    for entry in value if described.is_tuple else (value,):
+    several = described.is_tuple or (described.or_tuple and isinstance(value, tuple) and len(value) == described.length)
+    for entry in value if several else (value,):
         if isinstance(entry, bool) or not isinstance(entry, numbers.Integral if whole else numbers.Real):
             raise UserError(f"`{name}` must be {wanted}. Received: {_show(value)}.")
         if not one.admits(entry):
@@ -202,7 +212,7 @@ def recorded(settings: Settings, *, without: Sequence[str] = ()) -> dict[str, An
     return {
         name: getattr(settings, name)
         for name, described in describe_settings(type(settings)).items()
-        if described.setting.recorded and name not in without
+        if described.setting.recorded and name not in without and getattr(settings, name) != described.setting.before
     }
 
 

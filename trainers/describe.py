@@ -98,20 +98,26 @@ def _limits(space: SearchSpace, labels: Sequence[str], config: RunConfig) -> dic
     return found
 
 
-def _images(config: RunConfig, published: PublishedShape | None) -> tuple[Sequence[str], int, int]:
-    """Class names, height and channels of the images: from flags, else `dataset`, else the published shape."""
+def _images(config: RunConfig, published: PublishedShape | None) -> tuple[Sequence[str], int | tuple[int, int], int]:
+    """Class names, size and channels of the images: from flags, else `dataset`, else the published shape."""
     data, network = config.data, config.network
     found = (range(published.num_classes), published.image_size, 3) if published else (range(10), 32, 3)
     if is_given("dataset"):
         source = load_source(
-            data.dataset, data_dir=data.data_dir, image_size=data.image_size, test_share=data.test_share
+            data.dataset,
+            data_dir=data.data_dir,
+            image_size=data.image_size,
+            test_share=data.test_share,
+            channels=data.channels,
+            skip_broken=True,
+            streamed=True,
         )
-        height, _, channels = source.image_shape
-        found = (source.class_names, height, channels)
-    names, height, channels = found
+        *size, channels = source.image_shape
+        found = (source.class_names, tuple(size), channels)
+    names, size, channels = found
     if network.num_classes is not None and network.num_classes != len(names):
         names = range(network.num_classes)
-    return list(map(str, names)), data.image_size or height, network.channels or channels
+    return list(map(str, names)), data.image_size or size, data.channels or channels
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ def _define(flag: Flag, values: flags.FlagValues) -> None:
     if name == "budget":
         flags.DEFINE_multi_string(name, [str(budget) for budget in default], flag.help, **options)
     elif name in READERS:
-        flags.DEFINE_string(name, str(default), flag.help, **options)
+        flags.DEFINE_string(name, None if default is None else str(default), flag.help, **options)
     elif described.is_tuple:
         flags.DEFINE_list(name, [str(entry) for entry in default], flag.help, **options)
     elif described.kind is bool:

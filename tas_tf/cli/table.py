@@ -62,11 +62,13 @@ def _rows() -> Iterator[Option]:
 
     yield from group("Network", "network", "model", "num_classes", "task")
     yield from group("Network", "data", "image_size")
-    yield from group("Network", "network", "channels", "custom_objects")
+    yield from group("Network", "data", "channels")
+    yield from group("Network", "network", "custom_objects")
     yield from group("Network", "network", "unsafe_load", kept=False)
     yield from group("What is searched", "space", "axes", "width_divisor", "couple_trunk", "search_dense")
     yield from group("What is searched", "", "shape", kept=False)
-    yield from group("Data", "data", "dataset", "data_dir", "test_share", "train_limit", "preprocess")
+    yield from group("Data", "data", "dataset", "data_dir", "test_share", "train_limit", "skip_broken")
+    yield from group("Data", "data", "resize", "preprocess")
     yield from group(
         "Data", "data", "pad_crop", "flip", "random_resized_crop", "color_jitter", "lighting", "test_resize"
     )
@@ -205,6 +207,21 @@ def read_num_drawn(text: str) -> int | None:
     return int(text)
 
 
+def read_image_size(text: str | None) -> int | tuple[int, int] | None:
+    """Reads a size of images: one number, or height and width as in `48x144`.
+
+    Raises:
+        UserError: The text is neither.
+    """
+    if not text:
+        return None
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.strip().isdecimal() for side in sides):
+        raise UserError(f"`image_size` must be a whole number, or height and width as in 48x144. Received: {text}.")
+    height, width = int(sides[0]), int(sides[-1])
+    return height if height == width else (height, width)
+
+
 def read_budgets(texts: list[str]) -> tuple[Budget, ...]:
     """Reads budgets as users write them; duplicates are dropped.
 
@@ -215,4 +232,8 @@ def read_budgets(texts: list[str]) -> tuple[Budget, ...]:
 
 
 #: Functions that read flags which don't follow the type of their setting.
-READERS: dict[str, Callable[[Any], Any]] = {"num_drawn": read_num_drawn, "budget": read_budgets}
+READERS: dict[str, Callable[[Any], Any]] = {
+    "num_drawn": read_num_drawn,
+    "image_size": read_image_size,
+    "budget": read_budgets,
+}

@@ -8,7 +8,8 @@ import tensorflow as tf
 from tas_tf.data.augmentation import Augmentation, augment_batch, random_resized_crop
 from tas_tf.data.colour import change_colours
 from tas_tf.data.preprocessing import Preprocessing
-from tas_tf.data.source import ArraySource, Source, StreamedSource, central_view
+from tas_tf.data.resizing import central_view
+from tas_tf.data.source import ArraySource, Source, StreamedSource
 from tas_tf.errors import UserError
 
 # Each kind of draw has its own random numbers.
@@ -153,10 +154,10 @@ def evaluation(
     if batch_size < 1:
         raise UserError(f"`batch_size` is out of range. Expected at least 1. Received: {batch_size}.")
     if isinstance(source, StreamedSource):
-        size = source.image_shape[0]
+        size, way = source.image_shape[:2], source.resize
         dataset = source.examples(split, indices)
         dataset = _parallel(
-            dataset, lambda _, image, label: (central_view(source.decode(image), size, test_resize), label)
+            dataset, lambda _, image, label: (central_view(source.decode(image), size, way, test_resize), label)
         )
         dataset = dataset.batch(batch_size)
     else:
@@ -209,7 +210,7 @@ class _Plan:
             if self.augment.random_resized_crop:
                 image = random_resized_crop(image[tf.newaxis], size=size, seed=image_seed)[0]
             else:
-                image = central_view(image, size[0], self.test_resize)
+                image = central_view(image, size, self.source.resize, self.test_resize)
             # Recolour one by one, so that no batch of large images is held as floats.
             return self._recoloured(image[tf.newaxis], image_seed)[0], label
 
@@ -248,8 +249,8 @@ def _gather(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     images, labels = (tf.gather(tensor, rows) for tensor in source.tensors[split])
     if test_resize is not None:
-        size = source.image_shape[0]
-        images = tf.map_fn(lambda image: central_view(image, size, test_resize), images)
+        size = source.image_shape[:2]
+        images = tf.map_fn(lambda image: central_view(image, size, first=test_resize), images)
     return images, labels
 
 

@@ -7,7 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tas_tf.data.source import ArraySource, Source, StreamedSource, resize_image
+from tas_tf.data.resizing import resize_image
+from tas_tf.data.source import ArraySource, Source, StreamedSource
 from tas_tf.errors import UserError
 
 PREPROCESSING_KINDS = ("standardise", "none", "scale_0_1", "scale_-1_1", "torch", "caffe")
@@ -145,7 +146,7 @@ def _array_chunks(source: ArraySource, indices: np.ndarray):
 def _streamed_chunks(source: StreamedSource, indices: np.ndarray):
     dataset = source.examples("train", indices).take(len(indices))
     dataset = dataset.map(
-        lambda _, encoded, __: resize_image(source.decode(encoded), source.image_shape[0]),
+        lambda _, encoded, __: resize_image(source.decode(encoded), source.image_shape[:2], source.resize),
         num_parallel_calls=tf.data.AUTOTUNE,
     )
     return dataset.batch(64).as_numpy_iterator()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 
 from tas_tf.data.augmentation import Augmentation
 from tas_tf.data.preprocessing import PREPROCESSING_KINDS
+from tas_tf.data.resizing import RESIZE_WAYS
 from tas_tf.settings import Seeded, setting
 
 
@@ -14,11 +15,32 @@ class DataSettings(Augmentation, Seeded):
     """Settings of a data set and of what is done to its images."""
 
     dataset: str = setting(
-        "digits", "digits (bundled), fashion_mnist, folder:PATH, or any data set of TensorFlow Datasets."
+        "digits", "digits (bundled), fashion_mnist, folder:PATH, csv:FILE, or any data set of TensorFlow Datasets."
     )
     data_dir: str | None = setting(None, "Folder in which TensorFlow Datasets keeps its files.", recorded=False)
-    image_size: int | None = setting(
-        None, "Height and width to resize images to; by default the size of the data, or 32 without data.", at_least=1
+    image_size: int | tuple[int, int] | None = setting(
+        None,
+        "Height and width to resize images to, such as 96 or 48x144; by default the size of the data, or 32 without "
+        "data.",
+        at_least=1,
+    )
+    resize: str = setting(
+        "auto",
+        "How images of other proportions are brought to that size: squash (as Keras's image_dataset_from_directory "
+        "does), crop (cuts the borders off) or pad (with black). By default (auto), squash, or for a trained network "
+        "the way under which its scores are clearly better.",
+        choices=("auto", *RESIZE_WAYS),
+        before="crop",
+    )
+    channels: int | None = setting(
+        None,
+        "Channels of the images; by default those of the data, or 3 without data. Images in files are read as grey "
+        "(1), red, green and blue (3), or with opacity as well (4).",
+        at_least=1,
+        recorded=False,  # the network, which is recorded, has as many
+    )
+    skip_broken: bool = setting(
+        False, "Leaves out image files that can't be read, instead of stopping, and lists them.", before=False
     )
     test_share: float | None = setting(
         None, "Share of images to hold back for testing, if the data has no test images.", above=0, below=1

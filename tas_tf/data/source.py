@@ -4,6 +4,7 @@ import abc
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -35,6 +36,9 @@ class Source:
         image_shape: Height, width and channels that every image has when it reaches a network.
         flip_ok: Whether mirroring an image keeps its label (not so for digits).
         split_labels: Labels by split, int64 `[num_examples]`.
+        resize: How images are brought to `image_shape`, one of `RESIZE_WAYS`.
+        reshaped: Whether images may have other proportions than `image_shape`, so that `resize` matters.
+        notes: Lines for the user on what isn't read as it lies there.
     """
 
     name: str
@@ -42,6 +46,9 @@ class Source:
     image_shape: tuple[int, int, int]
     flip_ok: bool
     split_labels: Mapping[str, np.ndarray] = dataclasses.field(repr=False)
+    resize: str = "squash"
+    reshaped: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -111,51 +118,6 @@ class StreamedSource(Source, abc.ABC):
         """Picks at most `count` of `indices` that are representative and quick to read."""
 
 
-def resize_image(image: tf.Tensor, image_size: int) -> tf.Tensor:
-    """Cuts out the largest central square and resizes it, so that proportions are kept.
-
-    Args:
-        image: uint8 `[height, width, channels]`.
-        image_size: Height and width to resize to.
-
-    Returns:
-        uint8 `[image_size, image_size, channels]`.
-    """
-    height, width = tf.shape(image)[0], tf.shape(image)[1]
-    side = tf.minimum(height, width)
-    square = tf.image.crop_to_bounding_box(image, (height - side) // 2, (width - side) // 2, side, side)
-    resized = tf.image.resize(square, [image_size, image_size], method="bilinear", antialias=True)
-    resized = tf.cast(tf.clip_by_value(tf.round(resized), 0.0, 255.0), tf.uint8)
-    return tf.ensure_shape(resized, [image_size, image_size, image.shape[-1]])
-
-
-def central_view(image: tf.Tensor, image_size: int, resize: int | None = None) -> tf.Tensor:
-    """Prepares an image for evaluation: resizes it to `resize` and cuts out its centre.
-
-    Args:
-        image: uint8 `[height, width, channels]`.
-        image_size: Height and width of the centre.
-        resize: Height and width that the largest central square is resized to, at least `image_size`; by default
-            `image_size`, which cuts nothing off.
-
-    Returns:
-        uint8 `[image_size, image_size, channels]`.
-    """
-    if resize is None:
-        return resize_image(image, image_size)
-    first = (resize - image_size) // 2
-    return resize_image(image, resize)[first : first + image_size, first : first + image_size]
-
-
-def resize_images(images: np.ndarray, image_size: int | None) -> np.ndarray:
-    """Resizes uint8 images `[n, height, width, channels]`; `None` or their own size leaves them unchanged."""
-    if image_size is None or images.shape[1:3] == (image_size, image_size):
-        return images
-    dataset = tf.data.Dataset.from_tensor_slices(images)
-    dataset = dataset.map(lambda image: resize_image(image, image_size), num_parallel_calls=tf.data.AUTOTUNE)
-    return np.concatenate(list(dataset.batch(256).as_numpy_iterator()))
-
-
 def make_array_source(
     name: str,
     class_names: Sequence[str],
@@ -163,8 +125,18 @@ def make_array_source(
     train: tuple[np.ndarray, np.ndarray],
     test: tuple[np.ndarray, np.ndarray],
     flip_ok: bool,
+    **details: Any,
 ) -> ArraySource:
-    """Makes a source from uint8 images and integer labels, `(images, labels)` for each split."""
+    """Makes a source from uint8 images and integer labels, `(images, labels)` for each split.
+
+    Args:
+        name: See `Source`, as all others.
+        class_names: Names of the labels.
+        train: Images and labels for training.
+        test: Images and labels for testing.
+        flip_ok: Whether mirroring keeps labels.
+        **details: Other attributes of `Source`.
+    """
     parts = {"train": train, "test": test}
     return ArraySource(
         name=name,
@@ -173,6 +145,7 @@ def make_array_source(
         flip_ok=flip_ok,
         split_labels={split: _frozen(labels.astype(np.int64)) for split, (_, labels) in parts.items()},
         split_images={split: _frozen(images) for split, (images, _) in parts.items()},
+        **details,
     )
 
 

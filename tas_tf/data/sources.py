@@ -2,7 +2,9 @@
 
 from tas_tf.data.digits import load_digits
 from tas_tf.data.folder import load_folder
+from tas_tf.data.resizing import RESIZE_WAYS, pair
 from tas_tf.data.source import Source
+from tas_tf.data.table import load_table
 from tas_tf.errors import UserError
 from tas_tf.extras import require_extra
 
@@ -10,41 +12,57 @@ from tas_tf.extras import require_extra
 MEMORY_LIMIT_BYTES = 1 << 30
 
 _FOLDER_PREFIX = "folder:"
+_TABLE_PREFIX = "csv:"
 
 
 def load_source(
     name: str,
     *,
     data_dir: str | None = None,
-    image_size: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
     test_share: float | None = None,
+    resize: str = "squash",
+    channels: int | None = None,
+    skip_broken: bool = False,
+    streamed: bool = False,
 ) -> Source:
     """Loads a data set by name.
 
-    Images of another size are cut to their central square and resized to `image_size`.
-
     Args:
-        name: `digits`, `folder:PATH`, or a name in TensorFlow Datasets such as `cifar10`.
+        name: `digits`, `folder:PATH`, `csv:FILE`, or a name in TensorFlow Datasets such as `cifar10`.
         data_dir: TFDS's data folder; by default, TFDS chooses it.
-        image_size: Height and width to resize to; needed for folders and if images vary in size.
+        image_size: Height and width to resize to, or one number for both; needed for folders and if images vary in
+            size.
         test_share: Share of each class to hold back for testing, if the data has no test images. The choice is fixed,
             since one run's test images must not be another's training images.
+        resize: How images are brought to `image_size`, one of `RESIZE_WAYS`.
+        channels: Channels of the images, 1 for grey or 3 for colours, or 4 from files; by default those of the data.
+        skip_broken: Whether image files that can't be read are left out.
+        streamed: Whether images are read from disk when they are used, even if they fit into memory; `digits` are
+            always in memory.
 
     Raises:
         UserError: If the data set is unknown or unavailable, isn't an image classification task, or the extra
             `datasets` is missing.
     """
-    if image_size is not None and image_size < 1:
+    size = None if image_size is None else pair(image_size)
+    if size is not None and min(size) < 1:
         raise UserError(f"`image_size` is out of range. Expected at least 1 pixel. Received: {image_size}.")
+    if resize not in RESIZE_WAYS:
+        raise UserError(f"`resize` must be one of {', '.join(RESIZE_WAYS)}. Received: {resize!r}.")
     if test_share is not None and not 0.0 < test_share < 1.0:
         raise UserError(f"`test_share` is out of range. Expected between 0 and 1. Received: {test_share}.")
     if name == "digits":
         if test_share is not None:
             raise UserError("`test_share` can't be used: digits has fixed test images. Leave it out.")
-        return load_digits(image_size=image_size)
-    options = {"image_size": image_size, "test_share": test_share, "memory_limit": MEMORY_LIMIT_BYTES}
+        return load_digits(image_size=size, resize=resize, channels=channels)
+    limit = 0 if streamed else MEMORY_LIMIT_BYTES
+    options = {"image_size": size, "test_share": test_share, "resize": resize, "channels": channels}
+    options["memory_limit"] = limit
     if name.startswith(_FOLDER_PREFIX):
-        return load_folder(name.removeprefix(_FOLDER_PREFIX), **options)
+        return load_folder(name.removeprefix(_FOLDER_PREFIX), skip_broken=skip_broken, **options)
+    if name.startswith(_TABLE_PREFIX):
+        return load_table(name.removeprefix(_TABLE_PREFIX), skip_broken=skip_broken, **options)
     require_extra("datasets", purpose=f"The data set {name!r}")
     from tas_tf.data.tfds_source import load_tfds
 

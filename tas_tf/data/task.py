@@ -58,11 +58,12 @@ class Task(TrainingData):
             )
 
     @classmethod
-    def load(cls, dataset: str, **settings: Any) -> Task:
+    def load(cls, dataset: str, *, streamed: bool = False, **settings: Any) -> Task:
         """Loads a data set by name.
 
         Args:
             dataset: Name of a data set, as in `load_source`.
+            streamed: Whether images are read when they are used, as in `load_source`.
             **settings: Other settings of `DataSettings`. The seed determines order and augmentation, but not which
                 images are used.
 
@@ -71,7 +72,14 @@ class Task(TrainingData):
         """
         wanted = DataSettings(dataset=dataset, **settings)
         source = load_source(
-            dataset, data_dir=wanted.data_dir, image_size=wanted.image_size, test_share=wanted.test_share
+            dataset,
+            data_dir=wanted.data_dir,
+            image_size=wanted.image_size,
+            test_share=wanted.test_share,
+            resize="squash" if wanted.resize == "auto" else wanted.resize,
+            channels=wanted.channels,
+            skip_broken=wanted.skip_broken,
+            streamed=streamed,
         )
         limit = wanted.train_limit
         if limit is not None and not source.num_classes <= limit <= source.num_train:
@@ -94,6 +102,10 @@ class Task(TrainingData):
     def prepared_as(self, kind: str) -> Task:
         """The same data with another preprocessing, one of `PREPROCESSING_KINDS`."""
         return replace(self, preprocessing=Preprocessing.fit(self.source, kind, indices=self.indices))
+
+    def resized_as(self, way: str) -> Task:
+        """The same streamed data, resized in another way, one of `RESIZE_WAYS`; the preprocessing stays."""
+        return replace(self, source=replace(self.source, resize=way))
 
     @property
     def name(self) -> str:

@@ -63,7 +63,7 @@ def _unknown_name(name: str) -> str:
     known = ["digits", *tfds.list_builders(with_community_datasets=False)]
     close = difflib.get_close_matches(name.split("/")[0].split(":")[0], known, n=3)
     return (
-        "`dataset` is unknown. Expected digits, folder:PATH or a name in TensorFlow Datasets"
+        "`dataset` is unknown. Expected digits, folder:PATH, csv:FILE or a name in TensorFlow Datasets"
         f"{' (close: ' + ', '.join(close) + ')' if close else ''}. Received: {name!r}."
     )
 

@@ -7,7 +7,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from tas_tf.data.source import Source, looks_alike_mirrored, make_array_source, resize_image
+from tas_tf.data.resizing import changes_proportions, check_channels, resize_image, with_channels
+from tas_tf.data.source import Source, looks_alike_mirrored, make_array_source
 from tas_tf.data.split import stratified_halves
 from tas_tf.data.tfds_builder import find_builder, prepare
 from tas_tf.data.tfds_stream import TfdsSource, read_labels
@@ -16,7 +17,7 @@ from tas_tf.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class _Layout:
-    """Layout of a data set: feature names, TFDS splits, class names and final image shape."""
+    """Layout of a data set: feature names, TFDS splits, class names, final image shape, and how images get it."""
 
     image_key: str
     label_key: str
@@ -24,15 +25,19 @@ class _Layout:
     test_split: str | None
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
-    resize: bool
+    size_changes: bool
+    resize: str
+    reshaped: bool
 
 
 def load_tfds(
     name: str,
     *,
     data_dir: str | None = None,
-    image_size: int | None = None,
+    image_size: tuple[int, int] | None = None,
     test_share: float | None = None,
+    resize: str = "squash",
+    channels: int | None = None,
     memory_limit: int,
 ) -> Source:
     """Loads the split `train`, and `test` for testing, or `validation` if `test` is missing or unlabelled.
@@ -43,6 +48,8 @@ def load_tfds(
         image_size: Height and width to resize to; needed if images vary in size.
         test_share: Share of each class to hold back for testing; needed if the data set has only `train`, rejected
             otherwise.
+        resize: How images are brought to that size, one of `RESIZE_WAYS`.
+        channels: Channels of the images, 1 or 3; by default those of the data.
         memory_limit: Largest size of the images, in bytes, that is held in memory.
 
     Raises:
@@ -54,7 +61,7 @@ def load_tfds(
     _check_image_size(name, builder.info.features[image_key].shape, image_size)
     prepare(builder)
     _check_file_format(name, builder)
-    layout = _find_layout(name, builder, image_key, label_key, image_size=image_size)
+    layout = _find_layout(name, builder, image_key, label_key, image_size=image_size, resize=resize, channels=channels)
     _check_test_share(name, layout, test_share)
     splits = [split for split in (layout.train_split, layout.test_split) if split]
     num_examples = sum(builder.info.splits[split].num_examples for split in splits)
@@ -63,7 +70,7 @@ def load_tfds(
     return _load_stream(name, builder, layout, test_share=test_share)
 
 
-def _check_image_size(name: str, shape: tuple[int | None, ...], image_size: int | None) -> None:
+def _check_image_size(name: str, shape: tuple[int | None, ...], image_size: tuple[int, int] | None) -> None:
     if image_size is None and None in shape[:2]:
         raise UserError(
             f"`image_size` is needed: the images of {name} vary in size. Expected pixels, e.g. 224. Received: None."
@@ -79,10 +86,17 @@ def _check_file_format(name: str, builder: tfds.core.DatasetBuilder) -> None:
 
 
 def _find_layout(
-    name: str, builder: tfds.core.DatasetBuilder, image_key: str, label_key: str, *, image_size: int | None
+    name: str,
+    builder: tfds.core.DatasetBuilder,
+    image_key: str,
+    label_key: str,
+    *,
+    image_size: tuple[int, int] | None,
+    resize: str,
+    channels: int | None,
 ) -> _Layout:
-    height, width, channels = builder.info.features[image_key].shape
-    size = (height, width) if image_size is None else (image_size, image_size)
+    height, width, found = builder.info.features[image_key].shape
+    size = image_size or (height, width)
     splits, class_names = builder.info.splits, builder.info.features[label_key].names
     if "train" not in splits:
         raise UserError(f"Dataset {name} has no split `train`. Received: {', '.join(splits) or 'no splits'}.")
@@ -94,8 +108,10 @@ def _find_layout(
         train_split="train",
         test_split=_test_split(builder, label_key),
         class_names=tuple(class_names),
-        image_shape=(*size, channels or 3),
-        resize=size != (height, width),
+        image_shape=(*size, check_channels(name, found or 3, channels)),
+        size_changes=size != (height, width),
+        resize=resize,
+        reshaped=changes_proportions(height, width, size),
     )
 
 
@@ -153,13 +169,23 @@ def _load_arrays(name: str, builder: tfds.core.DatasetBuilder, layout: _Layout, 
     else:
         rows, held_back = stratified_halves(train[1], share=1.0 - test_share)
         train, test = (train[0][rows], train[1][rows]), (train[0][held_back], train[1][held_back])
-    return make_array_source(name, layout.class_names, train=train, test=test, flip_ok=looks_alike_mirrored(name))
+    return make_array_source(
+        name,
+        layout.class_names,
+        train=train,
+        test=test,
+        flip_ok=looks_alike_mirrored(name),
+        resize=layout.resize,
+        reshaped=layout.reshaped,
+    )
 
 
 def _read_split(builder: tfds.core.DatasetBuilder, layout: _Layout, split: str) -> tuple[np.ndarray, np.ndarray]:
     def select(example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         image = example[layout.image_key]
-        return resize_image(image, layout.image_shape[0]) if layout.resize else image, example[layout.label_key]
+        if layout.size_changes:
+            image = resize_image(image, layout.image_shape[:2], layout.resize)
+        return with_channels(image, layout.image_shape[-1]), example[layout.label_key]
 
     dataset = _dataset(builder, split, {layout.image_key: True, layout.label_key: True})
     dataset = dataset.map(select, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
@@ -181,6 +207,8 @@ def _load_stream(name: str, builder: tfds.core.DatasetBuilder, layout: _Layout, 
         class_names=layout.class_names,
         image_shape=layout.image_shape,
         flip_ok=looks_alike_mirrored(name),
+        resize=layout.resize,
+        reshaped=layout.reshaped,
         split_labels={"train": train_labels, "test": test_labels},
         builder=builder,
         keys=(layout.image_key, layout.label_key),

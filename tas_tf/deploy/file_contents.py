@@ -34,6 +34,7 @@ def file_metadata(model: keras.Model, task: Task, shape: Mapping[str, Any] | Non
         probabilities=graph.head is not None,
         shape=shape,
         task=task.objective.task,
+        resize=task.source.resize,
     )
 
 

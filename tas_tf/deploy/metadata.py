@@ -44,6 +44,7 @@ class Metadata:
         probabilities: Whether outputs are probabilities rather than logits.
         shape: Content of `shape.json`; `None` if the network wasn't searched.
         task: What the network is for, one of `tas_tf.objectives.choose.TASKS`.
+        resize: How images of other proportions are brought to the input size, one of `RESIZE_WAYS`.
 
     Example:
         >>> import tas_tf
@@ -60,13 +61,15 @@ class Metadata:
     probabilities: bool
     shape: Mapping[str, Any] | None = None
     task: str = Classification.task
+    resize: str = "squash"
 
     def describe(self, format: str) -> dict[str, Any]:
         """Returns the content of `metadata.json` for a file in a format.
 
         The entry `input` says how to turn RGB pixels from 0 to 255 into the network's input: reverse the channels if
         `channel_order` is `bgr`, then compute `pixels * scale + offset`. If the file's input is quantised, quantise the
-        result with the input's parameters.
+        result with the input's parameters. `resize` says how images of other proportions get the right size: `squash`
+        changes their proportions, `crop` cuts borders off, `pad` adds black ones.
         """
         outside = Preprocessing("none") if self.inside else self.preprocessing
         height, width, channels = self.input_shape
@@ -75,7 +78,7 @@ class Metadata:
             "network": self.network,
             "format": format,
             "input": {
-                **{"height": height, "width": width, "channels": channels},
+                **{"height": height, "width": width, "channels": channels, "resize": self.resize},
                 **outside.affine(),
                 **{"preprocessing": self.preprocessing.kind, "inside": self.inside},
             },

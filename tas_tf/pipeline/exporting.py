@@ -29,7 +29,10 @@ from tas_tf.student.build import build_student
 _STREAMED_TEST_LIMIT = 5_000
 _EXPORT_VERSION = VERSION + 1  # latencies are now those of the second of two calls
 #: Settings of the data that files depend on: training images determine preprocessing, test images the scores.
-_DATA = ("dataset", "image_size", "test_share", "train_limit", "preprocess", "test_resize", "seed")
+_DATA = (
+    *("dataset", "image_size", "resize", "skip_broken", "test_share", "train_limit", "preprocess"),
+    *("test_resize", "seed"),
+)
 
 
 class ExportStep(RunStep):
@@ -78,7 +81,7 @@ class ExportStep(RunStep):
             settings=settings_of(
                 workspace,
                 export={**export, "formats": formats},
-                data={name: getattr(config.data, name) for name in _DATA},
+                data={name: value for name, value in recorded(config.data).items() if name in _DATA},
                 **({"budget": str(config.budget)} if checks_latency(workspace) else {}),
             ),
             inputs={

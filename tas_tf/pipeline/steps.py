@@ -189,7 +189,7 @@ def settings_of(workspace: Workspace, *sections: str, names: Sequence[str] = (),
 def network_settings(workspace: Workspace) -> dict[str, Any]:
     """Settings of a built-in network; empty for a file, whose content is an input of the record instead."""
     config = workspace.config
-    return {} if config.model_file else {"network": recorded(config.network)}
+    return {} if config.model_file else {"network": {**recorded(config.network), "channels": config.data.channels}}
 
 
 def budget_settings(workspace: Workspace) -> dict[str, Any]:

@@ -56,9 +56,10 @@ class TeacherStep(RunStep):
     def effort(self, space: SearchSpace) -> Effort:
         """A plain training; no epochs if the network is taken over."""
         settings = self.workspace.config.teacher
+        if self.workspace.config.model_file:
+            return Effort(0, 0, 1.0, starts=0.0)
         _, per_epoch = self.workspace.task.training(settings.batch_size)
-        epochs = 0 if self.workspace.config.model_file else settings.all_epochs
-        return Effort(epochs, epochs * per_epoch, 1.0, starts=1.0 if epochs else 0.0)
+        return Effort(settings.all_epochs, settings.all_epochs * per_epoch, 1.0)
 
     def scheduled(self, schedule: Schedule) -> float:
         """Seconds for the teacher."""
@@ -72,7 +73,7 @@ class TeacherStep(RunStep):
         """
         workspace, config = self.workspace, self.workspace.config
         model = workspace.network
-        space = workspace.checked_space(model)
+        space = workspace.checked_space(model, trains=not config.model_file)
         if config.model_file:
             metrics = {**_test(model, space, workspace), "taken_from": str(config.model_file)}
             check_above_chance(metrics, workspace.task)
@@ -97,7 +98,10 @@ class TeacherStep(RunStep):
             model, metrics = result.model, result.metrics
             check_above_chance(metrics, workspace.task)
         write_model(config.run.teacher_model, model)
-        write_json(config.run.metrics("teacher"), {**metrics, "preprocess": config.data.preprocess})
+        write_json(
+            config.run.metrics("teacher"),
+            {**metrics, "preprocess": config.data.preprocess, "resize": config.data.resize},
+        )
         record.finish()
 
 

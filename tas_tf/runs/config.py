@@ -48,9 +48,6 @@ class NetworkSettings(Settings):
         choices=TASKS,
         recorded=False,
     )
-    channels: int | None = setting(
-        None, "Channels of the images; by default those of the data, or 3 without data.", at_least=1
-    )
     custom_objects: tuple[str, ...] = setting(
         (),
         "Python files that define the network's own layer classes and functions. They are imported; later commands on "

@@ -1,8 +1,8 @@
-"""Finds how images have to be prepared for a trained network, by its accuracy on training images."""
+"""Finds how images have to be resized and prepared for a trained network, by its accuracy on training images."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import keras
@@ -10,14 +10,21 @@ import numpy as np
 import tensorflow as tf
 from scipy.optimize import linear_sum_assignment
 
-from tas_tf.data.preprocessing import PREPROCESSING_KINDS
+from tas_tf.data.preprocessing import PREPROCESSING_KINDS, Preprocessing
+from tas_tf.data.settings import DataSettings
+from tas_tf.data.source import StreamedSource
 from tas_tf.data.task import Task
 from tas_tf.errors import UserError
+from tas_tf.files import read_json
+from tas_tf.runs.run import Run
+from tas_tf.settings import describe_settings
 from tas_tf.space.space import SearchSpace
 from tas_tf.training.network import check_fits, is_near_chance, logits_of
 
 # Training images to score each kind on.
 _SCORED = {"batch_size": 100, "batches": 20}
+# Images of streamed data to compute mean and deviation from.
+_MEASURED = 2000
 # How much better classes must fit in another order. Untrained networks gain less.
 _REORDERED = 0.3
 # With fewer images of a class, chance alone fits classes in some order.
@@ -28,62 +35,115 @@ _CLEARLY = 0.03
 
 @dataclass(frozen=True)
 class FoundPreprocessing:
-    """The preprocessing that a network was trained with.
+    """The preparation of images that a network was trained with.
 
     Attributes:
         kind: One of `PREPROCESSING_KINDS`.
-        accuracies: Accuracy on training images by kind, 0 to 1.
+        resize: One of `RESIZE_WAYS`.
+        accuracies: Accuracy on training images by kind, 0 to 1, if they are resized so.
+        resized: Highest accuracy by way of resizing, of the ways that were tried.
     """
 
     kind: str
+    resize: str
     accuracies: Mapping[str, float]
+    resized: Mapping[str, float]
+
+    def lines(self, network: str) -> list[str]:
+        """What was found, in a line for each choice between several.
+
+        Args:
+            network: Names the network.
+        """
+        found = []
+        for argument, chosen, scores in (
+            ("resize", self.resize, self.resized),
+            ("preprocess", self.kind, self.accuracies),
+        ):
+            others = [score for name, score in scores.items() if name != chosen]
+            if others:
+                found.append(
+                    f"`{argument}`={chosen} suits {network}: accuracy {scores[chosen]:.3f} on training images, others "
+                    f"at most {max(others):.3f}."
+                )
+        return found
 
 
-def find_preprocessing(model: keras.Model, space: SearchSpace, task: Task) -> FoundPreprocessing:
-    """Scores a trained network under each kind of preprocessing and takes the best if it is clearly better.
+def find_preprocessing(
+    model: keras.Model, space: SearchSpace, tasks: Mapping[str, Task], kinds: Sequence[str] = PREPROCESSING_KINDS
+) -> FoundPreprocessing:
+    """Scores a trained network under each way of resizing and each kind of preprocessing, and takes the best.
+
+    A kind of preprocessing must be clearly better than all others, and a way of resizing than the first one.
 
     Args:
         model: The trained network.
         space: Search space of the network.
-        task: Its data.
+        tasks: Its data, by way of resizing.
+        kinds: Kinds of preprocessing to try.
 
     Raises:
         UserError: The network doesn't fit the data; no kind is above chance; or two kinds are nearly as good.
     """
+    first, task = next(iter(tasks.items()))
     check_fits(model, space, task)
     network = logits_of(model, space)
     colour = task.image_shape[-1] == 3
-    kinds = [kind for kind in PREPROCESSING_KINDS if colour or kind not in ("torch", "caffe")]
-    counts = {kind: _count(network, task.prepared_as(kind)) for kind in kinds}
-    accuracies = {kind: float(np.trace(counts[kind]) / counts[kind].sum()) for kind in kinds}
-    _check_order(task, counts, max(accuracies.values()))
-    best, second, *_ = sorted(kinds, key=lambda kind: -accuracies[kind])
-    scores = ", ".join(f"{kind} {accuracies[kind]:.3f}" for kind in sorted(kinds, key=lambda kind: -accuracies[kind]))
+    kinds = [kind for kind in kinds if colour or kind not in ("torch", "caffe")]
+    counts = {way: _count(network, resized, kinds) for way, resized in tasks.items()}
+    scores = {
+        way: {kind: float(np.trace(table) / table.sum()) for kind, table in tables.items()}
+        for way, tables in counts.items()
+    }
+    resized = {way: max(accuracies.values()) for way, accuracies in scores.items()}
+    way = max(resized, key=resized.get)
+    way = way if resized[way] - resized[first] >= _CLEARLY else first
+    kind = _best_kind(tasks[way], counts[way], scores[way])
+    return FoundPreprocessing(kind, way, scores[way], resized)
+
+
+def _best_kind(task: Task, counts: Mapping[str, np.ndarray], accuracies: Mapping[str, float]) -> str:
+    """The kind of preprocessing that is clearly better than the others.
+
+    Raises:
+        UserError: No kind is above chance, or two kinds are nearly as good.
+    """
+    best, *others = sorted(accuracies, key=lambda kind: -accuracies[kind])
+    if not others:
+        return best
+    _check_order(task, counts, accuracies[best])
+    scores = ", ".join(f"{kind} {accuracies[kind]:.3f}" for kind in (best, *others))
     if is_near_chance({"accuracy": accuracies[best]}, task):
         raise UserError(
             "`preprocess`: the network is near chance level under every preprocessing. Accuracies on training images: "
             f"{scores}; guessing gives {task.chance:.3f}. Check the order of its classes. If it was trained with a "
             "preprocessing of its own, put that into the network and give `preprocess`=none."
         )
-    if accuracies[best] - accuracies[second] < _CLEARLY:
+    if accuracies[best] - accuracies[others[0]] < _CLEARLY:
         raise UserError(
-            f"`preprocess`: {best} and {second} suit the network nearly as well. Give the one it was trained with. "
+            f"`preprocess`: {best} and {others[0]} suit the network nearly as well. Give the one it was trained with. "
             f"Accuracies on training images: {scores}."
         )
-    return FoundPreprocessing(best, accuracies)
+    return best
 
 
-def _count(network: keras.Model, task: Task) -> np.ndarray:
-    """Counts training images by output and class, `[classes, classes]`."""
-    counts = np.zeros([len(task.class_names)] * 2, np.int64)
+def _count(network: keras.Model, task: Task, kinds: Sequence[str]) -> dict[str, np.ndarray]:
+    """Counts training images by output and class, `[classes, classes]`, under each kind of preprocessing."""
+    source, measured = task.source, task.indices
+    if isinstance(source, StreamedSource):
+        measured = source.sample(measured, _MEASURED)
+    maps = {kind: Preprocessing.fit(source, kind, indices=measured) for kind in kinds}
+    counts = {kind: np.zeros([len(task.class_names)] * 2, np.int64) for kind in kinds}
 
     @tf.function(reduce_retracing=True)
     def predict(images: tf.Tensor) -> tf.Tensor:
         logits = network(images, training=False)
         return tf.cast(logits[:, 0] > 0, tf.int64) if task.decides else tf.argmax(logits, axis=-1)
 
-    for images, labels in task.calibration(**_SCORED):
-        np.add.at(counts, (predict(images).numpy(), labels.numpy().reshape(-1).astype(np.int64)), 1)
+    for pixels, labels in task.prepared_as("none").calibration(**_SCORED):
+        classes = labels.numpy().reshape(-1).astype(np.int64)
+        for kind, preprocessing in maps.items():
+            np.add.at(counts[kind], (predict(preprocessing.apply(pixels)).numpy(), classes), 1)
     return counts
 
 
@@ -106,3 +166,16 @@ def _check_order(task: Task, counts: Mapping[str, np.ndarray], accuracy: float) 
                 f"they are {accuracy:.3f}. Name the class folders so that they sort in this order. Received: "
                 f"{', '.join(task.class_names)}."
             )
+
+
+def kept_preparation(teacher_run: Run) -> dict[str, str]:
+    """The way of resizing and the kind of preprocessing that the teacher of a run has, as far as they are known."""
+    metrics, record = teacher_run.metrics("teacher"), teacher_run.path / "teacher" / "digest.json"
+    kept = {}
+    if metrics.exists():
+        kept["preprocess"] = read_json(metrics).get("preprocess", "standardise")
+    if record.exists():
+        # Records leave out what was the way before there was a choice.
+        before = describe_settings(DataSettings)["resize"].setting.before
+        kept["resize"] = read_json(record).get("settings", {}).get("data", {}).get("resize", before)
+    return kept

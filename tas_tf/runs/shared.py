@@ -46,6 +46,7 @@ class Shared:
         networks: Networks, by their settings.
         meters: What measures shapes, by what it depends on.
         deployable: What the check of each network that can be exported depends on.
+        said: Lines about the data that the user has read.
         started: When the command started, by `time.monotonic`.
     """
 
@@ -57,6 +58,7 @@ class Shared:
     networks: dict[Any, keras.Model] = field(default_factory=dict)
     meters: dict[Any, Meter | None] = field(default_factory=dict)
     deployable: set[Any] = field(default_factory=set)
+    said: set[str] = field(default_factory=set)
     started: float = field(default_factory=time.monotonic)
 
     def lap(self) -> float:

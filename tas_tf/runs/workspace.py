@@ -12,6 +12,9 @@ import tensorflow as tf
 from rich.console import Console
 
 from tas_tf.cost.cost_model import CostModel
+from tas_tf.data.preprocessing import PREPROCESSING_KINDS
+from tas_tf.data.resizing import RESIZE_WAYS
+from tas_tf.data.source import StreamedSource
 from tas_tf.data.task import Task
 from tas_tf.deploy.checks import check_deployable
 from tas_tf.deploy.file_contents import layers_inside, measure_file
@@ -25,7 +28,7 @@ from tas_tf.objectives.choose import choose_objective
 from tas_tf.objectives.classification import Classification
 from tas_tf.objectives.objective import Objective
 from tas_tf.runs.config import RunConfig
-from tas_tf.runs.found_preprocessing import find_preprocessing
+from tas_tf.runs.found_preprocessing import find_preprocessing, kept_preparation
 from tas_tf.runs.run import Step
 from tas_tf.runs.schedule import load_schedule, save_schedule
 from tas_tf.runs.shared import Shared
@@ -41,6 +44,8 @@ from tas_tf.training.seeding import seed_everything
 from tas_tf.training.strategy import check_batch_size, make_strategy
 from tas_tf.zoo.loading import in_precision, load_file, load_network, loss_in_file
 
+#: What can be found out about a trained network, and what a network to be trained gets.
+_FOUND = {"resize": "squash", "preprocess": "standardise"}
 _VERBOSE = {"auto": "auto", "bar": 1, "lines": 2, "none": 0}
 
 
@@ -87,33 +92,45 @@ class Workspace:
         return workspace
 
     def _prepared(self) -> Workspace:
-        """This workspace with the kind of preprocessing that the network needs, if none was given.
+        """This workspace with the resizing and the preprocessing that the network needs, if they weren't given.
 
         Raises:
-            UserError: Two kinds suit a trained network nearly as well, or none does.
+            UserError: Two kinds of preprocessing suit a trained network nearly as well, or none does.
         """
         config = self.config
-        if config.data.preprocess != "auto":
+        missing = {name: default for name, default in _FOUND.items() if getattr(config.data, name) == "auto"}
+        if not missing:
             return self
-        kind = "standardise"
-        metrics = config.teacher_run.metrics("teacher")
         # With `overwrite`, another file may take the place of the teacher.
-        kept = metrics.exists() and not (config.overwrite and config.model_file and not config.teacher_from)
-        known = read_json(metrics).get("preprocess") if kept else None
-        if known is not None:
-            kind = known
-        elif config.model_file and not kept:
-            model = self._make_network()
-            found = find_preprocessing(model, self.space_of(model, anew=True), self.task)
-            kind = found.kind
-            self.say(
-                f"`preprocess`={kind} suits {config.model_file}: accuracy {found.accuracies[kind]:.3f} on training "
-                f"images, others at most {max(score for name, score in found.accuracies.items() if name != kind):.3f}."
-            )
-        data = replace(config.data, preprocess=kind)
-        if config.data in self.shared.tasks:
-            self.shared.tasks[data] = self.task.prepared_as(kind)
+        replaced = config.overwrite and config.model_file and not config.teacher_from
+        known = {} if replaced else kept_preparation(config.teacher_run)
+        if config.model_file and "preprocess" not in known:
+            known = self._found_preparation()
+        data = replace(config.data, **{name: known.get(name, default) for name, default in missing.items()})
+        loaded = self.shared.tasks.pop(config.data, None)
+        if loaded is not None and loaded.source.resize == data.resize:
+            self.shared.tasks[data] = loaded.prepared_as(data.preprocess)
         return replace(self, config=replace(config, data=data))
+
+    def _found_preparation(self) -> dict[str, str]:
+        """The way of resizing and the kind of preprocessing under which a trained network does best; says both.
+
+        Raises:
+            UserError: Two kinds of preprocessing suit the network nearly as well, or none does.
+        """
+        data, task, model = self.config.data, self.task, self._make_network()
+        tasks = {task.source.resize: task}
+        if data.resize == "auto" and task.source.reshaped:
+            streamed = self._load_task(streamed=True)
+            if isinstance(streamed.source, StreamedSource):
+                tasks = {way: streamed.resized_as(way) for way in RESIZE_WAYS}
+        kinds = PREPROCESSING_KINDS if data.preprocess == "auto" else (data.preprocess,)
+        if len(tasks) == len(kinds) == 1:
+            return {}
+        found = find_preprocessing(model, self.space_of(model, anew=True), tasks, kinds)
+        for line in found.lines(str(self.config.model_file)):
+            self.say(line)
+        return {"resize": found.resize, "preprocess": found.kind}
 
     def rival(self, name: str) -> Workspace:
         """The workspace of a rival's run, see `RunConfig.rival`."""
@@ -153,10 +170,18 @@ class Workspace:
         """The data of the run."""
         data, tasks = self.config.data, self.shared.tasks
         if data not in tasks:
-            task = Task.load(**{field.name: getattr(data, field.name) for field in fields(data)})
-            objective = self._objective_of_file()
-            tasks[data] = task if objective is None else task.for_objective(objective)
+            tasks[data] = self._load_task()
+            for note in tasks[data].source.notes:
+                if note not in self.shared.said:
+                    self.say(note)
+                    self.shared.said.add(note)
         return tasks[data]
+
+    def _load_task(self, *, streamed: bool = False) -> Task:
+        data = self.config.data
+        task = Task.load(**{field.name: getattr(data, field.name) for field in fields(data)}, streamed=streamed)
+        objective = self._objective_of_file()
+        return task if objective is None else task.for_objective(objective)
 
     def _objective_of_file(self) -> Objective | None:
         """What the network in the user's file or the run's teacher is for; `None` if it is a built-in one."""
@@ -172,7 +197,7 @@ class Workspace:
             return None
         # A teacher has been taken over without its loss.
         loss = None if wanted or known else loss_in_file(path)
-        return choose_objective(Graph.from_model(load_file(path)), task=wanted or known, loss=loss)
+        return choose_objective(Graph.from_model(self.load(path)), task=wanted or known, loss=loss)
 
     @property
     def network(self) -> keras.Model:
@@ -193,14 +218,12 @@ class Workspace:
         if config.model_file:
             model = load_network(str(config.model_file), unsafe_load=config.network.unsafe_load, say=self.say)
             return in_precision(model, config.precision)
-        height, width, channels = self.task.source.image_shape
-        if height != width:
-            raise UserError(f"Built-in networks take square images. Received: {height}x{width}. Give `image_size`.")
+        *size, channels = self.task.source.image_shape
         return load_network(
             name,
             num_classes=config.network.num_classes or self.task.source.num_classes,
-            image_size=height,
-            channels=config.network.channels or channels,
+            image_size=tuple(size),
+            channels=channels,
         )
 
     def load(self, path: Path) -> keras.Model:
@@ -288,16 +311,22 @@ class Workspace:
             shape = Shape.load(found[0]) if found else None
         return space_of(Graph.from_model(model), config.space, shape)
 
-    def checked_space(self, model: keras.Model, *, anew: bool = False) -> SearchSpace:
+    def checked_space(self, model: keras.Model, *, anew: bool = False, trains: bool = True) -> SearchSpace:
         """Like `space_of`, but also checks the network's data and export, and the batch size.
+
+        Args:
+            model: The network.
+            anew: See `space_of`.
+            trains: Whether a training follows, whose batch size has to fit the data.
 
         Raises:
             UserError: The data or the batch size doesn't fit, or the network can't be exported.
         """
         space = self.space_of(model, anew=anew)
         check_fits(model, space, self.task)
-        check_batch_size(self.strategy, self.config.student.batch_size)
-        self.task.training(self.config.student.batch_size)
+        if trains:
+            check_batch_size(self.strategy, self.config.student.batch_size)
+            self.task.training(self.config.student.batch_size)
         self.check_deployable(model)  # last: it takes seconds
         return space
 

@@ -11,6 +11,12 @@ from keras import layers
 EXPANSION = 4
 
 
+def image_input(image_size: int | tuple[int, int], channels: int):
+    """Returns the input of a network for images of a height and width, or of one number for both."""
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    return keras.Input((*size, channels), name="images")
+
+
 def conv(x, width: int, kernel_size: int, *, strides: int = 1, name: str):
     """Adds a convolution without bias (He normal by fan-out); strided ones are padded equally on all sides."""
     if strides > 1 and kernel_size > 1:

@@ -8,6 +8,7 @@ import json
 import re
 import unicodedata
 import warnings
+import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -49,7 +50,7 @@ def load_network(
     name: str,
     *,
     num_classes: int = 10,
-    image_size: int = 32,
+    image_size: int | tuple[int, int] = 32,
     channels: int = 3,
     custom_objects: CustomObjects | None = None,
     unsafe_load: bool = False,
@@ -60,7 +61,7 @@ def load_network(
     Args:
         name: One of `ZOO`, `keras.applications.NAME`, or the path of a `.keras` or `.h5` file.
         num_classes: Number of classes; ignored for a file.
-        image_size: Height and width of the images; ignored for a file.
+        image_size: Height and width of the images, or one number for both; ignored for a file.
         channels: Channels of the images; ignored for a file.
         custom_objects: Layer classes and functions of your own, by name, or Python files that define them.
         unsafe_load: Also loads Lambda layers. The Python code inside a file runs then, so you must trust the file.
@@ -89,11 +90,12 @@ def load_network(
             f"`model`: there is no network {name!r}. Expected a name such as {', '.join(close)}, "
             "or the path of a `.keras` file."
         )
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
     try:
-        return _APPLICATIONS[short](weights=None, input_shape=(image_size, image_size, channels), classes=num_classes)
+        return _APPLICATIONS[short](weights=None, input_shape=(*size, channels), classes=num_classes)
     except ValueError as error:
         raise UserError(
-            f"`model`: {name} can't be built for images of {image_size}x{image_size}x{channels} "
+            f"`model`: {name} can't be built for images of {size[0]}x{size[1]}x{channels} "
             f"and {num_classes} classes: {str(error).strip().splitlines()[0]}"
         ) from error
 

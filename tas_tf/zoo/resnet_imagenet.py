@@ -10,7 +10,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from tas_tf.zoo.blocks import add_stages, basic_block, bottleneck_block, classify, conv_bn
+from tas_tf.zoo.blocks import add_stages, basic_block, bottleneck_block, classify, conv_bn, image_input
 
 _STAGE_WIDTHS = (64, 128, 256, 512)
 _BLOCKS = {
@@ -25,7 +25,7 @@ def resnet_imagenet(
     *,
     zero_init: bool = False,
     num_classes: int = 1000,
-    image_size: int = 224,
+    image_size: int | tuple[int, int] = 224,
     channels: int = 3,
 ) -> keras.Model:
     """Builds a residual network of a 7x7 convolution, max pooling and four stages that ends in logits.
@@ -34,7 +34,7 @@ def resnet_imagenet(
         depth: Number of layers with weights: 18, 34 or 50.
         zero_init: Starts the scale of each block's last BN at 0 (Goyal et al. 2017, https://arxiv.org/abs/1706.02677).
         num_classes: Number of logits.
-        image_size: Height and width of the images.
+        image_size: Height and width of the images, or one number for both.
         channels: Channels of the images.
 
     Raises:
@@ -43,7 +43,7 @@ def resnet_imagenet(
     if depth not in _BLOCKS:
         raise ValueError(f"`depth` must be one of {', '.join(map(str, _BLOCKS))}. Received: {depth}.")
     block, counts = _BLOCKS[depth]
-    images = keras.Input((image_size, image_size, channels), name="images")
+    images = image_input(image_size, channels)
     x = conv_bn(images, _STAGE_WIDTHS[0], 7, strides=2, name="stem")
     x = layers.ReLU(name="stem_relu")(x)
     # ReLU outputs are at least 0, so a border of zeros changes no maximum.

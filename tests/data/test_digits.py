@@ -37,6 +37,6 @@ def test_split_is_stratified_80_to_20():
 
 
 def test_resizing():
-    source = load_digits(image_size=16)
+    source = load_digits(image_size=(16, 16))
     assert source.image_shape == (16, 16, 1)
     assert source.images("test").shape == (360, 16, 16, 1)

@@ -98,29 +98,7 @@ def test_test_share_missing_or_useless(image_folder):
 
 def test_classes_differ(image_folder):
     shutil.move(image_folder / "test" / "cat", image_folder / "test" / "cow")
-    with pytest.raises(UserError, match=r"differ.*in only one of them: cat, cow"):
-        load_source(f"folder:{image_folder}", image_size=4)
-
-
-def test_class_without_images(image_folder):
-    shutil.rmtree(image_folder / "test" / "cat")
-    (image_folder / "test" / "cat").mkdir()
-    with pytest.raises(UserError, match="holds no images"):
-        load_source(f"folder:{image_folder}", image_size=4)
-
-
-@pytest.mark.parametrize("number", [0, 2])
-def test_unreadable_image_is_named(image_folder, number):
-    path = image_folder / "train" / "dog" / f"{number}.png"
-    path.write_bytes(b"no image")
-    with pytest.raises(UserError, match=f"can't be read: {path}"):
-        load_source(f"folder:{image_folder}", image_size=4)
-
-
-def test_truncated_image_is_named(image_folder):
-    path = image_folder / "train" / "dog" / "3.png"
-    path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(UserError, match=f"can't be read: {path}"):
+    with pytest.raises(UserError, match=r"differ\..*in only one of them: cat, cow"):
         load_source(f"folder:{image_folder}", image_size=4)
 
 
@@ -152,7 +130,7 @@ def test_the_centre_of_a_streamed_image_comes_from_the_original(tmp_path, monkey
             pixels = rng.integers(0, 256, (20, 26, 3)).astype(np.uint8)
             Image.fromarray(pixels).save(tmp_path / split / name / "0.png")
     monkeypatch.setattr(sources, "MEMORY_LIMIT_BYTES", 100)
-    source = load_source(f"folder:{tmp_path}", image_size=8)
+    source = load_source(f"folder:{tmp_path}", image_size=8, resize="crop")
     dataset = evaluation(source, "test", [1], batch_size=1, preprocessing=Preprocessing(), test_resize=10)
     ((image, _),) = dataset.as_numpy_iterator()
     # The central square is 20 pixels wide: halved it has 10, of which one is cut off on each side.

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from tas_tf.data.source import ArraySource, looks_alike_mirrored, resize_images
+from tas_tf.data.resizing import resize_images
+from tas_tf.data.source import ArraySource, looks_alike_mirrored
 from tas_tf.data.sources import load_source
 from tas_tf.errors import UserError
 
@@ -30,8 +31,8 @@ def test_resizing_cuts_the_central_square_and_averages():
     images = np.zeros((1, 4, 8, 1), np.uint8)
     images[0, :, 2:6, 0] = np.kron([[10, 50], [90, 130]], np.ones((2, 2)))
     images[0, :, :2] = 255  # outside the square
-    assert np.array_equal(resize_images(images, 4)[0, :, :, 0], images[0, :, 2:6, 0])
-    halved = resize_images(images, 2)[0, :, :, 0].astype(int)
+    assert np.array_equal(resize_images(images, (4, 4), "crop")[0, :, :, 0], images[0, :, 2:6, 0])
+    halved = resize_images(images, (2, 2), "crop")[0, :, :, 0].astype(int)
     # Antialiased: every pixel leans towards its neighbours, but keeps its order, and the mean stays.
     assert halved[0, 0] < halved[0, 1] < halved[1, 0] < halved[1, 1]
     assert abs(halved.mean() - 70) <= 1

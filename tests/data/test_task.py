@@ -6,7 +6,8 @@ import tensorflow as tf
 
 from tas_tf.data.augmentation import Augmentation
 from tas_tf.data.preprocessing import Preprocessing
-from tas_tf.data.source import central_view, make_array_source
+from tas_tf.data.resizing import central_view
+from tas_tf.data.source import make_array_source
 from tas_tf.data.task import Task
 from tas_tf.errors import UserError
 
@@ -116,7 +117,7 @@ def test_all_that_isnt_augmented_shows_the_same_centre(small_source):
     source = make_array_source("square", "abcd", train=(images, labels), test=(images, labels), flip_ok=True)
     options = {"source": source, "preprocessing": Preprocessing("none"), "augment": Augmentation(flip=True)}
     task = Task(**options, indices=np.arange(50), seed=3, test_resize=7)
-    expected = np.stack([central_view(tf.constant(image), 5, 7) for image in images])
+    expected = np.stack([central_view(tf.constant(image), (5, 5), first=7) for image in images])
     assert not np.array_equal(expected, images)
     everything = np.arange(50)
     for found in (

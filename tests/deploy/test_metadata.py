@@ -64,7 +64,7 @@ def expected_metadata(format: str) -> dict:
         "network": "my/net",
         "format": format,
         "input": {
-            **{"height": 8, "width": 8, "channels": 3, "channel_order": "rgb"},
+            **{"height": 8, "width": 8, "channels": 3, "resize": "squash", "channel_order": "rgb"},
             "scale": pytest.approx([1 / 58.395, 1 / 57.12, 1 / 57.375]),
             "offset": pytest.approx([-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225]),
             **{"preprocessing": "torch", "inside": False},

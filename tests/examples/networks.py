@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from tas_tf.data.source import resize_image
+from tas_tf.data.resizing import resize_image
 from tas_tf.deploy.saved_model import export_saved_model
 from tas_tf.deploy.tflite import export_tflite
 
@@ -31,6 +31,7 @@ class Network:
     order: str = "rgb"
     activation: str | None = None
     inside: bool = False
+    resize: str | None = "squash"
 
     @functools.cached_property
     def model(self) -> keras.Model:
@@ -55,6 +56,7 @@ class Network:
     def extras(self) -> dict[str, str]:
         """Metadata of the model."""
         fed = {"height": 12, "width": 12, "channels": self.channels, "channel_order": self.order, "inside": self.inside}
+        fed |= {"resize": self.resize} if self.resize else {}
         fed |= {"scale": [1.0], "offset": [0.0]} if self.inside else {"scale": self.scale, "offset": self.offset}
         metadata = {"input": fed, "output": "probabilities" if self.activation else "logits"}
         return {"labels.txt": "\n".join(self.labels) + "\n", "metadata.json": json.dumps(metadata)}
@@ -62,7 +64,10 @@ class Network:
     def chances(self, path: Path) -> dict[str, float]:
         """Computes an image's probabilities with the Keras model, by label."""
         image = np.asarray(Image.open(path).convert("L" if self.channels == 1 else "RGB"))
-        image = resize_image(tf.constant(image.reshape(*image.shape[:2], self.channels)), 12).numpy()
+        image = resize_image(
+            tf.constant(image.reshape(*image.shape[:2], self.channels)), (12, 12), self.resize or "crop"
+        )
+        image = image.numpy()
         output = self.model(self.normalise(np.float32(image))[None])[0].numpy()
         if self.activation is None:
             output = np.exp(output) / np.exp(output).sum()
@@ -105,5 +110,8 @@ class Network:
 
 COLOUR = Network(COLOURS, (0.011, 0.013, 0.009), (-1.2, -1.6, -0.9))
 GREY = Network(GREYS, (0.0139,), (-0.81,), channels=1, activation="softmax")
+#: Files of before carry no way of resizing; it was `crop`.
+OLD = dataclasses.replace(COLOUR, resize=None)
+PADDED = dataclasses.replace(COLOUR, resize="pad")
 BLUE_FIRST = Network(COLOURS, (0.01,), (-1.0, -1.2, -1.3), order="bgr")
 RAW = dataclasses.replace(COLOUR, inside=True)

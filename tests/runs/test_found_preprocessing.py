@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import keras
+import numpy as np
 import pytest
 from keras import layers
+from PIL import Image
 
+from tas_tf.data.resizing import RESIZE_WAYS
+from tas_tf.data.task import Task
 from tas_tf.errors import UserError
 from tas_tf.files import read_json
 from tas_tf.runs.found_preprocessing import find_preprocessing
@@ -25,7 +31,7 @@ def model(trained_tiny) -> keras.Model:
 
 def test_the_kind_it_was_trained_with(model):
     space = SearchSpace.from_model(model)
-    found = find_preprocessing(model, space, tiny_task())
+    found = find_preprocessing(model, space, {"squash": tiny_task()})
     assert found.kind == "standardise"
     assert set(found.accuracies) == {"standardise", "none", "scale_0_1", "scale_-1_1"}  # grey images
     for kind, accuracy in found.accuracies.items():
@@ -40,14 +46,14 @@ def test_pixels_for_a_network_that_scales_them_itself(model):
     pixels = keras.Input((8, 8, 1), name="raw")
     scaled = layers.Rescaling(1 / 95.8, -77.9 / 95.8, name="scale")(pixels)
     whole = keras.Model(pixels, model(scaled))
-    found = find_preprocessing(whole, SearchSpace.from_model(whole), tiny_task())
+    found = find_preprocessing(whole, SearchSpace.from_model(whole), {"squash": tiny_task()})
     assert found.kind == "none"
 
 
 def test_a_network_at_chance_is_refused():
     network = tiny_network()
     with pytest.raises(UserError, match=r"near chance level under every preprocessing. .*standardise 0\.\d+"):
-        find_preprocessing(network, SearchSpace.from_model(network), tiny_task())
+        find_preprocessing(network, SearchSpace.from_model(network), {"squash": tiny_task()})
 
 
 def test_classes_in_another_order_are_found_and_said(model):
@@ -57,7 +63,7 @@ def test_classes_in_another_order_are_found_and_said(model):
     kernel, bias = reordered.get_layer("classifier").get_weights()
     reordered.get_layer("classifier").set_weights([kernel[:, order], bias[order]])
     with pytest.raises(UserError) as refused:
-        find_preprocessing(reordered, SearchSpace.from_model(reordered), tiny_task())
+        find_preprocessing(reordered, SearchSpace.from_model(reordered), {"squash": tiny_task()})
     message = str(refused.value)
     assert f"With `preprocess`=standardise, outputs 0, 1, ... fit {', '.join(map(str, order))}: accuracy 0." in message
     assert message.endswith("Received: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9.")
@@ -73,7 +79,7 @@ def test_two_kinds_that_are_nearly_as_good_are_left_to_the_user(model):
     dataset, steps = task.training(50)
     whole.fit(dataset(0), epochs=12, steps_per_epoch=steps, verbose=0, shuffle=False)
     with pytest.raises(UserError, match=r"\w+ and \w+ suit the network nearly as well. Give the one"):
-        find_preprocessing(whole, SearchSpace.from_model(whole), task)
+        find_preprocessing(whole, SearchSpace.from_model(whole), {"squash": task})
 
 
 def test_commands_find_it_say_it_and_keep_it(trained_tiny, tmp_path):
@@ -90,3 +96,80 @@ def test_commands_find_it_say_it_and_keep_it(trained_tiny, tmp_path):
         search, f"--run_dir={tmp_path}/other", f"--teacher_from={tmp_path}/run", "--dry_run", *flags[2:]
     )
     assert "suits" not in other.out
+
+
+def draw_photos(root: Path, *, side: bool) -> None:
+    """Wide photos of 12x36: stripes along or across, at the left border or in the middle, on grey with noise."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 60), ("test", 20)):
+        for name in ("along", "across"):
+            (root / split / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.normal(128, 12, (12, 36))
+                left = 0 if side else 12
+                stripes = 90 * np.sign(np.arange(12) % 6 - 2.5)
+                pixels[:, left : left + 12] += stripes[:, None] if name == "along" else stripes
+                image = np.uint8(pixels.clip(0, 255))
+                Image.fromarray(image).save(root / split / name / f"{number}.png")
+
+
+def train_by_keras(root: Path, **options) -> keras.Model:
+    """A small network as Keras's documentation trains it."""
+    data = keras.utils.image_dataset_from_directory(
+        root / "train", image_size=(12, 12), color_mode="grayscale", batch_size=20, seed=0, verbose=False, **options
+    )
+    keras.utils.set_random_seed(1)
+    images = keras.Input((12, 12, 1), name="photo")
+    x = layers.Rescaling(1 / 128, -1, name="scale")(images)
+    x = layers.Conv2D(8, 3, activation="relu", name="first")(x)
+    x = layers.Conv2D(8, 3, activation="relu", name="second")(x)
+    model = keras.Model(images, layers.Dense(2, "softmax", name="top")(layers.Flatten(name="flat")(x)))
+    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
+    model.fit(data, epochs=6, verbose=0, shuffle=False)
+    return model
+
+
+@pytest.mark.parametrize("way", ["squash", "crop", "pad"])
+def test_the_way_of_resizing_that_it_was_trained_with(tmp_path, way):
+    draw_photos(tmp_path, side=way != "crop")
+    options = {"squash": {}, "crop": {"crop_to_aspect_ratio": True}, "pad": {"pad_to_aspect_ratio": True}}
+    model = train_by_keras(tmp_path, **options[way])
+    streamed = Task.load(f"folder:{tmp_path}", image_size=12, streamed=True)
+    tasks = {one: streamed.resized_as(one) for one in RESIZE_WAYS}
+    found = find_preprocessing(model, SearchSpace.from_model(model), tasks)
+    assert (found.resize, found.kind) == (way, "none")
+    assert found.resized[way] > 0.95
+    assert all(score < 0.9 for other, score in found.resized.items() if other != way)
+    said = found.lines("it")[0]
+    assert said.startswith(f"`resize`={way} suits it: accuracy {found.resized[way]:.3f} on training images")
+
+
+def test_where_ways_are_as_good_it_is_kerass(tmp_path):
+    """The object fills the photo's height in the middle, and a network of any scale was trained."""
+    draw_photos(tmp_path, side=False)
+    model = train_by_keras(tmp_path)
+    task = Task.load(f"folder:{tmp_path}", image_size=12, streamed=True)
+    same = find_preprocessing(model, SearchSpace.from_model(model), {"squash": task, "crop": task, "pad": task})
+    assert same.resize == "squash"
+
+
+def test_photos_whose_object_is_at_the_side(tmp_path):
+    """The command finds the way of resizing, says it and keeps it; proportions that fit leave nothing to find.
+
+    The default batch is larger than the data, which doesn't matter for a network that isn't trained.
+    """
+    draw_photos(tmp_path / "photos", side=True)
+    train_by_keras(tmp_path / "photos").save(tmp_path / "model.keras")
+    flags = [f"--model={tmp_path}/model.keras", f"--dataset=folder:{tmp_path}/photos", "--progress=none"]
+    outcome = run_command(teacher, *flags, f"--run_dir={tmp_path}/run", "--image_size=12")
+    assert outcome.code == 0, outcome.err
+    assert f"--resize=squash suits {tmp_path}/model.keras: accuracy " in outcome.out.replace("`", "")
+    metrics = read_json(tmp_path / "run/teacher/metrics.json")
+    assert metrics["resize"] == "squash"
+    assert metrics["accuracy"] > 0.95
+    assert "--resize=squash" in (tmp_path / "run/flags.cfg").read_text().splitlines()
+    cut = run_command(teacher, *flags, f"--run_dir={tmp_path}/cut", "--image_size=12", "--resize=crop")
+    assert cut.code == 1
+    shaped = run_command(teacher, *flags, f"--run_dir={tmp_path}/other", "--image_size=12x36")
+    assert "takes images of 12x12x1, but those of" in shaped.err
+    assert "resize" not in shaped.out

@@ -1,6 +1,7 @@
 """What makes a result stale, and what doesn't."""
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -78,6 +79,25 @@ def test_everything_is_fresh(states):
 )
 def test_each_flag_makes_stale_what_depends_on_it(states, change, stale):
     assert states(change) == dict.fromkeys(stale, "stale")
+
+
+def test_a_run_from_before_images_could_be_squashed_is_fresh(finished, workspaces, states):
+    """Images were always cut. Records, metrics and flag files of then don't say so."""
+    flags_cfg = finished / "flags.cfg"
+    flags_cfg.write_text("".join(line for line in flags_cfg.read_text().splitlines(True) if "--resize" not in line))
+    for path in [*finished.rglob("digest.json"), *finished.rglob("metrics.json")]:
+        content = json.loads(path.read_text())
+        content.pop("resize", None)
+        if path.name == "digest.json":
+            assert content["settings"].get("data", {}).pop("resize", "squash") == "squash"
+            made_from = {name: content[name] for name in ("version", "settings", "inputs")}
+            canonical = json.dumps(made_from, sort_keys=True, separators=(",", ":"))
+            content["digest"] = hashlib.sha256(canonical.encode()).hexdigest()
+        path.write_text(json.dumps(content))
+    assert states() == {}
+    with workspaces() as workspace:
+        assert workspace.config.data.resize == "crop"
+    assert "teacher" in states("--resize=squash")
 
 
 def test_files_count_by_content(states, finished, interrupted, tmp_path):

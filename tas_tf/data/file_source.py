@@ -1,0 +1,199 @@
+"""A data set of image files, held in memory if it fits."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from tas_tf.data.folder_layout import Listing, without_empty_classes
+from tas_tf.data.image_files import Broken, ImageFile, as_png, check_readable, look_at, read_image, remarks
+from tas_tf.data.resizing import changes_proportions, resize_image
+from tas_tf.data.source import Source, StreamedSource, make_array_source
+from tas_tf.data.split import stratified_halves
+from tas_tf.errors import UserError
+
+#: Image files by path.
+Looked = Mapping[str, ImageFile]
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class FileSource(StreamedSource):
+    """Image files that are too large for memory.
+
+    Attributes:
+        split_paths: Image paths by split.
+        split_readable: Whether TensorFlow can read each file, by split, bool `[num_examples]`.
+    """
+
+    split_paths: Mapping[str, np.ndarray] = dataclasses.field(repr=False)
+    split_readable: Mapping[str, np.ndarray] = dataclasses.field(repr=False)
+
+    def examples(self, split: str, indices: np.ndarray, *, seed: tf.Tensor | None = None) -> tf.data.Dataset:
+        """Yields `(index, encoded image, label)`, in the order of `indices` if there is no seed."""
+        paths, labels = tf.constant(self.split_paths[split]), tf.constant(self.labels(split))
+        readable, channels = tf.constant(self.split_readable[split]), self.image_shape[-1]
+        order = tf.constant(indices, tf.int64)
+        if seed is not None:
+            order = tf.random.experimental.stateless_shuffle(order, seed=seed)
+
+        def convert(path: tf.Tensor) -> tf.Tensor:
+            return tf.ensure_shape(tf.numpy_function(lambda name: as_png(name, channels), [path], tf.string), [])
+
+        def read(index: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            path = paths[index]
+            encoded = tf.cond(readable[index], lambda: tf.io.read_file(path), lambda: convert(path))
+            return index, encoded, labels[index]
+
+        return tf.data.Dataset.from_tensor_slices(order).map(
+            read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        )
+
+    def sample(self, indices: np.ndarray, count: int) -> np.ndarray:
+        """Picks evenly spaced indices, because files are sorted by class."""
+        return indices[:: max(1, len(indices) // count)][:count]
+
+
+def load_files(
+    name: str,
+    listing: Listing,
+    *,
+    image_size: tuple[int, int] | None,
+    test_share: float | None,
+    resize: str,
+    channels: int | None,
+    skip_broken: bool,
+    memory_limit: int,
+) -> Source:
+    """Makes a source of image files.
+
+    Args:
+        name: Name of the data set, as the user gave it.
+        listing: The files with their labels.
+        image_size: Height and width that images are resized to.
+        test_share: Share of each class to hold back for testing; needed if there are no images for scores, rejected
+            otherwise.
+        resize: How images are brought to that size, one of `RESIZE_WAYS`.
+        channels: 1, 3 or 4; by default 1 if all images are grey, otherwise 3.
+        skip_broken: Whether files that can't be read are left out.
+        memory_limit: Largest size of the resized images, in bytes, that is held in memory.
+
+    Raises:
+        UserError: Files can't be read, there are no two classes left, or an argument is missing or doesn't fit.
+    """
+    if image_size is None:
+        raise UserError(f"`image_size` is needed for {name}. Expected pixels, e.g. 224 or 48x144. Received: None.")
+    if channels not in (None, 1, 3, 4):
+        raise UserError(f"`channels` must be 1, 3 or 4 for image files. Received: {channels}.")
+    _check_test_share(name, listing, test_share)
+    paths = [path for pairs in listing.files.values() for path, _ in pairs]
+    looked = dict(zip(paths, look_at(paths), strict=True))
+    broken = [(path, found) for path, found in looked.items() if isinstance(found, Broken)]
+    notes = check_readable(name, broken, skip=skip_broken)
+    listing = without_empty_classes(_without(listing, dict(broken)), name)
+    files = [looked[path] for pairs in listing.files.values() for path, _ in pairs]
+    channels = channels or (1 if all(file.grey for file in files) else 3)
+    source = _file_source(
+        name,
+        listing,
+        looked,
+        test_share=test_share,
+        image_shape=(*image_size, channels),
+        flip_ok=True,
+        resize=resize,
+        reshaped=any(changes_proportions(file.height, file.width, image_size) for file in files),
+        notes=(*listing.notes, *notes, *remarks(name, files, channels)),
+    )
+    if len(files) * int(np.prod(source.image_shape)) > memory_limit:
+        return source
+    return _in_memory(source, skip_broken=skip_broken)
+
+
+def _check_test_share(name: str, listing: Listing, test_share: float | None) -> None:
+    if "test" in listing.files and test_share is not None:
+        raise UserError(f"`test_share` can't be used: {name} has images for testing of its own. Leave it out.")
+    if "test" not in listing.files and test_share is None:
+        raise UserError(
+            f"`test_share` is needed: {name} has no separate images for testing. Expected class folders in train/ and "
+            "test/ or val/, or `test_share` (e.g. 0.2) to hold back a share of each class. Received: None."
+        )
+
+
+def _without(listing: Listing, paths: Mapping[str, Broken]) -> Listing:
+    files = {split: [pair for pair in pairs if pair[0] not in paths] for split, pairs in listing.files.items()}
+    return dataclasses.replace(listing, files=files)
+
+
+def _file_source(name: str, listing: Listing, looked: Looked, *, test_share: float | None, **details) -> FileSource:
+    splits = {
+        split: (np.array([path for path, _ in pairs]), np.array([label for _, label in pairs], np.int64))
+        for split, pairs in listing.files.items()
+    }
+    if "test" not in splits:
+        paths, labels = splits["train"]
+        train, test = _halves(labels, test_share)
+        splits = {"train": (paths[train], labels[train]), "test": (paths[test], labels[test])}
+    return FileSource(
+        name=name,
+        class_names=listing.class_names,
+        split_labels={split: labels for split, (_, labels) in splits.items()},
+        split_paths={split: paths for split, (paths, _) in splits.items()},
+        split_readable={
+            split: np.array([looked[path].tensorflow and details["image_shape"][-1] != 4 for path in paths], bool)
+            for split, (paths, _) in splits.items()
+        },
+        **details,
+    )
+
+
+def _halves(labels: np.ndarray, test_share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Training and test images, each class in the same proportion; the only image of a class is for training."""
+    train, test = stratified_halves(labels, share=1.0 - test_share)
+    alone = np.isin(test, np.flatnonzero(np.bincount(labels)[labels] == 1))
+    if alone.all():
+        raise UserError(f"`test_share`={test_share} leaves no images for testing. Give a larger one.")
+    return np.sort(np.concatenate([train, test[alone]])), test[~alone]
+
+
+def _in_memory(source: FileSource, *, skip_broken: bool) -> Source:
+    """Reads all images, and so finds those that are damaged in the middle."""
+    broken: list[tuple[str, Broken]] = []
+    arrays = {}
+    for split, paths in source.split_paths.items():
+        images, fails = _read_images(source, split)
+        broken += [(paths[row], reason) for row, reason in fails.items()]
+        good = np.setdiff1d(np.arange(len(paths)), list(fails))
+        arrays[split] = (images[good] if fails else images, source.labels(split)[good])
+    notes = check_readable(source.name, broken, skip=skip_broken)
+    return make_array_source(
+        source.name,
+        source.class_names,
+        **arrays,
+        flip_ok=source.flip_ok,
+        resize=source.resize,
+        reshaped=source.reshaped,
+        notes=(*source.notes, *notes),
+    )
+
+
+def _read_images(source: FileSource, split: str) -> tuple[np.ndarray, dict[int, Broken]]:
+    """Reads the images of a split; for those that can't be read, returns the reason by row."""
+    paths, size, way = source.split_paths[split], source.image_shape[:2], source.resize
+    dataset = source.examples(split, np.arange(len(paths))).map(
+        lambda _, encoded, __: resize_image(source.decode(encoded), size, way), num_parallel_calls=tf.data.AUTOTUNE
+    )
+    images, fails = np.zeros((len(paths), *source.image_shape), np.uint8), {}
+    rows = dataset.as_numpy_iterator()
+    for row, path in enumerate(paths):
+        try:
+            images[row] = next(rows)
+        except tf.errors.OpError:  # the error doesn't name the file, and Pillow may be able to read it
+            try:
+                image = read_image(str(path), source.image_shape[-1])
+            except Broken as reason:
+                fails[row] = reason
+            else:
+                images[row] = resize_image(tf.constant(image), size, way)
+    return images, fails

@@ -1,0 +1,214 @@
+"""Finds the splits, the classes and the image files of a folder."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tas_tf.data.image_files import SUFFIXES
+from tas_tf.errors import UserError
+
+#: Names of folders for each split, in any case.
+_SPLITS = {
+    "train": ("train", "training"),
+    "test": ("test", "testing"),
+    "validation": ("val", "valid", "validation"),
+}
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Image files with their labels.
+
+    Attributes:
+        class_names: Names of the labels 0, 1, ...
+        files: Path and label of each image, by split: `train`, and `test` if the data has images for scores.
+        notes: Lines for the user on what is left out.
+    """
+
+    class_names: tuple[str, ...]
+    files: dict[str, list[tuple[str, int]]]
+    notes: tuple[str, ...] = ()
+
+
+def split_named(name: str) -> str | None:
+    """The split that a name stands for: `train`, `test` or `validation`; `None` if it stands for none.
+
+    >>> split_named("Training"), split_named("val"), split_named("cats")
+    ('train', 'validation', None)
+    """
+    return next((split for split, names in _SPLITS.items() if name.lower() in names), None)
+
+
+def list_folder(root: Path) -> Listing:
+    """Lists the images of a folder that has class folders in it, or in `train/` and `test/` or `val/`.
+
+    Images may lie at any depth in a class folder. Hidden files and folders, whose names begin with a dot, don't count.
+
+    Raises:
+        UserError: There are no two classes, the classes of the splits differ, or there are images for scores alone.
+    """
+    splits, notes = _find_splits(root)
+    if "train" not in splits:
+        if splits:
+            raise UserError(
+                f"`dataset`: {root} has the folder {next(iter(splits.values())).name} but no train/. Put the training "
+                "images into train/, or name a folder that holds the class folders alone."
+            )
+        splits = {"train": root}
+    classes = {split: _find_classes(folder) for split, folder in splits.items()}
+    if "test" in classes and classes["train"].keys() != classes["test"].keys():
+        differing = sorted(classes["train"].keys() ^ classes["test"].keys())
+        raise UserError(
+            f"The class folders in {splits['train']} and {splits['test']} differ. Expected the same names in both. "
+            f"Received {len(differing)} in only one of them: {', '.join(differing[:5])}."
+        )
+    names = tuple(classes["train"])
+    unused: list[Path] = []
+    files: dict[str, list[tuple[str, int]]] = {}
+    for split, folders in classes.items():
+        files[split] = []
+        for label, name in enumerate(names):
+            images, others = _images_in(folders[name])
+            files[split] += [(path, label) for path in images]
+            unused += others
+    loose = [path for folder in {root, *splits.values()} for path in _loose(folder)]
+    return Listing(names, files, (*notes, *_unused(root, unused, loose)))
+
+
+def _find_splits(root: Path) -> tuple[dict[str, Path], list[str]]:
+    """Folders of training and test images, and lines on what else lies beside them; empty if there are no splits.
+
+    Raises:
+        UserError: Several folders are for the same split.
+    """
+    found: dict[str, Path] = {}
+    others, flat = [], []
+    for folder in _folders(root):
+        split = split_named(folder.name)
+        if split is None:
+            others.append(folder)
+        elif not _folders(folder):
+            flat.append(folder)
+        elif split in found:
+            raise UserError(
+                f"`dataset`: {root} has two folders for the same images, {found[split].name} and {folder.name}. Keep "
+                "one of them."
+            )
+        else:
+            found[split] = folder
+    notes = []
+    if found:
+        notes += [f"`dataset`: {folder} isn't one of train, val and test, so it is left out." for folder in others]
+        notes += [f"`dataset`: {folder} has no class folders, so it is left out." for folder in flat]
+    if "validation" in found:
+        validation = found.pop("validation")
+        if "test" in found:
+            notes.append(f"`dataset`: {validation} isn't used, since scores are those of {found['test']}.")
+        else:
+            notes.append(f"`dataset`: {validation} holds the images for scores, since there is no test/.")
+            found["test"] = validation
+    return found, notes
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _find_classes(root: Path) -> dict[str, Path]:
+    """Class folders by name, sorted. Names are normalised, as systems write accents in two ways.
+
+    Raises:
+        UserError: There are fewer than two.
+    """
+    folders = {unicodedata.normalize("NFC", folder.name): folder for folder in _folders(root)}
+    if len(folders) < 2:
+        inner = next(iter(folders.values()), None)
+        hint = f" Did you mean folder:{inner}?" if inner is not None and len(_folders(inner)) > 1 else ""
+        raise UserError(
+            f"{root} holds no classes. Expected at least two sub-folders, each with the images of one class. "
+            f"Received: {', '.join(folders) or 'none'}.{hint}"
+        )
+    return dict(sorted(folders.items()))
+
+
+def _images_in(folder: Path) -> tuple[list[str], list[Path]]:
+    """Paths of the images in a class folder, sorted, and of all other files."""
+    images, others = [], []
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            path = Path(place, name)
+            if name.startswith("."):
+                continue
+            if path.suffix.lower() in SUFFIXES:
+                images.append(str(path))
+            else:
+                others.append(path)
+    return sorted(images), others
+
+
+def _loose(folder: Path) -> list[Path]:
+    """Images that lie directly in a folder of class folders."""
+    return [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
+
+
+def _unused(root: Path, others: Sequence[Path], loose: Sequence[Path]) -> list[str]:
+    notes = []
+    if others:
+        kinds = Counter(path.suffix.lower() or "without ending" for path in others)
+        listing = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5))
+        notes.append(f"`dataset`: {len(others)} files in {root} are left out, as they are no images: {listing}.")
+    if loose:
+        notes.append(f"`dataset`: {len(loose)} images in {root} lie in no class folder and are left out.")
+    return notes
+
+
+def without_empty_classes(listing: Listing, place: str) -> Listing:
+    """Leaves out classes without training images, and says which classes have few images.
+
+    Args:
+        listing: Image files, of which all can be read.
+        place: Names the data.
+
+    Raises:
+        UserError: Fewer than two classes are left.
+    """
+    counts = {split: Counter(label for _, label in files) for split, files in listing.files.items()}
+    kept = [label for label in range(len(listing.class_names)) if counts["train"][label]]
+    names = tuple(listing.class_names[label] for label in kept)
+    gone = [name for name in listing.class_names if name not in names]
+    if len(kept) < 2:
+        raise UserError(
+            f"`dataset`: {place} must have images of at least two classes for training. Received no images of "
+            f"{_some(gone)}. Image files end in {', '.join(SUFFIXES)}."
+        )
+    number = {label: place for place, label in enumerate(kept)}
+    files = {
+        split: [(path, number[label]) for path, label in pairs if label in number]
+        for split, pairs in listing.files.items()
+    }
+    notes = []
+    if gone:
+        notes.append(
+            f"`dataset`: no training images of {_some(gone)}, so classes are left out; {len(kept)} classes remain."
+        )
+    single = [listing.class_names[label] for label in kept if counts["train"][label] == 1]
+    if single:
+        notes.append(f"`dataset`: only one training image of {_some(single)}.")
+    if "test" in files:
+        untested = [listing.class_names[label] for label in kept if not counts["test"][label]]
+        if len(untested) == len(kept):
+            raise UserError(f"`dataset`: {place} has no images for scores. Add some, or leave out that folder.")
+        if untested:
+            notes.append(f"`dataset`: no images of {_some(untested)} for scores.")
+    return Listing(names, files, (*listing.notes, *notes))
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,0 +1,225 @@
+"""Looks at image files before they are used, and reads those that TensorFlow can't."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps
+
+from tas_tf.errors import UserError
+
+#: Endings of image files.
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
+#: What TensorFlow reads as well as Pillow does, and faster.
+_TENSORFLOW = {"JPEG": ("L", "RGB"), "MPO": ("RGB",), "PNG": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")}
+#: How a whole file ends, apart from things that some programs put behind it.
+_ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
+_TAIL = 4096
+_GREY = ("1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I;16N")
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+# Errors of Pillow for damaged files.
+_DAMAGE = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, Image.DecompressionBombError)
+_THREADS = 8
+_LISTED = 10
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """What the beginning of an image file says.
+
+    Attributes:
+        height: Height of the upright image, in pixels.
+        width: Width of the upright image, in pixels.
+        grey: Whether the image has no colours.
+        opaque: Whether all pixels are opaque.
+        turned: Whether the image is stored turned or mirrored.
+        frames: Whether there is more than one image in the file, of which the first counts.
+        tensorflow: Whether TensorFlow reads the file, as grey or in three colours.
+    """
+
+    height: int
+    width: int
+    grey: bool
+    opaque: bool
+    turned: bool
+    frames: bool
+    tensorflow: bool
+
+
+class Broken(Exception):
+    """An image file can't be read; the text says why."""
+
+
+def look_at(paths: Sequence[str]) -> list[ImageFile | Broken]:
+    """Looks at files, several at a time, in the order of `paths`.
+
+    Of JPEG and PNG files, the beginning and the end are read; others, which are less common, are read whole.
+    """
+    with ThreadPoolExecutor(_THREADS) as threads, warnings.catch_warnings():
+        # Very large images and faulty EXIF data.
+        warnings.simplefilter("ignore")
+        return list(threads.map(_look_at_one, paths))
+
+
+def _look_at_one(path: str) -> ImageFile | Broken:
+    try:
+        with Image.open(path) as image:
+            whole = image.format in _ENDS and _ends_well(path, _ENDS[image.format])
+            found = _description(image, whole)
+            if not whole:
+                image.load()
+            return found
+    except Broken as broken:
+        return broken
+    except _DAMAGE as error:
+        return Broken(_reason(path, error))
+
+
+def _description(image: Image.Image, whole: bool) -> ImageFile:
+    """Describes an image that has been opened but not read; `whole` says whether it ends as TensorFlow expects.
+
+    Raises:
+        Broken: The image has pixels that aren't 8 or 16 bits.
+    """
+    if image.mode in ("I", "F"):
+        raise Broken("its pixels have 32 bits")
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1) if _has_exif(image) else 1
+    across = orientation in (5, 6, 7, 8)
+    turned = orientation in (2, 3, 4, 5, 6, 7, 8)
+    width, height = image.size
+    return ImageFile(
+        height=width if across else height,
+        width=height if across else width,
+        grey=image.mode in _GREY,
+        opaque=image.mode not in ("RGBA", "LA", "La", "PA", "RGBa") and "transparency" not in image.info,
+        turned=turned,
+        frames=image.format != "MPO" and getattr(image, "n_frames", 1) > 1,
+        tensorflow=whole and not turned and image.mode in _TENSORFLOW.get(image.format, ()),
+    )
+
+
+def _has_exif(image: Image.Image) -> bool:
+    # Pillow reads the whole of a PNG file to look for EXIF data at its end.
+    return image.format != "PNG" or "exif" in image.info
+
+
+def _ends_well(path: str, end: bytes) -> bool:
+    with open(path, "rb") as file:
+        file.seek(0, io.SEEK_END)
+        file.seek(max(0, file.tell() - _TAIL))
+        return end in file.read()
+
+
+def _reason(path: str, error: Exception) -> str:
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "it is no image that can be read"
+    return str(error).replace(f"'{path}'", "").strip() or type(error).__name__
+
+
+def read_image(path: str, channels: int) -> np.ndarray:
+    """Reads the first image of a file with Pillow, upright.
+
+    Args:
+        path: Path of the file.
+        channels: 1 for grey, 3 for red, green and blue, 4 for opacity too.
+
+    Returns:
+        uint8 `[height, width, channels]`.
+
+    Raises:
+        Broken: The file can't be read.
+    """
+    try:
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file) if _has_exif(file) else file
+            if image.mode in ("I", "F"):
+                raise Broken("its pixels have 32 bits")
+            if image.mode.startswith("I;16"):
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            if channels != 4 and "transparency" in image.info:
+                image = image.convert("RGBA")
+            pixels = np.asarray(image.convert(_MODES[channels]))
+    except _DAMAGE as error:
+        raise Broken(_reason(path, error)) from error
+    return pixels.reshape(*pixels.shape[:2], channels)
+
+
+def as_png(path: bytes, channels: int) -> bytes:
+    """Reads an image file with Pillow and encodes it as a PNG file, hardly compressed, which TensorFlow reads.
+
+    Args:
+        path: Path of the file, as bytes.
+        channels: As for `read_image`.
+
+    Raises:
+        Broken: The file can't be read.
+    """
+    pixels = read_image(path.decode(), channels)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if channels == 1 else pixels).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def check_readable(name: str, broken: Sequence[tuple[str, Broken]], *, skip: bool) -> list[str]:
+    """Lists files that can't be read.
+
+    Args:
+        name: Name of the data set.
+        broken: Paths, and why each can't be read.
+        skip: Whether the files are left out.
+
+    Returns:
+        Lines for the user; empty if all files can be read.
+
+    Raises:
+        UserError: There are such files, and they aren't left out.
+    """
+    if not broken:
+        return []
+    listing = [f"  {path}: {reason}" for path, reason in broken[:_LISTED]]
+    if len(broken) > _LISTED:
+        listing.append(f"  ... and {len(broken) - _LISTED} more")
+    if skip:
+        return ["\n".join([f"`dataset`: left out {len(broken)} image(s) of {name} that can't be read:", *listing])]
+    raise UserError(
+        "\n".join(
+            [
+                f"`dataset`: {len(broken)} image(s) of {name} can't be read. Replace or remove them, or leave them out "
+                "with `skip_broken`:",
+                *listing,
+            ]
+        )
+    )
+
+
+def remarks(name: str, files: Sequence[ImageFile], channels: int) -> Iterator[str]:
+    """Lines for the user on what of the files isn't used, or not as it lies there.
+
+    Args:
+        name: Name of the data set.
+        files: All files in use.
+        channels: Channels that images are read with.
+    """
+    facts: Counter[str] = Counter()
+    for file in files:
+        facts["several"] += file.frames
+        facts["turned"] += file.turned
+        facts["opacity"] += not file.opaque and channels != 4
+        facts["grey"] += file.grey and channels == 3
+        facts["colour"] += not file.grey and channels == 1
+    texts = {
+        "several": "hold several images, of which the first is read",
+        "turned": "hold an image that is turned upright, as its EXIF data says",
+        "opacity": "hold an image with transparent parts; opacity is left out, unless `channels`=4",
+        "grey": "hold a grey image, which is read as one in colour",
+        "colour": "hold an image in colour, which is read as grey",
+    }
+    for fact, text in texts.items():
+        if facts[fact]:
+            yield f"`dataset`: {facts[fact]} of {len(files)} files of {name} {text}."
