@@ -30,7 +30,7 @@ sys.excepthook = lambda kind, error, trace: print(f"error: {path}: {error}", fil
 path, *images = sys.argv[1:] or sys.exit(__doc__)
 labels = Path(path, "assets.extra", "labels.txt").read_text(encoding="utf-8").splitlines()
 metadata = json.loads(Path(path, "assets.extra", "metadata.json").read_text(encoding="utf-8"))
-wanted = metadata["input"]
+wanted, task = metadata["input"], metadata.get("task", "classification")
 model = tf.saved_model.load(path)
 classify = model.signatures["serving_default"]
 dtype = classify.structured_input_signature[1]["images"].dtype
@@ -39,5 +39,11 @@ for path in images:
     pixels = pixels[..., ::-1] if wanted["channel_order"] == "bgr" else pixels
     values = pixels * wanted["scale"] + wanted["offset"]
     (outputs,) = classify(images=tf.cast(values[tf.newaxis], dtype)).values()
-    output = tf.nn.softmax(outputs[0]) if metadata["output"] == "logits" else outputs[0]
+    output = outputs[0]
+    if metadata["output"] == "values":
+        print(path, *(f"{value:9.4g}  {label}" for value, label in zip(output, labels, strict=True)), sep="\n")
+        continue
+    if metadata["output"] == "logits":
+        output = tf.nn.softmax(output) if task == "classification" else tf.sigmoid(output)
+    output = tf.concat([1 - output, output], 0) if task == "binary" else output
     print(path, *(f"{output[index]:9.2%}  {labels[index]}" for index in tf.argsort(-output)[:5]), sep="\n")

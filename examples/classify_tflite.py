@@ -47,6 +47,7 @@ sys.excepthook = lambda kind, error, trace: print(f"error: {path}: {error}", fil
 path, *images = sys.argv[1:] or sys.exit(__doc__)
 archive = zipfile.ZipFile(path)
 labels, metadata = archive.read("labels.txt").decode().splitlines(), json.loads(archive.read("metadata.json"))
+task = metadata.get("task", "classification")
 model = Interpreter(path)
 model.allocate_tensors()
 (source,), (target,) = model.get_input_details(), model.get_output_details()
@@ -61,6 +62,11 @@ for path in images:
     model.invoke()
     scale, zero_point = target["quantization"]
     output = (model.get_tensor(target["index"])[0].astype(float) - zero_point) * (scale or 1)
+    if metadata["output"] == "values":
+        print(path, *(f"{value:9.4g}  {label}" for value, label in zip(output, labels, strict=True)), sep="\n")
+        continue
     if metadata["output"] == "logits":
-        output = np.exp(output - np.logaddexp.reduce(output))
+        whole = np.logaddexp.reduce(output) if task == "classification" else np.logaddexp(0, output)
+        output = np.exp(output - whole)
+    output = np.append(1 - output, output) if task == "binary" else output
     print(path, *(f"{output[index]:9.2%}  {labels[index]}" for index in np.argsort(-output)[:5]), sep="\n")

@@ -32,6 +32,7 @@ class Network:
     activation: str | None = None
     inside: bool = False
     resize: str | None = "squash"
+    task: str | None = None
 
     @functools.cached_property
     def model(self) -> keras.Model:
@@ -40,7 +41,8 @@ class Network:
         images = keras.Input((12, 12, self.channels))
         x = layers.Conv2D(8, 3, strides=2, activation="relu")(images)
         x = layers.Conv2D(8, 3, activation="relu")(x) if self.channels == 3 else x
-        model = keras.Model(images, layers.Dense(len(self.labels), self.activation)(layers.Flatten()(x)))
+        outputs = 1 if self.task == "binary" else len(self.labels)
+        model = keras.Model(images, layers.Dense(outputs, self.activation)(layers.Flatten()(x)))
         rng = np.random.default_rng(self.channels)
         model.set_weights([rng.normal(0, 1.5 / np.prod(w.shape[:-1]) ** 0.5, w.shape) for w in model.weights])
         return model
@@ -58,7 +60,8 @@ class Network:
         fed = {"height": 12, "width": 12, "channels": self.channels, "channel_order": self.order, "inside": self.inside}
         fed |= {"resize": self.resize} if self.resize else {}
         fed |= {"scale": [1.0], "offset": [0.0]} if self.inside else {"scale": self.scale, "offset": self.offset}
-        metadata = {"input": fed, "output": "probabilities" if self.activation else "logits"}
+        made = "values" if self.task == "regression" else "probabilities" if self.activation else "logits"
+        metadata = {"input": fed, "output": made, **({"task": self.task} if self.task else {})}
         return {"labels.txt": "\n".join(self.labels) + "\n", "metadata.json": json.dumps(metadata)}
 
     def chances(self, path: Path) -> dict[str, float]:
@@ -69,8 +72,10 @@ class Network:
         )
         image = image.numpy()
         output = self.model(self.normalise(np.float32(image))[None])[0].numpy()
-        if self.activation is None:
-            output = np.exp(output) / np.exp(output).sum()
+        if self.activation is None and self.task != "regression":
+            output = 1 / (1 + np.exp(-output)) if self.task else np.exp(output) / np.exp(output).sum()
+        if self.task == "binary":
+            output = np.append(1 - output, output)
         return dict(zip(self.labels, output.tolist(), strict=True))
 
     def write_tflite(self, path: Path) -> Path:

@@ -171,6 +171,36 @@ def test_tflite_with_other_inputs(tmp_path, photos, network):
     check(run(tmp_path, TFLITE, path, *paths).stdout, network, paths)
 
 
+OTHER_TASKS = {
+    "binary": dataclasses.replace(COLOUR, labels=("no", "yes"), task="binary"),
+    "binary, sigmoid": dataclasses.replace(COLOUR, labels=("no", "yes"), task="binary", activation="sigmoid"),
+    "multilabel": dataclasses.replace(COLOUR, task="multilabel"),
+}
+
+
+@pytest.mark.parametrize("network", OTHER_TASKS.values(), ids=OTHER_TASKS)
+def test_decisions(tmp_path, photos, network, monkeypatch, capsys):
+    paths = [photos["png"]]
+    run_here(monkeypatch, TFLITE, network.write_tflite(tmp_path / "network.tflite"), *paths)
+    check(capsys.readouterr().out, network, paths)
+    run_here(monkeypatch, SAVED_MODEL, network.write_saved_model(tmp_path / "network"), *paths)
+    check(capsys.readouterr().out, network, paths)
+
+
+def test_values(tmp_path, photos, monkeypatch, capsys):
+    network = dataclasses.replace(COLOUR, task="regression")
+    expected = network.chances(photos["png"])
+    for program, model in (
+        (TFLITE, network.write_tflite(tmp_path / "network.tflite")),
+        (SAVED_MODEL, network.write_saved_model(tmp_path / "other")),
+    ):
+        run_here(monkeypatch, program, model, photos["png"])
+        lines = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+        found = {" ".join(name): float(value) for value, *name in lines}
+        assert list(found) == list(network.labels)
+        np.testing.assert_allclose(list(found.values()), list(expected.values()), atol=0.05)
+
+
 @pytest.mark.parametrize("network", [COLOUR, RAW], ids=["normalised", "raw"])
 @pytest.mark.parametrize("dtype", [tf.int8, tf.uint8], ids=["int8", "uint8"])
 def test_tflite_of_integers_in_and_out(tmp_path, photos, network, dtype):
