@@ -47,6 +47,8 @@ def split_head(network: str, nodes: tuple[Node, ...], output: str) -> GraphParts
             last = replace(last, config={**last.config, "activation": "linear"})
             nodes = tuple(last if node.name == output else node for node in nodes)
         last = {node.name: node for node in nodes}[output]
+    else:
+        _check_last(by_name, last, network)
     nodes = tuple(_in_float32(node) if node.name == output else node for node in nodes)
     return GraphParts(network, nodes, output, None if head is None else _in_float32(head))
 
@@ -80,10 +82,28 @@ def last_activation(by_name: Mapping[str, Node], output: str, head: Node | None)
     """
     if head is not None:
         return _activation(head)
-    node = by_name[output]
+    return _activation(_source_of(by_name, by_name[output]))
+
+
+def _check_last(by_name: Mapping[str, Node], last: Node, network: str) -> None:
+    """Rejects probabilities that are reshaped: training works on logits, which then can't be found.
+
+    Raises:
+        UserError: The network ends so.
+    """
+    node = _source_of(by_name, last)
+    if node is not last and _activation(node) in _SPLIT:
+        raise UserError(
+            f"`model` ({network}) ends in `{_activation(node)}` (layer `{node.name}`) and then `{last.name}` "
+            f"({last.class_name}). Expected the activation as the last operation."
+        )
+
+
+def _source_of(by_name: Mapping[str, Node], node: Node) -> Node:
+    """The last node before a network's end that does more than reshape."""
     while len(node.inputs) == 1 and _passes_scores(node):
         node = by_name[node.inputs[0]]
-    return _activation(node)
+    return node
 
 
 def _passes_scores(node: Node) -> bool:
