@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 
 import keras
 from keras import layers
+
+from benchmarks.random_channels import cut, halves, reduce, shared
 
 #: Smallest side of features: statistics over fewer positions would amplify rounding.
 SMALLEST = 3
@@ -25,6 +28,7 @@ class Parts:
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
+        self._again = layers.Activation(self.one_of(*ACTIVATIONS))  # one layer for many places
 
     def one_of(self, *options):
         """Returns one of the options, all equally likely."""
@@ -53,6 +57,8 @@ class Parts:
             lambda: layers.PReLU(alpha_initializer="uniform"),
             lambda: keras.ops.relu,
             lambda: keras.ops.sigmoid,
+            lambda: self._again,
+            lambda: self._again,
         )()
         return layer(x)
 
@@ -108,8 +114,8 @@ class Parts:
     def extra(self, x):
         """Applies unusual layers between blocks, usually none."""
         while self.rarely():
-            kind = self.one_of(self.normalise, self.activate, self.arithmetic, self.gate, self.resample, self.drop)
-            x = kind(x)
+            kinds = (self.normalise, self.activate, self.arithmetic, self.gate, self.resample, self.drop)
+            x = self.one_of(*kinds, partial(reduce, self), self.cut)(x)
         return x
 
     def drop(self, x):
@@ -130,6 +136,10 @@ class Parts:
             lambda: layers.Rescaling(2.0, offset=self.one_of(0.0, 1.0))(x),
         )()
 
+    def cut(self, x):
+        """Takes a part of the features if there are enough, or adds channels."""
+        return cut(self, x, min(x.shape[1:3]) <= SMALLEST or x.shape[-1] < LAYER_NORM_FROM)
+
     def resample(self, x):
         """Resizes, pools, pads, crops or stacks features, within limits of their size."""
         small, large = min(x.shape[1:3]) < 2 * SMALLEST, max(x.shape[1:3]) > 8
@@ -148,8 +158,13 @@ class Parts:
         """Applies a variant of squeeze-and-excitation, or multiplies by a map of one channel."""
         squash, channels = self.one_of("sigmoid", "hard_sigmoid", "tanh"), x.shape[-1]
         pool = self.one_of(layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D)
-        kind = self.one_of("conv", "dense", "reshaped", "map")
-        if kind == "map":
+        kind = self.one_of("conv", "dense", "reshaped", "map", "shared")
+        if kind == "shared":
+            squeeze, excite = layers.Dense(self.width(), activation="relu"), layers.Dense(channels)
+            pools = (layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D)
+            left, right = (excite(squeeze(one(keepdims=True)(x))) for one in pools)
+            y = layers.Activation(squash)(left + right)
+        elif kind == "map":
             y = layers.Conv2D(1, 3, padding="same", activation=squash)(x)
         elif kind == "conv":
             y = layers.Conv2D(self.width(), 1, activation=self.one_of(*ACTIVATIONS))(pool(keepdims=True)(x))
@@ -173,6 +188,11 @@ class Parts:
         """Brings the input of a block to the shape of its output; may leave it unchanged if the shapes are equal."""
         if strides == 1 and x.shape[-1] == filters and self.rng.randrange(2):
             return x
+        added = filters - x.shape[-1]
+        if added > 0 and self.rarely():
+            x = x[:, ::strides, ::strides] if self.rng.randrange(2) else layers.MaxPooling2D(1, strides=strides)(x)
+            before = self.rng.randint(0, added)
+            return keras.ops.pad(x, [[0, 0], [0, 0], [0, 0], [before, added - before]])
         if strides > 1 and self.rng.randrange(2):
             x, strides = layers.AveragePooling2D(strides, padding="same")(x), 1
         x = layers.Conv2D(filters, 1, strides=strides, use_bias=self.one_of(False, True))(x)
@@ -311,4 +331,6 @@ BLOCK_KINDS: dict[str, Callable] = {
     "inverted": Parts.inverted,
     "gated": Parts.gated,
     "plain": Parts.plain,
+    "shared": shared,
+    "halves": halves,
 }

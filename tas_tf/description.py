@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tas_tf.cost.cost_model import CostModel, told
+from tas_tf.cost.frozen import frozen_macs
 from tas_tf.cost.projections import projected_share, projections
 from tas_tf.decode.decode import smallest_shape
 from tas_tf.deploy.checks import check_deployable
@@ -25,6 +26,7 @@ from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace, Stage, WidthUnit
 
 _TEXT_WIDTH = 120
+_MOST_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class Description:
         units: Convolutions, or coupled groups of convolutions, whose number of filters can change.
         stages: Chains of blocks whose number can change.
         frozen: Layers that keep all their channels, with the reason.
+        frozen_shares: Share of `macs` that no shape can reduce, by layer; layers that have no such share are left out.
         deployment: `ok` if the network can be exported to SavedModel and TFLite, otherwise the reason why it can't;
             `None` if that wasn't tried.
         shape: Cost of the shape that was given, if any.
@@ -84,6 +87,7 @@ class Description:
     units: tuple[WidthUnit, ...] = field(repr=False)
     stages: tuple[Stage, ...] = field(repr=False)
     frozen: Mapping[str, str] = field(repr=False)
+    frozen_shares: Mapping[str, float] = field(repr=False)
     deployment: str | None = None
     shape: ShapeCost | None = field(default=None, repr=False)
     budgets: Mapping[str, Mapping[str, int]] | None = None
@@ -112,6 +116,8 @@ class Description:
                 for stage in self.stages
             ],
             "frozen": [{"layer": layer, "reason": reason} for layer, reason in self.frozen.items()],
+            "frozen_share": sum(self.frozen_shares.values()),
+            "frozen_shares": dict(self.frozen_shares),
         }
         if self.deployment is not None:
             found["deployment"] = self.deployment
@@ -148,11 +154,21 @@ class Description:
         stages = [[stage.name, stage.blocks, _numbers(stage.candidates)] for stage in self.stages]
         yield _table("Width units", ["name", "width", "candidates", "coupled with"], units)
         yield _table("Stages", ["name", "blocks", "candidates"], stages)
-        yield _table("Frozen", ["layer", "reason"], list(self.frozen.items()))
+        yield Text(self._frozen_line())
+        rows = [[*row, _percent(self.frozen_shares.get(row[0], 0.0))] for row in self.frozen.items()]
+        yield _table("Frozen", ["layer", "reason", "MACs"], rows)
         if self.shape is not None:
             yield from self._shape_lines(self.shape)
         if self.paper_accuracy is not None:
             yield Text(f"top-1 in the paper, with distillation: {self.paper_accuracy:.2%} (quoted second hand)")
+
+    def _frozen_line(self) -> str:
+        """How much of the cost is frozen, and in which layers most of it is."""
+        largest = sorted(self.frozen_shares, key=self.frozen_shares.get, reverse=True)[:_MOST_NAMED]
+        named = ", ".join(f"{layer} {_percent(self.frozen_shares[layer])}" for layer in largest)
+        more = len(self.frozen_shares) - len(largest)
+        where = f": {named}{f' and {more} more' if more else ''}" if named else ""
+        return f"frozen: {_percent(sum(self.frozen_shares.values()))} of the MACs can't shrink{where}"
 
     def _shape_lines(self, shape: ShapeCost) -> Iterator[RenderableType]:
         rows = [[one["layer"], one["in"], one["out"], f"{one['macs']:,}"] for one in shape.projections]
@@ -247,6 +263,7 @@ def describe_space(space: SearchSpace, *, name: str | None = None, shape: Shape 
         units=space.units,
         stages=space.stages,
         frozen=space.frozen,
+        frozen_shares={layer: count / macs.full for layer, count in frozen_macs(space).items()},
         shape=None if shape is None else ShapeCost(macs(shape), params(shape), projections(space, shape)),
     )
 
@@ -257,6 +274,10 @@ def _budget_line(budget: str, *, limit: float, full: float, smallest: float) -> 
     unit = f" {kind}"  # said once
     line = f"budget {budget}: {at_most.removesuffix(unit)} of {whole} ({limit / full:.3f}), smallest {least}"
     return Text(line, no_wrap=True, overflow="ignore")
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}" if share else "0%"
 
 
 def _numbers(values: Sequence[int]) -> str:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import keras
 import pytest
 
 from tas_tf.cost.cost_model import CostModel
@@ -57,3 +58,20 @@ def test_json_has_the_same_numbers():
     assert more.to_json()["budgets"] == budgets
     assert "budget macs:5: 5 of 9 macs (0.556), smallest 1 macs" in str(more)
     assert "50.00%" in str(more)
+
+
+def test_the_frozen_share_counts_what_no_shape_can_reduce():
+    """Two softmaxes over channels need all of theirs: between them nothing can shrink."""
+    images = keras.Input((4, 4, 3))
+    x = keras.layers.Softmax()(keras.layers.Conv2D(6, 1, name="first")(images))
+    x = keras.layers.Softmax()(keras.layers.Conv2D(8, 3, padding="same", name="second")(x))
+    x = keras.layers.Conv2D(10, 1, name="free")(x)
+    found = describe(keras.Model(images, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(x))))
+    first, second, free, end = 16 * 3 * 6, 16 * 9 * 6 * 8, 16 * 8 * 10, 10 * 2
+    full = first + second + free + end
+    assert found.frozen_shares == {"first": first / full, "second": second / full}
+    data = found.to_json()
+    assert data["frozen_share"] == pytest.approx((first + second) / full)
+    assert data["frozen_shares"] == found.frozen_shares
+    line = f"frozen: {(first + second) / full:.1%} of the MACs can't shrink: second {second / full:.1%}, first"
+    assert line in str(found)

@@ -146,9 +146,9 @@ def _calls_of(entry: Mapping[str, Any]) -> Iterator[Call]:
 
 
 def _places(value: Any) -> Iterator[tuple[str, int, int]]:
-    """Yields the `["name", 0, 0]` inside lists and dictionaries."""
+    """Yields the `["name", 0, 0]` inside lists and dictionaries, which Keras sorts by key."""
     if isinstance(value, Mapping):
-        value = list(value.values())
+        value = [value[key] for key in sorted(value)]
     if value and isinstance(value[0], str):
         yield tuple(value)
         return

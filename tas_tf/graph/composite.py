@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import keras
 import numpy as np
+from keras.src.utils.naming import to_snake_case
 
 from tas_tf.graph.calls import list_calls
 
@@ -34,11 +36,25 @@ def as_model(layer: Any, shapes: Sequence[tuple[int | None, ...]]) -> keras.Mode
     return known[key]
 
 
+def labels(layer: keras.Layer) -> dict[str, str]:
+    """Names the parts of a composite layer by their own names; `conv2d_1` is its second part, if a Conv2D has no name.
+
+    Keras numbers unnamed layers by what the process created before, also when a model is loaded.
+    """
+    found = {}
+    for place, part in enumerate(_parts(layer)):
+        kind = to_snake_case(type(part).__name__)
+        unnamed = re.fullmatch(rf"{kind}(_\d+)?", part.name)
+        found[part.name] = f"{kind}_{place}" if unnamed else part.name
+    return found
+
+
 def inner_layer(layer: keras.Layer, name: str) -> keras.Layer:
-    """Finds a layer by name in a model or in a composite layer."""
+    """Finds a layer by name in a model, or by label in a composite layer."""
     if isinstance(layer, keras.Model):
         return layer.get_layer(name)
-    return next(one for one in _parts(layer) if one.name == name)
+    label_of = labels(layer)
+    return next(part for part in _parts(layer) if label_of[part.name] == name)
 
 
 def _parts(layer: keras.Layer) -> list[keras.Layer]:
@@ -60,7 +76,8 @@ def _traced(layer: keras.Layer, shapes: tuple) -> keras.Model | None:
     named = {one.name: one for one in _parts(layer)}
     # Layers without weights may be made where they are called.
     known = all(named.get(one.name) is one for one in models[0].layers if one.weights)
-    same = known and len(named) == len(_parts(layer)) and _computes_the_same(layer, models[0], shapes)
+    told_apart = len(_parts(layer)) == len(named) == len(set(labels(layer).values()))
+    same = known and told_apart and _computes_the_same(layer, models[0], shapes)
     return models[0] if same else None
 
 

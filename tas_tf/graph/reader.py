@@ -11,7 +11,7 @@ import numpy as np
 
 from tas_tf.errors import UserError
 from tas_tf.graph.calls import Call, is_graph, list_calls, tensor_key
-from tas_tf.graph.composite import as_model
+from tas_tf.graph.composite import as_model, labels
 from tas_tf.graph.custom import check_declared, check_lambda, declared_kind, lambdas_are_accepted
 from tas_tf.graph.head import GraphParts, split_head
 from tas_tf.graph.kinds import Kind, is_op, kind_of
@@ -34,7 +34,7 @@ def read_model(model: Any) -> GraphParts:
     """
     _check_model(model)
     reader = _Reader()
-    (output,) = reader.read(model, (), ())
+    (output,) = reader.read(model)
     nodes = _only_needed(list(reader.nodes.values()), output)
     return split_head(model.name, nodes, output)
 
@@ -77,13 +77,20 @@ class _Reader:
         self._shapes: dict[str, tuple] = {}
         self._first_calls: dict[int, str] = {}  # the node of the first call of each layer, by the layer's id
 
-    def read(self, model: keras.Model, outer: Sequence[str], path: tuple[str, ...]) -> list[str]:
+    def read(
+        self,
+        model: keras.Model,
+        outer: Sequence[str] = (),
+        path: tuple[str, ...] = (),
+        label_of: Mapping[str, str] | None = None,
+    ) -> list[str]:
         """Appends the nodes of `model` and returns those that make its outputs.
 
         Args:
             model: The outer or a nested model.
             outer: For a nested model, the nodes that its inputs come from.
             path: Names of the models around it.
+            label_of: For a composite layer, the labels of its layers.
         """
         found = list_calls(model)
         names: dict[str, str] = dict(zip(found.inputs, outer, strict=False))
@@ -92,12 +99,15 @@ class _Reader:
             # In the config, a layer that is called several times stands where it is called first.
             call = next(call for call in waiting if all(key in names for key in list_refs((call.args, call.kwargs))))
             waiting.remove(call)
-            for output, name in enumerate(self._read_call(model, _rename(call, names), path)):
+            for output, name in enumerate(self._read_call(model, _rename(call, names), path, label_of or {})):
                 names[tensor_key(call.layer, call.number, output)] = name
         return [names[key] for key in found.outputs]
 
-    def _read_call(self, model: keras.Model, call: Call, path: tuple[str, ...]) -> list[str]:
+    def _read_call(
+        self, model: keras.Model, call: Call, path: tuple[str, ...], label_of: Mapping[str, str]
+    ) -> list[str]:
         entry, inputs = call.entry, list_refs((call.args, call.kwargs))
+        label = label_of.get(call.layer, call.layer)
         if call.in_training:
             check_mode(model.get_layer(call.layer), call.layer)
         is_operation = is_op(entry["module"] or "")
@@ -107,10 +117,10 @@ class _Reader:
         inner = layer if is_graph(layer) else self._taken_apart(layer, call)
         if inner is not None:
             # `training=False` is dropped, here and for single layers: layers with new weights must be trained.
-            return self.read(inner, inputs, (*path, call.layer))
+            return self.read(inner, inputs, (*path, label), None if inner is layer else labels(layer))
         _check_entry(entry, call.layer)
         node = Node(
-            name=self._unique(call.layer, path),
+            name=self._unique(label, path) if label == call.layer else self._unique("_".join((*path, label)), ()),
             module=entry["module"] or "",  # None for layers defined in the main script
             class_name=entry["class_name"],
             registered_name=entry.get("registered_name"),
@@ -120,7 +130,7 @@ class _Reader:
             inputs=tuple(dict.fromkeys(inputs)),
             shape=(),
             kind=Kind.OPAQUE,
-            path=(*path, call.layer),
+            path=(*path, label),
         )
         if node.class_name == "InputLayer":
             nodes = [replace(node, shape=tuple(node.config["batch_shape"]), kind=Kind.INPUT)]

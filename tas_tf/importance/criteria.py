@@ -101,7 +101,9 @@ def _reactions(
     flat = build_student(space, shape, logits=True)
     inherit_weights(flat, model, space, shape)
     ends = {member: space.norms.get(member, member) for member in space.unit_of}
-    tapped = keras.Model(flat.inputs[0], [flat.outputs[0], *(flat.get_layer(end).output for end in ends.values())])
+    tapped = keras.Model(
+        flat.inputs[0], [flat.outputs[0], *(_first_output(flat.get_layer(end)) for end in ends.values())]
+    )
 
     @tf.function(reduce_retracing=True)
     def react(images: tf.Tensor, labels: tf.Tensor, number: tf.Tensor) -> list[tf.Tensor]:
@@ -120,6 +122,11 @@ def _reactions(
     reactions = [react(*batch, tf.constant(number)) for number, batch in enumerate(batches)]
     means = [np.mean([one.numpy() for one in layer], axis=0) for layer in zip(*reactions, strict=True)]
     return {member: np.sqrt(mean).astype(np.float64) for member, mean in zip(ends, means, strict=True)}
+
+
+def _first_output(layer: keras.Layer) -> keras.KerasTensor:
+    """The output of a layer, or of the first of its calls, of which Keras has no public list."""
+    return layer._inbound_nodes[0].output_tensors[0]
 
 
 def _random_directions(logits: tf.Tensor, labels: tf.Tensor, number: tf.Tensor) -> list[tf.Tensor]:

@@ -299,7 +299,7 @@ class SearchSpace:
         added = sum(
             self.graph[identity].positions * _width(reads) * _width(makes)
             for _, identity, reads, makes in self.projections()
-            if any(self._varies(segment) for segment in (*reads, *makes))
+            if any(self.varies(segment) for segment in (*reads, *makes))
         )
         own = sum(
             node.num_params * node.positions
@@ -308,7 +308,8 @@ class SearchSpace:
         )
         return added / (added + own) if added else 0.0
 
-    def _varies(self, segment: Segment) -> bool:
+    def varies(self, segment: Segment) -> bool:
+        """Whether shapes may keep different numbers of a segment's channels."""
         return any(len(self.unit[name].candidates) > 1 for name in self.units_behind(segment))
 
     def units_behind(self, segment: Segment) -> Iterator[str]:

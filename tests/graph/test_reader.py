@@ -231,6 +231,14 @@ def test_a_layer_between_nested_models_is_read_once():
     assert graph.repeats == {"inside": (next(node.name for node in graph if node.shares),)}
 
 
+def test_outputs_of_a_nested_model_in_a_dictionary():
+    image = keras.Input((8, 8, 3))
+    stem = layers.Conv2D(6, 3, name="first")(image)
+    inner = keras.Model(image, {"stem": stem, "end": layers.Conv2D(4, 3)(stem)})
+    graph = Graph.from_model(model_of(lambda x: classify(inner(x)["stem"])))
+    assert [node.name for node in graph if node.kind is Kind.CONV] == ["first"]
+
+
 @pytest.mark.parametrize("used", [(0,), (1,), (0, 1)])
 def test_each_output_of_a_layer_is_a_node(used):
     def body(x):

@@ -10,6 +10,7 @@ from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.training.network import inherited
 from tas_tf.zoo.loading import load_network
+from tests.channel_networks import make_network
 from tests.networks import randomize
 
 
@@ -62,6 +63,21 @@ def test_a_sorted_network_computes_the_same(name, size, options):
     first = channel_order("l1", ranked, space)
     for unit in space.units:
         np.testing.assert_array_equal(first[unit.name], np.arange(unit.width), err_msg=str(scores[unit.name]))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["shared MLP", "siamese branches", "shortcut with zeros on both sides", "halves", "mean of all", "several outputs"],
+)
+def test_channels_can_be_sorted_whatever_is_done_to_them(name):
+    network = randomize(make_network(name))
+    space = SearchSpace.from_model(network)
+    order = channel_order("l1", network, space)
+    assert any((np.diff(one) < 0).any() for one in order.values())
+    images = np.random.default_rng(0).normal(size=(2, 6, 6, 3)).astype(np.float32)
+    expected = np.array(network(images, training=False))
+    sorted_network = reorder(network, space, order)
+    np.testing.assert_allclose(sorted_network(images, training=False), expected, atol=1e-4 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("seed", range(3))
