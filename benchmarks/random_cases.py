@@ -13,6 +13,7 @@ from benchmarks.comparison import Comparison
 from benchmarks.networks import count_macs, space_of
 from benchmarks.random_parts import BLOCK_KINDS, Parts
 from tas_tf.cost.cost_model import CostModel
+from tas_tf.cost.expected_cost import ExpectedCost
 from tas_tf.errors import UserError
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
@@ -66,15 +67,25 @@ def can_be_searched(case: Case) -> bool:
 
 
 def check(case: Case) -> None:
-    """Asserts that a student builds, costs what the cost model says, and equals the supernet at one-hot choices."""
+    """Asserts that a student builds, costs what the cost models say, and equals the supernet at one-hot choices."""
     space = space_of(case.model, **case.options)
     shape = draw_shape(space, case.seed)
     images = np.random.default_rng(case.seed).normal(size=(BATCH, *case.model.input.shape[1:])).astype("float32")
     comparison = Comparison(space, images, seed=case.seed)
     student = comparison.student(shape)
     for kind, counted in (("macs", count_macs(student)), ("params", student.count_params())):
-        assert CostModel(space, kind)(shape) == counted, f"{kind}: {CostModel(space, kind)(shape)}, not {counted}"
+        cost = CostModel(space, kind)
+        assert cost(shape) == counted, f"{kind}: {cost(shape)}, not {counted}"
+        expected = float(ExpectedCost(cost)(*certain(space, shape))) * cost.full
+        assert abs(expected - counted) <= 1e-4 * counted, f"expected {kind}: {expected}, not {counted}"
     comparison.check(shape, student)
+
+
+def certain(space: SearchSpace, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a shape as the probabilities of its widths and depths."""
+    widths = [np.equal(unit.candidates, shape.widths[unit.name]) for unit in space.searched_units]
+    depths = [np.equal(stage.candidates, shape.depths[stage.name]) for stage in space.searched_stages]
+    return space.width_choices.pack(widths), space.depth_choices.pack(depths)
 
 
 def draw_shape(space: SearchSpace, seed: int) -> Shape:

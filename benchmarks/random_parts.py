@@ -79,27 +79,37 @@ class Parts:
         size = size or self.one_of(1, 1, 3, 3, 3, 2, 5, (1, 3), (3, 1))
         dilation = self.one_of(1, 1, 1, 2, (1, 2)) if strides == 1 and padding == "same" else 1
         options = {"strides": strides, "padding": padding, "dilation_rate": dilation, "use_bias": bias}
-        kind = self.one_of(*["conv"] * 7, "separable", "depthwise", "grouped", "dense", "odd")
+        kind = self.one_of(*["conv"] * 7, "separable", "depthwise", "grouped", "transposed", "dense", "odd")
         if isinstance(strides, tuple) and kind in ("separable", "depthwise"):
             kind = "conv"  # these layers only support equal strides
         if kind == "depthwise":
-            return layers.Conv2D(filters, 1, activation=inside)(layers.DepthwiseConv2D(size, **options)(x))
-        if kind == "grouped":
-            x = layers.Conv2D(x.shape[-1], size, groups=x.shape[-1], **options)(x)
+            x = layers.DepthwiseConv2D(size, depth_multiplier=self.one_of(1, 1, 2, 3), **options)(x)
             return layers.Conv2D(filters, 1, activation=inside)(x)
+        if kind == "grouped":
+            return layers.Conv2D(filters, 1, activation=inside)(self.grouped(x, size, **options))
+        if kind == "separable":
+            multiplier = self.one_of(1, 1, 2)
+            return layers.SeparableConv2D(filters, size, depth_multiplier=multiplier, activation=inside, **options)(x)
+        if kind == "transposed" and strides == 1 and padding == "same":
+            return layers.Conv2DTranspose(filters, size, activation=inside, **options)(x)
         if kind == "odd":
             x = self.frozen(x)
         if kind == "dense" and strides == 1:
             return layers.Dense(filters, use_bias=bias, activation=inside)(x)
-        one = layers.SeparableConv2D if kind == "separable" else layers.Conv2D
-        return one(filters, size, activation=inside, **options)(x)
+        return layers.Conv2D(filters, size, activation=inside, **options)(x)
+
+    def grouped(self, x, size, **options):
+        """Applies a convolution with several groups, usually as many filters as channels."""
+        channels = x.shape[-1]
+        groups = self.one_of(*(groups for groups in range(2, channels + 1) if channels % groups == 0))
+        filters = self.one_of(channels, channels, groups, 2 * groups)
+        return layers.Conv2D(filters, size, groups=groups, **options)(x)
 
     def frozen(self, x):
         """Applies a layer that needs all channels of its input or must keep its own."""
         layer = self.one_of(
-            lambda: layers.DepthwiseConv2D(3, padding="same", depth_multiplier=2),
-            lambda: layers.Conv2D(2 * x.shape[-1], 1, groups=x.shape[-1]),
-            lambda: layers.Conv2DTranspose(6, 3, padding="same"),
+            lambda: layers.DepthwiseConv2D(3, padding="same", activation="softmax"),
+            lambda: layers.Conv2DTranspose(6, 3, padding="same", activation="softmax"),
             lambda: layers.GroupNormalization(groups=-1),
             lambda: layers.Softmax(),
         )()
@@ -151,8 +161,14 @@ class Parts:
             "crop": lambda: layers.Cropping2D(((0, 1), (1, 0)))(x),
             "pad": lambda: layers.ZeroPadding2D(((1, 0), (0, 2)))(x),
             "stack": lambda: layers.Concatenate(axis=self.one_of(1, 2))([x, self.unit(x, x.shape[-1])]),
-            "enlarge": lambda: layers.UpSampling2D(2, interpolation=self.one_of("nearest", "bilinear"))(x),
+            "enlarge": lambda: self.enlarge(x),
         }[kind]()
+
+    def enlarge(self, x):
+        """Doubles the size of features, by interpolation or a transposed convolution."""
+        if self.rng.randrange(2):
+            return layers.UpSampling2D(2, interpolation=self.one_of("nearest", "bilinear"))(x)
+        return layers.Conv2DTranspose(self.width(), self.one_of(2, 3), strides=2, padding="same")(x)
 
     def gate(self, x):
         """Applies a variant of squeeze-and-excitation, or multiplies by a map of one channel."""
@@ -290,6 +306,29 @@ class Parts:
             x = layers.Add()([x, self.drop(y)]) if y.shape == x.shape else y
         return x
 
+    def next(self, x):
+        """Applies residual blocks of grouped convolutions, as ResNeXt does."""
+        filters, strides = self.width(), self.strides(x)
+        for block in range(self.rng.randint(1, 3)):
+            y = self.unit(x, self.one_of(8, 12, 16), size=1)
+            y = self.grouped(y, 3, padding="same", strides=1 if block else strides, use_bias=self.one_of(False, True))
+            y = self.activate(self.normalise(y))
+            y = self.gate(y) if self.rarely() else y
+            y = self.normalise(layers.Conv2D(filters, 1, use_bias=False)(y))
+            identity = x if block else self.shortcut(x, filters, strides)
+            x = self.activate(layers.Add()([identity, y]))
+        return x
+
+    def u_shaped(self, x):
+        """Applies a path down and up again, with features of the same size concatenated."""
+        skipped = self.unit(x, self.width())
+        x = layers.MaxPooling2D(2, padding="same")(skipped)
+        x = self.enlarge(self.unit(x, self.width()))
+        x = self.activate(self.normalise(x))
+        too_high, too_wide = (large - small for large, small in zip(x.shape[1:3], skipped.shape[1:3], strict=True))
+        x = layers.Cropping2D(((0, too_high), (0, too_wide)))(x) if too_high or too_wide else x
+        return self.unit(layers.Concatenate()([skipped, x]), self.width())
+
     def plain(self, x):
         """Applies a sequence of convolutions with any padding, sometimes with resampling in between."""
         for _ in range(self.rng.randint(2, 4)):
@@ -330,6 +369,8 @@ BLOCK_KINDS: dict[str, Callable] = {
     "branches": Parts.branches,
     "inverted": Parts.inverted,
     "gated": Parts.gated,
+    "next": Parts.next,
+    "u_shaped": Parts.u_shaped,
     "plain": Parts.plain,
     "shared": shared,
     "halves": halves,

@@ -27,6 +27,10 @@ from tas_tf.deploy.tflite import (
     write_tflite,
 )
 from tas_tf.errors import UserError
+from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
+from tas_tf.student.build import build_student
+from tests.networks import make, randomize
 
 
 @pytest.mark.parametrize("activation", [None, "softmax"])
@@ -382,3 +386,13 @@ def test_images_of_another_shape_are_refused(make_classifier, tmp_path, shape):
     path = export_tflite(make_classifier(), tmp_path / "student.tflite")
     with pytest.raises(UserError, match=r"`images` must be at least one image of 8x8x3, .* Received: shape"):
         TFLiteModel(path).predict(np.zeros(shape, np.float32))
+
+
+@pytest.mark.parametrize("name", ["u_net", "grouped", "multiplied"])
+def test_students_with_transposed_and_grouped_convolutions(name, tmp_path):
+    space = SearchSpace.from_model(make(name))
+    student = randomize(build_student(space, Shape.smallest(space), logits=True))
+    images = np.random.default_rng(0).normal(size=(3, 8, 8, 3)).astype(np.float32)
+    outputs = TFLiteModel(export_tflite(student, tmp_path / "student.tflite")).predict(images)
+    expected = np.array(student(images, training=False))
+    np.testing.assert_allclose(outputs, expected, atol=1e-4 * np.abs(expected).max())

@@ -103,3 +103,12 @@ def test_layers_of_other_kinds_have_scores_too():
 def test_mistakes(network, space, criterion, message):
     with pytest.raises(UserError, match=message):
         score_channels(criterion, network, space)
+
+
+def test_filters_of_a_transposed_convolution_are_its_second_last_axis():
+    images = keras.Input((4, 4, 3))
+    x = layers.Conv2DTranspose(6, 2, name="up")(images)
+    network = keras.Model(images, layers.Dense(4)(layers.GlobalAveragePooling2D()(x)))
+    kernel = network.get_layer("up").kernel.numpy()
+    scores = score_channels("l1", network, SearchSpace.from_model(network))
+    np.testing.assert_allclose(scores["up"], np.abs(kernel).sum((0, 1, 3)), rtol=1e-6)

@@ -11,7 +11,7 @@ from tas_tf.space.space import SearchSpace
 from tas_tf.training.network import inherited
 from tas_tf.zoo.loading import load_network
 from tests.channel_networks import make_network
-from tests.networks import randomize
+from tests.networks import make, randomize
 
 
 def test_a_lone_layer_begins_with_its_highest_scores(network, space):
@@ -110,3 +110,30 @@ def test_a_narrow_student_computes_what_the_network_does_with_zeros(network, spa
     np.testing.assert_allclose(student(images), forward(images), atol=1e-5)
     plain = inherited(network, space, shape)
     assert np.abs(np.array(plain(images)) - np.array(student(images))).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["u_net", "grouped", "multiplied"])
+def test_sorting_moves_whole_groups_and_the_network_computes_the_same(name):
+    network = randomize(make(name))
+    space = SearchSpace.from_model(network)
+    order = channel_order("l1", network, space)
+    assert any((np.diff(one) < 0).any() for one in order.values())
+    for unit in space.units:
+        groups = order[unit.name].reshape(-1, unit.step)
+        np.testing.assert_array_equal(groups, groups[:, :1] + np.arange(unit.step))
+        assert (groups[:, 0] % unit.step == 0).all()
+    images = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype(np.float32)
+    expected = np.array(network(images, training=False))
+    ranked = reorder(network, space, order)(images, training=False)
+    np.testing.assert_allclose(ranked, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_groups_are_ranked_by_their_mean():
+    """A group with the best channel of all comes last if its other channel is the worst."""
+    images = keras.Input((8, 8, 3))
+    grouped = keras.layers.Conv2D(6, 3, groups=3)(keras.layers.Conv2D(6, 3, name="a")(images))
+    network = keras.Model(images, keras.layers.Dense(4)(keras.layers.GlobalAveragePooling2D()(grouped)))
+    scores = np.array([9.0, 0.0, 5.0, 5.0, 6.0, 6.0])
+    network.get_layer("a").kernel.assign(np.broadcast_to(scores / 27, (3, 3, 3, 6)))
+    order = channel_order("l1", network, SearchSpace.from_model(network))
+    assert order["a"].tolist() == [4, 5, 2, 3, 0, 1]

@@ -108,3 +108,21 @@ def test_shapes_are_different_and_of_all_sizes(space):
     assert ((costs > 0.3 * costs.max()) & (costs < 0.7 * costs.max())).any()
     fixed = SearchSpace.from_graph(Graph.from_model(residual_network()), axes="depth")
     assert len(shapes_to_measure(fixed, 30)) < 30
+
+
+def test_kernels_of_transposed_and_grouped_convolutions():
+    found = {(one.kind, one.made_positions): one for one in operators(space_of("u_net"))}
+    transposed = found["transposed 3x3", 64]
+    assert [transposed.term(quantity).factor for quantity in ("products", "weights")] == [9 * 16, 9]
+    grouped = next(one for one in operators(space_of("grouped")) if one.kind == "grouped 3x3")
+    term = grouped.term("products")
+    assert (term.factor, sum(each.width for each in term.reads), sum(each.width for each in term.makes)) == (
+        *(9 * 3 * 64, 0),
+        12,
+    )
+    pointwise = next(one for one in operators(space_of("multiplied")) if one.kind == "conv 1x1")
+    assert sum(segment.width for segment in pointwise.term("products").reads) == 3 * 12
+
+
+def space_of(name: str) -> SearchSpace:
+    return SearchSpace.from_graph(Graph.from_model(make(name)))

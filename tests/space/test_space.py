@@ -272,3 +272,28 @@ def test_what_leaves_no_choice_is_refused():
         SearchSpace.from_graph(plain, axes="depth")
     with pytest.raises(UserError, match=r"`axes` must be one of both, width, depth\. Received: 'height'"):
         SearchSpace.from_graph(plain, axes="height")
+
+
+# Dense layers.
+
+
+def test_hidden_dense_layers_are_searched_if_nothing_else_can_be():
+    autoencoder = keras.Sequential([keras.Input((16,)), layers.Dense(12, "relu"), layers.Dense(4), layers.Dense(16)])
+    graph = Graph.from_model(autoencoder)
+    space = SearchSpace.from_graph(graph)
+    assert [unit.width for unit in space.units] == [12, 4]
+    assert space.units == SearchSpace.from_graph(graph, search_dense=True).units
+    assert SearchSpace.from_graph(graph, units=space.unit).units == space.units
+    with pytest.raises(UserError, match="Nothing can be searched"):
+        SearchSpace.from_graph(graph, axes="depth")
+
+
+def test_hidden_dense_layers_keep_their_width_beside_blocks_that_can_be_dropped():
+    def body(x):
+        x = layers.Dense(8)(x)
+        for _ in range(2):
+            x = layers.Add()([x, layers.Dense(8)(layers.Dense(5, "relu")(x))])
+        return layers.Dense(4)(x)
+
+    space = space_of(body, size=(6,))
+    assert ([stage.blocks for stage in space.stages], space.units) == ([2], ())

@@ -287,3 +287,32 @@ def test_any_network_any_shape(steps, flat, seed, options):
     for layer in student.layers:
         if layer.name in space.graph.by_name and layer.name not in space.stage_ending_at:
             assert layer.output.shape[-1] == len(active.made(layer.name))
+
+
+@pytest.mark.parametrize("name", ["u_net", "grouped", "multiplied"])
+def test_only_numbers_of_channels_change_in_what_the_student_is_made_of(name):
+    """Precision, penalties and constraints of transposed, grouped and separable convolutions stay."""
+    kept = {
+        "kernel_regularizer": keras.regularizers.L2(1e-3),
+        "depthwise_regularizer": keras.regularizers.L1(1e-3),
+        "pointwise_constraint": keras.constraints.MaxNorm(2.0),
+        "kernel_constraint": keras.constraints.NonNeg(),
+        "dtype": keras.dtype_policies.DTypePolicy("mixed_bfloat16"),
+    }
+
+    def dressed(layer: keras.layers.Layer) -> keras.layers.Layer:
+        config = layer.get_config()
+        return type(layer).from_config(config | {key: value for key, value in kept.items() if key in config})
+
+    model = keras.models.clone_model(make(name), clone_function=dressed)
+    space = SearchSpace.from_graph(Graph.from_model(model))
+    student = build_student(space, Shape.smallest(space))
+    numbers = {"filters", "groups", "units", "batch_shape"}
+    changed = 0
+    common = {layer.name for layer in model.layers[:-1]}  # logits are float32 in any precision, projections are new
+    for layer in filter(lambda layer: layer.name in common, student.layers):
+        config, original = layer.get_config(), model.get_layer(layer.name).get_config()
+        assert {key for key in config if config[key] != original[key]} <= numbers, layer.name
+        changed += config != original
+    assert changed > 2
+    assert np.isfinite(student(images_for(model)).numpy().astype("float32")).all()

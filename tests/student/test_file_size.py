@@ -35,7 +35,7 @@ def test_predictions_come_near_real_files():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["separable", "gate_of_convs", "preactivation"])
+@pytest.mark.parametrize("name", ["separable", "gate_of_convs", "preactivation", "u_net", "multiplied"])
 def test_predictions_know_other_layers(name):
     """What is left of a file without weights is alike in all shapes, as these have no blocks to drop."""
     space = space_of(make(name), axes="width")

@@ -217,7 +217,7 @@ def test_two_replicas_equal_one(two_replicas):
         np.testing.assert_allclose(mean, other, rtol=1e-3, atol=1e-5 * max(1e-2, np.abs(other).max()))
 
 
-@pytest.mark.parametrize("name", ["residual", "separable"])
+@pytest.mark.parametrize("name", ["residual", "separable", "u_net", "grouped", "multiplied"])
 def test_mixed_bfloat16(name):
     exact_space = space_of(randomize(make(name)))
     exact = random_supernet(exact_space)

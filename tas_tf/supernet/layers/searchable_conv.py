@@ -191,7 +191,7 @@ class SearchableConv(keras.layers.Layer):
         if self.conv_class == "Dense":
             return (*inputs_shape[:-1], self.filters)
         layer = getattr(keras.layers, self.conv_class).from_config(self.conv)
-        return layer.compute_output_shape(inputs_shape)
+        return tuple(layer.compute_output_shape(inputs_shape))  # transposed convolutions return a list
 
     def get_config(self):
         """Returns the constructor arguments."""

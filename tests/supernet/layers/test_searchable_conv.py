@@ -36,6 +36,22 @@ FORMS = {
     "separable with strides": ("SeparableConv2D", {"kernel_size": 3, "strides": 2}, {}, IMAGES),
     "separable from many": ("SeparableConv2D", {"kernel_size": 3}, {}, (4, 5, 5, 16)),
     "separable without BN": ("SeparableConv2D", {"kernel_size": 3, "use_bias": True}, None, IMAGES),
+    "separable with a multiplier": ("SeparableConv2D", {"kernel_size": 3, "depth_multiplier": 2}, {}, IMAGES),
+    "transposed": (
+        "Conv2DTranspose",
+        {"kernel_size": 3, "strides": 2, "padding": "same", "use_bias": True},
+        {},
+        IMAGES,
+    ),
+    "transposed with gaps": ("Conv2DTranspose", {"kernel_size": 1, "strides": 2}, {}, IMAGES),
+    "transposed without BN": (
+        "Conv2DTranspose",
+        {"kernel_size": (3, 2), "strides": (2, 3), "output_padding": 1, "use_bias": True, "activation": "relu"},
+        None,
+        IMAGES,
+    ),
+    "transposed 1d": ("Conv1DTranspose", {"kernel_size": 3, "dilation_rate": 2}, {}, SEQUENCES),
+    "transposed 3d": ("Conv3DTranspose", {"kernel_size": 2, "strides": 2}, {}, VOLUMES),
     "dense": ("Dense", {"use_bias": True}, {}, IMAGES),
     "dense on vectors": ("Dense", {"use_bias": True, "activation": "relu"}, None, (6, 3)),
     "1d": ("Conv1D", {"kernel_size": 3, "strides": 2}, {}, SEQUENCES),
@@ -194,7 +210,7 @@ def test_gradients_equal_autodiff_of_the_definition(form):
         np.testing.assert_allclose(tf.convert_to_tensor(one), other, rtol=1e-3, atol=1e-4 * np.abs(other).max())
 
 
-@pytest.mark.parametrize("form", ["3x3", "1x1 with bias and strides", "separable", "no BN", "dense"])
+@pytest.mark.parametrize("form", ["3x3", "1x1 with bias and strides", "separable", "transposed", "no BN", "dense"])
 @pytest.mark.parametrize("training", [False, True])
 def test_bfloat16(form, training):
     layer, inputs = make(form, dtype="mixed_bfloat16")
