@@ -100,6 +100,10 @@ class SavedNetwork:
         """Names of the layers of one of these classes, or whose settings name one of these functions."""
         return list(dict.fromkeys(_layers_with(self.config, frozenset(names), None)))
 
+    def configs_of(self, class_name: str) -> list[Mapping[str, Any]]:
+        """Configs of the layers of a class."""
+        return [entry["config"] for entry in _entries(self.config) if entry["class_name"] == class_name]
+
     def explain(self, error: Exception) -> str:
         """The error that Keras raised for the file, with the layer that it is about.
 
@@ -137,6 +141,17 @@ def _read_hdf5(path: Path) -> SavedNetwork:
         raise UserError(f"`model`: {path} {_WEIGHTS_ALONE}.")
     texts = [text.decode() if isinstance(text, bytes) else str(text) for text in (config, version or "")]
     return SavedNetwork(json.loads(texts[0]), texts[1])
+
+
+def _entries(value: Any) -> Iterator[Mapping[str, Any]]:
+    """Yields everything that has a class and a config, from outside to inside."""
+    if isinstance(value, Mapping):
+        if "class_name" in value and isinstance(value.get("config"), Mapping):
+            yield value
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _entries(item)
 
 
 def _layers_with(value: Any, names: frozenset[str], layer: str | None) -> Iterator[str]:
