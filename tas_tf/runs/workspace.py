@@ -103,6 +103,7 @@ class Workspace:
             model = self._make_network()
             found = find_preprocessing(model, self.space_of(model, anew=True), self.task)
             kind = found.kind
+            self.shared.networks[config.network, replace(config.data, preprocess=kind), config.precision] = model
             self.say(
                 f"`preprocess`={kind} suits {config.model_file}: accuracy {found.accuracies[kind]:.3f} on training "
                 f"images, others at most {max(score for name, score in found.accuracies.items() if name != kind):.3f}."

@@ -17,6 +17,7 @@ from tas_tf.graph.custom import ALONE
 from tas_tf.graph.layers import first_line
 
 _SAVE = 'save it with `model.save("mine.keras")`'
+_CHECKPOINT = f"is a TensorFlow checkpoint: weights alone. Build the network, load the checkpoint into it, and {_SAVE}"
 #: What to do about files that aren't Keras models with their structure, by suffix.
 _OTHER_FORMATS = {
     **dict.fromkeys(
@@ -31,10 +32,14 @@ _OTHER_FORMATS = {
     ".pb": f"is a TensorFlow graph, which holds no layers. Load the Keras model that it was made from, and {_SAVE}",
     **dict.fromkeys(
         (".index", ".data-00000-of-00001"),
-        f"is a TensorFlow checkpoint: weights alone. Build the network, load the checkpoint into it, and {_SAVE}",
+        _CHECKPOINT,
     ),
     ".json": f"holds layers without weights. Make the model with `keras.models.model_from_json`, load its weights, and "
     f"{_SAVE}",
+    **dict.fromkeys(
+        (".caffemodel", ".mlmodel", ".mlpackage", ".npz", ".msgpack"),
+        f"holds no Keras layers. Build the network with Keras, copy the weights, and {_SAVE}",
+    ),
     **dict.fromkeys((".pkl", ".pickle", ".joblib"), f"is a pickled object. Unpickle the model in Python, and {_SAVE}"),
 }
 _WEIGHTS_ALONE = f"holds weights alone. Build the network, call `model.load_weights` with this file, and {_SAVE}"
@@ -57,7 +62,9 @@ def refuse_other_formats(path: Path) -> None:
         advice = _SAVED_MODEL_OF_KERAS_2 if (path / "keras_metadata.pb").is_file() else _SAVED_MODEL
     elif path.name.endswith(".weights.h5"):
         advice = _WEIGHTS_ALONE
-    if not path.exists():
+    if path.with_name(f"{path.name}.index").is_file():
+        advice = _CHECKPOINT
+    elif not path.exists():
         raise UserError(f"`model`: there is no file {path}.")
     if advice is not None:
         raise UserError(f"`model`: {path} {advice}.")

@@ -149,6 +149,21 @@ def test_an_activation_function_of_a_script():
     assert student.get_layer("own").activation is steep
 
 
+class Gentle(keras.regularizers.Regularizer):
+    def __call__(self, weights):
+        return 1e-3 * ops.sum(ops.abs(weights))
+
+    def get_config(self):
+        return {}
+
+
+def test_own_parts_of_layers_are_found():
+    inner = layers.Conv2D(7, 1, kernel_regularizer=Gentle())
+    space = SearchSpace.from_model(network(layers.SpectralNormalization(inner, name="wrapped")))
+    student = build_student(space, Shape.smallest(space))
+    assert type(student.get_layer("wrapped").layer.kernel_regularizer) is Gentle
+
+
 def test_what_is_declared_makes_convolutions_searchable():
     model = randomize(network(Scale(name="mine")))
     assert "first" in space_of(model).frozen
