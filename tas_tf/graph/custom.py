@@ -37,6 +37,7 @@ ALONE = (
     "it what it needs, or make it a layer class."
 )
 
+_FLOAT32 = {"dtype": "float32"}
 _declared: dict[type, Kind] = {}
 _accepted: set[str] = set()  # classes that are read only if the user accepts their code
 
@@ -203,7 +204,7 @@ class _Tried(NamedTuple):
     @classmethod
     def make(cls, node: Node, images: Mapping[str, np.ndarray]) -> _Tried:
         """Makes a copy for images of any number of channels."""
-        found = cls(node, make_layer(node, {**node.config, "dtype": "float32"}))
+        found = cls(node, make_layer(node, node.config | _FLOAT32 if "dtype" in node.config else None))
         try:
             found.run(images)
         except Exception as error:  # the user's code may raise anything

@@ -13,6 +13,9 @@ from tas_tf.errors import UserError
 from tas_tf.graph.composite import inner_layer
 from tas_tf.graph.nodes import Node, map_refs
 
+#: What a layer may consist of; a layer within a layer stands inside a wrapper.
+_PARTS = (keras.Layer, keras.Initializer, keras.regularizers.Regularizer, keras.constraints.Constraint)
+
 
 def original_layer(model: keras.Model, node: Node) -> keras.Layer:
     """Finds the layer of `model` that `node` was read from, inside nested models too."""
@@ -54,11 +57,15 @@ def make_layer_known(layer: Any) -> None:
 
     A class defined in a script or a notebook can't be imported; Keras finds it only if it is known.
     """
-    used = [type(layer), *(getattr(layer, name, None) for name in ("activation", "function"))]
+    parts = [value for value in vars(layer).values() if isinstance(value, _PARTS)]
+    used = [*map(type, (layer, *parts)), *(getattr(layer, name, None) for name in ("activation", "function"))]
     for one in used:
         is_named = inspect.isclass(one) or (inspect.isfunction(one) and one.__name__ != "<lambda>")
         if is_named and not is_from_keras(one):
             keras.saving.get_custom_objects()[keras.saving.get_registered_name(one)] = one
+    for part in parts:
+        if isinstance(part, keras.Layer):
+            make_layer_known(part)
 
 
 def is_from_keras(found: Any) -> bool:

@@ -103,22 +103,25 @@ class Workspace:
             return self
         # With `overwrite`, another file may take the place of the teacher.
         replaced = config.overwrite and config.model_file and not config.teacher_from
-        known = {} if replaced else kept_preparation(config.teacher_run)
+        known, model = {} if replaced else kept_preparation(config.teacher_run), None
         if config.model_file and "preprocess" not in known:
-            known = self._found_preparation()
+            model = self._make_network()
+            known = self._found_preparation(model)
         data = replace(config.data, **{name: known.get(name, default) for name, default in missing.items()})
         loaded = self.shared.tasks.pop(config.data, None)
         if loaded is not None and loaded.source.resize == data.resize:
             self.shared.tasks[data] = loaded.prepared_as(data.preprocess)
+        if model is not None:
+            self.shared.networks[config.network, data, config.precision] = model
         return replace(self, config=replace(config, data=data))
 
-    def _found_preparation(self) -> dict[str, str]:
+    def _found_preparation(self, model: keras.Model) -> dict[str, str]:
         """The way of resizing and the kind of preprocessing under which a trained network does best; says both.
 
         Raises:
             UserError: Two kinds of preprocessing suit the network nearly as well, or none does.
         """
-        data, task, model = self.config.data, self.task, self._make_network()
+        data, task = self.config.data, self.task
         tasks = {task.source.resize: task}
         if data.resize == "auto" and task.source.reshaped:
             streamed = self._load_task(streamed=True)

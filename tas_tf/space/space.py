@@ -100,16 +100,24 @@ class SearchSpace:
     unit_of: Mapping[str, str]
 
     @classmethod
-    def from_model(cls, model: Any, **options: Any) -> SearchSpace:
+    def from_model(
+        cls, model: Any, *, custom_objects: Any = None, unsafe_load: bool = False, **options: Any
+    ) -> SearchSpace:
         """Derives the space of a Keras model.
 
         Args:
             model: Functional or Sequential `keras.Model`.
+            custom_objects: See `compress`.
+            unsafe_load: See `compress`.
             **options: Options of `from_graph`.
 
         Raises:
             UserError: If the model can't be described, an option is invalid, or nothing can be searched.
         """
+        # Imported here because computing with spaces and shapes doesn't need Keras.
+        from tas_tf.graph.custom import admit
+
+        admit(custom_objects, unsafe_load=unsafe_load)
         return cls.from_graph(Graph.from_model(model), **options)
 
     @classmethod

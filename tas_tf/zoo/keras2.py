@@ -25,6 +25,8 @@ _SIZE = 64
 _RENAMED = {"LeakyReLU": {"alpha": "negative_slope"}, "ThresholdedReLU": {"theta": "threshold"}}
 #: Classes with other names in Keras 3.
 _CLASSES = {"ThresholdedReLU": "ReLU"}
+#: Classes that hold operations of any kind.
+_UNREADABLE = ("TensorFlowOp", "TensorFlowOpLayer", "ClassMethod", "InstanceMethod", "InstanceProperty")
 _ADVICE = 'Build the network with Keras 3 in Python, copy the weights, and save it with `model.save("mine.keras")`.'
 
 
@@ -42,6 +44,13 @@ def load_old_file(path: Path, saved: SavedNetwork, *, unsafe_load: bool, say: Ca
     """
     version = saved.keras_version or "2"
     require_extra("keras2", purpose=f"Reading {path}, a file of Keras {version},")
+    # tf_keras calls any function of TensorFlow that a file names; some write files.
+    for config in saved.configs_of("TFOpLambda"):
+        if _symbol(config["function"]) not in OPERATIONS:
+            raise _unconvertible(config["name"], "TFOpLambda", f"Keras 3 has none like {config['function']}")
+    for class_name in _UNREADABLE:
+        for config in saved.configs_of(class_name):
+            raise _unconvertible(config["name"], class_name, "Keras 3 has nothing like it")
     import tf_keras
 
     try:
@@ -130,7 +139,7 @@ class _Converter:
         symbol = getattr(old, "symbol", None)
         try:
             if symbol is not None:
-                outputs = OPERATIONS[symbol.removeprefix("compat.v1.")](*args, **kwargs)
+                outputs = OPERATIONS[_symbol(symbol)](*args, **kwargs)
                 _rename(outputs, _name(old).replace(".", "_"), {id(one) for one in keras.tree.flatten((args, kwargs))})
                 return outputs
             if id(old) not in self._made:
@@ -141,9 +150,16 @@ class _Converter:
             raise
         except Exception as error:  # Keras raises whatever its parts raise
             reason = f"Keras 3 has none like {symbol}" if isinstance(error, KeyError) and symbol else first_line(error)
-            raise UserError(
-                f"`model`: layer `{old.name}` ({type(old).__name__}) can't be converted to Keras 3: {reason}. {_ADVICE}"
-            ) from error
+            raise _unconvertible(old.name, type(old).__name__, reason) from error
+
+
+def _unconvertible(name: str, class_name: str, reason: str) -> UserError:
+    return UserError(f"`model`: layer `{name}` ({class_name}) can't be converted to Keras 3: {reason}. {_ADVICE}")
+
+
+def _symbol(function: str) -> str:
+    """The name of a TensorFlow function under which `OPERATIONS` has it."""
+    return function.removeprefix("compat.v1.")
 
 
 def _name(old: Any) -> str:

@@ -17,6 +17,7 @@ from tas_tf.graph.custom import ALONE
 from tas_tf.graph.layers import first_line
 
 _SAVE = 'save it with `model.save("mine.keras")`'
+_CHECKPOINT = f"is a TensorFlow checkpoint: weights alone. Build the network, load the checkpoint into it, and {_SAVE}"
 #: What to do about files that aren't Keras models with their structure, by suffix.
 _OTHER_FORMATS = {
     **dict.fromkeys(
@@ -31,10 +32,14 @@ _OTHER_FORMATS = {
     ".pb": f"is a TensorFlow graph, which holds no layers. Load the Keras model that it was made from, and {_SAVE}",
     **dict.fromkeys(
         (".index", ".data-00000-of-00001"),
-        f"is a TensorFlow checkpoint: weights alone. Build the network, load the checkpoint into it, and {_SAVE}",
+        _CHECKPOINT,
     ),
     ".json": f"holds layers without weights. Make the model with `keras.models.model_from_json`, load its weights, and "
     f"{_SAVE}",
+    **dict.fromkeys(
+        (".caffemodel", ".mlmodel", ".mlpackage", ".npz", ".msgpack"),
+        f"holds no Keras layers. Build the network with Keras, copy the weights, and {_SAVE}",
+    ),
     **dict.fromkeys((".pkl", ".pickle", ".joblib"), f"is a pickled object. Unpickle the model in Python, and {_SAVE}"),
 }
 _WEIGHTS_ALONE = f"holds weights alone. Build the network, call `model.load_weights` with this file, and {_SAVE}"
@@ -57,7 +62,9 @@ def refuse_other_formats(path: Path) -> None:
         advice = _SAVED_MODEL_OF_KERAS_2 if (path / "keras_metadata.pb").is_file() else _SAVED_MODEL
     elif path.name.endswith(".weights.h5"):
         advice = _WEIGHTS_ALONE
-    if not path.exists():
+    if path.with_name(f"{path.name}.index").is_file():
+        advice = _CHECKPOINT
+    elif not path.exists():
         raise UserError(f"`model`: there is no file {path}.")
     if advice is not None:
         raise UserError(f"`model`: {path} {advice}.")
@@ -100,6 +107,10 @@ class SavedNetwork:
         """Names of the layers of one of these classes, or whose settings name one of these functions."""
         return list(dict.fromkeys(_layers_with(self.config, frozenset(names), None)))
 
+    def configs_of(self, class_name: str) -> list[Mapping[str, Any]]:
+        """Configs of the layers of a class."""
+        return [entry["config"] for entry in _entries(self.config) if entry["class_name"] == class_name]
+
     def explain(self, error: Exception) -> str:
         """The error that Keras raised for the file, with the layer that it is about.
 
@@ -137,6 +148,17 @@ def _read_hdf5(path: Path) -> SavedNetwork:
         raise UserError(f"`model`: {path} {_WEIGHTS_ALONE}.")
     texts = [text.decode() if isinstance(text, bytes) else str(text) for text in (config, version or "")]
     return SavedNetwork(json.loads(texts[0]), texts[1])
+
+
+def _entries(value: Any) -> Iterator[Mapping[str, Any]]:
+    """Yields everything that has a class and a config, from outside to inside."""
+    if isinstance(value, Mapping):
+        if "class_name" in value and isinstance(value.get("config"), Mapping):
+            yield value
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _entries(item)
 
 
 def _layers_with(value: Any, names: frozenset[str], layer: str | None) -> Iterator[str]:

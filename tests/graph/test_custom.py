@@ -1,10 +1,16 @@
 """Layers of the user's own: known however they are defined, and narrowed if what is declared about them is true."""
 
+from contextlib import nullcontext
+
 import keras
 import numpy as np
 import pytest
 from keras import layers, ops
 
+from tas_tf.compression.compress import compress
+from tas_tf.compression.distill import distill
+from tas_tf.compression.rank import rank_channels
+from tas_tf.compression.search import search
 from tas_tf.description import describe
 from tas_tf.errors import UserError
 from tas_tf.graph.custom import accept_lambdas, admit, make_known, register_layer
@@ -141,6 +147,21 @@ def test_an_activation_function_of_a_script():
     student = build_student(space, shape)
     inherit_weights(student, model, space, shape)
     assert student.get_layer("own").activation is steep
+
+
+class Gentle(keras.regularizers.Regularizer):
+    def __call__(self, weights):
+        return 1e-3 * ops.sum(ops.abs(weights))
+
+    def get_config(self):
+        return {}
+
+
+def test_own_parts_of_layers_are_found():
+    inner = layers.Conv2D(7, 1, kernel_regularizer=Gentle())
+    space = SearchSpace.from_model(network(layers.SpectralNormalization(inner, name="wrapped")))
+    student = build_student(space, Shape.smallest(space))
+    assert type(student.get_layer("wrapped").layer.kernel_regularizer) is Gentle
 
 
 def test_what_is_declared_makes_convolutions_searchable():
@@ -293,6 +314,32 @@ def test_a_lambda_is_kept_and_the_rest_is_searched(tmp_path):
     images = images_of(model)
     np.testing.assert_array_equal(loaded(images), student(images))
     np.testing.assert_array_equal(copy_model(model)(images), model(images))
+
+
+MODELS = {
+    "describe": describe,
+    "space": SearchSpace.from_model,
+    "compress": lambda model, **options: compress(model, None, None, **options),
+    "search": lambda model, **options: search(model, None, **options),
+    "distill": lambda model, **options: distill(model, model, None, **options),
+    "rank_channels": rank_channels,
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_function_takes_own_objects_and_lambdas(name, my_layers):
+    model = network(layers.Lambda(lambda x: x * 2, name="code"))
+    with pytest.raises(UserError, match="`custom_objects` must name Python files"):
+        MODELS[name](model, custom_objects="nowhere.py")
+    with pytest.raises(UserError, match="`code` is a Lambda"):
+        MODELS[name](model, custom_objects=my_layers)
+    assert "steep" in keras.saving.get_custom_objects()
+    # Those that need images go on until they find none.
+    needs_images = (
+        pytest.raises(UserError, match="`train`") if name in ("compress", "search", "distill") else nullcontext()
+    )
+    with pytest.warns(UserWarning, match="safe_mode=False"), needs_images:
+        MODELS[name](model, unsafe_load=True)
 
 
 def test_a_lambda_of_a_named_function_is_made_from_it():

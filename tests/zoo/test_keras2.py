@@ -199,6 +199,22 @@ def test_what_keras_3_lacks_is_named(make, message):
         convert(tf_keras.Model(images, classify(make(images))))
 
 
+def test_no_other_function_runs(tmp_path):
+    """tf_keras calls functions with constant arguments as soon as it reads them."""
+    path, target = tmp_path / "mine.h5", tmp_path / "written"
+    plain().save(path)
+    with h5py.File(path, "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        call = ["_CONSTANT_VALUE", -1, str(target), {"contents": "text"}]
+        layer = {"name": "write", "trainable": True, "dtype": "float32", "function": "io.write_file"}
+        entry = {"class_name": "TFOpLambda", "config": layer, "name": "write", "inbound_nodes": [call]}
+        config["config"]["layers"].insert(1, entry)
+        file.attrs["model_config"] = json.dumps(config)
+    with pytest.raises(UserError, match=r"`write` .TFOpLambda.*Keras 3 has none like io.write_file"):
+        load_file(path)
+    assert not target.exists()
+
+
 def test_own_layers_in_old_files_are_named(tmp_path):
     images = tf_keras.Input((8, 8, 3))
     tf_keras.Model(images, classify(separable(Mine(name="own")(images), "a"))).save(tmp_path / "mine.h5")

@@ -152,6 +152,8 @@ def save_as_keras_2(path):
         ("mine.weights.h5", lambda path: classifier().save_weights(path), "weights alone.*model.load_weights"),
         ("mine.h5", lambda path: h5py.File(path, "w").close(), "weights alone.*model.load_weights"),
         ("mine.PTH", None, "holds weights"),
+        ("mine.mlmodel", None, "no Keras layers"),
+        ("mine.ckpt", lambda path: path.with_name("mine.ckpt.index").write_bytes(b""), "TensorFlow checkpoint"),
         ("folder.keras", lambda path: path.mkdir(), "is a folder"),
     ],
 )
