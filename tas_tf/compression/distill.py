@@ -76,6 +76,7 @@ def distill(
         num_classes=graph.num_classes,
         augment=augment,
         seed=seed_of(settings),
+        divided=False,
     )
     settings = training_settings(settings, data, strategy.num_replicas_in_sync)
     with strategy.scope():

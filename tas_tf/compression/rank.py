@@ -49,5 +49,5 @@ def rank_channels(
     data = None
     if importance in FROM_IMAGES and train is not None:
         graph = space.graph
-        data = open_data(train, image_shape=graph.input.shape[1:], num_classes=graph.num_classes)
+        data = open_data(train, image_shape=graph.input.shape[1:], num_classes=graph.num_classes, divided=False)
     return rank(model, space, settings, None if data is None else data.calibration)

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tas_tf.data.augmentation import Augmentation
-from tas_tf.data.pipeline import epochs, evaluation, paired_epochs, steps_per_epoch
+from tas_tf.data.pipeline import epochs, evaluation, evaluation_batch, paired_epochs, steps_per_epoch
 from tas_tf.data.preprocessing import Preprocessing
 from tas_tf.data.settings import DataSettings
 from tas_tf.data.source import Source
@@ -18,8 +18,6 @@ from tas_tf.data.sources import load_source
 from tas_tf.data.split import stratified_halves, stratified_subset
 from tas_tf.data.training_data import EpochsDataset, TrainingData
 from tas_tf.errors import UserError
-
-_EVALUATION_BATCH = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,7 +249,7 @@ class Task(TrainingData):
             self.source,
             split,
             indices,
-            batch_size=_EVALUATION_BATCH,
+            batch_size=evaluation_batch(self.image_shape),
             preprocessing=Preprocessing("none") if raw else self.preprocessing,
             test_resize=self.test_resize,
         )
