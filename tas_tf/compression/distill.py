@@ -88,6 +88,7 @@ def distill(
         objective=choose_objective(graph, task=task, loss=loss_of(student, loss)),
         augment=augment,
         seed=seed_of(settings),
+        divided=False,
     )
     settings = training_settings(settings, data, strategy.num_replicas_in_sync)
     with strategy.scope():

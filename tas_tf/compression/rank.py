@@ -58,5 +58,5 @@ def rank_channels(
     data, objective = None, None
     if importance in FROM_IMAGES and train is not None:
         objective = choose_objective(space.graph, task=task, loss=loss_of(model))
-        data = open_data(train, image_shape=space.graph.input.shape[1:], objective=objective)
+        data = open_data(train, image_shape=space.graph.input.shape[1:], objective=objective, divided=False)
     return rank(model, space, settings, None if data is None else data.calibration, objective)

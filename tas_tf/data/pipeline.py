@@ -1,6 +1,7 @@
 """Batches for training, search and evaluation, each a pure function of its seed."""
 
 import dataclasses
+import math
 
 import numpy as np
 import tensorflow as tf
@@ -12,8 +13,19 @@ from tas_tf.data.resizing import central_view
 from tas_tf.data.source import ArraySource, Source, StreamedSource
 from tas_tf.errors import UserError
 
+# Images to score at once, and their size as floats.
+_EVALUATION_BATCH, _EVALUATION_BYTES = 256, 2**28
 # Each kind of draw has its own random numbers.
 _ORDER, _CROP, _CHANGE, _COLOUR = range(4)
+
+
+def evaluation_batch(image_shape: tuple[int, ...]) -> int:
+    """Returns the number of images to score at once: 256, or fewer if images are so large that memory can't hold them.
+
+    >>> evaluation_batch((224, 224, 3)), evaluation_batch((1024, 1024, 3))
+    (256, 21)
+    """
+    return max(1, min(_EVALUATION_BATCH, _EVALUATION_BYTES // (4 * math.prod(image_shape))))
 
 
 def steps_per_epoch(num_examples: int, batch_size: int) -> int:

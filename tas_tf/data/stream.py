@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tas_tf.data.user_pipeline import freezes_changes, steps_of
 from tas_tf.errors import UserError
 
 #: The three forms of `(images, labels)` that users may pass as data.
@@ -31,12 +32,14 @@ class Stream:
             `(images, labels)` with images `[batch, height, width, channels]` of any number type.
         class_names: Class names that come with the data, if any.
         is_mixed: Whether the order is random over the whole data, so that no further shuffling is needed.
+        changes_once: Whether images are changed at random, but only when they are read for the first time.
     """
 
     argument: str
     batches: Callable[[int | None], tf.data.Dataset]
     class_names: tuple[str, ...] = ()
     is_mixed: bool = False
+    changes_once: bool = False
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -96,10 +99,15 @@ def _open_dataset(argument: str, dataset: tf.data.Dataset, seed: int) -> Stream:
     _check_pair(argument, spec, tf.TensorSpec)
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise endless(argument)
-    names = tuple(map(str, getattr(dataset, "class_names", ())))
-    if spec[0].shape.rank == 3 and spec[0].shape[0] is not None:
+    steps = tuple(steps_of(dataset))
+    # Keras gives names to a dataset, and `map` makes another one.
+    names = next((step.class_names for step in steps if hasattr(step, "class_names")), ())
+    images, labels = spec[0].shape, spec[1].shape
+    if images.rank == 3 and labels.rank and images[0] is labels[0] is None:
+        dataset = dataset.map(lambda images, labels: (images[..., tf.newaxis], labels))
+    elif images.rank == 3 and images[0] is not None:
         dataset = dataset.batch(_BATCH)
-    return Stream(argument, lambda _: dataset, names)
+    return Stream(argument, lambda _: dataset, tuple(map(str, names)), changes_once=freezes_changes(steps))
 
 
 def _open_arrays(argument: str, arrays: tuple, seed: int) -> Stream:
@@ -111,6 +119,8 @@ def _open_arrays(argument: str, arrays: tuple, seed: int) -> Stream:
             f"`{argument}` must have one label for each image. Received: images {list(images.shape)} and labels "
             f"{list(labels.shape)}."
         )
+    if images.ndim == 3:  # as Keras loads MNIST
+        images = images[..., np.newaxis]
     kinds = _tensor_type(images), _tensor_type(labels)
 
     def pick(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,14 +12,12 @@ import tensorflow as tf
 
 from tas_tf.data.augmentation import Augmentation, augment_batch
 from tas_tf.data.labels import Labels, make_labels
-from tas_tf.data.pipeline import dataset_options, steps_per_epoch
+from tas_tf.data.pipeline import dataset_options, evaluation_batch, steps_per_epoch
 from tas_tf.data.stream import Stream, UserData, open_stream, seed_of_epoch
 from tas_tf.data.survey import Survey, bucket_of, limit_of, survey
 from tas_tf.data.training_data import EpochsDataset, TrainingData
 from tas_tf.errors import UserError
 from tas_tf.objectives.objective import Objective
-
-_EVALUATION_BATCH = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +114,7 @@ class StreamedData(TrainingData):
         """The first images of the second part, at most `limit`, plain."""
         start = limit_of(share * self.share)
         examples = self._train_examples(None).filter(lambda image, _: _is_from(image, start))
-        return self._plain(examples.take(limit).batch(_EVALUATION_BATCH))
+        return self._plain(examples.take(limit).batch(evaluation_batch(self.image_shape)))
 
     def calibration(self, batch_size: int, batches: int) -> tf.data.Dataset:
         """A few batches of training images, plain, shuffled within the buffer."""
@@ -127,7 +126,7 @@ class StreamedData(TrainingData):
         if self.validation is None:
             return None
         examples = self._examples(self.validation, self.labels[-1], None)
-        return self._plain(examples.batch(_EVALUATION_BATCH))
+        return self._plain(examples.batch(evaluation_batch(self.image_shape)))
 
     def _examples(self, stream: Stream, labels: Labels, epoch: int | None) -> tf.data.Dataset:
         return stream.examples(epoch).map(lambda image, label: (image, labels.convert(label, self.names)))
@@ -175,8 +174,11 @@ def open_data(
     objective: Objective,
     augment: Augmentation | None = None,
     seed: int = 0,
+    divided: bool = True,
 ) -> StreamedData:
     """Checks a user's data in one pass over it and prepares it for training.
+
+    A warning says so if random changes inside the data don't do what they are for.
 
     Args:
         train: Training images and labels, in a form that `open_stream` takes.
@@ -185,6 +187,7 @@ def open_data(
         objective: What the outputs of the network mean.
         augment: Changes to training images.
         seed: Seed for augmentation and order.
+        divided: Whether a part of the training images will be held out for scores.
 
     Raises:
         UserError: The data can't be read, doesn't fit the network, or is unsuitable for training.
@@ -209,7 +212,24 @@ def open_data(
     names = labels[0].class_names(surveys[0].counts)
     for kind, found in zip(labels[1:], surveys[1:], strict=True):
         kind.check_known(found.counts, names)
+    _warn_of_changes(streams[0], surveys[0], divided=divided)
     return StreamedData(streams[0], streams[1] if len(streams) > 1 else None, labels, surveys, names, augment, seed)
+
+
+def _warn_of_changes(stream: Stream, found: Survey, *, divided: bool) -> None:
+    argument = stream.argument
+    if stream.changes_once:
+        warnings.warn(
+            f"`{argument}` changes images at random and then caches them, so each image has the same change in all "
+            "epochs. Put `cache` before the random changes, or pass `augment` instead.",
+            stacklevel=4,
+        )
+    if divided and found.varies:
+        warnings.warn(
+            f"`{argument}` gives other images each time that it is read, so shapes are also scored on images that they "
+            "have learned from. Pass `augment` instead of changing images at random.",
+            stacklevel=4,
+        )
 
 
 def _check_size(stream: Stream, wanted: tuple[int, ...]) -> None:

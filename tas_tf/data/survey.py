@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import tensorflow as tf
@@ -16,6 +16,8 @@ from tas_tf.errors import UserError
 #: Number of buckets that images fall into by their contents.
 BUCKETS = 2**30
 _BATCH = 1024
+#: Images that are read again to see whether they change.
+_COMPARED = 64
 #: Data is assumed to repeat forever once it has this many images and each occurs this often on average.
 _MANY, _REPEATS = 50_000, 8
 
@@ -28,11 +30,13 @@ class Survey:
         counts: Number of images of each class, by class number or name; empty if labels aren't classes of images.
         buckets: Buckets of all images, sorted, int64 `[num_examples]`.
         chance: Score of the best constant output, such as the share of the most frequent class.
+        varies: Whether the images are others when they are read again.
     """
 
     counts: Mapping[int | str, int]
     buckets: np.ndarray
     chance: float
+    varies: bool = False
 
     @property
     def num_examples(self) -> int:
@@ -80,7 +84,7 @@ def survey(stream: Stream, labels: Labels) -> Survey:
             f"`{stream.argument}` must mix its classes. Received images sorted by class: use "
             f"`shuffle({result.num_examples})` before batching, or shuffle file names."
         )
-    return result
+    return replace(result, varies=not stream.is_mixed and _varies(stream, result.buckets))
 
 
 def bucket_of(image: tf.Tensor) -> tf.Tensor:
@@ -96,6 +100,12 @@ def limit_of(share: float) -> int:
 def _read(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     finite = tf.reduce_all(tf.math.is_finite(image)) if image.dtype.is_floating else tf.constant(True)
     return bucket_of(image), finite, label
+
+
+def _varies(stream: Stream, buckets: np.ndarray) -> bool:
+    """Whether the first images of another pass aren't among those of the first one, whose buckets are given."""
+    again = stream.examples().take(_COMPARED).map(lambda image, label: bucket_of(image)).batch(_COMPARED)
+    return not all(np.isin(found, buckets).all() for found in again.as_numpy_iterator())
 
 
 def _check_end(stream: Stream, buckets: list[np.ndarray]) -> None:

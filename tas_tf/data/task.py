@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tas_tf.data.augmentation import Augmentation
-from tas_tf.data.pipeline import epochs, evaluation, paired_epochs, steps_per_epoch
+from tas_tf.data.pipeline import epochs, evaluation, evaluation_batch, paired_epochs, steps_per_epoch
 from tas_tf.data.preprocessing import Preprocessing
 from tas_tf.data.settings import DataSettings
 from tas_tf.data.source import Source
@@ -21,8 +21,6 @@ from tas_tf.errors import UserError
 from tas_tf.objectives.classification import Classification
 from tas_tf.objectives.decisions import Binary
 from tas_tf.objectives.objective import Objective
-
-_EVALUATION_BATCH = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -282,7 +280,7 @@ class Task(TrainingData):
             self.source,
             split,
             indices,
-            batch_size=_EVALUATION_BATCH,
+            batch_size=evaluation_batch(self.image_shape),
             preprocessing=Preprocessing("none") if raw else self.preprocessing,
             test_resize=self.test_resize,
         )

@@ -1,7 +1,7 @@
 """Loads any classification data set of TensorFlow Datasets as a source, in memory if it fits."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -26,6 +26,7 @@ class _Layout:
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
     size_changes: bool
+    notes: tuple[str, ...]
     resize: str
     reshaped: bool
 
@@ -102,17 +103,24 @@ def _find_layout(
         raise UserError(f"Dataset {name} has no split `train`. Received: {', '.join(splits) or 'no splits'}.")
     if not class_names:
         raise UserError(f"Dataset {name} doesn't say how many classes its feature `{label_key}` has.")
+    test_split = _test_split(builder, label_key)
     return _Layout(
         image_key=image_key,
         label_key=label_key,
         train_split="train",
-        test_split=_test_split(builder, label_key),
+        test_split=test_split,
         class_names=tuple(class_names),
         image_shape=(*size, check_channels(name, found or 3, channels)),
         size_changes=size != (height, width),
+        notes=_notes(name, splits, test_split),
         resize=resize,
         reshaped=changes_proportions(height, width, size),
     )
+
+
+def _notes(name: str, splits: Iterable[str], test_split: str | None) -> tuple[str, ...]:
+    unused = [split for split in splits if split not in ("train", test_split)]
+    return (f"`dataset`: splits of {name} that aren't used: {', '.join(unused)}.",) if unused else ()
 
 
 def _feature_keys(name: str, info: tfds.core.DatasetInfo) -> tuple[str, str]:
@@ -177,6 +185,7 @@ def _load_arrays(name: str, builder: tfds.core.DatasetBuilder, layout: _Layout, 
         flip_ok=looks_alike_mirrored(name),
         resize=layout.resize,
         reshaped=layout.reshaped,
+        notes=layout.notes,
     )
 
 
@@ -209,6 +218,7 @@ def _load_stream(name: str, builder: tfds.core.DatasetBuilder, layout: _Layout, 
         flip_ok=looks_alike_mirrored(name),
         resize=layout.resize,
         reshaped=layout.reshaped,
+        notes=layout.notes,
         split_labels={"train": train_labels, "test": test_labels},
         builder=builder,
         keys=(layout.image_key, layout.label_key),

@@ -12,8 +12,9 @@ import tensorflow_datasets as tfds
 from tas_tf.data.source import StreamedSource
 
 _FILES_AT_ONCE = 8
-# Encoded images, about 0.1 MB each. Chunks may be small: TFDS wrote the images shuffled, and files are shuffled too.
-_CHUNK = 2048
+# Encoded images that are shuffled together, and their size, of which memory holds twice as much. Chunks may be small:
+# TFDS wrote the images shuffled, and files are shuffled too.
+_CHUNK, _CHUNK_BYTES = 2048, 2**28
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -45,12 +46,16 @@ class TfdsSource(StreamedSource):
         dataset = _records(self.builder, self.tfds_splits[split], seed=seed)
         dataset = dataset.filter(lambda row, record: index_of[row] >= 0)  # before parsing, which is expensive
         if seed is not None:
-            dataset = _shuffled_in_chunks(dataset, seed)
+            dataset = _shuffled_in_chunks(dataset, seed, self._chunk(split))
         return dataset.map(parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
     def sample(self, indices: np.ndarray, count: int) -> np.ndarray:
         """Picks the first examples in the files, which TFDS has shuffled."""
         return np.sort(indices)[:count]
+
+    def _chunk(self, split: str) -> int:
+        info = self.builder.info.splits[self.tfds_splits[split]]
+        return max(1, min(_CHUNK, _CHUNK_BYTES * info.num_examples // max(1, info.num_bytes)))
 
     def _index_of_row(self, split: str, indices: np.ndarray) -> np.ndarray:
         rows = self.rows[split]
@@ -106,8 +111,8 @@ def _records(builder: tfds.core.DatasetBuilder, split: str, *, seed: tf.Tensor |
     )
 
 
-def _shuffled_in_chunks(dataset: tf.data.Dataset, seed: tf.Tensor) -> tf.data.Dataset:
-    """Shuffles records within chunks of `_CHUNK`, by the seed alone.
+def _shuffled_in_chunks(dataset: tf.data.Dataset, seed: tf.Tensor, size: int) -> tf.data.Dataset:
+    """Shuffles records within chunks of a number of them, by the seed alone.
 
     `Dataset.shuffle` would mix in the global seed, and fails on a seed that is a tensor if the global one is 0.
     """
@@ -117,5 +122,5 @@ def _shuffled_in_chunks(dataset: tf.data.Dataset, seed: tf.Tensor) -> tf.data.Da
         order = tf.random.experimental.stateless_shuffle(order, seed=tf.random.fold_in(seed, number))
         return tuple(tf.gather(part, order) for part in chunk)
 
-    chunks = dataset.batch(_CHUNK).enumerate()
+    chunks = dataset.batch(size).enumerate()
     return chunks.map(lambda number, chunk: shuffle(number, chunk)).prefetch(1).unbatch()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,8 @@ from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student
 
-_STREAMED_TEST_LIMIT = 5_000
+# Test images of streamed data to score files on, and their size as floats.
+_STREAMED_TEST_LIMIT, _STREAMED_TEST_BYTES = 5_000, 2**32
 _EXPORT_VERSION = VERSION + 1  # latencies are now those of the second of two calls
 #: Settings of the data that files depend on: training images determine preprocessing, test images the scores.
 _DATA = (
@@ -178,8 +180,16 @@ class ExportStep(RunStep):
 
     def _test_limit(self) -> int | None:
         """Number of test images to use; limited by default for streamed data, which may not fit in memory."""
-        streamed = isinstance(self.workspace.task.source, StreamedSource)
-        return self.workspace.config.export.test_limit or (_STREAMED_TEST_LIMIT if streamed else None)
+        limit, source = self.workspace.config.export.test_limit, self.workspace.task.source
+        if limit or not isinstance(source, StreamedSource):
+            return limit
+        limit = max(1, min(_STREAMED_TEST_LIMIT, _STREAMED_TEST_BYTES // (4 * math.prod(source.image_shape))))
+        if limit < len(source.labels("test")):
+            self.workspace.say(
+                f"export: files are scored on {limit:,} of {len(source.labels('test')):,} test images, since the data "
+                "is too large for memory; `test_limit` takes another number."
+            )
+        return limit
 
 
 def _shape(space: SearchSpace, path: Path, model: keras.Model) -> dict[str, Any]:

@@ -152,7 +152,7 @@ MISTAKES = {
     "weights": (three_parts(), "without sample weights.*3 parts"),
     "arrays with weights": ((IMAGES, LABELS, LABELS), "without sample weights.*3 parts"),
     "forever": (dataset().batch(2).repeat(), "repeats forever"),
-    "no channels": (dataset(IMAGES[..., 0]).batch(2), r"float32 \[None, 4, 5\]"),
+    "no height": (dataset(IMAGES[..., 0, 0]).batch(2), r"float32 \[None, 4\]"),
     "sizes": (dataset().map(lambda image, label: (image[: label + 1], label)), "of one size"),
     "lengths": ((IMAGES, LABELS[1:]), r"\[10, 4, 5, 3\] and labels \[9\]"),
     "text as images": ((np.full((3, 2, 2, 1), "a"), LABELS[:3]), "string"),

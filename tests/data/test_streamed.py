@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from tas_tf.data.augmentation import Augmentation
 from tas_tf.data.streamed import StreamedData, open_data
@@ -30,16 +31,16 @@ def shuffled() -> tf.data.Dataset:
 class Batches(keras.utils.PyDataset):
     """Batches that shows the examples in an order of its own after each epoch."""
 
-    def __init__(self):
+    def __init__(self, images=IMAGES, labels=LABELS):
         super().__init__()
-        self.order = NUMBERS
+        self.images, self.labels, self.order = images, labels, np.arange(len(images))
 
     def __len__(self):
-        return COUNT // 8
+        return -(-len(self.images) // 8)
 
     def __getitem__(self, number):
         rows = self.order[8 * number : 8 * number + 8]
-        return IMAGES[rows], LABELS[rows]
+        return self.images[rows], self.labels[rows]
 
     def on_epoch_end(self):
         self.order = np.random.default_rng(5).permutation(self.order)
@@ -242,3 +243,59 @@ def test_two_replicas_share_each_batch(two_replicas):
 def test_batches_have_to_fit(data, batch_size):
     with pytest.raises(UserError, match="`batch_size` doesn't fit"):
         data.searching(batch_size)
+
+
+def change(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    return images + tf.random.uniform([]), labels
+
+
+def test_random_changes_that_are_cached_are_warned_of():
+    with pytest.warns(UserWarning, match="`train` changes images at random and then caches them"):
+        make(shuffled().map(change).cache())
+    with pytest.warns(UserWarning, match="`train` gives other images each time"):
+        make(shuffled().cache().map(change))
+
+
+def test_images_that_stay_the_same_give_no_warning(recwarn):
+    make(shuffled().cache().prefetch(2))
+    make((IMAGES, LABELS))
+    make(Batches(IMAGES, LABELS))
+    # Where no part is held out, images may change.
+    open_data(shuffled().map(change), image_shape=(6, 5, 1), objective=Classification(3), divided=False)
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("mode", ["int", "categorical"])
+@pytest.mark.parametrize("batch_size", [4, None])
+def test_keras_s_folders_in_label_modes_of_single_labels(tmp_path, mode, batch_size):
+    for name, grey in (("ant", 10), ("bee", 90), ("cat", 170)):
+        (tmp_path / name).mkdir()
+        for number in range(4):
+            Image.fromarray(np.full((6, 5), grey + number, np.uint8)).save(tmp_path / name / f"{number}.png")
+    options = {"image_size": (6, 5), "color_mode": "grayscale", "seed": 1, "verbose": False}
+    train = keras.utils.image_dataset_from_directory(
+        tmp_path, label_mode=mode, batch_size=batch_size, validation_split=0.25, subset="training", **options
+    )
+    whole = keras.utils.image_dataset_from_directory(tmp_path, label_mode=mode, batch_size=batch_size, **options)
+    scaled = train.map(lambda images, labels: (images / 255, labels)).prefetch(1)
+    found = make(scaled, whole)
+    assert found.class_names == ("ant", "bee", "cat")
+    assert (found.num_train, sum(len(labels) for _, labels in found.test())) == (9, 12)
+    for images, labels in found.calibration(9, 1):
+        np.testing.assert_array_equal(labels, images[:, 0, 0, 0].numpy() * 255 // 80)
+
+
+@pytest.mark.parametrize("form", [lambda *parts: parts, lambda *parts: dataset(*parts).shuffle(200, seed=1).batch(9)])
+def test_grey_images_may_lack_their_channel(form):
+    """As Keras loads MNIST."""
+    for images, labels in make(form(IMAGES[..., 0], LABELS)).calibration(COUNT, 1):
+        np.testing.assert_array_equal(images, IMAGES[numbers(images)])
+        np.testing.assert_array_equal(labels, LABELS[numbers(images)])
+
+
+@pytest.mark.parametrize("labels", [LABELS, LABELS[:, None], np.eye(3, dtype="float32")[LABELS]])
+def test_a_pydataset_with_labels_of_each_form(labels):
+    found = make(Batches(IMAGES, labels), Batches(IMAGES[:30], labels[:30]))
+    assert found.num_train == COUNT
+    for images, given in found.test():
+        np.testing.assert_array_equal(given, LABELS[numbers(images)])

@@ -6,7 +6,7 @@ import requests
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from tas_tf.data import reachable, sources, tfds_builder
+from tas_tf.data import reachable, sources, tfds_builder, tfds_stream
 from tas_tf.data.augmentation import Augmentation
 from tas_tf.data.fashion_mnist import FashionMnistIdx
 from tas_tf.data.pipeline import epochs, evaluation
@@ -210,3 +210,35 @@ def test_other_record_formats_are_refused(tmp_path, fake_idx):
     FashionMnistIdx(data_dir=str(tmp_path), file_format="array_record").download_and_prepare()
     with pytest.raises(UserError, match=r"Expected tfrecord. Received: array_record"):
         load_source("fashion_mnist", data_dir=str(tmp_path))
+
+
+def test_large_records_are_shuffled_in_small_chunks(streamed_and_kept, monkeypatch):
+    streamed, _ = streamed_and_kept
+    num_bytes = streamed.builder.info.splits["train"].num_bytes
+    assert streamed._chunk("train") == 2048
+    monkeypatch.setattr(tfds_stream, "_CHUNK_BYTES", num_bytes // 6)
+    assert streamed._chunk("train") in (9, 10)
+    images = [
+        images for images, _ in _batches(epochs(streamed, batch_size=10, preprocessing=Preprocessing(), seed=7), 6)
+    ]
+    assert len({image.tobytes() for batch in images for image in batch}) == 60
+
+
+def test_splits_that_are_not_used_are_said(varying_dir):
+    source = load_source("varying_images/withheld", data_dir=varying_dir, image_size=6)
+    assert source.notes == ("`dataset`: splits of varying_images/withheld that aren't used: test.",)
+
+
+@pytest.mark.parametrize("way", ["squash", "crop", "pad"])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_ways_of_resizing_and_channels(varying_dir, way, streamed):
+    """Images of 9 to 11 x 12 pixels, all of one value: black comes from padding alone."""
+    options = {"data_dir": varying_dir, "image_size": (6, 12), "resize": way, "channels": 1, "streamed": streamed}
+    source = load_source("varying_images/withheld", **options)
+    assert source.reshaped
+    assert source.image_shape == (6, 12, 1)
+    (images, labels), *_ = evaluation(source, "train", batch_size=40, preprocessing=Preprocessing()).as_numpy_iterator()
+    images, numbers = images[..., 0], images[:, 3, 6, 0]
+    assert np.array_equal(numbers % 2, labels)
+    black = (images == 0).mean(axis=(1, 2))[numbers > 0]
+    assert np.all(black > 0.2) if way == "pad" else not np.any(black)
