@@ -21,6 +21,8 @@ from tas_tf.deploy.checks import check_deployable
 from tas_tf.errors import UserError
 from tas_tf.graph.custom import CustomObjects, admit
 from tas_tf.graph.graph import Graph
+from tas_tf.objectives.choose import choose_objective, loss_of
+from tas_tf.objectives.objective import Objective
 from tas_tf.space.settings import SpaceSettings
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace, Stage, WidthUnit
@@ -51,7 +53,8 @@ class Description:
     Attributes:
         model: Name of the network.
         image_shape: Height, width and channels of an image.
-        num_classes: Number of classes.
+        task: What the network is for; `None` if neither its end nor its loss tells.
+        outputs: What its outputs are, in words, such as `10 classes`.
         macs: Multiply-adds for one image.
         params: Number of parameters.
         min_macs_ratio: Fewest multiply-adds that a shape can have, as a share of `macs`.
@@ -77,7 +80,8 @@ class Description:
 
     model: str
     image_shape: tuple[int, ...]
-    num_classes: int
+    task: str | None
+    outputs: str
     macs: int
     params: int
     min_macs_ratio: float
@@ -97,6 +101,7 @@ class Description:
         """Returns the data that `python -m trainers.describe --json` prints."""
         found: dict[str, Any] = {
             "model": self.model,
+            "task": self.task,
             "macs": self.macs,
             "params": self.params,
             "min_macs_ratio": self.min_macs_ratio,
@@ -139,7 +144,7 @@ class Description:
     def __rich_console__(self, console: Console, options: Any) -> Iterator[RenderableType]:
         """Yields the parts of the text, for a `rich` console of any width."""
         images = "x".join(map(str, self.image_shape))
-        yield Text.assemble((self.model, "bold"), f", images of {images}, {self.num_classes} classes")
+        yield Text.assemble((self.model, "bold"), f", images of {images}, {self.outputs}")
         yield Text(f"{self.macs:,} MACs, {self.params:,} parameters")
         if self.deployment is not None:
             yield Text(f"deployment: {self.deployment}", overflow="fold")
@@ -187,18 +192,20 @@ def describe(
     width_divisor: int = SpaceSettings.width_divisor,
     couple_trunk: bool | None = None,
     search_dense: bool = SpaceSettings.search_dense,
+    task: str | None = None,
     custom_objects: CustomObjects | None = None,
     unsafe_load: bool = False,
 ) -> Description:
     """Describes what a search may change in a network, before anything is trained.
 
     Args:
-        model: Functional or Sequential classifier; its weights don't matter.
+        model: Functional or Sequential CNN; its weights don't matter.
         axes: What the search may reduce: `width`, `depth` or `both`.
         width_divisor: Widths are rounded to multiples of this number.
         couple_trunk: Gives all blocks of a stage the same width; by default only if projections would be expensive.
         search_dense: Also searches hidden Dense layers that act on vectors. They are always searched if nothing else
             can be.
+        task: What the model is for, see `compress`.
         custom_objects: Layer classes and functions of the model's own, see `compress`.
         unsafe_load: Also accepts Lambda layers, see `compress`.
 
@@ -206,7 +213,7 @@ def describe(
         A description to print or to read.
 
     Raises:
-        UserError: The model isn't a classifier that can be read, nothing in it can shrink, or an option is invalid.
+        UserError: The model can't be read or doesn't suit `task`, nothing in it can shrink, or an option is invalid.
 
     Example:
         >>> import tas_tf
@@ -224,7 +231,22 @@ def describe(
         width_divisor=width_divisor,
         search_dense=search_dense,
     )
-    return replace(describe_space(space), deployment=find_deployment(model))
+    objective = find_objective(space.graph, task=task, loss=loss_of(model))
+    return replace(describe_space(space, objective), deployment=find_deployment(model))
+
+
+def find_objective(graph: Graph, *, task: str | None, loss: Any) -> Objective | None:
+    """What a network is for, see `choose_objective`; `None` if only its user knows.
+
+    Raises:
+        UserError: The network doesn't suit `task`.
+    """
+    try:
+        return choose_objective(graph, task=task, loss=loss)
+    except UserError:
+        if task is not None:
+            raise
+        return None
 
 
 def find_deployment(model: keras.Model) -> str:
@@ -236,11 +258,14 @@ def find_deployment(model: keras.Model) -> str:
     return "ok"
 
 
-def describe_space(space: SearchSpace, *, name: str | None = None, shape: Shape | None = None) -> Description:
+def describe_space(
+    space: SearchSpace, objective: Objective | None, *, name: str | None = None, shape: Shape | None = None
+) -> Description:
     """Describes a search space.
 
     Args:
         space: The search space.
+        objective: What the network is for, if that is known.
         name: What the user calls the network; by default its own name.
         shape: Adds the costs of this shape.
 
@@ -253,7 +278,8 @@ def describe_space(space: SearchSpace, *, name: str | None = None, shape: Shape 
     return Description(
         model=space.graph.network if name is None else name,
         image_shape=tuple(space.graph.input.shape[1:]),
-        num_classes=space.graph.num_classes,
+        task=None if objective is None else objective.task,
+        outputs=_UNKNOWN.format(space.graph.num_classes) if objective is None else objective.outputs_in_words,
         macs=macs.full,
         params=params.full,
         min_macs_ratio=macs(smallest_shape(macs)) / macs.full,
@@ -266,6 +292,10 @@ def describe_space(space: SearchSpace, *, name: str | None = None, shape: Shape 
         frozen_shares={layer: count / macs.full for layer, count in frozen_macs(space).items()},
         shape=None if shape is None else ShapeCost(macs(shape), params(shape), projections(space, shape)),
     )
+
+
+# Outputs of a network that may be for several tasks.
+_UNKNOWN = "outputs: {}, for a `task` that must be given"
 
 
 def _budget_line(budget: str, *, limit: float, full: float, smallest: float) -> Text:

@@ -11,7 +11,7 @@ from tas_tf.description import describe, describe_space
 from tas_tf.errors import UserError
 from tas_tf.space.shape import Shape
 from tas_tf.zoo.resnet_cifar import resnet_cifar
-from tests.digits import tiny_network, tiny_space
+from tests.digits import CLASSES, tiny_network, tiny_space
 
 
 def test_the_text_names_what_can_shrink_what_cannot_and_the_lowest_cost():
@@ -47,7 +47,7 @@ def test_trunks_are_coupled_as_in_a_search():
 def test_json_has_the_same_numbers():
     space = tiny_space()
     shape = Shape.smallest(space)
-    found = describe_space(space, name="mine", shape=shape)
+    found = describe_space(space, CLASSES, name="mine", shape=shape)
     data = json.loads(json.dumps(found.to_json()))
     assert (data["model"], data["macs"], data["shape_macs"]) == ("mine", found.macs, CostModel(space)(shape))
     assert {"deployment", "budgets", "paper_accuracy"}.isdisjoint(data)
@@ -75,3 +75,28 @@ def test_the_frozen_share_counts_what_no_shape_can_reduce():
     assert data["frozen_shares"] == found.frozen_shares
     line = f"frozen: {(first + second) / full:.1%} of the MACs can't shrink: second {second / full:.1%}, first"
     assert line in str(found)
+
+
+def test_what_the_network_is_for():
+    def found(end: keras.layers.Layer, loss=None, *, pixels: bool = False, **options):
+        images = keras.Input((8, 8, 1))
+        x = keras.layers.Conv2D(8, 3, padding="same", name="first")(images)
+        x = end(x if pixels else keras.layers.GlobalAveragePooling2D()(x))
+        model = keras.Model(images, x, name="net")
+        if loss:
+            model.compile("sgd", loss)
+        return describe(model, **options)
+
+    dense, conv = keras.layers.Dense, keras.layers.Conv2D
+    for description, task, words in (
+        (found(dense(1, "sigmoid")), "binary", "yes or no"),
+        (found(dense(5, "sigmoid")), "multilabel", "5 labels"),
+        (found(dense(1), "mae"), "regression", "one value"),
+        (found(dense(2), task="regression"), "regression", "2 values"),
+        (found(conv(4, 1, activation="softmax"), pixels=True), "classification", "4 classes per pixel"),
+        (found(dense(1)), None, "outputs: 1, for a `task` that must be given"),
+    ):
+        assert str(description).splitlines()[0] == f"net, images of 8x8x1, {words}"
+        assert description.task == description.to_json()["task"] == task
+    with pytest.raises(UserError, match="`task`=binary needs"):
+        found(dense(5), task="binary")

@@ -25,7 +25,7 @@ from tas_tf.data.sources import load_source
 from tas_tf.decode.decode import smallest_shape
 from tas_tf.deploy.metadata import Metadata
 from tas_tf.deploy.tflite import file_size
-from tas_tf.description import describe_space, find_deployment
+from tas_tf.description import describe_space, find_deployment, find_objective
 from tas_tf.graph.graph import Graph
 from tas_tf.latency.meter import meter_of
 from tas_tf.published import PublishedShape, published_shape, shape_file
@@ -36,7 +36,7 @@ from tas_tf.settings import require
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.meter import real_cost
-from tas_tf.zoo.loading import load_network
+from tas_tf.zoo.loading import load_network, loss_in_file
 
 
 def main() -> dict[str, Any]:
@@ -58,8 +58,10 @@ def main() -> dict[str, Any]:
         say=lambda text: console.print(translate(text), highlight=False, soft_wrap=True),
     )
     space = space_of(Graph.from_model(model), config.space, shape)
+    loss = loss_in_file(config.model_file) if config.model_file else None
+    objective = find_objective(space.graph, task=network.task, loss=loss)
     description = replace(
-        describe_space(space, name=None if config.model_file else name, shape=shape),
+        describe_space(space, objective, name=None if config.model_file else name, shape=shape),
         deployment=find_deployment(model),
         budgets=_limits(space, labels, config) if is_given("budget") else None,
         paper_accuracy=published.accuracy if published else None,

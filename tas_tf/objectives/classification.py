@@ -27,6 +27,11 @@ class Classification(Objective):
     task, activation = "classification", "softmax"
 
     @property
+    def noun(self) -> str:
+        """The number of classes."""
+        return f"{self.num_outputs} classes"
+
+    @property
     def metric(self) -> str:
         """Accuracy, or per pixel the mean intersection over union."""
         return "mean_iou" if self.positions else "accuracy"

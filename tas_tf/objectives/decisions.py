@@ -93,7 +93,7 @@ class Binary(Decisions):
         [0.0]
     """
 
-    task = "binary"
+    task, noun = "binary", "yes or no"
 
     @property
     def metric(self) -> str:
@@ -130,6 +130,11 @@ class Multilabel(Decisions):
     """Several decisions. The score is the mean average precision; per pixel it is the mean intersection over union."""
 
     task = "multilabel"
+
+    @property
+    def noun(self) -> str:
+        """The number of labels."""
+        return f"{self.num_outputs} labels"
 
     @property
     def metric(self) -> str:

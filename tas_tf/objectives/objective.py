@@ -185,6 +185,16 @@ class Objective(abc.ABC):
         """
         return f"{self.metric.replace('_', ' ')} {score:.4f}"
 
+    @property
+    @abc.abstractmethod
+    def noun(self) -> str:
+        """What the outputs are, such as `10 classes`, without saying whether they are per pixel."""
+
+    @property
+    def outputs_in_words(self) -> str:
+        """What the outputs are, such as `10 classes per pixel`."""
+        return f"{self.noun} per pixel" if self.positions else self.noun
+
     def __str__(self) -> str:
         """The kind in words."""
         return f"{self.task} per pixel" if self.positions else self.task

@@ -44,6 +44,11 @@ class Regression(Objective):
             raise UserError(f"`loss` of a regression must be one of {', '.join(LOSSES)}. Received: {self.loss!r}.")
 
     @property
+    def noun(self) -> str:
+        """The number of values."""
+        return "one value" if self.num_outputs == 1 else f"{self.num_outputs} values"
+
+    @property
     def label_shape(self) -> tuple[int, ...]:
         """A number for each output."""
         return (*self.positions, self.num_outputs)
