@@ -1,66 +1,32 @@
-"""Figures of a report, as SVG that takes its colours from the surrounding page."""
+"""Figures of a report: widths and depths kept, accuracy against cost, the race and the search by epoch."""
 
 from __future__ import annotations
 
-import io
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
-import markupsafe
-from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from tas_tf.report.drawing import (
+    FAINT,
+    INK,
+    NARROW,
+    RIVAL,
+    STUDENT,
+    TEACHER,
+    WIDE,
+    Drawing,
+    label_epochs,
+    legend_above,
+    render,
+    scaled,
+)
 from tas_tf.report.formatting import KIND_NAMES
 
-# Placeholder colours, later replaced by variables of the style sheet: one drawing serves light and dark mode.
-INK, FAINT, GRID = "#010101", "#020202", "#030303"
-TEACHER, STUDENT, RIVAL = "#040404", "#050505", "#060606"
-COLOURS = {INK: "ink", FAINT: "faint", GRID: "grid", TEACHER: "teacher", STUDENT: "student", RIVAL: "rival"}
-STYLE = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "report",
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "text.color": INK,
-    "axes.edgecolor": GRID,
-    "axes.labelcolor": INK,
-    "axes.titlesize": 11,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.6,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "legend.frameon": False,
-}
 # With more bars than this, names don't fit under them.
 MOST_NAMED_BARS = 45
-# Inches; they set the size of a figure's text relative to the page's.
-NARROW, WIDE = (5.0, 3.1), (9.5, 3.9)
 RIVAL_MARKERS = "s^vDP*X<>"
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """One figure of the page.
-
-    Attributes:
-        title: Heading above the figure.
-        alt: Text alternative for screen readers.
-        svg: The drawing.
-        wide: Whether the figure needs the full width of the page.
-    """
-
-    title: str
-    alt: str
-    svg: markupsafe.Markup
-    wide: bool = False
 
 
 def draw_all(report: Mapping) -> list[Drawing]:
@@ -123,7 +89,7 @@ def _draw_widths(units: Sequence[Mapping]) -> Drawing:
         handles = [Patch(color=FAINT, label="full"), Patch(color=STUDENT, label="kept")]
         if dropped:
             handles.append(Patch(facecolor=FAINT, edgecolor=INK, hatch="////", label="in a dropped block"))
-        _legend_above(axes, handles=handles)
+        legend_above(axes, handles=handles)
 
     kept = [unit for unit in units if not unit["dropped"]]
     share = sum(unit["kept"] for unit in kept) / sum(unit["width"] for unit in units)
@@ -131,7 +97,7 @@ def _draw_widths(units: Sequence[Mapping]) -> Drawing:
         f"Bars of the channels kept in each of {len(units)} width units; {len(units) - len(kept)} are in "
         f"dropped blocks. {100 * share:.0f} percent of all searched channels are kept."
     )
-    return _render("Channels kept in each width unit", alt, draw, size=WIDE)
+    return render("Channels kept in each width unit", alt, draw, size=WIDE)
 
 
 def _draw_depths(stages: Sequence[Mapping]) -> Drawing:
@@ -153,11 +119,11 @@ def _draw_depths(stages: Sequence[Mapping]) -> Drawing:
         axes.set_xlabel("blocks")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(axis="y", visible=False)
-        _legend_above(axes, handles=[Patch(color=FAINT, label="full"), Patch(color=STUDENT, label="kept")])
+        legend_above(axes, handles=[Patch(color=FAINT, label="full"), Patch(color=STUDENT, label="kept")])
 
     kept = ", ".join(f"{stage['name']} {stage['kept']} of {stage['blocks']}" for stage in stages)
     height = 1.4 + 0.42 * len(stages)
-    return _render("Blocks kept in each stage", f"Blocks kept: {kept}.", draw, size=(NARROW[0], height))
+    return render("Blocks kept in each stage", f"Blocks kept: {kept}.", draw, size=(NARROW[0], height))
 
 
 def _timed_format(report: Mapping) -> str | None:
@@ -204,7 +170,7 @@ def _draw_accuracy(points: Mapping[str, tuple[float, float]], format: str | None
     listed = "; ".join(f"{name} {value:.4g}, {accuracy:.2f} percent" for name, (value, accuracy) in points.items())
     title = "Accuracy against cost" if format is None else f"Accuracy against latency, {format}"
     alt = f"{cost[0].upper()}{cost[1:]} in {unit} and accuracy: {listed}."
-    return _render(title, alt, draw, size=NARROW)
+    return render(title, alt, draw, size=NARROW)
 
 
 def _draw_latencies(timed: Sequence[Mapping], latency: Mapping | None) -> Drawing:
@@ -220,10 +186,10 @@ def _draw_latencies(timed: Sequence[Mapping], latency: Mapping | None) -> Drawin
             axes.axhline(100 * latency["budget_share"], color=INK, linestyle=":", linewidth=1.5, label="budget")
         axes.set_xlabel("predicted, percent of the unpruned network")
         axes.set_ylabel("measured, percent")
-        _legend_above(axes)
+        legend_above(axes)
 
     listed = ", ".join(f"{predicted:.1f} and {measured:.1f}" for predicted, measured in pairs)
-    return _render("Latency, predicted and measured", f"Predicted and measured percent: {listed}.", draw, size=NARROW)
+    return render("Latency, predicted and measured", f"Predicted and measured percent: {listed}.", draw, size=NARROW)
 
 
 def _draw_speedups(speedups: Mapping[str, float], macs_reduction: float | None) -> Drawing:
@@ -235,11 +201,11 @@ def _draw_speedups(speedups: Mapping[str, float], macs_reduction: float | None) 
         axes.set_xticks(places, list(speedups))
         axes.set_ylabel("teacher / student")
         axes.grid(axis="x", visible=False)
-        _legend_above(axes)
+        legend_above(axes)
 
     listed = ", ".join(f"{format} {value:.2f}" for format, value in speedups.items())
     limit = "" if macs_reduction is None else f"; multiply-adds are {macs_reduction:.2f} times fewer"
-    return _render("Speed-up by format", f"Times faster than the teacher: {listed}{limit}.", draw, size=NARROW)
+    return render("Speed-up by format", f"Times faster than the teacher: {listed}{limit}.", draw, size=NARROW)
 
 
 def _draw_cost_history(history: Mapping[str, Sequence], kind: str, budget: float | None) -> Drawing:
@@ -255,7 +221,7 @@ def _draw_cost_history(history: Mapping[str, Sequence], kind: str, budget: float
         for name, (values, colour, line) in curves.items():
             axes.plot(
                 range(1, len(values) + 1),
-                _scaled(values, size),
+                scaled(values, size),
                 line,
                 color=colour,
                 label=name,
@@ -265,13 +231,13 @@ def _draw_cost_history(history: Mapping[str, Sequence], kind: str, budget: float
         if budget is not None:
             axes.axhline(budget / size, color=INK, linestyle=":", linewidth=1.5, label="budget")
         axes.set_ylabel(unit)
-        _label_epochs(axes)
-        _legend_above(axes)
+        label_epochs(axes)
+        legend_above(axes)
 
-    last = ", ".join(f"{name} {_scaled(values, size)[-1]:.4g}" for name, (values, _, _) in curves.items())
+    last = ", ".join(f"{name} {scaled(values, size)[-1]:.4g}" for name, (values, _, _) in curves.items())
     limit = "" if budget is None else f"; the budget is {budget / size:.4g}"
     alt = f"{unit[0].upper()}{unit[1:]}, by epoch of the search. In the last epoch: {last}{limit}."
-    return _render("Cost during the search", alt, draw, size=NARROW)
+    return render("Cost during the search", alt, draw, size=NARROW)
 
 
 def _draw_accuracy_history(values: Sequence[float | None]) -> Drawing:
@@ -280,10 +246,10 @@ def _draw_accuracy_history(values: Sequence[float | None]) -> Drawing:
     def draw(axes: Axes) -> None:
         axes.plot(range(1, len(percent) + 1), percent, "-", color=STUDENT, marker=".", linewidth=1.8)
         axes.set_ylabel("held-out accuracy, percent")
-        _label_epochs(axes)
+        label_epochs(axes)
 
     alt = f"Held-out accuracy of the decoded shape by epoch; {percent[-1]:.2f} percent in the last epoch."
-    return _render("Accuracy during the search", alt, draw, size=NARROW)
+    return render("Accuracy during the search", alt, draw, size=NARROW)
 
 
 def _draw_race(laps: Sequence[Mapping], winner: str, rate_factor: float) -> Drawing:
@@ -315,40 +281,4 @@ def _draw_race(laps: Sequence[Mapping], winner: str, rate_factor: float) -> Draw
         f"{name} {list(of_one.values())[-1]:.3f} in round {max(of_one)}" for name, of_one in losses.items()
     )
     alt = f"Loss on held-out training images by round of the race, which {winner} won. Last: {ends}."
-    return _render("The race between shapes", alt, draw, size=WIDE)
-
-
-def _scaled(values: Sequence[float | None], size: float) -> list[float]:
-    return [float("nan") if value is None else value / size for value in values]
-
-
-def _label_epochs(axes: Axes) -> None:
-    axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-
-
-def _legend_above(axes: Axes, **options: object) -> None:
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.2, columnspacing=1.2, **options)
-
-
-def _render(title: str, alt: str, draw: Callable[[Axes], None], *, size: tuple[float, float]) -> Drawing:
-    """Runs `draw` on new axes and turns the result into SVG for a page."""
-    with rc_context(STYLE):
-        figure = Figure(figsize=size, layout="constrained")
-        draw(figure.subplots())
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    svg = markupsafe.Markup(_for_page(buffer.getvalue(), prefix=title))
-    return Drawing(title, alt, svg, wide=size == WIDE)
-
-
-def _for_page(svg: str, *, prefix: str) -> str:
-    """Removes the XML header, prefixes ids since drawings share a page, and takes colours from the page."""
-    svg = svg[svg.index("<svg") :]
-    prefix = re.sub(r"\W+", "-", prefix.lower())
-    for before in ('id="', 'href="#', "url(#"):
-        svg = svg.replace(before, f"{before}{prefix}-")
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    for stand_in, name in COLOURS.items():
-        svg = svg.replace(stand_in, f"var(--{name})")
-    return svg
+    return render("The race between shapes", alt, draw, size=WIDE)
