@@ -49,7 +49,8 @@ def build_report(
 
     Returns:
         A dictionary that `json.dumps` accepts: `teacher`, `student` and each rival under its name, all with
-        `accuracy`, `macs`, `params`, `tflite` (by format), `saved_model` and `qat`; `rivals`, the rivals' names;
+        `accuracy`, `macs`, `params`, `tflite` (by format), `saved_model` and `qat`; `metric`, the name of the score
+        that counts for the networks' task; `rivals`, the rivals' names;
         `comparison`; `versions` of the installed packages; and the remaining arguments. NaN and infinity become `None`.
     """
     rivals, exported = rivals or {}, export or {}
@@ -59,6 +60,7 @@ def build_report(
     models |= {name: (metrics, exported.get(name)) for name, metrics in rivals.items()}
     report: dict = {name: {**_describe_model(*each), "qat": (qat or {}).get(name)} for name, each in models.items()}
     report |= {
+        "metric": next((one["metric"] for one in (student, teacher) if one and "metric" in one), "accuracy"),
         "rivals": list(rivals),
         "comparison": _compare(report["teacher"], report["student"]),
         "search": search,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -24,6 +24,8 @@ from tas_tf.report.formatting import (
 )
 from tas_tf.report.report import SAVED_MODEL
 
+# Accuracies that differ less than this from their mean over classes need no second row.
+_BALANCED = 0.005
 _CONTROL = "float control, fine-tuned for as long (whole test set)"
 
 
@@ -104,6 +106,7 @@ def comparison_rows(report: Mapping) -> list[tuple[str, list[str]]]:
     models = [report[name] for name in model_names(report)]
     rows = [
         ("test accuracy", [format_share(model["accuracy"]) for model in models]),
+        *_further_scores(models),
         ("MACs", [format_count(model["macs"]) for model in models]),
         ("parameters", [format_count(model["params"]) for model in models]),
     ]
@@ -129,6 +132,15 @@ def comparison_rows(report: Mapping) -> list[tuple[str, list[str]]]:
             ("SavedModel latency", [_format_latency(artefact) for artefact in saved]),
         ]
     return rows
+
+
+def _further_scores(models: Sequence[Mapping]) -> Iterator[tuple[str, list[str]]]:
+    """Rows of scores that say more than the accuracy: of classes that aren't balanced, and of single decisions."""
+    pairs = [(model.get("accuracy"), model.get("balanced_accuracy")) for model in models]
+    if any(None not in pair and abs(pair[0] - pair[1]) > _BALANCED for pair in pairs):
+        yield "balanced accuracy (mean over classes)", [format_share(balanced) for _, balanced in pairs]
+    if any(model.get("roc_auc") is not None for model in models):
+        yield "area under the ROC curve", [format_share(model.get("roc_auc")) for model in models]
 
 
 def headline(report: Mapping) -> list[tuple[str, str, str]]:

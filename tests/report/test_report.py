@@ -338,3 +338,20 @@ def test_a_budget_in_time_is_shown(tmp_path):
     assert any(label.startswith("Latency of the int8 file in ms and accuracy: teacher 1.5") for label in labels)
     # Without the file that is timed in the end.
     render_html(build_report(**{**all_formats(), "search": search, "latency": {"kept": None}}), tmp_path / "other.html")
+
+
+def test_unbalanced_classes_and_decisions_have_further_scores(tmp_path):
+    assert build_report(**PIECES)["metric"] == "accuracy"
+    teacher, student = PIECES["teacher"], PIECES["student"]
+    alike = {**PIECES, "teacher": {**teacher, "balanced_accuracy": 0.979}}
+    assert not any("balanced" in line for line in print_lines(build_report(**alike), tmp_path / "out")[0])
+    pieces = {
+        **PIECES,
+        "teacher": {**teacher, "balanced_accuracy": 0.6123, "roc_auc": 0.91},
+        "student": {**student, "balanced_accuracy": 0.9712, "metric": "accuracy"},
+    }
+    _, rows = print_lines(build_report(**pieces), tmp_path / "out")
+    assert rows["balanced accuracy (mean over classes)"][:2] == ["61.23 %", "97.12 %"]
+    assert rows["area under the ROC curve"][:2] == ["91.00 %", "-"]
+    render_html(build_report(**pieces), tmp_path / "report.html")
+    assert "61.23" in (tmp_path / "report.html").read_text()
