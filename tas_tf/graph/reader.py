@@ -65,7 +65,8 @@ def _check_model(model: Any) -> None:
     if any(size is None for size in model.inputs[0].shape[1:]):
         raise UserError(
             "`model` must have an input of fixed size, since its cost depends on it. "
-            f"Received: {tuple(model.inputs[0].shape)}. Build it with `keras.Input((height, width, channels))`."
+            f"Received: {tuple(model.inputs[0].shape)}. Give `image_size` where it can be given, or the model "
+            "`keras.Model(images, model(images))` with `images = keras.Input((height, width, channels))`."
         )
 
 
