@@ -44,7 +44,7 @@ def test_other_images_are_refused(sides, shape):
 
 def test_an_open_size_is_refused_with_advice_that_works():
     model = any_size(None, None)
-    with pytest.raises(UserError, match="fixed size.*`keras.Model\\(images, model\\(images\\)\\)`"):
+    with pytest.raises(UserError, match=r"fixed size.*`keras.Model\(images, model\(images\)\)`"):
         Graph.from_model(model)
     images = keras.Input((8, 6, 3))
     assert Graph.from_model(keras.Model(images, model(images))).input.shape == (None, 8, 6, 3)
