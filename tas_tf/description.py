@@ -21,6 +21,7 @@ from tas_tf.deploy.checks import check_deployable
 from tas_tf.errors import UserError
 from tas_tf.graph.custom import CustomObjects, admit
 from tas_tf.graph.graph import Graph
+from tas_tf.graph.image_size import with_image_size
 from tas_tf.objectives.choose import choose_objective, loss_of
 from tas_tf.objectives.objective import Objective
 from tas_tf.space.settings import SpaceSettings
@@ -193,6 +194,7 @@ def describe(
     couple_trunk: bool | None = None,
     search_dense: bool = SpaceSettings.search_dense,
     task: str | None = None,
+    image_size: int | tuple[int, int] | None = None,
     custom_objects: CustomObjects | None = None,
     unsafe_load: bool = False,
 ) -> Description:
@@ -206,6 +208,7 @@ def describe(
         search_dense: Also searches hidden Dense layers that act on vectors. They are always searched if nothing else
             can be.
         task: What the model is for, see `compress`.
+        image_size: Height and width of the images, or one number for both, for a model that takes any size.
         custom_objects: Layer classes and functions of the model's own, see `compress`.
         unsafe_load: Also accepts Lambda layers, see `compress`.
 
@@ -224,6 +227,9 @@ def describe(
         smallest reachable: 0.038 of its MACs, 0.040 of its parameters
     """
     admit(custom_objects, unsafe_load=unsafe_load)
+    if image_size is not None:
+        sides = (image_size, image_size) if isinstance(image_size, int) else image_size
+        model = with_image_size(model, (*sides, model.inputs[0].shape[-1]))
     space = SearchSpace.from_graph(
         Graph.from_model(model),
         couple_trunk=couple_trunk,

@@ -123,6 +123,14 @@ NETWORKS = {
     "a convolution applied to its own output": (_recurrent, 2),
     "shared in all blocks": (_shared_in_blocks, 3),
     "shared with what is outside": (_shared_beyond_blocks, 5),
+    "shared transposed convolution": (
+        lambda x: conv(ops.multiply(*map(layers.Conv2DTranspose(9, 2), [conv(x, 7), unit(x, 7)])), 8, 1),
+        3,
+    ),
+    "shared grouped convolution": (
+        lambda x: conv(ops.multiply(*map(layers.Conv2D(8, 3, groups=4), [conv(x, 8), unit(x, 8)])), 8, 1),
+        2,
+    ),
     "shared with frozen channels": (lambda x: ops.add(*map(layers.Conv2D(8, 1), [x, conv(x, 3)])), 1),
     "spatial attention": (_spatial_attention, 3),
     "shortcut with zeros on both sides": (_option_a, 7),

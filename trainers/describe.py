@@ -27,6 +27,7 @@ from tas_tf.deploy.metadata import Metadata
 from tas_tf.deploy.tflite import file_size
 from tas_tf.description import describe_space, find_deployment, find_objective
 from tas_tf.graph.graph import Graph
+from tas_tf.graph.image_size import with_image_size
 from tas_tf.latency.meter import meter_of
 from tas_tf.published import PublishedShape, published_shape, shape_file
 from tas_tf.runs.config import RunConfig
@@ -57,6 +58,8 @@ def main() -> dict[str, Any]:
         unsafe_load=network.unsafe_load,
         say=lambda text: console.print(translate(text), highlight=False, soft_wrap=True),
     )
+    sides = (image_size, image_size) if isinstance(image_size, int) else image_size
+    model = with_image_size(model, (*sides, channels))
     space = space_of(Graph.from_model(model), config.space, shape)
     loss = loss_in_file(config.model_file) if config.model_file else None
     objective = find_objective(space.graph, task=network.task, loss=loss)

@@ -22,6 +22,7 @@ from tas_tf.compression.defaults import (
     training_settings,
 )
 from tas_tf.compression.finding import Finder
+from tas_tf.compression.image_size import at_size_of
 from tas_tf.cost.budget import Budget
 from tas_tf.cost.cost_model import reported
 from tas_tf.data.augmentation import Augmentation
@@ -34,6 +35,7 @@ from tas_tf.deploy.tflite import file_size
 from tas_tf.errors import UserError
 from tas_tf.graph.custom import CustomObjects, admit
 from tas_tf.graph.graph import Graph
+from tas_tf.graph.image_size import with_sizes_of
 from tas_tf.importance.order import rank
 from tas_tf.importance.settings import ImportanceSettings
 from tas_tf.latency.meter import meter_of
@@ -147,7 +149,8 @@ def compress(
     This function writes no files. Use the commands for logs, reports, and steps that can be interrupted and resumed.
 
     Args:
-        model: Trained functional or Sequential classifier that ends in logits or softmax. It isn't changed.
+        model: Trained functional or Sequential classifier that ends in logits or softmax. It isn't changed. If it takes
+            images of any size, costs are those at the size of the training images, and the student takes any size too.
         train: Training images and labels.
         validation: Other images and labels, used only for scores, not to train or to choose the shape.
         budget: Highest cost of the student, such as `macs:0.5`, `params:200k`, `bytes:400k` or
@@ -208,6 +211,7 @@ def compress(
     ranking = ImportanceSettings(importance=importance)
     strategy = make_strategy() if strategy is None else strategy
     wanted = Budget.parse(budget)
+    compiled, model = model, at_size_of(train, model)
     space = SearchSpace.from_graph(
         Graph.from_model(model),
         couple_trunk=couple_trunk,
@@ -215,7 +219,7 @@ def compress(
         width_divisor=width_divisor,
         search_dense=search_dense,
     )
-    objective = choose_objective(space.graph, task=task, loss=loss_of(model, loss), class_weight=class_weight)
+    objective = choose_objective(space.graph, task=task, loss=loss_of(compiled, loss), class_weight=class_weight)
     check_deployable(model)
     measuring = {"settings": latency_settings(latency), "say": print if verbose != 0 else lambda text: None}
     meter = meter_of(wanted.kind, space, measure_file=measure or file_size, **measuring)
@@ -275,7 +279,8 @@ def compress(
     if wanted.kind == "latency":
         spent = meter(found.shape)
         student_metrics |= {"latency_ms": reported(cost.kind, spent), "latency_share": spent / cost.full}
-    return Compressed(trained.model, found.shape, teacher_metrics, student_metrics, found.race, found.search, metadata)
+    student = with_sizes_of(trained.model, compiled)
+    return Compressed(student, found.shape, teacher_metrics, student_metrics, found.race, found.search, metadata)
 
 
 def _checked_recipe(recipe: str | None, race: object | None, search: object | None, duration: str | None) -> str:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from tas_tf.compression.defaults import Changes, check_settings, seed_of, training_settings
+from tas_tf.compression.image_size import at_size_of
 from tas_tf.data.augmentation import Augmentation
 from tas_tf.data.stream import UserData
 from tas_tf.data.streamed import open_data
 from tas_tf.errors import UserError
 from tas_tf.graph.custom import CustomObjects, admit
 from tas_tf.graph.graph import Graph
+from tas_tf.graph.image_size import with_sizes_of
 from tas_tf.objectives.choose import choose_objective, loss_of
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
@@ -73,6 +76,7 @@ def distill(
     """
     check_settings("settings", settings, TrainSettings)
     admit(custom_objects, unsafe_load=unsafe_load)
+    compiled, (student, teacher) = student, (at_size_of(train, network) for network in (student, teacher))
     spaces = [_fixed_space(network) for network in (student, teacher)]
     graph, other = (space.graph for space in spaces)
     if (graph.input.shape[1:], graph.num_classes) != (other.input.shape[1:], other.num_classes):
@@ -85,7 +89,7 @@ def distill(
         train,
         validation,
         image_shape=graph.input.shape[1:],
-        objective=choose_objective(graph, task=task, loss=loss_of(student, loss)),
+        objective=choose_objective(graph, task=task, loss=loss_of(compiled, loss)),
         augment=augment,
         seed=seed_of(settings),
         divided=False,
@@ -94,7 +98,7 @@ def distill(
     with strategy.scope():
         teaching = logits_of(teacher, spaces[1])
     shape = Shape.full(spaces[0])
-    return train_network(
+    trained = train_network(
         spaces[0],
         shape,
         data,
@@ -105,6 +109,7 @@ def distill(
         callbacks=callbacks,
         verbose=verbose,
     )
+    return replace(trained, model=with_sizes_of(trained.model, compiled))
 
 
 def _fixed_space(model: keras.Model) -> SearchSpace:

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tas_tf.compression.contents import measure_file
 from tas_tf.compression.defaults import Changes, check_settings, latency_settings, search_settings, seed_of
+from tas_tf.compression.image_size import at_size_of
 from tas_tf.cost.budget import Budget
 from tas_tf.data.augmentation import Augmentation
 from tas_tf.data.stream import UserData
@@ -90,6 +91,7 @@ def search(
     check_settings("settings", settings, SearchSettings)
     check_settings("latency", latency, LatencySettings)
     admit(custom_objects, unsafe_load=unsafe_load)
+    compiled, model = model, at_size_of(train, model)
     graph = Graph.from_model(model)
     named = {"axes": axes, "width_divisor": width_divisor, "couple_trunk": couple_trunk, "search_dense": search_dense}
     options = {name: value for name, value in named.items() if value is not None}
@@ -111,7 +113,7 @@ def search(
     data = open_data(
         train,
         image_shape=graph.input.shape[1:],
-        objective=choose_objective(graph, task=task, loss=loss_of(model, loss)),
+        objective=choose_objective(graph, task=task, loss=loss_of(compiled, loss)),
         augment=augment,
         seed=seed_of(settings),
     )

@@ -17,6 +17,7 @@ from tas_tf.deploy.inference import inference_model
 from tas_tf.deploy.metadata import Metadata, write_extra
 from tas_tf.errors import UserError
 from tas_tf.files import atomic_folder
+from tas_tf.graph.image_size import with_image_size
 from tas_tf.graph.layers import copy_model
 
 INPUT_NAME = "images"
@@ -89,6 +90,7 @@ def export_saved_model(
         tas_tf.export_saved_model(result.student, "saved_model")
         ```
     """
+    model = model if metadata is None else with_image_size(model, metadata.input_shape)
     served = serving_model(model, preprocessing_layers=preprocessing_layers)
 
     def check(folder: Path) -> None:

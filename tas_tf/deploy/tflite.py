@@ -20,6 +20,7 @@ from tas_tf.deploy.metadata import Metadata, append_files
 from tas_tf.deploy.saved_model import LoadedSavedModel, serving_model, write_frozen
 from tas_tf.errors import UserError
 from tas_tf.files import write_bytes
+from tas_tf.graph.image_size import with_image_size
 
 
 def convert_fp32(saved_model: Path, calibration: np.ndarray | None = None) -> bytes:
@@ -113,7 +114,7 @@ def export_tflite(
     _check_format(format, calibration)
     with tempfile.TemporaryDirectory() as scratch:
         if isinstance(source, keras.Model):
-            served = serving_model(source)
+            served = serving_model(source if metadata is None else with_image_size(source, metadata.input_shape))
             folder, expect = write_frozen(served, Path(scratch) / "frozen"), partial(served, training=False)
             shape, dtype = served.input_shape, served.inputs[0].dtype
         else:

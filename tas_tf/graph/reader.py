@@ -23,7 +23,7 @@ from tas_tf.graph.operations import kind_of_operation
 _SEQUENCE_CLASSES = ("TimeDistributed", "Bidirectional", "RNN", "LSTM", "GRU", "ConvLSTM2D")
 #: Kinds of layers with weights that may be called several times; others keep all channels then.
 _SHAREABLE = frozenset({Kind.CONV, Kind.DENSE, Kind.SEPARABLE, Kind.DEPTHWISE, Kind.BATCH_NORM, Kind.LAYER_NORM})
-_SHAREABLE |= {Kind.KEEPS_ZEROS, Kind.SHIFTS_ZEROS}
+_SHAREABLE |= {Kind.TRANSPOSED, Kind.KEEPS_ZEROS, Kind.SHIFTS_ZEROS}
 
 
 def read_model(model: Any) -> GraphParts:
@@ -65,7 +65,8 @@ def _check_model(model: Any) -> None:
     if any(size is None for size in model.inputs[0].shape[1:]):
         raise UserError(
             "`model` must have an input of fixed size, since its cost depends on it. "
-            f"Received: {tuple(model.inputs[0].shape)}. Build it with `keras.Input((height, width, channels))`."
+            f"Received: {tuple(model.inputs[0].shape)}. Give `image_size` where it can be given, or the model "
+            "`keras.Model(images, model(images))` with `images = keras.Input((height, width, channels))`."
         )
 
 

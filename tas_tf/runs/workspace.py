@@ -22,6 +22,7 @@ from tas_tf.errors import UserError
 from tas_tf.files import read_json
 from tas_tf.graph.custom import make_known
 from tas_tf.graph.graph import Graph
+from tas_tf.graph.image_size import with_image_size
 from tas_tf.importance.order import rank
 from tas_tf.latency.meter import meter_of
 from tas_tf.objectives.choose import choose_objective
@@ -183,10 +184,10 @@ class Workspace:
     def _load_task(self, *, streamed: bool = False) -> Task:
         data = self.config.data
         task = Task.load(**{field.name: getattr(data, field.name) for field in fields(data)}, streamed=streamed)
-        objective = self._objective_of_file()
+        objective = self._objective_of_file(task.source.image_shape)
         return task if objective is None else task.for_objective(objective)
 
-    def _objective_of_file(self) -> Objective | None:
+    def _objective_of_file(self, image_shape: Sequence[int]) -> Objective | None:
         """What the network in the user's file or the run's teacher is for; `None` if it is a built-in one."""
         config = self.config
         metrics, wanted = config.teacher_run.metrics("teacher"), config.network.task
@@ -200,7 +201,8 @@ class Workspace:
             return None
         # A teacher has been taken over without its loss.
         loss = None if wanted or known else loss_in_file(path)
-        return choose_objective(Graph.from_model(self.load(path)), task=wanted or known, loss=loss)
+        model = with_image_size(self.load(path), image_shape)
+        return choose_objective(Graph.from_model(model), task=wanted or known, loss=loss)
 
     @property
     def network(self) -> keras.Model:
@@ -220,7 +222,7 @@ class Workspace:
         name = require(config.network, "model")
         if config.model_file:
             model = load_network(str(config.model_file), unsafe_load=config.network.unsafe_load, say=self.say)
-            return in_precision(model, config.precision)
+            return in_precision(with_image_size(model, self.task.source.image_shape), config.precision)
         *size, channels = self.task.source.image_shape
         return load_network(
             name,

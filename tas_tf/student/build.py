@@ -17,6 +17,7 @@ from tas_tf.graph.graph import Node
 from tas_tf.graph.kinds import MAKES_CHANNELS, Kind, is_op
 from tas_tf.graph.layer_library import KERAS, LayerLibrary
 from tas_tf.graph.layers import call_layer, original_layer
+from tas_tf.space.channels import differing_pairs
 from tas_tf.space.shape import ActiveChannels, Shape, dropped_nodes
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.selection import narrowed_selection
@@ -67,9 +68,11 @@ def build_student(
             continue
         inputs = dict(tensors)
         for identity in space.identities.get(node.name, ()):
-            kept, wanted = active.read(identity), active.made(node.name)
-            if (node.name, identity) in places and not np.array_equal(kept, wanted):
-                layer = _projection(space, node, len(wanted), library, name=places[node.name, identity])
+            sides = differing_pairs(space.read_segments(identity), space.segments[node.name])
+            differ = any(active.width(one) != active.width(other) for one, other in sides)
+            if differ and (node.name, identity) in places:
+                width = len(active.made(node.name))
+                layer = _projection(space, node, width, library, name=places[node.name, identity])
                 read = rewired.get(identity, identity)
                 inputs[read] = layer(inputs[read])
         adapted = narrowed_selection(node, space, active)

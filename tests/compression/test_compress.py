@@ -118,6 +118,34 @@ def test_weights_of_the_supernet_by_default(model, arrays):
         np.testing.assert_allclose(*kernels, atol=1e-5)
 
 
+class OwnTraining(keras.Model):
+    """A functional model behind a subclass."""
+
+    def train_step(self, data):
+        raise NotImplementedError
+
+
+@UNDECIDED
+def test_a_subclass_for_images_of_any_size(model, arrays, tmp_path):
+    """Costs are those at the size of the data; the student takes images of any size again."""
+    images = keras.Input((None, None, 1))
+    copy = keras.models.clone_model(model, input_tensors=images)
+    copy.set_weights(model.get_weights())
+    result = compress(
+        OwnTraining(images, copy.output, name="mine"),
+        *arrays,
+        "macs:0.6",
+        search=tiny_search(),
+        training=STILL,
+        verbose=0,
+    )
+    assert result.teacher_metrics["macs"] == count_macs(model)
+    assert result.student.input_shape == (None, None, None, 1)
+    assert np.asarray(result.student(np.zeros((2, 16, 12, 1), "float32"))).shape == (2, 10)
+    assert result.metadata.input_shape == (8, 8, 1)
+    assert export_tflite(result.student, tmp_path / "student.tflite", metadata=result.metadata).exists()
+
+
 def test_a_part_of_another_size_has_a_batch_that_fits(arrays):
     images, labels = arrays[0]
     data = open_data((images[:100], labels[:100]), image_shape=(8, 8, 1), objective=CLASSES)
