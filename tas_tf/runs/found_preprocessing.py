@@ -116,8 +116,8 @@ def _best_kind(task: Task, counts: Mapping[str, np.ndarray], accuracies: Mapping
     if is_near_chance(accuracies[best], task):
         raise UserError(
             "`preprocess`: the network is near chance level under every preprocessing. Accuracies on training images: "
-            f"{scores}; guessing gives {task.chance:.3f}. Check the order of its classes. If it was trained with a "
-            "preprocessing of its own, put that into the network and give `preprocess`=none."
+            f"{scores}; guessing gives {task.chance:.3f}. Check the order of its classes and `resize`. If it was "
+            "trained with a preprocessing of its own, put that into the network and give `preprocess`=none."
         )
     if accuracies[best] - accuracies[others[0]] < _CLEARLY:
         raise UserError(
