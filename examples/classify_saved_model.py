@@ -1,6 +1,7 @@
 """Classifies images with a SavedModel: `python classify_saved_model.py FOLDER IMAGE...`.
 
-Needs only tensorflow. Labels and normalisation are in files in the folder's `assets.extra`.
+Needs only tensorflow, which ignores EXIF data: turn photos upright before. Labels and normalisation are in files in the
+folder's `assets.extra`.
 """
 
 import json

@@ -22,9 +22,9 @@ def read_image(path, height, width, channels, resize):
     if header := re.match(rb"P[56](?:\s|#.*\n)+(\d+)\s+(\d+)\s+255\s", data):
         image = data[header.end() :].reshape(int(header[2]), int(header[1]), -1)
     else:
-        from PIL import Image
+        from PIL import Image, ImageOps
 
-        image = np.asarray(Image.open(path).convert("RGB"))
+        image = np.asarray(ImageOps.exif_transpose(Image.open(path)).convert("RGB"))
     image = np.round(image @ [[0.299], [0.587], [0.114]]) if channels < image.shape[2] else image
     scales = image.shape[0] / height, image.shape[1] / width
     for size in (height, width):  # each round resizes the first axis, then swaps the two

@@ -111,6 +111,7 @@ def _images(config: RunConfig, published: PublishedShape | None) -> tuple[Sequen
         source = load_source(
             data.dataset,
             data_dir=data.data_dir,
+            features=data.features,
             image_size=data.image_size,
             test_share=data.test_share,
             channels=data.channels,

@@ -47,6 +47,7 @@ COMMANDS = {
                 "What is searched",
                 "dataset",
                 "data_dir",
+                "features",
                 "test_share",
                 *_BUDGET,
                 "json",

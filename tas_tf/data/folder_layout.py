@@ -123,9 +123,12 @@ def _find_classes(root: Path) -> dict[str, Path]:
     """Class folders by name, sorted. Names are normalised, as systems write accents in two ways.
 
     Raises:
-        UserError: There are fewer than two.
+        UserError: There are fewer than two, or two of the same name.
     """
-    folders = {unicodedata.normalize("NFC", folder.name): folder for folder in _folders(root)}
+    found = _folders(root)
+    folders = {unicodedata.normalize("NFC", folder.name): folder for folder in found}
+    if len(folders) < len(found):
+        raise UserError(f"`dataset`: {root} has class folders of the same name, written in two ways. Merge them.")
     if len(folders) < 2:
         inner = next(iter(folders.values()), None)
         hint = f" Did you mean folder:{inner}?" if inner is not None and len(_folders(inner)) > 1 else ""

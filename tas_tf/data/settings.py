@@ -18,6 +18,12 @@ class DataSettings(Augmentation, Seeded):
         "digits", "digits (bundled), fashion_mnist, folder:PATH, csv:FILE, or any data set of TensorFlow Datasets."
     )
     data_dir: str | None = setting(None, "Folder in which TensorFlow Datasets keeps its files.", recorded=False)
+    features: str | None = setting(
+        None,
+        "Names of the image and of the label in a data set of TensorFlow Datasets that has several, such as "
+        "image,coarse_label for cifar100.",
+        before=None,
+    )
     image_size: int | tuple[int, int] | None = setting(
         None,
         "Height and width to resize images to, such as 96 or 48x144; by default the size of the data, or 32 without "

@@ -19,6 +19,7 @@ def load_source(
     name: str,
     *,
     data_dir: str | None = None,
+    features: str | None = None,
     image_size: int | tuple[int, int] | None = None,
     test_share: float | None = None,
     resize: str = "squash",
@@ -31,6 +32,7 @@ def load_source(
     Args:
         name: `digits`, `folder:PATH`, `csv:FILE`, or a name in TensorFlow Datasets such as `cifar10`.
         data_dir: TFDS's data folder; by default, TFDS chooses it.
+        features: Names of image and label in a TFDS data set that has several, as in `image,coarse_label`.
         image_size: Height and width to resize to, or one number for both; needed for folders and if images vary in
             size.
         test_share: Share of each class to hold back for testing, if the data has no test images. The choice is fixed,
@@ -52,6 +54,8 @@ def load_source(
         raise UserError(f"`resize` must be one of {', '.join(RESIZE_WAYS)}. Received: {resize!r}.")
     if test_share is not None and not 0.0 < test_share < 1.0:
         raise UserError(f"`test_share` is out of range. Expected between 0 and 1. Received: {test_share}.")
+    if features is not None and (name == "digits" or name.startswith((_FOLDER_PREFIX, _TABLE_PREFIX))):
+        raise UserError(f"`features` is for data sets of TensorFlow Datasets. Received: {features} for {name}.")
     if name == "digits":
         if test_share is not None:
             raise UserError("`test_share` can't be used: digits has fixed test images. Leave it out.")
@@ -66,4 +70,4 @@ def load_source(
     require_extra("datasets", purpose=f"The data set {name!r}")
     from tas_tf.data.tfds_source import load_tfds
 
-    return load_tfds(name, data_dir=data_dir, **options)
+    return load_tfds(name, data_dir=data_dir, features=features, **options)

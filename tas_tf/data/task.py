@@ -73,6 +73,7 @@ class Task(TrainingData):
             dataset,
             data_dir=wanted.data_dir,
             image_size=wanted.image_size,
+            features=wanted.features,
             test_share=wanted.test_share,
             resize="squash" if wanted.resize == "auto" else wanted.resize,
             channels=wanted.channels,

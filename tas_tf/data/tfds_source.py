@@ -35,6 +35,7 @@ def load_tfds(
     name: str,
     *,
     data_dir: str | None = None,
+    features: str | None = None,
     image_size: tuple[int, int] | None = None,
     test_share: float | None = None,
     resize: str = "squash",
@@ -46,6 +47,8 @@ def load_tfds(
     Args:
         name: Name in TFDS.
         data_dir: TFDS's data folder.
+        features: Names of image and label, as in `image,label`; by default the only ones, or those that the data set
+            says are for training.
         image_size: Height and width to resize to; needed if images vary in size.
         test_share: Share of each class to hold back for testing; needed if the data set has only `train`, rejected
             otherwise.
@@ -58,7 +61,7 @@ def load_tfds(
     """
     builder = find_builder(name, data_dir=data_dir)
     # Reject unsuitable data sets before downloading gigabytes.
-    image_key, label_key = _feature_keys(name, builder.info)
+    image_key, label_key = _feature_keys(name, builder.info, features)
     _check_image_size(name, builder.info.features[image_key].shape, image_size)
     prepare(builder)
     _check_file_format(name, builder)
@@ -123,19 +126,24 @@ def _notes(name: str, splits: Iterable[str], test_split: str | None) -> tuple[st
     return (f"`dataset`: splits of {name} that aren't used: {', '.join(unused)}.",) if unused else ()
 
 
-def _feature_keys(name: str, info: tfds.core.DatasetInfo) -> tuple[str, str]:
-    """Returns the names of the image and label features; if there are several, `supervised_keys` decide."""
+def _feature_keys(name: str, info: tfds.core.DatasetInfo, named: str | None) -> tuple[str, str]:
+    """Returns the names of the image and label features; if there are several, `named` or `supervised_keys` decide."""
     features = info.features if isinstance(info.features, tfds.features.FeaturesDict) else {}
     images = [key for key, f in features.items() if type(f) is tfds.features.Image and f.np_dtype == np.uint8]
     labels = [key for key, f in features.items() if type(f) is tfds.features.ClassLabel]
-    preferred = info.supervised_keys or ()
+    preferred = (info.supervised_keys or ()) if named is None else [key.strip() for key in named.split(",")]
+    if named is not None and not (len(preferred) == 2 and preferred[0] in images and preferred[1] in labels):
+        raise UserError(
+            f"`features` must be two names, of an 8-bit image ({', '.join(images) or 'none'}) and of a class label "
+            f"({', '.join(labels) or 'none'}) of {name}. Received: {named}."
+        )
     images = [key for key in images if key in preferred] or images
     labels = [key for key in labels if key in preferred] or labels
     if len(images) != 1 or len(labels) != 1:
         found = ", ".join(f"{key}: {type(feature).__name__}" for key, feature in features.items())
         raise UserError(
             f"Dataset {name} isn't a classification of images. Expected one 8-bit image and one class label "
-            f"in each example. Received: {found or info.features}."
+            f"in each example, or two that `features` names. Received: {found or info.features}."
         )
     return images[0], labels[0]
 

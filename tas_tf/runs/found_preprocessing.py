@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import keras
@@ -11,6 +11,7 @@ import tensorflow as tf
 from scipy.optimize import linear_sum_assignment
 
 from tas_tf.data.preprocessing import PREPROCESSING_KINDS, Preprocessing
+from tas_tf.data.resizing import RESIZE_WAYS
 from tas_tf.data.settings import DataSettings
 from tas_tf.data.source import StreamedSource
 from tas_tf.data.task import Task
@@ -69,6 +70,24 @@ class FoundPreprocessing:
         return found
 
 
+def ways_to_try(
+    data: DataSettings, task: Task, read_streamed: Callable[[], Task]
+) -> tuple[dict[str, Task], tuple[str, ...]]:
+    """What to find out about a trained network: its data by way of resizing, and kinds of preprocessing.
+
+    Args:
+        data: Settings of the data; what they don't leave open isn't tried.
+        task: The data.
+        read_streamed: Returns the data streamed, which can be resized in every way.
+    """
+    kinds = PREPROCESSING_KINDS if data.preprocess == "auto" else (data.preprocess,)
+    if data.resize == "auto" and task.source.reshaped:
+        streamed = read_streamed()
+        if isinstance(streamed.source, StreamedSource):
+            return {way: streamed.resized_as(way) for way in RESIZE_WAYS}, kinds
+    return {task.source.resize: task}, kinds
+
+
 def find_preprocessing(
     model: keras.Model, space: SearchSpace, tasks: Mapping[str, Task], kinds: Sequence[str] = PREPROCESSING_KINDS
 ) -> FoundPreprocessing:
@@ -116,8 +135,8 @@ def _best_kind(task: Task, counts: Mapping[str, np.ndarray], accuracies: Mapping
     if is_near_chance({"accuracy": accuracies[best]}, task):
         raise UserError(
             "`preprocess`: the network is near chance level under every preprocessing. Accuracies on training images: "
-            f"{scores}; guessing gives {task.chance:.3f}. Check the order of its classes. If it was trained with a "
-            "preprocessing of its own, put that into the network and give `preprocess`=none."
+            f"{scores}; guessing gives {task.chance:.3f}. Check the order of its classes and `resize`. If it was "
+            "trained with a preprocessing of its own, put that into the network and give `preprocess`=none."
         )
     if accuracies[best] - accuracies[others[0]] < _CLEARLY:
         raise UserError(

@@ -10,11 +10,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 from rich.console import Console
+from rich.markup import escape
 
 from tas_tf.cost.cost_model import CostModel
-from tas_tf.data.preprocessing import PREPROCESSING_KINDS
-from tas_tf.data.resizing import RESIZE_WAYS
-from tas_tf.data.source import StreamedSource
 from tas_tf.data.task import Task
 from tas_tf.deploy.checks import check_deployable
 from tas_tf.deploy.file_contents import layers_inside, measure_file
@@ -29,7 +27,7 @@ from tas_tf.objectives.choose import choose_objective
 from tas_tf.objectives.classification import Classification
 from tas_tf.objectives.objective import Objective
 from tas_tf.runs.config import RunConfig
-from tas_tf.runs.found_preprocessing import find_preprocessing, kept_preparation
+from tas_tf.runs.found_preprocessing import find_preprocessing, kept_preparation, ways_to_try
 from tas_tf.runs.run import Step
 from tas_tf.runs.schedule import load_schedule, save_schedule
 from tas_tf.runs.shared import Shared
@@ -106,8 +104,13 @@ class Workspace:
         replaced = config.overwrite and config.model_file and not config.teacher_from
         known, model = {} if replaced else kept_preparation(config.teacher_run), None
         if config.model_file and "preprocess" not in known:
-            model = self._make_network()
-            known = self._found_preparation(model)
+            tasks, kinds = ways_to_try(config.data, self.task, lambda: self._load_task(streamed=True))
+            if len(tasks) > 1 or len(kinds) > 1:
+                model = self._make_network()
+                found = find_preprocessing(model, self.space_of(model, anew=True), tasks, kinds)
+                known = {"resize": found.resize, "preprocess": found.kind}
+                for line in found.lines(str(config.model_file)):
+                    self.say(line)
         data = replace(config.data, **{name: known.get(name, default) for name, default in missing.items()})
         loaded = self.shared.tasks.pop(config.data, None)
         if loaded is not None and loaded.source.resize == data.resize:
@@ -115,26 +118,6 @@ class Workspace:
         if model is not None:
             self.shared.networks[config.network, data, config.precision] = model
         return replace(self, config=replace(config, data=data))
-
-    def _found_preparation(self, model: keras.Model) -> dict[str, str]:
-        """The way of resizing and the kind of preprocessing under which a trained network does best; says both.
-
-        Raises:
-            UserError: Two kinds of preprocessing suit the network nearly as well, or none does.
-        """
-        data, task = self.config.data, self.task
-        tasks = {task.source.resize: task}
-        if data.resize == "auto" and task.source.reshaped:
-            streamed = self._load_task(streamed=True)
-            if isinstance(streamed.source, StreamedSource):
-                tasks = {way: streamed.resized_as(way) for way in RESIZE_WAYS}
-        kinds = PREPROCESSING_KINDS if data.preprocess == "auto" else (data.preprocess,)
-        if len(tasks) == len(kinds) == 1:
-            return {}
-        found = find_preprocessing(model, self.space_of(model, anew=True), tasks, kinds)
-        for line in found.lines(str(self.config.model_file)):
-            self.say(line)
-        return {"resize": found.resize, "preprocess": found.kind}
 
     def rival(self, name: str) -> Workspace:
         """The workspace of a rival's run, see `RunConfig.rival`."""
@@ -177,7 +160,7 @@ class Workspace:
             tasks[data] = self._load_task()
             for note in tasks[data].source.notes:
                 if note not in self.shared.said:
-                    self.say(note)
+                    self.say(escape(note))  # paths may have brackets
                     self.shared.said.add(note)
         return tasks[data]
 

@@ -53,8 +53,8 @@ def test_kept_flags_are_a_flagfile(set_flags, tmp_path):
     assert {"--model=resnet8", "--flip", "--rivals=random,uniform", "--lr=0.3", f"--run_dir={tmp_path}/run"} <= found
     assert "--overwrite" not in found
     set_flags(f"--flagfile={tmp_path}/run/flags.cfg")
-    # The kind of preprocessing is kept as it was found.
-    assert values() == {**before, "overwrite": False, "preprocess": "standardise"}
+    # Resizing and preprocessing are kept as they were found.
+    assert values() == {**before, "overwrite": False, "resize": "squash", "preprocess": "standardise"}
 
 
 def test_given_flags_win_over_the_runs(set_flags, tmp_path):

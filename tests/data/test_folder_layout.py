@@ -83,6 +83,12 @@ def test_spaces_accents_and_nested_folders(tmp_path):
     assert source.labels("train").tolist() == [0, 0, 1, 1, 1, 1]
 
 
+def test_a_name_written_in_two_ways_is_refused(tmp_path):
+    name = fill(tmp_path, *(unicodedata.normalize(form, "café") for form in ("NFC", "NFD")), "thé")
+    with pytest.raises(UserError, match="class folders of the same name, written in two ways"):
+        load(name, test_share=0.5)
+
+
 def test_a_folder_within_a_folder_is_suggested(tmp_path):
     fill(tmp_path, "photos/a", "photos/b")
     with pytest.raises(UserError, match=f"Did you mean folder:{tmp_path}/photos"):

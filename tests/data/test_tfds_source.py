@@ -242,3 +242,15 @@ def test_ways_of_resizing_and_channels(varying_dir, way, streamed):
     assert np.array_equal(numbers % 2, labels)
     black = (images == 0).mean(axis=(1, 2))[numbers > 0]
     assert np.all(black > 0.2) if way == "pad" else not np.any(black)
+
+
+def test_features_can_be_named(varying_dir):
+    options = {"data_dir": varying_dir, "image_size": 6}
+    source = load_source("varying_images/withheld", features="image,other", **options)
+    assert source.num_classes == 7
+    assert set(source.labels("train")) == {3}
+    for named in ("image,nothing", "label,image", "image", "image,label,other"):
+        with pytest.raises(UserError, match=rf"`features` must be .*\(image\) .*\(label, other\).*Received: {named}\."):
+            load_source("varying_images/withheld", features=named, **options)
+    with pytest.raises(UserError, match="`features` is for data sets of TensorFlow Datasets"):
+        load_source("digits", features="image,label")

@@ -4,6 +4,7 @@ import json
 
 import keras
 import pytest
+from PIL import Image
 
 from tas_tf.data.task import Task
 from tas_tf.zoo.loading import load_network
@@ -49,3 +50,20 @@ def test_dry_run_writes_nothing(command, tmp_path, trained_tiny):
     assert "is taken over" in outcome.out
     assert "305" not in outcome.out  # epochs that it would be trained for
     assert not (tmp_path / "run").exists()
+
+
+def test_what_is_done_with_a_folder_is_said_once(command, tmp_path):
+    folder = tmp_path / "photos [2024]"
+    for name in ("Train/a", "Train/b", "Val/a", "Val/b"):
+        (folder / name).mkdir(parents=True)
+        for number in range(4):
+            Image.new("L", (24, 8), 60 * number).save(folder / name / f"{number}.webp")
+    (folder / "Train/a/broken.tiff").write_text("x")
+    arguments = [f"--run_dir={tmp_path}/run", "--model=resnet8", f"--dataset=folder:{folder}", "--image_size=8x16"]
+    refused = command(teacher, *arguments, "--batch_size=4", "--dry_run")
+    assert refused.code == 1
+    assert "with `--skip_broken`:" in refused.err
+    outcome = command(teacher, *arguments, "--batch_size=4", "--dry_run", "--skip_broken")
+    assert outcome.code == 0, outcome
+    assert outcome.out.count(f"{folder}/Val holds the images for scores, since there is no test/.") == 1
+    assert outcome.out.count(f"{folder}/Train/a/broken.tiff: ") == 1
