@@ -119,7 +119,7 @@ def test_laps_are_trainings_one_after_another(model, proposals, finished):
     images, labels = map(np.concatenate, zip(*task.held_out(0.8, 10_000).as_numpy_iterator(), strict=True))
     lap = [lap for lap in finished.laps if lap.proposal == finished.winner][-1]
     predicted = network.predict(images, verbose=0)
-    assert (predicted.argmax(-1) == labels).mean() == pytest.approx(lap.accuracy)
+    assert (predicted.argmax(-1) == labels).mean() == pytest.approx(lap.score)
     assert -np.log(predicted[np.arange(len(labels)), labels]).mean() == pytest.approx(lap.loss, rel=1e-4)
 
 
@@ -218,5 +218,5 @@ def test_metrics(model, finished, proposals):
     assert metrics["proposals"]["smallest"] == {"macs": cost(proposals[2].shape), "depths": [1]}
     assert [lap["loss"] for lap in metrics["laps"]] == [lap.loss for lap in finished.laps]
     last = [lap for lap in finished.laps if lap.proposal == finished.winner][-1]
-    assert metrics["held_out_accuracy"] == last.accuracy
+    assert metrics["held_out_accuracy"] == last.score
     assert metrics["laps"][0]["proposal"] == "uniform"

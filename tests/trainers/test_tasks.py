@@ -47,7 +47,7 @@ def model(tmp_path_factory):
 
 
 def test_a_single_decision(command, photos, model, tmp_path, tiny_flags):
-    data = [f"--dataset=folder:{photos}", "--image_size=8", "--train_limit=100", "--preprocess=auto"]
+    data = [f"--dataset=folder:{photos}", "--image_size=8", "--train_limit=100", "--preprocess=scale_0_1"]
     outcome = command(
         pipeline, f"--run_dir={tmp_path}/run", f"--model={model}", *tiny_flags, *data, "--formats=fp32,int8"
     )
@@ -68,11 +68,13 @@ def test_what_does_not_fit(command, photos, model, tmp_path, tiny_flags):
     outcome = command(describe, f"--model={model}")
     assert outcome.code == 0, outcome
     for flags, message in (
-        ([f"--model={model}", "--dataset=digits"], "--dataset must have 2 classes. Received: 10"),
+        ([f"--model={model}", "--dataset=digits"], "`--dataset` must have 2 classes. Received: 10"),
         ([f"--model={model}", f"--dataset=folder:{photos}", "--task=regression"], "doesn't suit regression"),
-        (["--model=resnet8", "--task=binary"], "--task=binary needs a --model of your own"),
+        (["--model=resnet8", "--task=binary"], "`--task`=binary needs a `--model` of your own"),
     ):
-        outcome = command(pipeline, f"--run_dir={tmp_path}/run", *tiny_flags, *flags, "--image_size=8")
+        outcome = command(
+            pipeline, f"--run_dir={tmp_path}/run", *tiny_flags, *flags, "--image_size=8", "--train_limit=100"
+        )
         assert outcome.code != 0
         assert message in outcome.err
         assert "Traceback" not in outcome.err
