@@ -127,7 +127,7 @@ def call_layer(layer: Any, node: Node, tensors: Mapping[str, Any]) -> Any:
 
 def first_line(error: Exception) -> str:
     """The first line of an error's message without the configs that Keras appends, or the name of its class."""
-    plain = re.sub(r"\x1b\[\d+m", "", str(error)).rpartition("Exception encountered: ")[2]
+    plain = re.split("(?:Exception|Error) encountered:", re.sub(r"\x1b\[\d+m", "", str(error)))[-1]
     lines = [line for line in plain.splitlines() if line.strip()] or [type(error).__name__]
     wrapped = lines[0].startswith("Exception encountered when calling") and len(lines) > 1
     return lines[wrapped].strip().partition(" Full object config:")[0]

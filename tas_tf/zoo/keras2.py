@@ -61,10 +61,8 @@ def load_old_file(path: Path, saved: SavedNetwork, *, unsafe_load: bool, say: Ca
         ) from error
     converted = convert(old)
     difference = compare(old, converted)
-    say(
-        f"{path} is a file of Keras {version}. The network was converted to Keras 3: on random images, outputs differ "
-        f"by at most {difference:.0e} of the largest."
-    )
+    found = f"differ by at most {difference:.0e} of the largest" if difference else "are the same"
+    say(f"{path} is a file of Keras {version}. The network was converted to Keras 3: outputs on random images {found}.")
     return converted
 
 

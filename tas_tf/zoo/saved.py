@@ -128,6 +128,9 @@ class SavedNetwork:
             )
         if "calling Lambda.call()" in text:
             return f"the code of a Lambda layer ({', '.join(self.layers_with('Lambda'))}) doesn't run. {ALONE}"
+        called = re.findall(r"calling (\w+)\.call\(\)", text)
+        if names := self.layers_with(*called[-1:]):
+            return f"layer `{names[0]}` ({called[-1]}) can't be called: {first_line(error)}"
         failed = re.findall(r"(?:<class '(?:[\w.]+\.)?|deserializing class ')(\w+)'>? ?(?:could|using)", text)
         if names := self.layers_with(*failed[-1:]):
             return f"layer `{names[0]}` ({failed[-1]}) can't be made from its config: {first_line(error)}"

@@ -219,6 +219,25 @@ def test_errors_about_own_layers_name_the_layer(tmp_path, suffix):
         load_network(str(path), custom_objects={"Incomplete": Incomplete})
 
 
+class Grumpy(keras.layers.Layer):
+    good = True
+
+    def call(self, images):
+        if not self.good:
+            raise ValueError("not today")
+        return images
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.usefixtures("own_layers")
+def test_errors_of_own_layers_name_the_layer(tmp_path, suffix, monkeypatch):
+    path = tmp_path / f"network{suffix}"
+    classifier(Grumpy(name="own")).save(path)
+    monkeypatch.setattr(Grumpy, "good", False)
+    with pytest.raises(UserError, match=r"layer `own` \(Grumpy\) can't be called: not today"):
+        load_network(str(path), custom_objects={"Grumpy": Grumpy})
+
+
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 @pytest.mark.usefixtures("own_layers")
 def test_code_in_a_file_runs_only_on_request(tmp_path, suffix):
