@@ -118,7 +118,12 @@ def test_other_seeds_are_other_searches(command, searched, trained_tiny, tiny_fl
 def test_a_budget_out_of_reach_is_refused_before_data_is_read(command, tmp_path, trained_tiny, tiny_flags):
     with mock.patch.object(Task, "load", side_effect=AssertionError("data was loaded")):
         outcome = command(
-            search, f"--run_dir={tmp_path}/run", f"--model={trained_tiny}", *tiny_flags, "--budget=params:0.001"
+            search,
+            f"--run_dir={tmp_path}/run",
+            f"--model={trained_tiny}",
+            *tiny_flags,
+            "--budget=params:0.001",
+            "--resize=squash",
         )
     assert outcome.code == 1
     assert "Expected at least params:0." in outcome.err
