@@ -79,7 +79,7 @@ def make_quantised(tmp_path_factory) -> Callable[[keras.Model, np.ndarray], kera
         network = quantise(make_twin(model))
         calibrate(network, tf.data.Dataset.from_tensor_slices(images).batch(len(images)))
         folder = tmp_path_factory.mktemp("quantised") / "saved_model"
-        write_quantised(folder, network, softmax=Graph.from_model(model).head is not None)
+        write_quantised(folder, network, activation=Graph.from_model(model).ends_in)
         return load_quantised(folder, model.input_shape[1:])
 
     return make

@@ -13,7 +13,17 @@ from tas_tf.deploy.tflite import TFLiteModel
 from tas_tf.errors import UserError
 from tas_tf.runs.run import Run
 
-KEYS = {"accuracy", "agreement", "bytes", "latency_ms", "latency_spread_ms", "max_abs_diff", "operators"}
+KEYS = {
+    "metric",
+    "score",
+    "accuracy",
+    "agreement",
+    "bytes",
+    "latency_ms",
+    "latency_spread_ms",
+    "max_abs_diff",
+    "operators",
+}
 
 
 @pytest.fixture(scope="module")

@@ -69,7 +69,7 @@ def expected_metadata(format: str) -> dict:
             "offset": pytest.approx([-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225]),
             **{"preprocessing": "torch", "inside": False},
         },
-        "output": "logits",
+        **{"task": "classification", "output": "logits"},
         "shape": SHAPE,
         "labels": READ_LABELS,
     }

@@ -30,7 +30,7 @@ def network(images) -> tf_keras.Model:
 
 @pytest.mark.parametrize("softmax", [False, True])
 def test_a_network_comes_back_as_it_is_in_inference(network, images, tmp_path, softmax):
-    write_quantised(tmp_path / "made" / "network", network, softmax=softmax)
+    write_quantised(tmp_path / "made" / "network", network, activation="softmax" if softmax else "linear")
     loaded = load_quantised(tmp_path / "made" / "network", (8, 6, 2))
     assert isinstance(loaded, keras.Model)
     assert (loaded.input_shape, loaded.output_shape) == ((None, 8, 6, 2), (None, 5))
@@ -45,7 +45,7 @@ def test_a_network_comes_back_as_it_is_in_inference(network, images, tmp_path, s
 
 def test_what_stood_there_stays_until_the_new_one_is_whole(network, images, tmp_path, monkeypatch):
     path = tmp_path / "network"
-    write_quantised(path, network, softmax=False)
+    write_quantised(path, network, activation="linear")
     before = {file.relative_to(path): file.read_bytes() for file in path.rglob("*") if file.is_file()}
     save = tf.saved_model.save
 
@@ -55,9 +55,9 @@ def test_what_stood_there_stays_until_the_new_one_is_whole(network, images, tmp_
 
     monkeypatch.setattr(tf.saved_model, "save", full)
     with pytest.raises(OSError, match="No space left"):
-        write_quantised(path, network, softmax=True)
+        write_quantised(path, network, activation="softmax")
     assert {file.relative_to(path): file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
     assert [file.name for file in tmp_path.iterdir()] == ["network"]
     monkeypatch.undo()
-    write_quantised(path, network, softmax=True)
+    write_quantised(path, network, activation="softmax")
     np.testing.assert_allclose(np.sum(load_quantised(path, (8, 6, 2))(images), axis=-1), 1, rtol=1e-5)
