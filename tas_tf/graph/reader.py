@@ -115,10 +115,12 @@ class _Reader:
         layer = None if is_operation or entry["class_name"] == "InputLayer" else model.get_layer(call.layer)
         if is_graph(layer) and len(inputs) != 1:
             raise UserError(f"Nested model `{call.layer}` must have one input. Received: {len(inputs)}.")
-        inner = layer if is_graph(layer) else self._taken_apart(layer, call)
-        if inner is not None:
+        if is_graph(layer):
             # `training=False` is dropped, here and for single layers: layers with new weights must be trained.
-            return self.read(inner, inputs, (*path, label), None if inner is layer else labels(layer))
+            return self.read(layer, inputs, (*path, label))
+        parts = self._read_parts(layer, call, (*path, label))
+        if parts is not None:
+            return parts
         _check_entry(entry, call.layer)
         node = Node(
             name=self._unique(label, path) if label == call.layer else self._unique("_".join((*path, label)), ()),
@@ -149,11 +151,20 @@ class _Reader:
             self._shapes[one.name] = one.shape
         return [one.name for one in nodes]
 
-    def _taken_apart(self, layer: Any, call: Call) -> keras.Model | None:
-        """The model of a layer that consists of other layers, if it is called with tensors alone."""
+    def _read_parts(self, layer: Any, call: Call, path: tuple[str, ...]) -> list[str] | None:
+        """Reads a layer that consists of other layers, if it is called with tensors alone and all can be read."""
         if not all(isinstance(one, Ref) for one in call.args) or call.kwargs:
             return None
-        return as_model(layer, [self._shapes[one.name] for one in call.args])
+        inputs = [one.name for one in call.args]
+        inner = as_model(layer, [self._shapes[name] for name in inputs])
+        if inner is None:
+            return None
+        before = dict(self.nodes), dict(self._shapes), dict(self._first_calls)
+        try:
+            return self.read(inner, inputs, path, labels(layer))
+        except UserError:  # the layer as a whole may still be accepted
+            self.nodes, self._shapes, self._first_calls = before
+            return None
 
     def _unique(self, name: str, path: tuple[str, ...]) -> str:
         """Makes the name of a layer unique: layers of nested models may have the names of other layers."""

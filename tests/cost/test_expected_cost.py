@@ -13,6 +13,7 @@ from tas_tf.cost.terms import Term, Tiles
 from tas_tf.space.shape import Shape
 from tas_tf.supernet.sample import Sample
 from tas_tf.zoo.loading import load_network
+from tests.channel_networks import make_network
 from tests.costs import tiled_cost
 from tests.networks import BODIES, make
 from tests.supernets import residual_network, space_of
@@ -62,6 +63,16 @@ def test_certain_choices_cost_exactly_what_the_shape_costs(resnet56, kind):
 @pytest.mark.parametrize("kind", ["macs", "params", "bytes", "latency"])
 def test_certain_choices_of_other_structures(name, kind):
     space = space_of(make(name))
+    cost = cost_of(space, kind)
+    for seed in range(5):
+        shape = Shape.random(space, seed)
+        assert float(ExpectedCost(cost)(*one_hot(space, shape))) * cost.full == pytest.approx(cost(shape), rel=2e-6)
+
+
+@pytest.mark.parametrize("name", ["shortcut with zeros on both sides", "shared in all blocks", "halves"])
+@pytest.mark.parametrize("kind", ["macs", "params", "bytes"])
+def test_certain_choices_with_shared_layers_and_zeros(name, kind):
+    space = space_of(make_network(name))
     cost = cost_of(space, kind)
     for seed in range(5):
         shape = Shape.random(space, seed)

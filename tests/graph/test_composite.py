@@ -87,6 +87,21 @@ class WithNoise(Unit):
         return self.norm(self.conv(inputs)) * keras.random.uniform(())
 
 
+class WithLambda(Unit):
+    """A Lambda inside is made by the class, whose code is known."""
+
+    def __init__(self, width, **kwargs):
+        super().__init__(width, **kwargs)
+        self.double = layers.Lambda(lambda x: 2.0 * x)
+
+    def build(self, shape):
+        super().build(shape)
+        self.double.build(shape)
+
+    def call(self, inputs):
+        return self.double(self.norm(self.conv(inputs)))
+
+
 def test_blocks_in_blocks_are_searched():
     model = model_of(lambda x: Block(9, name="two")(Block(9, name="one")(layers.Conv2D(9, 1)(x))))
     graph = Graph.from_model(model)
@@ -115,7 +130,7 @@ def test_reading_a_copy_gives_the_same_graph():
     assert original_layer(copy, graphs[0]["block_first_conv2d_0"]) is inner[1]
 
 
-@pytest.mark.parametrize("kind", [OnlyInTraining, WithWeight, WithNoise])
+@pytest.mark.parametrize("kind", [OnlyInTraining, WithWeight, WithNoise, WithLambda])
 def test_a_layer_that_does_more_than_call_layers_is_left_whole(kind):
     keras.saving.register_keras_serializable("tests.composite")(kind)
     graph = Graph.from_model(model_of(lambda x: kind(9, name="whole")(x)))
