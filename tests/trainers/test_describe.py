@@ -23,7 +23,7 @@ from trainers import describe
 ROOT = Path(__file__).parents[2]
 KEYS = {
     *("model", "deployment", "macs", "params", "min_macs_ratio", "min_params_ratio", "projected_share"),
-    *("units", "stages", "frozen", "frozen_share", "frozen_shares"),
+    *("task", "units", "stages", "frozen", "frozen_share", "frozen_shares"),
 }
 
 
