@@ -101,7 +101,7 @@ class Parts:
     def grouped(self, x, size, **options):
         """Applies a convolution with several groups, usually as many filters as channels."""
         channels = x.shape[-1]
-        groups = self.one_of(*(groups for groups in range(2, channels + 1) if channels % groups == 0))
+        groups = self.one_of(*(groups for groups in range(2, channels + 1) if channels % groups == 0), channels)
         filters = self.one_of(channels, channels, groups, 2 * groups)
         return layers.Conv2D(filters, size, groups=groups, **options)(x)
 

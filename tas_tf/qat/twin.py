@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -12,10 +12,11 @@ import tf_keras
 
 from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
-from tas_tf.graph.kinds import NOISES, is_op
+from tas_tf.graph.kinds import NOISES, activation_name, is_op
 from tas_tf.graph.layer_library import LayerLibrary
 from tas_tf.graph.layers import original_layer
 from tas_tf.graph.nodes import Node
+from tas_tf.qat.arithmetic import COMPOSED, normalization_as_rescaling, operation_as_layer
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student, named_weights
@@ -34,13 +35,24 @@ class _TfKeras(LayerLibrary):
 
     package = tf_keras
 
-    def layer(self, node: Node, config: Mapping[str, Any]) -> tf_keras.layers.Layer:
+    def layer(self, node: Node, config: Mapping[str, Any]) -> Callable[..., Any]:
+        config = {**config, "name": node.name}
         if is_op(node.module):
-            raise UserError(
-                f"Operation `{node.name}` ({node.class_name}) is functional arithmetic, which Keras 2 lacks. "
-                "Expected a layer in its place."
-            )
-        return self.new(node.class_name, {**config, "name": node.name})
+            function = operation_as_layer(node)
+            if function is None:
+                raise UserError(
+                    f"Operation `{node.name}` ({node.class_name}) is a function that Keras 2 lacks. "
+                    "Expected a layer in its place."
+                )
+            return function
+        composed = COMPOSED.get(activation_name(config.get("activation")))
+        if composed is not None:
+            before = self.new(node.class_name, {**config, "activation": "linear"})
+            return lambda *args, **kwargs: composed(before(*args, **kwargs), node.name)
+        rescaling = None
+        if node.class_name == "Normalization":
+            rescaling = normalization_as_rescaling(config, len(node.shape))
+        return self.new(node.class_name, config) if rescaling is None else self.new("Rescaling", rescaling)
 
     def new(self, class_name: str, config: Mapping[str, Any]) -> tf_keras.layers.Layer:
         kind = getattr(tf_keras.layers, class_name, None)
@@ -75,8 +87,7 @@ def make_twin(model: keras.Model) -> tf_keras.Model:
     model = in_precision(model, "float32")
     # The toolkit supports dropout, but not augmentation or other noise, which do nothing in inference.
     graph = Graph.from_model(model).leaving_out(lambda node: node.is_augmentation or node.class_name in NOISES)
-    # Search everything that can shrink: a network of Dense layers alone has no space otherwise.
-    space = SearchSpace.from_graph(graph, couple_trunk=False, search_dense=True)
+    space = SearchSpace.from_graph(graph, couple_trunk=False, may_be_fixed=True)
     shape = Shape.full(space)
     twin = build_student(space, shape, logits=True, library=TF_KERAS)
     for node in graph:

@@ -242,17 +242,17 @@ def test_a_run_without_a_student(quantised_run, formats):
 
 def normalised_late(x):
     x = layers.AveragePooling2D(2, name="shrunk")(conv_bn(x, 6))
-    return classify(layers.BatchNormalization(name="odd_norm")(x), 10)
+    return classify(layers.LayerNormalization(name="odd_norm")(x), 10)
 
 
-def doubled(x):
-    return classify(conv_bn(x, 6) * 2.0, 10)
+def squared(x):
+    return classify(keras.ops.square(conv_bn(x, 6)), 10)
 
 
 @pytest.mark.parametrize(
     ("outputs_of", "named"),
-    [(normalised_late, "odd_norm (BatchNormalization)"), (doubled, "(Multiply)")],
-    ids=["layer", "arithmetic"],
+    [(normalised_late, "odd_norm (LayerNormalization)"), (squared, "(Square)")],
+    ids=["layer", "function"],
 )
 def test_a_network_that_cannot_be_trained_for_8_bits(tmp_path, outputs_of, named):
     run = make_run(tmp_path, digits_network(outputs_of))
@@ -270,7 +270,7 @@ def test_fallback_to_calibrated_integers(tmp_path):
     outcome = run_command(student, f"--run_dir={run}", *flags)
     assert (outcome.code, outcome.err) == (0, "")
     (told,) = [line for line in outcome.out.splitlines() if line.startswith("int8 instead of qat_int8")]
-    assert "odd_norm (BatchNormalization)" in told
+    assert "odd_norm (LayerNormalization)" in told
     assert "--qat_fallback" not in told
     assert set(json.loads((run / "export/metrics.json").read_text())) == {"int8", "teacher"}
     assert {path.name for path in run.rglob("*.tflite")} == {"int8.tflite"}

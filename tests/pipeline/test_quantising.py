@@ -228,18 +228,17 @@ def test_a_network_is_really_trained(run, open_run):
         assert list((run / f"logs/qat_{name}").rglob("events.*"))
 
 
-def write_gated(path: Path) -> None:
-    """A student with a layer that the toolkit can't take."""
+def write_curved(path: Path) -> None:
+    """A student with a layer that can't be quantised."""
     images = keras.Input((8, 8, 1))
-    x = conv_bn(images, 6)
-    x = layers.Multiply(name="gated")([x, layers.Conv2D(6, 1, activation="sigmoid")(x)])
+    x = layers.ELU(name="curved")(conv_bn(images, 6))
     write_model(path, randomize(keras.Model(images, classify(x, 10, "softmax"))))
 
 
-def write_arithmetic(path: Path) -> None:
+def write_function(path: Path) -> None:
     """A student that Keras 2 can't build."""
     images = keras.Input((8, 8, 1))
-    write_model(path, randomize(keras.Model(images, classify(conv_bn(images, 6) + 1.0, 10))))
+    write_model(path, randomize(keras.Model(images, classify(keras.ops.square(conv_bn(images, 6)), 10))))
 
 
 def test_formats_stay_where_all_can_be_trained(open_run):
@@ -254,7 +253,7 @@ def test_without_qat_nothing_is_looked_at(run, open_run):
 
 
 @pytest.mark.parametrize(
-    ("write", "reason"), [(write_gated, r"gated \(Multiply\)"), (write_arithmetic, r"`add\w*` \(Add\) is functional")]
+    ("write", "reason"), [(write_curved, r"curved \(ELU\)"), (write_function, r"`square\w*` \(Square\) is a function")]
 )
 def test_a_refusal_names_network_layers_and_flags(run, open_run, write, reason):
     write(run / "rivals/uniform/student/model.keras")
@@ -275,7 +274,7 @@ def test_a_refusal_names_network_layers_and_flags(run, open_run, write, reason):
     ],
 )
 def test_the_fallback_writes_int8_once(run, open_run, capsys, formats, expected):
-    write_arithmetic(run / "student/model.keras")
+    write_function(run / "student/model.keras")
     assert settle_formats(open_run("--qat_fallback", f"--formats={','.join(formats)}"), []) == expected
     out = capsys.readouterr().out
     assert out.startswith("int8 instead of qat_int8: `--formats`: the student can't become qat_int8.")
@@ -291,6 +290,6 @@ def test_what_is_up_to_date_is_not_checked_again(run, open_run, training, monkey
     run_qat(open_run(), ["uniform"])
     settle_formats(open_run("--formats=qat_int8"), ["uniform"])
     assert len(checked) == 3
-    write_gated(run / "rivals/uniform/student/model.keras")
+    write_curved(run / "rivals/uniform/student/model.keras")
     settle_formats(open_run("--formats=qat_int8"), ["uniform"])
     assert len(checked) == 4

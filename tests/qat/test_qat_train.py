@@ -22,7 +22,7 @@ from tas_tf.qat.train import check_quantisable, train_quantised
 from tas_tf.space.space import SearchSpace
 from tas_tf.training.network import logits_of
 from tas_tf.zoo.loading import load_file
-from tests.networks import classify, make, randomize
+from tests.networks import classify, conv_bn, make, randomize
 
 SETTINGS = FineTuneSettings(epochs=2, batch_size=64, lr=0.005, seed=3)
 
@@ -134,7 +134,10 @@ def test_without_a_control_there_is_none(task, tmp_path):
 
 def test_what_cannot_be_trained_so_is_refused_before_any_training(task, tmp_path):
     check_quantisable(make("plain"))
-    with pytest.raises(QatError, match=r"multiply\w* \(Multiply\)"):
-        check_quantisable(make("gate_of_convs"))
-    with pytest.raises(UserError, match="functional arithmetic"):
-        check_quantisable(make("arithmetic"))
+    check_quantisable(make("arithmetic"))
+    images = keras.Input((8, 8, 3))
+    normalised = classify(keras.layers.LayerNormalization()(conv_bn(images, 6)))
+    with pytest.raises(QatError, match=r"layer_normalization\w* \(LayerNormalization\)"):
+        check_quantisable(keras.Model(images, normalised))
+    with pytest.raises(UserError, match="a function that Keras 2 lacks"):
+        check_quantisable(keras.Model(images, classify(keras.ops.square(conv_bn(images, 6)))))
