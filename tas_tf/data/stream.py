@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tas_tf.data.user_pipeline import freezes_changes, steps_of
+from tas_tf.data.user_pipeline import random_changes, steps_of
 from tas_tf.errors import UserError
 
 #: The three forms of `(images, labels)` that users may pass as data.
@@ -33,6 +33,7 @@ class Stream:
         class_names: Class names that come with the data, if any.
         is_mixed: Whether the order is random over the whole data, so that no further shuffling is needed.
         changes_once: Whether images are changed at random, but only when they are read for the first time.
+        changes_anew: Whether images are known to be changed at random each time that they are read.
     """
 
     argument: str
@@ -40,6 +41,7 @@ class Stream:
     class_names: tuple[str, ...] = ()
     is_mixed: bool = False
     changes_once: bool = False
+    changes_anew: bool = False
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -107,7 +109,8 @@ def _open_dataset(argument: str, dataset: tf.data.Dataset, seed: int) -> Stream:
         dataset = dataset.map(lambda images, labels: (images[..., tf.newaxis], labels))
     elif images.rank == 3 and images[0] is not None:
         dataset = dataset.batch(_BATCH)
-    return Stream(argument, lambda _: dataset, tuple(map(str, names)), changes_once=freezes_changes(steps))
+    once, anew = random_changes(steps)
+    return Stream(argument, lambda _: dataset, tuple(map(str, names)), changes_once=once, changes_anew=anew)
 
 
 def _open_arrays(argument: str, arrays: tuple, seed: int) -> Stream:

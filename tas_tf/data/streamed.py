@@ -224,7 +224,7 @@ def _warn_of_changes(stream: Stream, found: Survey, *, divided: bool) -> None:
             "epochs. Put `cache` before the random changes, or pass `augment` instead.",
             stacklevel=4,
         )
-    if divided and found.varies:
+    if divided and (stream.changes_anew or found.varies):  # with a global seed, two readings may be alike
         warnings.warn(
             f"`{argument}` gives other images each time that it is read, so shapes are also scored on images that they "
             "have learned from. Pass `augment` instead of changing images at random.",

@@ -17,14 +17,14 @@ def steps_of(dataset: tf.data.Dataset) -> Iterator[tf.data.Dataset]:
         yield from steps_of(earlier)
 
 
-def freezes_changes(steps: Sequence[tf.data.Dataset]) -> bool:
-    """Whether random changes come before a `cache`, so that all epochs show an image with the same change.
+def random_changes(steps: Sequence[tf.data.Dataset]) -> tuple[bool, bool]:
+    """Whether random numbers are drawn before a `cache`, hence once for all epochs, and whether they are drawn anew.
 
     Args:
         steps: Result of `steps_of`.
     """
-    cached = [number for number, step in enumerate(steps) if "CacheDataset" in type(step).__name__]
-    return bool(cached) and any(_draws_numbers(step) for step in steps[cached[0] :])
+    cached = next((number for number, step in enumerate(steps) if "CacheDataset" in type(step).__name__), len(steps))
+    return any(map(_draws_numbers, steps[cached:])), any(map(_draws_numbers, steps[:cached]))
 
 
 def _draws_numbers(step: tf.data.Dataset) -> bool:

@@ -254,6 +254,14 @@ def test_random_changes_that_are_cached_are_warned_of():
         make(shuffled().map(change).cache())
     with pytest.warns(UserWarning, match="`train` gives other images each time"):
         make(shuffled().cache().map(change))
+    drawn = np.random.default_rng(0)
+
+    def unseen(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        draw = tf.numpy_function(lambda: np.float32(drawn.random()), [], tf.float32)
+        return images + tf.ensure_shape(draw, []), labels
+
+    with pytest.warns(UserWarning, match="`train` gives other images each time"):
+        make(shuffled().map(unseen))
 
 
 def test_images_that_stay_the_same_give_no_warning(recwarn):
