@@ -76,7 +76,7 @@ class Description:
         >>> import tas_tf
         >>> found = tas_tf.describe(tas_tf.load_network("resnet8", image_size=8))
         >>> found.frozen, found.to_json()["stages"]
-        ({'classifier': 'it makes the class scores'}, [])
+        ({'classifier': 'it makes the outputs'}, [])
     """
 
     model: str

@@ -24,7 +24,7 @@ def test_the_text_names_what_can_shrink_what_cannot_and_the_lowest_cost():
     lowest = float(lines[3].removeprefix("smallest reachable: ").split()[0])
     assert found.min_macs_ratio <= lowest < found.min_macs_ratio + 0.001
     text = str(found)
-    for expected in ("block1_conv1", "stage_1", "classifier", "it makes the class scores"):
+    for expected in ("block1_conv1", "stage_1", "classifier", "it makes the outputs"):
         assert expected in text
     assert max(map(len, lines)) <= 120
 

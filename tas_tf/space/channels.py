@@ -67,7 +67,7 @@ class ChannelFlow:
             self._raw[node.name] = self._visit_again(node) if node.shares else self._visit(node)
             if node.name in self._stage_at:
                 self._end_stage(self._stage_at[node.name], couple_trunk)
-        self._freeze(self._read(graph.output), "it makes the class scores")
+        self._freeze(self._read(graph.output), "it makes the outputs")
         if not search_dense:
             self._freeze_lone_dense()
         self._settle()

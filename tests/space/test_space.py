@@ -265,7 +265,7 @@ def test_widths_in_multiples():
 def test_what_leaves_no_choice_is_refused():
     images = keras.Input((8, 8, 3))
     graph = Graph.from_model(keras.Model(images, layers.Dense(4, name="scores")(layers.Flatten()(images)), name="flat"))
-    with pytest.raises(UserError, match=r"Nothing can be searched in `flat`.*scores: it makes the class scores"):
+    with pytest.raises(UserError, match=r"Nothing can be searched in `flat`.*scores: it makes the outputs"):
         SearchSpace.from_graph(graph)
     plain = Graph.from_model(make("plain"))
     with pytest.raises(UserError, match=r"Nothing can be searched in `plain` with axes=depth"):

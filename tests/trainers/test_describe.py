@@ -62,7 +62,7 @@ def test_json_has_the_figures_of_the_library(monkeypatch, capsys, space, tmp_pat
         "coupled_with": ["stage2_block1_shortcut"],
     }
     assert found["stages"] == []
-    assert found["frozen"] == [{"layer": "classifier", "reason": "it makes the class scores"}]
+    assert found["frozen"] == [{"layer": "classifier", "reason": "it makes the outputs"}]
     assert found["deployment"] == "ok"
 
 
