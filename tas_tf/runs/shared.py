@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -43,6 +44,7 @@ class Shared:
         wording: Puts messages into the user's terms, see `Wording`.
         made_by: Returns how a run was made.
         tasks: Data, by its settings.
+        loaded: The user's networks as they are in their files, by path.
         networks: Networks, by their settings.
         meters: What measures shapes, by what it depends on.
         deployable: What the check of each network that can be exported depends on.
@@ -55,6 +57,7 @@ class Shared:
     wording: Wording = lambda text, section: text
     made_by: Callable[[Run], Origin] = lambda run: Origin()
     tasks: dict[Any, Task] = field(default_factory=dict)
+    loaded: dict[Path, keras.Model] = field(default_factory=dict)
     networks: dict[Any, keras.Model] = field(default_factory=dict)
     meters: dict[Any, Meter | None] = field(default_factory=dict)
     deployable: set[Any] = field(default_factory=set)

@@ -20,7 +20,7 @@ from tas_tf.errors import UserError
 from tas_tf.files import read_json
 from tas_tf.graph.custom import make_known
 from tas_tf.graph.graph import Graph
-from tas_tf.graph.image_size import with_image_size
+from tas_tf.graph.image_size import takes_any_size, with_image_size
 from tas_tf.importance.order import rank
 from tas_tf.latency.meter import meter_of
 from tas_tf.objectives.choose import choose_objective
@@ -167,25 +167,26 @@ class Workspace:
     def _load_task(self, *, streamed: bool = False) -> Task:
         data = self.config.data
         task = Task.load(**{field.name: getattr(data, field.name) for field in fields(data)}, streamed=streamed)
-        objective = self._objective_of_file(task.source.image_shape)
+        objective = self._objective(task.source.image_shape)
         return task if objective is None else task.for_objective(objective)
 
-    def _objective_of_file(self, image_shape: Sequence[int]) -> Objective | None:
+    def _objective(self, image_shape: Sequence[int]) -> Objective | None:
         """What the network in the user's file or the run's teacher is for; `None` if it is a built-in one."""
         config = self.config
         metrics, wanted = config.teacher_run.metrics("teacher"), config.network.task
         known = read_json(metrics).get("task") if metrics.exists() else None
-        path = config.model_file
-        if path is None and known not in (None, Classification.task):
-            path = config.teacher_run.teacher_model
-        if path is None:
-            if wanted not in (None, Classification.task):
-                raise UserError(f"`task`={wanted} needs a `model` of your own. Built-in networks classify.")
+        if config.model_file:
+            model = self._loaded_file()
+        elif known not in (None, Classification.task):
+            model = self.load_teacher()
+        elif wanted in (None, Classification.task):
             return None
+        else:
+            raise UserError(f"`task`={wanted} needs a `model` of your own. Built-in networks classify.")
         # A teacher has been taken over without its loss.
-        loss = None if wanted or known else loss_in_file(path)
-        model = with_image_size(self.load(path), image_shape)
-        return choose_objective(Graph.from_model(model), task=wanted or known, loss=loss)
+        loss = None if wanted or known else loss_in_file(config.model_file)
+        graph = Graph.from_model(with_image_size(model, image_shape))
+        return choose_objective(graph, task=wanted or known, loss=loss)
 
     @property
     def network(self) -> keras.Model:
@@ -204,8 +205,10 @@ class Workspace:
         config = self.config
         name = require(config.network, "model")
         if config.model_file:
-            model = load_network(str(config.model_file), unsafe_load=config.network.unsafe_load, say=self.say)
-            return in_precision(with_image_size(model, self.task.source.image_shape), config.precision)
+            model = self._loaded_file()
+            if takes_any_size(model):
+                model = with_image_size(model, self.task.source.image_shape)
+            return in_precision(model, config.precision)
         *size, channels = self.task.source.image_shape
         return load_network(
             name,
@@ -213,6 +216,14 @@ class Workspace:
             image_size=tuple(size),
             channels=channels,
         )
+
+    def _loaded_file(self) -> keras.Model:
+        """The network in the user's file, which is read only once: old files are converted, which takes time."""
+        path, loaded = self.config.model_file, self.shared.loaded
+        if path not in loaded:
+            options = {"unsafe_load": self.config.network.unsafe_load, "say": self.say}
+            loaded[path] = load_network(str(path), **options)
+        return loaded[path]
 
     def load(self, path: Path) -> keras.Model:
         """Loads a network from a file, with Lambda layers if the user accepts their code.

@@ -39,7 +39,7 @@ def test_the_best_by_held_out_images(monkeypatch):
         )
     assert len({str(one.shape.to_json()) for one in tried}) == 2
     assert all(limits["limit"] - limits["tolerance"] <= cost(one.shape) <= limits["limit"] for one in tried)
-    assert best.accuracy == max(one.accuracy for one in tried)
+    assert best.score == max(one.score for one in tried)
     assert tried[0].shape == baseline_shape("random", cost, **limits, seed=3)
     # The score of one of them, step by step.
     weights, held_out = task.halves(0.5)
@@ -49,4 +49,4 @@ def test_the_best_by_held_out_images(monkeypatch):
     )
     images, labels = zip(*task.held_out(0.5, 60).as_numpy_iterator(), strict=True)
     predicted = result.model.predict(np.concatenate(images), verbose=0).argmax(-1)
-    assert (predicted == np.concatenate(labels)).mean() == pytest.approx(best.accuracy)
+    assert (predicted == np.concatenate(labels)).mean() == pytest.approx(best.score)

@@ -138,13 +138,16 @@ def test_the_shape_of_another_network_is_refused(monkeypatch, capsys, space, tmp
     assert "another network" in err
 
 
-def test_a_model_that_scores_no_classes_is_refused(monkeypatch, capsys, tmp_path):
+def test_a_model_for_another_task(monkeypatch, capsys, tmp_path):
     images = keras.Input((8, 8, 3))
     path = tmp_path / "labels.keras"
     keras.Model(images, classify(conv_bn(images, 8), 4, "sigmoid")).save(path)
-    code, _, err = run(monkeypatch, capsys, f"--model={path}")
+    code, out, _ = run(monkeypatch, capsys, f"--model={path}")
+    assert code == 0
+    assert "4 labels" in out.splitlines()[0]
+    code, _, err = run(monkeypatch, capsys, f"--model={path}", "--task=binary")
     assert code == 1
-    assert "Multi-label" in err
+    assert "needs a network with one output" in err
 
 
 def test_a_bug_keeps_its_traceback_and_an_interruption_has_its_code(monkeypatch, capsys):

@@ -70,7 +70,7 @@ def test_what_does_not_fit(command, photos, model, tmp_path, tiny_flags):
     for flags, message in (
         ([f"--model={model}", "--dataset=digits"], "`--dataset` must have 2 classes. Received: 10"),
         ([f"--model={model}", f"--dataset=folder:{photos}", "--task=regression"], "doesn't suit regression"),
-        (["--model=resnet8", "--task=binary"], "`--task`=binary needs a `--model` of your own"),
+        (["--model=resnet8", "--task=binary"], "`--task=binary` needs a `--model` of your own"),
     ):
         outcome = command(
             pipeline, f"--run_dir={tmp_path}/run", *tiny_flags, *flags, "--image_size=8", "--train_limit=100"
