@@ -1,4 +1,4 @@
-"""tas_tf makes a Keras image classifier smaller, within a compute budget.
+"""tas_tf makes a Keras CNN smaller, within a compute budget.
 
     import keras
     import tas_tf

@@ -29,6 +29,9 @@ from tas_tf.description import describe_space, find_deployment, find_objective
 from tas_tf.graph.graph import Graph
 from tas_tf.graph.image_size import with_image_size
 from tas_tf.latency.meter import meter_of
+from tas_tf.objectives.classification import Classification
+from tas_tf.objectives.decisions import Binary
+from tas_tf.objectives.objective import Objective
 from tas_tf.published import PublishedShape, published_shape, shape_file
 from tas_tf.runs.config import RunConfig
 from tas_tf.runs.workspace import space_of
@@ -66,7 +69,7 @@ def main() -> dict[str, Any]:
     description = replace(
         describe_space(space, objective, name=None if config.model_file else name, shape=shape),
         deployment=find_deployment(model),
-        budgets=_limits(space, labels, config) if is_given("budget") else None,
+        budgets=_limits(space, labels, config, objective) if is_given("budget") else None,
         paper_accuracy=published.accuracy if published else None,
     )
     if not parsed.call.json:
@@ -74,13 +77,17 @@ def main() -> dict[str, Any]:
     return description.to_json()
 
 
-def _limits(space: SearchSpace, labels: Sequence[str], config: RunConfig) -> dict[str, dict[str, float]]:
+def _limits(
+    space: SearchSpace, labels: Sequence[str], config: RunConfig, objective: Objective | None
+) -> dict[str, dict[str, float]]:
     """The limit of each budget, the full cost and the smallest reachable cost. Files include labels and metadata.
 
     Raises:
         UserError: A budget can't be reached.
     """
-    fits = len(labels) == space.graph.num_classes  # a file has its own number of classes
+    task = Classification.task if objective is None else objective.task
+    # A file has its own number of classes; a single decision has two.
+    fits = len(labels) == max(space.graph.num_classes, 2 if task == Binary.task else 1)
     contents = Metadata(
         network=space.graph.network,
         labels=labels if fits else list(map(str, range(space.graph.num_classes))),
@@ -89,6 +96,7 @@ def _limits(space: SearchSpace, labels: Sequence[str], config: RunConfig) -> dic
         inside=False,
         probabilities=space.graph.head is not None,
         shape=Shape.full(space).to_json(),
+        task=task,
     )
     measure, say = partial(file_size, metadata=contents), make_console().print
     kinds = dict.fromkeys(budget.kind for budget in config.budgets)

@@ -74,9 +74,10 @@ class Compressed:
     """What `compress` returns.
 
     Attributes:
-        student: The small network, made of standard Keras layers. It ends in logits or softmax as the model does.
+        student: The small network, made of standard Keras layers. It ends as the model does.
         shape: How many filters and blocks of the model were kept.
-        teacher_metrics: `accuracy` and `loss` of the model on the validation images, and its `macs` and `params`.
+        teacher_metrics: `loss` and scores of the model on the validation images, such as `accuracy`, its `macs` and
+            `params`, and as `metric` the name of the score that counts for its task.
         student_metrics: The same metrics for the student, and more about its training; for a budget in time also
             `latency_ms`, as measured in turns with the model or predicted from a `table`, and `latency_share`, its
             share of the model's.
@@ -128,7 +129,7 @@ def compress(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int | str = "auto",
 ) -> Compressed:
-    """Makes a trained classifier smaller: finds widths and depths within a budget, then distils.
+    """Makes a trained network smaller: finds widths and depths within a budget, then distils.
 
     By default, four candidate shapes race. Each starts from the model's most important filters and is trained briefly;
     the better half goes on, until one is left. The winner is then trained for 50 epochs. Plain uniform widths are among
@@ -149,7 +150,7 @@ def compress(
     This function writes no files. Use the commands for logs, reports, and steps that can be interrupted and resumed.
 
     Args:
-        model: Trained functional or Sequential classifier that ends in logits or softmax. It isn't changed. If it takes
+        model: Trained functional or Sequential CNN. It isn't changed. If it takes
             images of any size, costs are those at the size of the training images, and the student takes any size too.
         train: Training images and labels.
         validation: Other images and labels, used only for scores, not to train or to choose the shape.

@@ -1,4 +1,4 @@
-"""Distillation on its own: trains any classifier on labels and on the outputs of a teacher."""
+"""Distillation on its own: trains any network on labels and on the outputs of a teacher."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def distill(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int | str = "auto",
 ) -> TrainResult:
-    """Trains a classifier on labels and on the outputs of a teacher.
+    """Trains a network on labels and on the outputs of a teacher.
 
     Args:
-        student: Functional or Sequential classifier, found by a search or not. Training starts from its weights; the
+        student: Functional or Sequential CNN, found by a search or not. Training starts from its weights; the
             model itself isn't changed.
-        teacher: Trained classifier of the same images and classes. It isn't changed.
+        teacher: Trained network of the same images and outputs. It isn't changed.
         train: Training images and labels, as for `compress`.
         validation: Other images and labels, to score the student on after training.
         settings: Settings of the training; by default 20 epochs. A mapping changes single defaults, see `compress`.

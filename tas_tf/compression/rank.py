@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keras
 
+from tas_tf.compression.image_size import at_size_of
 from tas_tf.data.stream import UserData
 from tas_tf.data.streamed import open_data
 from tas_tf.graph.custom import CustomObjects, admit
@@ -31,7 +32,7 @@ def rank_channels(
     the best ones. `compress` does it by itself.
 
     Args:
-        model: Trained functional or Sequential classifier. It isn't changed.
+        model: Trained functional or Sequential CNN. It isn't changed.
         train: Training images and labels, as for `compress`; only `lfh` and `taylor` need them.
         importance: How channels are ranked: by their filters (`l1`, `fpgm`), by how much logits (`lfh`) or loss
             (`taylor`) react to them, or by their batch normalisation (`bn_scale`).
@@ -54,6 +55,8 @@ def rank_channels(
     """
     settings = ImportanceSettings(importance=importance, importance_images=importance_images)
     admit(custom_objects, unsafe_load=unsafe_load)
+    if train is not None:
+        model = at_size_of(train, model)
     space = SearchSpace.from_model(model) if space is None else space
     data, objective = None, None
     if importance in FROM_IMAGES and train is not None:

@@ -55,7 +55,7 @@ def search(
     """Searches the widths and depths of a network within a budget.
 
     Args:
-        model: Functional or Sequential classifier. It isn't changed. By default the search starts from its weights.
+        model: Functional or Sequential CNN. It isn't changed. By default the search starts from its weights.
         train: Training images and labels, as for `compress`. One half trains the weights, the other half the logits.
         budget: Highest cost of the shape, see `Budget`.
         space: Search space made by `SearchSpace.from_model(model)`; by default it is made from the options below.

@@ -29,7 +29,10 @@ class Checks(InterpreterSettings):
         at_least=0,
     )
     max_accuracy_drop: float = setting(
-        0.02, "How much of the Keras model's test accuracy a student's file may lose, 0 to 1.", at_least=0, at_most=1
+        0.02,
+        "How much of the Keras model's test accuracy, or another score that counts, a student's file may lose, 0 to 1.",
+        at_least=0,
+        at_most=1,
     )
     rounds: int = setting(100, "Timed calls of each file with one image; the files take turns.", at_least=1)
     warmup: int = setting(10, "Untimed calls before the timed ones.", at_least=0)

@@ -20,7 +20,7 @@ from tas_tf.deploy.metadata import Metadata, append_files
 from tas_tf.deploy.saved_model import LoadedSavedModel, serving_model, write_frozen
 from tas_tf.errors import UserError
 from tas_tf.files import write_bytes
-from tas_tf.graph.image_size import with_image_size
+from tas_tf.graph.image_size import takes_any_size, with_image_size
 
 
 def convert_fp32(saved_model: Path, calibration: np.ndarray | None = None) -> bytes:
@@ -114,7 +114,9 @@ def export_tflite(
     _check_format(format, calibration)
     with tempfile.TemporaryDirectory() as scratch:
         if isinstance(source, keras.Model):
-            served = serving_model(source if metadata is None else with_image_size(source, metadata.input_shape))
+            if takes_any_size(source):
+                source = with_image_size(source, _size_of_images(calibration, metadata))
+            served = serving_model(source)
             folder, expect = write_frozen(served, Path(scratch) / "frozen"), partial(served, training=False)
             shape, dtype = served.input_shape, served.inputs[0].dtype
         else:
@@ -135,6 +137,22 @@ def export_tflite(
             )
 
         return write_tflite(folder, path, format=format, calibration=calibration, metadata=metadata, check=check)
+
+
+def _size_of_images(calibration: np.ndarray | None, metadata: Metadata | None) -> Sequence[int]:
+    """Height, width and channels of the images of a file, for a model that takes any size.
+
+    Raises:
+        UserError: Neither tells.
+    """
+    if metadata is not None:
+        return metadata.input_shape
+    if calibration is None:
+        raise UserError(
+            "`metadata` tells the size of the images, which the model leaves open but a file needs. Expected it, such "
+            "as the result's `metadata`, or `calibration` images. Received: neither."
+        )
+    return calibration.shape[1:]
 
 
 def write_tflite(

@@ -144,7 +144,7 @@ def check_score(
     drop = test.objective.drop_of(metrics.score, before, test.constant_score)
     if not drop <= max_drop + 1e-9:  # NaN compares false
         raise ExportError(
-            f"{name} loses {100 * drop:.2f} points of {metrics.metric.replace('_', ' ')} compared with {whom} "
+            f"{name} loses {100 * drop:.2f} {test.objective.points} compared with {whom} "
             f"({before:.4f} to {metrics.score:.4f}); `max_accuracy_drop` allows {100 * max_drop:.2f}. "
             f"{_REMEDIES.get(format, '')}"
         )

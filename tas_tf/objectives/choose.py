@@ -70,18 +70,21 @@ def choose_objective(
     outputs, positions = last.channels, tuple(last.shape[1:-1])
     compiled, regression_loss = _LOSSES.get(name_of_loss(loss), ("", ""))
     decisions = "binary" if outputs == 1 else "multilabel"
-    if task is None:
+    said = task is not None
+    if not said:
         by_end = _by_end(graph, decisions, is_known=single_loss(loss) is None)
-        task = decisions if compiled == "decisions" else compiled or by_end
+        # A softmax makes one class of several, even if the loss takes each output alone.
+        by_loss = decisions if compiled == "decisions" and graph.ends_in != "softmax" else compiled
+        task = by_end if by_loss in ("", "decisions") else by_loss
     if task is None:
         raise UserError(
             f"`task`: {graph.network} ends in {_end_in_words(graph)}, which may be for several tasks. "
             f"Expected one of {', '.join(TASKS)}, or a model compiled with its loss."
         )
-    _check_end(graph, task)
+    _check_end(graph, task, because="" if said or not compiled else f" (for its loss, {name_of_loss(loss)})")
     options: dict[str, Any] = {"class_weight": _weights(class_weight, task, outputs, positions)}
-    if not is_standard(loss):
-        options["own_loss"] = _own_loss(loss, graph, outputs)
+    if not is_standard(loss, task):
+        options["own_loss"] = _own_loss(loss, graph, task, outputs)
     if task == Regression.task:
         return Regression(outputs, positions, regression_loss or "mse", graph.ends_in == "sigmoid", **options)
     kinds = {"classification": Classification, "binary": Binary, "multilabel": Multilabel}
@@ -113,43 +116,49 @@ def single_loss(loss: Any) -> Any:
 
 
 def name_of_loss(loss: Any) -> str:
-    """Name of a loss in any form that `keras.Model.compile` takes; empty for none.
+    """Name of one of Keras's losses in any form that `keras.Model.compile` takes; empty for others and for none.
 
     >>> import keras
     >>> name_of_loss("MSE"), name_of_loss(keras.losses.BinaryCrossentropy()), name_of_loss([keras.losses.huber])
     ('mean_squared_error', 'binary_crossentropy', 'huber')
     """
     loss = single_loss(loss)
+    defined = type(loss) if isinstance(loss, keras.losses.Loss) else loss
+    if not str(getattr(defined, "__module__", "")).startswith("keras."):
+        return ""  # a user's own may have the name of one of Keras's
     if isinstance(loss, keras.losses.Loss):
         # Users may give a loss a name of their own.
         return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(loss).__name__).lower()
     return str(getattr(loss, "__name__", ""))
 
 
-def is_standard(loss: Any) -> bool:
-    """Whether a loss is the standard one of its task, without options that change it.
+def is_standard(loss: Any, task: str) -> bool:
+    """Whether a loss is the standard one of a task, without options that change it.
 
     >>> import keras
-    >>> is_standard("mse"), is_standard(keras.losses.CategoricalCrossentropy(label_smoothing=0.1))
+    >>> is_standard("mse", "regression"), is_standard("mse", "binary")
     (True, False)
+    >>> is_standard(keras.losses.CategoricalCrossentropy(label_smoothing=0.1), "classification")
+    False
     """
     loss = single_loss(loss)
     name = name_of_loss(loss)
-    if loss is None or name not in _STANDARD:
+    if loss is None or name not in _STANDARD[task]:
         return loss is None
     config = loss.get_config() if isinstance(loss, keras.losses.Loss) else {}
     plain = {"label_smoothing": 0.0, "ignore_class": None, "delta": 1.0, "axis": -1}
     return all(config.get(key, value) == value for key, value in plain.items())
 
 
-def _own_loss(loss: Any, graph: Graph, outputs: int) -> Loss:
-    """A loss for Keras as one for labels and logits."""
+def _own_loss(loss: Any, graph: Graph, task: str, outputs: int) -> Loss:
+    """A loss for Keras as one for labels and logits. Of Keras's own, only sparse ones take class numbers."""
     function, name = single_loss(loss), name_of_loss(loss)
     function = function.call if isinstance(function, keras.losses.Loss) else function
     head = None if graph.head is None else keras.activations.get(graph.ends_in)
+    is_one_hot = task == Classification.task and name != "" and not name.startswith("sparse")
 
     def own(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-        if name.startswith(_ONE_HOT):
+        if is_one_hot:
             labels = tf.one_hot(labels, outputs, dtype=logits.dtype)
         found = tf.convert_to_tensor(function(labels, logits if head is None else head(logits)))
         # A function may average over the batch, too.
@@ -179,15 +188,13 @@ def _weights(
     return tuple(float(class_weight.get(number, 1.0)) for number in range(classes))
 
 
-#: Losses that the kinds of outputs have by themselves.
-_STANDARD = frozenset(
-    [
-        *("categorical_crossentropy", "sparse_categorical_crossentropy", "binary_crossentropy", "huber"),
-        *("mean_squared_error", "mean_absolute_error"),
-    ]
-)
-# Beginnings of the names of losses that take one-hot rows.
-_ONE_HOT = ("categorical", "kl")
+#: Losses that each task has by itself.
+_STANDARD = {
+    Classification.task: ("categorical_crossentropy", "sparse_categorical_crossentropy"),
+    Binary.task: ("binary_crossentropy",),
+    Multilabel.task: ("binary_crossentropy",),
+    Regression.task: ("mean_squared_error", "mean_absolute_error", "huber"),
+}
 
 
 def _by_end(graph: Graph, decisions: str, *, is_known: bool) -> str | None:
@@ -199,8 +206,13 @@ def _by_end(graph: Graph, decisions: str, *, is_known: bool) -> str | None:
     return "classification" if graph.ends_in in ("softmax", "log_softmax") or are_logits else None
 
 
-def _check_end(graph: Graph, task: str) -> None:
+def _check_end(graph: Graph, task: str, *, because: str) -> None:
     """Checks that a network's last layer suits a task.
+
+    Args:
+        graph: The network.
+        task: The task.
+        because: Why the task is taken to be this one, if the user doesn't say it.
 
     Raises:
         UserError: It doesn't.
@@ -220,8 +232,8 @@ def _check_end(graph: Graph, task: str) -> None:
             "regression": "outputs that aren't a softmax",
         }
         raise UserError(
-            f"`task`={task} needs a network with {expected[task]}. Received: {graph.network}, which ends in "
-            f"{_end_in_words(graph)}."
+            f"`task`={task}{because} needs a network with {expected[task]}. Received: {graph.network}, which ends in "
+            f"{_end_in_words(graph)}.{' Give `task`, or another loss.' if because else ''}"
         )
 
 

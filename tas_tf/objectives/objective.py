@@ -174,7 +174,13 @@ class Objective(abc.ABC):
             constant: Score of the best constant output.
         """
         lost = self.goodness(expected) - self.goodness(score)
-        return lost if self.higher_is_better else lost / constant
+        return lost if self.higher_is_better or not constant else lost / constant
+
+    @property
+    def points(self) -> str:
+        """What hundredths of `drop_of` are, in words."""
+        words = self.metric.replace("_", " ")
+        return f"points of {words}" if self.higher_is_better else f"percent of the best constant's {words}"
 
     def told(self, score: float) -> str:
         """The score in words.

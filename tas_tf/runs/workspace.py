@@ -174,7 +174,9 @@ class Workspace:
         """What the network in the user's file or the run's teacher is for; `None` if it is a built-in one."""
         config = self.config
         metrics, wanted = config.teacher_run.metrics("teacher"), config.network.task
-        known = read_json(metrics).get("task") if metrics.exists() else None
+        # With `overwrite`, another file may take the place of the teacher.
+        replaced = config.overwrite and config.model_file and not config.teacher_from
+        known = read_json(metrics).get("task") if metrics.exists() and not replaced else None
         if config.model_file:
             model = self._loaded_file()
         elif known not in (None, Classification.task):
@@ -288,11 +290,13 @@ class Workspace:
         Raises:
             UserError: The network lacks what the criterion needs.
         """
+        ranking = self.config.ranking
         return rank(
             model,
             space,
-            self.config.ranking,
+            ranking,
             lambda batch_size, batches: self.task.calibration(batch_size, batches),  # loads the data only if needed
+            self.task.objective if ranking.importance == "taylor" else None,
         )
 
     def space_of(self, model: keras.Model, *, anew: bool = False) -> SearchSpace:

@@ -181,10 +181,22 @@ def loss_in_file(path: str | Path) -> Any:
     else:
         with h5py.File(path) as file:
             compiled = json.loads(file.attrs.get("training_config", "{}"))
-    loss = compiled.get("loss")
+    return _saved_loss(compiled.get("loss"))
+
+
+def _saved_loss(saved: Any) -> Any:
+    """A loss, or a list or dictionary of losses, from how Keras saves it; `None` for losses of a user's own."""
+    if isinstance(saved, list):
+        return [_saved_loss(one) for one in saved]
+    if isinstance(saved, dict) and "class_name" not in saved:
+        return {name: _saved_loss(one) for name, one in saved.items()}
+    if isinstance(saved, dict) and isinstance(saved.get("config"), dict):
+        # Keras 2 has a value that Keras 3 doesn't know.
+        config = {name: value for name, value in saved["config"].items() if (name, value) != ("reduction", "auto")}
+        saved = {**saved, "config": config}
     try:
-        return keras.losses.deserialize(loss) if isinstance(loss, dict) and "class_name" in loss else loss
-    except (TypeError, ValueError):  # a loss of the user's own
+        return None if saved is None else keras.losses.get(saved)
+    except (TypeError, ValueError):
         return None
 
 

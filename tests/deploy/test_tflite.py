@@ -396,3 +396,14 @@ def test_students_with_transposed_and_grouped_convolutions(name, tmp_path):
     outputs = TFLiteModel(export_tflite(student, tmp_path / "student.tflite")).predict(images)
     expected = np.array(student(images, training=False))
     np.testing.assert_allclose(outputs, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_a_network_of_any_size_needs_a_size(tmp_path):
+    images = keras.Input((None, None, 3))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(images))
+    model = keras.Model(images, keras.layers.Dense(2)(x))
+    with pytest.raises(UserError, match="`metadata` tells the size of the images"):
+        export_tflite(model, tmp_path / "net.tflite")
+    photos = np.random.default_rng(0).normal(size=(4, 6, 8, 3)).astype(np.float32)
+    path = export_tflite(model, tmp_path / "net.tflite", calibration=photos)
+    np.testing.assert_allclose(TFLiteModel(path).predict(photos), model(photos), atol=1e-4)

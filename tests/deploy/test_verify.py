@@ -140,7 +140,11 @@ def test_errors_may_grow_by_a_share_of_a_constants_error():
     assert test.constant_score == 1.0
     for score, allowed in ((0.119, True), (0.121, False)):
         metrics = ArtefactMetrics("mae", score, None, 0.9, 1000, None, None, 0.1)
-        with contextlib.nullcontext() if allowed else pytest.raises(ExportError, match=r"loses 2\.10 points of mae"):
+        with (
+            contextlib.nullcontext()
+            if allowed
+            else pytest.raises(ExportError, match=r"loses 2\.10 percent of the best constant's mae")
+        ):
             check_score(metrics, "int8", name="It", test=test, expected=expected, max_drop=0.02)
 
 

@@ -1,5 +1,8 @@
 """What a network is for: from its end, from its loss, or as its user says."""
 
+import json
+import zipfile
+
 import keras
 import numpy as np
 import pytest
@@ -93,7 +96,7 @@ def test_a_model_that_was_not_compiled_has_no_loss(tmp_path):
     model.save(tmp_path / "net.keras")
     assert loss_of(model) is None
     assert loss_in_file(tmp_path / "net.keras") is None
-    assert name_of_loss(lambda labels, outputs: 0.0) == "<lambda>"
+    assert name_of_loss(lambda labels, outputs: 0.0) == ""
 
 
 def test_values_between_0_and_1():
@@ -110,12 +113,55 @@ def test_a_loss_with_options_is_used_as_it_was_compiled():
     rng = np.random.default_rng(0)
     logits, labels = rng.normal(size=(6, 3)), rng.integers(0, 3, 6)
     smooth = keras.losses.CategoricalCrossentropy(label_smoothing=0.2)  # of probabilities
-    assert not is_standard(smooth)
+    assert not is_standard(smooth, "classification")
     objective = chosen(network(layers.Dense(3, "softmax")), loss=smooth)
     wanted = np.eye(3)[labels] * 0.8 + 0.2 / 3
     np.testing.assert_allclose(
         losses_of(objective, labels, logits), -(wanted * log_softmax(logits, -1)).sum(-1), rtol=1e-4
     )
+
+
+def test_a_loss_for_another_task_is_used_and_not_the_tasks_own():
+    labels, logits = np.array([[1.0], [0.0]], np.float32), np.array([[0.0], [0.0]])
+    objective = chosen(network(layers.Dense(1, "sigmoid")), task="binary", loss="mse")
+    np.testing.assert_allclose(losses_of(objective, labels, logits), [0.25, 0.25])
+
+
+def test_a_function_with_the_name_of_one_of_keras_is_the_users():
+    def huber(labels, outputs):
+        return 7.0 + 0.0 * outputs
+
+    objective = chosen(network(layers.Dense(2)), task="regression", loss=huber)
+    labels, logits = np.zeros((3, 2), np.float32), np.zeros((3, 2))
+    np.testing.assert_allclose(losses_of(objective, labels, logits), [7.0] * 3)
+
+
+def test_a_softmax_with_a_loss_of_each_output():
+    objective = chosen(network(layers.Dense(2, "softmax")), loss="binary_crossentropy")
+    assert objective.task == "classification"
+    logits = np.array([[0.0, 0.0]])
+    np.testing.assert_allclose(losses_of(objective, np.array([1]), logits), [np.log(2)], rtol=1e-5)
+    with pytest.raises(UserError, match=r"\(for its loss, categorical_crossentropy\) needs .* Give `task`"):
+        chosen(network(layers.Dense(3, "sigmoid")), loss="categorical_crossentropy")
+
+
+@pytest.mark.parametrize(
+    ("saved", "found"),
+    [
+        ("my_loss", None),
+        (
+            {"class_name": "BinaryCrossentropy", "config": {"reduction": "auto", "from_logits": True}},
+            "binary_crossentropy",
+        ),
+        ([{"module": "keras.losses", "class_name": "BinaryCrossentropy", "config": {}}], "binary_crossentropy"),
+        ({"out": {"module": "keras.losses", "class_name": "MeanSquaredError", "config": {}}}, "mean_squared_error"),
+        ("mse", "mean_squared_error"),
+    ],
+)
+def test_losses_as_files_have_them(tmp_path, saved, found):
+    with zipfile.ZipFile(tmp_path / "net.keras", "w") as archive:
+        archive.writestr("config.json", json.dumps({"compile_config": {"loss": saved}}))
+    assert name_of_loss(loss_in_file(tmp_path / "net.keras")) == (found or "")
 
 
 @pytest.mark.parametrize("averages", [False, True])
