@@ -23,14 +23,8 @@ def make_evaluator(model: Callable[[tf.Tensor], tf.Tensor], objective: Objective
         `accuracy`, and the `loss`. Every example has the same weight, even in a smaller last batch. The function raises
         `UserError` if the dataset is empty or endless.
     """
-    options = {"training": False} if isinstance(model, keras.layers.Layer) else {}
-
-    def compute(images: tf.Tensor, labels: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        # In float64, because large test sets lose digits in float32.
-        logits = tf.cast(model(images, **options), tf.float64)
-        return tally_with_loss(objective, labels, logits), logits
-
-    tally = tf.function(compute, reduce_retracing=True)
+    # TensorFlow would mistake nested functions of several models for one function that is retraced too often.
+    tally = tf.function(_Tally(model, objective), reduce_retracing=True)
 
     def evaluate_on(dataset: tf.data.Dataset) -> dict[str, float]:
         if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
@@ -45,6 +39,18 @@ def make_evaluator(model: Callable[[tf.Tensor], tf.Tensor], objective: Objective
         return scores
 
     return evaluate_on
+
+
+class _Tally:
+    """Sums up the scores of a batch, in float64 because large test sets lose digits in float32."""
+
+    def __init__(self, model: Callable[[tf.Tensor], tf.Tensor], objective: Objective) -> None:
+        self._model, self._objective = model, objective
+        self._options = {"training": False} if isinstance(model, keras.layers.Layer) else {}
+
+    def __call__(self, images: tf.Tensor, labels: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        logits = tf.cast(self._model(images, **self._options), tf.float64)
+        return tally_with_loss(self._objective, labels, logits), logits
 
 
 def evaluate(

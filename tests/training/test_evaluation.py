@@ -62,3 +62,12 @@ def test_unusable_datasets_are_refused():
         evaluate(lambda batch: batch, dataset.repeat(), THREE)
     with pytest.raises(UserError, match="empty"):
         evaluate(lambda batch: batch, dataset.take(0), THREE)
+
+
+def test_several_models_are_several_functions(caplog):
+    """TensorFlow warns of functions that are traced too often, which an evaluator of its own is not."""
+    dataset = tf.data.Dataset.from_tensors((tf.zeros((2, 3)), tf.zeros(2, tf.int64)))
+    with caplog.at_level("WARNING", logger="tensorflow"):
+        for factor in range(8):
+            evaluate(lambda batch, factor=factor: factor * batch, dataset, THREE)
+    assert not [record for record in caplog.records if "retracing" in record.getMessage()]
