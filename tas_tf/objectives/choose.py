@@ -73,9 +73,9 @@ def choose_objective(
     said = task is not None
     if not said:
         by_end = _by_end(graph, decisions, is_known=single_loss(loss) is None)
-        # A softmax makes one class of several, even if the loss takes each output alone.
-        by_loss = decisions if compiled == "decisions" and graph.ends_in != "softmax" else compiled
-        task = by_end if by_loss in ("", "decisions") else by_loss
+        by_loss = decisions if compiled == "decisions" else compiled
+        # A softmax chooses one class of several, whatever the loss.
+        task = by_end if graph.ends_in in _ONE_OF_SEVERAL else by_loss or by_end
     if task is None:
         raise UserError(
             f"`task`: {graph.network} ends in {_end_in_words(graph)}, which may be for several tasks. "
@@ -188,6 +188,8 @@ def _weights(
     return tuple(float(class_weight.get(number, 1.0)) for number in range(classes))
 
 
+# Last activations of classifiers.
+_ONE_OF_SEVERAL = ("softmax", "log_softmax")
 #: Losses that each task has by itself.
 _STANDARD = {
     Classification.task: ("categorical_crossentropy", "sparse_categorical_crossentropy"),
@@ -203,7 +205,7 @@ def _by_end(graph: Graph, decisions: str, *, is_known: bool) -> str | None:
         return decisions
     several = graph[graph.output].channels > 1
     are_logits = several and _is_linear(graph) and is_known
-    return "classification" if graph.ends_in in ("softmax", "log_softmax") or are_logits else None
+    return "classification" if graph.ends_in in _ONE_OF_SEVERAL or are_logits else None
 
 
 def _check_end(graph: Graph, task: str, *, because: str) -> None:
@@ -219,10 +221,10 @@ def _check_end(graph: Graph, task: str, *, because: str) -> None:
     """
     outputs, end = graph[graph.output].channels, graph.ends_in
     wanted = {
-        "classification": outputs > 1 and (end in ("softmax", "log_softmax") or _is_linear(graph)),
+        "classification": outputs > 1 and (end in _ONE_OF_SEVERAL or _is_linear(graph)),
         "binary": outputs == 1 and (end == "sigmoid" or _is_linear(graph)),
         "multilabel": outputs > 1 and (end == "sigmoid" or _is_linear(graph)),
-        "regression": end not in ("softmax", "log_softmax"),
+        "regression": end not in _ONE_OF_SEVERAL,
     }
     if not wanted[task]:
         expected = {

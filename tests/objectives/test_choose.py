@@ -141,6 +141,9 @@ def test_a_softmax_with_a_loss_of_each_output():
     assert objective.task == "classification"
     logits = np.array([[0.0, 0.0]])
     np.testing.assert_allclose(losses_of(objective, np.array([1]), logits), [np.log(2)], rtol=1e-5)
+    objective = chosen(network(layers.Dense(2, "softmax")), loss="mse")
+    assert objective.task == "classification"
+    np.testing.assert_allclose(losses_of(objective, np.array([1]), logits), [0.25], rtol=1e-5)
     with pytest.raises(UserError, match=r"\(for its loss, categorical_crossentropy\) needs .* Give `task`"):
         chosen(network(layers.Dense(3, "sigmoid")), loss="categorical_crossentropy")
 
