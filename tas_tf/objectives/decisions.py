@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Mapping
+from typing import ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -17,16 +19,18 @@ class Decisions(Objective):
     """
 
     activation = "sigmoid"
+    #: Name of the score that counts for outputs per image.
+    _metric_of_images: ClassVar[str]
 
     @property
-    def label_shape(self) -> tuple[int, ...]:
-        """A number for each decision."""
-        return (*self.positions, self.num_outputs)
+    def metric(self) -> str:
+        """The score of images, or per pixel the mean intersection over union."""
+        return "mean_iou" if self.positions else self._metric_of_images
 
     @property
-    def label_dtype(self) -> tf.DType:
-        """Floats, as for values between 0 and 1."""
-        return tf.float32
+    def ranks(self) -> bool:
+        """For scores of images, which need the order of all outputs; they aren't computed per pixel."""
+        return not self.positions
 
     def standard_losses(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         """Binary cross-entropies, averaged over decisions."""
@@ -62,9 +66,15 @@ class Decisions(Objective):
         }
         return {name: tf.reduce_sum(tf.cast(each, tf.float64), axis=0) for name, each in counts.items()}
 
-    def _accuracy(self, sums: Mapping[str, np.ndarray]) -> float:
+    def scores(self, sums: Mapping[str, np.ndarray], ranked: tuple[np.ndarray, np.ndarray] | None) -> dict[str, float]:
+        """Share of right decisions and the scores of images; per pixel the mean intersection over union."""
         right, whole = sums["right_no"] + sums["right_yes"], sums["no"] + sums["yes"]
-        return float(right.sum() / whole.sum())
+        more = {"mean_iou": self._mean_iou(sums)} if self.positions else self._scores_of_images(sums, *ranked)
+        return {"accuracy": float(right.sum() / whole.sum()), **more}
+
+    @abc.abstractmethod
+    def _scores_of_images(self, sums: Mapping[str, np.ndarray], labels: np.ndarray, logits: np.ndarray) -> dict:
+        """Scores of outputs per image besides the accuracy."""
 
     def _mean_iou(self, sums: Mapping[str, np.ndarray]) -> float:
         """Mean intersection over union; of yes and no, if there is a single decision."""
@@ -95,29 +105,17 @@ class Binary(Decisions):
 
     task, noun = "binary", "yes or no"
 
-    @property
-    def metric(self) -> str:
-        """Accuracy, or per pixel the mean intersection over union."""
-        return "mean_iou" if self.positions else "accuracy"
+    _metric_of_images = "accuracy"
 
-    @property
-    def ranks(self) -> bool:
-        """For the area under the ROC curve, which isn't computed per pixel."""
-        return not self.positions
-
-    def scores(self, sums: Mapping[str, np.ndarray], ranked: tuple[np.ndarray, np.ndarray] | None) -> dict[str, float]:
-        """Accuracy and its mean over yes and no, and the area under the ROC curve; per pixel the mean IoU."""
-        found = {"accuracy": self._accuracy(sums)}
-        if self.positions:
-            return {**found, "mean_iou": self._mean_iou(sums)}
+    def _scores_of_images(self, sums: Mapping[str, np.ndarray], labels: np.ndarray, logits: np.ndarray) -> dict:
+        """The mean of the accuracies of yes and no, and the area under the ROC curve."""
         parts = np.concatenate([sums["right_no"], sums["right_yes"]])
         wholes = np.concatenate([sums["no"], sums["yes"]])
-        found["balanced_accuracy"] = float(np.mean(parts[wholes > 0] / wholes[wholes > 0]))
-        labels, logits = (part[:, 0] for part in ranked)
+        found = {"balanced_accuracy": float(np.mean(parts[wholes > 0] / wholes[wholes > 0]))}
         if 0 < wholes[1] < wholes.sum():  # otherwise there are no pairs to rank
             from sklearn.metrics import roc_auc_score  # here, because importing it takes a second
 
-            found["roc_auc"] = float(roc_auc_score(labels, logits))
+            found["roc_auc"] = float(roc_auc_score(labels[:, 0], logits[:, 0]))
         return found
 
     def constant_score(self, labels: np.ndarray) -> float:
@@ -136,27 +134,15 @@ class Multilabel(Decisions):
         """The number of labels."""
         return f"{self.num_outputs} labels"
 
-    @property
-    def metric(self) -> str:
-        """Mean average precision, or per pixel the mean intersection over union."""
-        return "mean_iou" if self.positions else "mean_average_precision"
+    _metric_of_images = "mean_average_precision"
 
-    @property
-    def ranks(self) -> bool:
-        """For average precisions, which aren't computed per pixel."""
-        return not self.positions
-
-    def scores(self, sums: Mapping[str, np.ndarray], ranked: tuple[np.ndarray, np.ndarray] | None) -> dict[str, float]:
-        """Share of right decisions, and the mean average precision over labels that occur; per pixel the mean IoU."""
-        found = {"accuracy": self._accuracy(sums)}
-        if self.positions:
-            return {**found, "mean_iou": self._mean_iou(sums)}
+    def _scores_of_images(self, sums: Mapping[str, np.ndarray], labels: np.ndarray, logits: np.ndarray) -> dict:
+        """The mean average precision over labels that occur."""
         from sklearn.metrics import average_precision_score
 
-        labels, logits = ranked
         there = labels.any(axis=0)
         precisions = [average_precision_score(labels[:, one], logits[:, one]) for one in np.flatnonzero(there)]
-        return {**found, "mean_average_precision": float(np.mean(precisions)) if precisions else 0.0}
+        return {"mean_average_precision": float(np.mean(precisions)) if precisions else 0.0}
 
     def constant_score(self, labels: np.ndarray) -> float:
         """Average precision of a constant: the mean share of yes of the labels that occur; per pixel of always yes."""

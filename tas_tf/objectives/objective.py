@@ -60,14 +60,14 @@ class Objective(abc.ABC):
         """Name of the score that counts."""
 
     @property
-    @abc.abstractmethod
     def label_shape(self) -> tuple[int, ...]:
-        """Shape of an image's label."""
+        """Shape of an image's label: a number for each output, unless the kind says otherwise."""
+        return (*self.positions, self.num_outputs)
 
     @property
-    @abc.abstractmethod
     def label_dtype(self) -> tf.DType:
-        """Type of labels."""
+        """Type of labels: floats, unless the kind says otherwise."""
+        return tf.float32
 
     @abc.abstractmethod
     def standard_losses(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:

@@ -49,16 +49,6 @@ class Regression(Objective):
         return "one value" if self.num_outputs == 1 else f"{self.num_outputs} values"
 
     @property
-    def label_shape(self) -> tuple[int, ...]:
-        """A number for each output."""
-        return (*self.positions, self.num_outputs)
-
-    @property
-    def label_dtype(self) -> tf.DType:
-        """Floats."""
-        return tf.float32
-
-    @property
     def progress_name(self) -> str:
         """The mean absolute error."""
         return "mae"

@@ -100,9 +100,7 @@ class Workspace:
         missing = {name: default for name, default in _FOUND.items() if getattr(config.data, name) == "auto"}
         if not missing:
             return self
-        # With `overwrite`, another file may take the place of the teacher.
-        replaced = config.overwrite and config.model_file and not config.teacher_from
-        known, model = {} if replaced else kept_preparation(config.teacher_run), None
+        known, model = {} if self._replaces_teacher else kept_preparation(config.teacher_run), None
         if config.model_file and "preprocess" not in known:
             tasks, kinds = ways_to_try(config.data, self.task, lambda: self._load_task(streamed=True))
             if len(tasks) > 1 or len(kinds) > 1:
@@ -173,22 +171,27 @@ class Workspace:
     def _objective(self, image_shape: Sequence[int]) -> Objective | None:
         """What the network in the user's file or the run's teacher is for; `None` if it is a built-in one."""
         config = self.config
-        metrics, wanted = config.teacher_run.metrics("teacher"), config.network.task
-        # With `overwrite`, another file may take the place of the teacher.
-        replaced = config.overwrite and config.model_file and not config.teacher_from
-        known = read_json(metrics).get("task") if metrics.exists() and not replaced else None
-        if config.model_file:
-            model = self._loaded_file()
-        elif known not in (None, Classification.task):
+        metrics, task, loss = config.teacher_run.metrics("teacher"), config.network.task, None
+        if metrics.exists() and not self._replaces_teacher:
+            # A teacher has been taken over without its loss; those of earlier versions classify.
+            task = task or read_json(metrics).get("task", Classification.task)
+            if task == Classification.task:
+                return None
             model = self.load_teacher()
-        elif wanted in (None, Classification.task):
+        elif config.model_file:
+            model = self._loaded_file()
+            loss = None if task else loss_in_file(config.model_file)
+        elif task in (None, Classification.task):
             return None
         else:
-            raise UserError(f"`task`={wanted} needs a `model` of your own. Built-in networks classify.")
-        # A teacher has been taken over without its loss.
-        loss = None if wanted or known else loss_in_file(config.model_file)
-        graph = Graph.from_model(with_image_size(model, image_shape))
-        return choose_objective(graph, task=wanted or known, loss=loss)
+            raise UserError(f"`task`={task} needs a `model` of your own. Built-in networks classify.")
+        return choose_objective(Graph.from_model(with_image_size(model, image_shape)), task=task, loss=loss)
+
+    @property
+    def _replaces_teacher(self) -> bool:
+        """Whether the user's file may take the place of the run's teacher."""
+        config = self.config
+        return config.overwrite and config.model_file is not None and not config.teacher_from
 
     @property
     def network(self) -> keras.Model:
