@@ -8,9 +8,12 @@ import pytest
 from keras import layers
 from PIL import Image
 
+from tas_tf.data.settings import DataSettings
 from tas_tf.data.task import Task
 from tas_tf.deploy.metadata import read_metadata
 from tas_tf.deploy.tflite import TFLiteModel
+from tas_tf.runs.config import RunConfig
+from tas_tf.runs.workspace import Workspace
 from trainers import describe, pipeline
 
 
@@ -59,6 +62,14 @@ def test_a_single_decision(command, photos, model, tmp_path, tiny_flags):
         assert (report[name]["task"], report[name]["metric"]) == ("binary", "accuracy")
         assert {"roc_auc", "balanced_accuracy"} <= report[name].keys()
         assert report[name]["tflite"]["fp32"]["accuracy"] == pytest.approx(report[name]["accuracy"])
+    # Later commands know the task from the run, without the user's file.
+    task = Workspace.open(
+        RunConfig(
+            run_dir=str(tmp_path / "run"),
+            data=DataSettings(image_size=8, preprocess="scale_0_1", dataset=f"folder:{photos}"),
+        )
+    ).task
+    assert task.objective.task == "binary"
     file = tmp_path / "run/export/fp32.tflite"
     assert (read_metadata(file)["task"], read_metadata(file)["labels"]) == ("binary", ["one", "zero"])
     assert TFLiteModel(file).predict(np.zeros((3, 8, 8, 1), np.float32)).shape == (3, 1)
