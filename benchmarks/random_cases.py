@@ -11,6 +11,7 @@ import numpy as np
 
 from benchmarks.comparison import Comparison
 from benchmarks.networks import count_macs, space_of
+from benchmarks.random_ends import draw_inputs, draw_outputs
 from benchmarks.random_parts import BLOCK_KINDS, Parts
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.cost.expected_cost import ExpectedCost
@@ -46,13 +47,16 @@ def draw_case(seed: int) -> Case:
 
 
 def draw_network(rng: random.Random, kind: str) -> keras.Model:
-    """Builds a network: a stem, groups of blocks (the first of the given kind), a classifier."""
+    """Builds a network: inputs, a stem, groups of blocks (the first of the given kind), and outputs."""
     parts = Parts(rng)
-    images = keras.Input((*parts.one_of((6, 6), (8, 8), (7, 5)), parts.one_of(3, 3, 1)), name="images")
-    x = parts.unit(parts.extra(images), parts.width())
+    inputs, x = draw_inputs(rng, parts)
+    x = parts.unit(parts.extra(x), parts.width())
+    features = []
     for group in [kind] + rng.choices(tuple(BLOCK_KINDS), k=rng.randrange(2)):
         x = parts.extra(BLOCK_KINDS[group](parts, x))
-    return keras.Model(images, parts.classify(x), name=kind)
+        features.append(x)
+    outputs = draw_outputs(rng, parts, inputs, features)
+    return keras.Model(inputs if len(inputs) > 1 else inputs["images"], outputs, name=kind)
 
 
 def can_be_searched(case: Case) -> bool:
@@ -70,7 +74,7 @@ def check(case: Case) -> None:
     """Asserts that a student builds, costs what the cost models say, and equals the supernet at one-hot choices."""
     space = space_of(case.model, **case.options)
     shape = draw_shape(space, case.seed)
-    images = np.random.default_rng(case.seed).normal(size=(BATCH, *case.model.input.shape[1:])).astype("float32")
+    images = np.random.default_rng(case.seed).normal(size=(BATCH, *space.graph.input.shape[1:])).astype("float32")
     comparison = Comparison(space, images, seed=case.seed)
     student = comparison.student(shape)
     for kind, counted in (("macs", count_macs(student)), ("params", student.count_params())):

@@ -91,6 +91,7 @@ class Parts:
             multiplier = self.one_of(1, 1, 2)
             return layers.SeparableConv2D(filters, size, depth_multiplier=multiplier, activation=inside, **options)(x)
         if kind == "transposed" and strides == 1 and padding == "same":
+            options["dilation_rate"] = 1  # TensorFlow has no other one on CPUs
             return layers.Conv2DTranspose(filters, size, activation=inside, **options)(x)
         if kind == "odd":
             x = self.frozen(x)

@@ -16,13 +16,15 @@ from rich.text import Text
 from tas_tf.cost.cost_model import CostModel, told
 from tas_tf.cost.frozen import frozen_macs
 from tas_tf.cost.projections import projected_share, projections
+from tas_tf.data.form import Form
 from tas_tf.decode.decode import smallest_shape
 from tas_tf.deploy.checks import check_deployable
 from tas_tf.errors import UserError
 from tas_tf.graph.custom import CustomObjects, admit
 from tas_tf.graph.graph import Graph
 from tas_tf.graph.image_size import with_image_size
-from tas_tf.objectives.choose import choose_objective, loss_of
+from tas_tf.objectives.choose import choose_objective
+from tas_tf.objectives.losses import loss_of
 from tas_tf.objectives.objective import Objective
 from tas_tf.space.settings import SpaceSettings
 from tas_tf.space.shape import Shape
@@ -53,7 +55,7 @@ class Description:
 
     Attributes:
         model: Name of the network.
-        image_shape: Height, width and channels of an image.
+        inputs: Shape of each input by name, such as height, width and channels of an image.
         task: What the network is for; `None` if neither its end nor its loss tells.
         outputs: What its outputs are, in words, such as `10 classes`.
         macs: Multiply-adds for one image.
@@ -80,7 +82,7 @@ class Description:
     """
 
     model: str
-    image_shape: tuple[int, ...]
+    inputs: Mapping[str, tuple[int | None, ...]]
     task: str | None
     outputs: str
     macs: int
@@ -144,8 +146,10 @@ class Description:
 
     def __rich_console__(self, console: Console, options: Any) -> Iterator[RenderableType]:
         """Yields the parts of the text, for a `rich` console of any width."""
-        images = "x".join(map(str, self.image_shape))
-        yield Text.assemble((self.model, "bold"), f", images of {images}, {self.outputs}")
+        shapes = {name: "x".join(map(str, shape)) for name, shape in self.inputs.items()}
+        images = " and ".join(f"`{name}` of {shape}" for name, shape in shapes.items())
+        images = images if len(shapes) > 1 else f"images of {next(iter(shapes.values()))}"
+        yield Text.assemble((self.model, "bold"), f", {images}, {self.outputs}")
         yield Text(f"{self.macs:,} MACs, {self.params:,} parameters")
         if self.deployment is not None:
             yield Text(f"deployment: {self.deployment}", overflow="fold")
@@ -193,7 +197,7 @@ def describe(
     width_divisor: int = SpaceSettings.width_divisor,
     couple_trunk: bool | None = None,
     search_dense: bool = SpaceSettings.search_dense,
-    task: str | None = None,
+    task: str | Mapping[str, str] | None = None,
     image_size: int | tuple[int, int] | None = None,
     custom_objects: CustomObjects | None = None,
     unsafe_load: bool = False,
@@ -241,7 +245,7 @@ def describe(
     return replace(describe_space(space, objective), deployment=find_deployment(model))
 
 
-def find_objective(graph: Graph, *, task: str | None, loss: Any) -> Objective | None:
+def find_objective(graph: Graph, *, task: str | Mapping[str, str] | None, loss: Any) -> Objective | None:
     """What a network is for, see `choose_objective`; `None` if only its user knows.
 
     Raises:
@@ -281,11 +285,12 @@ def describe_space(
     macs, params = CostModel(space), CostModel(space, "params")
     if shape is not None:
         shape.check(space)
+    form = Form.of(space.graph)
     return Description(
         model=space.graph.network if name is None else name,
-        image_shape=tuple(space.graph.input.shape[1:]),
+        inputs=dict(zip(form.inputs, form.shapes, strict=True)),
         task=None if objective is None else objective.task,
-        outputs=_UNKNOWN.format(space.graph.num_classes) if objective is None else objective.outputs_in_words,
+        outputs=_unknown(form, space.graph.num_classes) if objective is None else objective.outputs_in_words,
         macs=macs.full,
         params=params.full,
         min_macs_ratio=macs(smallest_shape(macs)) / macs.full,
@@ -300,8 +305,10 @@ def describe_space(
     )
 
 
-# Outputs of a network that may be for several tasks.
-_UNKNOWN = "outputs: {}, for a `task` that must be given"
+def _unknown(form: Form, num_outputs: int) -> str:
+    """Outputs of a network that may be for several tasks."""
+    outputs = num_outputs if len(form.outputs) == 1 else ", ".join(form.outputs)
+    return f"outputs: {outputs}, for a `task` that must be given"
 
 
 def _budget_line(budget: str, *, limit: float, full: float, smallest: float) -> Text:

@@ -94,7 +94,7 @@ def _limits(
         input_shape=space.graph.input.shape[1:],
         preprocessing=Preprocessing(),
         inside=False,
-        probabilities=space.graph.head is not None,
+        probabilities=space.graph.gives_probabilities,
         shape=Shape.full(space).to_json(),
         task=task,
     )

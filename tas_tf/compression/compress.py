@@ -26,6 +26,7 @@ from tas_tf.compression.image_size import at_size_of
 from tas_tf.cost.budget import Budget
 from tas_tf.cost.cost_model import reported
 from tas_tf.data.augmentation import Augmentation
+from tas_tf.data.form import Form
 from tas_tf.data.stream import UserData
 from tas_tf.data.streamed import open_data
 from tas_tf.data.training_data import TrainingData
@@ -40,7 +41,8 @@ from tas_tf.importance.order import rank
 from tas_tf.importance.settings import ImportanceSettings
 from tas_tf.latency.meter import meter_of
 from tas_tf.latency.settings import LatencySettings
-from tas_tf.objectives.choose import choose_objective, loss_of
+from tas_tf.objectives.choose import choose_objective
+from tas_tf.objectives.losses import loss_of, loss_weights_of
 from tas_tf.race.race import RaceResult
 from tas_tf.race.settings import RaceSettings
 from tas_tf.recipes import DEFAULT, RECIPES, SEARCHING
@@ -113,8 +115,9 @@ def compress(
     training: TrainSettings | Changes | None = None,
     inherit: str | None = None,
     importance: str = ImportanceSettings.importance,
-    task: str | None = None,
+    task: str | Mapping[str, str] | None = None,
     loss: Any = None,
+    loss_weights: Any = None,
     class_weight: Mapping[int, float] | None = None,
     augment: Augmentation | None = None,
     axes: str = SpaceSettings.axes,
@@ -141,11 +144,12 @@ def compress(
     scratch: some 900 epochs.
 
     Data can be a `tf.data.Dataset` of `(images, labels)`, in batches or one by one, a tuple `(images, labels)` of
-    arrays, or a `keras.utils.PyDataset`. It is read as a stream, once to count and check labels, then in each epoch;
-    images are never collected in memory. Pass images as the model takes them. Labels are class numbers, one-hot vectors
-    or texts, whose classes are sorted by name. Shuffle a dataset whose images are sorted by class. Use `augment`
-    instead of augmenting inside the data: the search splits the data into two halves by the contents of each image, and
-    random changes would mix the halves.
+    arrays, or a `keras.utils.PyDataset`. Sample weights may follow the labels; they count in training, not in scores.
+    Several inputs or outputs come in a dictionary or list, as for `model.fit`. Data is read as a stream, once to
+    count and check labels, then in each epoch; images are never collected in memory. Pass images as the model takes
+    them. Labels are class numbers, one-hot vectors or texts, whose classes are sorted by name. Shuffle a dataset
+    whose images are sorted by class. Use `augment` instead of augmenting inside the data: the search splits the data
+    into two halves by the contents of each image, and random changes would mix the halves.
 
     This function writes no files. Use the commands for logs, reports, and steps that can be interrupted and resumed.
 
@@ -169,8 +173,10 @@ def compress(
         importance: How the channels of the model are ranked before any are dropped, see `rank_channels`; `none` for
             the model's own order.
         task: What the model is for: `classification`, `binary`, `multilabel` or `regression`. By default, the loss that
-            it was compiled with and its last activation tell. Outputs may be per image or per pixel.
+            it was compiled with and its last activation tell. Outputs may be per image or per pixel. For
+            several outputs, a dictionary by name.
         loss: Loss of the student in place of the one that the model was compiled with, in any form that Keras takes.
+        loss_weights: Weights of the losses of several outputs, likewise.
         class_weight: Weights of classes in the student's training, by class number; others have weight 1.
         augment: Changes to training images. Shifted float images are padded with 0.
         axes: What the search may reduce: `width`, `depth` or `both`.
@@ -220,7 +226,13 @@ def compress(
         width_divisor=width_divisor,
         search_dense=search_dense,
     )
-    objective = choose_objective(space.graph, task=task, loss=loss_of(compiled, loss), class_weight=class_weight)
+    objective = choose_objective(
+        space.graph,
+        task=task,
+        loss=loss_of(compiled, loss),
+        loss_weights=loss_weights_of(compiled, loss_weights),
+        class_weight=class_weight,
+    )
     check_deployable(model)
     measuring = {"settings": latency_settings(latency), "say": print if verbose != 0 else lambda text: None}
     meter = meter_of(wanted.kind, space, measure_file=measure or file_size, **measuring)
@@ -229,12 +241,12 @@ def compress(
     data = open_data(
         train,
         validation,
-        image_shape=space.graph.input.shape[1:],
+        form=Form.of(space.graph),
         objective=objective,
         augment=augment,
         seed=seed_of(search or training),
     )
-    replicas = strategy.num_replicas_in_sync
+    objective, replicas = data.objective, strategy.num_replicas_in_sync  # with weights of images, if there are any
     racing, training = race_settings(race, recipe), training_settings(training, data, replicas, recipe=recipe)
     searching = search_settings(search, data, replicas)
     # Checks batch sizes.

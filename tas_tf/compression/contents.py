@@ -7,25 +7,35 @@ from functools import partial
 
 import keras
 
+from tas_tf.data.form import Form
 from tas_tf.data.preprocessing import Preprocessing
 from tas_tf.data.training_data import TrainingData
-from tas_tf.deploy.metadata import Metadata
+from tas_tf.deploy.metadata import Metadata, kind_of_output
 from tas_tf.deploy.tflite import file_size
+from tas_tf.objectives.several import Several
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 
 
 def describe_contents(space: SearchSpace, shape: Shape, data: TrainingData) -> Metadata:
     """Metadata for files of the student of a shape."""
+    graph, form = space.graph, Form.of(space.graph)
+    outputs = {}
+    if isinstance(data.objective, Several):
+        for part, end in zip(data.objective.parts, graph.ends, strict=True):
+            kind = kind_of_output(part.objective.task, end.head is not None)
+            outputs[part.name] = {"task": part.objective.task, "outputs": part.objective.num_outputs, "output": kind}
     return Metadata(
-        network=space.graph.network,
+        network=graph.network,
         labels=data.class_names,
-        input_shape=data.image_shape,
+        input_shape=form.shapes[form.image],
         preprocessing=Preprocessing("none"),
         inside=False,
-        probabilities=space.graph.head is not None,
+        probabilities=graph.gives_probabilities,
         shape=shape.to_json(),
         task=data.objective.task,
+        inputs=dict(zip(form.inputs, form.shapes, strict=True)) if form.is_packed else {},
+        outputs=outputs,
     )
 
 

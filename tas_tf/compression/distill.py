@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,13 +12,15 @@ import tensorflow as tf
 from tas_tf.compression.defaults import Changes, check_settings, seed_of, training_settings
 from tas_tf.compression.image_size import at_size_of
 from tas_tf.data.augmentation import Augmentation
+from tas_tf.data.form import Form
 from tas_tf.data.stream import UserData
 from tas_tf.data.streamed import open_data
 from tas_tf.errors import UserError
 from tas_tf.graph.custom import CustomObjects, admit
 from tas_tf.graph.graph import Graph
 from tas_tf.graph.image_size import with_sizes_of
-from tas_tf.objectives.choose import choose_objective, loss_of
+from tas_tf.objectives.choose import choose_objective
+from tas_tf.objectives.losses import loss_of, loss_weights_of
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.training.network import TrainResult, inherited, logits_of, train_network
@@ -33,8 +35,9 @@ def distill(
     validation: UserData | None = None,
     *,
     settings: TrainSettings | Changes | None = None,
-    task: str | None = None,
+    task: str | Mapping[str, str] | None = None,
     loss: Any = None,
+    loss_weights: Any = None,
     augment: Augmentation | None = None,
     strategy: tf.distribute.Strategy | None = None,
     custom_objects: CustomObjects | None = None,
@@ -53,6 +56,7 @@ def distill(
         settings: Settings of the training; by default 20 epochs. A mapping changes single defaults, see `compress`.
         task: What the student is for, see `compress`.
         loss: Loss in place of the one that the student was compiled with, see `compress`.
+        loss_weights: Weights of the losses of several outputs, see `compress`.
         augment: Changes to training images.
         strategy: Devices; by default all GPUs.
         custom_objects: Layer classes and functions of the models' own, see `compress`.
@@ -79,7 +83,8 @@ def distill(
     compiled, (student, teacher) = student, (at_size_of(train, network) for network in (student, teacher))
     spaces = [_fixed_space(network) for network in (student, teacher)]
     graph, other = (space.graph for space in spaces)
-    if (graph.input.shape[1:], graph.num_classes) != (other.input.shape[1:], other.num_classes):
+    wanted, found = ((Form.of(each), [each[end.output].shape for end in each.ends]) for each in (graph, other))
+    if (wanted[0].shapes, wanted[1]) != (found[0].shapes, found[1]):
         raise UserError(
             f"`teacher` must take images of the same size as `student`, {_size(graph)}, and have as many classes, "
             f"{graph.num_classes}. Received: {_size(other)} and {other.num_classes} classes."
@@ -88,8 +93,10 @@ def distill(
     data = open_data(
         train,
         validation,
-        image_shape=graph.input.shape[1:],
-        objective=choose_objective(graph, task=task, loss=loss_of(compiled, loss)),
+        form=Form.of(graph),
+        objective=choose_objective(
+            graph, task=task, loss=loss_of(compiled, loss), loss_weights=loss_weights_of(compiled, loss_weights)
+        ),
         augment=augment,
         seed=seed_of(settings),
         divided=False,
@@ -117,4 +124,4 @@ def _fixed_space(model: keras.Model) -> SearchSpace:
 
 
 def _size(graph: Graph) -> str:
-    return "x".join(map(str, graph.input.shape[1:]))
+    return ", ".join("x".join(map(str, shape)) for shape in Form.of(graph).shapes)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import keras
 
+from tas_tf.data.form import Form
 from tas_tf.data.stream import UserData, open_stream
 from tas_tf.graph.image_size import takes_any_size, with_image_size
+from tas_tf.graph.packing import names_of
 
 
 def at_size_of(train: UserData, model: keras.Model) -> keras.Model:
@@ -14,4 +16,8 @@ def at_size_of(train: UserData, model: keras.Model) -> keras.Model:
     Raises:
         UserError: The data has a form that isn't known, or the model can't take its images.
     """
-    return with_image_size(model, open_stream("train", train).spec[0].shape[1:]) if takes_any_size(model) else model
+    if not takes_any_size(model):
+        return model
+    outputs = names_of(model, "outputs")
+    stream = open_stream("train", train, Form(("images",), (tuple(model.inputs[0].shape[1:]),), outputs))
+    return with_image_size(model, stream.shapes[0])

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import keras
 
 from tas_tf.compression.image_size import at_size_of
+from tas_tf.data.form import Form
 from tas_tf.data.stream import UserData
 from tas_tf.data.streamed import open_data
 from tas_tf.graph.custom import CustomObjects, admit
 from tas_tf.importance.criteria import FROM_IMAGES
 from tas_tf.importance.order import rank
 from tas_tf.importance.settings import ImportanceSettings
-from tas_tf.objectives.choose import choose_objective, loss_of
+from tas_tf.objectives.choose import choose_objective
+from tas_tf.objectives.losses import loss_of, loss_weights_of
 from tas_tf.space.space import SearchSpace
 
 
@@ -21,7 +25,7 @@ def rank_channels(
     *,
     importance: str = ImportanceSettings.importance,
     importance_images: int = ImportanceSettings.importance_images,
-    task: str | None = None,
+    task: str | Mapping[str, str] | None = None,
     space: SearchSpace | None = None,
     custom_objects: CustomObjects | None = None,
     unsafe_load: bool = False,
@@ -60,6 +64,7 @@ def rank_channels(
     space = SearchSpace.from_model(model) if space is None else space
     data, objective = None, None
     if importance in FROM_IMAGES and train is not None:
-        objective = choose_objective(space.graph, task=task, loss=loss_of(model))
-        data = open_data(train, image_shape=space.graph.input.shape[1:], objective=objective, divided=False)
+        objective = choose_objective(space.graph, task=task, loss=loss_of(model), loss_weights=loss_weights_of(model))
+        data = open_data(train, form=Form.of(space.graph), objective=objective, divided=False)
+        objective = data.objective
     return rank(model, space, settings, None if data is None else data.calibration, objective)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -13,6 +13,7 @@ from tas_tf.compression.defaults import Changes, check_settings, latency_setting
 from tas_tf.compression.image_size import at_size_of
 from tas_tf.cost.budget import Budget
 from tas_tf.data.augmentation import Augmentation
+from tas_tf.data.form import Form
 from tas_tf.data.stream import UserData
 from tas_tf.data.streamed import open_data
 from tas_tf.deploy.checks import check_deployable
@@ -22,7 +23,8 @@ from tas_tf.graph.custom import CustomObjects, admit
 from tas_tf.graph.graph import Graph
 from tas_tf.latency.meter import meter_of
 from tas_tf.latency.settings import LatencySettings
-from tas_tf.objectives.choose import choose_objective, loss_of
+from tas_tf.objectives.choose import choose_objective
+from tas_tf.objectives.losses import loss_of, loss_weights_of
 from tas_tf.searching.monitor import SearchResult
 from tas_tf.searching.run import cost_and_limit, run_search
 from tas_tf.searching.settings import SearchSettings
@@ -37,8 +39,9 @@ def search(
     *,
     space: SearchSpace | None = None,
     settings: SearchSettings | Changes | None = None,
-    task: str | None = None,
+    task: str | Mapping[str, str] | None = None,
     loss: Any = None,
+    loss_weights: Any = None,
     augment: Augmentation | None = None,
     strategy: tf.distribute.Strategy | None = None,
     measure: Callable[[keras.Model], int] | None = None,
@@ -63,6 +66,7 @@ def search(
             defaults, see `compress`.
         task: What the model is for, see `compress`.
         loss: Loss in place of the one that the model was compiled with, see `compress`.
+        loss_weights: Weights of the losses of several outputs, see `compress`.
         augment: Changes to training images.
         strategy: Devices; by default all GPUs.
         measure: Returns the file size of a network in bytes, for a budget in bytes; see `compress`.
@@ -112,8 +116,10 @@ def search(
     cost_and_limit(space, wanted, meter)  # rejects most budgets before any data is read
     data = open_data(
         train,
-        image_shape=graph.input.shape[1:],
-        objective=choose_objective(graph, task=task, loss=loss_of(compiled, loss)),
+        form=Form.of(graph),
+        objective=choose_objective(
+            graph, task=task, loss=loss_of(compiled, loss), loss_weights=loss_weights_of(compiled, loss_weights)
+        ),
         augment=augment,
         seed=seed_of(settings),
     )

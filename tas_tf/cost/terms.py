@@ -187,8 +187,9 @@ def byte_terms(space: SearchSpace, op_bytes: int) -> Iterator[Term]:
             for term in _vector_terms(space, node):
                 yield Term(term.layer, _WEIGHT * term.factor, term.reads, term.makes)
         yield Term(node.name, op_bytes * num_operations(space.graph, node))
-    if space.graph.head is not None:
-        yield Term(space.graph.output, op_bytes)
+    for end in space.graph.ends:
+        if end.head is not None:
+            yield Term(space.graph.output, op_bytes)
     for add, _, reads, makes in space.projections():
         differ = differing_pairs(reads, makes)
         yield Term(add, _WEIGHT, reads, makes, differ)

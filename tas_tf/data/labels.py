@@ -47,6 +47,10 @@ class Labels(ABC):
     def check_known(self, counts: Mapping[int | str, int], names: Sequence[str]) -> None:
         """Checks that all classes found are among `names`."""
 
+    def summary(self, values: np.ndarray) -> np.ndarray:
+        """What the best constant output depends on, of a batch of `values`; see `Objective.summary`."""
+        return self.objective.summary(values)
+
     @abstractmethod
     def convert(self, label: tf.Tensor, names: Sequence[str]) -> tf.Tensor:
         """Returns one label as the objective has it; the name of class `i` is `names[i]`."""
@@ -206,8 +210,8 @@ class _OneHotPixels(_ClassesOfPixels):
         return tf.argmax(tf.cast(label, tf.float32), axis=-1)
 
 
-def make_labels(argument: str, spec: tf.TensorSpec, objective: Objective, known: Sequence[str] = ()) -> Labels:
-    """Recognises the form of labels from the type and shape of a batch.
+def make_single_labels(argument: str, spec: tf.TensorSpec, objective: Objective, known: Sequence[str] = ()) -> Labels:
+    """Recognises the form of the labels of one output from the type and shape of a batch.
 
     Args:
         argument: Name of the data in messages.

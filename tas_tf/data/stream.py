@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +11,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tas_tf.data.form import Form
 from tas_tf.data.user_pipeline import random_changes, steps_of
 from tas_tf.errors import UserError
 
-#: The three forms of `(images, labels)` that users may pass as data.
-UserData = tf.data.Dataset | keras.utils.PyDataset | tuple[Any, Any]
+#: The three forms of `(images, labels)` that users may pass as data; weights of images may follow.
+UserData = tf.data.Dataset | keras.utils.PyDataset | tuple[Any, ...]
 
 _BATCH = 128
 #: Limits of the buffer that shuffles images: number of images and bytes.
@@ -29,7 +31,9 @@ class Stream:
         argument: Name of the user's argument that holds the data, such as `train`.
         batches: Reads the data once. Its argument is the number of an epoch of training, which has its own order and is
             followed by other ones if the result is repeated; `None` if this isn't training. Returns a finite dataset of
-            `(images, labels)` with images `[batch, height, width, channels]` of any number type.
+            `(images, labels)` as `Form.arrange` returns them, with images `[batch, height, width, channels]` of any
+            number type.
+        form: What the network takes and returns.
         class_names: Class names that come with the data, if any.
         is_mixed: Whether the order is random over the whole data, so that no further shuffling is needed.
         changes_once: Whether images are changed at random, but only when they are read for the first time.
@@ -38,18 +42,24 @@ class Stream:
 
     argument: str
     batches: Callable[[int | None], tf.data.Dataset]
+    form: Form
     class_names: tuple[str, ...] = ()
     is_mixed: bool = False
     changes_once: bool = False
     changes_anew: bool = False
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of an image."""
-        return tuple(self.spec[0].shape[1:])
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shape of an example of each input."""
+        return tuple(tuple(spec.shape[1:]) for spec in tf.nest.flatten(self.spec[0]))
 
     @property
-    def spec(self) -> tuple[tf.TensorSpec, tf.TensorSpec]:
+    def image_type(self) -> tf.DType:
+        """Type of the images."""
+        return tf.nest.flatten(self.spec[0])[self.form.image].dtype
+
+    @property
+    def spec(self) -> tuple[Any, Any]:
         """Specification of a batch."""
         return self.batches(None).element_spec
 
@@ -60,22 +70,26 @@ class Stream:
             epoch: As for `batches`.
         """
         examples = self.batches(epoch).unbatch()
-        return examples.map(lambda image, label: (_as_number_type(image), label), num_parallel_calls=tf.data.AUTOTUNE)
+        return examples.map(
+            lambda image, label: (tf.nest.map_structure(_as_number_type, image), label),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
 
     @property
     def mixed(self) -> int:
         """Number of images in the shuffle buffer."""
-        num_bytes = max(1, int(np.prod(self.image_shape)) * self.spec[0].dtype.size)
-        return max(1, min(_MIXED, _MIXED_BYTES // num_bytes))
+        num_bytes = sum(math.prod(spec.shape[1:]) * spec.dtype.size for spec in tf.nest.flatten(self.spec[0]))
+        return max(1, min(_MIXED, _MIXED_BYTES // max(1, num_bytes)))
 
 
-def open_stream(argument: str, data: UserData, *, seed: int = 0) -> Stream:
+def open_stream(argument: str, data: UserData, form: Form, *, seed: int = 0) -> Stream:
     """Makes a stream of a user's data.
 
     Args:
         argument: Name of the data in messages.
         data: A `tf.data.Dataset` of `(images, labels)`, in batches or one by one; a tuple `(images, labels)` of arrays;
-            or a `keras.utils.PyDataset`.
+            or a `keras.utils.PyDataset`. Several inputs or outputs are in a dictionary or list.
+        form: What the network takes and returns.
         seed: Seed for the order of arrays and of a `PyDataset`'s batches.
 
     Raises:
@@ -83,8 +97,8 @@ def open_stream(argument: str, data: UserData, *, seed: int = 0) -> Stream:
     """
     for kind, open_kind in _KINDS.items():
         if isinstance(data, kind):
-            stream = open_kind(argument, data, seed)
-            _check_spec(argument, stream.spec)
+            stream = open_kind(argument, data, form, seed)
+            _check_spec(argument, stream)
             return stream
     raise UserError(f"{_expected(argument)}. Received: {type(data).__name__}.")
 
@@ -96,79 +110,81 @@ def _expected(argument: str) -> str:
     )
 
 
-def _open_dataset(argument: str, dataset: tf.data.Dataset, seed: int) -> Stream:
-    spec = dataset.element_spec
-    _check_pair(argument, spec, tf.TensorSpec)
+def _open_dataset(argument: str, dataset: tf.data.Dataset, form: Form, seed: int) -> Stream:
+    spec = _arranged(argument, dataset.element_spec, form, tf.TensorSpec)
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise endless(argument)
     steps = tuple(steps_of(dataset))
     # Keras gives names to a dataset, and `map` makes another one.
     names = next((step.class_names for step in steps if hasattr(step, "class_names")), ())
-    images, labels = spec[0].shape, spec[1].shape
-    if images.rank == 3 and labels.rank and images[0] is labels[0] is None:
+    if len(dataset.element_spec) > 2 or not all(isinstance(part, tf.TensorSpec) for part in dataset.element_spec):
+        dataset = dataset.map(lambda *element: form.arrange(argument, element))
+    images, labels = tf.nest.flatten(spec[0])[form.image].shape, tf.nest.flatten(spec[1])[0].shape
+    rank = len(form.shapes[form.image])
+    if images.rank == rank and labels.rank and images[0] is labels[0] is None and not form.is_packed:
         dataset = dataset.map(lambda images, labels: (images[..., tf.newaxis], labels))
-    elif images.rank == 3 and images[0] is not None:
+    elif images.rank == rank and images[0] is not None:
         dataset = dataset.batch(_BATCH)
     once, anew = random_changes(steps)
-    return Stream(argument, lambda _: dataset, tuple(map(str, names)), changes_once=once, changes_anew=anew)
+    return Stream(argument, lambda _: dataset, form, tuple(map(str, names)), changes_once=once, changes_anew=anew)
 
 
-def _open_arrays(argument: str, arrays: tuple, seed: int) -> Stream:
-    _check_pair(argument, arrays, object)
+def _open_arrays(argument: str, arrays: tuple, form: Form, seed: int) -> Stream:
     # Arrays aren't copied, so that an array mapped from a file isn't loaded.
-    images, labels = (part if isinstance(part, np.ndarray) else np.asarray(part) for part in arrays)
-    if not images.ndim or not labels.ndim or len(images) != len(labels):
-        raise UserError(
-            f"`{argument}` must have one label for each image. Received: images {list(images.shape)} and labels "
-            f"{list(labels.shape)}."
-        )
-    if images.ndim == 3:  # as Keras loads MNIST
+    images, labels = _as_arrays(argument, arrays, form)
+    if not form.is_packed and images.ndim == len(form.shapes[0]):  # as Keras loads MNIST
         images = images[..., np.newaxis]
-    kinds = _tensor_type(images), _tensor_type(labels)
-
-    def pick(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return images[rows], _texts_as_bytes(labels[rows])
-
-    def read(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        parts = tf.numpy_function(pick, [rows], kinds, stateful=False)
-        return tuple(
-            tf.ensure_shape(part, [None, *whole.shape[1:]]) for part, whole in zip(parts, (images, labels), strict=True)
+    structure = (images, labels)
+    parts = tf.nest.flatten(structure)
+    lengths = {part.shape[:1] for part in parts}
+    if len(lengths) > 1 or () in lengths:
+        shapes = [", ".join(str(list(one.shape)) for one in tf.nest.flatten(each)) for each in structure]
+        raise UserError(
+            f"`{argument}` must have one label for each image. Received: images {shapes[0]} and labels {shapes[1]}."
         )
+    (count,) = lengths.pop()
+    kinds = [_tensor_type(part) for part in parts]
+
+    def pick(rows: np.ndarray) -> list[np.ndarray]:
+        return [_texts_as_bytes(part[rows]) for part in parts]
+
+    def read(rows: tf.Tensor) -> tuple[Any, Any]:
+        read = tf.numpy_function(pick, [rows], kinds, stateful=False)
+        sized = [tf.ensure_shape(one, [None, *part.shape[1:]]) for one, part in zip(read, parts, strict=True)]
+        return tf.nest.pack_sequence_as(structure, sized)
 
     def batches(epoch: int | None) -> tf.data.Dataset:
-        rows = tf.data.Dataset.range(len(images)).shuffle(
-            max(1, len(images)), seed=seed_of_epoch(seed, epoch), reshuffle_each_iteration=epoch is not None
+        rows = tf.data.Dataset.range(count).shuffle(
+            max(1, count), seed=seed_of_epoch(seed, epoch), reshuffle_each_iteration=epoch is not None
         )
         return rows.batch(_BATCH).map(read, num_parallel_calls=tf.data.AUTOTUNE)
 
-    return Stream(argument, batches, is_mixed=True)
+    return Stream(argument, batches, form, is_mixed=True)
 
 
-def _open_py_dataset(argument: str, dataset: keras.utils.PyDataset, seed: int) -> Stream:
+def _open_py_dataset(argument: str, dataset: keras.utils.PyDataset, form: Form, seed: int) -> Stream:
     if dataset.num_batches is None:
         raise endless(argument)
     if not dataset.num_batches:
         raise empty(argument)
-    first = dataset[0]
-    _check_pair(argument, first, object)
-    arrays = tuple(map(np.asarray, first))
+    first = _as_arrays(argument, dataset[0], form)
     rng = np.random.default_rng(seed)
-    spec = tuple(tf.TensorSpec([None, *array.shape[1:]], _tensor_type(array)) for array in arrays)
+    spec = tf.nest.map_structure(lambda array: tf.TensorSpec([None, *array.shape[1:]], _tensor_type(array)), first)
 
-    def read(training: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def read(training: bool) -> Iterator[tuple[Any, Any]]:
         order = np.arange(dataset.num_batches)
         if training:
             dataset.on_epoch_begin()
             rng.shuffle(order)
         for number in order:
-            images, labels = dataset[int(number)]
-            yield np.asarray(images), _texts_as_bytes(np.asarray(labels))
+            yield tf.nest.map_structure(_texts_as_bytes, _as_arrays(argument, dataset[int(number)], form))
         if training:
             dataset.on_epoch_end()
 
     return Stream(
         argument,
         lambda epoch: tf.data.Dataset.from_generator(lambda: read(epoch is not None), output_signature=spec),
+        form,
     )
 
 
@@ -194,28 +210,56 @@ def empty(argument: str) -> UserError:
     return UserError(f"{_expected(argument)}, with at least one image. Received empty data.")
 
 
-def _check_pair(argument: str, pair: Any, kind: type) -> None:
-    if not (isinstance(pair, (tuple, list)) and len(pair) == 2 and all(isinstance(part, kind) for part in pair)):
-        if isinstance(pair, (tuple, list)):
-            received = f"{len(pair)} parts ({', '.join(type(part).__name__ for part in pair)})"
-        else:
-            received = f"{type(pair).__name__}"
-        raise UserError(
-            f"{_expected(argument)}: one array of images and one of labels, without sample weights. "
-            f"Received elements of {received}."
-        )
+def _arranged(argument: str, element: Any, form: Form, kind: type) -> tuple[Any, Any]:
+    """Arranges an element of a user's data, whose parts must be of a kind."""
+    if isinstance(element, tuple | list) and len(element) in (2, 3):
+        arranged = form.arrange(argument, element)
+        parts = tf.nest.flatten(arranged) if kind is not object else ()
+        if all(isinstance(part, kind) for part in parts):
+            return arranged
+    if isinstance(element, tuple | list):
+        received = f"{len(element)} parts ({', '.join(type(part).__name__ for part in element)})"
+    else:
+        received = f"{type(element).__name__}"
+    raise UserError(
+        f"{_expected(argument)}: images and labels, and weights of images if you like. Received elements of {received}."
+    )
 
 
-def _check_spec(argument: str, spec: tuple[tf.TensorSpec, tf.TensorSpec]) -> None:
-    images, labels = spec
-    numeric = images.dtype.is_integer or images.dtype.is_floating
-    known = labels.dtype.is_integer or labels.dtype.is_floating or labels.dtype in (tf.string, tf.bool)
-    sized = images.shape.rank == 4 and labels.shape.rank and None not in (*images.shape[1:], *labels.shape[1:])
+def _check_spec(argument: str, stream: Stream) -> None:
+    images, labels = map(tf.nest.flatten, stream.spec)
+    numeric = all(one.dtype.is_integer or one.dtype.is_floating or one.dtype == tf.bool for one in images)
+    known = all(_is_number(one.dtype) or one.dtype in (tf.string, tf.bool) for one in labels)
+    ranks = [len(shape) + 1 for shape in stream.form.shapes]
+    sized = [one.shape.rank for one in images] == ranks and all(one.shape.rank for one in labels)
+    sized = sized and None not in [side for one in (*images, *labels) for side in one.shape[1:]]
     if not (sized and numeric and known):
+        axes = {3: "[batch, height, width, channels]", 2: "[batch, steps, channels]"}
+        wanted = axes.get(len(stream.form.shapes[stream.form.image]), "[batch, ...]")
         raise UserError(
-            f"{_expected(argument)}: images [batch, height, width, channels] of one size, and labels [batch] or "
-            f"[batch, ...] of one size. Received: {_describe(images)} and {_describe(labels)}."
+            f"{_expected(argument)}: images {wanted} of one size, and labels [batch] or [batch, ...] of one size. "
+            f"Received: {', '.join(map(_describe, images))} and {', '.join(map(_describe, labels))}."
         )
+
+
+def _is_number(dtype: tf.DType) -> bool:
+    return dtype.is_integer or dtype.is_floating
+
+
+def _as_arrays(argument: str, element: Any, form: Form) -> tuple[Any, Any]:
+    """Arranges an element whose parts are arrays, or lists that can be made arrays."""
+    images, labels = _arranged(argument, element, form, object)
+    images = tuple(map(_as_array, images)) if form.is_packed else _as_array(images)
+    weighed = len(element) == 3 and element[2] is not None
+
+    def convert(label: Any) -> Any:
+        return tuple(map(_as_array, label)) if weighed else _as_array(label)
+
+    return images, convert(labels) if len(form.outputs) == 1 else tuple(map(convert, labels))
+
+
+def _as_array(part: Any) -> np.ndarray:
+    return part if isinstance(part, np.ndarray) else np.asarray(part)
 
 
 def _as_number_type(images: tf.Tensor) -> tf.Tensor:

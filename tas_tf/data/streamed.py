@@ -11,8 +11,10 @@ from typing import Any, Self
 import tensorflow as tf
 
 from tas_tf.data.augmentation import Augmentation, augment_batch
-from tas_tf.data.labels import Labels, make_labels
+from tas_tf.data.form import Form
+from tas_tf.data.labels import Labels
 from tas_tf.data.pipeline import dataset_options, evaluation_batch, steps_per_epoch
+from tas_tf.data.several_labels import make_labels, weighed
 from tas_tf.data.stream import Stream, UserData, open_stream, seed_of_epoch
 from tas_tf.data.survey import Survey, bucket_of, limit_of, survey
 from tas_tf.data.training_data import EpochsDataset, TrainingData
@@ -54,9 +56,14 @@ class StreamedData(TrainingData):
         return self.train.argument
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of an image."""
-        return self.train.image_shape
+    def form(self) -> Form:
+        """What the network takes and returns."""
+        return self.train.form
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Height, width and channels of an image; of several inputs, how many numbers they are together."""
+        return self.form.packed_shape
 
     @property
     def class_names(self) -> Sequence[str]:
@@ -102,7 +109,7 @@ class StreamedData(TrainingData):
         def dataset(first_epoch: int) -> tf.data.Dataset:
             examples = self._train_examples(first_epoch)
             examples = examples.map(lambda image, label: (image, label, is_second(image)))
-            return self._augmented(_pair(examples, batch_size, min(share, 1 - share)), first_epoch * steps)
+            return self._augmented(_pair(examples, batch_size, min(share, 1 - share)), first_epoch * steps, paired=True)
 
         return dataset, steps
 
@@ -144,25 +151,38 @@ class StreamedData(TrainingData):
             examples = examples.shuffle(self.train.mixed, seed=seed, reshuffle_each_iteration=training)
         return examples.repeat() if training else examples
 
-    def _augmented(self, batches: tf.data.Dataset, first_step: int) -> tf.data.Dataset:
-        """Augments images, with a different seed for each batch, and makes them floats; `batches` may hold pairs."""
+    def _augmented(self, batches: tf.data.Dataset, first_step: int, *, paired: bool = False) -> tf.data.Dataset:
+        """Augments images, with a different seed for each batch, and makes them floats.
+
+        Args:
+            batches: Batches of images and labels, or pairs of such batches.
+            first_step: Number of the first batch.
+            paired: Whether `batches` holds pairs.
+        """
 
         def change(step: tf.Tensor, *elements: Any) -> Any:
-            pairs = elements if isinstance(elements[0], tuple) else (elements,)
+            pairs = elements if paired else (elements,)
             done = []
             for number, (images, labels) in enumerate(pairs):
                 seed = tf.random.fold_in(tf.constant((self.seed, number), tf.int64), step)
-                done.append((tf.cast(augment_batch(images, self.augment, seed=seed), tf.float32), labels))
-            return done[0] if len(done) == 1 else tuple(done)
+                done.append((self._changed(images, seed), labels))
+            return tuple(done) if paired else done[0]
 
         batches = batches.enumerate(first_step).map(
             lambda step, batch: change(step, *batch), num_parallel_calls=tf.data.AUTOTUNE
         )
         return batches.prefetch(tf.data.AUTOTUNE).with_options(dataset_options())
 
-    @staticmethod
-    def _plain(batches: tf.data.Dataset) -> tf.data.Dataset:
-        batches = batches.map(lambda images, labels: (tf.cast(images, tf.float32), labels))
+    def _changed(self, images: Any, seed: tf.Tensor) -> tf.Tensor:
+        """Augments a batch and makes it what networks take; of several inputs, only the image is changed."""
+        if not self.form.is_packed:
+            return tf.cast(augment_batch(images, self.augment, seed=seed), tf.float32)
+        number = self.form.image
+        changed = augment_batch(images[number], self.augment, seed=seed)
+        return self.form.pack((*images[:number], changed, *images[number + 1 :]))
+
+    def _plain(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+        batches = batches.map(lambda images, labels: (self.form.pack(images), labels))
         return batches.prefetch(tf.data.AUTOTUNE).with_options(dataset_options())
 
 
@@ -170,7 +190,7 @@ def open_data(
     train: UserData,
     validation: UserData | None = None,
     *,
-    image_shape: tuple[int, ...],
+    form: Form,
     objective: Objective,
     augment: Augmentation | None = None,
     seed: int = 0,
@@ -183,8 +203,8 @@ def open_data(
     Args:
         train: Training images and labels, in a form that `open_stream` takes.
         validation: Other images and labels, for scores only; a search doesn't need them.
-        image_shape: Height, width and channels that the network takes.
-        objective: What the outputs of the network mean.
+        form: What the network takes and returns.
+        objective: What the outputs of the network mean; weights of images in the data are added.
         augment: Changes to training images.
         seed: Seed for augmentation and order.
         divided: Whether a part of the training images will be held out for scores.
@@ -193,20 +213,12 @@ def open_data(
         UserError: The data can't be read, doesn't fit the network, or is unsuitable for training.
     """
     arguments = {"train": train} if validation is None else {"train": train, "validation": validation}
-    streams = [open_stream(argument, data, seed=seed) for argument, data in arguments.items()]
+    streams = [open_stream(argument, data, form, seed=seed) for argument, data in arguments.items()]
     for stream in streams:
-        _check_size(stream, image_shape)
+        _check_size(stream, form)
     augment = augment or Augmentation()
-    augment.check_channels(image_shape[-1], "train")
-    if (augment.random_resized_crop or augment.changes_colours) and streams[0].spec[0].dtype != tf.uint8:
-        raise UserError(
-            "`augment`: `random_resized_crop`, `color_jitter` and `lighting` take uint8 images. "
-            f"Received images of {streams[0].spec[0].dtype.name} in `train`."
-        )
-    if objective.positions and augment != Augmentation():
-        raise UserError(
-            "`augment` changes only images. Leave it out for labels per pixel, and augment both in your data."
-        )
+    _check_augmentation(augment, streams[0], objective)
+    objective = weighed(objective, streams[0].spec[1])
     labels = tuple(make_labels(stream.argument, stream.spec[1], objective, stream.class_names) for stream in streams)
     surveys = tuple(map(survey, streams, labels))
     names = labels[0].class_names(surveys[0].counts)
@@ -232,15 +244,39 @@ def _warn_of_changes(stream: Stream, found: Survey, *, divided: bool) -> None:
         )
 
 
-def _check_size(stream: Stream, wanted: tuple[int, ...]) -> None:
-    if stream.image_shape != tuple(wanted):
+def _check_augmentation(augment: Augmentation, stream: Stream, objective: Objective) -> None:
+    if augment == Augmentation():
+        return
+    shape = stream.form.shapes[stream.form.image]
+    if len(shape) != 3:
+        raise UserError(f"`augment` changes images. Leave it out for a model of {_in_words(shape)}.")
+    augment.check_channels(shape[-1], "train")
+    if (augment.random_resized_crop or augment.changes_colours) and stream.image_type != tf.uint8:
         raise UserError(
-            f"`{stream.argument}` must have images of {'x'.join(map(str, wanted))}, the input size of the model. "
-            f"Received: {'x'.join(map(str, stream.image_shape))}."
+            "`augment`: `random_resized_crop`, `color_jitter` and `lighting` take uint8 images. "
+            f"Received images of {stream.image_type.name} in `train`."
+        )
+    if objective.has_positions:
+        raise UserError(
+            "`augment` changes only images. Leave it out for labels per pixel, and augment both in your data."
         )
 
 
-def _is_from(image: tf.Tensor, limit: int) -> tf.Tensor:
+def _check_size(stream: Stream, form: Form) -> None:
+    for name, found, wanted in zip(form.inputs, stream.shapes, form.shapes, strict=True):
+        if found != wanted:
+            named = f" for `{name}`" if form.is_packed else ""
+            raise UserError(
+                f"`{stream.argument}` must have images of {_in_words(wanted)}{named}, the input size of the model. "
+                f"Received: {_in_words(found)}."
+            )
+
+
+def _in_words(shape: tuple[int | None, ...]) -> str:
+    return "x".join(map(str, shape))
+
+
+def _is_from(image: Any, limit: int) -> tf.Tensor:
     return bucket_of(image) >= limit
 
 
@@ -249,21 +285,20 @@ def _pair(examples: tf.data.Dataset, batch_size: int, smaller_share: float) -> t
 
     A queue that grows beyond two batches drops its oldest examples.
     """
-    image, label, _ = examples.element_spec
+    nothing = tf.nest.map_structure(lambda spec: tf.zeros([0, *spec.shape], spec.dtype), examples.element_spec[:2])
     chunks = examples.batch(max(1, round(batch_size / smaller_share)))
-    nothing = tuple(tf.zeros([0, *spec.shape], spec.dtype) for spec in (image, label))
 
     def take(rows: Any, chunk: Any) -> Any:
         images, labels, is_second = chunk
         masks = (tf.logical_not(is_second), is_second)
         rows = [
-            tuple(tf.concat([old, new[mask]], 0) for old, new in zip(row, (images, labels), strict=True))
+            tf.nest.map_structure(lambda old, new, mask=mask: tf.concat([old, new[mask]], 0), row, (images, labels))
             for row, mask in zip(rows, masks, strict=True)
         ]
         ready = tf.reduce_min([tf.shape(row[1])[0] for row in rows]) >= batch_size
         taken = tf.where(ready, batch_size, 0)
-        batches = tuple(tuple(part[:batch_size] for part in row) for row in rows)
-        left = tuple(tuple(part[taken:][-2 * batch_size :] for part in row) for row in rows)
+        batches = tuple(tf.nest.map_structure(lambda part: part[:batch_size], row) for row in rows)
+        left = tuple(tf.nest.map_structure(lambda part: part[taken:][-2 * batch_size :], row) for row in rows)
         return left, (ready, batches)
 
     pairs = chunks.scan((nothing, nothing), take).filter(lambda ready, _: ready)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -68,7 +69,7 @@ def survey(stream: Stream, labels: Labels) -> Survey:
             changes += int((values[1:] != values[:-1]).sum()) + (previous is not None and previous != values[0])
             previous = values[-1]
         else:
-            summaries.append(labels.objective.summary(values))
+            summaries.append(labels.summary(values))
         buckets.append(found)
         _check_end(stream, buckets)
     if not buckets:
@@ -87,9 +88,14 @@ def survey(stream: Stream, labels: Labels) -> Survey:
     return replace(result, varies=not stream.is_mixed and _varies(stream, result.buckets))
 
 
-def bucket_of(image: tf.Tensor) -> tf.Tensor:
-    """The bucket of an image, an int64 scalar from 0 to `BUCKETS` - 1 that depends only on the image's contents."""
-    return tf.strings.to_hash_bucket_fast(tf.io.serialize_tensor(image), BUCKETS)
+def bucket_of(image: Any) -> tf.Tensor:
+    """The bucket of an image, an int64 scalar from 0 to `BUCKETS` - 1 that depends only on the image's contents.
+
+    Args:
+        image: The image, or a tuple of all that the network takes.
+    """
+    contents = tf.strings.join([tf.io.serialize_tensor(part) for part in tf.nest.flatten(image)])
+    return tf.strings.to_hash_bucket_fast(contents, BUCKETS)
 
 
 def limit_of(share: float) -> int:
@@ -97,8 +103,9 @@ def limit_of(share: float) -> int:
     return round(share * BUCKETS)
 
 
-def _read(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    finite = tf.reduce_all(tf.math.is_finite(image)) if image.dtype.is_floating else tf.constant(True)
+def _read(image: Any, label: Any) -> tuple[tf.Tensor, tf.Tensor, Any]:
+    parts = [part for part in tf.nest.flatten(image) if part.dtype.is_floating]
+    finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(part)) for part in parts]) if parts else tf.constant(True)
     return bucket_of(image), finite, label
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+import keras
 import numpy as np
 
+from tas_tf.deploy.arrays import Arrays, count, each, listed, together
 from tas_tf.deploy.errors import ExportError
 
 # Largest difference allowed from the Keras model's outputs, as a share of their largest magnitude. Formats that round
@@ -27,20 +30,34 @@ def probe_images(shape: Sequence[int | None], dtype: str) -> np.ndarray:
         dtype: Input type of the model; with an integer type, all images are pixels.
     """
     rng, size = np.random.default_rng(0), (_FEW // 2, *(side or 32 for side in shape[1:]))
+    if np.issubdtype(dtype, np.integer) and len(size) < 3:  # categories: larger numbers may be unknown
+        return rng.integers(0, 2, (_FEW, *size[1:])).astype(dtype)
     pixels = rng.integers(0, 256, size)
     normalised = rng.integers(0, 256, size) if np.issubdtype(dtype, np.integer) else rng.standard_normal(size)
     return np.concatenate([normalised, pixels]).astype(dtype)
 
 
-def some_of(images: np.ndarray) -> np.ndarray:
+def probes_for(model: keras.Model) -> Arrays:
+    """Returns a few random inputs of a model made by `serving_model`."""
+    return probes_of(model.input if isinstance(model.input, Mapping) else {"images": model.input})
+
+
+def probes_of(inputs: Mapping[str, Any]) -> Arrays:
+    """Returns a few random inputs, given their specifications by name."""
+    probes = {name: probe_images(spec.shape, getattr(spec.dtype, "name", spec.dtype)) for name, spec in inputs.items()}
+    return probes if len(probes) > 1 else next(iter(probes.values()))
+
+
+def some_of(images: Arrays) -> Arrays:
     """Returns a few of the given images, evenly spaced."""
-    return images[np.linspace(0, len(images) - 1, min(_FEW, len(images))).round().astype(int)]
+    rows = np.linspace(0, count(images) - 1, min(_FEW, count(images))).round().astype(int)
+    return each(lambda array: array[rows], images)
 
 
 def check_agreement(
-    predict: Callable[[np.ndarray], np.ndarray],
-    expect: Callable[[np.ndarray], np.ndarray],
-    images: np.ndarray,
+    predict: Callable[[Arrays], Arrays],
+    expect: Callable[[Arrays], Arrays],
+    images: Arrays,
     *,
     format: str,
     name: str,
@@ -58,8 +75,18 @@ def check_agreement(
     Raises:
         ExportError: If the outputs have another shape or differ by too much.
     """
-    pairs = [(predict(image[np.newaxis]), np.asarray(expect(image[np.newaxis]))) for image in images]
-    outputs, expected = (np.concatenate(each).astype(np.float64) for each in zip(*pairs, strict=True))
+    singles = [each(lambda array, row=row: array[row : row + 1], images) for row in range(count(images))]
+    found, wanted = (
+        listed(together([run(one) for one in singles])) for run in (predict, lambda one: each(np.asarray, expect(one)))
+    )
+    if len(found) != len(wanted):
+        raise ExportError(f"{name} has {len(found)} outputs, its Keras model {len(wanted)}.")
+    for outputs, expected in zip(found, wanted, strict=True):
+        _check_output(outputs.astype(np.float64), expected.astype(np.float64), format=format, name=name)
+
+
+def _check_output(outputs: np.ndarray, expected: np.ndarray, *, format: str, name: str) -> None:
+    """Compares one output; see `check_agreement`."""
     # Random images may overflow a network; the images with finite outputs are enough to compare.
     finite = np.isfinite(expected).reshape(len(expected), -1).all(axis=1)
     if not finite.any():

@@ -12,10 +12,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from tas_tf.deploy.agreement import check_agreement, probe_images
+from tas_tf.deploy.agreement import check_agreement, probes_for
+from tas_tf.deploy.arrays import Arrays, each
 from tas_tf.deploy.errors import ExportError
 from tas_tf.deploy.saved_model import LoadedSavedModel, serving_model, write_frozen, write_saved_model
 from tas_tf.deploy.tflite import TFLiteModel, write_tflite
+from tas_tf.graph.layers import plain_model
 from tas_tf.quiet import without_notes
 
 _MOST_NAMED = 8
@@ -40,9 +42,9 @@ def check_deployable(
     """
     with without_notes():
         served = serving_model(model, preprocessing_layers=preprocessing_layers)
-        images = probe_images(served.input_shape, served.inputs[0].dtype)
+        images = probes_for(served)
         expect = partial(served, training=False)
-        _check_deterministic(served, images[[0, -1]])
+        _check_deterministic(served, each(lambda array: array[[0, -1]], images))
         with tempfile.TemporaryDirectory() as scratch:
             try:
                 folder = write_saved_model(served, Path(scratch) / "saved_model")
@@ -56,7 +58,7 @@ def check_deployable(
                 raise ExportError(f"{_blame(served, error)}{error}") from error
 
 
-def _check_deterministic(model: keras.Model, images: np.ndarray) -> None:
+def _check_deterministic(model: keras.Model, images: Arrays) -> None:
     """Rejects a network that is random in inference, such as one with Monte Carlo dropout, and names the layer."""
     if not _is_random(*(model(images, training=False) for _ in range(2))):
         return
@@ -68,7 +70,7 @@ def _check_deterministic(model: keras.Model, images: np.ndarray) -> None:
     )
 
 
-def _first_random(model: keras.Model, images: np.ndarray) -> keras.Operation | None:
+def _first_random(model: keras.Model, images: Arrays) -> keras.Operation | None:
     """Finds the first layer or operation whose outputs differ between two runs; `None` if it can't be found.
 
     A layer may be part of several models, and `layer.output` may belong to another one. Hence each layer of this model
@@ -82,10 +84,11 @@ def _first_random(model: keras.Model, images: np.ndarray) -> keras.Operation | N
         return output
 
     try:
-        plain = keras.Model(model.inputs[0], model.outputs[0])
-        copy = keras.models.clone_model(plain, clone_function=lambda operation: operation, call_function=call)
+        copy = keras.models.clone_model(
+            plain_model(model), clone_function=lambda operation: operation, call_function=call
+        )
         _, received, returned = zip(*calls, strict=True)
-        traced = keras.Model(copy.inputs[0], {"received": received, "returned": returned})
+        traced = keras.Model(plain_model(copy).input, {"received": received, "returned": returned})
         runs = [traced(images, training=False) for _ in range(2)]
     except (TypeError, ValueError):  # a layer that can't be called again; its network is reported without a name
         return None

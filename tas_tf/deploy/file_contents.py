@@ -31,7 +31,7 @@ def file_metadata(model: keras.Model, task: Task, shape: Mapping[str, Any] | Non
         input_shape=tuple(task.source.image_shape),
         preprocessing=task.preprocessing,
         inside=inside,
-        probabilities=graph.head is not None,
+        probabilities=graph.gives_probabilities,
         shape=shape,
         task=task.objective.task,
         resize=task.source.resize,

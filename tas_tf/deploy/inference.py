@@ -6,7 +6,7 @@ import keras
 
 from tas_tf.deploy.errors import ExportError
 from tas_tf.graph.kinds import is_augmentation
-from tas_tf.graph.layers import every_layer
+from tas_tf.graph.layers import every_layer, plain_model
 
 
 class _Passed(keras.layers.Layer):
@@ -33,10 +33,8 @@ def inference_model(model: keras.Model) -> keras.Model:
     def replace(layer):
         return _Passed(dtype=layer.dtype_policy, name=layer.name) if _is_augmentation(layer) else layer
 
-    # A functional model without losses and metrics, which a compiled model would pass on.
-    plain = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     try:
-        return keras.models.clone_model(plain, clone_function=replace, recursive=True)
+        return keras.models.clone_model(plain_model(model), clone_function=replace, recursive=True)
     except (TypeError, ValueError) as error:
         names = ", ".join(layer.name for layer in every_layer(model) if _is_augmentation(layer))
         reason = str(error).strip().split("\n")[0]

@@ -12,7 +12,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +38,16 @@ class Metadata:
     Attributes:
         network: Name of the network.
         labels: Names of the classes, in the order of the outputs; for a single decision, those of no and yes.
-        input_shape: Height, width and channels of an image.
+        input_shape: Height, width and channels of an image, or the shape of another kind of input.
         preprocessing: Preprocessing that the network was trained with.
         inside: Whether preprocessing is part of the graph, which then takes pixels.
         probabilities: Whether outputs are probabilities rather than logits.
         shape: Content of `shape.json`; `None` if the network wasn't searched.
         task: What the network is for, one of `tas_tf.objectives.choose.TASKS`.
         resize: How images of other proportions are brought to the input size, one of `RESIZE_WAYS`.
+        inputs: Shape of each input by name, if there are several; `input_shape` is that of the images.
+        outputs: What each output is, by name, if there are several: its `task`, the number of its `outputs`, and
+            whether they are `probabilities`, `logits` or `values`.
 
     Example:
         >>> import tas_tf
@@ -55,13 +58,15 @@ class Metadata:
 
     network: str
     labels: Sequence[str]
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     preprocessing: Preprocessing
     inside: bool
     probabilities: bool
     shape: Mapping[str, Any] | None = None
     task: str = Classification.task
     resize: str = "squash"
+    inputs: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    outputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def describe(self, format: str) -> dict[str, Any]:
         """Returns the content of `metadata.json` for a file in a format.
@@ -72,19 +77,24 @@ class Metadata:
         changes their proportions, `crop` cuts borders off, `pad` adds black ones.
         """
         outside = Preprocessing("none") if self.inside else self.preprocessing
-        height, width, channels = self.input_shape
+        if len(self.input_shape) == 3:
+            size = dict(zip(("height", "width", "channels"), self.input_shape, strict=True))
+        else:
+            size = {"shape": list(self.input_shape)}
+        several = {"inputs": {name: list(shape) for name, shape in self.inputs.items()}, "outputs": dict(self.outputs)}
         return {
             "tas_tf": __version__,
             "network": self.network,
             "format": format,
             "input": {
-                **{"height": height, "width": width, "channels": channels, "resize": self.resize},
+                **{**size, "resize": self.resize},
                 **outside.affine(),
                 **{"preprocessing": self.preprocessing.kind, "inside": self.inside},
             },
             "task": self.task,
-            "output": "values" if self.task == "regression" else "probabilities" if self.probabilities else "logits",
+            "output": "several" if self.outputs else kind_of_output(self.task, self.probabilities),
             "shape": self.shape,
+            **{name: each for name, each in several.items() if each},
         }
 
     def files(self, format: str) -> dict[str, bytes]:
@@ -92,6 +102,15 @@ class Metadata:
         labels = "".join(f"{' '.join(label.split())}\n" for label in self.labels)
         description = json.dumps(self.describe(format), separators=(",", ":"))
         return {LABELS_FILE: labels.encode(), METADATA_FILE: description.encode()}
+
+
+def kind_of_output(task: str, probabilities: bool) -> str:
+    """What the numbers of an output are, in a word.
+
+    >>> kind_of_output("regression", False), kind_of_output("binary", True)
+    ('values', 'probabilities')
+    """
+    return "values" if task == "regression" else "probabilities" if probabilities else "logits"
 
 
 def append_files(flatbuffer: bytes, files: Mapping[str, bytes]) -> bytes:

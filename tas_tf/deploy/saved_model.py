@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from tas_tf.deploy.agreement import check_agreement, probe_images
+from tas_tf.deploy.agreement import check_agreement, probes_for
+from tas_tf.deploy.arrays import Arrays, each, in_batches
 from tas_tf.deploy.errors import ExportError, raise_if_full
 from tas_tf.deploy.inference import inference_model
 from tas_tf.deploy.metadata import Metadata, write_extra
@@ -19,6 +20,7 @@ from tas_tf.errors import UserError
 from tas_tf.files import atomic_folder
 from tas_tf.graph.image_size import with_image_size
 from tas_tf.graph.layers import copy_model
+from tas_tf.graph.packing import names_of
 
 INPUT_NAME = "images"
 SIGNATURE = "serving_default"
@@ -33,10 +35,11 @@ def serving_model(
 ) -> keras.Model:
     """Wraps a network for deployment: free batch size, input named `images`, float32 inside.
 
-    All layers are in inference mode, and augmentation layers are left out.
+    All layers are in inference mode, and augmentation layers are left out. Several inputs or outputs become
+    dictionaries by name.
 
     Args:
-        model: Network from `[batch, height, width, channels]` to `[batch, ...]`.
+        model: Network from images, such as `[batch, height, width, channels]`, to `[batch, ...]`.
         preprocessing_layers: Layers put before the model, in order, e.g. `Rescaling` and `Normalization`.
         input_dtype: Type of the input images. Default: `uint8` with preprocessing layers, else the model's input type.
 
@@ -50,13 +53,26 @@ def serving_model(
     for layer in preprocessing_layers:
         if not isinstance(layer, keras.layers.Layer):
             raise UserError(f"`preprocessing_layers` must hold Keras layers. Received: {layer!r}.")
-    dtype = input_dtype or ("uint8" if preprocessing_layers else model.inputs[0].dtype)
-    images = keras.Input(model.input_shape[1:], dtype=dtype, name=INPUT_NAME)
-    x = images
+    if len(model.inputs) > 1:
+        if preprocessing_layers:
+            raise UserError("`preprocessing_layers` need a model with one input.")
+        names = names_of(model, "inputs")
+        images = {
+            name: keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=name)
+            for name, tensor in zip(names, model.inputs, strict=True)
+        }
+        x = keras.tree.pack_sequence_as(model.input, list(images.values()))
+    else:
+        dtype = input_dtype or ("uint8" if preprocessing_layers else model.inputs[0].dtype)
+        images = x = keras.Input(model.inputs[0].shape[1:], dtype=dtype, name=INPUT_NAME)
     # Passed to each part: otherwise layers that process images pass `training=True` to all layers behind them.
     for layer in preprocessing_layers:
         x = layer(x, training=False)
-    return keras.Model(images, inference_model(_as_float32(model))(x, training=False), name="serving")
+    outputs = inference_model(_as_float32(model))(x, training=False)
+    if len(model.outputs) > 1:
+        names = names_of(model, "outputs")
+        outputs = dict(zip(names, keras.tree.flatten(outputs), strict=True))
+    return keras.Model(images, outputs, name="serving")
 
 
 def export_saved_model(
@@ -95,8 +111,7 @@ def export_saved_model(
 
     def check(folder: Path) -> None:
         predict, expect = LoadedSavedModel(folder).predict, partial(served, training=False)
-        images = probe_images(served.input_shape, served.inputs[0].dtype)
-        check_agreement(predict, expect, images, format="saved_model", name="The SavedModel")
+        check_agreement(predict, expect, probes_for(served), format="saved_model", name="The SavedModel")
 
     return write_saved_model(served, path, metadata=metadata, check=check)
 
@@ -146,11 +161,14 @@ def write_frozen(model: keras.Model, path: str | Path) -> Path:
         for variables in (model.trainable_variables, model.non_trainable_variables)
     ]
 
-    def serve(images: tf.Tensor) -> dict[str, tf.Tensor]:
+    def serve(images: tf.Tensor | dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         outputs, _ = model.stateless_call(*weights, images, training=False)
-        return {_OUTPUT: outputs}
+        return outputs if isinstance(outputs, Mapping) else {_OUTPUT: outputs}
 
-    spec = tf.TensorSpec(model.input_shape, model.inputs[0].dtype, name=INPUT_NAME)
+    if isinstance(model.input, Mapping):
+        spec = {name: tf.TensorSpec(one.shape, one.dtype, name=name) for name, one in model.input.items()}
+    else:
+        spec = tf.TensorSpec(model.input_shape, model.inputs[0].dtype, name=INPUT_NAME)
     path = Path(path)
     with atomic_folder(path) as scratch, _export_errors(path):
         traced = tf.function(serve, input_signature=[spec], autograph=False).get_concrete_function()
@@ -183,38 +201,41 @@ class LoadedSavedModel:
         # The signature alone doesn't keep the variables alive.
         self._loaded = tf.saved_model.load(str(path))
         self._signature = self._loaded.signatures[SIGNATURE]
-        (self._output,) = self._signature.structured_outputs
-        ((self._input, spec),) = self._signature.structured_input_signature[1].items()
-        #: Shape `[batch, height, width, channels]` and type of the input images.
-        self.input_spec = tuple(spec.shape), spec.dtype.name
+        self._outputs = tuple(self._signature.structured_outputs)
+        #: Specifications of the inputs by name, such as `images` of shape `[batch, height, width, channels]`.
+        self.inputs: dict[str, tf.TensorSpec] = dict(self._signature.structured_input_signature[1])
 
-    def predict(self, images: np.ndarray, *, batch_size: int = 128) -> np.ndarray:
-        """Runs images `[n, height, width, channels]` in batches; returns outputs `[n, ...]`."""
-        starts = range(0, len(images), batch_size)
-        return np.concatenate([self._run(tf.constant(images[i : i + batch_size])) for i in starts])
+    def predict(self, images: Arrays, *, batch_size: int = 128) -> Arrays:
+        """Runs images `[n, height, width, channels]` in batches; returns outputs `[n, ...]`.
 
-    def bind(self, images: np.ndarray) -> Callable[[], None]:
+        Several inputs are given by name, and several outputs returned so.
+        """
+        return in_batches(lambda batch: self._run(each(tf.constant, batch)), images, batch_size)
+
+    def bind(self, images: Arrays) -> Callable[[], None]:
         """Returns a function that runs `images` once, for timing: from a tensor to an array of outputs."""
-        tensor = tf.constant(images)
+        tensors = each(tf.constant, images)
 
         def run() -> None:
-            self._run(tensor)
+            self._run(tensors)
 
         return run
 
-    def _run(self, images: tf.Tensor) -> np.ndarray:
-        return self._signature(**{self._input: images})[self._output].numpy()
+    def _run(self, images: Any) -> Arrays:
+        named = images if isinstance(images, Mapping) else dict(zip(self.inputs, [images], strict=True))
+        outputs = {name: tensor.numpy() for name, tensor in self._signature(**named).items()}
+        return outputs if len(outputs) > 1 else outputs[self._outputs[0]]
 
 
 def _check_images_to_outputs(model: keras.Model) -> None:
-    """Rejects a model that doesn't map a batch of images to one tensor."""
+    """Rejects a model that doesn't map a batch of images to numbers for each."""
     if not isinstance(model, keras.Model) or getattr(model, "inputs", None) is None:
         raise UserError(f"`model` must be a built functional or Sequential Keras model. Received: {model!r}.")
     inputs = [tuple(tensor.shape) for tensor in model.inputs]
     outputs = [tuple(tensor.shape) for tensor in model.outputs]
-    if len(inputs) != 1 or len(inputs[0]) != 4 or len(outputs) != 1 or len(outputs[0]) < 2:
+    if any(len(shape) < 2 for shape in (*inputs, *outputs)):
         raise UserError(
-            "`model` must have one input [batch, height, width, channels] and one output [batch, ..., outputs]. "
+            "`model` must have inputs [batch, ...], such as images, and outputs [batch, ..., outputs]. "
             f"Received: inputs {inputs}, outputs {outputs}."
         )
 

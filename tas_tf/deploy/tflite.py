@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
-from tas_tf.deploy.agreement import check_agreement, probe_images, some_of
+from tas_tf.deploy.agreement import check_agreement, probes_of, some_of
+from tas_tf.deploy.arrays import Arrays, count, each, in_batches
 from tas_tf.deploy.errors import ExportError, raise_if_full
 from tas_tf.deploy.metadata import Metadata, append_files
 from tas_tf.deploy.saved_model import LoadedSavedModel, serving_model, write_frozen
@@ -23,35 +26,39 @@ from tas_tf.files import write_bytes
 from tas_tf.graph.image_size import takes_any_size, with_image_size
 
 
-def convert_fp32(saved_model: Path, calibration: np.ndarray | None = None) -> bytes:
+def convert_fp32(saved_model: Path, calibration: Arrays | None = None) -> bytes:
     """Converts a SavedModel to a flatbuffer with float32 weights and built-in operations only."""
     return _converter(saved_model).convert()
 
 
-def convert_fp16(saved_model: Path, calibration: np.ndarray | None = None) -> bytes:
+def convert_fp16(saved_model: Path, calibration: Arrays | None = None) -> bytes:
     """Stores weights in float16, half the size; runtimes without float16 compute in float32."""
     converter = _converter(saved_model, optimise=True)
     converter.target_spec.supported_types = [tf.float16]
     return converter.convert()
 
 
-def convert_dynamic(saved_model: Path, calibration: np.ndarray | None = None) -> bytes:
+def convert_dynamic(saved_model: Path, calibration: Arrays | None = None) -> bytes:
     """Stores weights in int8; activations are rounded at run time by their actual range."""
     return _converter(saved_model, optimise=True).convert()
 
 
-def convert_int8(saved_model: Path, calibration: np.ndarray) -> bytes:
+def convert_int8(saved_model: Path, calibration: Arrays) -> bytes:
     """Computes in int8 throughout, with int8 output and ranges taken from calibration images.
 
     A network trained with fake quantisation keeps its own ranges; only layers around it, such as preprocessing, are
     calibrated. The file takes uint8 input if the calibration images are uint8 pixels, otherwise int8.
     """
     converter = _converter(saved_model, optimise=True)
-    converter.inference_input_type = tf.uint8 if calibration.dtype == np.uint8 else tf.int8
+    pixels = isinstance(calibration, np.ndarray) and calibration.dtype == np.uint8
+    converter.inference_input_type = tf.uint8 if pixels else tf.int8
     converter.inference_output_type = tf.int8
     converter.representative_dataset = lambda: _one_by_one(calibration)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    return converter.convert()
+    with warnings.catch_warnings():
+        # For inputs by name, the converter uses an interpreter of its own that warns of its age.
+        warnings.filterwarnings("ignore", "(?s).*tf.lite.Interpreter is deprecated", UserWarning)
+        return converter.convert()
 
 
 # Format name -> function from SavedModel folder and calibration images to flatbuffer. A new format is one more entry.
@@ -70,6 +77,8 @@ INTEGER_FORMATS = ("int8", "qat_int8")
 _MISSING = re.compile(
     r"'tf\.(\w+)' op is neither a custom op nor a flex op|^(?:Custom|TF Select) ops: (.+)$", re.MULTILINE
 )
+# Axes of images in messages, by the number of axes of one.
+_AXES = {3: "[n, height, width, channels]", 2: "[n, steps, channels]"}
 _PLACES = re.compile(r"<unknown>:\d+: error: (?:loc\(.*\): )?")
 
 
@@ -78,7 +87,7 @@ def export_tflite(
     path: str | Path,
     *,
     format: str = "fp32",
-    calibration: np.ndarray | None = None,
+    calibration: Arrays | None = None,
     metadata: Metadata | None = None,
 ) -> Path:
     """Writes a `.tflite` file with a free batch size; batch normalisation is folded into convolutions.
@@ -118,19 +127,20 @@ def export_tflite(
                 source = with_image_size(source, _size_of_images(calibration, metadata))
             served = serving_model(source)
             folder, expect = write_frozen(served, Path(scratch) / "frozen"), partial(served, training=False)
-            shape, dtype = served.input_shape, served.inputs[0].dtype
+            inputs = served.input if isinstance(served.input, Mapping) else {"images": served.input}
         else:
             folder = _check_folder(source)
             loaded = LoadedSavedModel(folder)
-            expect, (shape, dtype) = loaded.predict, loaded.input_spec
-        probes = probe_images(shape, dtype) if calibration is None else some_of(calibration)
+            expect, inputs = loaded.predict, loaded.inputs
+        dtypes = {name: np.dtype(getattr(spec.dtype, "name", spec.dtype)) for name, spec in inputs.items()}
+        probes = probes_of(inputs) if calibration is None else some_of(calibration)
         if format not in INTEGER_FORMATS:
-            probes = probes.astype(dtype)
+            probes = _typed(probes, dtypes)
 
         def check(file: Path) -> None:
             check_agreement(
                 TFLiteModel(file).predict,
-                lambda images: expect(images.astype(dtype)),
+                lambda images: expect(_typed(images, dtypes)),
                 probes,
                 format=format,
                 name=f"The {format} file",
@@ -139,7 +149,15 @@ def export_tflite(
         return write_tflite(folder, path, format=format, calibration=calibration, metadata=metadata, check=check)
 
 
-def _size_of_images(calibration: np.ndarray | None, metadata: Metadata | None) -> Sequence[int]:
+def _typed(images: Arrays, dtypes: Mapping[str, np.dtype]) -> Arrays:
+    """Inputs in the types that a model takes."""
+    if isinstance(images, Mapping):
+        return {name: array.astype(dtypes[name]) for name, array in images.items()}
+    (dtype,) = dtypes.values()
+    return images.astype(dtype)
+
+
+def _size_of_images(calibration: Arrays | None, metadata: Metadata | None) -> Sequence[int]:
     """Height, width and channels of the images of a file, for a model that takes any size.
 
     Raises:
@@ -160,7 +178,7 @@ def write_tflite(
     path: str | Path,
     *,
     format: str = "fp32",
-    calibration: np.ndarray | None = None,
+    calibration: Arrays | None = None,
     metadata: Metadata | None = None,
     check: Callable[[Path], None] | None = None,
 ) -> Path:
@@ -197,7 +215,7 @@ def _reason(words: str) -> str:
     return _PLACES.sub(" ", words.strip().split("\n")[0]).strip()
 
 
-def _check_format(format: str, calibration: np.ndarray | None) -> None:
+def _check_format(format: str, calibration: Arrays | None) -> None:
     """Rejects unknown formats, and integer formats without calibration images."""
     if format not in CONVERTERS:
         raise UserError(f"`format` must be one of {', '.join(CONVERTERS)}. Received: {format!r}.")
@@ -212,13 +230,17 @@ def _check_folder(source: str | Path) -> Path:
     return Path(source)
 
 
-def check_calibration(images: np.ndarray | None) -> None:
+def check_calibration(images: Arrays | None) -> None:
     """Checks that images can be used for calibration.
 
     Raises:
         UserError: If they can't.
     """
-    if not isinstance(images, np.ndarray) or images.ndim != 4 or not len(images):
+    if isinstance(images, Mapping):
+        for one in images.values():
+            check_calibration(one.astype(np.float32) if one.dtype.kind in "iub" else one)
+        return
+    if not isinstance(images, np.ndarray) or images.ndim < 2 or not len(images):
         is_array = isinstance(images, np.ndarray)
         received = f"shape {images.shape}" if is_array else "none" if images is None else type(images).__name__
         raise UserError(
@@ -269,47 +291,54 @@ class TFLiteModel:
         except ValueError as error:
             raise UserError(f"`path` must be a TFLite model. Received: {str(path)!r} ({error}).") from error
         self._path = str(path)
-        (self._input,) = self._interpreter.get_input_details()
-        (self._output,) = self._interpreter.get_output_details()
-        self._shape: tuple[int, ...] | None = None
+        self._inputs, self._outputs = self._tensors()
+        self._shapes: list[tuple[int, ...]] | None = None
 
-    def predict(self, images: np.ndarray, *, batch_size: int = 128) -> np.ndarray:
+    def predict(self, images: Arrays, *, batch_size: int = 128) -> Arrays:
         """Runs images in batches.
 
         Args:
-            images: Images as the network takes them, `[n, height, width, channels]`.
+            images: Images as the network takes them, `[n, height, width, channels]`; if it has several inputs, a
+                dictionary of arrays by name.
             batch_size: Images in a batch.
 
         Returns:
-            Outputs, float32 `[n, classes]`.
+            Outputs, float32 `[n, classes]`; if there are several, a dictionary by name.
 
         Raises:
             UserError: The images have another shape or type.
         """
-        images, expected = np.asarray(images), tuple(self._input["shape"][1:].tolist())
-        if images.ndim != 4 or images.shape[1:] != expected or not len(images):
-            raise UserError(
-                f"`images` must be at least one image of {'x'.join(map(str, expected))}, in an array [n, height, "
-                f"width, channels]. Received: shape {images.shape}."
-            )
-        starts = range(0, len(images), batch_size)
-        return np.concatenate([self._decode(self._run(self._encode(images[i : i + batch_size]))) for i in starts])
+        if len(self._inputs) > 1 and (not isinstance(images, Mapping) or set(images) != set(self._inputs)):
+            received = ", ".join(images) if isinstance(images, Mapping) else type(images).__name__
+            raise UserError(f"`images` must be a dictionary of {', '.join(self._inputs)}. Received: {received}.")
+        images = each(np.asarray, images)
+        for detail, array in zip(self._inputs.values(), self._in_order(images), strict=True):
+            expected = tuple(detail["shape"][1:].tolist())
+            if array.shape[1:] != expected or not array.shape[0]:
+                raise UserError(
+                    f"`images` must be at least one image of {'x'.join(map(str, expected))}, in an array "
+                    f"{_AXES.get(len(expected), '[n, ...]')}. Received: shape {array.shape}."
+                )
+        return in_batches(lambda batch: self._decoded(self._run(self._encoded(batch))), images, batch_size)
 
-    def example(self) -> np.ndarray:
+    def example(self) -> Arrays:
         """Returns an image of zeros as `predict` takes it, `[1, height, width, channels]`."""
-        is_quantised = bool(self._input["quantization"][0])
-        return np.zeros((1, *self._input["shape"][1:]), np.float32 if is_quantised else self._input["dtype"])
+        zeros = {}
+        for name, detail in self._inputs.items():
+            is_quantised = bool(detail["quantization"][0])
+            zeros[name] = np.zeros((1, *detail["shape"][1:]), np.float32 if is_quantised else detail["dtype"])
+        return zeros if len(zeros) > 1 else next(iter(zeros.values()))
 
     @property
     def is_accelerated(self) -> bool:
         """Whether XNNPACK's kernels run the file, or a part of it."""
-        self._run(self._encode(self.example()))
+        self._run(self._encoded(self.example()))
         # No public method tells which operators a delegate took over.
         return any(operator["op_name"] == "DELEGATE" for operator in self._interpreter._get_ops_details())
 
-    def bind(self, images: np.ndarray) -> Callable[[], None]:
+    def bind(self, images: Arrays) -> Callable[[], None]:
         """Returns a function that runs `images` once, for timing: copies in, computes, copies out."""
-        encoded = self._encode(images)
+        encoded = self._encoded(images)
         self._run(encoded)
 
         def run() -> None:
@@ -317,14 +346,29 @@ class TFLiteModel:
 
         return run
 
-    def _run(self, images: np.ndarray) -> np.ndarray:
-        if images.shape != self._shape:
-            self._interpreter.resize_tensor_input(self._input["index"], images.shape)
+    def _tensors(self) -> tuple[dict[str, dict], dict[str, dict]]:
+        """Details of the inputs and of the outputs, by name if the file names them in a signature."""
+        details = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        if max(map(len, details)) > 1 and self._interpreter.get_signature_list():
+            runner = self._interpreter.get_signature_runner()
+            return dict(sorted(runner.get_input_details().items())), dict(sorted(runner.get_output_details().items()))
+        inputs, outputs = ({one["name"]: one for one in found} for found in details)
+        return inputs, outputs
+
+    def _in_order(self, images: Arrays) -> list[np.ndarray]:
+        return [images[name] for name in self._inputs] if isinstance(images, Mapping) else [images]
+
+    def _run(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        shapes, indices = [array.shape for array in images], [detail["index"] for detail in self._inputs.values()]
+        if shapes != self._shapes:
+            for index, shape in zip(indices, shapes, strict=True):
+                self._interpreter.resize_tensor_input(index, shape)
             self._allocate()
-            self._shape = images.shape
-        self._interpreter.set_tensor(self._input["index"], images)
+            self._shapes = shapes
+        for index, array in zip(indices, images, strict=True):
+            self._interpreter.set_tensor(index, array)
         self._interpreter.invoke()
-        return self._interpreter.get_tensor(self._output["index"])
+        return [self._interpreter.get_tensor(detail["index"]) for detail in self._outputs.values()]
 
     def _allocate(self) -> None:
         try:
@@ -335,20 +379,34 @@ class TFLiteModel:
                 "cause this in an int8 file. Check the accuracy of the network, or use another format."
             ) from error
 
-    def _encode(self, images: np.ndarray) -> np.ndarray:
-        scale, zero_point = self._input["quantization"]
-        if not scale:
-            wanted = np.dtype(self._input["dtype"])
-            if not np.can_cast(images.dtype, wanted, "same_kind" if wanted.kind == "f" else "safe"):
-                raise UserError(f"`images` must be {wanted}. Received: {images.dtype}.")
-            return images.astype(wanted, copy=False)
-        limits = np.iinfo(self._input["dtype"])
-        rounded = np.rint(images / np.float32(scale)) + zero_point
-        return np.clip(rounded, limits.min, limits.max).astype(self._input["dtype"])
+    def _encoded(self, images: Arrays) -> list[np.ndarray]:
+        return [
+            _encode(array, detail) for array, detail in zip(self._in_order(images), self._inputs.values(), strict=True)
+        ]
 
-    def _decode(self, outputs: np.ndarray) -> np.ndarray:
-        scale, zero_point = self._output["quantization"]
-        return (outputs.astype(np.float32) - zero_point) * np.float32(scale) if scale else outputs
+    def _decoded(self, outputs: Sequence[np.ndarray]) -> Arrays:
+        pairs = zip(self._outputs.items(), outputs, strict=True)
+        decoded = {name: _decode(array, detail) for (name, detail), array in pairs}
+        return decoded if len(decoded) > 1 else next(iter(decoded.values()))
+
+
+def _encode(images: np.ndarray, detail: Mapping[str, Any]) -> np.ndarray:
+    """Images in the type of an input, quantised if it is."""
+    scale, zero_point = detail["quantization"]
+    if not scale:
+        wanted = np.dtype(detail["dtype"])
+        if not np.can_cast(images.dtype, wanted, "same_kind" if wanted.kind == "f" else "safe"):
+            raise UserError(f"`images` must be {wanted}. Received: {images.dtype}.")
+        return images.astype(wanted, copy=False)
+    limits = np.iinfo(detail["dtype"])
+    rounded = np.rint(images / np.float32(scale)) + zero_point
+    return np.clip(rounded, limits.min, limits.max).astype(detail["dtype"])
+
+
+def _decode(outputs: np.ndarray, detail: Mapping[str, Any]) -> np.ndarray:
+    """Numbers of an output, which may be quantised."""
+    scale, zero_point = detail["quantization"]
+    return (outputs.astype(np.float32) - zero_point) * np.float32(scale) if scale else outputs
 
 
 def _converter(saved_model: Path, *, optimise: bool = False) -> tf.lite.TFLiteConverter:
@@ -358,7 +416,11 @@ def _converter(saved_model: Path, *, optimise: bool = False) -> tf.lite.TFLiteCo
     return converter
 
 
-def _one_by_one(images: np.ndarray) -> Iterator[list[np.ndarray]]:
+def _one_by_one(images: Arrays) -> Iterator[list[np.ndarray] | dict[str, np.ndarray]]:
+    if isinstance(images, Mapping):
+        for row in range(count(images)):
+            yield {name: array[row : row + 1] for name, array in images.items()}
+        return
     for number, image in enumerate(images):
         if number == 0 and images.dtype == np.uint8:
             # With the whole range present, the file's input are the pixels themselves: scale 1, zero point 0.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from tas_tf.graph.ends import End, Packing
 from tas_tf.graph.head import last_activation
 from tas_tf.graph.kinds import MAKES_CHANNELS, TRANSPARENT, Kind, activation_name
 from tas_tf.graph.nodes import Node, Ref, map_refs
@@ -18,24 +20,23 @@ __all__ = ["Graph", "Node", "Ref", "conv_signature"]
 
 @dataclass(frozen=True)
 class Graph:
-    """The network from its image input to its logits.
+    """The network from its input to its logits.
 
     Attributes:
         network: The model's name.
         nodes: Nodes in topological order, from the image input to the logits.
-        output: Name of the node that computes the logits.
-        head: The final softmax or sigmoid, which isn't part of `nodes`: that layer itself, or the last layer with its
-            activation.
+        end: The output. Of a network with several ones, the node that packs them.
+        packing: The original inputs and outputs of a network with several ones, whose graph has one of each.
     """
 
     network: str
     nodes: tuple[Node, ...]
-    output: str
-    head: Node | None = None
+    end: End
+    packing: Packing | None = None
 
     @classmethod
     def from_model(cls, model: Any) -> Graph:
-        """Reads a Keras 3 functional or Sequential classifier.
+        """Reads a Keras 3 functional or Sequential model.
 
         Raises:
             UserError: If the model is of another type or contains a layer that can't be described. The message names
@@ -86,14 +87,33 @@ class Graph:
         return self.nodes[0]
 
     @property
+    def output(self) -> str:
+        """Name of the node that computes the logits, packed if there are several outputs."""
+        return self.end.output
+
+    @property
+    def ends(self) -> tuple[End, ...]:
+        """All outputs."""
+        return (self.end,) if self.packing is None else self.packing.ends
+
+    @property
     def num_classes(self) -> int:
         """Number of logits."""
         return self[self.output].channels
 
     @property
+    def gives_probabilities(self) -> bool:
+        """Whether all outputs are probabilities rather than logits."""
+        return all(end.head is not None for end in self.ends)
+
+    @property
     def ends_in(self) -> str:
-        """Name of the last activation, `linear` if the network ends in logits."""
-        return last_activation(self.by_name, self.output, self.head)
+        """Name of the last activation of the only output, `linear` if there is none."""
+        return self.activation_of(self.end)
+
+    def activation_of(self, end: End) -> str:
+        """Name of the last activation of an output, `linear` if there is none."""
+        return last_activation(self.by_name, end.output, end.head)
 
     @property
     def num_params(self) -> int:
@@ -102,15 +122,38 @@ class Graph:
 
     @cached_property
     def cut_tensors(self) -> frozenset[str]:
-        """Nodes that every path from the input to the output passes through."""
-        cuts = set()
+        """Nodes that every path from the input to the output passes through.
+
+        Of several inputs and outputs, these are the largest input and the output furthest from it. What branches off to
+        another output, or comes from another input, does so at such a node, or where it can't be cut at all.
+        """
+        main = self._main_path
+        on_path = [node for node in self.nodes if node.name in main]
+        cuts, branches = set(), False
         furthest = 0  # position of the last reader of any earlier node
-        for place, node in enumerate(self.nodes):
+        for node in on_path:
+            place = self.position[node.name]
+            branches |= node is not on_path[0] and any(name not in main for name in node.inputs)
             if furthest <= place:
-                cuts.add(node.name)
-            for name in self.consumers[node.name]:
-                furthest = max(furthest, self.position[name])
+                if not branches:
+                    cuts.add(node.name)
+                branches = False
+            readers = [name for name in self.consumers[node.name] if name in main]
+            branches |= node.name not in cuts and len(readers) < len(self.consumers[node.name])
+            furthest = max(furthest, *(self.position[name] for name in readers), 0)
         return frozenset(cuts)
+
+    @cached_property
+    def _main_path(self) -> frozenset[str]:
+        """Nodes between the input and the output; between the main ones, if there are several."""
+        if self.packing is None:
+            return frozenset(self.by_name)
+        inputs = [node.name for node in self.packing.inputs if node.name in self.by_name]
+        first = max(inputs, key=lambda name: (len(self[name].shape), math.prod(self[name].shape[1:])))
+        behind = {name for name in self.by_name if name == first or self.is_ancestor(first, of=name)}
+        lengths = {end.output: bin(self.ancestors[end.output]).count("1") for end in self.ends if end.output in behind}
+        last = max(lengths, key=lengths.__getitem__)
+        return frozenset(name for name in behind if name == last or self.is_ancestor(name, of=last))
 
     @cached_property
     def ancestors(self) -> Mapping[str, int]:
@@ -215,7 +258,12 @@ class Graph:
             for node in self.nodes
             if node.name not in dropped
         )
-        return Graph(self.network, nodes, rewired.get(self.output, self.output), self.head)
+
+        def moved(end: End) -> End:
+            return replace(end, output=rewired.get(end.output, end.output))
+
+        packing = self.packing and replace(self.packing, ends=tuple(map(moved, self.packing.ends)))
+        return Graph(self.network, nodes, moved(self.end), packing)
 
 
 #: Keys of a layer's config that determine its computation.

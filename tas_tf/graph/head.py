@@ -11,10 +11,9 @@ from tas_tf.graph.kinds import ACTIVATION_BY_CLASS, Kind, activation_name
 from tas_tf.graph.nodes import Node
 
 
-class GraphParts(NamedTuple):
-    """The fields of a `Graph`."""
+class Split(NamedTuple):
+    """Nodes without the last activation of an output."""
 
-    network: str
     nodes: tuple[Node, ...]
     output: str  # the node that computes the logits
     head: Node | None  # the softmax or sigmoid, or the layer that includes it
@@ -24,11 +23,16 @@ class GraphParts(NamedTuple):
 _SPLIT = ("softmax", "sigmoid")
 
 
-def split_head(network: str, nodes: tuple[Node, ...], output: str) -> GraphParts:
-    """Takes the final softmax or sigmoid out of the nodes.
+def split_head(network: str, nodes: tuple[Node, ...], output: str) -> Split:
+    """Takes the final softmax or sigmoid out of the nodes; a layer that others read, too, stays.
+
+    Args:
+        network: Name of the network.
+        nodes: All nodes.
+        output: Name of the node that makes the output.
 
     Raises:
-        UserError: If the outputs have no axis for channels.
+        UserError: If the outputs have no axis for channels, or the activation can't be told from the layer.
     """
     by_name = {node.name: node for node in nodes}
     last = by_name[output]
@@ -40,9 +44,15 @@ def split_head(network: str, nodes: tuple[Node, ...], output: str) -> GraphParts
     head = None
     if _activation(last) in _SPLIT:
         head = last
+        readers = [node.name for node in nodes if output in node.inputs]
         if _is_activation_alone(last):
-            nodes = tuple(node for node in nodes if node.name != output)
+            nodes = tuple(node for node in nodes if node.name != output or readers)
             output = last.inputs[0]
+        elif readers:
+            raise UserError(
+                f"`model` ({network}): the output of layer `{output}` ({last.class_name}) goes on to `{readers[0]}`. "
+                f"Expected its activation, {_activation(last)}, as a layer of its own."
+            )
         else:
             last = replace(last, config={**last.config, "activation": "linear"})
             nodes = tuple(last if node.name == output else node for node in nodes)
@@ -50,7 +60,7 @@ def split_head(network: str, nodes: tuple[Node, ...], output: str) -> GraphParts
     else:
         _check_last(by_name, last, network)
     nodes = tuple(_in_float32(node) if node.name == output else node for node in nodes)
-    return GraphParts(network, nodes, output, None if head is None else _in_float32(head))
+    return Split(nodes, output, None if head is None else _in_float32(head))
 
 
 def _in_float32(node: Node) -> Node:

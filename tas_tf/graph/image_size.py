@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from tas_tf.errors import UserError
+from tas_tf.graph.layers import plain_model
 
 
 def takes_any_size(model: Any) -> bool:
@@ -53,10 +54,9 @@ def with_sizes_of(model: keras.Model, other: keras.Model) -> keras.Model:
 
 
 def _called_with(model: keras.Model, image_shape: Sequence[int | None]) -> keras.Model:
-    (tensor,), (output,) = model.inputs, model.outputs
+    (tensor,) = model.inputs
     images = keras.Input(tuple(image_shape), dtype=tensor.dtype, name=tensor.name)
-    plain = keras.Model(tensor, output, name=model.name)
-    return keras.models.clone_model(plain, input_tensors=images, clone_function=lambda layer: layer)
+    return keras.models.clone_model(plain_model(model), input_tensors=images, clone_function=lambda layer: layer)
 
 
 def _in_words(shape: Sequence[int | None]) -> str:

@@ -104,6 +104,13 @@ def copy_model(model: keras.Model, config: Mapping[str, Any] | None = None) -> k
     return copy
 
 
+def plain_model(model: keras.Model) -> keras.Model:
+    """A functional model of the same layers, without losses and metrics, which a compiled model would pass on."""
+    inputs = model.inputs[0] if len(model.inputs) == 1 else model.input
+    outputs = model.outputs[0] if len(model.outputs) == 1 else model.output
+    return keras.Model(inputs, outputs, name=model.name)
+
+
 def every_layer(model: keras.Model) -> Iterator[keras.Layer]:
     """Yields the layers of a model; a nested model is replaced by its layers."""
     for layer in model.layers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -13,12 +13,15 @@ from tas_tf.errors import UserError
 from tas_tf.graph.calls import Call, is_graph, list_calls, tensor_key
 from tas_tf.graph.composite import as_model, labels
 from tas_tf.graph.custom import check_declared, check_lambda, declared_kind, lambdas_are_accepted
-from tas_tf.graph.head import GraphParts, split_head
+from tas_tf.graph.ends import End, Packing
+from tas_tf.graph.head import split_head
 from tas_tf.graph.kinds import Kind, is_op, kind_of
 from tas_tf.graph.layers import call_layer, first_line, make_layer, make_layer_known
 from tas_tf.graph.modes import check_mode, check_same_size
+from tas_tf.graph.needed import only_needed
 from tas_tf.graph.nodes import Node, Ref, list_refs, map_refs
 from tas_tf.graph.operations import kind_of_operation
+from tas_tf.graph.packing import names_of, pack
 
 _SEQUENCE_CLASSES = ("TimeDistributed", "Bidirectional", "RNN", "LSTM", "GRU", "ConvLSTM2D")
 #: Kinds of layers with weights that may be called several times; others keep all channels then.
@@ -26,17 +29,36 @@ _SHAREABLE = frozenset({Kind.CONV, Kind.DENSE, Kind.SEPARABLE, Kind.DEPTHWISE, K
 _SHAREABLE |= {Kind.TRANSPOSED, Kind.KEEPS_ZEROS, Kind.SHIFTS_ZEROS}
 
 
+class GraphParts(NamedTuple):
+    """The fields of a `Graph`."""
+
+    network: str
+    nodes: tuple[Node, ...]
+    end: End
+    packing: Packing | None
+
+
 def read_model(model: Any) -> GraphParts:
-    """Reads a functional or Sequential Keras 3 classifier.
+    """Reads a functional or Sequential Keras 3 model.
 
     Raises:
         UserError: If the model can't be described. The message names the layer and says what to do.
     """
     _check_model(model)
     reader = _Reader()
-    (output,) = reader.read(model)
-    nodes = _only_needed(list(reader.nodes.values()), output)
-    return split_head(model.name, nodes, output)
+    outputs = reader.read(model)
+    names = names_of(model, "outputs")
+    inputs = [reader.nodes[tensor._keras_history.operation.name] for tensor in model.inputs]
+    nodes = only_needed(list(reader.nodes.values()), outputs)
+    ends, done = [], {}
+    for name, output in zip(names, outputs, strict=True):
+        if output not in done:
+            nodes, logits, head = split_head(model.name, nodes, output)
+            done[output] = logits, head
+        ends.append(End(name, *done[output]))
+    if len(inputs) == len(ends) == 1:
+        return GraphParts(model.name, nodes, ends[0], None)
+    return GraphParts(model.name, *pack(model, nodes, inputs, ends))
 
 
 def _check_model(model: Any) -> None:
@@ -58,11 +80,7 @@ def _check_model(model: Any) -> None:
             f"`model` ({model.name}) has no input shape yet. "
             "Expected a built model: start it with `keras.Input(shape)`, or call it once."
         )
-    for label, tensors in (("input", model.inputs), ("output", model.outputs)):
-        if len(tensors) != 1:
-            names = ", ".join(tensor.name for tensor in tensors)
-            raise UserError(f"`model` must have one {label}. Received {len(tensors)} ({names}).")
-    if any(size is None for size in model.inputs[0].shape[1:]):
+    if len(model.inputs) == 1 and any(size is None for size in model.inputs[0].shape[1:]):
         raise UserError(
             "`model` must have an input of fixed size, since its cost depends on it. "
             f"Received: {tuple(model.inputs[0].shape)}. Give `image_size` where it can be given, or the model "
@@ -113,11 +131,9 @@ class _Reader:
             check_mode(model.get_layer(call.layer), call.layer)
         is_operation = is_op(entry["module"] or "")
         layer = None if is_operation or entry["class_name"] == "InputLayer" else model.get_layer(call.layer)
-        if is_graph(layer) and len(inputs) != 1:
-            raise UserError(f"Nested model `{call.layer}` must have one input. Received: {len(inputs)}.")
         if is_graph(layer):
             # `training=False` is dropped, here and for single layers: layers with new weights must be trained.
-            return self.read(layer, inputs, (*path, label))
+            return self.read(layer, _inputs_of_nested(layer, call), (*path, label))
         parts = self._read_parts(layer, call, (*path, label))
         if parts is not None:
             return parts
@@ -266,38 +282,14 @@ def _with_statistics(node: Node, layer: keras.layers.Normalization, num_params: 
     return replace(node, config={**node.config, "mean": mean.tolist(), "variance": variance.tolist()}), 0
 
 
-def _only_needed(nodes: list[Node], output: str) -> tuple[Node, ...]:
-    needed = {output}
-    for node in reversed(nodes):
-        if node.name in needed:
-            needed.update(node.inputs)
-            needed.update([node.sibling] if node.sibling else [])
-    return tuple(_topological(_with_owners([node for node in nodes if node.name in needed], nodes)))
-
-
-def _with_owners(kept: list[Node], nodes: list[Node]) -> list[Node]:
-    """Gives the weights of a layer to its first call that is kept, if its very first one isn't."""
-    names = {node.name for node in kept}
-    num_params = {node.name: node.num_params for node in nodes}
-    owners: dict[str, str] = {}
-    found = []
-    for node in kept:
-        if node.shares and node.shares not in names and not node.sibling:
-            owner = owners.setdefault(node.shares, node.name)
-            new = {"shares": owner} if owner != node.name else {"shares": None, "num_params": num_params[node.shares]}
-            node = replace(node, **new)
-        found.append(node)
+def _inputs_of_nested(model: keras.Model, call: Call) -> list[str]:
+    """The nodes that a nested model is called with, in the order of its inputs."""
+    given = call.args[0] if call.args else next(iter(call.kwargs.values()), None)
+    if isinstance(given, Mapping):
+        names = names_of(model, "inputs")
+        found = [given[name].name for name in names if name in given]
+    else:
+        found = list_refs((call.args, call.kwargs))
+    if len(found) != len(model.inputs):
+        raise UserError(f"Nested model `{call.layer}` has {len(model.inputs)} inputs. Received: {len(found)}.")
     return found
-
-
-def _topological(nodes: list[Node]) -> list[Node]:
-    # A functional config lists layers by depth. This order is topological except around nested models.
-    done: set[str] = set()
-    ordered: list[Node] = []
-    waiting = list(nodes)
-    while waiting:
-        ready = next(node for node in waiting if all(name in done for name in node.inputs))
-        waiting.remove(ready)
-        ordered.append(ready)
-        done.add(ready.name)
-    return ordered

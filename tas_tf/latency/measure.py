@@ -12,6 +12,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from tas_tf.deploy.agreement import probes_for
 from tas_tf.deploy.latency import time_interleaved
 from tas_tf.deploy.saved_model import serving_model, write_frozen
 from tas_tf.deploy.tflite import INTEGER_FORMATS, TFLiteModel, write_tflite
@@ -23,7 +24,6 @@ from tas_tf.student.build import build_student
 _GROUP = 7  # shapes that are timed together: memory holds only so many large networks
 _GROUP_SECONDS = 3.0
 _FEWEST_ROUNDS, _MOST_ROUNDS = 5, 1000  # for each half of a measurement
-_CALIBRATION = 4  # images: ranges don't matter for time
 _CPU_INFO = Path("/proc/cpuinfo")
 
 
@@ -91,10 +91,9 @@ def write_student(space: SearchSpace, shape: Shape, path: Path, target: Target) 
         )
         calibration = None
         if integer:
-            size, rng = (_CALIBRATION, *served.input_shape[1:]), np.random.default_rng(0)
-            calibration = (
-                rng.integers(0, 256, size).astype(np.uint8) if layers else rng.normal(size=size).astype(np.float32)
-            )
+            calibration = probes_for(served)
+            if layers:
+                calibration = np.random.default_rng(0).integers(0, 256, calibration.shape).astype(np.uint8)
         frozen = write_frozen(served, Path(scratch) / "frozen")
         return write_tflite(frozen, path, format=target.format, calibration=calibration)
 

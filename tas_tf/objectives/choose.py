@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,48 +9,40 @@ import keras
 import tensorflow as tf
 
 from tas_tf.errors import UserError
+from tas_tf.graph.ends import End
 from tas_tf.graph.graph import Graph
 from tas_tf.objectives.classification import Classification
 from tas_tf.objectives.decisions import Binary, Multilabel
+from tas_tf.objectives.losses import LOSSES, is_standard, name_of_loss, single_loss
 from tas_tf.objectives.objective import Loss, Objective, mean_over_positions
 from tas_tf.objectives.regression import Regression
+from tas_tf.objectives.several import Part, Several
 
 #: Kinds of outputs by name.
 TASKS = (Classification.task, Binary.task, Multilabel.task, Regression.task)
 
-#: Keras's losses by name: what they are for, and the name of a regression's loss.
-_LOSSES: Mapping[str, tuple[str, str]] = {
-    **dict.fromkeys(
-        [
-            *("categorical_crossentropy", "sparse_categorical_crossentropy", "categorical_focal_crossentropy"),
-            *("categorical_hinge", "kl_divergence", "kullback_leibler_divergence"),
-        ],
-        ("classification", ""),
-    ),
-    **dict.fromkeys(["binary_crossentropy", "binary_focal_crossentropy"], ("decisions", "")),
-    "mean_squared_error": ("regression", "mse"),
-    "mean_absolute_error": ("regression", "mae"),
-    **dict.fromkeys(["huber", "log_cosh"], ("regression", "huber")),
-    **dict.fromkeys(
-        ["mean_absolute_percentage_error", "mean_squared_logarithmic_error", "poisson"], ("regression", "mse")
-    ),
-}
-
 
 def choose_objective(
-    graph: Graph, *, task: str | None = None, loss: Any = None, class_weight: Mapping[int, float] | None = None
+    graph: Graph,
+    *,
+    task: str | Mapping[str, str] | None = None,
+    loss: Any = None,
+    loss_weights: Any = None,
+    class_weight: Mapping[int, float] | None = None,
 ) -> Objective:
     """Decides what a network is trained for.
 
     A network that ends in a softmax is a classifier; sigmoids make decisions. One that ends in several logits is a
-    classifier too, unless `task` or the loss that it was compiled with says otherwise.
+    classifier too, unless `task` or the loss that it was compiled with says otherwise. Of several outputs, this holds
+    for each.
 
     Args:
         graph: The network.
-        task: One of `TASKS`; by default, the loss and the end of the network decide.
+        task: One of `TASKS`, or one for each output, by name; by default, the loss and the end of the network decide.
         loss: The loss that the network was compiled with, in any form that Keras takes. One that differs from the
             standard loss of the task, such as a function of your own, takes its place; functions get labels as Keras
             would (class numbers, or one-hot rows for categorical losses) and the outputs of the network.
+        loss_weights: Weights of the losses of several outputs, in any form that Keras takes.
         class_weight: Weights of classes in training, by number, for classes of images.
 
     Raises:
@@ -64,97 +55,89 @@ def choose_objective(
         >>> choose_objective(graph).task, choose_objective(graph, task="multilabel").task
         ('classification', 'multilabel')
     """
-    if task is not None and task not in TASKS:
-        raise UserError(f"`task` must be one of {', '.join(TASKS)}. Received: {task!r}.")
-    last = graph[graph.output]
+    names = [end.name for end in graph.ends]
+    tasks = by_output(task, names, "task", default=None)
+    for given in tasks.values():
+        if given is not None and given not in TASKS:
+            raise UserError(f"`task` must be one of {', '.join(TASKS)}. Received: {given!r}.")
+    losses, weights = by_output(loss, names, "loss"), by_output(loss_weights, names, "loss_weights", default=1.0)
+    if len(names) == 1:
+        return _of_end(graph, graph.end, tasks[names[0]], loss, class_weight)
+    if class_weight is not None:
+        raise UserError("`class_weight` needs a network with one output. Give `sample_weight` in the data.")
+    return Several.of(
+        [
+            Part(end.name, _of_end(graph, end, tasks[end.name], losses[end.name], None), weights[end.name])
+            for end in graph.ends
+        ]
+    )
+
+
+def by_output(given: Any, names: Sequence[str], argument: str, default: Any = None) -> dict[str, Any]:
+    """What a user gives for each output, by its name.
+
+    Args:
+        given: A dictionary by name, a list in the order of the outputs, or one value for all of them.
+        names: Names of the outputs, in order.
+        argument: Name of the argument in messages.
+        default: Value of outputs that aren't given.
+
+    Raises:
+        UserError: There are other names, or another number of values.
+
+    Example:
+        >>> by_output({"size": "mse"}, ["kind", "size"], "loss")
+        {'kind': None, 'size': 'mse'}
+        >>> by_output([1, 2], ["kind", "size"], "loss_weights")
+        {'kind': 1, 'size': 2}
+    """
+    if isinstance(given, Mapping):
+        unknown = sorted(map(str, set(given) - set(names)))
+        if unknown and len(names) > 1:
+            raise UserError(
+                f"`{argument}` must have the names of the outputs, {', '.join(names)}. Received: {', '.join(unknown)}."
+            )
+        return {name: given.get(name, default) for name in names}
+    if isinstance(given, list | tuple):
+        if len(given) != len(names):
+            raise UserError(f"`{argument}` must have a value for each output, {', '.join(names)}. Received: {given}.")
+        return {name: default if one is None else one for name, one in zip(names, given, strict=True)}
+    return dict.fromkeys(names, default if given is None else given)
+
+
+def _of_end(graph: Graph, end: End, task: str | None, loss: Any, class_weight: Mapping[int, float] | None) -> Objective:
+    """What one output is for."""
+    last = graph[end.output]
     outputs, positions = last.channels, tuple(last.shape[1:-1])
-    compiled, regression_loss = _LOSSES.get(name_of_loss(loss), ("", ""))
+    compiled, regression_loss = LOSSES.get(name_of_loss(loss), ("", ""))
     decisions = "binary" if outputs == 1 else "multilabel"
     said = task is not None
     if not said:
-        by_end = _by_end(graph, decisions, is_known=single_loss(loss) is None)
+        by_end = _by_end(graph, end, decisions, is_known=single_loss(loss) is None)
         by_loss = decisions if compiled == "decisions" else compiled
         # A softmax chooses one class of several, whatever the loss.
-        task = by_end if graph.ends_in in _ONE_OF_SEVERAL else by_loss or by_end
+        task = by_end if graph.activation_of(end) in _ONE_OF_SEVERAL else by_loss or by_end
     if task is None:
         raise UserError(
-            f"`task`: {graph.network} ends in {_end_in_words(graph)}, which may be for several tasks. "
+            f"`task`: {_named(graph, end)} ends in {_end_in_words(graph, end)}, which may be for several tasks. "
             f"Expected one of {', '.join(TASKS)}, or a model compiled with its loss."
         )
-    _check_end(graph, task, because="" if said or not compiled else f" (for its loss, {name_of_loss(loss)})")
+    _check_end(graph, end, task, because="" if said or not compiled else f" (for its loss, {name_of_loss(loss)})")
     options: dict[str, Any] = {"class_weight": _weights(class_weight, task, outputs, positions)}
     if not is_standard(loss, task):
-        options["own_loss"] = _own_loss(loss, graph, task, outputs)
+        options["own_loss"] = _own_loss(loss, graph, end, task, outputs)
     if task == Regression.task:
-        return Regression(outputs, positions, regression_loss or "mse", graph.ends_in == "sigmoid", **options)
+        squashed = graph.activation_of(end) == "sigmoid"
+        return Regression(outputs, positions, regression_loss or "mse", squashed, **options)
     kinds = {"classification": Classification, "binary": Binary, "multilabel": Multilabel}
     return kinds[task](outputs, positions, **options)
 
 
-def loss_of(model: keras.Model, given: Any = None) -> Any:
-    """The loss that the user gives, otherwise the one that a model was compiled with; `None` without either."""
-    compiled = getattr(model, "loss", None) if model.compiled else None
-    return compiled if given is None else given
-
-
-def single_loss(loss: Any) -> Any:
-    """The one loss of a network with one output, in a list or a dictionary or not: an object, a function or `None`.
-
-    Raises:
-        UserError: Keras knows no loss of that name.
-    """
-    if isinstance(loss, Mapping) and len(loss) == 1:
-        loss = next(iter(loss.values()))
-    if isinstance(loss, Sequence) and not isinstance(loss, str) and len(loss) == 1:
-        loss = loss[0]
-    if not isinstance(loss, str):
-        return loss
-    try:
-        return keras.losses.get(loss)
-    except ValueError as error:
-        raise UserError(f"`loss` must be a loss that Keras knows, or a function. Received: {loss!r}.") from error
-
-
-def name_of_loss(loss: Any) -> str:
-    """Name of one of Keras's losses in any form that `keras.Model.compile` takes; empty for others and for none.
-
-    >>> import keras
-    >>> name_of_loss("MSE"), name_of_loss(keras.losses.BinaryCrossentropy()), name_of_loss([keras.losses.huber])
-    ('mean_squared_error', 'binary_crossentropy', 'huber')
-    """
-    loss = single_loss(loss)
-    defined = type(loss) if isinstance(loss, keras.losses.Loss) else loss
-    if not str(getattr(defined, "__module__", "")).startswith("keras."):
-        return ""  # a user's own may have the name of one of Keras's
-    if isinstance(loss, keras.losses.Loss):
-        # Users may give a loss a name of their own.
-        return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(loss).__name__).lower()
-    return str(getattr(loss, "__name__", ""))
-
-
-def is_standard(loss: Any, task: str) -> bool:
-    """Whether a loss is the standard one of a task, without options that change it.
-
-    >>> import keras
-    >>> is_standard("mse", "regression"), is_standard("mse", "binary")
-    (True, False)
-    >>> is_standard(keras.losses.CategoricalCrossentropy(label_smoothing=0.1), "classification")
-    False
-    """
-    loss = single_loss(loss)
-    name = name_of_loss(loss)
-    if loss is None or name not in _STANDARD[task]:
-        return loss is None
-    config = loss.get_config() if isinstance(loss, keras.losses.Loss) else {}
-    plain = {"label_smoothing": 0.0, "ignore_class": None, "delta": 1.0, "axis": -1}
-    return all(config.get(key, value) == value for key, value in plain.items())
-
-
-def _own_loss(loss: Any, graph: Graph, task: str, outputs: int) -> Loss:
+def _own_loss(loss: Any, graph: Graph, end: End, task: str, outputs: int) -> Loss:
     """A loss for Keras as one for labels and logits. Of Keras's own, only sparse ones take class numbers."""
     function, name = single_loss(loss), name_of_loss(loss)
     function = function.call if isinstance(function, keras.losses.Loss) else function
-    head = None if graph.head is None else keras.activations.get(graph.ends_in)
+    head = None if end.head is None else keras.activations.get(graph.activation_of(end))
     is_one_hot = task == Classification.task and name != "" and not name.startswith("sparse")
 
     def own(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
@@ -190,41 +173,37 @@ def _weights(
 
 # Last activations of classifiers.
 _ONE_OF_SEVERAL = ("softmax", "log_softmax")
-#: Losses that each task has by itself.
-_STANDARD = {
-    Classification.task: ("categorical_crossentropy", "sparse_categorical_crossentropy"),
-    Binary.task: ("binary_crossentropy",),
-    Multilabel.task: ("binary_crossentropy",),
-    Regression.task: ("mean_squared_error", "mean_absolute_error", "huber"),
-}
 
 
-def _by_end(graph: Graph, decisions: str, *, is_known: bool) -> str | None:
+def _by_end(graph: Graph, end: End, decisions: str, *, is_known: bool) -> str | None:
     """The task by the last activation. Several linear outputs are logits, unless a loss of the user's own is used."""
-    if graph.ends_in == "sigmoid":
+    activation = graph.activation_of(end)
+    if activation == "sigmoid":
         return decisions
-    several = graph[graph.output].channels > 1
-    are_logits = several and _is_linear(graph) and is_known
-    return "classification" if graph.ends_in in _ONE_OF_SEVERAL or are_logits else None
+    several = graph[end.output].channels > 1
+    are_logits = several and activation == "linear" and is_known
+    return "classification" if activation in _ONE_OF_SEVERAL or are_logits else None
 
 
-def _check_end(graph: Graph, task: str, *, because: str) -> None:
+def _check_end(graph: Graph, end: End, task: str, *, because: str) -> None:
     """Checks that a network's last layer suits a task.
 
     Args:
         graph: The network.
+        end: The output.
         task: The task.
         because: Why the task is taken to be this one, if the user doesn't say it.
 
     Raises:
         UserError: It doesn't.
     """
-    outputs, end = graph[graph.output].channels, graph.ends_in
+    outputs, activation = graph[end.output].channels, graph.activation_of(end)
+    decides = activation in ("sigmoid", "linear")
     wanted = {
-        "classification": outputs > 1 and (end in _ONE_OF_SEVERAL or _is_linear(graph)),
-        "binary": outputs == 1 and (end == "sigmoid" or _is_linear(graph)),
-        "multilabel": outputs > 1 and (end == "sigmoid" or _is_linear(graph)),
-        "regression": end not in _ONE_OF_SEVERAL,
+        "classification": outputs > 1 and activation in (*_ONE_OF_SEVERAL, "linear"),
+        "binary": outputs == 1 and decides,
+        "multilabel": outputs > 1 and decides,
+        "regression": activation not in _ONE_OF_SEVERAL,
     }
     if not wanted[task]:
         expected = {
@@ -234,15 +213,16 @@ def _check_end(graph: Graph, task: str, *, because: str) -> None:
             "regression": "outputs that aren't a softmax",
         }
         raise UserError(
-            f"`task`={task}{because} needs a network with {expected[task]}. Received: {graph.network}, which ends in "
-            f"{_end_in_words(graph)}.{' Give `task`, or another loss.' if because else ''}"
+            f"`task`={task}{because} needs a network with {expected[task]}. Received: {_named(graph, end)}, which ends "
+            f"in {_end_in_words(graph, end)}.{' Give `task`, or another loss.' if because else ''}"
         )
 
 
-def _is_linear(graph: Graph) -> bool:
-    return graph.ends_in == "linear"
+def _named(graph: Graph, end: End) -> str:
+    """The network, or its output if there are several."""
+    return graph.network if len(graph.ends) == 1 else f"the output `{end.name}` of {graph.network}"
 
 
-def _end_in_words(graph: Graph) -> str:
-    outputs = graph[graph.output].channels
-    return f"{outputs} output{'' if outputs == 1 else 's'} with the activation `{graph.ends_in}`"
+def _end_in_words(graph: Graph, end: End) -> str:
+    outputs = graph[end.output].channels
+    return f"{outputs} output{'' if outputs == 1 else 's'} with the activation `{graph.activation_of(end)}`"

@@ -37,12 +37,12 @@ class Classification(Objective):
         return "mean_iou" if self.positions else "accuracy"
 
     @property
-    def label_shape(self) -> tuple[int, ...]:
+    def _label_shape(self) -> tuple[int, ...]:
         """A class number, or one for each pixel."""
         return self.positions
 
     @property
-    def label_dtype(self) -> tf.DType:
+    def _label_dtype(self) -> tf.DType:
         """Whole numbers."""
         return tf.int64
 
@@ -64,16 +64,16 @@ class Classification(Objective):
 
     def keras_loss(self) -> keras.losses.Loss:
         """Cross-entropy of logits; Keras's own, unless classes have weights or another loss was given."""
-        if self.own_loss is not None or self.class_weight:
+        if self.own_loss is not None or self.class_weight or self.weighs:
             return super().keras_loss()
         return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
-    def progress(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    def _progress(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         """1 for each image recognised, or the share of its pixels."""
         hits = tf.argmax(logits, axis=-1, output_type=labels.dtype) == labels
         return mean_over_positions(tf.cast(hits, tf.float32))
 
-    def tally(self, labels: tf.Tensor, logits: tf.Tensor) -> Sums:
+    def _tally(self, labels: tf.Tensor, logits: tf.Tensor) -> Sums:
         """Numbers of images or pixels by class: of those recognised, of all, and of those predicted."""
         labels, predicted = tf.reshape(labels, [-1]), tf.reshape(tf.argmax(logits, axis=-1), [-1])
         labels = tf.cast(labels, predicted.dtype)
@@ -97,7 +97,7 @@ class Classification(Objective):
     def constant_score(self, labels: np.ndarray) -> float:
         """Score of the most frequent class."""
         if not self.positions:
-            return float(np.bincount(labels).max() / len(labels))
+            return float(np.bincount(labels.reshape(-1).astype(np.int64)).max() / len(labels))
         share = labels.sum(0) / labels.sum()
         return float(share.max() / np.count_nonzero(share))
 

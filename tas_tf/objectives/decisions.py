@@ -49,11 +49,11 @@ class Decisions(Objective):
         own = tf.nn.sigmoid_cross_entropy_with_logits(share, wanted)
         return mean_over_positions(temperature**2 * (cross - own))
 
-    def progress(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    def _progress(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         """Shares of right decisions."""
         return mean_over_positions(tf.cast((logits > 0) == (labels > 0.5), tf.float32))
 
-    def tally(self, labels: tf.Tensor, logits: tf.Tensor) -> Sums:
+    def _tally(self, labels: tf.Tensor, logits: tf.Tensor) -> Sums:
         """Numbers of images or pixels by decision: right ones and all, for the labels no and yes, and all yes."""
         shape = [-1, self.num_outputs]
         said, there = (tf.reshape(each, shape) for each in (logits > 0, tf.cast(labels, tf.float32) > 0.5))

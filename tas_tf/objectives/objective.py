@@ -36,12 +36,15 @@ class Objective(abc.ABC):
         positions: Height and width of outputs per pixel; empty for one output per image.
         own_loss: Takes labels and logits and returns the loss of each image, `[batch]`, in place of the standard one.
         class_weight: Weight of each class in training; for a single decision, of no and yes. Empty for equal ones.
+        weighs: Whether images have weights in training, which stand behind their labels: float32 `[batch, labels + 1]`.
+            Scores don't use them.
     """
 
     num_outputs: int
     positions: tuple[int, ...] = ()
     own_loss: Loss | None = field(default=None, kw_only=True)
     class_weight: tuple[float, ...] = field(default=(), kw_only=True)
+    weighs: bool = field(default=False, kw_only=True)
 
     #: Name of the kind, as in `--task`.
     task: ClassVar[str]
@@ -61,13 +64,30 @@ class Objective(abc.ABC):
 
     @property
     def label_shape(self) -> tuple[int, ...]:
-        """Shape of an image's label: a number for each output, unless the kind says otherwise."""
-        return (*self.positions, self.num_outputs)
+        """Shape of an image's label."""
+        return (math.prod(self._label_shape) + 1,) if self.weighs else self._label_shape
 
     @property
     def label_dtype(self) -> tf.DType:
-        """Type of labels: floats, unless the kind says otherwise."""
+        """Type of labels."""
+        return tf.float32 if self.weighs else self._label_dtype
+
+    @property
+    def _label_shape(self) -> tuple[int, ...]:
+        """Shape of a label without a weight: a number for each output, unless the kind says otherwise."""
+        return (*self.positions, self.num_outputs)
+
+    @property
+    def _label_dtype(self) -> tf.DType:
+        """Type of labels without weights: floats, unless the kind says otherwise."""
         return tf.float32
+
+    def split(self, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """Takes labels and weights of images apart; there are none if images don't have weights."""
+        if not self.weighs:
+            return labels, None
+        own = tf.reshape(labels[:, :-1], [-1, *self._label_shape])
+        return tf.cast(own, self._label_dtype), labels[:, -1]
 
     @abc.abstractmethod
     def standard_losses(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
@@ -76,10 +96,13 @@ class Objective(abc.ABC):
     def losses(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         """Loss of each image, `[batch]`, in the logits' type."""
         loss = self.standard_losses if self.own_loss is None else self.own_loss
-        return loss(labels, logits)
+        return loss(self.split(labels)[0], logits)
 
     def weighted(self, labels: tf.Tensor, losses: tf.Tensor) -> tf.Tensor:
-        """Multiplies the losses of images, `[batch]`, by the weights of their classes."""
+        """Multiplies the losses of images, `[batch]`, by the weights of their classes and by their own."""
+        labels, weights = self.split(labels)
+        if weights is not None:
+            losses = losses * tf.cast(weights, losses.dtype)
         if not self.class_weight:
             return losses
         numbers = tf.cast(tf.reshape(labels, [-1]), tf.int32)
@@ -96,9 +119,36 @@ class Objective(abc.ABC):
                 that gradients don't depend on it much.
         """
 
-    @abc.abstractmethod
+    def training_losses(
+        self,
+        labels: tf.Tensor,
+        logits: tf.Tensor,
+        wanted: tf.Tensor | None = None,
+        *,
+        alpha: float | tf.Tensor = 0.0,
+        temperature: float = 1.0,
+    ) -> tf.Tensor:
+        """`(1 - alpha) * loss + alpha * divergence from the teacher` of each image, weighted, `[batch]`.
+
+        Args:
+            labels: Labels.
+            logits: The student's logits.
+            wanted: The teacher's logits; without them, only the labels count.
+            alpha: Weight of the divergence.
+            temperature: See `divergences`.
+        """
+        losses = self.losses(labels, logits)
+        if wanted is not None:
+            losses = (1 - alpha) * losses + alpha * self.divergences(wanted, logits, temperature)
+        return self.weighted(labels, losses)
+
     def progress(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         """What is averaged and shown while a network is trained, `[batch]`; its name is `progress_name`."""
+        return self._progress(self.split(labels)[0], logits)
+
+    @abc.abstractmethod
+    def _progress(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        """`progress` for labels without weights."""
 
     def keras_loss(self) -> keras.losses.Loss:
         """The loss for `keras.Model.compile`."""
@@ -113,9 +163,13 @@ class Objective(abc.ABC):
         """Name of what `progress` returns."""
         return "accuracy"
 
-    @abc.abstractmethod
     def tally(self, labels: tf.Tensor, logits: tf.Tensor) -> Sums:
         """Sums over a batch from which `scores` follow, float64."""
+        return self._tally(self.split(labels)[0], logits)
+
+    @abc.abstractmethod
+    def _tally(self, labels: tf.Tensor, logits: tf.Tensor) -> Sums:
+        """`tally` for labels without weights."""
 
     @abc.abstractmethod
     def scores(self, sums: Mapping[str, np.ndarray], ranked: tuple[np.ndarray, np.ndarray] | None) -> dict[str, float]:
@@ -123,7 +177,7 @@ class Objective(abc.ABC):
 
         Args:
             sums: Sum of all tallies.
-            ranked: Labels and logits of all images, if `ranks`.
+            ranked: Labels, without weights, and logits of all images, if `ranks`.
         """
 
     @abc.abstractmethod
@@ -148,9 +202,26 @@ class Objective(abc.ABC):
         """
 
     @property
+    def has_positions(self) -> bool:
+        """Whether any output is per pixel."""
+        return bool(self.positions)
+
+    @property
     def num_values(self) -> int:
         """Logits of an image."""
         return self.num_outputs * math.prod(self.positions)
+
+    def quality(self, scores: Mapping[str, float]) -> float:
+        """A number from 0, useless, to 1, perfect, that can be averaged over outputs of different kinds.
+
+        Args:
+            scores: What `scores` returned.
+        """
+        return scores[self.metric]
+
+    def constant_quality(self, labels: np.ndarray) -> float:
+        """Quality of the best constant output, given summaries of all labels."""
+        return self.constant_score(labels)
 
     def goodness(self, score: float) -> float:
         """A number that is higher for better scores."""
@@ -233,7 +304,7 @@ class _Loss(keras.losses.Loss):
     def call(self, y_true, y_pred):
         """Losses, `[batch]`."""
         labels = tf.cast(y_true, self._objective.label_dtype)  # Keras makes floats of class numbers
-        return self._objective.weighted(labels, self._objective.losses(labels, y_pred))
+        return self._objective.training_losses(labels, y_pred)
 
 
 class Scorer:
@@ -259,7 +330,7 @@ class Scorer:
         found = {name: np.asarray(value, np.float64) for name, value in tally.items()}
         self._sums = found if self._sums is None else {name: self._sums[name] + value for name, value in found.items()}
         if self._objective.ranks:
-            self._labels.append(np.asarray(labels))
+            self._labels.append(np.asarray(self._objective.split(tf.convert_to_tensor(labels))[0]))
             self._logits.append(np.asarray(logits))
 
     def result(self) -> dict[str, float]:

@@ -69,11 +69,11 @@ class Regression(Objective):
     def _values(self, logits: tf.Tensor) -> tf.Tensor:
         return tf.sigmoid(logits) if self.squashed else logits
 
-    def progress(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    def _progress(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         """Absolute errors, averaged over values."""
         return mean_over_positions(tf.abs(tf.cast(labels, logits.dtype) - self._values(logits)))
 
-    def tally(self, labels: tf.Tensor, logits: tf.Tensor) -> Sums:
+    def _tally(self, labels: tf.Tensor, logits: tf.Tensor) -> Sums:
         """Sums of errors, squared errors, labels and squared labels for each value."""
         logits = self._values(logits)
         labels, found = (tf.reshape(tf.cast(each, tf.float64), [-1, self.num_outputs]) for each in (labels, logits))
@@ -88,6 +88,14 @@ class Regression(Objective):
         square = np.mean(sums["square"] / count)
         found = {"mae": float(np.mean(sums["error"] / count)), "rmse": float(np.sqrt(square))}
         return {**found, "r2": float(1 - square / variance)} if variance > 0 else found
+
+    def quality(self, scores: Mapping[str, float]) -> float:
+        """The share of the labels' variance that is explained, at least 0."""
+        return max(0.0, scores.get("r2", 0.0))
+
+    def constant_quality(self, labels: np.ndarray) -> float:
+        """A constant explains nothing."""
+        return 0.0
 
     def constant_score(self, labels: np.ndarray) -> float:
         """Mean absolute error of always answering with the median of each value."""

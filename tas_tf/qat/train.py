@@ -107,4 +107,4 @@ def train_quantised(
 def _head_activation(model: keras.Model) -> str:
     """Name of the activation that was split off, `linear` if there is none."""
     graph = Graph.from_model(model)
-    return "linear" if graph.head is None else graph.ends_in
+    return "linear" if graph.end.head is None else graph.ends_in

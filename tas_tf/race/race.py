@@ -24,7 +24,7 @@ from tas_tf.files import read_arrays, read_json, write_arrays, write_json
 from tas_tf.proposals.shortlist import Proposal
 from tas_tf.race.settings import RaceSettings, Rounds
 from tas_tf.space.space import SearchSpace
-from tas_tf.student.build import build_student
+from tas_tf.student.build import build_student, copy_weights
 from tas_tf.student.meter import budget_figures
 from tas_tf.training.answers import Answers, kept_steps
 from tas_tf.training.loop import Diverged
@@ -152,7 +152,7 @@ def run_race(
         trainee = functools.partial(
             Trainee, space, proposal.shape, settings, data.objective, strategy=strategy, teacher=teacher
         )
-        return _Contestant(proposal, trainee, inherited(model, space, proposal.shape).get_weights())
+        return _Contestant(proposal, trainee, inherited(model, space, proposal.shape, logits=True).get_weights())
 
     def train(contestant: _Contestant, number: int, factor: float) -> Lap:
         """Trains a shape; if training diverges, its loss is infinite and its weights stay as they were."""
@@ -224,8 +224,9 @@ def run_race(
         if number < len(rounds.entries) and first not in field:
             field[-1] = first
     (winner,) = field
-    network = build_student(space, winner.proposal.shape)
-    network.set_weights(winner.weights)
+    trained = build_student(space, winner.proposal.shape, logits=True)
+    trained.set_weights(winner.weights)
+    network = copy_weights(trained, build_student(space, winner.proposal.shape))
     return RaceResult(winner.proposal, network, factor, tuple(laps))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,8 @@ import numpy as np
 
 from tas_tf.errors import UserError
 from tas_tf.graph.caller import Caller
-from tas_tf.graph.graph import Node
+from tas_tf.graph.ends import Packing
+from tas_tf.graph.graph import Graph, Node
 from tas_tf.graph.kinds import MAKES_CHANNELS, Kind, is_op
 from tas_tf.graph.layer_library import KERAS, LayerLibrary
 from tas_tf.graph.layers import call_layer, original_layer
@@ -35,7 +36,8 @@ def build_student(
     Args:
         space: Search space of the unpruned network.
         shape: Filters and blocks to keep.
-        logits: Leaves out the final softmax, if the network has one.
+        logits: Leaves out the final softmax, if the network has one, and packs several inputs or outputs into one, see
+            `tas_tf.graph.packing`.
         library: Library that the layers come from.
 
     Returns:
@@ -56,11 +58,12 @@ def build_student(
     active = ActiveChannels(space, shape)
     dropped, rewired = dropped_nodes(space, shape)
     graph = space.graph.without(dropped, rewired)
-    head = None if logits else graph.head
+    packing = None if logits else graph.packing
+    heads = {} if logits else {end.head.name: end.head for end in graph.ends if end.head is not None}
     places = _projection_places(space)
     tensors: dict[str, Any] = {}
     caller = Caller()
-    for node in graph:
+    for node in graph if packing is None else _unpacked(graph, packing):
         if node.kind is Kind.INPUT:
             tensors[node.name] = library.package.Input(
                 batch_shape=node.shape, dtype=node.config["dtype"], name=node.name
@@ -76,13 +79,26 @@ def build_student(
                 read = rewired.get(identity, identity)
                 inputs[read] = layer(inputs[read])
         adapted = narrowed_selection(node, space, active)
-        described = head if head is not None and head.name == node.name else adapted
+        described = heads.get(node.name, adapted)
         make = partial(library.layer, adapted, _narrowed(described, len(active.made(node.name))))
         tensors[node.name] = caller.call(adapted, make, inputs)
-    if head is not None and head.name not in tensors:
-        tensors[head.name] = call_layer(library.layer(head, head.config), head, tensors)
-    output = tensors[graph.output if head is None else head.name]
-    return library.package.Model(tensors[graph.input.name], output, name=graph.network)
+    for head in heads.values():
+        if head.name not in tensors:
+            tensors[head.name] = call_layer(library.layer(head, head.config), head, tensors)
+    if packing is None:
+        inputs, outputs = tensors[graph.input.name], tensors[graph.end.output if logits else graph.end.last]
+    else:
+        last = {end.name: tensors[end.last] for end in packing.ends}
+        inputs = library.package.tree.map_structure(tensors.__getitem__, packing.input_structure)
+        outputs = library.package.tree.map_structure(last.__getitem__, packing.output_structure)
+    return library.package.Model(inputs, outputs, name=graph.network)
+
+
+def _unpacked(graph: Graph, packing: Packing) -> Iterator[Node]:
+    """The nodes of a network with its original inputs and outputs."""
+    if len(packing.inputs) > 1:
+        yield from packing.inputs
+    yield from (node for node in graph if node.name not in packing.added)
 
 
 def _projection_places(space: SearchSpace) -> dict[tuple[str, str], str]:
@@ -128,6 +144,19 @@ def _narrowed(node: Node, width: int) -> dict[str, Any]:
         if config[key][-1] == node.channels:
             config[key] = (*config[key][:-1], width)
     return config
+
+
+def copy_weights(source: keras.Model, target: keras.Model) -> keras.Model:
+    """Copies all weights between two networks of one shape, of which one may have its inputs and outputs packed.
+
+    Args:
+        source: Network made by `build_student`.
+        target: Another one for the same shape, which is changed and returned.
+    """
+    for layer in target.layers:
+        if layer.weights:
+            layer.set_weights(source.get_layer(layer.name).get_weights())
+    return target
 
 
 def inherit_weights(student: keras.Model, teacher: keras.Model, space: SearchSpace, shape: Shape) -> None:

@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from tas_tf.averaging import cumulative
+from tas_tf.graph.layers import plain_model
 from tas_tf.objectives.objective import Objective
 from tas_tf.training.settings import ChangingDistillation, Distillation
 
@@ -49,11 +50,8 @@ def distillation_loss(
         Losses, float32 `[batch]`.
     """
     logits = tf.cast(logits, tf.float32)
-    losses = objective.losses(labels, logits)
-    if teacher_logits is not None:
-        wanted = tf.stop_gradient(tf.cast(teacher_logits, tf.float32))
-        losses = (1 - alpha) * losses + alpha * objective.divergences(wanted, logits, temperature)
-    return objective.weighted(labels, losses)
+    wanted = None if teacher_logits is None else tf.stop_gradient(tf.cast(teacher_logits, tf.float32))
+    return objective.training_losses(labels, logits, wanted, alpha=alpha, temperature=temperature)
 
 
 def distiller(
@@ -235,6 +233,4 @@ def _normalising_by_batch(model: keras.Model) -> keras.Model:
             kwargs["training"] = isinstance(layer, keras.layers.BatchNormalization)
         return layer(*args, **kwargs)
 
-    # Leave out losses and metrics, which cloning would copy from a compiled model.
-    plain = keras.Model(model.inputs[0], model.outputs[0])
-    return keras.models.clone_model(plain, clone_function=lambda layer: layer, call_function=call)
+    return keras.models.clone_model(plain_model(model), clone_function=lambda layer: layer, call_function=call)

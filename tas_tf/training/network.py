@@ -17,7 +17,7 @@ from tas_tf.errors import UserError
 from tas_tf.objectives.objective import Objective
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
-from tas_tf.student.build import build_student, inherit_weights
+from tas_tf.student.build import build_student, copy_weights, inherit_weights
 from tas_tf.training.answers import Answers, Turns, kept_views
 from tas_tf.training.distill import Recalibration, compile_network, distiller, is_unsettled
 from tas_tf.training.evaluation import Evaluator, make_evaluator
@@ -143,7 +143,7 @@ def train_network(
         dataset = Turns(dataset, Answers(teacher, strategy), steps_per_epoch=per_epoch, views=views)
     trainee = Trainee(space, shape, settings, task.objective, strategy=strategy, teacher=teacher)
     if start is not None:
-        trainee.network.set_weights(start.get_weights())
+        copy_weights(start, trainee.network)
     history = trainee.train(
         dataset,
         lr=settings.lr,
@@ -281,9 +281,7 @@ class Trainee:
 
     def finished(self) -> keras.Model:
         """Copies the weights into a new, uncompiled model that ends like the original."""
-        model = build_student(self._space, self._shape)
-        model.set_weights(self.network.get_weights())
-        return model
+        return copy_weights(self.network, build_student(self._space, self._shape))
 
     @cached_property
     def _recalibration(self) -> Recalibration:
@@ -294,18 +292,19 @@ class Trainee:
         return make_evaluator(self.network, self._objective)
 
 
-def inherited(teacher: keras.Model, space: SearchSpace, shape: Shape) -> keras.Model:
+def inherited(teacher: keras.Model, space: SearchSpace, shape: Shape, *, logits: bool = False) -> keras.Model:
     """Builds the network of a shape with weights copied from the unpruned network.
 
     Args:
         teacher: The unpruned network.
         space: Search space of the unpruned network.
         shape: Widths and depths to keep.
+        logits: See `build_student`.
 
     Raises:
         UserError: The shape is wider than the network.
     """
-    student = build_student(space, shape)
+    student = build_student(space, shape, logits=logits)
     inherit_weights(student, teacher, space, shape)
     return student
 

@@ -10,6 +10,7 @@ import tensorflow as tf
 from tas_tf.compression.compress import compress
 from tas_tf.compression.defaults import search_settings, training_settings
 from tas_tf.data.augmentation import Augmentation
+from tas_tf.data.form import Form
 from tas_tf.data.streamed import open_data
 from tas_tf.deploy.errors import ExportError
 from tas_tf.deploy.tflite import export_tflite, file_size
@@ -148,7 +149,7 @@ def test_a_subclass_for_images_of_any_size(model, arrays, tmp_path):
 
 def test_a_part_of_another_size_has_a_batch_that_fits(arrays):
     images, labels = arrays[0]
-    data = open_data((images[:100], labels[:100]), image_shape=(8, 8, 1), objective=CLASSES)
+    data = open_data((images[:100], labels[:100]), form=Form.of_images(8, 8, 1), objective=CLASSES)
     settings = search_settings({"split_share": 0.9}, data)
     data.searching(settings.batch_size, settings.split_share)
     assert settings.batch_size < 20
@@ -156,7 +157,7 @@ def test_a_part_of_another_size_has_a_batch_that_fits(arrays):
 
 def test_defaults_are_moderate_and_fit_few_images(arrays):
     images, labels = arrays[0]
-    options = {"image_shape": (8, 8, 1), "objective": CLASSES}
+    options = {"form": Form.of_images(8, 8, 1), "objective": CLASSES}
     for replicas in (1, 3):
         few = open_data((images[:50], labels[:50]), **options)
         search, training = search_settings(None, few, replicas), training_settings(None, few, replicas)
@@ -171,7 +172,7 @@ def test_defaults_are_moderate_and_fit_few_images(arrays):
 
 
 def test_a_mapping_changes_single_defaults(arrays):
-    data = open_data(arrays[0], image_shape=(8, 8, 1), objective=CLASSES)
+    data = open_data(arrays[0], form=Form.of_images(8, 8, 1), objective=CLASSES)
     default = search_settings(None, data)
     assert search_settings({"epochs": 3, "seed": 4}, data) == replace(default, epochs=3, seed=4)
     assert training_settings({"epochs": 3}, data) == replace(training_settings(None, data), epochs=3)

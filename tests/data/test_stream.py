@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tas_tf.data.form import Form
 from tas_tf.data.stream import open_stream
 from tas_tf.errors import UserError
 
 IMAGES = np.random.default_rng(0).normal(size=(10, 4, 5, 3)).astype("float32")
 LABELS = np.arange(10) % 3
+FORM = Form.of_images(None, None, None)
 
 
 class Batches(keras.utils.PyDataset):
@@ -41,7 +43,9 @@ def dataset(images=IMAGES, labels=LABELS) -> tf.data.Dataset:
 
 def read(data, *, training: bool = False) -> tuple[np.ndarray, list]:
     """Images and labels in the order of the images' first pixels."""
-    images, labels = zip(*open_stream("train", data).examples(0 if training else None).as_numpy_iterator(), strict=True)
+    images, labels = zip(
+        *open_stream("train", data, FORM).examples(0 if training else None).as_numpy_iterator(), strict=True
+    )
     order = np.argsort([image[0, 0, 0] for image in images])
     return np.stack(images)[order], [labels[number] for number in order]
 
@@ -78,7 +82,7 @@ def test_bytes_and_texts_stay_what_they_are(make):
 def test_arrays_come_in_another_order_in_each_epoch_of_training_alone():
     numbers = np.arange(100)
     data = (np.broadcast_to(numbers[:, None, None, None], (100, 2, 2, 1)).astype("float32"), numbers % 2)
-    batches = open_stream("train", data, seed=3).batches
+    batches = open_stream("train", data, FORM, seed=3).batches
     orders = [
         [int(image[0, 0, 0]) for images, _ in one.as_numpy_iterator() for image in images]
         for one in (*[batches(None)] * 2, *[batches(0)] * 2)
@@ -92,7 +96,7 @@ def test_arrays_come_in_another_order_in_each_epoch_of_training_alone():
 
 def test_a_pydataset_is_told_of_epochs_of_training_alone():
     data = Batches()
-    stream = open_stream("train", data)
+    stream = open_stream("train", data, FORM)
     list(stream.batches(None))
     assert (data.began, data.ended) == (0, 0)
     sizes = [len(labels) for _, labels in stream.batches(0).repeat(2)]
@@ -112,7 +116,7 @@ def test_arrays_are_sliced_and_batches_are_let_go(tmp_path):
             copied.append(found.nbytes)
             return found
 
-    stream = open_stream("train", (mapped.view(Watched), np.zeros(1024)))
+    stream = open_stream("train", (mapped.view(Watched), np.zeros(1024)), FORM)
     most = 0
     for images, _ in stream.batches(0):
         most = max(most, images.numpy().nbytes)
@@ -136,21 +140,16 @@ def test_arrays_are_sliced_and_batches_are_let_go(tmp_path):
             peak = max(peak, alive)
             return np.ndarray.__new__(Tracked, (4, 8, 8, 1), np.float32), np.zeros(4)
 
-    assert sum(1 for _ in open_stream("train", Made()).batches(0)) == 200
+    assert sum(1 for _ in open_stream("train", Made(), FORM).batches(0)) == 200
     gc.collect()
     assert peak <= 20
-
-
-def three_parts() -> tf.data.Dataset:
-    return tf.data.Dataset.zip(dataset(), tf.data.Dataset.from_tensors(1.0)).map(lambda pair, more: (*pair, more))
 
 
 MISTAKES = {
     "alone": (IMAGES, "ndarray"),
     "images alone": (tf.data.Dataset.from_tensor_slices(IMAGES), "elements of TensorSpec"),
-    "dictionary": (dataset().map(lambda image, label: ({"image": image}, label)), "dict"),
-    "weights": (three_parts(), "without sample weights.*3 parts"),
-    "arrays with weights": ((IMAGES, LABELS, LABELS), "without sample weights.*3 parts"),
+    "two images": (dataset().map(lambda image, label: ((image, image), label)), "images .* of one size"),
+    "four parts": (dataset().map(lambda image, label: (image, label, label, label)), "elements of 4 parts"),
     "forever": (dataset().batch(2).repeat(), "repeats forever"),
     "no height": (dataset(IMAGES[..., 0, 0]).batch(2), r"float32 \[None, 4\]"),
     "sizes": (dataset().map(lambda image, label: (image[: label + 1], label)), "of one size"),
@@ -163,5 +162,5 @@ MISTAKES = {
 @pytest.mark.parametrize(("train", "message"), MISTAKES.values(), ids=MISTAKES)
 def test_others_are_refused(train, message):
     with pytest.raises(UserError, match=message) as caught:
-        open_stream("train", train)
+        open_stream("train", train, FORM)
     assert "`train`" in str(caught.value)

@@ -7,6 +7,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tas_tf.data.augmentation import Augmentation
+from tas_tf.data.form import Form
 from tas_tf.data.streamed import StreamedData, open_data
 from tas_tf.errors import UserError
 from tas_tf.objectives.classification import Classification
@@ -55,7 +56,7 @@ def data(request) -> StreamedData:
 
 
 def make(train, validation=(IMAGES[:30], LABELS[:30]), **options) -> StreamedData:
-    return open_data(train, validation, **{"image_shape": (6, 5, 1), "objective": Classification(3), **options})
+    return open_data(train, validation, **{"form": Form.of_images(6, 5, 1), "objective": Classification(3), **options})
 
 
 def numbers(images) -> list[int]:
@@ -172,8 +173,8 @@ def test_changes_that_need_bytes_and_colours(change):
     images = np.repeat(IMAGES, 3, axis=-1)
     augment = Augmentation(**change)
     with pytest.raises(UserError, match=r"take uint8 images. Received images of float32 in `train`"):
-        make((images, LABELS), None, image_shape=(6, 5, 3), augment=augment)
-    make((images.astype(np.uint8), LABELS), None, image_shape=(6, 5, 3), augment=augment)
+        make((images, LABELS), None, form=Form.of_images(6, 5, 3), augment=augment)
+    make((images.astype(np.uint8), LABELS), None, form=Form.of_images(6, 5, 3), augment=augment)
     if augment.changes_colours:
         with pytest.raises(UserError, match=r"images of 3 channels.* Received: 1 in `train`"):
             make((IMAGES.astype(np.uint8), LABELS), None, augment=augment)
@@ -269,7 +270,7 @@ def test_images_that_stay_the_same_give_no_warning(recwarn):
     make((IMAGES, LABELS))
     make(Batches(IMAGES, LABELS))
     # Where no part is held out, images may change.
-    open_data(shuffled().map(change), image_shape=(6, 5, 1), objective=Classification(3), divided=False)
+    open_data(shuffled().map(change), form=Form.of_images(6, 5, 1), objective=Classification(3), divided=False)
     assert not recwarn.list
 
 

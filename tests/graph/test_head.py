@@ -19,7 +19,7 @@ def network(end, *more) -> keras.Model:
 def test_other_activations_at_the_end_stay(name):
     for end in (getattr(keras.ops, name), keras.layers.Activation(name)):
         graph = Graph.from_model(network(end))
-        assert graph.head is None
+        assert graph.end.head is None
         assert graph.ends_in == name
         assert graph[graph.output].class_name != "Dense"
 
@@ -32,14 +32,14 @@ def test_probabilities_are_split_off(name):
         *[keras.layers.Softmax()] * (name == "softmax"),
     ):
         graph = Graph.from_model(network(end))
-        assert graph.head is not None
+        assert graph.end.head is not None
         assert (graph[graph.output].class_name, graph.ends_in) == ("Dense", name)
 
 
 def test_an_activation_inside_the_last_layer_is_split_off():
     images = keras.Input((4, 4, 1))
     graph = Graph.from_model(keras.Model(images, keras.layers.Conv2D(2, 1, activation="sigmoid", name="last")(images)))
-    assert graph.head.name == graph.output == "last"
+    assert graph.end.head.name == graph.output == "last"
     assert graph[graph.output].activation == "linear"
     assert graph[graph.output].shape == (None, 4, 4, 2)
 

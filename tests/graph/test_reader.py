@@ -82,15 +82,16 @@ class WithoutConfig(layers.Layer):
         return inputs
 
 
-def _two_inputs():
-    images, more = keras.Input((8, 8, 3), name="left"), keras.Input((8, 8, 3), name="right")
-    return keras.Model([images, more], classify(layers.Add()([images, more])))
+def _inputs(*, nested: bool = False, free: bool = False):
+    images, more = keras.Input((8, None if free else 8, 3), name="left"), keras.Input((8, 8, 3), name="right")
+    x = layers.Concatenate()([layers.GlobalAveragePooling2D()(one) for one in (images, more)])
+    return keras.Model({"both": [images, more]} if nested else [images, more], layers.Dense(3)(x))
 
 
-def _two_outputs():
+def _read_beyond_its_end():
     images = keras.Input((8, 8, 3))
-    x = conv_bn(images, 8)
-    return keras.Model(images, [classify(x), classify(x)])
+    chances = layers.Dense(4, activation="softmax", name="chances")(layers.Flatten()(images))
+    return keras.Model(images, [chances, layers.Dense(2)(chances)])
 
 
 @keras.saving.register_keras_serializable(package="tests")
@@ -139,8 +140,9 @@ REFUSED = {
     ),
     "functional model with a call of its own": (lambda: model_of(lambda x: classify(OwnCall()(x))), "Nested.*OwnCall"),
     "Lambda": (lambda: model_of(lambda x: classify(layers.Lambda(abs, name="code")(x))), "`code` is a Lambda"),
-    "two inputs": (_two_inputs, "one input. Received 2 \\(left, right\\)"),
-    "two outputs": (_two_outputs, "one output. Received 2"),
+    "nested inputs": (lambda: _inputs(nested=True), "inputs in one list or dictionary. Received nested ones"),
+    "inputs of unknown size": (lambda: _inputs(free=True), "`left` \\(InputLayer\\) makes tensors of unknown size"),
+    "an output that goes on": (_read_beyond_its_end, "output of layer `chances` \\(Dense\\) goes on to `dense"),
     "unbuilt Sequential": (lambda: keras.Sequential([layers.Dense(2)], name="new"), "new.*no input shape yet"),
     "unknown size": (lambda: model_of(lambda x: classify(conv_bn(x, 8)), (None, None, 3)), "input of fixed size"),
     "tf_keras model": (_tf_keras, "tf_keras"),
@@ -301,10 +303,10 @@ def test_a_softmax_is_split_off(head):
         "function": lambda x: ops.softmax(classify(x)),
     }
     graph = Graph.from_model(model_of(lambda x: ends[head](conv_bn(x, 8))))
-    assert graph.head is not None
+    assert graph.end.head is not None
     assert graph[graph.output].class_name == "Dense"
     assert graph[graph.output].activation == "linear"
-    assert (graph.head.name in graph.by_name) == (head == "inside")
+    assert (graph.end.head.name in graph.by_name) == (head == "inside")
 
 
 def test_arithmetic_with_constants():

@@ -12,7 +12,8 @@ from scipy.special import log_softmax
 
 from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
-from tas_tf.objectives.choose import choose_objective, is_standard, loss_of, name_of_loss
+from tas_tf.objectives.choose import choose_objective
+from tas_tf.objectives.losses import is_standard, loss_of, name_of_loss
 from tas_tf.training.distill import distillation_loss
 from tas_tf.zoo.loading import loss_in_file
 
@@ -51,7 +52,7 @@ def test_an_operation_at_the_end_is_split_off():
     images = keras.Input((8, 8, 1))
     logits = layers.Dense(1)(layers.Flatten()(layers.Conv2D(4, 3)(images)))
     graph = Graph.from_model(keras.Model(images, keras.ops.sigmoid(logits)))
-    assert (graph.head.class_name, graph.ends_in) == ("Sigmoid", "sigmoid")
+    assert (graph.end.head.class_name, graph.ends_in) == ("Sigmoid", "sigmoid")
     assert graph[graph.output].class_name == "Dense"
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tas_tf.data.form import Form
 from tas_tf.data.streamed import open_data
 from tas_tf.errors import UserError
 from tas_tf.space.shape import Shape
@@ -139,7 +140,7 @@ def test_a_training_on_them_ends_with_a_clear_error(teacher):
 
 def test_logits_are_kept_only_if_the_data_repeat_and_there_is_room():
     images, labels = np.zeros([64, 8, 8, 1], np.float32), np.arange(64) % 10
-    options = {"image_shape": (8, 8, 1), "objective": CLASSES}
+    options = {"form": Form.of_images(8, 8, 1), "objective": CLASSES}
     arrays = open_data((images, labels), **options)
     stream = open_data(tf.data.Dataset.from_tensor_slices((images, labels)).shuffle(64), **options)
     settings = TrainSettings(batch_size=32, views=3)
@@ -151,7 +152,7 @@ def test_logits_are_kept_only_if_the_data_repeat_and_there_is_room():
 
 def test_arrays_repeat():
     images = np.random.default_rng(0).normal(size=[64, 8, 8, 1]).astype(np.float32)
-    data = open_data((images, np.arange(64) % 10), image_shape=(8, 8, 1), objective=CLASSES)
+    data = open_data((images, np.arange(64) % 10), form=Form.of_images(8, 8, 1), objective=CLASSES)
     dataset, steps = data.training(16)
     for epoch in (0, 2):
         assert_equal(batches(dataset(epoch).take(steps)), batches(dataset(epoch).take(steps)))

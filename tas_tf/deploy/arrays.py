@@ -1,0 +1,45 @@
+"""What a network takes and returns as NumPy arrays: an array, or a dictionary of arrays if there are several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+#: An array, or arrays by the names of inputs or outputs.
+Arrays = np.ndarray | Mapping[str, np.ndarray]
+
+
+def each(function: Callable[[np.ndarray], Any], arrays: Arrays) -> Any:
+    """Applies a function to the array, or to each one.
+
+    >>> each(len, {"a": np.zeros(2), "b": np.zeros(2)})
+    {'a': 2, 'b': 2}
+    """
+    if isinstance(arrays, Mapping):
+        return {name: function(array) for name, array in arrays.items()}
+    return function(arrays)
+
+
+def listed(arrays: Arrays) -> list[np.ndarray]:
+    """The arrays, by name in sorted order."""
+    return [arrays[name] for name in sorted(arrays)] if isinstance(arrays, Mapping) else [arrays]
+
+
+def count(arrays: Arrays) -> int:
+    """Number of examples."""
+    return len(listed(arrays)[0])
+
+
+def in_batches(run: Callable[[Arrays], Arrays], arrays: Arrays, batch_size: int) -> Arrays:
+    """Runs examples in batches and puts the results together."""
+    starts = range(0, count(arrays), batch_size)
+    return together([run(each(lambda one, start=start: one[start : start + batch_size], arrays)) for start in starts])
+
+
+def together(parts: Sequence[Arrays]) -> Arrays:
+    """Concatenates the results of several batches."""
+    if isinstance(parts[0], Mapping):
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return np.concatenate(parts)
