@@ -32,7 +32,8 @@ from tas_tf.cost.cost_model import CostModel
 from tas_tf.cost.expected_cost import ExpectedCost
 from tas_tf.cost.projections import projected_share
 from tas_tf.decode.decode import smallest_shape
-from tas_tf.deploy.tflite import TFLiteModel, export_tflite
+from tas_tf.deploy.lite_model import TFLiteModel
+from tas_tf.deploy.tflite import export_tflite
 from tas_tf.files import read_json, write_bytes, write_json
 from tas_tf.graph.graph import Graph
 from tas_tf.objectives.classification import Classification

@@ -21,8 +21,9 @@ import numpy as np
 import tensorflow as tf
 
 from tas_tf.cost.cost_model import CostModel
+from tas_tf.deploy.lite_model import TFLiteModel
 from tas_tf.deploy.saved_model import export_saved_model
-from tas_tf.deploy.tflite import TFLiteModel, export_tflite
+from tas_tf.deploy.tflite import export_tflite
 from tas_tf.published import PUBLISHED, shape_file
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace

@@ -27,7 +27,8 @@ import keras
 from benchmarks.cell import Case, Cell, Start, Variant
 from benchmarks.records import RECIPE, record_path, tables, write_results
 from tas_tf.deploy.latency import time_interleaved
-from tas_tf.deploy.tflite import TFLiteModel, export_tflite
+from tas_tf.deploy.lite_model import TFLiteModel
+from tas_tf.deploy.tflite import export_tflite
 from tas_tf.files import read_json, write_json
 from tas_tf.proposals.drawn import drawn_proposals
 from tas_tf.proposals.sensitivities import least_damaged

@@ -2,11 +2,11 @@
 
     python -m benchmarks.tasks [--tasks=binary,segmentation] [--table]
 
-All data comes from Fashion-MNIST: shirts or not (`binary`), attributes of clothes (`multilabel`), the angle by which an
-image was turned (`regression`), and the pixels of clothes in composed scenes (`segmentation`). A teacher is trained by
-plain Keras. `tas_tf.compress` halves its multiply-adds, once by a race, and once with a single proposal, which is
-uniform widths. What was measured is kept in benchmarks/records/tasks, and the table in docs/RESULTS.md is made from it;
-`--table` does only that.
+All data comes from Fashion-MNIST: shirts or not (`binary`), attributes of clothes (`multilabel`), the angle by which
+an image was turned (`regression`), the pixels of clothes in composed scenes (`segmentation`), and both class and
+angle, from an image and a table (`heads`). A teacher is trained by plain Keras. `tas_tf.compress` halves its
+multiply-adds, once by a race, and once with a single proposal, which is uniform widths. What was measured is kept in
+benchmarks/records/tasks, and the table in docs/RESULTS.md is made from it; `--table` does only that.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -30,7 +31,8 @@ from benchmarks.records import RECORDS
 from tas_tf.cli.document import with_lines
 from tas_tf.data.sources import load_source
 from tas_tf.deploy.latency import time_interleaved
-from tas_tf.deploy.tflite import TFLiteModel, export_tflite
+from tas_tf.deploy.lite_model import TFLiteModel
+from tas_tf.deploy.tflite import export_tflite
 from tas_tf.files import read_json, write_bytes, write_json
 
 _TRAIN, _TEST = 8000, 2000
@@ -38,7 +40,8 @@ _BUDGET = "macs:0.5"
 _STUDENT_EPOCHS = 12
 _DOCS = Path(__file__).parents[1] / "docs" / "RESULTS.md"
 _BEGIN, _END = "<!-- tasks: made by benchmarks/tasks.py -->", "<!-- end of tasks -->"
-Arrays = tuple[np.ndarray, np.ndarray]
+#: Images and labels, in dictionaries if there are several inputs or outputs.
+Arrays = tuple[Any, Any]
 
 # What clothes of each class are: for the upper body, with long sleeves, for the feet, for the legs, open at the front.
 _ATTRIBUTES = np.array(
@@ -65,7 +68,7 @@ class Case:
 
     data: Callable[[np.ndarray, np.ndarray, np.random.Generator], Arrays]
     network: Callable[[], keras.Model]
-    loss: str
+    loss: str | dict[str, str]
     epochs: int
 
 
@@ -100,10 +103,11 @@ def measure(case: Case) -> dict:
         students[name] = result.student
         found[name] = {**result.student_metrics, "proposal": result.race.winner.name}
         found["teacher"] = result.teacher_metrics
-    return {**found, "milliseconds": _milliseconds({"teacher": teacher, **students}, test[0][:200])}
+    some = keras.tree.map_structure(lambda array: array[:200], test[0])
+    return {**found, "milliseconds": _milliseconds({"teacher": teacher, **students}, some)}
 
 
-def _milliseconds(models: dict[str, keras.Model], images: np.ndarray) -> dict[str, dict[str, float]]:
+def _milliseconds(models: dict[str, keras.Model], images: Any) -> dict[str, dict[str, float]]:
     """Median latency of one image by format and model, all models in turns."""
     found = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -112,7 +116,7 @@ def _milliseconds(models: dict[str, keras.Model], images: np.ndarray) -> dict[st
             for name, model in models.items():
                 path = Path(folder) / f"{name}_{format}.tflite"
                 loaded = TFLiteModel(export_tflite(model, path, format=format, calibration=images))
-                calls[name] = loaded.bind(images[:1])
+                calls[name] = loaded.bind(keras.tree.map_structure(lambda array: array[:1], images))
             timed = time_interleaved(calls, rounds=200)
             found[format] = {name: one.median_ms for name, one in timed.items()}
     return found
@@ -151,6 +155,13 @@ def _scenes(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) ->
     return scenes, classes
 
 
+def _heads(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Arrays:
+    """Turned images, and a table with the mean and the spread of their brightness; classes and angles."""
+    turned, angles = _turned(images, labels, rng)
+    table = np.stack([turned.mean((1, 2, 3)), turned.std((1, 2, 3))], axis=1)
+    return {"image": turned, "brightness": table}, {"kind": labels, "angle": angles}
+
+
 def _conv(x, filters: int, strides: int = 1):
     x = layers.Conv2D(filters, 3, strides=strides, padding="same", use_bias=False)(x)
     return layers.BatchNormalization(momentum=0.9)(x)
@@ -166,11 +177,22 @@ def _block(x, filters: int, strides: int = 1):
 
 def _residual(outputs: int, activation: str) -> keras.Model:
     images = keras.Input((28, 28, 1))
+    return keras.Model(images, layers.Dense(outputs, activation)(_features(images)), name="residual")
+
+
+def _two_heads() -> keras.Model:
+    images, table = keras.Input((28, 28, 1), name="image"), keras.Input((2,), name="brightness")
+    x = layers.Concatenate()([_features(images), layers.Dense(8, "relu")(table)])
+    heads = {"kind": layers.Dense(10, "softmax", name="kind")(x), "angle": layers.Dense(1, name="angle")(x)}
+    return keras.Model({"image": images, "brightness": table}, heads, name="heads")
+
+
+def _features(images):
+    """Features of a residual network, `[batch, 64]`."""
     x = layers.ReLU()(_conv(images, 16))
     for filters, strides in ((16, 1), (16, 1), (32, 2), (32, 1), (64, 2), (64, 1)):
         x = _block(x, filters, strides)
-    x = layers.GlobalAveragePooling2D()(x)
-    return keras.Model(images, layers.Dense(outputs, activation)(x), name="residual")
+    return layers.GlobalAveragePooling2D()(x)
 
 
 def _unet() -> keras.Model:
@@ -192,7 +214,12 @@ CASES = {
     "multilabel": Case(_attributes, lambda: _residual(5, "sigmoid"), "binary_crossentropy", 12),
     "regression": Case(_turned, lambda: _residual(1, "linear"), "mse", 12),
     "segmentation": Case(_scenes, _unet, "sparse_categorical_crossentropy", 8),
+    "heads": Case(_heads, _two_heads, {"kind": "sparse_categorical_crossentropy", "angle": "mse"}, 12),
 }
+
+
+#: Scores to show beside the one that counts.
+_BESIDE = {"binary": ["roc_auc"], "heads": ["kind_accuracy", "angle_mae"]}
 
 
 def _table() -> Iterator[str]:
@@ -207,7 +234,7 @@ def _table() -> Iterator[str]:
 
 def _row(name: str, record: dict) -> list[str]:
     models = ("teacher", "race", "uniform")
-    metrics = ["roc_auc"] * (name == "binary") + [record["teacher"]["metric"]]
+    metrics = [*_BESIDE.get(name, ()), record["teacher"]["metric"]]
     scores = [" / ".join(f"{record[model][one]:.4f}" for one in metrics) for model in models]
     shares = f"{record['race']['macs'] / record['teacher']['macs']:.3f}"
     times = record["milliseconds"]

@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from tas_tf.cost.cost_model import CostModel
     from tas_tf.data.augmentation import Augmentation
     from tas_tf.data.preprocessing import Preprocessing
+    from tas_tf.deploy.lite_model import TFLiteModel
     from tas_tf.deploy.metadata import Metadata, read_metadata
     from tas_tf.deploy.saved_model import export_saved_model
-    from tas_tf.deploy.tflite import TFLiteModel, export_tflite
+    from tas_tf.deploy.tflite import export_tflite
     from tas_tf.description import Description, describe
     from tas_tf.graph.custom import register_layer
     from tas_tf.latency.settings import LatencySettings
@@ -72,7 +73,7 @@ _HOMES = {
     "register_layer": "graph.custom",
     "export_saved_model": "deploy.saved_model",
     "export_tflite": "deploy.tflite",
-    "TFLiteModel": "deploy.tflite",
+    "TFLiteModel": "deploy.lite_model",
     "Metadata": "deploy.metadata",
     "read_metadata": "deploy.metadata",
 }

@@ -14,18 +14,15 @@ import keras
 import numpy as np
 
 from tas_tf.deploy.agreement import TOLERANCES
+from tas_tf.deploy.converters import INTEGER_FORMATS, check_calibration
 from tas_tf.deploy.jobs import Extras, Job, make_job
 from tas_tf.deploy.latency import time_interleaved
+from tas_tf.deploy.lite_model import TFLiteModel
 from tas_tf.deploy.profile import OperatorTime, profile_operators
 from tas_tf.deploy.saved_model import LoadedSavedModel, write_frozen, write_saved_model
 from tas_tf.deploy.scored_on import ScoredOn
 from tas_tf.deploy.settings import FORMATS, Checks, ExportSettings
-from tas_tf.deploy.tflite import (
-    INTEGER_FORMATS,
-    TFLiteModel,
-    check_calibration,
-    write_tflite,
-)
+from tas_tf.deploy.tflite import write_tflite
 from tas_tf.deploy.verify import ArtefactMetrics, check_score, verify_artefact
 from tas_tf.errors import UserError
 from tas_tf.files import PARTIAL_PREFIX, read_json, write_json

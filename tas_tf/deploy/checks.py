@@ -15,8 +15,9 @@ import numpy as np
 from tas_tf.deploy.agreement import check_agreement, probes_for
 from tas_tf.deploy.arrays import Arrays, each
 from tas_tf.deploy.errors import ExportError
+from tas_tf.deploy.lite_model import TFLiteModel
 from tas_tf.deploy.saved_model import LoadedSavedModel, serving_model, write_frozen, write_saved_model
-from tas_tf.deploy.tflite import TFLiteModel, write_tflite
+from tas_tf.deploy.tflite import write_tflite
 from tas_tf.graph.layers import plain_model
 from tas_tf.quiet import without_notes
 

@@ -1,84 +1,32 @@
-"""Writes a classifier as a `.tflite` file in one of several formats, and runs such files with LiteRT."""
+"""Writes a network as a `.tflite` file in one of several formats, and checks the file."""
 
 from __future__ import annotations
 
 import re
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
-from ai_edge_litert.interpreter import Interpreter
 
 from tas_tf.deploy.agreement import check_agreement, probes_of, some_of
-from tas_tf.deploy.arrays import Arrays, count, each, in_batches
+from tas_tf.deploy.arrays import Arrays
+from tas_tf.deploy.converters import CONVERTERS, INTEGER_FORMATS, check_calibration, not_calibration
 from tas_tf.deploy.errors import ExportError, raise_if_full
+from tas_tf.deploy.lite_model import TFLiteModel
 from tas_tf.deploy.metadata import Metadata, append_files
 from tas_tf.deploy.saved_model import LoadedSavedModel, serving_model, write_frozen
 from tas_tf.errors import UserError
 from tas_tf.files import write_bytes
 from tas_tf.graph.image_size import takes_any_size, with_image_size
 
-
-def convert_fp32(saved_model: Path, calibration: Arrays | None = None) -> bytes:
-    """Converts a SavedModel to a flatbuffer with float32 weights and built-in operations only."""
-    return _converter(saved_model).convert()
-
-
-def convert_fp16(saved_model: Path, calibration: Arrays | None = None) -> bytes:
-    """Stores weights in float16, half the size; runtimes without float16 compute in float32."""
-    converter = _converter(saved_model, optimise=True)
-    converter.target_spec.supported_types = [tf.float16]
-    return converter.convert()
-
-
-def convert_dynamic(saved_model: Path, calibration: Arrays | None = None) -> bytes:
-    """Stores weights in int8; activations are rounded at run time by their actual range."""
-    return _converter(saved_model, optimise=True).convert()
-
-
-def convert_int8(saved_model: Path, calibration: Arrays) -> bytes:
-    """Computes in int8 throughout, with int8 output and ranges taken from calibration images.
-
-    A network trained with fake quantisation keeps its own ranges; only layers around it, such as preprocessing, are
-    calibrated. The file takes uint8 input if the calibration images are uint8 pixels, otherwise int8.
-    """
-    converter = _converter(saved_model, optimise=True)
-    pixels = isinstance(calibration, np.ndarray) and calibration.dtype == np.uint8
-    converter.inference_input_type = tf.uint8 if pixels else tf.int8
-    converter.inference_output_type = tf.int8
-    converter.representative_dataset = lambda: _one_by_one(calibration)
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    with warnings.catch_warnings():
-        # For inputs by name, the converter uses an interpreter of its own that warns of its age.
-        warnings.filterwarnings("ignore", "(?s).*tf.lite.Interpreter is deprecated", UserWarning)
-        return converter.convert()
-
-
-# Format name -> function from SavedModel folder and calibration images to flatbuffer. A new format is one more entry.
-CONVERTERS: MappingProxyType[str, Callable[[Path, np.ndarray | None], bytes]] = MappingProxyType(
-    {
-        "fp32": convert_fp32,
-        "fp16": convert_fp16,
-        "dynamic": convert_dynamic,
-        "int8": convert_int8,
-        "qat_int8": convert_int8,
-    }
-)
-#: Formats that compute in integers throughout and need calibration images.
-INTEGER_FORMATS = ("int8", "qat_int8")
 # How the converter's messages name TensorFlow operations that LiteRT lacks, and where in a graph an error is.
 _MISSING = re.compile(
     r"'tf\.(\w+)' op is neither a custom op nor a flex op|^(?:Custom|TF Select) ops: (.+)$", re.MULTILINE
 )
-# Axes of images in messages, by the number of axes of one.
-_AXES = {3: "[n, height, width, channels]", 2: "[n, steps, channels]"}
 _PLACES = re.compile(r"<unknown>:\d+: error: (?:loc\(.*\): )?")
 
 
@@ -133,6 +81,8 @@ def export_tflite(
             loaded = LoadedSavedModel(folder)
             expect, inputs = loaded.predict, loaded.inputs
         dtypes = {name: np.dtype(getattr(spec.dtype, "name", spec.dtype)) for name, spec in inputs.items()}
+        if calibration is not None:
+            _check_axes(calibration, inputs)
         probes = probes_of(inputs) if calibration is None else some_of(calibration)
         if format not in INTEGER_FORMATS:
             probes = _typed(probes, dtypes)
@@ -147,6 +97,14 @@ def export_tflite(
             )
 
         return write_tflite(folder, path, format=format, calibration=calibration, metadata=metadata, check=check)
+
+
+def _check_axes(calibration: Arrays, inputs: Mapping[str, Any]) -> None:
+    """Rejects calibration images that have another number of axes than a model's inputs."""
+    given = calibration if isinstance(calibration, Mapping) else dict(zip(inputs, [calibration], strict=False))
+    for name, spec in inputs.items():
+        if name not in given or given[name].ndim != len(spec.shape):
+            raise not_calibration(given.get(name))
 
 
 def _typed(images: Arrays, dtypes: Mapping[str, np.dtype]) -> Arrays:
@@ -230,30 +188,6 @@ def _check_folder(source: str | Path) -> Path:
     return Path(source)
 
 
-def check_calibration(images: Arrays | None) -> None:
-    """Checks that images can be used for calibration.
-
-    Raises:
-        UserError: If they can't.
-    """
-    if isinstance(images, Mapping):
-        for one in images.values():
-            check_calibration(one.astype(np.float32) if one.dtype.kind in "iub" else one)
-        return
-    if not isinstance(images, np.ndarray) or images.ndim < 2 or not len(images):
-        is_array = isinstance(images, np.ndarray)
-        received = f"shape {images.shape}" if is_array else "none" if images is None else type(images).__name__
-        raise UserError(
-            "`calibration` must hold at least one training image, [n, height, width, channels]: integer "
-            f"formats take their ranges from such images. Received: {received}."
-        )
-    if images.dtype.name not in ("uint8", "float32") or not np.isfinite(images).all():
-        raise UserError(
-            f"`calibration` must be finite float32, or uint8 for pixels. Received: {images.dtype.name}"
-            f"{'' if np.isfinite(images).all() else ' with NaN or infinity'}."
-        )
-
-
 def file_size(
     model: keras.Model,
     *,
@@ -265,165 +199,3 @@ def file_size(
         served = serving_model(model, preprocessing_layers=preprocessing_layers)
         folder = write_frozen(served, Path(scratch) / "frozen")
         return write_tflite(folder, Path(scratch) / "fp32.tflite", metadata=metadata).stat().st_size
-
-
-class TFLiteModel:
-    """A `.tflite` classifier, run by LiteRT's interpreter on NumPy arrays.
-
-    If the file's input or output is quantised, arrays are converted.
-
-    Args:
-        path: Path of the file.
-        num_threads: Threads of the interpreter.
-
-    Raises:
-        UserError: If the file is missing or isn't a TFLite model.
-
-    Example:
-        ```python
-        outputs = tas_tf.TFLiteModel("student.tflite").predict(images)
-        ```
-    """
-
-    def __init__(self, path: str | Path, *, num_threads: int = 1):
-        try:
-            self._interpreter = Interpreter(model_path=str(path), num_threads=num_threads)
-        except ValueError as error:
-            raise UserError(f"`path` must be a TFLite model. Received: {str(path)!r} ({error}).") from error
-        self._path = str(path)
-        self._inputs, self._outputs = self._tensors()
-        self._shapes: list[tuple[int, ...]] | None = None
-
-    def predict(self, images: Arrays, *, batch_size: int = 128) -> Arrays:
-        """Runs images in batches.
-
-        Args:
-            images: Images as the network takes them, `[n, height, width, channels]`; if it has several inputs, a
-                dictionary of arrays by name.
-            batch_size: Images in a batch.
-
-        Returns:
-            Outputs, float32 `[n, classes]`; if there are several, a dictionary by name.
-
-        Raises:
-            UserError: The images have another shape or type.
-        """
-        if len(self._inputs) > 1 and (not isinstance(images, Mapping) or set(images) != set(self._inputs)):
-            received = ", ".join(images) if isinstance(images, Mapping) else type(images).__name__
-            raise UserError(f"`images` must be a dictionary of {', '.join(self._inputs)}. Received: {received}.")
-        images = each(np.asarray, images)
-        for detail, array in zip(self._inputs.values(), self._in_order(images), strict=True):
-            expected = tuple(detail["shape"][1:].tolist())
-            if array.shape[1:] != expected or not array.shape[0]:
-                raise UserError(
-                    f"`images` must be at least one image of {'x'.join(map(str, expected))}, in an array "
-                    f"{_AXES.get(len(expected), '[n, ...]')}. Received: shape {array.shape}."
-                )
-        return in_batches(lambda batch: self._decoded(self._run(self._encoded(batch))), images, batch_size)
-
-    def example(self) -> Arrays:
-        """Returns an image of zeros as `predict` takes it, `[1, height, width, channels]`."""
-        zeros = {}
-        for name, detail in self._inputs.items():
-            is_quantised = bool(detail["quantization"][0])
-            zeros[name] = np.zeros((1, *detail["shape"][1:]), np.float32 if is_quantised else detail["dtype"])
-        return zeros if len(zeros) > 1 else next(iter(zeros.values()))
-
-    @property
-    def is_accelerated(self) -> bool:
-        """Whether XNNPACK's kernels run the file, or a part of it."""
-        self._run(self._encoded(self.example()))
-        # No public method tells which operators a delegate took over.
-        return any(operator["op_name"] == "DELEGATE" for operator in self._interpreter._get_ops_details())
-
-    def bind(self, images: Arrays) -> Callable[[], None]:
-        """Returns a function that runs `images` once, for timing: copies in, computes, copies out."""
-        encoded = self._encoded(images)
-        self._run(encoded)
-
-        def run() -> None:
-            self._run(encoded)
-
-        return run
-
-    def _tensors(self) -> tuple[dict[str, dict], dict[str, dict]]:
-        """Details of the inputs and of the outputs, by name if the file names them in a signature."""
-        details = self._interpreter.get_input_details(), self._interpreter.get_output_details()
-        if max(map(len, details)) > 1 and self._interpreter.get_signature_list():
-            runner = self._interpreter.get_signature_runner()
-            return dict(sorted(runner.get_input_details().items())), dict(sorted(runner.get_output_details().items()))
-        inputs, outputs = ({one["name"]: one for one in found} for found in details)
-        return inputs, outputs
-
-    def _in_order(self, images: Arrays) -> list[np.ndarray]:
-        return [images[name] for name in self._inputs] if isinstance(images, Mapping) else [images]
-
-    def _run(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-        shapes, indices = [array.shape for array in images], [detail["index"] for detail in self._inputs.values()]
-        if shapes != self._shapes:
-            for index, shape in zip(indices, shapes, strict=True):
-                self._interpreter.resize_tensor_input(index, shape)
-            self._allocate()
-            self._shapes = shapes
-        for index, array in zip(indices, images, strict=True):
-            self._interpreter.set_tensor(index, array)
-        self._interpreter.invoke()
-        return [self._interpreter.get_tensor(detail["index"]) for detail in self._outputs.values()]
-
-    def _allocate(self) -> None:
-        try:
-            self._interpreter.allocate_tensors()
-        except RuntimeError as error:
-            raise UserError(
-                f"TFLite can't run {self._path}: {str(error).strip()} Weights or outputs of very different sizes can "
-                "cause this in an int8 file. Check the accuracy of the network, or use another format."
-            ) from error
-
-    def _encoded(self, images: Arrays) -> list[np.ndarray]:
-        return [
-            _encode(array, detail) for array, detail in zip(self._in_order(images), self._inputs.values(), strict=True)
-        ]
-
-    def _decoded(self, outputs: Sequence[np.ndarray]) -> Arrays:
-        pairs = zip(self._outputs.items(), outputs, strict=True)
-        decoded = {name: _decode(array, detail) for (name, detail), array in pairs}
-        return decoded if len(decoded) > 1 else next(iter(decoded.values()))
-
-
-def _encode(images: np.ndarray, detail: Mapping[str, Any]) -> np.ndarray:
-    """Images in the type of an input, quantised if it is."""
-    scale, zero_point = detail["quantization"]
-    if not scale:
-        wanted = np.dtype(detail["dtype"])
-        if not np.can_cast(images.dtype, wanted, "same_kind" if wanted.kind == "f" else "safe"):
-            raise UserError(f"`images` must be {wanted}. Received: {images.dtype}.")
-        return images.astype(wanted, copy=False)
-    limits = np.iinfo(detail["dtype"])
-    rounded = np.rint(images / np.float32(scale)) + zero_point
-    return np.clip(rounded, limits.min, limits.max).astype(detail["dtype"])
-
-
-def _decode(outputs: np.ndarray, detail: Mapping[str, Any]) -> np.ndarray:
-    """Numbers of an output, which may be quantised."""
-    scale, zero_point = detail["quantization"]
-    return (outputs.astype(np.float32) - zero_point) * np.float32(scale) if scale else outputs
-
-
-def _converter(saved_model: Path, *, optimise: bool = False) -> tf.lite.TFLiteConverter:
-    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model))
-    if optimise:
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    return converter
-
-
-def _one_by_one(images: Arrays) -> Iterator[list[np.ndarray] | dict[str, np.ndarray]]:
-    if isinstance(images, Mapping):
-        for row in range(count(images)):
-            yield {name: array[row : row + 1] for name, array in images.items()}
-        return
-    for number, image in enumerate(images):
-        if number == 0 and images.dtype == np.uint8:
-            # With the whole range present, the file's input are the pixels themselves: scale 1, zero point 0.
-            image = image.copy()
-            image[0, 0], image[-1, -1] = 0, 255
-        yield [image[np.newaxis].astype(np.float32)]

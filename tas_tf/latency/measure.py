@@ -13,9 +13,11 @@ import keras
 import numpy as np
 
 from tas_tf.deploy.agreement import probes_for
+from tas_tf.deploy.converters import INTEGER_FORMATS
 from tas_tf.deploy.latency import time_interleaved
+from tas_tf.deploy.lite_model import TFLiteModel
 from tas_tf.deploy.saved_model import serving_model, write_frozen
-from tas_tf.deploy.tflite import INTEGER_FORMATS, TFLiteModel, write_tflite
+from tas_tf.deploy.tflite import write_tflite
 from tas_tf.quiet import without_notes
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace

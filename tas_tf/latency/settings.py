@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tas_tf.deploy.converters import CONVERTERS
 from tas_tf.deploy.settings import InterpreterSettings
-from tas_tf.deploy.tflite import CONVERTERS
 from tas_tf.settings import setting
 
 

@@ -46,7 +46,7 @@ def loss_of(model: keras.Model, given: Any = None) -> Any:
 
 def loss_weights_of(model: keras.Model, given: Any = None) -> Any:
     """The weights of losses that the user gives, otherwise those that a model was compiled with."""
-    if given is not None or not model.compiled:
+    if given is not None or not model.compiled or len(model.outputs) == 1:
         return given
     return model.get_compile_config().get("loss_weights")
 

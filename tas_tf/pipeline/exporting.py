@@ -11,9 +11,9 @@ import keras
 
 from tas_tf.data.source import StreamedSource
 from tas_tf.deploy.artefacts import artefact_path, export_models
+from tas_tf.deploy.converters import INTEGER_FORMATS
 from tas_tf.deploy.file_contents import file_metadata, layers_inside
 from tas_tf.deploy.jobs import Extras
-from tas_tf.deploy.tflite import INTEGER_FORMATS
 from tas_tf.errors import UserError, speaking_of
 from tas_tf.pipeline.kept_latency import check_latency, checks_latency
 from tas_tf.pipeline.quantising import QAT_FORMAT, QatStep, qat_steps, run_qat, settle_formats

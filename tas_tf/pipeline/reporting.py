@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tas_tf.deploy.artefacts import artefact_path
-from tas_tf.deploy.tflite import CONVERTERS
+from tas_tf.deploy.converters import CONVERTERS
 from tas_tf.errors import UserError
 from tas_tf.extras import explain_missing
 from tas_tf.files import read_json, write_json

@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 import tas_tf
-from tas_tf.deploy.tflite import TFLiteModel
+from tas_tf.deploy.lite_model import TFLiteModel
 from tas_tf.errors import UserError
 
 N = 240

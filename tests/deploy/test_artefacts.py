@@ -7,9 +7,9 @@ import pytest
 from tas_tf.deploy import artefacts
 from tas_tf.deploy.artefacts import artefact_path, export_models
 from tas_tf.deploy.errors import ExportError
+from tas_tf.deploy.lite_model import TFLiteModel
 from tas_tf.deploy.saved_model import LoadedSavedModel, write_saved_model
 from tas_tf.deploy.settings import Checks
-from tas_tf.deploy.tflite import TFLiteModel
 from tas_tf.errors import UserError
 from tas_tf.runs.run import Run
 

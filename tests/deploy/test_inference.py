@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from tas_tf.deploy.inference import inference_model
+from tas_tf.deploy.lite_model import TFLiteModel
 from tas_tf.deploy.saved_model import LoadedSavedModel, export_saved_model
-from tas_tf.deploy.tflite import TFLiteModel, export_tflite
+from tas_tf.deploy.tflite import export_tflite
 from tas_tf.graph.kinds import is_augmentation
 from tas_tf.graph.layers import every_layer
 from tests.networks import randomize

@@ -9,9 +9,10 @@ import pytest
 import tensorflow as tf
 
 from tas_tf.data.preprocessing import PREPROCESSING_KINDS, Preprocessing
+from tas_tf.deploy.lite_model import TFLiteModel
 from tas_tf.deploy.metadata import EXTRA_FOLDER, Metadata, append_files, read_metadata
 from tas_tf.deploy.saved_model import LoadedSavedModel, export_saved_model
-from tas_tf.deploy.tflite import TFLiteModel, export_tflite
+from tas_tf.deploy.tflite import export_tflite
 from tas_tf.errors import UserError
 from tas_tf.version import __version__
 

@@ -62,10 +62,10 @@ def test_failure_keeps_the_earlier_folder_and_leaves_nothing_else(make_classifie
     np.testing.assert_allclose(LoadedSavedModel(tmp_path / "out").predict(test_set[0]), model(test_set[0]), atol=1e-5)
 
 
-def test_refuses_what_is_no_image_classifier(make_classifier):
-    vector = keras.Sequential([keras.Input((5,)), keras.layers.Dense(2)])
-    with pytest.raises(UserError, match=r"\(None, 5\)"):
-        serving_model(vector)
+def test_refuses_what_can_not_be_served(make_classifier):
+    numbers = keras.Sequential([keras.Input(()), keras.layers.Rescaling(2.0)])
+    with pytest.raises(UserError, match=r"inputs \[\(None,\)\]"):
+        serving_model(numbers)
     with pytest.raises(UserError, match="functional"):
         serving_model(keras.Sequential([keras.layers.Dense(2)]))
     with pytest.raises(UserError, match="preprocessing_layers"):

@@ -7,8 +7,9 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from keras import layers
 
-from tas_tf.deploy import tflite
-from tas_tf.deploy.tflite import TFLiteModel, export_tflite
+from tas_tf.deploy import lite_model
+from tas_tf.deploy.lite_model import TFLiteModel
+from tas_tf.deploy.tflite import export_tflite
 from tas_tf.latency import measure
 from tas_tf.latency.measure import Target, Timing, device_name, runtime_version, time_files, time_shapes, write_student
 from tas_tf.space.shape import Shape
@@ -71,7 +72,7 @@ def test_files_take_turns_twice(tmp_path):
 @pytest.mark.parametrize(("resolver", "expected"), [("AUTO", True), ("BUILTIN_WITHOUT_DEFAULT_DELEGATES", False)])
 def test_a_runtime_without_fast_kernels_is_noticed(monkeypatch, resolver, expected):
     plain = partial(Interpreter, experimental_op_resolver_type=OpResolverType[resolver])
-    monkeypatch.setattr(tflite, "Interpreter", plain)
+    monkeypatch.setattr(lite_model, "Interpreter", plain)
     (timing,) = time_shapes(tiny_space(), [Shape.smallest(tiny_space())], Target())
     assert timing.accelerated is expected
 

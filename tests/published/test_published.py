@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from tas_tf.cost.cost_model import CostModel
-from tas_tf.deploy.tflite import TFLiteModel, export_tflite
+from tas_tf.deploy.lite_model import TFLiteModel
+from tas_tf.deploy.tflite import export_tflite
 from tas_tf.errors import UserError
 from tas_tf.published import PUBLISHED, published_shape, shape_file
 from tas_tf.space.shape import Shape

@@ -8,7 +8,8 @@ import tf_keras
 from ai_edge_litert.interpreter import Interpreter
 from keras import layers
 
-from tas_tf.deploy.tflite import TFLiteModel, export_tflite
+from tas_tf.deploy.lite_model import TFLiteModel
+from tas_tf.deploy.tflite import export_tflite
 from tas_tf.qat.calibrate import calibrate
 from tas_tf.qat.quantise import QatError, quantise, refused_layers
 from tas_tf.qat.saving import load_quantised, write_quantised

@@ -10,8 +10,8 @@ from PIL import Image
 
 from tas_tf.data.settings import DataSettings
 from tas_tf.data.task import Task
+from tas_tf.deploy.lite_model import TFLiteModel
 from tas_tf.deploy.metadata import read_metadata
-from tas_tf.deploy.tflite import TFLiteModel
 from tas_tf.runs.config import RunConfig
 from tas_tf.runs.workspace import Workspace
 from trainers import describe, pipeline
