@@ -21,7 +21,9 @@ from tas_tf.cost.expected_cost import ExpectedCost
 from tas_tf.cost.frozen import frozen_macs
 from tas_tf.cost.projections import projected_share
 from tas_tf.decode.decode import smallest_shape
+from tas_tf.deploy.errors import ExportError
 from tas_tf.deploy.tflite import TFLiteModel, export_tflite
+from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
 from tas_tf.graph.image_size import with_image_size, with_sizes_of
 from tas_tf.objectives.choose import choose_objective, loss_of
@@ -58,7 +60,8 @@ class Checked:
         students: Number of shapes whose student was built, counted, saved and loaded.
         supernet_difference: Largest difference between supernet and student, as a share of the largest output.
         keras_difference: Largest difference between a student and its file, in the same unit.
-        tflite_difference: Largest difference of the TFLite file, in the same unit.
+        tflite_difference: Largest difference of the TFLite file, in the same unit; 0 without a file.
+        refusal: What the export to TFLite said if it refused the network, otherwise empty.
         elsewhere: Whether the files were loaded in a process without this project.
         seconds: Seconds of all checks.
     """
@@ -80,6 +83,7 @@ class Checked:
     supernet_difference: float
     keras_difference: float
     tflite_difference: float
+    refusal: str
     elsewhere: bool
     seconds: float
 
@@ -129,9 +133,8 @@ def check(network: Network, *, num_random: int = NUM_RANDOM, say: Callable[[str]
         assert count == len(shapes)
         assert keras_difference < TOLERANCE, keras_difference
         outputs = np.load(Path(scratch) / f"{len(shapes) - 1}.npz")["outputs"]
-        lite = TFLiteModel(export_tflite(student, Path(scratch) / "student.tflite")).predict(images)
-        tflite_difference = relative(lite, outputs)
-        assert tflite_difference < TOLERANCE, tflite_difference
+        tflite_difference, refusal = check_tflite(student, images, outputs, Path(scratch) / "student.tflite")
+        assert bool(refusal) == network.export_refuses, refusal or "the export was expected to refuse the network"
     units = space.searched_units
     return Checked(
         name=network.name,
@@ -151,6 +154,7 @@ def check(network: Network, *, num_random: int = NUM_RANDOM, say: Callable[[str]
         supernet_difference=max(differences),
         keras_difference=keras_difference,
         tflite_difference=tflite_difference,
+        refusal=refusal,
         elsewhere=not network.own_code,
         seconds=round(time.monotonic() - started, 1),
     )
@@ -161,6 +165,23 @@ def check_costs(space: SearchSpace, shape: Shape, model: keras.Model) -> None:
     for kind, counted in (("macs", count_macs(model)), ("params", model.count_params())):
         predicted = CostModel(space, kind)(shape)
         assert predicted == counted, f"{kind}: {predicted} predicted, {counted} counted"
+
+
+def check_tflite(student: keras.Model, images: np.ndarray, outputs: np.ndarray, path: Path) -> tuple[float, str]:
+    """Converts a student to TFLite and runs the file.
+
+    Returns:
+        The largest difference from `outputs`, as a share of the largest output, and what the export said if it refused.
+    """
+    try:
+        export_tflite(student, path)
+    except ExportError:
+        raise
+    except UserError as error:
+        return 0.0, str(error)
+    difference = relative(TFLiteModel(path).predict(images), outputs)
+    assert difference < TOLERANCE, difference
+    return difference, ""
 
 
 def draw_labels(objective: Objective) -> np.ndarray:
@@ -174,10 +195,7 @@ def draw_labels(objective: Objective) -> np.ndarray:
 def take_step(
     supernet: Supernet, space: SearchSpace, objective: Objective, images: np.ndarray, labels: np.ndarray
 ) -> float:
-    """Takes a step of the weights and one of the logits; returns the loss of the weight step.
-
-    Both run eagerly: to trace them would take longer than all other checks.
-    """
+    """Takes a step of the weights and one of the logits; returns the loss of the weight step."""
     searcher = Searcher(supernet, objective, ExpectedCost(CostModel(space)), CostTarget(0.5))
     searcher.compile(sgd(0.01, l2=5e-4), arch_adam(1e-3))
     outputs = searcher.supernet(images, training=False)
@@ -185,8 +203,8 @@ def take_step(
     variables = (*supernet.weight_variables, *supernet.architecture_variables)
     before = [variable.numpy() for variable in variables]
     batch = tf.constant(images), tf.constant(labels, objective.label_dtype)
-    searcher.update_weights(*batch, tf.constant(0))
-    searcher.update_logits(*batch, tf.constant(1))
+    tf.function(searcher.update_weights)(*batch, tf.constant(0))
+    tf.function(searcher.update_logits)(*batch, tf.constant(1))
     after = [variable.numpy() for variable in variables]
     assert all(np.isfinite(value).all() for value in after)
     unmoved = [

@@ -32,6 +32,7 @@ CHECKED = Checked(
     supernet_difference=1e-6,
     keras_difference=0.0,
     tflite_difference=2e-6,
+    refusal="",
     elsewhere=True,
     seconds=3.0,
 )
@@ -87,10 +88,11 @@ def test_a_wrong_cost_fails(monkeypatch):
 
 
 def test_the_page_lists_each_network_once():
-    own = dataclasses.replace(CHECKED, name="Other", elsewhere=False)
+    own = dataclasses.replace(CHECKED, name="Other", elsewhere=False, refusal="No images.")
     page = markdown([CHECKED], [own])
     assert "2 networks were newly built" in page
     assert "| Net | 8 | 1,000 | 100 | 2 | 1 | 2, 3 | 0.300 | 10% |" in page
-    assert "| Other * | nothing | 8x8x3 | 1,000 | 100 | 2 | 2, 3 | 25% | 0.300 | 1.0e-06 | 2.0e-06 |" in page
+    assert "| Other * † | nothing | 8x8x3 | 1,000 | 100 | 2 | 2, 3 | 25% | 0.300 | 1.0e-06 | 2.0e-06 |" in page
     assert "| Other | `conv` | its channels reach a Dot layer, which needs them all |" in page
+    assert "| Other | No images. |" in page
     assert page.count("it makes the outputs") == 1

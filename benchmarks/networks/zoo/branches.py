@@ -40,7 +40,7 @@ def _squeezenet(x):
         x = conv(x, squeeze, 1, activation="relu")
         sides = [conv(x, 4 * squeeze, size, activation="relu") for size in (1, 3)]
         x = layers.Concatenate()(sides)
-    return layers.Softmax()(layers.GlobalAveragePooling2D(2)(conv(x, 10, 1, activation="relu")))
+    return layers.Softmax()(layers.GlobalAveragePooling2D()(conv(x, 10, 1, activation="relu")))
 
 
 @BRANCHES.add("RepVGG in training", "3x3, 1x1 and normalised identity, added")

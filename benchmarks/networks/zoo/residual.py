@@ -110,7 +110,7 @@ def _convnext(x):
     for _ in range(3):
         y = layers.LayerNormalization(epsilon=1e-6)(layers.DepthwiseConv2D(7, padding="same")(x))
         x = layers.Add()([x, layers.Dense(24)(layers.Dense(96, activation="gelu")(y))])
-    return layers.Dense(10)(layers.LayerNormalization(epsilon=1e-6)(layers.GlobalAveragePooling2D(2)(x)))
+    return layers.Dense(10)(layers.LayerNormalization(epsilon=1e-6)(layers.GlobalAveragePooling2D()(x)))
 
 
 @RESIDUAL.add("ConvNeXt V2 block", "global response normalisation by `ops`")
@@ -122,7 +122,7 @@ def _convnext_v2(x):
         norms = ops.norm(y, axis=(1, 2), keepdims=True)
         y = y + y * (norms / (ops.mean(norms, axis=-1, keepdims=True) + 1e-6))
         x = layers.Add()([x, layers.Dense(24)(y)])
-    return layers.Dense(10)(layers.GlobalAveragePooling2D(2)(x))
+    return layers.Dense(10)(layers.GlobalAveragePooling2D()(x))
 
 
 @RESIDUAL.add("ResNet of nested models", "each block is a functional model of its own")
