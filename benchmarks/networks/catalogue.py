@@ -22,6 +22,7 @@ class Network:
         task: What it is for, if its end doesn't say so.
         own_code: Whether its files hold layers or functions that other programs don't know.
         random_in_training: Whether it draws random numbers in training, as dropout does.
+        tolerance: Largest difference allowed between supernet and student, as a share of the largest output.
         export_refuses: Whether the export to TFLite refuses it: it only takes images.
     """
 
@@ -32,6 +33,7 @@ class Network:
     task: str | None = None
     own_code: bool = False
     random_in_training: bool = False
+    tolerance: float = 1e-4
     export_refuses: bool = False
 
     @property

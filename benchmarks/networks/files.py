@@ -30,7 +30,8 @@ for folder in sys.stdin:
             path = os.path.join(folder.strip(), name)
             if name.endswith(".keras"):
                 known = np.load(path.replace(".keras", ".npz"))
-                outputs = np.asarray(keras.models.load_model(path, compile=False)(known["images"]), "float32")
+                student = keras.models.load_model(path, compile=False)
+                outputs = np.asarray(student(known["images"], training=False), "float32")
                 differences.append(np.abs(outputs - known["outputs"]).max() / np.abs(known["outputs"]).max())
         print("RESULT", len(differences), max(differences), flush=True)
     except Exception as error:
@@ -76,7 +77,7 @@ def load_here(folder: Path) -> tuple[int, float]:
     for path in folder.glob("*.keras"):
         known = np.load(path.with_suffix(".npz"))
         student = keras.models.load_model(path, compile=False, safe_mode=False)
-        differences.append(relative(np.float32(student(known["images"])), known["outputs"]))
+        differences.append(relative(np.float32(student(known["images"], training=False)), known["outputs"]))
     return len(differences), max(differences)
 
 

@@ -33,6 +33,7 @@ CHECKED = Checked(
     keras_difference=0.0,
     tflite_difference=2e-6,
     refusal="",
+    is_rounded=False,
     elsewhere=True,
     seconds=3.0,
 )

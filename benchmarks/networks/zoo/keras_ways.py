@@ -63,7 +63,7 @@ def _sequential(x):
     return keras.Sequential([keras.Input((32, 32, 3)), block(16), layers.MaxPooling2D(), block(24), block(32), *end])
 
 
-@KERAS_WAYS.add("Mixed precision", "the policy mixed_bfloat16")
+@KERAS_WAYS.add("Mixed precision", "the policy mixed_bfloat16, which rounds to 8 bits", tolerance=2e-2)
 def _mixed(x):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")

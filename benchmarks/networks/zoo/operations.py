@@ -77,7 +77,7 @@ def _coordinates(x):
 def _activations(x):
     x = layers.PReLU(shared_axes=(1, 2))(layers.BatchNormalization()(conv(x, 16)))
     x = layers.LeakyReLU(0.1)(conv(x, 24, strides=2))
-    x = conv(x, 24, activation="selu") * ops.softplus(conv(x, 24))
+    x = conv(x, 24, activation="selu") * ops.sigmoid(conv(x, 24))
     return classify(ops.tanh(conv(x, 32, activation="mish")))
 
 
