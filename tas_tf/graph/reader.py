@@ -107,7 +107,7 @@ class _Reader:
     def _read_call(
         self, model: keras.Model, call: Call, path: tuple[str, ...], label_of: Mapping[str, str]
     ) -> list[str]:
-        entry, inputs = call.entry, list_refs((call.args, call.kwargs))
+        entry, inputs = _with_data_format(call.entry), list_refs((call.args, call.kwargs))
         label = label_of.get(call.layer, call.layer)
         if call.in_training:
             check_mode(model.get_layer(call.layer), call.layer)
@@ -246,6 +246,13 @@ def _check_entry(entry: Mapping[str, Any], name: str) -> None:
             f"Layer `{name}` ({entry['class_name']}) is channels_first. "
             'Expected channels last throughout: rebuild the model with `data_format="channels_last"`.'
         )
+
+
+def _with_data_format(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Fills in the data format that operations on images take from Keras's settings if none is given."""
+    if entry["config"].get("data_format", "") is not None:
+        return entry
+    return {**entry, "config": {**entry["config"], "data_format": keras.config.image_data_format()}}
 
 
 def _rename(call: Call, names: Mapping[str, str]) -> Call:

@@ -42,6 +42,7 @@ CHECKED = Checked(
 def test_there_are_many_networks_with_names_of_their_own():
     slugs = [network.slug for catalogue in (APPLICATIONS, hub.HUB, ZOO) for network in catalogue.values()]
     assert len(slugs) == len(set(slugs))
+    assert not any("," in name for catalogue in (APPLICATIONS, hub.HUB, ZOO) for name in catalogue)  # see `--only`
     assert len(APPLICATIONS) == 13
     assert len(ZOO) >= 80
 

@@ -10,7 +10,7 @@ from benchmarks.networks.zoo.parts import basic_block, classify, conv, unit
 OPERATIONS = Catalogue()
 
 
-@OPERATIONS.add("One ReLU, one pooling", "both layers are called in several places")
+@OPERATIONS.add("One ReLU and one pooling", "both layers are called in several places")
 def _reused(x):
     relu, pool = layers.ReLU(), layers.MaxPooling2D()
     for filters in (16, 24, 32):

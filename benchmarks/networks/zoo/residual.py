@@ -22,7 +22,7 @@ def _option_a(x, pad):
     return classify(x)
 
 
-@RESIDUAL.add("ResNet-14, option A", "shortcut: slice of positions, then channels of zeros by `ops.pad`")
+@RESIDUAL.add("ResNet-14 with option A", "shortcut: slice of positions, then channels of zeros by `ops.pad`")
 def _padded(x):
     def pad(x):
         added = x.shape[-1] // 2
@@ -31,7 +31,7 @@ def _padded(x):
     return _option_a(x, pad)
 
 
-@RESIDUAL.add("ResNet-14, option A by concatenation", "shortcut: pooling, then Concatenate with `ops.zeros_like`")
+@RESIDUAL.add("ResNet-14 with option A by Concatenate", "shortcut: pooling, then Concatenate with `ops.zeros_like`")
 def _concatenated(x):
     def pad(x):
         x = layers.AveragePooling2D(2)(x)
