@@ -153,6 +153,10 @@ NETWORKS = {
     "one row": (lambda x: layers.Reshape((1, 6, 9))(unit(x, 9)[:, 0]) * conv(x, 1), 1),
     "resized images": (lambda x: conv(ops.image.resize(unit(x, 9), (4, 5)), 8, 1), 2),
     "cropped and padded images": (_cropped_and_padded, 2),
+    "layers as activations": (
+        lambda x: conv(conv(conv(x, 9, activation=layers.LeakyReLU(0.1)), 8, activation=layers.ReLU(6, 0.1, 1)), 8, 1),
+        3,
+    ),
     "zeros around": (lambda x: conv(ops.pad(unit(x, 9), [[0, 0], [0, 0], [0, 0], [1, 2]]), 8, 1), 2),
     "sum of squares": (lambda x: conv(ops.sum(ops.square(unit(x, 9)), -1, keepdims=True) * conv(x, 7), 8, 1), 3),
     "largest and smallest": (lambda x: conv((y := conv(x, 9)) - ops.max(y, -1, keepdims=True), 8, 1), 2),

@@ -113,8 +113,7 @@ def check(network: Network, *, num_random: int = NUM_RANDOM, say: Callable[[str]
     assert params.full == model.count_params(), f"params: {params.full} predicted, {model.count_params()} counted"
     if not has_composite_layers(model):
         check_costs(space, Shape.full(space), model)
-    rng = np.random.default_rng(0)
-    images = rng.normal(size=(BATCH, *graph.input.shape[1:])).astype("float32")
+    images = draw_images(graph)
     smallest = smallest_shape(macs)
     shapes = [smallest, Shape.full(space), *(Shape.random(space, seed) for seed in range(num_random))]
     differences = []
@@ -185,6 +184,15 @@ def check_tflite(student: keras.Model, images: np.ndarray, outputs: np.ndarray, 
     except UserError as error:
         return 0.0, str(error)
     return relative(TFLiteModel(path).predict(images), outputs), ""
+
+
+def draw_images(graph: Graph) -> np.ndarray:
+    """Returns random images for a batch, of the type that the network takes."""
+    shape, dtype = (BATCH, *graph.input.shape[1:]), graph.input.config["dtype"]
+    rng = np.random.default_rng(0)
+    return (
+        rng.integers(0, 256, shape, dtype) if np.issubdtype(dtype, np.integer) else np.float32(rng.normal(size=shape))
+    )
 
 
 def draw_labels(objective: Objective) -> np.ndarray:

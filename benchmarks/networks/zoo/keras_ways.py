@@ -124,3 +124,38 @@ def _constrained(x):
     x = layers.ReLU()(conv(x, 16, kernel_constraint=keras.constraints.MaxNorm(2.0), **options))
     x = layers.SpatialDropout2D(0.0)(layers.GaussianNoise(0.0)(conv(x, 24, strides=2, **options)))
     return classify(layers.ActivityRegularization(l2=1e-4)(layers.ReLU()(x)))
+
+
+@KERAS_WAYS.add("Pixels as input", "images of type uint8, rescaled inside")
+def _pixels(x):
+    images = keras.Input((32, 32, 3), dtype="uint8")
+    return keras.Model(images, classify(_features(layers.Rescaling(1 / 127.5, -1.0)(images))), name="pixels_as_input")
+
+
+@KERAS_WAYS.add("Mixed precision in float16", "mixed_float16; softmax in float32", tolerance=2e-2)
+def _mixed_float16(x):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        x = classify(_features(x), activation=None)
+    finally:
+        keras.config.set_dtype_policy(before)
+    return layers.Activation("softmax", dtype="float32")(x)
+
+
+@KERAS_WAYS.add("Layers as activations", "`activation=LeakyReLU(0.1)` and functions in convolutions")
+def _activation_layers(x):
+    x = conv(x, 16, activation=layers.LeakyReLU(0.1))
+    x = conv(x, 24, strides=2, activation=layers.ReLU(6.0))
+    return classify(conv(conv(x, 24, activation=ops.relu6), 32, activation=keras.activations.gelu))
+
+
+@KERAS_WAYS.add("Fixed batch size", "`batch_shape=(8, 32, 32, 3)`")
+def _fixed_batch(x):
+    images = keras.Input(batch_shape=(8, 32, 32, 3))
+    return keras.Model(images, classify(_features(images)), name="fixed_batch_size")
+
+
+@KERAS_WAYS.add("Spectral normalisation", "a wrapper around a convolution")
+def _spectral(x):
+    return classify(unit(layers.SpectralNormalization(layers.Conv2D(16, 3))(unit(x, 16)), 24))
