@@ -67,7 +67,7 @@ def test_networks_build_and_can_be_searched(name):
     assert 1e5 < count_macs(model) < 6e7
 
 
-@pytest.mark.parametrize("name", ["Maxout", "Any image size"])
+@pytest.mark.parametrize("name", ["Any image size"])
 def test_networks_pass_all_checks(name):
     checked = check(ZOO[name], num_random=1)
     assert (checked.students, checked.elsewhere, checked.refusal) == (3, True, "")
