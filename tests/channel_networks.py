@@ -153,6 +153,7 @@ NETWORKS = {
     "one row": (lambda x: layers.Reshape((1, 6, 9))(unit(x, 9)[:, 0]) * conv(x, 1), 1),
     "resized images": (lambda x: conv(ops.image.resize(unit(x, 9), (4, 5)), 8, 1), 2),
     "cropped and padded images": (_cropped_and_padded, 2),
+    "instance normalisation": (lambda x: conv(layers.GroupNormalization(-1)(conv(x, 9)), 8, 1), 2),
     "layers as activations": (
         lambda x: conv(conv(conv(x, 9, activation=layers.LeakyReLU(0.1)), 8, activation=layers.ReLU(6, 0.1, 1)), 8, 1),
         3,

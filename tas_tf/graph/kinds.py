@@ -248,6 +248,9 @@ def kind_of(module: str, class_name: str, config: Mapping[str, Any], input_shape
         return activation_kind(activation_name(config["activation"]))
     if class_name in ("BatchNormalization", "LayerNormalization"):
         return _LAYERS[class_name] if _is_last_axis(config["axis"], len(input_shapes[0])) else Kind.OPAQUE
+    if class_name == "GroupNormalization":
+        alone = config["groups"] == -1 and _is_last_axis(config["axis"], len(input_shapes[0]))
+        return Kind.SHIFTS_ZEROS if alone else Kind.OPAQUE
     if class_name == "Rescaling":
         scalar = all(isinstance(config[key], (int, float)) for key in ("scale", "offset"))
         if not scalar:

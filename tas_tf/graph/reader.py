@@ -184,6 +184,8 @@ class _Reader:
                 "is used, which takes over its layers one by one."
             )
         num_params = layer.count_params()
+        if node.class_name == "GroupNormalization":
+            node = _with_single_groups(node, self._shapes[node.inputs[0]])
         if node.class_name == "Normalization" and num_params:
             node, num_params = _with_statistics(node, layer, num_params)
         make_layer_known(layer)
@@ -263,6 +265,11 @@ def _rename(call: Call, names: Mapping[str, str]) -> Call:
 def _trainable(config: Mapping[str, Any]) -> Mapping[str, Any]:
     # Layers that were frozen while a head was trained get new weights in a student, so they must be trainable.
     return {**config, "trainable": True} if "trainable" in config else config
+
+
+def _with_single_groups(node: Node, shape: tuple[int | None, ...]) -> Node:
+    """Writes groups of single channels as Keras takes them, -1; a built layer's config has the number of channels."""
+    return replace(node, config={**node.config, "groups": -1}) if node.config["groups"] == shape[-1] else node
 
 
 def _with_statistics(node: Node, layer: keras.layers.Normalization, num_params: int) -> tuple[Node, int]:
