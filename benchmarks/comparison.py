@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.networks import draw_weights
+from benchmarks.small_networks import draw_weights
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student
@@ -51,27 +51,42 @@ class Comparison:
         inherit_from_supernet(student, self.supernet, self.space, shape)
         return student
 
-    def check(self, shape: Shape, student: keras.Model | None = None) -> None:
+    def check(
+        self,
+        shape: Shape,
+        student: keras.Model | None = None,
+        *,
+        modes: tuple[bool, ...] = (False, True),
+        tolerance: float = 1e-4,
+    ) -> float:
         """Asserts that supernet and student give equal logits, in inference and in training.
 
-        The tolerance is 1e-4 of the largest logit. In networks that amplify rounding, it is five times the change in
-        the student's logits when the batch is reordered: the largest over several orders, since rounding is random.
+        In networks that amplify rounding, the tolerance is five times the change in the student's logits when the batch
+        is reordered: the largest over several orders, since rounding is random.
 
         Args:
             shape: The shape to compare.
             student: The student of the shape; built if not given.
+            modes: Values of `training` to compare, inference first: training moves the student's running statistics.
+            tolerance: Largest difference allowed in other networks, as a share of the largest logit.
+
+        Returns:
+            The largest difference, as a share of the largest logit.
         """
         student = student or self.student(shape)
         sample = tuple(tf.constant(array) for array in Sample.one_hot(self.space, shape).arrays(self.space))
-        for training in (False, True):  # in this order, as training moves the student's running statistics
+        differences = []
+        for training in modes:
             logits = student(self.images, training=training).numpy()
             largest = np.abs(logits).max()
             assert 0 < largest < np.inf, f"logits are 0 or not finite: {largest}, {training=}, {shape}"
-            difference = np.abs(self._runs[training](sample).numpy() - logits).max() / largest
-            if difference >= 1e-4:
+            difference = float(np.abs(self._runs[training](sample).numpy() - logits).max() / largest)
+            differences.append(difference)
+            if difference >= tolerance:
                 noise = max(self._change(student, logits, training, order) for order in self._orders()) / largest
                 assert noise < 2e-2, f"the network amplifies rounding too much to compare: {noise}"
                 assert difference < 5 * noise, f"{difference}, rounding {noise}, {training=}, {shape}"
+        return max(differences)
 
     def _orders(self) -> list[np.ndarray]:
         """Returns orders of the batch: reversed, and several random ones."""

@@ -27,7 +27,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks.decoding import Decoding, all_shapes, decode_randomly, gap_to_the_optimum
-from benchmarks.networks import make, residual_network
+from benchmarks.small_networks import make, residual_network
 from tas_tf.cost.cost_model import COST_KINDS, CostModel
 from tas_tf.decode import decode as decode_module
 from tas_tf.graph.graph import Graph

@@ -10,9 +10,9 @@ import keras
 import numpy as np
 
 from benchmarks.comparison import Comparison
-from benchmarks.networks import count_macs, space_of
 from benchmarks.random_ends import draw_inputs, draw_outputs
 from benchmarks.random_parts import BLOCK_KINDS, Parts
+from benchmarks.small_networks import count_macs, space_of
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.cost.expected_cost import ExpectedCost
 from tas_tf.errors import UserError

@@ -107,7 +107,7 @@ class Parts:
         return layers.Conv2D(filters, size, groups=groups, **options)(x)
 
     def frozen(self, x):
-        """Applies a layer that needs all channels of its input or must keep its own."""
+        """Applies a layer that usually needs all channels of its input or must keep its own."""
         layer = self.one_of(
             lambda: layers.DepthwiseConv2D(3, padding="same", activation="softmax"),
             lambda: layers.Conv2DTranspose(6, 3, padding="same", activation="softmax"),

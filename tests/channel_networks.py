@@ -94,6 +94,11 @@ def _shuffled_halves(x):
     return conv(layers.Concatenate()([left, right]), 8, 1)
 
 
+def _cropped_and_padded(x):
+    x = ops.image.crop_images(unit(x, 9), top_cropping=1, left_cropping=1, target_height=4, target_width=4)
+    return conv(ops.image.pad_images(x, top_padding=1, left_padding=2, target_height=8, target_width=7), 8, 1)
+
+
 @keras.saving.register_keras_serializable(package="tests.operations")
 class TwoOutputs(layers.Layer):
     """Makes a tensor and a map."""
@@ -146,6 +151,13 @@ NETWORKS = {
     "slice through channels": (lambda x: conv(layers.Concatenate()([conv(x, 7), conv(x, 9)])[..., 3:], 8, 1), 2),
     "slice of positions": (lambda x: conv(unit(x, 9)[:, 1::2, -3:], 8, 1), 2),
     "one row": (lambda x: layers.Reshape((1, 6, 9))(unit(x, 9)[:, 0]) * conv(x, 1), 1),
+    "resized images": (lambda x: conv(ops.image.resize(unit(x, 9), (4, 5)), 8, 1), 2),
+    "cropped and padded images": (_cropped_and_padded, 2),
+    "instance normalisation": (lambda x: conv(layers.GroupNormalization(-1)(conv(x, 9)), 8, 1), 2),
+    "layers as activations": (
+        lambda x: conv(conv(conv(x, 9, activation=layers.LeakyReLU(0.1)), 8, activation=layers.ReLU(6, 0.1, 1)), 8, 1),
+        3,
+    ),
     "zeros around": (lambda x: conv(ops.pad(unit(x, 9), [[0, 0], [0, 0], [0, 0], [1, 2]]), 8, 1), 2),
     "sum of squares": (lambda x: conv(ops.sum(ops.square(unit(x, 9)), -1, keepdims=True) * conv(x, 7), 8, 1), 3),
     "largest and smallest": (lambda x: conv((y := conv(x, 9)) - ops.max(y, -1, keepdims=True), 8, 1), 2),

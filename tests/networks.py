@@ -6,7 +6,7 @@ import functools
 
 import keras
 
-from benchmarks.networks import (
+from benchmarks.small_networks import (
     BODIES,
     classify,
     conv_bn,

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.comparison import Comparison, random_supernet
-from benchmarks.networks import residual_network, space_of
+from benchmarks.small_networks import residual_network, space_of
 from tas_tf.space.space import SearchSpace
 from tas_tf.supernet.build import Supernet
 from tas_tf.supernet.layers.gates import ArchitectureGates

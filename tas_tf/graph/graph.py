@@ -204,7 +204,7 @@ class Graph:
 
     @property
     def with_older_kinds(self) -> Graph:
-        """The graph as it was once read: with transposed and grouped convolutions and depth multipliers opaque.
+        """The graph as it was once read: transposed and grouped convolutions, depth multipliers and others were opaque.
 
         The digest is the same, so that shapes saved then are told apart only by their units.
         """
@@ -213,6 +213,8 @@ class Graph:
     def _with_older_kind(self, node: Node) -> Node:
         grouped = node.kind is Kind.DEPTHWISE and self.group_sizes(node) != (1, 1)
         multiplied = node.kind is Kind.SEPARABLE and node.config["depth_multiplier"] != 1
+        if node.class_name == "GroupNormalization" and node.config["groups"] == -1:
+            return replace(node, kind=Kind.OPAQUE, config={**node.config, "groups": node.channels})
         once_kept = node.kind is Kind.TRANSPOSED or grouped or multiplied
         return replace(node, kind=Kind.OPAQUE) if once_kept else node
 

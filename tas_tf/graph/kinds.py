@@ -105,6 +105,8 @@ ACTIVATIONS = (
 #: Activations by name, and by class name of the operation or layer.
 ACTIVATION_BY_NAME = {name: known for known in ACTIVATIONS for name in known.names}
 ACTIVATION_BY_CLASS = {cls: known for known in ACTIVATIONS for cls in (known.op, known.layer) if cls}
+#: Layers without weights that may serve as the activation of another layer.
+_ACTIVATION_LAYERS = ("ReLU", "LeakyReLU", "ELU")
 
 _POOLS = frozenset(
     f"{scope}{kind}Pooling{rank}D"
@@ -175,8 +177,12 @@ def is_augmentation(module: str, class_name: str, config: Mapping[str, Any]) -> 
 def activation_name(value: Any) -> str:
     """Name of the activation in a layer's config, in any of the forms that Keras writes.
 
+    A layer that serves as an activation has the name of its class, with a package if it isn't one of Keras's.
+
     >>> activation_name(None), activation_name("relu"), activation_name({"config": "gelu"})
     ('linear', 'relu', 'gelu')
+    >>> activation_name({"class_name": "ELU", "config": {}}), activation_name({"registered_name": "my>ELU"})
+    ('ELU', 'my>ELU')
     """
     if value is None:
         return "linear"
@@ -185,11 +191,15 @@ def activation_name(value: Any) -> str:
     inner = value.get("config") if isinstance(value, Mapping) else None
     if isinstance(inner, str):
         return inner
-    return str(value.get("class_name", "unknown")) if isinstance(value, Mapping) else "unknown"
+    if not isinstance(value, Mapping):
+        return "unknown"
+    return str(value.get("registered_name") or value.get("class_name", "unknown"))
 
 
 def activation_kind(name: str) -> Kind:
     """How the activation of that name treats channels."""
+    if name in _ACTIVATION_LAYERS:
+        return Kind.SHIFTS_ZEROS  # a ReLU may have a threshold and a slope
     known = ACTIVATION_BY_NAME.get(name)
     return Kind.OPAQUE if known is None else known.kind
 
@@ -238,6 +248,9 @@ def kind_of(module: str, class_name: str, config: Mapping[str, Any], input_shape
         return activation_kind(activation_name(config["activation"]))
     if class_name in ("BatchNormalization", "LayerNormalization"):
         return _LAYERS[class_name] if _is_last_axis(config["axis"], len(input_shapes[0])) else Kind.OPAQUE
+    if class_name == "GroupNormalization":
+        alone = config["groups"] == -1 and _is_last_axis(config["axis"], len(input_shapes[0]))
+        return Kind.SHIFTS_ZEROS if alone else Kind.OPAQUE
     if class_name == "Rescaling":
         scalar = all(isinstance(config[key], (int, float)) for key in ("scale", "offset"))
         if not scalar:

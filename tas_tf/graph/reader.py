@@ -125,7 +125,7 @@ class _Reader:
     def _read_call(
         self, model: keras.Model, call: Call, path: tuple[str, ...], label_of: Mapping[str, str]
     ) -> list[str]:
-        entry, inputs = call.entry, list_refs((call.args, call.kwargs))
+        entry, inputs = _with_data_format(call.entry), list_refs((call.args, call.kwargs))
         label = label_of.get(call.layer, call.layer)
         if call.in_training:
             check_mode(model.get_layer(call.layer), call.layer)
@@ -200,6 +200,8 @@ class _Reader:
                 "is used, which takes over its layers one by one."
             )
         num_params = layer.count_params()
+        if node.class_name == "GroupNormalization":
+            node = _with_single_groups(node, self._shapes[node.inputs[0]])
         if node.class_name == "Normalization" and num_params:
             node, num_params = _with_statistics(node, layer, num_params)
         make_layer_known(layer)
@@ -264,6 +266,13 @@ def _check_entry(entry: Mapping[str, Any], name: str) -> None:
         )
 
 
+def _with_data_format(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Fills in the data format that operations on images take from Keras's settings if none is given."""
+    if entry["config"].get("data_format", "") is not None:
+        return entry
+    return {**entry, "config": {**entry["config"], "data_format": keras.config.image_data_format()}}
+
+
 def _rename(call: Call, names: Mapping[str, str]) -> Call:
     args, kwargs = map_refs((call.args, dict(call.kwargs)), lambda ref: Ref(names[ref.name]))
     return replace(call, args=args, kwargs=kwargs)
@@ -272,6 +281,11 @@ def _rename(call: Call, names: Mapping[str, str]) -> Call:
 def _trainable(config: Mapping[str, Any]) -> Mapping[str, Any]:
     # Layers that were frozen while a head was trained get new weights in a student, so they must be trainable.
     return {**config, "trainable": True} if "trainable" in config else config
+
+
+def _with_single_groups(node: Node, shape: tuple[int | None, ...]) -> Node:
+    """Writes groups of single channels as Keras takes them, -1; a built layer's config has the number of channels."""
+    return replace(node, config={**node.config, "groups": -1}) if node.config["groups"] == shape[-1] else node
 
 
 def _with_statistics(node: Node, layer: keras.layers.Normalization, num_params: int) -> tuple[Node, int]:

@@ -332,4 +332,9 @@ def _why_kept(node: Node) -> str:
 
 
 #: Layers that have weights but neither convolve nor multiply matrices.
-_WITHOUT_MACS = frozenset(["BatchNormalization", "GroupNormalization", "LayerNormalization", "Normalization", "PReLU"])
+_WITHOUT_MACS = frozenset(
+    [
+        *("BatchNormalization", "GroupNormalization", "LayerNormalization", "Normalization", "RMSNormalization"),
+        "PReLU",
+    ]
+)

@@ -9,7 +9,7 @@ from keras import layers
 from sklearn.metrics import r2_score
 
 import tas_tf
-from benchmarks.networks import conv_bn, residual
+from benchmarks.small_networks import conv_bn, residual
 
 COUNT = 256
 RNG = np.random.default_rng(0)

@@ -88,3 +88,30 @@ def test_weights_are_shared_and_the_model_stays_as_it_is(images):
 def test_a_network_without_augmentation_is_itself():
     model = network(layers.Rescaling(1 / 255))
     assert inference_model(model) is model
+
+
+def decoder(*, size: int | tuple[int, int] = 2, side: int | None = 8) -> keras.Model:
+    """Enlarges features twice, with convolutions in between."""
+    x = inputs = keras.Input((side, side, 3))
+    for filters in (4, 5):
+        x = layers.Conv2D(filters, 3, padding="same")(layers.UpSampling2D(size)(x))
+    return randomize(keras.Model(inputs, layers.Conv2D(2, 1)(layers.UpSampling2D(size)(layers.UpSampling2D(size)(x)))))
+
+
+@pytest.mark.parametrize("size", [2, (1, 3)])
+def test_enlarged_features_keep_their_size_in_files(size, images, tmp_path):
+    """Keras's own layer makes the size unknown, and TFLite lacks a convolution for it after two of them."""
+    model, images = decoder(size=size), images[:, :8, :8]
+    expected = model(images, training=False).numpy()
+    saved = LoadedSavedModel(export_saved_model(model, tmp_path / "saved_model"))
+    lite = TFLiteModel(export_tflite(model, tmp_path / "model.tflite"))
+    for artefact in (saved, lite):
+        np.testing.assert_allclose(artefact.predict(images), expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_enlarging_is_exact_for_images_of_any_size(images):
+    model = decoder(side=None)
+    plain = inference_model(model)
+    assert not any(isinstance(layer, layers.UpSampling2D) for layer in every_layer(plain))
+    for part in (images[:, :4, :6], images[:, :5, :3]):
+        np.testing.assert_array_equal(plain(part, training=False), model(part, training=False))

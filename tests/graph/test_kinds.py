@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from tas_tf.graph.kinds import ACTIVATIONS, Kind, activation_kind
+from tas_tf.graph.kinds import ACTIVATIONS, Kind, activation_kind, activation_name
 
 IMAGES = np.random.default_rng(0).normal(size=(2, 3, 4)).astype("float32")
 FUNCTIONS = {
@@ -39,6 +39,14 @@ def test_every_activation_of_keras(name):
 
 def test_an_activation_of_ones_own_is_opaque():
     assert activation_kind("my_activation") is Kind.OPAQUE
+    assert activation_kind(activation_name({"class_name": "ELU", "registered_name": "my>ELU"})) is Kind.OPAQUE
+
+
+@pytest.mark.parametrize("layer", [keras.layers.ReLU(6, 0.1, 1), keras.layers.LeakyReLU(0.2), keras.layers.ELU()])
+def test_layers_as_activations(layer):
+    config = keras.layers.Conv2D(4, 3, activation=layer).get_config()
+    assert activation_kind(activation_name(config["activation"])) is Kind.SHIFTS_ZEROS
+    assert observed(layer) is not Kind.OPAQUE
 
 
 def test_spellings_of_one_activation_compute_the_same():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from benchmarks.networks import draw_weights
+from benchmarks.small_networks import draw_weights
 from tas_tf.graph.graph import Graph
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace

@@ -351,6 +351,7 @@ def test_arithmetic_that_channels_cannot_pass():
         (lambda: layers.LayerNormalization(axis=[1, 2, 3]), Kind.OPAQUE),
         (lambda: layers.LayerNormalization(), Kind.LAYER_NORM),
         (lambda: layers.GroupNormalization(4), Kind.OPAQUE),
+        (lambda: layers.GroupNormalization(-1), Kind.SHIFTS_ZEROS),
         (lambda: layers.PReLU(shared_axes=[1, 2]), Kind.KEEPS_ZEROS),
         (lambda: layers.PReLU(shared_axes=[1, 2, 3]), Kind.OPAQUE),
         (lambda: layers.ReLU(threshold=1.0), Kind.KEEPS_ZEROS),

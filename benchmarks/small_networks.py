@@ -9,19 +9,34 @@ from keras import layers, ops
 from tas_tf.graph.graph import Graph
 from tas_tf.space.space import SearchSpace
 
+#: Layers whose kernels are applied at each position, by the end of their class names.
+_COUNTED = ("Dense", "Conv1D", "Conv2D", "Conv3D", "Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
+
 
 def count_macs(model: keras.Model) -> int:
     """Counts the multiply-adds of a built model, layer by layer from kernels and output sizes."""
     macs = 0
+    # Keras has no public list of a model's calls. A layer may have been called outside of the model, too.
+    by_depth = getattr(model, "_functional", model)._nodes_by_depth
+    calls = {call for calls_of_depth in by_depth.values() for call in calls_of_depth}
     for layer in model.layers:
         if isinstance(layer, keras.Model):
             macs += count_macs(layer)
             continue
+        if not type(layer).__name__.endswith(_COUNTED):
+            continue
         kernels = sum(int(np.prod(weight.shape)) for weight in layer.weights if weight.name.endswith("kernel"))
-        for call in layer._inbound_nodes if kernels else ():  # Keras has no public list of a layer's calls
+        for call in calls.intersection(layer._inbound_nodes):
             (tensor,) = call.input_tensors if "Transpose" in type(layer).__name__ else call.output_tensors
             macs += kernels * int(np.prod(tensor.shape[1:-1]))
     return macs
+
+
+def has_composite_layers(model: keras.Model) -> bool:
+    """Whether a model has layers that consist of layers, whose multiply-adds `count_macs` doesn't find."""
+    layers_of = [layer for layer in model.layers if not isinstance(layer, keras.Model)]
+    nested = [layer for layer in model.layers if isinstance(layer, keras.Model)]
+    return any(layer._layers for layer in layers_of) or any(map(has_composite_layers, nested))
 
 
 def conv_bn(x, width: int, size: int = 3, strides: int = 1, **options):

@@ -1,0 +1,1 @@
+"""Many kinds of networks, checked from graph to TFLite file; see `__main__.py`."""
