@@ -15,7 +15,9 @@ class DataSettings(Augmentation, Seeded):
     """Settings of a data set and of what is done to its images."""
 
     dataset: str = setting(
-        "digits", "digits (bundled), fashion_mnist, folder:PATH, csv:FILE, or any data set of TensorFlow Datasets."
+        "digits",
+        "digits (bundled), fashion_mnist, folder:PATH (class folders, or images/ and masks/), csv:FILE, or any data set "
+        "of TensorFlow Datasets.",
     )
     data_dir: str | None = setting(None, "Folder in which TensorFlow Datasets keeps its files.", recorded=False)
     features: str | None = setting(
@@ -23,6 +25,12 @@ class DataSettings(Augmentation, Seeded):
         "Names of the image and of the label in a data set of TensorFlow Datasets that has several, such as "
         "image,coarse_label for cifar100.",
         before=None,
+    )
+    label_columns: tuple[str, ...] = setting(
+        (),
+        "Names of the columns of labels in a table, such as age or red,green,blue; by default the column called label, "
+        "class, class_name, category or target, or if there is none, all but those of paths and splits.",
+        before=(),
     )
     image_size: int | tuple[int, int] | None = setting(
         None,
@@ -51,7 +59,7 @@ class DataSettings(Augmentation, Seeded):
     test_share: float | None = setting(
         None, "Share of images to hold back for testing, if the data has no test images.", above=0, below=1
     )
-    train_limit: int | None = setting(None, "Uses a fixed, stratified subset of this many training images.", at_least=1)
+    train_limit: int | None = setting(None, "Uses a fixed subset of this many training images, stratified by class if images have classes.", at_least=1)
     preprocess: str = setting(
         "auto",
         "How pixels are mapped to the network's input. By default (auto), a trained network is scored under each kind "

@@ -100,7 +100,7 @@ def test_missing_files_are_listed_and_can_be_left_out(write, tmp_path):
     for number in (3, 5):
         (tmp_path / "my photos" / f"{number}.png").unlink()
     name = write("path,label", *lines)
-    with pytest.raises(UserError, match=r"2 image\(s\) of csv:.*(?s:.*)my photos/3.png: .*No such file"):
+    with pytest.raises(UserError, match=r"2 file\(s\) of csv:.*(?s:.*)my photos/3.png: .*No such file"):
         load_source(name, image_size=6, test_share=0.4)
     source = load_source(name, image_size=6, test_share=0.4, skip_broken=True)
     assert sorted(numbers(source, "train") + numbers(source, "test")) == [0, 1, 2, 4, 6, 7, 8, 9]
