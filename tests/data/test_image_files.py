@@ -141,7 +141,7 @@ def test_broken_files_are_listed_together(tmp_path):
     assert [line.split(": ")[0].strip() for line in listed] == [str(path) for path in paths[:4]]
     for path in paths[:4]:
         path.unlink()
-    with pytest.raises(UserError, match=rf"1 image\(s\) of .*\n  {paths[4]}: "):
+    with pytest.raises(UserError, match=rf"1 file\(s\) of .*\n  {paths[4]}: "):
         load_source(name, image_size=8)
 
 
@@ -169,6 +169,6 @@ def test_long_lists_are_cut(tmp_path):
     name = one_each(tmp_path)
     for number in range(15):
         (tmp_path / "train" / "b" / f"x{number}.jpg").write_text("x")
-    with pytest.raises(UserError, match=r"15 image\(s\)") as refused:
+    with pytest.raises(UserError, match=r"15 file\(s\)") as refused:
         load_source(name, image_size=8)
     assert str(refused.value).splitlines()[-1] == "  ... and 5 more"

@@ -49,7 +49,8 @@ def test_paths_labels_and_splits(write, separator, encoding):
     assert numbers(source, "train") == list(range(6))
     assert numbers(source, "test") == list(range(6, 10))
     assert source.labels("train").tolist() == [1, 0] * 3
-    assert source.notes == ()
+    (note,) = source.notes
+    assert note.endswith("labels.csv: 1 column (Class), 2 classes.")
 
 
 def test_a_share_is_held_back_where_there_are_no_splits(write):
@@ -80,6 +81,7 @@ def test_what_isnt_used_is_said(write, tmp_path):
     assert numbers(source, "train") == [1, 2, 3]
     table = tmp_path / "labels.csv"
     assert source.notes == (
+        f"`dataset`: labels of {table}: 1 column (label), 2 classes.",
         f"`dataset`: columns of {table} that aren't used: author.",
         f"`dataset`: 1 row(s) of {table} without a label are left out.",
         f"`dataset`: 1 row(s) of {table} that repeat others are left out.",
@@ -92,7 +94,7 @@ def test_validation_serves_for_scores_where_there_is_no_test(write):
     splits = ["train"] * 6 + ["valid"] * 4
     source = load_source(write("path,label,split", *rows(["a", "b"] * 5, split=splits)), image_size=6)
     assert numbers(source, "test") == [6, 7, 8, 9]
-    assert "since it has no test images" in source.notes[0]
+    assert "since it has no test images" in source.notes[1]
 
 
 def test_missing_files_are_listed_and_can_be_left_out(write, tmp_path):
@@ -113,7 +115,7 @@ def test_missing_files_are_listed_and_can_be_left_out(write, tmp_path):
             ["photo,label", "a.png,1"],
             r"a column for the path of each image, called path, file, .* Received: photo, label",
         ),
-        (["path,size", "a.png,1"], r"a column for the label of each image, called label, class, "),
+        (["path,split", "a.png,train"], r"a column for the label of each image, called label, class, "),
         ([""], "Received: nothing"),
         (["path,label,split", "a.png,1,nowhere"], "must have the splits train, val and test. Received: 'nowhere'"),
         (["path,label", "a.png,1", "a.png,2"], r"1 image\(s\) of .* have several labels or splits.*a\.png"),

@@ -33,8 +33,8 @@ def test_the_kind_it_was_trained_with(model):
     space = SearchSpace.from_model(model)
     found = find_preprocessing(model, space, {"squash": tiny_task()})
     assert found.kind == "standardise"
-    assert set(found.accuracies) == {"standardise", "none", "scale_0_1", "scale_-1_1"}  # grey images
-    for kind, accuracy in found.accuracies.items():
+    assert set(found.scores) == {"standardise", "none", "scale_0_1", "scale_-1_1"}  # grey images
+    for kind, accuracy in found.scores.items():
         task = tiny_task(preprocess=kind)
         scores = evaluate(logits_of(model, space), task.plain(task.indices), task.objective)
         # 200 images, all of which are scored, but for the last batches.
