@@ -67,7 +67,9 @@ def _rows() -> Iterator[Option]:
     yield from group("Network", "network", "unsafe_load", kept=False)
     yield from group("What is searched", "space", "axes", "width_divisor", "couple_trunk", "search_dense")
     yield from group("What is searched", "", "shape", kept=False)
-    yield from group("Data", "data", "dataset", "data_dir", "features", "label_columns", "test_share", "train_limit", "skip_broken")
+    yield from group(
+        "Data", "data", "dataset", "data_dir", "features", "label_columns", "test_share", "train_limit", "skip_broken"
+    )
     yield from group("Data", "data", "resize", "preprocess")
     yield from group(
         "Data", "data", "pad_crop", "flip", "random_resized_crop", "color_jitter", "lighting", "test_resize"

@@ -45,8 +45,8 @@ def load_masked_folder(name: str, root: Path, objective: Objective | None, **opt
     if objective is None or not objective.positions or objective.task not in (Classification.task, Binary.task):
         received = "a network that classifies images" if objective is None else str(objective)
         raise UserError(
-            f"`dataset`={name} has a mask for each image: a class for each pixel. Expected a network for classification "
-            f"or a single decision per pixel. Received: {received}."
+            f"`dataset`={name} has a mask for each image: a class for each pixel. Expected a network for "
+            f"classification or a single decision per pixel. Received: {received}."
         )
     listing, masks = list_masked_folder(root)
     classes = max(2, objective.num_outputs)

@@ -10,9 +10,7 @@ from tas_tf.errors import UserError
 RESIZE_WAYS = ("squash", "crop", "pad")
 
 
-def resize_image(
-    image: tf.Tensor, size: tuple[int, int], way: str = "squash", *, nearest: bool = False
-) -> tf.Tensor:
+def resize_image(image: tf.Tensor, size: tuple[int, int], way: str = "squash", *, nearest: bool = False) -> tf.Tensor:
     """Resizes an image, with antialiasing.
 
     Args:

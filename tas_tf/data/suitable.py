@@ -31,7 +31,9 @@ def check_takes_classes(name: str, objective: Objective | None) -> None:
         UserError: It doesn't.
     """
     if not takes_classes(objective):
-        fitting = "a folder with images/ and masks/" if objective.positions else "csv:FILE with a column for each output"
+        fitting = (
+            "a folder with images/ and masks/" if objective.positions else "csv:FILE with a column for each output"
+        )
         raise UserError(
             f"`dataset`={name} has a class for each image, which doesn't suit {objective}. Expected {fitting}, or "
             "another `task`."
@@ -48,10 +50,8 @@ def check_classes(source: Source, objective: Objective | None) -> None:
         return
     if objective.task == Binary.task and source.num_classes != 2:
         raise UserError(
-            f"`model` makes a single decision, so that `dataset` must have 2 classes. Received: {source.num_classes} in "
-            f"`{source.name}`."
+            f"`model` makes a single decision, so that `dataset` must have 2 classes. Received: {source.num_classes} "
+            f"in `{source.name}`."
         )
     if objective.task == Classification.task and source.num_classes != objective.num_outputs:
-        raise UserError(
-            f"`model` has {objective.num_outputs} classes, but `{source.name}` has {source.num_classes}."
-        )
+        raise UserError(f"`model` has {objective.num_outputs} classes, but `{source.name}` has {source.num_classes}.")

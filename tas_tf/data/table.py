@@ -171,7 +171,8 @@ def _label_columns(file: Path, names: Sequence[str], others: Sequence[int], want
     unknown = [name for name in wanted if name not in names]
     if unknown:
         raise UserError(
-            f"`label_columns` must name columns of {file}, which has {', '.join(names)}. Received: {', '.join(unknown)}."
+            f"`label_columns` must name columns of {file}, which has {', '.join(names)}. Received: "
+            f"{', '.join(unknown)}."
         )
     if wanted:
         return [names.index(name) for name in wanted]

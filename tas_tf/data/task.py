@@ -21,9 +21,6 @@ from tas_tf.data.training_data import EpochsDataset, TrainingData
 from tas_tf.errors import UserError
 from tas_tf.objectives.classification import Classification
 from tas_tf.objectives.objective import Objective
-from tas_tf.settings import describe_settings
-
-_PLAIN = Augmentation()
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,9 +56,7 @@ class Task(TrainingData):
             )
 
     @classmethod
-    def load(
-        cls, dataset: str, *, objective: Objective | None = None, streamed: bool = False, **settings: Any
-    ) -> Task:
+    def load(cls, dataset: str, *, objective: Objective | None = None, streamed: bool = False, **settings: Any) -> Task:
         """Loads a data set by name.
 
         Args:
@@ -76,7 +71,7 @@ class Task(TrainingData):
         """
         wanted = DataSettings(dataset=dataset, **settings)
         if objective is not None and objective.positions:
-            _check_unchanged(wanted)
+            wanted.check_unchanged()
         source = load_source(
             dataset,
             objective,
@@ -177,7 +172,7 @@ class Task(TrainingData):
         return dataset, steps_per_epoch(len(self.indices), batch_size)
 
     def halves(self, share: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
-        """Returns disjoint training images for the weights and for the architecture, stratified by class if there are any.
+        """Returns disjoint training images for weights and architecture, stratified by class if there are classes.
 
         Args:
             share: Share of the images for the weights.
@@ -298,21 +293,6 @@ class Task(TrainingData):
             return one, tf.cast(tf.reshape(other, [count, *objective.label_shape]), objective.label_dtype)
 
         return batches.map(convert, num_parallel_calls=tf.data.AUTOTUNE)
-
-
-def _check_unchanged(settings: DataSettings) -> None:
-    """Checks that images aren't changed in ways that their labels per pixel don't follow.
-
-    Raises:
-        UserError: They are.
-    """
-    changes = [name for name in describe_settings(Augmentation) if getattr(settings, name) != getattr(_PLAIN, name)]
-    changes += ["test_resize"] if settings.test_resize is not None else []
-    if changes:
-        raise UserError(
-            f"`{changes[0]}` changes only images, not their labels per pixel. Leave it out: the images are used as they "
-            "are."
-        )
 
 
 def _trained_with(preprocess: str) -> str:

@@ -68,8 +68,8 @@ class FoundPreprocessing:
             if others:
                 best = max(others, key=self.objective.goodness)
                 found.append(
-                    f"`{argument}`={chosen} suits {network}: {_told(self.objective, scores[chosen])} on training images, "
-                    f"others at {'most' if self.objective.higher_is_better else 'least'} {best:.3f}."
+                    f"`{argument}`={chosen} suits {network}: {_told(self.objective, scores[chosen])} on training "
+                    f"images, others at {'most' if self.objective.higher_is_better else 'least'} {best:.3f}."
                 )
         return found
 
@@ -154,8 +154,8 @@ def _best_kind(task: Task, outcomes: Mapping[str, _Outcome]) -> str:
         order = "the order of its classes and " if task.source.has_classes else ""
         raise UserError(
             f"`preprocess`: the network is near chance level under every preprocessing. Its {name} on training images: "
-            f"{listed}; guessing gives {task.chance:.3f}. Check {order}`resize`. If it was trained with a preprocessing "
-            "of its own, put that into the network and give `preprocess`=none. If it isn't trained yet, give "
+            f"{listed}; guessing gives {task.chance:.3f}. Check {order}`resize`. If it was trained with a "
+            "preprocessing of its own, put that into the network and give `preprocess`=none. If it isn't trained yet, give "
             "`train_model`."
         )
     if objective.drop_of(found[others[0]], found[best], task.chance) < _CLEARLY:

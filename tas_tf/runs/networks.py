@@ -105,7 +105,7 @@ class RunNetworks:
             raise UserError(f"`loss`={loss} needs a `model` of your own. Built-in networks learn by cross-entropy.")
         else:
             return None
-        return objective_at(model, config.data, task=task, loss=loss)
+        return choose_objective(graph_at(model, config.data), task=task, loss=loss)
 
     @property
     def loss(self) -> Any:
@@ -195,18 +195,16 @@ class RunNetworks:
         return in_precision(self.load(self.require_teacher()), self.config.precision)
 
 
-def objective_at(model: keras.Model, data: DataSettings, *, task: str | None, loss: Any) -> Objective:
-    """What a network is for, at the size of its images.
+def graph_at(model: keras.Model, data: DataSettings) -> Graph:
+    """The graph of a network at the size of its images.
 
     Args:
         model: The network, which may take images of any size.
         data: Settings of the data.
-        task: See `choose_objective`.
-        loss: See `choose_objective`.
 
     Raises:
-        UserError: See `choose_objective`, or the network takes no images of the size that the data has.
+        UserError: The network can't be read, or takes no images of the size that the data has.
     """
     size = pair(_ANY_SIZE if data.image_size is None else data.image_size)
     channels = model.inputs[0].shape[-1] or data.channels or 3
-    return choose_objective(Graph.from_model(with_image_size(model, (*size, channels))), task=task, loss=loss)
+    return Graph.from_model(with_image_size(model, (*size, channels)))
