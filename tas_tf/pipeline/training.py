@@ -9,6 +9,7 @@ import keras
 
 from tas_tf.baselines.rivals import RIVALS
 from tas_tf.cost.cost_model import CostModel
+from tas_tf.errors import UserError
 from tas_tf.files import write_json, write_model
 from tas_tf.pipeline.baseline_shapes import RivalShapeStep
 from tas_tf.pipeline.steps import DISTILLATION, VERSION, Effort, RunStep, merged, network_settings, settings_of
@@ -77,7 +78,10 @@ class TeacherStep(RunStep):
         space = workspace.checked_space(model, trains=not config.takes_over)
         if config.takes_over:
             metrics = {**_test(model, space, workspace), "taken_from": str(config.model_file)}
-            check_above_chance(metrics, workspace.task)
+            try:
+                check_above_chance(metrics, workspace.task)
+            except UserError as error:
+                raise UserError(f"{error} If it isn't trained yet, give `train_model`.") from error
             self.begin(record)
             objective = workspace.task.objective
             workspace.say(

@@ -104,7 +104,7 @@ def save(model: keras.Model, loss, path: Path, images=None, labels=None) -> Path
 def values_model(photos, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("model") / "values.keras"
     model = for_images(layers.Dense(2, name="values"))
-    return save(model, keras.losses.Huber(delta=2.0), path, photos.network_input(), photos.values)
+    return save(model, "mae", path, photos.network_input(), photos.values)
 
 
 def run_file(path: Path, images: np.ndarray) -> np.ndarray:
@@ -158,15 +158,15 @@ def test_values_in_a_table(command, photos, table, values_model, flags, tmp_path
     assert "ccuracy" not in page.partition("All settings")[0]
     metadata = read_metadata(tmp_path / "run/export/int8.tflite")
     assert (metadata["task"], metadata["output"], metadata["labels"]) == ("regression", "values", ["left", "right"])
-    # The loss with its option goes on, and nothing is made again.
-    assert loss_in_file(tmp_path / "run/teacher/model.keras").get_config()["delta"] == 2.0
+    # The loss goes on, and nothing is made again.
+    assert loss_in_file(tmp_path / "run/teacher/model.keras") is keras.losses.mean_absolute_error
     again = command(pipeline, *arguments)
     assert again.code == 0, again
     assert again.out.count("up to date") >= 4
     later = command(distill, f"--flagfile={tmp_path}/run/flags.cfg", f"--run_dir={tmp_path}/run", "--model=")
     assert "is up to date: test mean absolute error" in later.out, later
-    other = command(distill, *arguments[:1], *flags, *data, "--loss=mae")
-    assert "network.loss" in other.err.replace("--loss", "network.loss")
+    other = command(distill, *arguments[:1], *flags, *data, "--loss=mse")
+    assert 'loss: was unset, now "mse"' in other.err
     compared = command(report, "--compare", f"{tmp_path}/run", f"{tmp_path}/run/rivals/uniform")
     assert compared.code == 0, compared
     assert "test mean absolute" in compared.out
@@ -178,9 +178,6 @@ def test_labels_in_a_table(command, photos, table, flags, tmp_path):
     loss = keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=0.1)
     model = save(for_images(layers.Dense(2, name="tags")), loss, tmp_path / "tags.keras")
     arguments = [f"--model={model}", *flags, f"--dataset=csv:{table}", "--label_columns=left_bright,right_bright"]
-    refused = command(teacher, f"--run_dir={tmp_path}/none", *arguments)
-    assert refused.code == 1
-    assert "near chance level" in refused.err
     outcome = command(
         pipeline, f"--run_dir={tmp_path}/run", *arguments, "--train_model", "--teacher_epochs=6", "--teacher_warmup=0"
     )
@@ -198,7 +195,8 @@ def test_labels_in_a_table(command, photos, table, flags, tmp_path):
 def test_masks_in_a_folder(command, photos, folder, flags, tmp_path):
     path = tmp_path / "unet.keras"
     labels = photos.masks[..., np.newaxis]
-    model = save(for_pixels(), "sparse_categorical_crossentropy", path, photos.network_input(), labels)
+    model = for_pixels()
+    save(model, "sparse_categorical_crossentropy", path, photos.network_input(), labels)
     arguments = [f"--model={path}", *flags, f"--dataset=folder:{folder}"]
     outcome = command(pipeline, f"--run_dir={tmp_path}/run", *arguments)
     assert outcome.code == 0, outcome
@@ -217,7 +215,6 @@ def test_masks_in_a_folder(command, photos, folder, flags, tmp_path):
         ]
         assert score == pytest.approx(np.mean(overlaps), abs=1e-3)
     assert "test mean IoU" in outcome.out
-    assert "+0" not in outcome.err
     described = command(describe, f"--model={path}", f"--dataset=folder:{folder}", "--image_size=8")
     assert "3 classes per pixel" in described.out, described
     # What doesn't fit is said before anything is written.
@@ -233,12 +230,16 @@ def test_masks_in_a_folder(command, photos, folder, flags, tmp_path):
 
 
 def test_what_does_not_fit(command, table, folder, values_model, flags, tmp_path):
+    untrained = save(for_images(layers.Dense(2, name="values")), "mse", tmp_path / "untrained.keras")
+    columns = "--label_columns=left,right"
     for more, message in (
         ([], "must have 2 columns of labels for regression. Received: 4 (left, right, left_bright, right_bright)"),
         (["--label_columns=left,middle"], "`--label_columns` must name columns of"),
         ([f"--dataset=folder:{folder}"], "has a mask for each image: a class for each pixel."),
         (["--loss=nonsense"], "`--loss` must be a loss that Keras knows, or a function. Received: 'nonsense'"),
-        (["--task=classification", "--label_columns=left,right"], "must have 1 column of labels for classes"),
+        (["--task=classification", columns], "must have 1 column of labels for classes"),
+        ([columns, f"--model={untrained}"], "guessing gives 2."),
+        ([columns, f"--model={untrained}"], "If it isn't trained yet, give `--train_model`."),
         (["--model=resnet8", "--loss=mae"], "`--loss=mae` needs a `--model` of your own."),
     ):
         arguments = [f"--run_dir={tmp_path}/run", f"--model={values_model}", *flags, f"--dataset=csv:{table}", *more]
