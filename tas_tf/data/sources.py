@@ -44,8 +44,8 @@ def load_source(
         label_columns: Names of the columns of labels in a table, see `load_table`.
         image_size: Height and width to resize to, or one number for both; needed for folders and if images vary in
             size.
-        test_share: Share of the images, of each class if there are classes, to hold back for testing, if the data has no
-            test images. The choice is fixed, since one run's test images must not be another's training images.
+        test_share: Share of the images, of each class if there are classes, to hold back for testing, if the data has
+            no test images. The choice is fixed, since one run's test images must not be another's training images.
         resize: How images are brought to `image_size`, one of `RESIZE_WAYS`.
         channels: Channels of the images, 1 for grey or 3 for colours, or 4 from files; by default those of the data.
         skip_broken: Whether image files that can't be read are left out.

@@ -56,9 +56,9 @@ class Score:
         """By how much a score changes, and what the number is.
 
         >>> SCORES["mean_iou"].changed(0.8, 0.75), SCORES["mae"].changed(2.0, 2.5)
-        (('-5.00', 'points of test mean IoU'), ('+0.5', 'test mean absolute error (less is better)'))
+        (('-5.00', 'points of test mean IoU'), ('+0.5', 'change of test mean absolute error (less is better)'))
         """
-        what = f"test {self.note}" if self.is_error else f"points of test {self.title}"
+        what = f"change of test {self.note}" if self.is_error else f"points of test {self.title}"
         if before is None or after is None:
             return MISSING, what
         return (f"{after - before:+.4g}" if self.is_error else f"{100 * (after - before):+.2f}"), what

@@ -116,7 +116,7 @@ def comparison_rows(report: Mapping) -> list[tuple[str, list[str]]]:
     for name in formats:
         artefacts = [model["tflite"].get(name) or {} for model in models]
         rows += [
-            (f"{name}.tflite {score.note}", [score.written(value_of(artefact, score)) for artefact in artefacts]),
+            (f"{name}.tflite {score.title}", [score.written(value_of(artefact, score)) for artefact in artefacts]),
             (
                 f"{name}.tflite agreement with Keras",
                 [format_share(artefact.get("agreement")) for artefact in artefacts],
@@ -143,7 +143,7 @@ def _further_scores(models: Sequence[Mapping], main: Score) -> Iterator[tuple[st
     for name in (*(["balanced_accuracy"] if unbalanced else []), *_FURTHER):
         score = SCORES[name]
         if score != main and any(model.get(name) is not None for model in models):
-            yield score.note, [score.written(model.get(name)) for model in models]
+            yield score.title, [score.written(model.get(name)) for model in models]
 
 
 def headline(report: Mapping) -> list[tuple[str, str, str]]:

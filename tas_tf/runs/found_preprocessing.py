@@ -155,8 +155,8 @@ def _best_kind(task: Task, outcomes: Mapping[str, _Outcome]) -> str:
         raise UserError(
             f"`preprocess`: the network is near chance level under every preprocessing. Its {name} on training images: "
             f"{listed}; guessing gives {task.chance:.3f}. Check {order}`resize`. If it was trained with a "
-            "preprocessing of its own, put that into the network and give `preprocess`=none. If it isn't trained yet, give "
-            "`train_model`."
+            "preprocessing of its own, put that into the network and give `preprocess`=none. If it isn't trained yet, "
+            "give `train_model`."
         )
     if objective.drop_of(found[others[0]], found[best], task.chance) < _CLEARLY:
         raise UserError(

@@ -16,7 +16,7 @@ from sklearn.metrics import average_precision_score
 
 from tas_tf.deploy.metadata import read_metadata
 from tas_tf.zoo.loading import loss_in_file
-from trainers import describe, distill, pipeline, report, teacher
+from trainers import describe, distill, pipeline, report
 
 TRAIN, TEST = 160, 60
 CLASSES = 3
