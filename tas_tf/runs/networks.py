@@ -88,24 +88,24 @@ class RunNetworks:
     def _objective(self) -> Objective | None:
         """What the network in the user's file or the run's teacher is for; `None` for the classes of the data."""
         config = self.config
-        metrics, task, loss = config.teacher_run.metrics("teacher"), config.network.task, self.loss
+        metrics, task = config.teacher_run.metrics("teacher"), config.network.task
         if metrics.exists() and not self.replaces_teacher:
             found = read_json(metrics)
             # Teachers of earlier versions classify.
             task = task or found.get("task", Classification.task)
             per_image = found.get("metric", "accuracy") == "accuracy"
-            if task == Classification.task and per_image and is_standard(loss, task):
+            if task == Classification.task and per_image and is_standard(self.loss, task):
                 return None
             model = self.load_teacher()
         elif config.model_file:
             model = self._loaded_file()
         elif task not in (None, Classification.task):
             raise UserError(f"`task`={task} needs a `model` of your own. Built-in networks classify.")
-        elif loss is not None:
-            raise UserError(f"`loss`={loss} needs a `model` of your own. Built-in networks learn by cross-entropy.")
+        elif config.network.loss is not None:
+            raise UserError(f"`loss`={config.network.loss} needs a `model` of your own. Built-in networks learn by cross-entropy.")
         else:
             return None
-        return choose_objective(graph_at(model, config.data), task=task, loss=loss)
+        return choose_objective(graph_at(model, config.data), task=task, loss=self.loss)
 
     @property
     def loss(self) -> Any:
