@@ -205,6 +205,7 @@ def graph_at(model: keras.Model, data: DataSettings) -> Graph:
     Raises:
         UserError: The network can't be read, or takes no images of the size that the data has.
     """
-    size = pair(_ANY_SIZE if data.image_size is None else data.image_size)
-    channels = model.inputs[0].shape[-1] or data.channels or 3
-    return Graph.from_model(with_image_size(model, (*size, channels)))
+    if takes_any_size(model):
+        size = pair(_ANY_SIZE if data.image_size is None else data.image_size)
+        model = with_image_size(model, (*size, model.inputs[0].shape[-1] or data.channels or 3))
+    return Graph.from_model(model)
