@@ -104,7 +104,8 @@ class TeacherStep(RunStep):
             model, metrics = result.model, result.metrics
             check_above_chance(metrics, workspace.task)
         if (loss := workspace.loss) is not None:
-            model.compile(loss=loss)  # later commands find it in the file
+            # Later commands find the loss in the file. Without momentum, the optimizer has no state to load.
+            model.compile("sgd", loss=loss)
         write_model(config.run.teacher_model, model)
         write_json(
             config.run.metrics("teacher"),

@@ -53,6 +53,12 @@ class RunNetworks:
         """
         self.shared.console.print(self.shared.wording(text, section), highlight=False, soft_wrap=True, **style)
 
+    def say_once(self, text: str) -> None:
+        """Prints a line that names files, unless the user has read it."""
+        if text not in self.shared.said:
+            self.say(escape(text))  # paths may have brackets
+            self.shared.said.add(text)
+
     @property
     def verbose(self) -> int | str:
         """The `verbose` argument for Keras."""
@@ -70,9 +76,7 @@ class RunNetworks:
         if data not in tasks:
             tasks[data] = self.load_task()
             for note in tasks[data].source.notes:
-                if note not in self.shared.said:
-                    self.say(escape(note))  # paths may have brackets
-                    self.shared.said.add(note)
+                self.say_once(note)
         return tasks[data]
 
     def load_task(self, *, streamed: bool = False) -> Task:
@@ -101,8 +105,12 @@ class RunNetworks:
             model = self._loaded_file()
         elif task not in (None, Classification.task):
             raise UserError(f"`task`={task} needs a `model` of your own. Built-in networks classify.")
+        elif config.network.train_model:
+            raise UserError("`train_model` needs a `model` of your own. Built-in networks are always trained.")
         elif config.network.loss is not None:
-            raise UserError(f"`loss`={config.network.loss} needs a `model` of your own. Built-in networks learn by cross-entropy.")
+            raise UserError(
+                f"`loss`={config.network.loss} needs a `model` of your own. Built-in networks learn by cross-entropy."
+            )
         else:
             return None
         return choose_objective(graph_at(model, config.data), task=task, loss=self.loss)
@@ -114,8 +122,8 @@ class RunNetworks:
         if config.network.loss is not None:
             return config.network.loss
         if teacher.exists() and not self.replaces_teacher:
-            return loss_in_file(teacher)
-        return loss_in_file(config.model_file) if config.model_file else None
+            return loss_in_file(teacher, say=self.say_once)
+        return loss_in_file(config.model_file, say=self.say_once) if config.model_file else None
 
     @property
     def replaces_teacher(self) -> bool:

@@ -159,6 +159,7 @@ def test_values_in_a_table(command, photos, table, values_model, flags, tmp_path
     metadata = read_metadata(tmp_path / "run/export/int8.tflite")
     assert (metadata["task"], metadata["output"], metadata["labels"]) == ("regression", "values", ["left", "right"])
     # The loss goes on, and nothing is made again.
+    keras.models.load_model(tmp_path / "run/teacher/model.keras")
     assert loss_in_file(tmp_path / "run/teacher/model.keras") is keras.losses.mean_absolute_error
     again = command(pipeline, *arguments)
     assert again.code == 0, again
