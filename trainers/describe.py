@@ -34,6 +34,7 @@ from tas_tf.objectives.decisions import Binary
 from tas_tf.objectives.objective import Objective
 from tas_tf.published import PublishedShape, published_shape, shape_file
 from tas_tf.runs.config import RunConfig
+from tas_tf.runs.networks import graph_at
 from tas_tf.runs.workspace import space_of
 from tas_tf.searching.run import cost_and_limit
 from tas_tf.settings import require
@@ -50,22 +51,25 @@ def main() -> dict[str, Any]:
     name = require(config.network, "model")
     shape = Shape.load(shape_file(config.shape)) if config.shape else None
     published = published_shape(config.shape)
-    labels, image_size, channels = _images(config, published)
     console, network = make_console(), config.network
-    model = load_network(
-        name,
-        num_classes=len(labels),
-        image_size=image_size,
-        channels=channels,
-        custom_objects=network.custom_objects,
-        unsafe_load=network.unsafe_load,
-        say=lambda text: console.print(translate(text), highlight=False, soft_wrap=True),
-    )
+    options = {
+        "custom_objects": network.custom_objects,
+        "unsafe_load": network.unsafe_load,
+        "say": lambda text: console.print(translate(text), highlight=False, soft_wrap=True),
+    }
+    meant = {"task": network.task, "loss": network.loss}
+    if config.model_file:
+        model = load_network(name, **options)
+        meant["loss"] = meant["loss"] or loss_in_file(config.model_file)
+        labelled_for = find_objective(graph_at(model, config.data), **meant) if is_given("dataset") else None
+        labels, image_size, channels = _images(config, published, labelled_for)
+    else:
+        labels, image_size, channels = _images(config, published)
+        model = load_network(name, num_classes=len(labels), image_size=image_size, channels=channels, **options)
     sides = (image_size, image_size) if isinstance(image_size, int) else image_size
     model = with_image_size(model, (*sides, channels))
     space = space_of(Graph.from_model(model), config.space, shape)
-    loss = loss_in_file(config.model_file) if config.model_file else None
-    objective = find_objective(space.graph, task=network.task, loss=loss)
+    objective = find_objective(space.graph, **meant)
     description = replace(
         describe_space(space, objective, name=None if config.model_file else name, shape=shape),
         deployment=find_deployment(model),
@@ -111,15 +115,19 @@ def _limits(
     return found
 
 
-def _images(config: RunConfig, published: PublishedShape | None) -> tuple[Sequence[str], int | tuple[int, int], int]:
-    """Class names, size and channels of the images: from flags, else `dataset`, else the published shape."""
+def _images(
+    config: RunConfig, published: PublishedShape | None, objective: Objective | None = None
+) -> tuple[Sequence[str], int | tuple[int, int], int]:
+    """Names of classes or values, size and channels of images: from flags, `dataset` or the published shape."""
     data, network = config.data, config.network
     found = (range(published.num_classes), published.image_size, 3) if published else (range(10), 32, 3)
     if is_given("dataset"):
         source = load_source(
             data.dataset,
+            objective,
             data_dir=data.data_dir,
             features=data.features,
+            label_columns=data.label_columns,
             image_size=data.image_size,
             test_share=data.test_share,
             channels=data.channels,

@@ -11,6 +11,7 @@ from tas_tf.cli.command import planned, run, start
 from tas_tf.cli.wording import command_line
 from tas_tf.files import read_json
 from tas_tf.pipeline.training import StudentStep
+from tas_tf.report.scores import told
 
 
 def main() -> None:
@@ -23,7 +24,7 @@ def main() -> None:
         run_folder = one.config.run
         metrics = read_json(run_folder.metrics("student"))
         one.say(
-            f"{run_folder.student_model}{state}: test accuracy {metrics['accuracy']:.4f}, {metrics['macs']:,} MACs, "
+            f"{run_folder.student_model}{state}: test {told(metrics)}, {metrics['macs']:,} MACs, "
             f"{metrics['params']:,} parameters. Next: {command_line('export')} with the same flags."
         )
         one.free_memory()

@@ -48,6 +48,7 @@ COMMANDS = {
                 "dataset",
                 "data_dir",
                 "features",
+                "label_columns",
                 "test_share",
                 *_BUDGET,
                 "json",

@@ -60,14 +60,16 @@ def _rows() -> Iterator[Option]:
     def own(name: str, section: str, *fields: str, **details: Any) -> Iterator[Option]:
         return group(name, section, *fields, phase=section, **details)
 
-    yield from group("Network", "network", "model", "num_classes", "task")
+    yield from group("Network", "network", "model", "num_classes", "task", "loss", "train_model")
     yield from group("Network", "data", "image_size")
     yield from group("Network", "data", "channels")
     yield from group("Network", "network", "custom_objects")
     yield from group("Network", "network", "unsafe_load", kept=False)
     yield from group("What is searched", "space", "axes", "width_divisor", "couple_trunk", "search_dense")
     yield from group("What is searched", "", "shape", kept=False)
-    yield from group("Data", "data", "dataset", "data_dir", "features", "test_share", "train_limit", "skip_broken")
+    yield from group(
+        "Data", "data", "dataset", "data_dir", "features", "label_columns", "test_share", "train_limit", "skip_broken"
+    )
     yield from group("Data", "data", "resize", "preprocess")
     yield from group(
         "Data", "data", "pad_crop", "flip", "random_resized_crop", "color_jitter", "lighting", "test_resize"

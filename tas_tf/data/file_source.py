@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import tensorflow as tf
 
-from tas_tf.data.folder_layout import Listing, without_empty_classes
+from tas_tf.data.folder_layout import Label, Listing, without_empty_classes
 from tas_tf.data.image_files import Broken, ImageFile, as_png, check_readable, look_at, read_image, remarks
 from tas_tf.data.resizing import changes_proportions, resize_image
 from tas_tf.data.source import Source, StreamedSource, make_array_source
-from tas_tf.data.split import stratified_halves
+from tas_tf.data.split import strata_of, stratified_halves
 from tas_tf.errors import UserError
 
 #: Image files by path.
@@ -33,23 +33,36 @@ class FileSource(StreamedSource):
 
     def examples(self, split: str, indices: np.ndarray, *, seed: tf.Tensor | None = None) -> tf.data.Dataset:
         """Yields `(index, encoded image, label)`, in the order of `indices` if there is no seed."""
-        paths, labels = tf.constant(self.split_paths[split]), tf.constant(self.labels(split))
-        readable, channels = tf.constant(self.split_readable[split]), self.image_shape[-1]
+        image, label = self.image_reader(split), self.label_reader(split)
         order = tf.constant(indices, tf.int64)
         if seed is not None:
             order = tf.random.experimental.stateless_shuffle(order, seed=seed)
+        return tf.data.Dataset.from_tensor_slices(order).map(
+            lambda index: (index, image(index), label(index)), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        )
+
+    def image_reader(self, split: str) -> Callable[[tf.Tensor], tf.Tensor]:
+        """Returns a function from an index to the encoded image."""
+        paths, readable = tf.constant(self.split_paths[split]), tf.constant(self.split_readable[split])
+        channels = self.image_shape[-1]
 
         def convert(path: tf.Tensor) -> tf.Tensor:
             return tf.ensure_shape(tf.numpy_function(lambda name: as_png(name, channels), [path], tf.string), [])
 
-        def read(index: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        def read(index: tf.Tensor) -> tf.Tensor:
             path = paths[index]
-            encoded = tf.cond(readable[index], lambda: tf.io.read_file(path), lambda: convert(path))
-            return index, encoded, labels[index]
+            return tf.cond(readable[index], lambda: tf.io.read_file(path), lambda: convert(path))
 
-        return tf.data.Dataset.from_tensor_slices(order).map(
-            read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
-        )
+        return read
+
+    def label_reader(self, split: str) -> Callable[[tf.Tensor], tf.Tensor]:
+        """Returns a function from an index to the label."""
+        labels = tf.constant(self.labels(split))
+        return lambda index: labels[index]
+
+    def read_labels(self, split: str) -> np.ndarray:
+        """Reads the labels of a split as a source in memory has them."""
+        return self.labels(split)
 
     def sample(self, indices: np.ndarray, count: int) -> np.ndarray:
         """Picks evenly spaced indices, because files are sorted by class."""
@@ -66,6 +79,7 @@ def load_files(
     channels: int | None,
     skip_broken: bool,
     memory_limit: int,
+    kind: Callable[..., FileSource] = FileSource,
 ) -> Source:
     """Makes a source of image files.
 
@@ -73,15 +87,17 @@ def load_files(
         name: Name of the data set, as the user gave it.
         listing: The files with their labels.
         image_size: Height and width that images are resized to.
-        test_share: Share of each class to hold back for testing; needed if there are no images for scores, rejected
-            otherwise.
+        test_share: Share of the images, of each class if there are classes, to hold back for testing; needed if there
+            are no images for scores, rejected otherwise.
         resize: How images are brought to that size, one of `RESIZE_WAYS`.
         channels: 1, 3 or 4; by default 1 if all images are grey, otherwise 3.
         skip_broken: Whether files that can't be read are left out.
         memory_limit: Largest size of the resized images, in bytes, that is held in memory.
+        kind: Makes the source from its attributes.
 
     Raises:
-        UserError: Files can't be read, there are no two classes left, or an argument is missing or doesn't fit.
+        UserError: Files can't be used, there are no two classes or no images left, or an argument is missing or doesn't
+            fit.
     """
     if image_size is None:
         raise UserError(f"`image_size` is needed for {name}. Expected pixels, e.g. 224 or 48x144. Received: None.")
@@ -91,14 +107,16 @@ def load_files(
     paths = [path for pairs in listing.files.values() for path, _ in pairs]
     looked = dict(zip(paths, look_at(paths), strict=True))
     broken = [(path, found) for path, found in looked.items() if isinstance(found, Broken)]
-    notes = check_readable(name, broken, skip=skip_broken)
-    listing = without_empty_classes(_without(listing, dict(broken)), name)
+    notes = check_readable(name, [*listing.unusable, *broken], skip=skip_broken)
+    listing = _without(listing, dict(broken))
+    listing = without_empty_classes(listing, name) if listing.has_classes else _not_empty(listing, name)
     files = [looked[path] for pairs in listing.files.values() for path, _ in pairs]
     channels = channels or (1 if all(file.grey for file in files) else 3)
     source = _file_source(
         name,
         listing,
         looked,
+        kind,
         test_share=test_share,
         image_shape=(*image_size, channels),
         flip_ok=True,
@@ -116,8 +134,9 @@ def _check_test_share(name: str, listing: Listing, test_share: float | None) -> 
         raise UserError(f"`test_share` can't be used: {name} has images for testing of its own. Leave it out.")
     if "test" not in listing.files and test_share is None:
         raise UserError(
-            f"`test_share` is needed: {name} has no separate images for testing. Expected class folders in train/ and "
-            "test/ or val/, or `test_share` (e.g. 0.2) to hold back a share of each class. Received: None."
+            f"`test_share` is needed: {name} has no separate images for testing. Expected the folders train/ and test/ "
+            "or val/, in a table the column split, or `test_share` (e.g. 0.2) to hold back a share of the images. "
+            "Received: None."
         )
 
 
@@ -126,16 +145,37 @@ def _without(listing: Listing, paths: Mapping[str, Broken]) -> Listing:
     return dataclasses.replace(listing, files=files)
 
 
-def _file_source(name: str, listing: Listing, looked: Looked, *, test_share: float | None, **details) -> FileSource:
+def _not_empty(listing: Listing, name: str) -> Listing:
+    """Checks that there are images in each split."""
+    empty = [split for split, pairs in listing.files.items() if not pairs]
+    if empty:
+        raise UserError(f"`dataset`: {name} must have images with labels. Received no images for {empty[0]}.")
+    return listing
+
+
+def _as_array(labels: list[Label]) -> np.ndarray:
+    found = np.array(labels)
+    return found.astype(np.float32) if found.dtype.kind == "f" else found
+
+
+def _file_source(
+    name: str,
+    listing: Listing,
+    looked: Looked,
+    kind: Callable[..., FileSource],
+    *,
+    test_share: float | None,
+    **details,
+) -> FileSource:
     splits = {
-        split: (np.array([path for path, _ in pairs]), np.array([label for _, label in pairs], np.int64))
+        split: (np.array([path for path, _ in pairs]), _as_array([label for _, label in pairs]))
         for split, pairs in listing.files.items()
     }
     if "test" not in splits:
         paths, labels = splits["train"]
         train, test = _halves(labels, test_share)
         splits = {"train": (paths[train], labels[train]), "test": (paths[test], labels[test])}
-    return FileSource(
+    return kind(
         name=name,
         class_names=listing.class_names,
         split_labels={split: labels for split, (_, labels) in splits.items()},
@@ -150,8 +190,9 @@ def _file_source(name: str, listing: Listing, looked: Looked, *, test_share: flo
 
 def _halves(labels: np.ndarray, test_share: float) -> tuple[np.ndarray, np.ndarray]:
     """Training and test images, each class in the same proportion; the only image of a class is for training."""
-    train, test = stratified_halves(labels, share=1.0 - test_share)
-    alone = np.isin(test, np.flatnonzero(np.bincount(labels)[labels] == 1))
+    strata = strata_of(labels)
+    train, test = stratified_halves(strata, share=1.0 - test_share)
+    alone = np.isin(test, np.flatnonzero(np.bincount(strata)[strata] == 1))
     if alone.all():
         raise UserError(f"`test_share`={test_share} leaves no images for testing. Give a larger one.")
     return np.sort(np.concatenate([train, test[alone]])), test[~alone]
@@ -165,7 +206,7 @@ def _in_memory(source: FileSource, *, skip_broken: bool) -> Source:
         images, fails = _read_images(source, split)
         broken += [(paths[row], reason) for row, reason in fails.items()]
         good = np.setdiff1d(np.arange(len(paths)), list(fails))
-        arrays[split] = (images[good] if fails else images, source.labels(split)[good])
+        arrays[split] = (images[good] if fails else images, source.read_labels(split)[good])
     notes = check_readable(source.name, broken, skip=skip_broken)
     return make_array_source(
         source.name,
@@ -181,8 +222,9 @@ def _in_memory(source: FileSource, *, skip_broken: bool) -> Source:
 def _read_images(source: FileSource, split: str) -> tuple[np.ndarray, dict[int, Broken]]:
     """Reads the images of a split; for those that can't be read, returns the reason by row."""
     paths, size, way = source.split_paths[split], source.image_shape[:2], source.resize
-    dataset = source.examples(split, np.arange(len(paths))).map(
-        lambda _, encoded, __: resize_image(source.decode(encoded), size, way), num_parallel_calls=tf.data.AUTOTUNE
+    encoded = source.image_reader(split)
+    dataset = tf.data.Dataset.range(len(paths)).map(
+        lambda index: resize_image(source.decode(encoded(index)), size, way), num_parallel_calls=tf.data.AUTOTUNE
     )
     images, fails = np.zeros((len(paths), *source.image_shape), np.uint8), {}
     rows = dataset.as_numpy_iterator()

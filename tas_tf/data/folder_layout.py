@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tas_tf.data.image_files import SUFFIXES
+from tas_tf.data.image_files import SUFFIXES, Broken
 from tas_tf.errors import UserError
 
 #: Names of folders for each split, in any case.
@@ -19,20 +19,28 @@ _SPLITS = {
     "validation": ("val", "valid", "validation"),
 }
 
+#: A class number, values, or the path of a mask.
+Label = int | tuple[float, ...] | str
+
 
 @dataclass(frozen=True)
 class Listing:
     """Image files with their labels.
 
     Attributes:
-        class_names: Names of the labels 0, 1, ...
-        files: Path and label of each image, by split: `train`, and `test` if the data has images for scores.
-        notes: Lines for the user on what is left out.
+        class_names: Names of the classes 0, 1, ..., or of the columns of values.
+        files: Path and label of each image, by split: `train`, and `test` if the data has images for scores. A label
+            is a class number, a tuple of values or the path of a mask.
+        notes: Lines for the user on what is read and what is left out.
+        has_classes: Whether labels are class numbers.
+        unusable: Files that have been found to be unusable, with the reason. `files` doesn't hold them.
     """
 
     class_names: tuple[str, ...]
-    files: dict[str, list[tuple[str, int]]]
+    files: dict[str, list[tuple[str, Label]]]
     notes: tuple[str, ...] = ()
+    has_classes: bool = True
+    unusable: tuple[tuple[str, Broken], ...] = ()
 
 
 def split_named(name: str) -> str | None:
@@ -52,14 +60,7 @@ def list_folder(root: Path) -> Listing:
     Raises:
         UserError: There are no two classes, the classes of the splits differ, or there are images for scores alone.
     """
-    splits, notes = _find_splits(root)
-    if "train" not in splits:
-        if splits:
-            raise UserError(
-                f"`dataset`: {root} has the folder {next(iter(splits.values())).name} but no train/. Put the training "
-                "images into train/, or name a folder that holds the class folders alone."
-            )
-        splits = {"train": root}
+    splits, notes = find_splits(root)
     classes = {split: _find_classes(folder) for split, folder in splits.items()}
     if "test" in classes and classes["train"].keys() != classes["test"].keys():
         differing = sorted(classes["train"].keys() ^ classes["test"].keys())
@@ -73,26 +74,29 @@ def list_folder(root: Path) -> Listing:
     for split, folders in classes.items():
         files[split] = []
         for label, name in enumerate(names):
-            images, others = _images_in(folders[name])
+            images, others = images_in(folders[name])
             files[split] += [(path, label) for path in images]
             unused += others
     loose = [path for folder in {root, *splits.values()} for path in _loose(folder)]
-    return Listing(names, files, (*notes, *_unused(root, unused, loose)))
+    return Listing(names, files, (*notes, *unused_files(root, unused, loose)))
 
 
-def _find_splits(root: Path) -> tuple[dict[str, Path], list[str]]:
-    """Folders of training and test images, and lines on what else lies beside them; empty if there are no splits.
+def find_splits(root: Path) -> tuple[dict[str, Path], list[str]]:
+    """Finds the folders of training and test images.
+
+    Returns:
+        Folders by split, the whole folder for training if there are no splits; and lines on what else lies beside them.
 
     Raises:
-        UserError: Several folders are for the same split.
+        UserError: Several folders are for the same split, or there are images for scores alone.
     """
     found: dict[str, Path] = {}
     others, flat = [], []
-    for folder in _folders(root):
+    for folder in folders_in(root):
         split = split_named(folder.name)
         if split is None:
             others.append(folder)
-        elif not _folders(folder):
+        elif not folders_in(folder):
             flat.append(folder)
         elif split in found:
             raise UserError(
@@ -112,10 +116,16 @@ def _find_splits(root: Path) -> tuple[dict[str, Path], list[str]]:
         else:
             notes.append(f"`dataset`: {validation} holds the images for scores, since there is no test/.")
             found["test"] = validation
-    return found, notes
+    if found and "train" not in found:
+        raise UserError(
+            f"`dataset`: {root} has the folder {next(iter(found.values())).name} but no train/. Put the training "
+            "images into train/, or name a folder without splits."
+        )
+    return found or {"train": root}, notes
 
 
-def _folders(root: Path) -> list[Path]:
+def folders_in(root: Path) -> list[Path]:
+    """Folders in a folder, sorted, without hidden ones."""
     return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
@@ -125,13 +135,13 @@ def _find_classes(root: Path) -> dict[str, Path]:
     Raises:
         UserError: There are fewer than two, or two of the same name.
     """
-    found = _folders(root)
+    found = folders_in(root)
     folders = {unicodedata.normalize("NFC", folder.name): folder for folder in found}
     if len(folders) < len(found):
         raise UserError(f"`dataset`: {root} has class folders of the same name, written in two ways. Merge them.")
     if len(folders) < 2:
         inner = next(iter(folders.values()), None)
-        hint = f" Did you mean folder:{inner}?" if inner is not None and len(_folders(inner)) > 1 else ""
+        hint = f" Did you mean folder:{inner}?" if inner is not None and len(folders_in(inner)) > 1 else ""
         raise UserError(
             f"{root} holds no classes. Expected at least two sub-folders, each with the images of one class. "
             f"Received: {', '.join(folders) or 'none'}.{hint}"
@@ -139,8 +149,8 @@ def _find_classes(root: Path) -> dict[str, Path]:
     return dict(sorted(folders.items()))
 
 
-def _images_in(folder: Path) -> tuple[list[str], list[Path]]:
-    """Paths of the images in a class folder, sorted, and of all other files."""
+def images_in(folder: Path) -> tuple[list[str], list[Path]]:
+    """Paths of the images in a folder, at any depth, sorted, and of all other files."""
     images, others = [], []
     for place, folders, names in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -160,7 +170,8 @@ def _loose(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
 
 
-def _unused(root: Path, others: Sequence[Path], loose: Sequence[Path]) -> list[str]:
+def unused_files(root: Path, others: Sequence[Path], loose: Sequence[Path] = ()) -> list[str]:
+    """Lines for the user on files that are no images, and on images outside of class folders."""
     notes = []
     if others:
         kinds = Counter(path.suffix.lower() or "without ending" for path in others)

@@ -23,9 +23,10 @@ _ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
 _TAIL = 4096
 _GREY = ("1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I;16N")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-# Errors of Pillow for damaged files.
-_DAMAGE = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, Image.DecompressionBombError)
-_THREADS = 8
+#: Errors of Pillow for damaged files.
+DAMAGE = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, Image.DecompressionBombError)
+#: Files that are read at once.
+THREADS = 8
 _LISTED = 10
 
 
@@ -61,7 +62,7 @@ def look_at(paths: Sequence[str]) -> list[ImageFile | Broken]:
 
     Of JPEG and PNG files, the beginning and the end are read; others, which are less common, are read whole.
     """
-    with ThreadPoolExecutor(_THREADS) as threads, warnings.catch_warnings():
+    with ThreadPoolExecutor(THREADS) as threads, warnings.catch_warnings():
         # Very large images and faulty EXIF data.
         warnings.simplefilter("ignore")
         return list(threads.map(_look_at_one, paths))
@@ -77,8 +78,8 @@ def _look_at_one(path: str) -> ImageFile | Broken:
             return found
     except Broken as broken:
         return broken
-    except _DAMAGE as error:
-        return Broken(_reason(path, error))
+    except DAMAGE as error:
+        return Broken(reason_of(path, error))
 
 
 def _description(image: Image.Image, whole: bool) -> ImageFile:
@@ -116,7 +117,8 @@ def _ends_well(path: str, end: bytes) -> bool:
         return end in file.read()
 
 
-def _reason(path: str, error: Exception) -> str:
+def reason_of(path: str, error: Exception) -> str:
+    """Why a file can't be read, from Pillow's error, without the path."""
     if isinstance(error, Image.UnidentifiedImageError):
         return "it is no image that can be read"
     return str(error).replace(f"'{path}'", "").strip() or type(error).__name__
@@ -145,8 +147,8 @@ def read_image(path: str, channels: int) -> np.ndarray:
             if channels != 4 and "transparency" in image.info:
                 image = image.convert("RGBA")
             pixels = np.asarray(image.convert(_MODES[channels]))
-    except _DAMAGE as error:
-        raise Broken(_reason(path, error)) from error
+    except DAMAGE as error:
+        raise Broken(reason_of(path, error)) from error
     return pixels.reshape(*pixels.shape[:2], channels)
 
 
@@ -167,15 +169,15 @@ def as_png(path: bytes, channels: int) -> bytes:
 
 
 def check_readable(name: str, broken: Sequence[tuple[str, Broken]], *, skip: bool) -> list[str]:
-    """Lists files that can't be read.
+    """Lists files that can't be used.
 
     Args:
         name: Name of the data set.
-        broken: Paths, and why each can't be read.
+        broken: Paths, and why each can't be used.
         skip: Whether the files are left out.
 
     Returns:
-        Lines for the user; empty if all files can be read.
+        Lines for the user; empty if there are none.
 
     Raises:
         UserError: There are such files, and they aren't left out.
@@ -186,11 +188,11 @@ def check_readable(name: str, broken: Sequence[tuple[str, Broken]], *, skip: boo
     if len(broken) > _LISTED:
         listing.append(f"  ... and {len(broken) - _LISTED} more")
     if skip:
-        return ["\n".join([f"`dataset`: left out {len(broken)} image(s) of {name} that can't be read:", *listing])]
+        return ["\n".join([f"`dataset`: left out {len(broken)} file(s) of {name} that can't be used:", *listing])]
     raise UserError(
         "\n".join(
             [
-                f"`dataset`: {len(broken)} image(s) of {name} can't be read. Replace or remove them, or leave them out "
+                f"`dataset`: {len(broken)} file(s) of {name} can't be used. Replace or remove them, or leave them out "
                 "with `skip_broken`:",
                 *listing,
             ]

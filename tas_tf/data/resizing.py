@@ -10,13 +10,14 @@ from tas_tf.errors import UserError
 RESIZE_WAYS = ("squash", "crop", "pad")
 
 
-def resize_image(image: tf.Tensor, size: tuple[int, int], way: str = "squash") -> tf.Tensor:
+def resize_image(image: tf.Tensor, size: tuple[int, int], way: str = "squash", *, nearest: bool = False) -> tf.Tensor:
     """Resizes an image, with antialiasing.
 
     Args:
         image: uint8 `[height, width, channels]`.
         size: Height and width to resize to.
         way: One of `RESIZE_WAYS`.
+        nearest: Whether each pixel is that of the image which is nearest, without antialiasing, as masks need it.
 
     Returns:
         uint8 `[*size, channels]`.
@@ -27,8 +28,11 @@ def resize_image(image: tf.Tensor, size: tuple[int, int], way: str = "squash") -
         image = tf.image.resize_with_crop_or_pad(image, *_largest_window(height, width, size))
     elif way == "pad":
         inner, corner = _place_inside(height, width, size)
-    resized = tf.image.resize(image, inner, method="bilinear", antialias=True)
-    resized = tf.cast(tf.clip_by_value(tf.round(resized), 0.0, 255.0), tf.uint8)
+    if nearest:
+        resized = tf.image.resize(image, inner, method="nearest")
+    else:
+        resized = tf.image.resize(image, inner, method="bilinear", antialias=True)
+        resized = tf.cast(tf.clip_by_value(tf.round(resized), 0.0, 255.0), tf.uint8)
     if way == "pad":
         resized = tf.image.pad_to_bounding_box(resized, *corner, *size)
     return tf.ensure_shape(resized, [*size, image.shape[-1]])

@@ -7,7 +7,10 @@ from dataclasses import dataclass, fields
 from tas_tf.data.augmentation import Augmentation
 from tas_tf.data.preprocessing import PREPROCESSING_KINDS
 from tas_tf.data.resizing import RESIZE_WAYS
-from tas_tf.settings import Seeded, setting
+from tas_tf.errors import UserError
+from tas_tf.settings import Seeded, describe_settings, setting
+
+_PLAIN = Augmentation()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +18,9 @@ class DataSettings(Augmentation, Seeded):
     """Settings of a data set and of what is done to its images."""
 
     dataset: str = setting(
-        "digits", "digits (bundled), fashion_mnist, folder:PATH, csv:FILE, or any data set of TensorFlow Datasets."
+        "digits",
+        "digits (bundled), fashion_mnist, folder:PATH (class folders, or images/ and masks/), csv:FILE, or any data "
+        "set of TensorFlow Datasets.",
     )
     data_dir: str | None = setting(None, "Folder in which TensorFlow Datasets keeps its files.", recorded=False)
     features: str | None = setting(
@@ -23,6 +28,12 @@ class DataSettings(Augmentation, Seeded):
         "Names of the image and of the label in a data set of TensorFlow Datasets that has several, such as "
         "image,coarse_label for cifar100.",
         before=None,
+    )
+    label_columns: tuple[str, ...] = setting(
+        (),
+        "Names of the columns of labels in a table, such as age or red,green,blue; by default the column called label, "
+        "class, class_name, category or target, or if there is none, all but those of paths and splits.",
+        before=(),
     )
     image_size: int | tuple[int, int] | None = setting(
         None,
@@ -51,7 +62,11 @@ class DataSettings(Augmentation, Seeded):
     test_share: float | None = setting(
         None, "Share of images to hold back for testing, if the data has no test images.", above=0, below=1
     )
-    train_limit: int | None = setting(None, "Uses a fixed, stratified subset of this many training images.", at_least=1)
+    train_limit: int | None = setting(
+        None,
+        "Uses a fixed subset of this many training images, stratified by class if images have classes.",
+        at_least=1,
+    )
     preprocess: str = setting(
         "auto",
         "How pixels are mapped to the network's input. By default (auto), a trained network is scored under each kind "
@@ -68,3 +83,17 @@ class DataSettings(Augmentation, Seeded):
     def augment(self) -> Augmentation:
         """The random changes to training images."""
         return Augmentation(**{field.name: getattr(self, field.name) for field in fields(Augmentation)})
+
+    def check_unchanged(self) -> None:
+        """Checks that images aren't changed in ways that labels per pixel don't follow.
+
+        Raises:
+            UserError: They are.
+        """
+        changes = [name for name in describe_settings(Augmentation) if getattr(self, name) != getattr(_PLAIN, name)]
+        changes += ["test_resize"] if self.test_resize is not None else []
+        if changes:
+            raise UserError(
+                f"`{changes[0]}` changes only images, not their labels per pixel. Leave it out: images and labels per "
+                "pixel are used as they are."
+            )

@@ -1,4 +1,4 @@
-"""Data sets as the rest of the library sees them: images with one integer label each."""
+"""Data sets as the rest of the library sees them: images with a class, values or a mask each."""
 
 import abc
 import dataclasses
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tas_tf.data.split import has_classes, strata_of
 from tas_tf.errors import UserError
 
 SPLITS = ("train", "test")
@@ -28,14 +29,15 @@ def looks_alike_mirrored(name: str) -> bool:
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Source:
-    """A data set with a training and a test split, and one integer label for every image.
+    """A data set with a training and a test split, and a label for every image.
 
     Attributes:
         name: Name that the user gave.
-        class_names: Names of the labels 0, 1, ...
+        class_names: Names of the classes 0, 1, ..., or of the columns of values.
         image_shape: Height, width and channels that every image has when it reaches a network.
         flip_ok: Whether mirroring an image keeps its label (not so for digits).
-        split_labels: Labels by split, int64 `[num_examples]`.
+        split_labels: Labels by split: class numbers, int64 `[num_examples]`; values, float32 `[num_examples, values]`;
+            or masks, uint8 `[num_examples, height, width]`. Streamed masks are given by their paths.
         resize: How images are brought to `image_shape`, one of `RESIZE_WAYS`.
         reshaped: Whether images may have other proportions than `image_shape`, so that `resize` matters.
         notes: Lines for the user on what isn't read as it lies there.
@@ -56,14 +58,23 @@ class Source:
         return len(self.class_names)
 
     @property
+    def has_classes(self) -> bool:
+        """Whether each image has a class."""
+        return has_classes(self.labels("train"))
+
+    @property
     def num_train(self) -> int:
         """Number of training examples."""
         return len(self.split_labels["train"])
 
     def labels(self, split: str) -> np.ndarray:
-        """Returns the labels of `split` ("train" or "test"), int64 `[num_examples]`."""
+        """Returns the labels of `split` ("train" or "test"), see `split_labels`."""
         _check_split(split)
         return self.split_labels[split]
+
+    def strata(self, split: str) -> np.ndarray:
+        """Returns the groups of `split` whose proportions its parts keep, see `strata_of`."""
+        return strata_of(self.labels(split))
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -105,7 +116,7 @@ class StreamedSource(Source, abc.ABC):
             seed: Two integers, which alone determine the order; without a seed, the order is fixed.
 
         Returns:
-            Elements: int64 scalar, the encoded image (a string scalar; see `decode`), int64 scalar.
+            Elements: int64 scalar, the encoded image (a string scalar; see `decode`), the label of one image.
         """
 
     def decode(self, encoded: tf.Tensor) -> tf.Tensor:
@@ -127,11 +138,11 @@ def make_array_source(
     flip_ok: bool,
     **details: Any,
 ) -> ArraySource:
-    """Makes a source from uint8 images and integer labels, `(images, labels)` for each split.
+    """Makes a source from uint8 images and labels, `(images, labels)` for each split.
 
     Args:
         name: See `Source`, as all others.
-        class_names: Names of the labels.
+        class_names: See `Source`.
         train: Images and labels for training.
         test: Images and labels for testing.
         flip_ok: Whether mirroring keeps labels.
@@ -143,10 +154,15 @@ def make_array_source(
         class_names=tuple(class_names),
         image_shape=tuple(train[0].shape[1:]),
         flip_ok=flip_ok,
-        split_labels={split: _frozen(labels.astype(np.int64)) for split, (_, labels) in parts.items()},
+        split_labels={split: _frozen(_as_labels(labels)) for split, (_, labels) in parts.items()},
         split_images={split: _frozen(images) for split, (images, _) in parts.items()},
         **details,
     )
+
+
+def _as_labels(labels: np.ndarray) -> np.ndarray:
+    """Class numbers as int64; values and masks as they are."""
+    return labels.astype(np.int64) if labels.ndim == 1 else labels
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:

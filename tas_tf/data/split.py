@@ -1,10 +1,30 @@
-"""Stratified parts of a data set."""
+"""Parts of a data set, stratified by class if images have classes."""
 
 from collections.abc import Iterator
 
 import numpy as np
 
 from tas_tf.errors import UserError
+
+
+def has_classes(labels: np.ndarray) -> bool:
+    """Whether labels, `[n, ...]`, are class numbers of images."""
+    return labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer)
+
+
+def strata_of(labels: np.ndarray) -> np.ndarray:
+    """Returns the groups whose proportions all parts of a data set keep: the classes; a single group without classes.
+
+    Args:
+        labels: Class numbers, integers `[n]`, or other labels, `[n, ...]`.
+
+    Returns:
+        Numbers of the groups, `[n]`.
+
+    >>> strata_of(np.array([2, 0, 1])).tolist(), strata_of(np.array([[0.5], [1.5]])).tolist()
+    ([2, 0, 1], [0, 0])
+    """
+    return labels if has_classes(labels) else np.zeros(len(labels), np.int64)
 
 
 def stratified_halves(labels: np.ndarray, *, share: float = 0.5, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -19,7 +20,6 @@ from tas_tf.data.split import stratified_halves, stratified_subset
 from tas_tf.data.training_data import EpochsDataset, TrainingData
 from tas_tf.errors import UserError
 from tas_tf.objectives.classification import Classification
-from tas_tf.objectives.decisions import Binary
 from tas_tf.objectives.objective import Objective
 
 
@@ -35,7 +35,7 @@ class Task(TrainingData):
         seed: Seed of order and augmentation.
         test_resize: Height and width that images without augmentation are resized to before their centre is cut out;
             see `evaluation`.
-        decides: Whether networks have a single output that says yes for the second of two classes.
+        trained_for: What networks are trained for; by default, the classes of the images.
     """
 
     source: Source
@@ -44,7 +44,7 @@ class Task(TrainingData):
     indices: np.ndarray
     seed: int
     test_resize: int | None = None
-    decides: bool = False
+    trained_for: Objective | None = None
 
     def __post_init__(self) -> None:
         height, width, channels = self.source.image_shape
@@ -56,24 +56,29 @@ class Task(TrainingData):
             )
 
     @classmethod
-    def load(cls, dataset: str, *, streamed: bool = False, **settings: Any) -> Task:
+    def load(cls, dataset: str, *, objective: Objective | None = None, streamed: bool = False, **settings: Any) -> Task:
         """Loads a data set by name.
 
         Args:
             dataset: Name of a data set, as in `load_source`.
+            objective: What networks are trained for; by default, the classes of the images.
             streamed: Whether images are read when they are used, as in `load_source`.
             **settings: Other settings of `DataSettings`. The seed determines order and augmentation, but not which
                 images are used.
 
         Raises:
-            UserError: An argument is invalid, or the data isn't available.
+            UserError: An argument is invalid, or the data isn't available or doesn't suit the objective.
         """
         wanted = DataSettings(dataset=dataset, **settings)
+        if objective is not None and objective.positions:
+            wanted.check_unchanged()
         source = load_source(
             dataset,
+            objective,
             data_dir=wanted.data_dir,
             image_size=wanted.image_size,
             features=wanted.features,
+            label_columns=wanted.label_columns,
             test_share=wanted.test_share,
             resize="squash" if wanted.resize == "auto" else wanted.resize,
             channels=wanted.channels,
@@ -81,14 +86,15 @@ class Task(TrainingData):
             streamed=streamed,
         )
         limit = wanted.train_limit
-        if limit is not None and not source.num_classes <= limit <= source.num_train:
+        least, what = (source.num_classes, ", the number of classes,") if source.has_classes else (1, "")
+        if limit is not None and not least <= limit <= source.num_train:
             raise UserError(
-                f"`train_limit` must be from {source.num_classes}, the number of classes, to {source.num_train}, the "
-                f"number of training images. Received: {limit}."
+                f"`train_limit` must be from {least}{what} to {source.num_train}, the number of training images. "
+                f"Received: {limit}."
             )
         indices = np.arange(source.num_train)
         if limit is not None:
-            indices = stratified_subset(source.labels("train"), count=limit)
+            indices = stratified_subset(source.strata("train"), count=limit)
         return cls(
             source=source,
             preprocessing=Preprocessing.fit(source, _trained_with(wanted.preprocess), indices=indices),
@@ -96,6 +102,7 @@ class Task(TrainingData):
             indices=indices,
             seed=wanted.seed,
             test_resize=wanted.test_resize,
+            trained_for=objective,
         )
 
     def prepared_as(self, kind: str) -> Task:
@@ -118,43 +125,29 @@ class Task(TrainingData):
 
     @property
     def class_names(self) -> Sequence[str]:
-        """Names of the classes 0, 1, ..."""
+        """Names of the classes 0, 1, ..., or of the values."""
         return self.source.class_names
 
     @property
     def objective(self) -> Objective:
         """What networks are trained for."""
-        return Binary(1) if self.decides else Classification(self.source.num_classes)
-
-    def for_objective(self, objective: Objective) -> Task:
-        """The same data for networks of a kind.
-
-        Raises:
-            UserError: Images in classes don't suit the objective.
-        """
-        if objective.positions or objective.task not in (Classification.task, Binary.task):
-            raise UserError(
-                f"`dataset`={self.name} has a class for each image, which doesn't suit {objective}. Expected a network "
-                "for classes or a single decision. `tas_tf.compress` takes data of any kind."
-            )
-        decides = objective.task == Binary.task
-        if decides and self.source.num_classes != 2:
-            raise UserError(
-                f"`model` makes a single decision, so that `dataset` must have 2 classes. Received: "
-                f"{self.source.num_classes} in `{self.name}`."
-            )
-        return replace(self, decides=decides)
+        return self.trained_for or Classification(self.source.num_classes)
 
     @property
     def num_train(self) -> int:
         """Number of training images that are used."""
         return len(self.indices)
 
-    @property
+    @cached_property
     def chance(self) -> float:
-        """Score of the best constant output on the test images: the share of the most frequent class."""
-        labels = self.source.labels("test")
-        return float(np.bincount(labels).max() / len(labels))
+        """Score of the best constant output on the test images, such as the share of the most frequent class."""
+        objective = self.objective
+        if objective.positions:
+            labels = (found for _, found in self.test().as_numpy_iterator())
+        else:
+            found = self.source.labels("test").astype(objective.label_dtype.as_numpy_dtype)
+            labels = [found.reshape(len(found), *objective.label_shape)]
+        return objective.constant_score(np.concatenate([objective.summary(each) for each in labels]))
 
     @property
     def repeats(self) -> bool:
@@ -179,13 +172,13 @@ class Task(TrainingData):
         return dataset, steps_per_epoch(len(self.indices), batch_size)
 
     def halves(self, share: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
-        """Returns disjoint, stratified training images for the weights and for the architecture.
+        """Returns disjoint training images for weights and architecture, stratified by class if there are classes.
 
         Args:
             share: Share of the images for the weights.
         """
-        labels = self.source.labels("train")[self.indices]
-        weights, architecture = stratified_halves(labels, share=share, seed=self.seed)
+        strata = self.source.strata("train")[self.indices]
+        weights, architecture = stratified_halves(strata, share=share, seed=self.seed)
         return self.indices[weights], self.indices[architecture]
 
     def weights_part(self, share: float) -> Self:
@@ -253,10 +246,10 @@ class Task(TrainingData):
             limit: Largest number of images, chosen by stratified sampling.
             raw: Whether to return uint8 pixels, 0 to 255, instead of the network's input.
         """
-        labels = self.source.labels("test")
-        chosen = np.arange(len(labels))
-        if limit is not None and limit < len(labels):
-            chosen = np.sort(stratified_subset(labels, count=limit))
+        strata = self.source.strata("test")
+        chosen = np.arange(len(strata))
+        if limit is not None and limit < len(strata):
+            chosen = np.sort(stratified_subset(strata, count=limit))
         return self._arrays("test", chosen, raw=raw)
 
     def train_images(self, limit: int, *, raw: bool = False) -> np.ndarray:
@@ -266,8 +259,8 @@ class Task(TrainingData):
             limit: Largest number of images, chosen by stratified sampling.
             raw: Whether to return uint8 pixels, 0 to 255, instead of the network's input.
         """
-        labels = self.source.labels("train")[self.indices]
-        chosen = stratified_subset(labels, count=min(limit, len(labels)))
+        strata = self.source.strata("train")[self.indices]
+        chosen = stratified_subset(strata, count=min(limit, len(strata)))
         return self._arrays("train", self.indices[chosen], raw=raw)[0]
 
     def _arrays(self, split: str, indices: np.ndarray, *, raw: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -289,13 +282,15 @@ class Task(TrainingData):
 
     def _labelled(self, batches: tf.data.Dataset) -> tf.data.Dataset:
         """Batches, or pairs of batches, with labels as the objective has them."""
-        if not self.decides:
-            return batches
+        objective = self.objective
+        if objective.label_shape == ():
+            return batches  # class numbers
 
         def convert(one: Any, other: Any) -> Any:
             if isinstance(one, tuple):
                 return convert(*one), convert(*other)
-            return one, tf.cast(other[:, tf.newaxis], tf.float32)
+            count = -1 if other.shape[0] is None else other.shape[0]
+            return one, tf.cast(tf.reshape(other, [count, *objective.label_shape]), objective.label_dtype)
 
         return batches.map(convert, num_parallel_calls=tf.data.AUTOTUNE)
 

@@ -32,8 +32,8 @@ _STREAMED_TEST_LIMIT, _STREAMED_TEST_BYTES = 5_000, 2**32
 _EXPORT_VERSION = VERSION + 1  # latencies are now those of the second of two calls
 #: Settings of the data that files depend on: training images determine preprocessing, test images the scores.
 _DATA = (
-    *("dataset", "features", "image_size", "resize", "skip_broken", "test_share", "train_limit", "preprocess"),
-    *("test_resize", "seed"),
+    *("dataset", "features", "label_columns", "image_size", "resize", "skip_broken", "test_share"),
+    *("train_limit", "preprocess", "test_resize", "seed"),
 )
 
 

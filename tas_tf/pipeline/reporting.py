@@ -64,7 +64,7 @@ def report_run(workspace: Workspace, rivals: Sequence[str] | None = None) -> dic
         command=made_by.command,
         files=_files(config.run, page=no_page is None),
     )
-    if not any(report[name]["accuracy"] is not None for name in ("teacher", "student")):
+    if not any(report[name].get(report["metric"]) is not None for name in ("teacher", "student")):
         raise UserError(f"`run_dir`: nothing has been measured in {config.run.path} yet.")
     write_json(config.run.report_json, report)
     if no_page is None:

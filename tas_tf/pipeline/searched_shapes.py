@@ -59,8 +59,9 @@ class SearchedShapeStep(RunStep):
         metrics = read_json(run.metrics("search"))
         kind = metrics["budget_kind"]
         depths = "/".join(map(str, Shape.load(run.search_shape).depths.values())) or "none searched"
-        accuracy = metrics.get("held_out_accuracy")
-        scored = "" if accuracy is None else f", held-out accuracy {accuracy:.3f}"
+        objective = self.workspace.task.objective
+        score = metrics.get(f"held_out_{objective.metric}")
+        scored = "" if score is None else f", held-out {objective.told(score)}"
         measured = " measured" if kind in MEASURED else ""
         self.workspace.say(
             f"Found: {told(kind, metrics[f'shape_{kind}'])}{measured} ({metrics[f'shape_{kind}_ratio']:.3f} of the "

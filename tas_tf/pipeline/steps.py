@@ -181,9 +181,10 @@ def settings_of(workspace: Workspace, *sections: str, names: Sequence[str] = (),
     config = workspace.config
     always = {name: getattr(config, name) for name in ("precision", "deterministic", *names)}
     found = {**{name: recorded(getattr(config, name)) for name in sections}, **always, **more}
-    # Only if it is given, since the records of earlier runs lack it.
-    task = config.network.task
-    return found if task is None else {**found, "network": {**found.get("network", {}), "task": task}}
+    # Only if they are given, since the records of earlier runs lack them.
+    given = {name: getattr(config.network, name) for name in ("task", "loss")}
+    given = {name: value for name, value in given.items() if value is not None}
+    return merged(found, {"network": given}) if given else found
 
 
 def network_settings(workspace: Workspace) -> dict[str, Any]:

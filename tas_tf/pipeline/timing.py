@@ -96,9 +96,9 @@ def _make_schedule(workspace: Workspace, seconds: float) -> Schedule:
     workload = Workload.of(pace, config.race, task, config.student, **more)
     needed = budgets * (workload.shortest + export)
     teacher_epochs, teacher_warmup, teacher_seconds = 0, 0, 0.0
-    if not config.teacher_from and config.model_file is None and (trained := _training_of_teacher(config)):
+    if not config.teacher_from and not config.takes_over and (trained := _training_of_teacher(config)):
         teacher_epochs, teacher_warmup = trained  # it isn't trained again
-    elif not config.teacher_from and config.model_file is None:
+    elif not config.teacher_from and not config.takes_over:
         whole = measure_pace(space, Shape.full(space), task, config.teacher, **options)
         used += workspace.shared.lap()
         available = seconds * (1 - _MARGIN) - used

@@ -9,9 +9,10 @@ import keras
 
 from tas_tf.baselines.rivals import RIVALS
 from tas_tf.cost.cost_model import CostModel
+from tas_tf.errors import UserError
 from tas_tf.files import write_json, write_model
 from tas_tf.pipeline.baseline_shapes import RivalShapeStep
-from tas_tf.pipeline.steps import DISTILLATION, VERSION, Effort, RunStep, network_settings, settings_of
+from tas_tf.pipeline.steps import DISTILLATION, VERSION, Effort, RunStep, merged, network_settings, settings_of
 from tas_tf.runs.initial_weights import find_initial_weights, load_initial_network, raced_rate_factor
 from tas_tf.runs.run import Step
 from tas_tf.runs.schedule import Schedule, load_schedule, save_schedule
@@ -37,17 +38,18 @@ class TeacherStep(RunStep):
     @property
     def does(self) -> str:
         """What a plan says if the step would run."""
-        return "is taken over" if self.workspace.config.model_file else "runs"
+        return "is taken over" if self.workspace.config.takes_over else "runs"
 
     @property
     def record(self) -> Step:
         """Record of the teacher, which depends on the network, the data and, unless taken over, on its training."""
         config = self.workspace.config
         file = config.model_file
-        training = {} if file else {"teacher": recorded(config.teacher, without=DISTILLATION)}
+        training = {} if config.takes_over else {"teacher": recorded(config.teacher, without=DISTILLATION)}
+        further = {"network": {"train_model": True}} if config.network.train_model else {}
         return config.run.step(
             "teacher",
-            settings={**settings_of(self.workspace, "data"), **training, **network_settings(self.workspace)},
+            settings=merged(settings_of(self.workspace, "data"), training, network_settings(self.workspace), further),
             inputs={"model": file} if file else {},
             outputs=[config.run.teacher_model, config.run.metrics("teacher")],
             version=VERSION,
@@ -56,7 +58,7 @@ class TeacherStep(RunStep):
     def effort(self, space: SearchSpace) -> Effort:
         """A plain training; no epochs if the network is taken over."""
         settings = self.workspace.config.teacher
-        if self.workspace.config.model_file:
+        if self.workspace.config.takes_over:
             return Effort(0, 0, 1.0, starts=0.0)
         _, per_epoch = self.workspace.task.training(settings.batch_size)
         return Effort(settings.all_epochs, settings.all_epochs * per_epoch, 1.0)
@@ -73,10 +75,13 @@ class TeacherStep(RunStep):
         """
         workspace, config = self.workspace, self.workspace.config
         model = workspace.network
-        space = workspace.checked_space(model, trains=not config.model_file)
-        if config.model_file:
+        space = workspace.checked_space(model, trains=not config.takes_over)
+        if config.takes_over:
             metrics = {**_test(model, space, workspace), "taken_from": str(config.model_file)}
-            check_above_chance(metrics, workspace.task)
+            try:
+                check_above_chance(metrics, workspace.task)
+            except UserError as error:
+                raise UserError(f"{error} If it isn't trained yet, give `train_model`.") from error
             self.begin(record)
             objective = workspace.task.objective
             workspace.say(
@@ -91,12 +96,16 @@ class TeacherStep(RunStep):
                 workspace.task,
                 config.teacher,
                 strategy=workspace.strategy,
+                start=logits_of(model, space) if config.model_file else None,
                 callbacks=workspace.callbacks("teacher"),
                 checkpoint_dir=record.checkpoints,
                 verbose=workspace.verbose,
             )
             model, metrics = result.model, result.metrics
             check_above_chance(metrics, workspace.task)
+        if (loss := workspace.loss) is not None:
+            # Later commands find the loss in the file. Without momentum, the optimizer has no state to load.
+            model.compile("sgd", loss=loss)
         write_model(config.run.teacher_model, model)
         write_json(
             config.run.metrics("teacher"),

@@ -15,7 +15,8 @@ from rich.table import Table
 from tas_tf.errors import UserError
 from tas_tf.files import read_json
 from tas_tf.published import shape_file
-from tas_tf.report.formatting import MISSING, format_bytes, format_count, format_ms, format_ratio, format_share
+from tas_tf.report.formatting import MISSING, format_bytes, format_count, format_ms, format_ratio
+from tas_tf.report.scores import SCORES, Score, score_of
 from tas_tf.runs.origins import flatten, hash_content
 from tas_tf.runs.run import Run
 
@@ -51,10 +52,12 @@ class Row:
         name: Name of the folders.
         seeds: Seed of each run.
         kd: Whether students learned from the teacher; `None` for teachers.
-        figures: Figures by name: `accuracy` (0 to 1, test set), `macs`, `params`, `seconds` (of the last training),
-            `search_seconds`, `bytes` and `latency_ms` (of the TFLite file), `teacher_latency_ms` (timed in turns with
-            the student) and `speedup` (teacher's latency over student's); only figures that all runs have.
+        figures: Figures by name: the score that counts, such as `accuracy` (0 to 1, test set), `macs`, `params`,
+            `seconds` (of the last training), `search_seconds`, `bytes` and `latency_ms` (of the TFLite file),
+            `teacher_latency_ms` (timed in turns with the student) and `speedup` (teacher's latency over student's);
+            only figures that all runs have.
         format: Format of that file: the one that a budget in time refers to, otherwise fp32.
+        metric: Name of the score that counts.
     """
 
     name: str
@@ -62,11 +65,13 @@ class Row:
     kd: bool | None
     figures: Mapping[str, Figure]
     format: str = _DEFAULT_FORMAT
+    metric: str = "accuracy"
 
     def to_json(self) -> dict[str, Any]:
         """Returns the row as plain data."""
         figures = {name: asdict(figure) for name, figure in self.figures.items()}
-        return {"name": self.name, "seeds": list(self.seeds), "kd": self.kd, "format": self.format, **figures}
+        named = {"name": self.name, "seeds": list(self.seeds), "kd": self.kd, "format": self.format}
+        return {**named, "metric": self.metric, **figures}
 
 
 def compare_runs(folders: Sequence[str | Path]) -> list[Row]:
@@ -94,18 +99,26 @@ def print_comparison(rows: Sequence[Row], console: Console) -> None:
     table = Table(title="Test set results")
     for column in ("", "seeds", "KD", "format"):
         table.add_column(column)
-    for column in _COLUMNS:
+    scores = [SCORES[name] for name in dict.fromkeys(row.metric for row in rows)]
+    for column in (*(f"test {score.note}" for score in scores), *_COLUMNS):
         table.add_column(column, justify="right")
     for row in rows:
         kd = {True: "yes", False: "no", None: MISSING}[row.kd]
         format = row.format if "bytes" in row.figures else MISSING
-        table.add_row(row.name, ", ".join(map(str, row.seeds)), kd, format, *cells(row))
+        table.add_row(row.name, ", ".join(map(str, row.seeds)), kd, format, *cells(row, scores))
     console.print(table)
 
 
-def cells(row: Row) -> list[str]:
-    """Returns the figures of a row as text for a table."""
-    return [_with_spread(row.figures.get(name), write) for name, write in _COLUMNS.values()]
+def cells(row: Row, scores: Sequence[Score] | None = None) -> list[str]:
+    """Returns the figures of a row as text for a table.
+
+    Args:
+        row: The row.
+        scores: Scores of all rows, which the table shows first; by default, the one that counts for this row.
+    """
+    scores = [SCORES[row.metric]] if scores is None else scores
+    columns = [*((score.name, score.written) for score in scores), *_COLUMNS.values()]
+    return [_with_spread(row.figures.get(name), write) for name, write in columns]
 
 
 def _with_spread(figure: Figure | None, write: Callable[[float], str]) -> str:
@@ -121,7 +134,6 @@ def _with_spread(figure: Figure | None, write: Callable[[float], str]) -> str:
 
 
 _COLUMNS: Mapping[str, tuple[str, Callable[[float], str]]] = {
-    "test accuracy": ("accuracy", format_share),
     "MACs": ("macs", format_count),
     "parameters": ("params", format_count),
     "file": ("bytes", format_bytes),
@@ -144,14 +156,15 @@ def _row(name: str, runs: Sequence[Run]) -> Row:
         )
     _check_alike(name, runs)
     format = _read(runs[0].latency_json).get("format", _DEFAULT_FORMAT)
-    each = [_figures(run, own, format) for run, own in zip(runs, metrics, strict=True)]
+    score = score_of(metrics[0])
+    each = [_figures(run, own, format, score) for run, own in zip(runs, metrics, strict=True)]
     figures = {key: Figure.over([one[key] for one in each]) for key in each[0] if all(key in one for one in each)}
-    return Row(name, seeds, metrics[0].get("kd") if step == "student" else None, figures, format)
+    return Row(name, seeds, metrics[0].get("kd") if step == "student" else None, figures, format, score.name)
 
 
-def _figures(run: Run, own: Mapping[str, Any], format: str) -> dict[str, float]:
+def _figures(run: Run, own: Mapping[str, Any], format: str, score: Score) -> dict[str, float]:
     """Returns the figures of one run, without measurements of an earlier student or shape."""
-    figures = {key: own[key] for key in ("accuracy", "macs", "params", "seconds") if key in own}
+    figures = {key: own[key] for key in (score.name, "macs", "params", "seconds") if key in own}
     searched, searched_seconds = _shape_folder(run), _read(_shape_folder(run) / "metrics.json").get("seconds")
     if searched_seconds is not None and _made_from(run, "student", "shape", searched / "shape.json"):
         figures["search_seconds"] = searched_seconds

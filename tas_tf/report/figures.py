@@ -1,4 +1,4 @@
-"""Figures of a report: widths and depths kept, accuracy against cost, the race and the search by epoch."""
+"""Figures of a report: widths and depths kept, scores against cost, the race and the search by epoch."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from tas_tf.report.drawing import (
     scaled,
 )
 from tas_tf.report.formatting import KIND_NAMES
+from tas_tf.report.scores import Score, score_of, value_of
 
 # With more bars than this, names don't fit under them.
 MOST_NAMED_BARS = 45
@@ -32,16 +33,16 @@ RIVAL_MARKERS = "s^vDP*X<>"
 def draw_all(report: Mapping) -> list[Drawing]:
     """Draws every figure that the report has data for."""
     drawings = []
-    shape = report["shape"] or {}
+    shape, score = report["shape"] or {}, score_of(report)
     if shape.get("units"):
         drawings.append(_draw_widths(shape["units"]))
     if shape.get("stages"):
         drawings.append(_draw_depths(shape["stages"]))
-    points = _accuracy_points(report)
+    points = _score_points(report, score)
     if points:
-        drawings.append(_draw_accuracy(points))
+        drawings.append(_draw_scores(points, score))
     if (format := _timed_format(report)) is not None:
-        drawings.append(_draw_accuracy(_accuracy_points(report, format), format))
+        drawings.append(_draw_scores(_score_points(report, score, format), score, format))
     speedups = {format: value for format, value in report["comparison"]["speedup"].items() if value is not None}
     if len(speedups) > 1:
         drawings.append(_draw_speedups(speedups, report["comparison"]["macs_reduction"]))
@@ -54,8 +55,8 @@ def draw_all(report: Mapping) -> list[Drawing]:
         drawings.append(_draw_latencies(search["latency_timed"], report.get("latency")))
     if search.get("laps"):
         drawings.append(_draw_race(search["laps"], search["proposal"], search["rate_factor"]))
-    if "held_out_accuracy" in history:
-        drawings.append(_draw_accuracy_history(history["held_out_accuracy"]))
+    if f"held_out_{score.name}" in history:
+        drawings.append(_draw_score_history(history[f"held_out_{score.name}"], score))
     return drawings
 
 
@@ -133,43 +134,45 @@ def _timed_format(report: Mapping) -> str | None:
     return wanted if wanted in timed else next(iter(timed), None)
 
 
-def _accuracy_points(report: Mapping, format: str | None = None) -> dict[str, tuple[float, float]]:
-    """Returns cost and accuracy in percent, for every model that has both.
+def _score_points(report: Mapping, score: Score, format: str | None = None) -> dict[str, tuple[float, float]]:
+    """Returns cost and score, for every model that has both.
 
     Args:
         report: The report.
-        format: Format of the files, whose latency in milliseconds and accuracy count; by default, multiply-adds in
-            millions and the Keras model's accuracy.
+        score: The score that counts.
+        format: Format of the files, whose latency in milliseconds and score count; by default, multiply-adds in
+            millions and the Keras model's score.
     """
     points = {}
     for name in ("teacher", "student", *report["rivals"]):
         model = report[name]
         artefact = model if format is None else model["tflite"].get(format) or {}
-        cost, accuracy = artefact.get("macs" if format is None else "latency_ms"), artefact.get("accuracy")
-        if cost is not None and accuracy is not None:
-            points[name] = (cost / (1e6 if format is None else 1), 100 * accuracy)
+        cost, value = artefact.get("macs" if format is None else "latency_ms"), value_of(artefact, score)
+        if cost is not None and value is not None:
+            points[name] = (cost / (1e6 if format is None else 1), score.scaled(value))
     return points
 
 
-def _draw_accuracy(points: Mapping[str, tuple[float, float]], format: str | None = None) -> Drawing:
+def _draw_scores(points: Mapping[str, tuple[float, float]], score: Score, format: str | None = None) -> Drawing:
     cost, unit = ("multiply-adds", "millions") if format is None else (f"latency of the {format} file", "ms")
 
     def draw(axes: Axes) -> None:
         markers = iter(RIVAL_MARKERS * len(points))
-        for name, (value, accuracy) in points.items():
+        for name, point in points.items():
             colour = {"teacher": TEACHER, "student": STUDENT}.get(name, RIVAL)
             marker = "o" if name in ("teacher", "student") else next(markers)
-            axes.plot(value, accuracy, marker, color=colour, markersize=9, label=name, linestyle="none")
+            axes.plot(*point, marker, color=colour, markersize=9, label=name, linestyle="none")
         axes.margins(0.15)
         axes.set_xlim(left=0)
         axes.set_xlabel(f"{cost}, {unit}")
-        axes.set_ylabel("test accuracy, percent")
+        axes.set_ylabel(f"test {score.axis}")
         axes.ticklabel_format(useOffset=False)
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
-    listed = "; ".join(f"{name} {value:.4g}, {accuracy:.2f} percent" for name, (value, accuracy) in points.items())
-    title = "Accuracy against cost" if format is None else f"Accuracy against latency, {format}"
-    alt = f"{cost[0].upper()}{cost[1:]} in {unit} and accuracy: {listed}."
+    written = "{:.4g}" if score.is_error else "{:.2f} percent"
+    listed = "; ".join(f"{name} {value:.4g}, {written.format(reached)}" for name, (value, reached) in points.items())
+    title = f"{score.title[0].upper()}{score.title[1:]} against {'cost' if format is None else f'latency, {format}'}"
+    alt = f"{cost[0].upper()}{cost[1:]} in {unit} and {score.title}: {listed}."
     return render(title, alt, draw, size=NARROW)
 
 
@@ -240,16 +243,17 @@ def _draw_cost_history(history: Mapping[str, Sequence], kind: str, budget: float
     return render("Cost during the search", alt, draw, size=NARROW)
 
 
-def _draw_accuracy_history(values: Sequence[float | None]) -> Drawing:
-    percent = [float("nan") if value is None else 100 * value for value in values]
+def _draw_score_history(values: Sequence[float | None], score: Score) -> Drawing:
+    shown = [float("nan") if value is None else score.scaled(value) for value in values]
 
     def draw(axes: Axes) -> None:
-        axes.plot(range(1, len(percent) + 1), percent, "-", color=STUDENT, marker=".", linewidth=1.8)
-        axes.set_ylabel("held-out accuracy, percent")
+        axes.plot(range(1, len(shown) + 1), shown, "-", color=STUDENT, marker=".", linewidth=1.8)
+        axes.set_ylabel(f"held-out {score.axis}")
         label_epochs(axes)
 
-    alt = f"Held-out accuracy of the decoded shape by epoch; {percent[-1]:.2f} percent in the last epoch."
-    return render("Accuracy during the search", alt, draw, size=NARROW)
+    alt = f"Held-out {score.title} of the decoded shape by epoch; {score.written(values[-1])} in the last epoch."
+    title = f"{score.title[0].upper()}{score.title[1:]} during the search"
+    return render(title, alt, draw, size=NARROW)
 
 
 def _draw_race(laps: Sequence[Mapping], winner: str, rate_factor: float) -> Drawing:

@@ -53,15 +53,6 @@ def format_share(value: float | None) -> str:
     return MISSING if value is None else f"{100 * value:.2f} %"
 
 
-def format_points(value: float | None) -> str:
-    """Formats a difference of two shares in percentage points, with its sign.
-
-    >>> format_points(-0.0044), format_points(0.01)
-    ('-0.44', '+1.00')
-    """
-    return MISSING if value is None else f"{100 * value:+.2f}"
-
-
 def format_ratio(value: float | None) -> str:
     """Formats a factor.
 

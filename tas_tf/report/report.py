@@ -31,16 +31,20 @@ def build_report(
     """Collects the measurements of a run's steps; every argument is optional.
 
     Args:
-        teacher: `metrics.json` of the teacher; `accuracy` (0 to 1, test set), `macs` and `params` are read.
+        teacher: `metrics.json` of the teacher; `metric`, the score that it names (by default `accuracy`), `macs` and
+            `params` are read.
         student: `metrics.json` of the student, read like the teacher's.
         search: `metrics.json` of the search, passed on unchanged; `budget_macs`, `width_entropy` (mean entropy
-            of the width distributions, as a share of the uniform distribution's) and `held_out_accuracy` are shown.
+            of the width distributions, as a share of the uniform distribution's) and `held_out_accuracy`, or
+            that of the score that counts, are shown.
         export: `metrics.json` of the export: the student's formats, and other models' nested under their names.
         latency: Measurement of the student's file against a budget in time: `share`, `budget_share`, `kept`.
         rivals: `metrics.json` of other models to compare with, by name, read like the student's.
-        qat: `metrics.json` of trainings with fake quantisation, by name of the model; `float_accuracy` is shown.
+        qat: `metrics.json` of trainings with fake quantisation, by name of the model; `float_accuracy`, or that of
+            the score that counts, is shown.
         shape: Result of `summarise_shape`.
-        history: Values by epoch: `expected_macs`, `argmax_macs`, `held_out_accuracy`.
+        history: Values by epoch: `expected_macs`, `argmax_macs`, `held_out_accuracy` or that of the score that
+            counts.
         budget: Budget as the user gave it, e.g. `macs:0.5`.
         seed: Seed of the run.
         settings: Further settings by name.
@@ -50,7 +54,7 @@ def build_report(
     Returns:
         A dictionary that `json.dumps` accepts: `teacher`, `student` and each rival under its name, all with
         `accuracy`, `macs`, `params`, `tflite` (by format), `saved_model` and `qat`; `metric`, the name of the score
-        that counts for the networks' task; `rivals`, the rivals' names;
+        that counts for the networks' task, which they have under this name; `rivals`, the rivals' names;
         `comparison`; `versions` of the installed packages; and the remaining arguments. NaN and infinity become `None`.
     """
     rivals, exported = rivals or {}, export or {}
@@ -62,7 +66,9 @@ def build_report(
     report |= {
         "metric": next((one["metric"] for one in (student, teacher) if one and "metric" in one), "accuracy"),
         "rivals": list(rivals),
-        "comparison": _compare(report["teacher"], report["student"]),
+    }
+    report |= {
+        "comparison": _compare(report["teacher"], report["student"], report["metric"]),
         "search": search,
         "latency": latency,
         "shape": shape,
@@ -140,14 +146,14 @@ def _describe_model(metrics: Mapping | None, exported: Mapping | None) -> dict:
     }
 
 
-def _compare(teacher: Mapping, student: Mapping) -> dict:
+def _compare(teacher: Mapping, student: Mapping, metric: str) -> dict:
     """Compares student and teacher; reductions and speed-ups are teacher / student."""
     shared = [name for name in teacher["tflite"] if name in student["tflite"]]
-    accuracies = (student["accuracy"], teacher["accuracy"])
     return {
         "macs_reduction": _divide(teacher["macs"], student["macs"]),
         "params_reduction": _divide(teacher["params"], student["params"]),
-        "accuracy_change": None if None in accuracies else accuracies[0] - accuracies[1],
+        "accuracy_change": _subtract(student["accuracy"], teacher["accuracy"]),
+        "score_change": _subtract(student.get(metric), teacher.get(metric)),
         "speedup": {name: _divide_tflite(teacher, student, name, "latency_ms") for name in shared},
         "size_reduction": {name: _divide_tflite(teacher, student, name, "bytes") for name in shared},
     }
@@ -155,6 +161,10 @@ def _compare(teacher: Mapping, student: Mapping) -> dict:
 
 def _divide_tflite(teacher: Mapping, student: Mapping, format: str, key: str) -> float | None:
     return _divide(teacher["tflite"][format].get(key), student["tflite"][format].get(key))
+
+
+def _subtract(first: float | None, second: float | None) -> float | None:
+    return None if None in (first, second) else first - second
 
 
 def _divide(numerator: float | None, denominator: float | None) -> float | None:

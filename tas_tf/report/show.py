@@ -18,15 +18,17 @@ from tas_tf.report.formatting import (
     format_bytes,
     format_count,
     format_ms,
-    format_points,
     format_ratio,
     format_share,
 )
 from tas_tf.report.report import SAVED_MODEL
+from tas_tf.report.scores import SCORES, Score, score_of, value_of
 
 # Accuracies that differ less than this from their mean over classes need no second row.
 _BALANCED = 0.005
 _CONTROL = "float control, fine-tuned for as long (whole test set)"
+#: Scores that say more than the one that counts.
+_FURTHER = ("accuracy", "roc_auc", "rmse", "r2")
 
 
 def print_table(report: Mapping, *, console: Console | None = None) -> None:
@@ -103,10 +105,10 @@ def model_names(report: Mapping) -> list[str]:
 
 def comparison_rows(report: Mapping) -> list[tuple[str, list[str]]]:
     """Returns the rows of the comparison: a label and a cell for each model."""
-    models = [report[name] for name in model_names(report)]
+    models, score = [report[name] for name in model_names(report)], score_of(report)
     rows = [
-        ("test accuracy", [format_share(model["accuracy"]) for model in models]),
-        *_further_scores(models),
+        (f"test {score.note}", [score.written(value_of(model, score)) for model in models]),
+        *_further_scores(models, score),
         ("MACs", [format_count(model["macs"]) for model in models]),
         ("parameters", [format_count(model["params"]) for model in models]),
     ]
@@ -114,7 +116,7 @@ def comparison_rows(report: Mapping) -> list[tuple[str, list[str]]]:
     for name in formats:
         artefacts = [model["tflite"].get(name) or {} for model in models]
         rows += [
-            (f"{name}.tflite accuracy", [format_share(artefact.get("accuracy")) for artefact in artefacts]),
+            (f"{name}.tflite {score.title}", [score.written(value_of(artefact, score)) for artefact in artefacts]),
             (
                 f"{name}.tflite agreement with Keras",
                 [format_share(artefact.get("agreement")) for artefact in artefacts],
@@ -122,9 +124,9 @@ def comparison_rows(report: Mapping) -> list[tuple[str, list[str]]]:
             (f"{name}.tflite size", [format_bytes(artefact.get("bytes")) for artefact in artefacts]),
             (f"{name}.tflite latency", [_format_latency(artefact) for artefact in artefacts]),
         ]
-    control = [(model["qat"] or {}).get("float_accuracy") for model in models]
+    control = [(model["qat"] or {}).get(f"float_{score.name}") for model in models]
     if any(value is not None for value in control):
-        rows.append((_CONTROL, [format_share(value) for value in control]))
+        rows.append((_CONTROL, [score.written(value) for value in control]))
     saved = [model[SAVED_MODEL] or {} for model in models]
     if any(saved):
         rows += [
@@ -134,13 +136,14 @@ def comparison_rows(report: Mapping) -> list[tuple[str, list[str]]]:
     return rows
 
 
-def _further_scores(models: Sequence[Mapping]) -> Iterator[tuple[str, list[str]]]:
-    """Rows of scores that say more than the accuracy: of classes that aren't balanced, and of single decisions."""
+def _further_scores(models: Sequence[Mapping], main: Score) -> Iterator[tuple[str, list[str]]]:
+    """Rows of scores that say more than the one that counts; accuracies of balanced classes don't."""
     pairs = [(model.get("accuracy"), model.get("balanced_accuracy")) for model in models]
-    if any(None not in pair and abs(pair[0] - pair[1]) > _BALANCED for pair in pairs):
-        yield "balanced accuracy (mean over classes)", [format_share(balanced) for _, balanced in pairs]
-    if any(model.get("roc_auc") is not None for model in models):
-        yield "area under the ROC curve", [format_share(model.get("roc_auc")) for model in models]
+    unbalanced = any(None not in pair and abs(pair[0] - pair[1]) > _BALANCED for pair in pairs)
+    for name in (*(["balanced_accuracy"] if unbalanced else []), *_FURTHER):
+        score = SCORES[name]
+        if score != main and any(model.get(name) is not None for model in models):
+            yield score.title, [score.written(model.get(name)) for model in models]
 
 
 def headline(report: Mapping) -> list[tuple[str, str, str]]:
@@ -148,16 +151,18 @@ def headline(report: Mapping) -> list[tuple[str, str, str]]:
     comparison, teacher, student = report["comparison"], report["teacher"], report["student"]
     format = (report["search"] or {}).get("latency_format", "fp32")
     tflite = [model["tflite"].get(format) or {} for model in (teacher, student)]
+    score = score_of(report)
+    scores = [value_of(model, score) for model in (teacher, student)]
     pairs = {
         "macs": (format_count(teacher["macs"]), format_count(student["macs"])),
-        "accuracy": (format_share(teacher["accuracy"]), format_share(student["accuracy"])),
+        "score": tuple(map(score.written, scores)),
         "latency": tuple(format_ms(artefact.get("latency_ms")) for artefact in tflite),
         "bytes": tuple(format_bytes(artefact.get("bytes")) for artefact in tflite),
     }
     detail = {key: f"{before} → {after}" for key, (before, after) in pairs.items()}
     return [
         (format_ratio(comparison["macs_reduction"]), "fewer multiply-adds", detail["macs"]),
-        (format_points(comparison["accuracy_change"]), "points of test accuracy", detail["accuracy"]),
+        (*score.changed(*scores), detail["score"]),
         (format_ratio(comparison["speedup"].get(format)), f"measured speed, {format} TFLite", detail["latency"]),
         (format_ratio(comparison["size_reduction"].get(format)), f"smaller {format} TFLite file", detail["bytes"]),
     ]
@@ -165,7 +170,7 @@ def headline(report: Mapping) -> list[tuple[str, str, str]]:
 
 def search_facts(report: Mapping) -> list[tuple[str, str]]:
     """Returns the facts that identify a run: labels and values."""
-    search = report["search"] or {}
+    search, score = report["search"] or {}, score_of(report)
     entropy = search.get("width_entropy")
     found = [("mean width entropy (1 = undecided)", MISSING if entropy is None else f"{entropy:.3f}")]
     if "laps" in search:
@@ -177,7 +182,7 @@ def search_facts(report: Mapping) -> list[tuple[str, str]]:
         ("budget", report["budget"] or MISSING),
         *_budget_facts(search, report.get("latency")),
         ("seed", MISSING if report["seed"] is None else str(report["seed"])),
-        ("held-out accuracy at the end of the search", format_share(search.get("held_out_accuracy"))),
+        (f"held-out {score.note} at the end of the search", score.written(search.get(f"held_out_{score.name}"))),
         *found,
         *report["versions"].items(),
     ]

@@ -48,6 +48,17 @@ class NetworkSettings(Settings):
         choices=TASKS,
         recorded=False,
     )
+    loss: str | None = setting(
+        None,
+        "The loss that networks are trained with, by its name in Keras, such as mae or binary_focal_crossentropy; by "
+        "default, the one that the file was compiled with, or else that of the task.",
+        recorded=False,
+    )
+    train_model: bool = setting(
+        False,
+        "Trains the network in a file from the weights in it, which may be random, instead of taking it over.",
+        recorded=False,
+    )
     custom_objects: tuple[str, ...] = setting(
         (),
         "Python files that define the network's own layer classes and functions. They are imported; later commands on "
@@ -221,6 +232,11 @@ class RunConfig(Settings):
         """The file that `model` names; `None` if `model` isn't a file."""
         name = self.network.model or ""
         return Path(name) if name and is_file_name(name) else None
+
+    @property
+    def takes_over(self) -> bool:
+        """Whether the network in the user's file becomes the teacher as it is."""
+        return self.model_file is not None and not self.network.train_model
 
     @property
     def shape_path(self) -> Path:

@@ -1,4 +1,4 @@
-"""Finds how images have to be resized and prepared for a trained network, by its accuracy on training images."""
+"""Finds how images have to be resized and prepared for a trained network, by its score on training images."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from tas_tf.data.source import StreamedSource
 from tas_tf.data.task import Task
 from tas_tf.errors import UserError
 from tas_tf.files import read_json
+from tas_tf.objectives.objective import Objective, Scorer, tally_with_loss
 from tas_tf.runs.run import Run
 from tas_tf.settings import describe_settings
 from tas_tf.space.space import SearchSpace
@@ -30,7 +31,7 @@ _MEASURED = 2000
 _REORDERED = 0.3
 # With fewer images of a class, chance alone fits classes in some order.
 _PER_CLASS = 20
-# How much better than all others the best kind must be.
+# How much better than all others the best kind must be, see `Objective.drop_of`.
 _CLEARLY = 0.03
 
 
@@ -41,14 +42,16 @@ class FoundPreprocessing:
     Attributes:
         kind: One of `PREPROCESSING_KINDS`.
         resize: One of `RESIZE_WAYS`.
-        accuracies: Accuracy on training images by kind, 0 to 1, if they are resized so.
-        resized: Highest accuracy by way of resizing, of the ways that were tried.
+        scores: Score on training images by kind, such as the accuracy, 0 to 1, if they are resized so.
+        resized: Best score by way of resizing, of the ways that were tried.
+        objective: What the network is for.
     """
 
     kind: str
     resize: str
-    accuracies: Mapping[str, float]
+    scores: Mapping[str, float]
     resized: Mapping[str, float]
+    objective: Objective
 
     def lines(self, network: str) -> list[str]:
         """What was found, in a line for each choice between several.
@@ -59,13 +62,14 @@ class FoundPreprocessing:
         found = []
         for argument, chosen, scores in (
             ("resize", self.resize, self.resized),
-            ("preprocess", self.kind, self.accuracies),
+            ("preprocess", self.kind, self.scores),
         ):
             others = [score for name, score in scores.items() if name != chosen]
             if others:
+                best = max(others, key=self.objective.goodness)
                 found.append(
-                    f"`{argument}`={chosen} suits {network}: accuracy {scores[chosen]:.3f} on training images, others "
-                    f"at most {max(others):.3f}."
+                    f"`{argument}`={chosen} suits {network}: {_told(self.objective, scores[chosen])} on training "
+                    f"images, others at {'most' if self.objective.higher_is_better else 'least'} {best:.3f}."
                 )
         return found
 
@@ -109,61 +113,88 @@ def find_preprocessing(
     network = logits_of(model, space)
     colour = task.image_shape[-1] == 3
     kinds = [kind for kind in kinds if colour or kind not in ("torch", "caffe")]
-    counts = {way: _count(network, resized, kinds) for way, resized in tasks.items()}
-    scores = {
-        way: {kind: float(np.trace(table) / table.sum()) for kind, table in tables.items()}
-        for way, tables in counts.items()
-    }
-    resized = {way: max(accuracies.values()) for way, accuracies in scores.items()}
-    way = max(resized, key=resized.get)
-    way = way if resized[way] - resized[first] >= _CLEARLY else first
-    kind = _best_kind(tasks[way], counts[way], scores[way])
-    return FoundPreprocessing(kind, way, scores[way], resized)
+    goodness = task.objective.goodness
+    outcomes = {way: _try(network, resized, kinds) for way, resized in tasks.items()}
+    scores = {way: {kind: one.score for kind, one in by_kind.items()} for way, by_kind in outcomes.items()}
+    resized = {way: max(of_kinds.values(), key=goodness) for way, of_kinds in scores.items()}
+    way = max(resized, key=lambda name: goodness(resized[name]))
+    way = way if task.objective.drop_of(resized[first], resized[way], task.chance) >= _CLEARLY else first
+    kind = _best_kind(tasks[way], outcomes[way])
+    return FoundPreprocessing(kind, way, scores[way], resized, task.objective)
 
 
-def _best_kind(task: Task, counts: Mapping[str, np.ndarray], accuracies: Mapping[str, float]) -> str:
+@dataclass(frozen=True)
+class _Outcome:
+    """How a network does under a kind of preprocessing.
+
+    Attributes:
+        score: Score on training images.
+        counts: Number of images by output and class, `[classes, classes]`, if each image has a class.
+    """
+
+    score: float
+    counts: np.ndarray | None
+
+
+def _best_kind(task: Task, outcomes: Mapping[str, _Outcome]) -> str:
     """The kind of preprocessing that is clearly better than the others.
 
     Raises:
         UserError: No kind is above chance, or two kinds are nearly as good.
     """
-    best, *others = sorted(accuracies, key=lambda kind: -accuracies[kind])
+    objective, found = task.objective, {kind: one.score for kind, one in outcomes.items()}
+    best, *others = sorted(found, key=lambda kind: -objective.goodness(found[kind]))
     if not others:
         return best
-    _check_order(task, counts, accuracies[best])
-    scores = ", ".join(f"{kind} {accuracies[kind]:.3f}" for kind in (best, *others))
-    if is_near_chance({"accuracy": accuracies[best]}, task):
+    if task.source.has_classes:
+        _check_order(task, {kind: one.counts for kind, one in outcomes.items()}, found[best])
+    listed = ", ".join(f"{kind} {found[kind]:.3f}" for kind in (best, *others))
+    name = objective.metric.replace("_", " ")
+    if is_near_chance({objective.metric: found[best]}, task):
+        order = "the order of its classes and " if task.source.has_classes else ""
         raise UserError(
-            "`preprocess`: the network is near chance level under every preprocessing. Accuracies on training images: "
-            f"{scores}; guessing gives {task.chance:.3f}. Check the order of its classes and `resize`. If it was "
-            "trained with a preprocessing of its own, put that into the network and give `preprocess`=none."
+            f"`preprocess`: the network is near chance level under every preprocessing. Its {name} on training images: "
+            f"{listed}; guessing gives {task.chance:.3f}. Check {order}`resize`. If it was trained with a "
+            "preprocessing of its own, put that into the network and give `preprocess`=none. If it isn't trained yet, "
+            "give `train_model`."
         )
-    if accuracies[best] - accuracies[others[0]] < _CLEARLY:
+    if objective.drop_of(found[others[0]], found[best], task.chance) < _CLEARLY:
         raise UserError(
             f"`preprocess`: {best} and {others[0]} suit the network nearly as well. Give the one it was trained with. "
-            f"Accuracies on training images: {scores}."
+            f"Its {name} on training images: {listed}."
         )
     return best
 
 
-def _count(network: keras.Model, task: Task, kinds: Sequence[str]) -> dict[str, np.ndarray]:
-    """Counts training images by output and class, `[classes, classes]`, under each kind of preprocessing."""
+def _told(objective: Objective, score: float) -> str:
+    return f"{objective.metric.replace('_', ' ')} {score:.3f}"
+
+
+def _try(network: keras.Model, task: Task, kinds: Sequence[str]) -> dict[str, _Outcome]:
+    """Scores a network that ends in logits on training images, under each kind of preprocessing."""
     source, measured = task.source, task.indices
     if isinstance(source, StreamedSource):
         measured = source.sample(measured, _MEASURED)
     maps = {kind: Preprocessing.fit(source, kind, indices=measured) for kind in kinds}
-    counts = {kind: np.zeros([len(task.class_names)] * 2, np.int64) for kind in kinds}
+    scorers = {kind: Scorer(task.objective) for kind in kinds}
+    counts = dict.fromkeys(kinds)
+    if task.source.has_classes:
+        counts = {kind: np.zeros([len(task.class_names)] * 2, np.int64) for kind in kinds}
 
     @tf.function(reduce_retracing=True)
-    def predict(images: tf.Tensor) -> tf.Tensor:
+    def answer(images: tf.Tensor, labels: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         logits = network(images, training=False)
-        return tf.cast(logits[:, 0] > 0, tf.int64) if task.decides else tf.argmax(logits, axis=-1)
+        return tally_with_loss(task.objective, labels, logits), logits
 
     for pixels, labels in task.prepared_as("none").calibration(**_SCORED):
-        classes = labels.numpy().reshape(-1).astype(np.int64)
         for kind, preprocessing in maps.items():
-            np.add.at(counts[kind], (predict(preprocessing.apply(pixels)).numpy(), classes), 1)
-    return counts
+            tally, logits = answer(preprocessing.apply(pixels), labels)
+            scorers[kind].add(tally, labels, logits)
+            if task.source.has_classes:
+                said = logits.numpy()
+                said = said.argmax(-1) if said.shape[-1] > 1 else said[:, 0] > 0
+                np.add.at(counts[kind], (said.astype(np.int64), labels.numpy().reshape(-1).astype(np.int64)), 1)
+    return {kind: _Outcome(scorers[kind].result()[task.objective.metric], counts[kind]) for kind in kinds}
 
 
 def _check_order(task: Task, counts: Mapping[str, np.ndarray], accuracy: float) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,14 @@ import keras
 import tensorflow as tf
 from rich.markup import escape
 
+from tas_tf.data.resizing import pair
+from tas_tf.data.settings import DataSettings
 from tas_tf.data.task import Task
 from tas_tf.errors import UserError
 from tas_tf.files import read_json
 from tas_tf.graph.graph import Graph
 from tas_tf.graph.image_size import takes_any_size, with_image_size
-from tas_tf.objectives.choose import choose_objective
+from tas_tf.objectives.choose import choose_objective, is_standard
 from tas_tf.objectives.classification import Classification
 from tas_tf.objectives.objective import Objective
 from tas_tf.runs.config import RunConfig
@@ -25,6 +26,8 @@ from tas_tf.settings import require
 from tas_tf.training.strategy import make_strategy
 from tas_tf.zoo.loading import in_precision, load_file, load_network, loss_in_file
 
+#: Only data with a class for each image comes without a given size; its objective doesn't depend on the size.
+_ANY_SIZE = 224
 _VERBOSE = {"auto": "auto", "bar": 1, "lines": 2, "none": 0}
 
 
@@ -50,6 +53,12 @@ class RunNetworks:
         """
         self.shared.console.print(self.shared.wording(text, section), highlight=False, soft_wrap=True, **style)
 
+    def say_once(self, text: str) -> None:
+        """Prints a line that names files, unless the user has read it."""
+        if text not in self.shared.said:
+            self.say(escape(text))  # paths may have brackets
+            self.shared.said.add(text)
+
     @property
     def verbose(self) -> int | str:
         """The `verbose` argument for Keras."""
@@ -67,9 +76,7 @@ class RunNetworks:
         if data not in tasks:
             tasks[data] = self.load_task()
             for note in tasks[data].source.notes:
-                if note not in self.shared.said:
-                    self.say(escape(note))  # paths may have brackets
-                    self.shared.said.add(note)
+                self.say_once(note)
         return tasks[data]
 
     def load_task(self, *, streamed: bool = False) -> Task:
@@ -79,28 +86,44 @@ class RunNetworks:
             streamed: Whether images are read from their files, even if they fit into memory.
         """
         data = self.config.data
-        task = Task.load(**{field.name: getattr(data, field.name) for field in fields(data)}, streamed=streamed)
-        objective = self._objective(task.source.image_shape)
-        return task if objective is None else task.for_objective(objective)
+        settings = {field.name: getattr(data, field.name) for field in fields(data)}
+        return Task.load(**settings, objective=self._objective(), streamed=streamed)
 
-    def _objective(self, image_shape: Sequence[int]) -> Objective | None:
-        """What the network in the user's file or the run's teacher is for; `None` if it is a built-in one."""
+    def _objective(self) -> Objective | None:
+        """What the network in the user's file or the run's teacher is for; `None` for the classes of the data."""
         config = self.config
-        metrics, task, loss = config.teacher_run.metrics("teacher"), config.network.task, None
+        metrics, task = config.teacher_run.metrics("teacher"), config.network.task
         if metrics.exists() and not self.replaces_teacher:
-            # A teacher has been taken over without its loss; those of earlier versions classify.
-            task = task or read_json(metrics).get("task", Classification.task)
-            if task == Classification.task:
+            found = read_json(metrics)
+            # Teachers of earlier versions classify.
+            task = task or found.get("task", Classification.task)
+            per_image = found.get("metric", "accuracy") == "accuracy"
+            if task == Classification.task and per_image and is_standard(self.loss, task):
                 return None
             model = self.load_teacher()
         elif config.model_file:
             model = self._loaded_file()
-            loss = None if task else loss_in_file(config.model_file)
-        elif task in (None, Classification.task):
-            return None
-        else:
+        elif task not in (None, Classification.task):
             raise UserError(f"`task`={task} needs a `model` of your own. Built-in networks classify.")
-        return choose_objective(Graph.from_model(with_image_size(model, image_shape)), task=task, loss=loss)
+        elif config.network.train_model:
+            raise UserError("`train_model` needs a `model` of your own. Built-in networks are always trained.")
+        elif config.network.loss is not None:
+            raise UserError(
+                f"`loss`={config.network.loss} needs a `model` of your own. Built-in networks learn by cross-entropy."
+            )
+        else:
+            return None
+        return choose_objective(graph_at(model, config.data), task=task, loss=self.loss)
+
+    @property
+    def loss(self) -> Any:
+        """The loss that the user gives, or else the one that the run's teacher or the user's file was compiled with."""
+        config, teacher = self.config, self.config.teacher_run.teacher_model
+        if config.network.loss is not None:
+            return config.network.loss
+        if teacher.exists() and not self.replaces_teacher:
+            return loss_in_file(teacher, say=self.say_once)
+        return loss_in_file(config.model_file, say=self.say_once) if config.model_file else None
 
     @property
     def replaces_teacher(self) -> bool:
@@ -178,3 +201,19 @@ class RunNetworks:
             UserError: There is no teacher yet.
         """
         return in_precision(self.load(self.require_teacher()), self.config.precision)
+
+
+def graph_at(model: keras.Model, data: DataSettings) -> Graph:
+    """The graph of a network at the size of its images.
+
+    Args:
+        model: The network, which may take images of any size.
+        data: Settings of the data.
+
+    Raises:
+        UserError: The network can't be read, or takes no images of the size that the data has.
+    """
+    if takes_any_size(model):
+        size = pair(_ANY_SIZE if data.image_size is None else data.image_size)
+        model = with_image_size(model, (*size, model.inputs[0].shape[-1] or data.channels or 3))
+    return Graph.from_model(model)

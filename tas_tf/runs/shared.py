@@ -48,7 +48,7 @@ class Shared:
         networks: Networks, by their settings.
         meters: What measures shapes, by what it depends on.
         deployable: What the check of each network that can be exported depends on.
-        said: Lines about the data that the user has read.
+        said: Lines about files that the user has read.
         started: When the command started, by `time.monotonic`.
     """
 

@@ -88,7 +88,7 @@ class Workspace(RunNetworks):
         if not missing:
             return self
         known, model = {} if self.replaces_teacher else kept_preparation(config.teacher_run), None
-        if config.model_file and "preprocess" not in known:
+        if config.takes_over and "preprocess" not in known:
             tasks, kinds = ways_to_try(config.data, self.task, lambda: self.load_task(streamed=True))
             if len(tasks) > 1 or len(kinds) > 1:
                 model = self.make_network()

@@ -20,6 +20,7 @@ import keras
 from tas_tf.errors import UserError
 from tas_tf.graph.custom import CustomObjects, accept_lambdas, make_known
 from tas_tf.graph.layers import copy_layer
+from tas_tf.objectives.choose import single_loss
 from tas_tf.zoo.keras2 import load_old_file
 from tas_tf.zoo.resnet_cifar import resnet_cifar
 from tas_tf.zoo.resnet_imagenet import resnet_imagenet
@@ -168,11 +169,12 @@ def _name_after(model: keras.Model, path: Path) -> None:
         model.name = stem
 
 
-def loss_in_file(path: str | Path) -> Any:
+def loss_in_file(path: str | Path, *, say: Callable[[str], None] = lambda text: None) -> Any:
     """The loss that the model in a file was compiled with; `None` if it wasn't compiled, or with an unknown loss.
 
     Args:
         path: A `.keras` or `.h5` file.
+        say: Gets a line for the user if the loss is unknown.
     """
     path = Path(path)
     if zipfile.is_zipfile(path):
@@ -181,7 +183,14 @@ def loss_in_file(path: str | Path) -> Any:
     else:
         with h5py.File(path) as file:
             compiled = json.loads(file.attrs.get("training_config", "{}"))
-    return _saved_loss(compiled.get("loss"))
+    saved = compiled.get("loss")
+    found = _saved_loss(saved)
+    if saved is not None and single_loss(found) is None:
+        say(
+            f"`model`: the loss that {path} was compiled with isn't known, so that the standard loss of the task takes "
+            "its place. Name the Python file that defines it as `custom_objects`, or give `loss`."
+        )
+    return found
 
 
 def _saved_loss(saved: Any) -> Any:

@@ -136,12 +136,12 @@ def test_broken_files_are_listed_together(tmp_path):
     first, *listed = str(refused.value).splitlines()
     # The one that is damaged in the middle is found only when it is read.
     assert first == (
-        f"`dataset`: 4 image(s) of {name} can't be read. Replace or remove them, or leave them out with `skip_broken`:"
+        f"`dataset`: 4 file(s) of {name} can't be used. Replace or remove them, or leave them out with `skip_broken`:"
     )
     assert [line.split(": ")[0].strip() for line in listed] == [str(path) for path in paths[:4]]
     for path in paths[:4]:
         path.unlink()
-    with pytest.raises(UserError, match=rf"1 image\(s\) of .*\n  {paths[4]}: "):
+    with pytest.raises(UserError, match=rf"1 file\(s\) of .*\n  {paths[4]}: "):
         load_source(name, image_size=8)
 
 
@@ -151,7 +151,7 @@ def test_broken_files_can_be_left_out(tmp_path, monkeypatch):
     assert source.labels("train").tolist() == [0, 1]
     assert source.images("train").shape == (2, 8, 8, 3)
     first, second = (note.splitlines() for note in source.notes if "left out" in note)
-    assert first[0] == f"`dataset`: left out 4 image(s) of {name} that can't be read:"
+    assert first[0] == f"`dataset`: left out 4 file(s) of {name} that can't be used:"
     assert [line.split(": ")[0].strip() for line in first[1:] + second[1:]] == [str(path) for path in paths]
     monkeypatch.setattr(sources, "MEMORY_LIMIT_BYTES", 0)
     streamed = load_source(name, image_size=8, skip_broken=True)
@@ -169,6 +169,6 @@ def test_long_lists_are_cut(tmp_path):
     name = one_each(tmp_path)
     for number in range(15):
         (tmp_path / "train" / "b" / f"x{number}.jpg").write_text("x")
-    with pytest.raises(UserError, match=r"15 image\(s\)") as refused:
+    with pytest.raises(UserError, match=r"15 file\(s\)") as refused:
         load_source(name, image_size=8)
     assert str(refused.value).splitlines()[-1] == "  ... and 5 more"

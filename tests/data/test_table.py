@@ -7,7 +7,11 @@ import pytest
 from PIL import Image
 
 from tas_tf.data.sources import load_source
+from tas_tf.data.task import Task
 from tas_tf.errors import UserError
+from tas_tf.objectives.classification import Classification
+from tas_tf.objectives.decisions import Binary, Multilabel
+from tas_tf.objectives.regression import Regression
 
 
 @pytest.fixture
@@ -49,7 +53,8 @@ def test_paths_labels_and_splits(write, separator, encoding):
     assert numbers(source, "train") == list(range(6))
     assert numbers(source, "test") == list(range(6, 10))
     assert source.labels("train").tolist() == [1, 0] * 3
-    assert source.notes == ()
+    (note,) = source.notes
+    assert note.endswith("labels.csv: 1 column (Class), 2 classes.")
 
 
 def test_a_share_is_held_back_where_there_are_no_splits(write):
@@ -80,6 +85,7 @@ def test_what_isnt_used_is_said(write, tmp_path):
     assert numbers(source, "train") == [1, 2, 3]
     table = tmp_path / "labels.csv"
     assert source.notes == (
+        f"`dataset`: labels of {table}: 1 column (label), 2 classes.",
         f"`dataset`: columns of {table} that aren't used: author.",
         f"`dataset`: 1 row(s) of {table} without a label are left out.",
         f"`dataset`: 1 row(s) of {table} that repeat others are left out.",
@@ -92,7 +98,7 @@ def test_validation_serves_for_scores_where_there_is_no_test(write):
     splits = ["train"] * 6 + ["valid"] * 4
     source = load_source(write("path,label,split", *rows(["a", "b"] * 5, split=splits)), image_size=6)
     assert numbers(source, "test") == [6, 7, 8, 9]
-    assert "since it has no test images" in source.notes[0]
+    assert "since it has no test images" in source.notes[1]
 
 
 def test_missing_files_are_listed_and_can_be_left_out(write, tmp_path):
@@ -100,7 +106,7 @@ def test_missing_files_are_listed_and_can_be_left_out(write, tmp_path):
     for number in (3, 5):
         (tmp_path / "my photos" / f"{number}.png").unlink()
     name = write("path,label", *lines)
-    with pytest.raises(UserError, match=r"2 image\(s\) of csv:.*(?s:.*)my photos/3.png: .*No such file"):
+    with pytest.raises(UserError, match=r"2 file\(s\) of csv:.*(?s:.*)my photos/3.png: .*No such file"):
         load_source(name, image_size=6, test_share=0.4)
     source = load_source(name, image_size=6, test_share=0.4, skip_broken=True)
     assert sorted(numbers(source, "train") + numbers(source, "test")) == [0, 1, 2, 4, 6, 7, 8, 9]
@@ -113,7 +119,7 @@ def test_missing_files_are_listed_and_can_be_left_out(write, tmp_path):
             ["photo,label", "a.png,1"],
             r"a column for the path of each image, called path, file, .* Received: photo, label",
         ),
-        (["path,size", "a.png,1"], r"a column for the label of each image, called label, class, "),
+        (["path,split", "a.png,train"], r"a column for the label of each image, called label, class, "),
         ([""], "Received: nothing"),
         (["path,label,split", "a.png,1,nowhere"], "must have the splits train, val and test. Received: 'nowhere'"),
         (["path,label", "a.png,1", "a.png,2"], r"1 image\(s\) of .* have several labels or splits.*a\.png"),
@@ -127,3 +133,73 @@ def test_tables_that_cannot_be_used(write, lines, message):
 def test_missing_table(tmp_path):
     with pytest.raises(UserError, match=r"names a missing table. Expected csv:FILE"):
         load_source(f"csv:{tmp_path / Path('none.csv')}", image_size=6)
+
+
+def test_columns_of_values(write, tmp_path):
+    lines = [
+        f"my photos/{number}.png;{number / 2};{-number};{'test' if number > 6 else 'train'}" for number in range(10)
+    ]
+    lines[2] = "my photos/2.png;;-2;train"
+    task = Task.load(write("image;size;depth;split", *lines), objective=Regression(2), image_size=6)
+    assert task.class_names == ("size", "depth")
+    assert task.source.notes == (
+        f"`dataset`: labels of {tmp_path}/labels.csv: 2 columns (size, depth), regression.",
+        f"`dataset`: 1 row(s) of {tmp_path}/labels.csv without a label are left out.",
+    )
+    found = task.test_arrays()[1]
+    assert found.dtype == np.float32
+    assert found.tolist() == [[3.5, -7], [4, -8], [4.5, -9]]
+    assert task.chance == pytest.approx((1 / 3 + 2 / 3) / 2)  # medians 4 and -8
+    (_, labels), *_ = task.training(3)[0](0).take(1)
+    assert labels.shape == (3, 2)
+
+
+def test_columns_of_labels(write):
+    lines = [f"my photos/{number}.png,{number % 2},{int(number < 2)},{int(number == 0)}.0" for number in range(10)]
+    name = write("path,odd,small,first", *lines)
+    task = Task.load(name, objective=Multilabel(3), image_size=6, test_share=0.3, seed=1)
+    assert (task.num_train, task.class_names) == (7, ("odd", "small", "first"))
+    images, labels = task.test_arrays(raw=True)
+    assert labels.tolist() == [[image[0, 0, 0] % 2, image[0, 0, 0] < 2, image[0, 0, 0] == 0] for image in images]
+    chosen = Task.load(
+        name, objective=Multilabel(2), image_size=6, test_share=0.3, label_columns=("first", "odd"), train_limit=4
+    )
+    assert (chosen.class_names, chosen.num_train) == (("first", "odd"), 4)
+    assert chosen.source.notes[1].endswith("that aren't used: small.")
+    yes = Task.load(name, objective=Binary(1), image_size=6, test_share=0.3, label_columns=("odd",))
+    assert (yes.class_names, yes.test_arrays()[1].shape) == (("0", "1"), (3, 1))
+
+
+@pytest.mark.parametrize(
+    ("objective", "lines", "message"),
+    [
+        (
+            Regression(1),
+            ["path,age", "a.png,old"],
+            r"must have numbers in the column age for .* Received: 'old' for .*a\.p",
+        ),
+        (Regression(1), ["path,age", "a.png,inf"], "must have numbers in the column age"),
+        (Multilabel(2), ["path,b,c", "a.png,1,2"], "must have 0 or 1 in the column c for multilabel. Received: '2'"),
+        (Regression(1), ["path,b,c", "a.png,1,2"], r"must have 1 column of labels .* Received: 2 \(b, c\)"),
+        (Regression(2), ["path,label,c", "a.png,1,2"], r"must have 2 columns of labels .* Received: 1 \(label\)"),
+        (None, ["path,b,c", "a.png,1,2"], r"must have 1 column of labels for classes. Received: 2 \(b, c\)"),
+        (Regression(1), ["path,age,weight", "a.png,1,2"], "has a column weight, but commands can't weight images"),
+        (Classification(2, (6, 6)), ["path,age", "a.png,1"], "don't suit classification per pixel. Expected a folder"),
+        (Classification(3), ["path,age", *rows([0, 1] * 5)], "`model` has 3 classes, but `csv:.*` has 2"),
+        (Binary(1), ["path,age", *rows([0, 1, 2, 3, 4] * 2)], "must have 2 classes. Received: 5"),
+        (Regression(1), ["path,age"], "must have images with labels"),
+    ],
+)
+def test_labels_that_do_not_suit(write, objective, lines, message):
+    with pytest.raises(UserError, match=message):
+        load_source(write(*lines), objective, image_size=6, test_share=0.5)
+
+
+def test_columns_are_chosen_by_name(write):
+    name = write("path,age,weight", *rows([1.5, 2.5] * 5, weight=[1, 2] * 5))
+    both = load_source(name, Regression(2), image_size=6, test_share=0.5, label_columns=("weight", "age"))
+    assert both.class_names == ("weight", "age")
+    with pytest.raises(UserError, match=r"`label_columns` must name columns of .* path, age, weight. Received: size"):
+        load_source(name, Regression(1), image_size=6, test_share=0.5, label_columns=("size",))
+    with pytest.raises(UserError, match=r"`label_columns` is for csv:FILE. Received: age for digits"):
+        load_source("digits", label_columns=("age",))

@@ -14,6 +14,8 @@ from tas_tf.data.resizing import RESIZE_WAYS
 from tas_tf.data.task import Task
 from tas_tf.errors import UserError
 from tas_tf.files import read_json
+from tas_tf.objectives.decisions import Multilabel
+from tas_tf.objectives.regression import Regression
 from tas_tf.runs.found_preprocessing import find_preprocessing
 from tas_tf.space.space import SearchSpace
 from tas_tf.training.evaluation import evaluate
@@ -33,8 +35,8 @@ def test_the_kind_it_was_trained_with(model):
     space = SearchSpace.from_model(model)
     found = find_preprocessing(model, space, {"squash": tiny_task()})
     assert found.kind == "standardise"
-    assert set(found.accuracies) == {"standardise", "none", "scale_0_1", "scale_-1_1"}  # grey images
-    for kind, accuracy in found.accuracies.items():
+    assert set(found.scores) == {"standardise", "none", "scale_0_1", "scale_-1_1"}  # grey images
+    for kind, accuracy in found.scores.items():
         task = tiny_task(preprocess=kind)
         scores = evaluate(logits_of(model, space), task.plain(task.indices), task.objective)
         # 200 images, all of which are scored, but for the last batches.
@@ -173,3 +175,49 @@ def test_photos_whose_object_is_at_the_side(tmp_path):
     shaped = run_command(teacher, *flags, f"--run_dir={tmp_path}/other", "--image_size=12x36")
     assert "takes images of 12x12x1, but those of" in shaped.err
     assert "resize" not in shaped.out
+
+
+def draw_values(root: Path) -> Path:
+    """Grey photos of 12x36 with a table of the brightness of their left part, 0 to 1, and whether it is bright."""
+    rng = np.random.default_rng(0)
+    lines = ["image,value,bright,dark,split"]
+    for number in range(120):
+        value = rng.uniform()
+        pixels = rng.normal(128, 30, (12, 36))
+        pixels[:, :12] = 30 + 200 * value
+        Image.fromarray(np.uint8(pixels.clip(0, 255))).save(root / f"{number}.png")
+        bright = int(value > 0.5)
+        lines.append(f"{number}.png,{value:.4f},{bright},{1 - bright},{'train' if number < 90 else 'test'}")
+    (root / "labels.csv").write_text("\n".join(lines))
+    return root / "labels.csv"
+
+
+@pytest.mark.parametrize(
+    ("objective", "columns", "told"),
+    [(Regression(1), ["value"], "mae 0.0"), (Multilabel(2), ["bright", "dark"], "mean average precision 1.000")],
+    ids=str,
+)
+def test_errors_and_labels_are_compared_in_their_direction(tmp_path, objective, columns, told):
+    table = draw_values(tmp_path)
+    images = keras.Input((12, 12, 1), name="photo")
+    x = layers.AveragePooling2D(4, name="pool")(images)
+    x = layers.Conv2D(2, 1, use_bias=False, name="same")(x)
+    model = keras.Model(images, layers.Dense(len(columns), name="top")(layers.Flatten(name="flat")(x)))
+    # Reads the brightness of the top left pixels, squashed, on the scale from 0 to 1.
+    model.get_layer("same").set_weights([np.array([[[[1.0, 0.0]]]])])
+    kernel = np.zeros((18, len(columns)))
+    kernel[0], bias = ([255 / 200], [-30 / 200]) if len(columns) == 1 else ([10.0, -10.0], [-5.0, 5.0])
+    model.get_layer("top").set_weights([kernel, np.array(bias)])
+    options = {"objective": objective, "image_size": 12, "label_columns": tuple(columns)}
+    streamed = Task.load(f"csv:{table}", **options, streamed=True)
+    tasks = {way: streamed.resized_as(way) for way in RESIZE_WAYS}
+    space = SearchSpace.from_model(model)
+    if objective.higher_is_better:  # an order stays the same on every scale
+        with pytest.raises(UserError, match=r"suit the network nearly as well. .* mean average precision on training"):
+            find_preprocessing(model, space, tasks)
+        found = find_preprocessing(model, space, tasks, ["scale_0_1"])
+    else:
+        found = find_preprocessing(model, space, tasks)
+    assert (found.kind, found.resize) == ("scale_0_1", "squash")
+    assert f"`resize`=squash suits it: {told}" in found.lines("it")[0]
+    assert ("others at least" if told.startswith("mae") else "others at most") in found.lines("it")[0]

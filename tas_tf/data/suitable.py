@@ -1,0 +1,57 @@
+"""Which networks take data that has a class for each image."""
+
+from __future__ import annotations
+
+from tas_tf.data.source import Source
+from tas_tf.errors import UserError
+from tas_tf.objectives.classification import Classification
+from tas_tf.objectives.decisions import Binary
+from tas_tf.objectives.objective import Objective
+
+
+def takes_classes(objective: Objective | None) -> bool:
+    """Whether a network takes one class for each image: a classifier, also by default, or a single decision.
+
+    >>> takes_classes(None), takes_classes(Binary(1)), takes_classes(Classification(2, (8, 8)))
+    (True, True, False)
+    """
+    if objective is None:
+        return True
+    return objective.task in (Classification.task, Binary.task) and not objective.positions
+
+
+def check_takes_classes(name: str, objective: Objective | None) -> None:
+    """Checks that a network takes data that has a class for each image.
+
+    Args:
+        name: Name of the data set.
+        objective: What the network is for; by default classes.
+
+    Raises:
+        UserError: It doesn't.
+    """
+    if not takes_classes(objective):
+        fitting = (
+            "a folder with images/ and masks/" if objective.positions else "csv:FILE with a column for each output"
+        )
+        raise UserError(
+            f"`dataset`={name} has a class for each image, which doesn't suit {objective}. Expected {fitting}, or "
+            "another `task`."
+        )
+
+
+def check_classes(source: Source, objective: Objective | None) -> None:
+    """Checks that data has as many classes as a network, if images have classes.
+
+    Raises:
+        UserError: It has another number.
+    """
+    if objective is None or not takes_classes(objective):
+        return
+    if objective.task == Binary.task and source.num_classes != 2:
+        raise UserError(
+            f"`model` makes a single decision, so that `dataset` must have 2 classes. Received: {source.num_classes} "
+            f"in `{source.name}`."
+        )
+    if objective.task == Classification.task and source.num_classes != objective.num_outputs:
+        raise UserError(f"`model` has {objective.num_outputs} classes, but `{source.name}` has {source.num_classes}.")
