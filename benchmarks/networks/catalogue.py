@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,22 +19,20 @@ class Network:
         special: What is special about it, in a few words; empty for networks of `keras.applications`.
         build: Builds it, with new weights.
         image_size: Height and width at which a network of variable size is checked.
-        task: What it is for, if its end doesn't say so.
+        task: What it is for, or each of its outputs, if its end doesn't say so.
         own_code: Whether its files hold layers or functions that other programs don't know.
         random_in_training: Whether it draws random numbers in training, as dropout does.
         tolerance: Largest difference allowed between supernet and student, as a share of the largest output.
-        export_refuses: Whether the export to TFLite refuses it: it only takes images.
     """
 
     name: str
     special: str
     build: Callable[[], keras.Model]
     image_size: tuple[int, int] | None = None
-    task: str | None = None
+    task: str | Mapping[str, str] | None = None
     own_code: bool = False
     random_in_training: bool = False
     tolerance: float = 1e-4
-    export_refuses: bool = False
 
     @property
     def slug(self) -> str:

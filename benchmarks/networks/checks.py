@@ -21,16 +21,19 @@ from tas_tf.cost.expected_cost import ExpectedCost
 from tas_tf.cost.frozen import frozen_macs
 from tas_tf.cost.projections import projected_share
 from tas_tf.decode.decode import smallest_shape
-from tas_tf.deploy.errors import ExportError
-from tas_tf.deploy.tflite import TFLiteModel, export_tflite
-from tas_tf.errors import UserError
+from tas_tf.deploy.lite_model import TFLiteModel
+from tas_tf.deploy.saved_model import serving_model
+from tas_tf.deploy.tflite import export_tflite
+from tas_tf.graph.ends import Packing
 from tas_tf.graph.graph import Graph
 from tas_tf.graph.image_size import with_image_size, with_sizes_of
-from tas_tf.objectives.choose import choose_objective, loss_of
+from tas_tf.objectives.choose import choose_objective
+from tas_tf.objectives.losses import loss_of
 from tas_tf.objectives.objective import Objective
 from tas_tf.searching.step import CostTarget, Searcher
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
+from tas_tf.student.build import build_student, copy_weights
 from tas_tf.supernet.build import Supernet
 from tas_tf.training.optimizers import arch_adam, sgd
 
@@ -60,8 +63,7 @@ class Checked:
         students: Number of shapes whose student was built, counted, saved and loaded.
         supernet_difference: Largest difference between supernet and student, as a share of the largest output.
         keras_difference: Largest difference between a student and its file, in the same unit.
-        tflite_difference: Largest difference of the TFLite file, in the same unit; 0 without a file.
-        refusal: What the export to TFLite said if it refused the network, otherwise empty.
+        tflite_difference: Largest difference of the TFLite file, in the same unit.
         is_rounded: Whether the network computes in fewer than 32 bits.
         elsewhere: Whether the files were loaded in a process without this project.
         seconds: Seconds of all checks.
@@ -84,7 +86,6 @@ class Checked:
     supernet_difference: float
     keras_difference: float
     tflite_difference: float
-    refusal: str
     is_rounded: bool
     elsewhere: bool
     seconds: float
@@ -135,9 +136,13 @@ def check(network: Network, *, num_random: int = NUM_RANDOM, say: Callable[[str]
         allowed = max(TOLERANCE, network.tolerance)
         assert keras_difference < allowed, keras_difference
         outputs = np.load(Path(scratch) / f"{len(shapes) - 1}.npz")["outputs"]
-        tflite_difference, refusal = check_tflite(student, images, outputs, Path(scratch) / "student.tflite")
+        if graph.packing is None:
+            file = export_tflite(student, Path(scratch) / "student.tflite")
+            tflite_difference = relative(TFLiteModel(file).predict(images), outputs)
+        else:
+            unpacked = copy_weights(student, build_student(space, shapes[-1]))
+            tflite_difference = check_several(unpacked, graph.packing, images, Path(scratch) / "student.tflite")
         assert tflite_difference < allowed, tflite_difference
-        assert bool(refusal) == network.export_refuses, refusal or "the export was expected to refuse the network"
     units = space.searched_units
     return Checked(
         name=network.name,
@@ -157,7 +162,6 @@ def check(network: Network, *, num_random: int = NUM_RANDOM, say: Callable[[str]
         supernet_difference=max(differences),
         keras_difference=keras_difference,
         tflite_difference=tflite_difference,
-        refusal=refusal,
         is_rounded=network.tolerance > TOLERANCE,
         elsewhere=not network.own_code,
         seconds=round(time.monotonic() - started, 1),
@@ -171,19 +175,26 @@ def check_costs(space: SearchSpace, shape: Shape, model: keras.Model) -> None:
         assert predicted == counted, f"{kind}: {predicted} predicted, {counted} counted"
 
 
-def check_tflite(student: keras.Model, images: np.ndarray, outputs: np.ndarray, path: Path) -> tuple[float, str]:
-    """Converts a student to TFLite and runs the file.
+def check_several(student: keras.Model, packing: Packing, images: np.ndarray, path: Path) -> float:
+    """Converts a student with several inputs or outputs; returns the largest difference from Keras, as a share.
 
-    Returns:
-        The largest difference from `outputs`, as a share of the largest output, and what the export said if it refused.
+    Args:
+        student: The student.
+        packing: What its graph packs.
+        images: Inputs side by side, if there are several.
+        path: File to write.
     """
-    try:
-        export_tflite(student, path)
-    except ExportError:
-        raise
-    except UserError as error:
-        return 0.0, str(error)
-    return relative(TFLiteModel(path).predict(images), outputs), ""
+    given = images
+    if len(packing.inputs) > 1:
+        shapes = [node.shape[1:] for node in packing.inputs]
+        parts = np.split(images, np.cumsum([np.prod(shape) for shape in shapes])[:-1], axis=1)
+        given = {
+            name: part.reshape(-1, *shape) for name, part, shape in zip(packing.input_names, parts, shapes, strict=True)
+        }
+    export_tflite(student, path)
+    found, expected = TFLiteModel(path).predict(given), serving_model(student)(given, training=False)
+    pairs = [(found[name], expected[name]) for name in found] if isinstance(found, dict) else [(found, expected)]
+    return max(relative(one, np.asarray(other)) for one, other in pairs)
 
 
 def draw_images(graph: Graph) -> np.ndarray:

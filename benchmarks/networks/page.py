@@ -21,8 +21,7 @@ requirements.txt. {count} networks were newly built, for small images. For each 
 - the supernet took one weight step and one architecture step;
 - the students' `.keras` files were loaded and run in a process that can't import this project, except for networks with
   layers or functions of their own, marked with *;
-- one student was converted to a TFLite file and run by LiteRT, except for networks that the export refuses, marked with
-  †, since their inputs aren't images.
+- one student was converted to a TFLite file and run by LiteRT.
 
 Weights are random. In float32, no output of a file differs from Keras's by more than {largest:.1e} of the largest
 output. Files of networks in mixed precision compute in float32, so the table shows how Keras rounds.
@@ -75,12 +74,6 @@ _FROZEN = """\
 | network | layers | reason |
 | --- | --- | --- |
 """
-_REFUSALS = """
-† What the export to TFLite says of these networks:
-
-| network | message |
-| --- | --- |
-"""
 _OUTPUTS = "it makes the outputs"
 
 
@@ -99,8 +92,6 @@ def markdown(applications: Sequence[Checked], others: Sequence[Checked]) -> str:
     text += [line for row in applications for line in _frozen(row, outputs=True)]
     text += [_DIFFERENCES, *map(_differences, applications), _OTHERS, *map(_other, others), _REASONS, _FROZEN]
     text += [line for row in others for line in _frozen(row, outputs=False)]
-    refused = [row for row in others if row.refusal]
-    text += [_REFUSALS if refused else "", *(f"| {row.name} | {row.refusal} |\n" for row in refused)]
     return "".join(text)
 
 
@@ -119,7 +110,7 @@ def _differences(row: Checked) -> str:
 
 
 def _other(row: Checked) -> str:
-    name = f"{row.name}{'' if row.elsewhere else ' *'}{' †' if row.refusal else ''}"
+    name = f"{row.name}{'' if row.elsewhere else ' *'}"
     files = max(row.keras_difference, row.tflite_difference)
     return (
         f"| {name} | {row.special} | {'x'.join(map(str, row.image))} | {row.macs:,} | {row.params:,} | {row.units} "

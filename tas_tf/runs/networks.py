@@ -17,8 +17,9 @@ from tas_tf.errors import UserError
 from tas_tf.files import read_json
 from tas_tf.graph.graph import Graph
 from tas_tf.graph.image_size import takes_any_size, with_image_size
-from tas_tf.objectives.choose import choose_objective, is_standard
+from tas_tf.objectives.choose import choose_objective
 from tas_tf.objectives.classification import Classification
+from tas_tf.objectives.losses import is_standard
 from tas_tf.objectives.objective import Objective
 from tas_tf.runs.config import RunConfig
 from tas_tf.runs.shared import Shared
@@ -211,9 +212,19 @@ def graph_at(model: keras.Model, data: DataSettings) -> Graph:
         data: Settings of the data.
 
     Raises:
-        UserError: The network can't be read, or takes no images of the size that the data has.
+        UserError: The network can't be read, takes anything but images of the size that the data has, or has several
+            outputs.
     """
     if takes_any_size(model):
         size = pair(_ANY_SIZE if data.image_size is None else data.image_size)
         model = with_image_size(model, (*size, model.inputs[0].shape[-1] or data.channels or 3))
-    return Graph.from_model(model)
+    graph = Graph.from_model(model)
+    shape = graph.input.shape[1:]
+    if graph.packing is not None or len(shape) != 3:
+        inputs, outputs = len(model.inputs), len(model.outputs)
+        found = f"{inputs} inputs and {outputs} outputs" if graph.packing else f"inputs of {'x'.join(map(str, shape))}"
+        raise UserError(
+            f"`model` must take images and have one output here. Received: {graph.network} with {found}. "
+            "Use `tas_tf.compress` from Python."
+        )
+    return graph

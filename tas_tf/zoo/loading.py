@@ -20,7 +20,7 @@ import keras
 from tas_tf.errors import UserError
 from tas_tf.graph.custom import CustomObjects, accept_lambdas, make_known
 from tas_tf.graph.layers import copy_layer
-from tas_tf.objectives.choose import single_loss
+from tas_tf.objectives.losses import single_loss
 from tas_tf.zoo.keras2 import load_old_file
 from tas_tf.zoo.resnet_cifar import resnet_cifar
 from tas_tf.zoo.resnet_imagenet import resnet_imagenet

@@ -8,8 +8,9 @@ from benchmarks.networks.zoo.mobile import MOBILE
 from benchmarks.networks.zoo.operations import OPERATIONS
 from benchmarks.networks.zoo.pixels import PIXELS
 from benchmarks.networks.zoo.residual import RESIDUAL
+from benchmarks.networks.zoo.several import SEVERAL
 from benchmarks.networks.zoo.tasks import TASKS
 
 ZOO = Catalogue()
-for _part in (RESIDUAL, BRANCHES, MOBILE, ATTENTION, OPERATIONS, PIXELS, TASKS, KERAS_WAYS):
+for _part in (RESIDUAL, BRANCHES, MOBILE, ATTENTION, OPERATIONS, PIXELS, TASKS, SEVERAL, KERAS_WAYS):
     ZOO.update(_part)

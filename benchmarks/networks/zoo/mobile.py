@@ -133,7 +133,6 @@ def _keyword_spotting(x):
     "autoencoder of Dense layers alone, 640 numbers in and out",
     shape=(640,),
     task="regression",
-    export_refuses=True,
 )
 def _anomaly_detection(x):
     given = x

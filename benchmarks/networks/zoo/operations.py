@@ -81,7 +81,7 @@ def _activations(x):
     return classify(ops.tanh(conv(x, 32, activation="mish")))
 
 
-@OPERATIONS.add("1D convolutions", "a signal of 128 steps with 6 channels", shape=(128, 6), export_refuses=True)
+@OPERATIONS.add("1D convolutions", "a signal of 128 steps with 6 channels", shape=(128, 6))
 def _one_dimensional(x):
     x = layers.ReLU()(layers.BatchNormalization()(layers.Conv1D(16, 5, padding="same")(x)))
     for _ in range(3):
@@ -91,7 +91,7 @@ def _one_dimensional(x):
     return layers.Dense(6, activation="softmax")(layers.GlobalAveragePooling1D()(x))
 
 
-@OPERATIONS.add("3D convolutions", "volumes of 8x16x16", shape=(8, 16, 16, 1), export_refuses=True)
+@OPERATIONS.add("3D convolutions", "volumes of 8x16x16", shape=(8, 16, 16, 1))
 def _three_dimensional(x):
     for filters in (8, 16):
         x = layers.BatchNormalization()(layers.Conv3D(filters, 3, padding="same")(x))
