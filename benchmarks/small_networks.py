@@ -21,7 +21,7 @@ def count_macs(model: keras.Model) -> int:
     calls = {call for calls_of_depth in by_depth.values() for call in calls_of_depth}
     for layer in model.layers:
         if isinstance(layer, keras.Model):
-            macs += count_macs(layer)
+            macs += count_macs(layer) * max(1, len(calls.intersection(layer._inbound_nodes)))
             continue
         if not type(layer).__name__.endswith(_COUNTED):
             continue

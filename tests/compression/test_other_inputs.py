@@ -42,7 +42,7 @@ def vectors():
     return keras.Model(values, layers.Dense(32)(x)), data, data
 
 
-@pytest.mark.parametrize("make", [sequences, volumes, vectors], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", [sequences, pytest.param(volumes, marks=pytest.mark.slow), vectors])
 def test_other_inputs_become_checked_files(make, tmp_path):
     keras.utils.set_random_seed(0)
     model, data, labels = make()

@@ -36,7 +36,7 @@ def trained() -> keras.Model:
     model = keras.Model({"image": image, "scales": scales}, {"side": side, "size": size, "bright": bright})
     losses = {"side": "sparse_categorical_crossentropy", "size": "mse", "bright": "binary_crossentropy"}
     model.compile(keras.optimizers.Adam(0.01), losses, loss_weights={"side": 1.0, "size": 0.5, "bright": 1.0})
-    model.fit(INPUTS, LABELS, epochs=12, batch_size=32, verbose=0)
+    model.fit(INPUTS, LABELS, epochs=8, batch_size=32, verbose=0)
     return model
 
 
@@ -100,6 +100,7 @@ def test_an_int8_file_decides_like_the_student(result, tmp_path):
         tas_tf.TFLiteModel(file).predict(IMAGES)
 
 
+@pytest.mark.slow
 def test_the_parts_one_by_one(teacher, result):
     """Search, ranking by loss, and distillation alone."""
     brief = {"epochs": 1, "batch_size": 16}
