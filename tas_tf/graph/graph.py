@@ -127,7 +127,7 @@ class Graph:
         Of several inputs and outputs, these are the largest input and the output furthest from it. What branches off to
         another output, or comes from another input, does so at such a node, or where it can't be cut at all.
         """
-        main = self._main_path
+        main = self.main_path
         on_path = [node for node in self.nodes if node.name in main]
         cuts, branches = set(), False
         furthest = 0  # position of the last reader of any earlier node
@@ -144,7 +144,7 @@ class Graph:
         return frozenset(cuts)
 
     @cached_property
-    def _main_path(self) -> frozenset[str]:
+    def main_path(self) -> frozenset[str]:
         """Nodes between the input and the output; between the main ones, if there are several."""
         if self.packing is None:
             return frozenset(self.by_name)

@@ -256,8 +256,10 @@ class SearchSpace:
         for stage in self.stages:
             for block in range(1, stage.blocks):
                 first, last = (self.graph.position[end] for end in stage.ends[block - 1 : block + 1])
+                # Between them in the order of the graph, there may be nodes on the way to another output.
                 for node in self.graph.nodes[first + 1 : last + 1]:
-                    found[node.name] = (stage.name, block + 1)
+                    if node.name in self.graph.main_path:
+                        found[node.name] = (stage.name, block + 1)
         return found
 
     @cached_property

@@ -77,11 +77,9 @@ def find_chains(graph: Graph) -> tuple[Chain, ...]:
 
 def _keeps_its_layers(graph: Graph, ends: tuple[str, ...]) -> bool:
     """Whether no block that may be dropped holds the weights of layers that are called again outside the stage."""
-    droppable = range(graph.position[ends[0]] + 1, graph.position[ends[-1]] + 1)
-    return not any(
-        graph.position[first] in droppable and any(graph.position[name] not in droppable for name in repeats)
-        for first, repeats in graph.repeats.items()
-    )
+    between = graph.nodes[graph.position[ends[0]] + 1 : graph.position[ends[-1]] + 1]
+    droppable = {node.name for node in between if node.name in graph.main_path}
+    return not any(first in droppable and not droppable.issuperset(repeats) for first, repeats in graph.repeats.items())
 
 
 @dataclass(frozen=True)
@@ -133,7 +131,8 @@ def _is_like_a_block(graph: Graph, first: _Link) -> bool:
     """Whether the layers before the first identity end in the same convolutions as the first residual branch."""
 
     def signatures(low: int, high: int) -> list:
-        return [conv_signature(node) for node in graph.nodes[low : high + 1] if node.kind in CONVOLVES]
+        nodes = [node for node in graph.nodes[low : high + 1] if node.name in graph.main_path]
+        return [conv_signature(node) for node in nodes if node.kind in CONVOLVES]
 
     start = graph.position[first.start]
     branch = signatures(start + 1, graph.position[first.add])

@@ -88,8 +88,11 @@ def test_depth_is_searched_beside_other_branches():
 
     image = keras.Input((8, 8, 3))
     first, *_, last = blocks(layers.Conv2D(8, 3, padding="same")(image), 4)
-    ends = [layers.Dense(2)(layers.GlobalAveragePooling2D()(x)) for x in (first, last)]
-    assert [stage.blocks for stage in SearchSpace.from_model(keras.Model(image, ends)).stages] == [4]
+    branch = layers.Conv2D(5, 3, activation="relu")(layers.Conv2D(6, 3, activation="relu")(first))
+    model = keras.Model(image, [layers.Dense(2)(layers.GlobalAveragePooling2D()(x)) for x in (branch, last)])
+    space = SearchSpace.from_model(model)
+    assert [stage.blocks for stage in space.stages] == [4]
+    assert build_student(space, Shape.smallest(space)).layers  # whatever lies between blocks in the order of layers
 
     x = layers.Conv2D(8, 3, padding="same")(image)
     *_, x = blocks(x, 2)

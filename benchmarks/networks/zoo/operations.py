@@ -94,6 +94,7 @@ def _one_dimensional(x):
 @OPERATIONS.add("3D convolutions", "volumes of 8x16x16", shape=(8, 16, 16, 1))
 def _three_dimensional(x):
     for filters in (8, 16):
-        x = layers.BatchNormalization()(layers.Conv3D(filters, 3, padding="same")(x))
-        x = layers.MaxPooling3D()(layers.ReLU()(x))
+        # TFLite has no pooling over volumes.
+        x = layers.BatchNormalization()(layers.Conv3D(filters, 3, strides=2, padding="same")(x))
+        x = layers.ReLU()(x)
     return layers.Dense(4, activation="softmax")(layers.GlobalAveragePooling3D()(x))
