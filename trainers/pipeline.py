@@ -5,6 +5,7 @@ Examples:
     python -m trainers.pipeline --run_dir=runs/mine --model=mine.keras --dataset=folder:photos --budget=macs:0.5
     python -m trainers.pipeline --run_dir=runs/mine --model=resnet20 --dataset=digits --budget=macs:0.5 --time=20m
     python -m trainers.pipeline --run_dir=runs/fast --model=mine.keras --dataset=folder:photos --budget=latency:0.5
+    python -m trainers.pipeline --run_dir=runs/sizes --model=sizes.keras --dataset=csv:photos/labels.csv --image_size=96
 """
 
 from __future__ import annotations
