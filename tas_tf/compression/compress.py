@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tas_tf.compression.choices import check_undecided, checked_inherit, checked_recipe
 from tas_tf.compression.contents import describe_contents, measure_file
 from tas_tf.compression.defaults import (
     Changes,
@@ -45,16 +46,14 @@ from tas_tf.objectives.choose import choose_objective
 from tas_tf.objectives.losses import loss_of, loss_weights_of
 from tas_tf.race.race import RaceResult
 from tas_tf.race.settings import RaceSettings
-from tas_tf.recipes import DEFAULT, RECIPES, SEARCHING
+from tas_tf.recipes import SEARCHING
 from tas_tf.searching.monitor import SearchResult
 from tas_tf.searching.run import cost_and_limit
 from tas_tf.searching.settings import SearchSettings
 from tas_tf.space.settings import SpaceSettings
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
-from tas_tf.student.build import INITIAL_WEIGHTS
 from tas_tf.timing.duration import Deadline, parse_duration
-from tas_tf.timing.plan import DECIDED
 from tas_tf.training.evaluation import evaluate
 from tas_tf.training.network import (
     check_above_chance,
@@ -207,9 +206,9 @@ def compress(
         ```
     """
     deadline = None if time is None else Deadline(parse_duration(time))
-    _check_undecided(recipe, race, training, time)
-    recipe = _checked_recipe(recipe, race, search, time)
-    inherit = _checked_inherit(inherit, recipe)
+    check_undecided(recipe, race, training, time)
+    recipe = checked_recipe(recipe, race, search, time)
+    inherit = checked_inherit(inherit, recipe)
     check_settings("race", race, RaceSettings)
     check_settings("search", search, SearchSettings)
     check_settings("training", training, TrainSettings)
@@ -294,42 +293,6 @@ def compress(
         student_metrics |= {"latency_ms": reported(cost.kind, spent), "latency_share": spent / cost.full}
     student = with_sizes_of(trained.model, compiled)
     return Compressed(student, found.shape, teacher_metrics, student_metrics, found.race, found.search, metadata)
-
-
-def _checked_recipe(recipe: str | None, race: object | None, search: object | None, duration: str | None) -> str:
-    if recipe is None:
-        recipe = DEFAULT if search is None or race is not None else SEARCHING
-    if recipe not in RECIPES:
-        raise UserError(f"`recipe` must be one of {', '.join(RECIPES)}. Received: {recipe!r}.")
-    unused, given = ("race", race) if recipe == SEARCHING else ("search", search)
-    searches = (race.get("searched") if isinstance(race, Mapping) else getattr(race, "searched", 0)) or 0
-    if given is not None and not (unused == "search" and searches):
-        raise UserError(f"`{unused}` has no effect with `recipe`={recipe}. Leave one of them out.")
-    if duration is not None and recipe == SEARCHING:
-        raise UserError("`time` plans a race and what follows. Leave out `time`, or `search` and `recipe`=paper.")
-    if duration is not None and searches:
-        raise UserError("`time` doesn't plan a differentiable search. Leave out `searched`, or `time`.")
-    return recipe
-
-
-def _check_undecided(recipe: str | None, race: object | None, training: object | None, duration: str | None) -> None:
-    """Rejects settings that `time` decides."""
-    given = [] if recipe is None else ["recipe"]
-    for section, changes in (("race", race), ("student", training)):
-        given += [f"{section}.{name}" for name in changes] if isinstance(changes, Mapping) else []
-    decided = [name for name in given if name in DECIDED]
-    if duration is not None and decided:
-        raise UserError(f"`time` decides `{decided[0].rpartition('.')[2]}`. Leave out one of the two.")
-
-
-def _checked_inherit(inherit: str | None, recipe: str) -> str:
-    saved = "supernet" if recipe == SEARCHING else "race"
-    expected = [source for source in INITIAL_WEIGHTS if source in ("none", "teacher", saved)]
-    if inherit is not None and inherit not in expected:
-        raise UserError(
-            f"`inherit` must be one of {', '.join(expected)} with `recipe`={recipe}. Received: {inherit!r}."
-        )
-    return inherit or saved
 
 
 def _warn_of_chance(metrics: Mapping[str, Any], data: TrainingData) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 
 from tas_tf.errors import UserError
 from tas_tf.objectives.classification import Classification
-from tas_tf.objectives.objective import Objective, score_arrays, to_logits
+from tas_tf.objectives.objective import Objective
+from tas_tf.objectives.scoring import score_arrays, to_logits
 
 
 @dataclasses.dataclass(frozen=True)

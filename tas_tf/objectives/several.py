@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from tas_tf.objectives.objective import Objective, Sums, to_logits
+from tas_tf.objectives.objective import Objective, Sums
 
 
 @dataclass(frozen=True)
@@ -203,18 +203,3 @@ class Several(Objective):
             self.parts, *(self.logits_of(tf.convert_to_tensor(each)) for each in (logits, expected)), strict=True
         )
         return float(np.mean([part.objective.agreement(*map(np.asarray, both)) for part, *both in pairs]))
-
-    def pack_outputs(self, outputs: Mapping[str, np.ndarray], activations: Mapping[str, str]) -> np.ndarray:
-        """Logits from the outputs of a network or file, as far as scores depend on them.
-
-        Args:
-            outputs: Outputs by name.
-            activations: Names of the last activations, by output.
-        """
-        return np.concatenate(
-            [
-                to_logits(outputs[part.name], activations[part.name]).reshape(len(outputs[part.name]), -1)
-                for part in self.parts
-            ],
-            axis=1,
-        )

@@ -17,7 +17,8 @@ from tas_tf.data.source import StreamedSource
 from tas_tf.data.task import Task
 from tas_tf.errors import UserError
 from tas_tf.files import read_json
-from tas_tf.objectives.objective import Objective, Scorer, tally_with_loss
+from tas_tf.objectives.objective import Objective
+from tas_tf.objectives.scoring import Scorer, tally_with_loss
 from tas_tf.runs.run import Run
 from tas_tf.settings import describe_settings
 from tas_tf.space.space import SearchSpace

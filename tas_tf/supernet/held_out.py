@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import tensorflow as tf
 
 from tas_tf.averaging import cumulative
-from tas_tf.objectives.objective import Objective, Scorer, tally_with_loss
+from tas_tf.objectives.objective import Objective
+from tas_tf.objectives.scoring import Scorer, tally_with_loss
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.supernet.build import Supernet

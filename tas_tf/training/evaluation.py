@@ -6,7 +6,8 @@ import keras
 import tensorflow as tf
 
 from tas_tf.errors import UserError
-from tas_tf.objectives.objective import Objective, Scorer, tally_with_loss
+from tas_tf.objectives.objective import Objective
+from tas_tf.objectives.scoring import Scorer, tally_with_loss
 
 Evaluator = Callable[[tf.data.Dataset], dict[str, float]]
 

@@ -9,8 +9,8 @@ from sklearn import metrics
 from tas_tf.errors import UserError
 from tas_tf.objectives.classification import Classification
 from tas_tf.objectives.decisions import Binary, Multilabel
-from tas_tf.objectives.objective import Scorer, score_arrays, tally_with_loss, to_logits
 from tas_tf.objectives.regression import Regression
+from tas_tf.objectives.scoring import Scorer, score_arrays, tally_with_loss, to_logits
 
 N = 40
 OBJECTIVES = {

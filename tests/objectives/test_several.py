@@ -13,8 +13,8 @@ from tas_tf.objectives.choose import choose_objective
 from tas_tf.objectives.classification import Classification
 from tas_tf.objectives.decisions import Binary, Multilabel
 from tas_tf.objectives.losses import loss_of, loss_weights_of
-from tas_tf.objectives.objective import score_arrays
 from tas_tf.objectives.regression import Regression
+from tas_tf.objectives.scoring import score_arrays
 from tas_tf.objectives.several import Part, Several
 
 RNG = np.random.default_rng(0)
