@@ -231,6 +231,7 @@ def describe(
         smallest reachable: 0.038 of its MACs, 0.040 of its parameters
     """
     admit(custom_objects, unsafe_load=unsafe_load)
+    compiled = model
     if image_size is not None:
         sides = (image_size, image_size) if isinstance(image_size, int) else image_size
         model = with_image_size(model, (*sides, model.inputs[0].shape[-1]))
@@ -241,7 +242,7 @@ def describe(
         width_divisor=width_divisor,
         search_dense=search_dense,
     )
-    objective = find_objective(space.graph, task=task, loss=loss_of(model))
+    objective = find_objective(space.graph, task=task, loss=loss_of(compiled))
     return replace(describe_space(space, objective), deployment=find_deployment(model))
 
 

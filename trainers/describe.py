@@ -19,11 +19,10 @@ from typing import Any
 from tas_tf.cli.command import make_console, run
 from tas_tf.cli.options import is_given, parse
 from tas_tf.cli.wording import translate
+from tas_tf.compression.contents import describe_contents
 from tas_tf.cost.cost_model import reported
-from tas_tf.data.preprocessing import Preprocessing
 from tas_tf.data.sources import load_source
 from tas_tf.decode.decode import smallest_shape
-from tas_tf.deploy.metadata import Metadata
 from tas_tf.deploy.tflite import file_size
 from tas_tf.description import describe_space, find_deployment, find_objective
 from tas_tf.graph.graph import Graph
@@ -92,16 +91,8 @@ def _limits(
     task = Classification.task if objective is None else objective.task
     # A file has its own number of classes; a single decision has two.
     fits = len(labels) == max(space.graph.num_classes, 2 if task == Binary.task else 1)
-    contents = Metadata(
-        network=space.graph.network,
-        labels=labels if fits else list(map(str, range(space.graph.num_classes))),
-        input_shape=space.graph.input.shape[1:],
-        preprocessing=Preprocessing(),
-        inside=False,
-        probabilities=space.graph.gives_probabilities,
-        shape=Shape.full(space).to_json(),
-        task=task,
-    )
+    names = labels if fits else list(map(str, range(space.graph.num_classes)))
+    contents = describe_contents(space, Shape.full(space), objective, names)
     measure, say = partial(file_size, metadata=contents), make_console().print
     kinds = dict.fromkeys(budget.kind for budget in config.budgets)
     meters = {kind: meter_of(kind, space, config.latency, measure_file=measure, say=say) for kind in kinds}

@@ -33,7 +33,7 @@ from tas_tf.objectives.objective import Objective
 from tas_tf.searching.step import CostTarget, Searcher
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
-from tas_tf.student.build import build_student, copy_weights
+from tas_tf.student.build import build_student, copy_weights, inherit_weights
 from tas_tf.supernet.build import Supernet
 from tas_tf.training.optimizers import arch_adam, sgd
 
@@ -140,6 +140,7 @@ def check(network: Network, *, num_random: int = NUM_RANDOM, say: Callable[[str]
             file = export_tflite(student, Path(scratch) / "student.tflite")
             tflite_difference = relative(TFLiteModel(file).predict(images), outputs)
         else:
+            check_unpacked(model, space)
             unpacked = copy_weights(student, build_student(space, shapes[-1]))
             tflite_difference = check_several(unpacked, graph.packing, images, Path(scratch) / "student.tflite")
         assert tflite_difference < allowed, tflite_difference
@@ -173,6 +174,20 @@ def check_costs(space: SearchSpace, shape: Shape, model: keras.Model) -> None:
     for kind, counted in (("macs", count_macs(model)), ("params", model.count_params())):
         predicted = CostModel(space, kind)(shape)
         assert predicted == counted, f"{kind}: {predicted} predicted, {counted} counted"
+
+
+def check_unpacked(model: keras.Model, space: SearchSpace) -> None:
+    """Asserts that the student of the full shape computes what a network with several inputs or outputs does."""
+    shape, rng = Shape.full(space), np.random.default_rng(2)
+    student = build_student(space, shape)
+    inherit_weights(student, model, space, shape)
+    given = keras.tree.map_structure(
+        lambda tensor: rng.normal(size=(BATCH, *tensor.shape[1:])).astype("float32"), model.input
+    )
+    outputs, expected = student(given, training=False), model(given, training=False)
+    keras.tree.assert_same_structure(outputs, expected)
+    for one, other in zip(keras.tree.flatten(outputs), keras.tree.flatten(expected), strict=True):
+        assert relative(np.asarray(one), np.asarray(other)) < TOLERANCE, "the full student differs from its network"
 
 
 def check_several(student: keras.Model, packing: Packing, images: np.ndarray, path: Path) -> float:

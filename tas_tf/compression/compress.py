@@ -286,7 +286,7 @@ def compress(
     for text in found.search.warnings if found.search else ():
         warnings.warn(text, stacklevel=2)
     _warn_of_chance(trained.metrics, data)
-    metadata = describe_contents(space, found.shape, data)
+    metadata = describe_contents(space, found.shape, data.objective, data.class_names)
     student_metrics = trained.metrics
     if wanted.kind == "latency":
         spent = meter(found.shape)

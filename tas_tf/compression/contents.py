@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import keras
@@ -12,28 +12,37 @@ from tas_tf.data.preprocessing import Preprocessing
 from tas_tf.data.training_data import TrainingData
 from tas_tf.deploy.metadata import Metadata, kind_of_output
 from tas_tf.deploy.tflite import file_size
+from tas_tf.objectives.classification import Classification
+from tas_tf.objectives.objective import Objective
 from tas_tf.objectives.several import Several
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 
 
-def describe_contents(space: SearchSpace, shape: Shape, data: TrainingData) -> Metadata:
-    """Metadata for files of the student of a shape."""
+def describe_contents(space: SearchSpace, shape: Shape, objective: Objective | None, labels: Sequence[str]) -> Metadata:
+    """Metadata for files of the student of a shape.
+
+    Args:
+        space: Search space of the network.
+        shape: The shape.
+        objective: What the network is for; without it, a classification.
+        labels: Names of the classes, labels or values; empty for several outputs.
+    """
     graph, form = space.graph, Form.of(space.graph)
     outputs = {}
-    if isinstance(data.objective, Several):
-        for part, end in zip(data.objective.parts, graph.ends, strict=True):
+    if isinstance(objective, Several):
+        for part, end in zip(objective.parts, graph.ends, strict=True):
             kind = kind_of_output(part.objective.task, end.head is not None)
             outputs[part.name] = {"task": part.objective.task, "outputs": part.objective.num_outputs, "output": kind}
     return Metadata(
         network=graph.network,
-        labels=data.class_names,
+        labels=() if outputs else labels,
         input_shape=form.shapes[form.image],
         preprocessing=Preprocessing("none"),
         inside=False,
         probabilities=graph.gives_probabilities,
         shape=shape.to_json(),
-        task=data.objective.task,
+        task=Classification.task if objective is None else objective.task,
         inputs=dict(zip(form.inputs, form.shapes, strict=True)) if form.is_packed else {},
         outputs=outputs,
     )
@@ -48,4 +57,4 @@ def measure_file(space: SearchSpace, data: TrainingData) -> Callable[[keras.Mode
         space: Search space of the model.
         data: The model's data, which knows the names of the classes.
     """
-    return partial(file_size, metadata=describe_contents(space, Shape.full(space), data))
+    return partial(file_size, metadata=describe_contents(space, Shape.full(space), data.objective, data.class_names))

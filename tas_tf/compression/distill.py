@@ -83,11 +83,9 @@ def distill(
     compiled, (student, teacher) = student, (at_size_of(train, network) for network in (student, teacher))
     spaces = [_fixed_space(network) for network in (student, teacher)]
     graph, other = (space.graph for space in spaces)
-    wanted, found = ((Form.of(each), [each[end.output].shape for end in each.ends]) for each in (graph, other))
-    if (wanted[0].shapes, wanted[1]) != (found[0].shapes, found[1]):
+    if _interface(graph) != _interface(other):
         raise UserError(
-            f"`teacher` must take images of the same size as `student`, {_size(graph)}, and have as many classes, "
-            f"{graph.num_classes}. Received: {_size(other)} and {other.num_classes} classes."
+            f"`teacher` must take and return what `student` does, {_in_words(graph)}. Received: {_in_words(other)}."
         )
     strategy = make_strategy() if strategy is None else strategy
     data = open_data(
@@ -123,5 +121,23 @@ def _fixed_space(model: keras.Model) -> SearchSpace:
     return SearchSpace.from_graph(Graph.from_model(model), may_be_fixed=True)
 
 
-def _size(graph: Graph) -> str:
-    return ", ".join("x".join(map(str, shape)) for shape in Form.of(graph).shapes)
+def _interface(graph: Graph) -> tuple[list, list]:
+    """Shapes of inputs and outputs, in order; with their names, if there are several."""
+    form = Form.of(graph)
+    inputs, outputs = list(form.shapes), [graph[end.output].shape[1:] for end in graph.ends]
+    return (
+        list(zip(form.inputs, inputs, strict=True)) if len(inputs) > 1 else inputs,
+        list(zip(form.outputs, outputs, strict=True)) if len(outputs) > 1 else outputs,
+    )
+
+
+def _in_words(graph: Graph) -> str:
+    def told(parts: list) -> str:
+        return ", ".join(f"{one[0]} of {_size(one[1])}" if isinstance(one[0], str) else _size(one) for one in parts)
+
+    inputs, outputs = map(told, _interface(graph))
+    return f"images of {inputs} to outputs of {outputs}"
+
+
+def _size(shape: tuple[int | None, ...]) -> str:
+    return "x".join(map(str, shape))

@@ -59,12 +59,15 @@ def rank_channels(
     """
     settings = ImportanceSettings(importance=importance, importance_images=importance_images)
     admit(custom_objects, unsafe_load=unsafe_load)
+    compiled = model
     if train is not None:
         model = at_size_of(train, model)
     space = SearchSpace.from_model(model) if space is None else space
     data, objective = None, None
     if importance in FROM_IMAGES and train is not None:
-        objective = choose_objective(space.graph, task=task, loss=loss_of(model), loss_weights=loss_weights_of(model))
+        objective = choose_objective(
+            space.graph, task=task, loss=loss_of(compiled), loss_weights=loss_weights_of(compiled)
+        )
         data = open_data(train, form=Form.of(space.graph), objective=objective, divided=False)
         objective = data.objective
     return rank(model, space, settings, None if data is None else data.calibration, objective)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -43,10 +44,12 @@ def class_numbers(texts: Mapping[str, str]) -> tuple[tuple[str, ...], dict[str, 
 
     >>> class_numbers({"a.png": "10", "b.png": "9"})
     (('9', '10'), {'a.png': 1, 'b.png': 0})
+    >>> class_numbers({"a.png": "10.0", "b.png": "-2.0"})[0]
+    ('-2.0', '10.0')
     """
     found = set(texts.values())
-    are_numbers = all(name.lstrip("-").isdecimal() for name in found)
-    names = tuple(sorted(found, key=int if are_numbers else None))
+    are_numbers = all(re.fullmatch(r"-?[0-9]+(\.0+)?", name) for name in found)
+    names = tuple(sorted(found, key=float if are_numbers else None))
     number = {name: label for label, name in enumerate(names)}
     return names, {path: number[text] for path, text in texts.items()}
 

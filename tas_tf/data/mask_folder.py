@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tas_tf.data.file_source import load_files
-from tas_tf.data.folder_layout import Listing, find_splits, folders_in, images_in, unused_files
+from tas_tf.data.folder_layout import Listing, find_splits, folders_in, images_in, split_named, unused_files
 from tas_tf.data.image_files import Broken, look_at
 from tas_tf.data.masks import Mask, MaskSource, look_at_masks, number_classes
 from tas_tf.data.source import Source
@@ -76,6 +76,12 @@ def list_masked_folder(root: Path) -> tuple[Listing, dict[str, Mask]]:
     unusable: list[tuple[str, Broken]] = []
     for split, folder in splits.items():
         images, masks = (_the_one(folder, names) for names in (_IMAGES, _MASKS))
+        inside = [inner.name for inner in folders_in(images) if split_named(inner.name)]
+        if inside:
+            raise UserError(
+                f"`dataset`: {images} has the folders {', '.join(inside)}. Expected splits outside: "
+                f"{inside[0]}/{images.name}/ and {inside[0]}/{masks.name}/."
+            )
         by_stem = [_by_stem(part, unusable) for part in (images, masks)]
         pairs[split] = [(path, by_stem[1][stem]) for stem, path in by_stem[0].items() if stem in by_stem[1]]
         for own, other, kind in ((*by_stem, f"mask in {masks.name}/"), (*by_stem[::-1], f"image in {images.name}/")):

@@ -248,6 +248,10 @@ def _check_augmentation(augment: Augmentation, stream: Stream, objective: Object
     if augment == Augmentation():
         return
     shape = stream.form.shapes[stream.form.image]
+    if sum(len(other) == len(shape) for other in stream.form.shapes) > 1:
+        raise UserError(
+            "`augment` changes a single image. Leave it out for several ones, and augment them in your data."
+        )
     if len(shape) != 3:
         raise UserError(f"`augment` changes images. Leave it out for a model of {_in_words(shape)}.")
     augment.check_channels(shape[-1], "train")

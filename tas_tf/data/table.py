@@ -140,12 +140,12 @@ def read_table(file: Path, label_columns: Sequence[str] = ()) -> Table:
         )
     own = [number for number in place.values() if number is not None]
     others = [number for number in range(len(names)) if number not in own]
-    chosen = _label_columns(file, names, others, label_columns)
-    if place["weight"] is not None and names[place["weight"]] not in label_columns:
+    if place["weight"] is not None and not label_columns:
         raise UserError(
             f"`dataset`: {file} has a column {names[place['weight']]}, but commands can't weight images. Remove the "
-            "column, or train with `tas_tf.compress`."
+            "column, name the labels in `label_columns`, or train with `tas_tf.compress`."
         )
+    chosen = _label_columns(file, names, others, label_columns)
 
     def cell(line: Sequence[str], number: int | None) -> str:
         return line[number].strip() if number is not None and number < len(line) else ""
@@ -174,6 +174,8 @@ def _label_columns(file: Path, names: Sequence[str], others: Sequence[int], want
             f"`label_columns` must name columns of {file}, which has {', '.join(names)}. Received: "
             f"{', '.join(unknown)}."
         )
+    if len(set(wanted)) < len(wanted):
+        raise UserError(f"`label_columns` must name each column once. Received: {', '.join(wanted)}.")
     if wanted:
         return [names.index(name) for name in wanted]
     called = [number for number in others if names[number].lower() in _LABEL]

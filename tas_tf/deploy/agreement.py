@@ -10,6 +10,7 @@ import numpy as np
 
 from tas_tf.deploy.arrays import Arrays, count, each, listed, together
 from tas_tf.deploy.errors import ExportError
+from tas_tf.graph.layers import every_layer
 
 # Largest difference allowed from the Keras model's outputs, as a share of their largest magnitude. Formats that round
 # to 8 bits are judged by accuracy or, without labels, by `_UNRELATED`.
@@ -20,6 +21,8 @@ _UNRELATED = 0.7
 #: One step of 8 bits, as a share of the largest output. Nearly constant outputs may differ by one step.
 _STEP = 1 / 256
 _FEW = 8
+#: Layers that look up entries by number.
+_LOOKUPS = (keras.layers.Embedding, keras.layers.CategoryEncoding)
 
 
 def probe_images(shape: Sequence[int | None], dtype: str) -> np.ndarray:
@@ -39,7 +42,12 @@ def probe_images(shape: Sequence[int | None], dtype: str) -> np.ndarray:
 
 def probes_for(model: keras.Model) -> Arrays:
     """Returns a few random inputs of a model made by `serving_model`."""
-    return probes_of(model.input if isinstance(model.input, Mapping) else {"images": model.input})
+    inputs = model.input if isinstance(model.input, Mapping) else {"images": model.input}
+    probes = probes_of(inputs)
+    if not any(isinstance(layer, _LOOKUPS) for layer in every_layer(model)):
+        return probes
+    # Numbers of entries that exist: other ones are errors.
+    return each(lambda array: (array > 0).astype(array.dtype) if array.ndim < 4 else array, probes)
 
 
 def probes_of(inputs: Mapping[str, Any]) -> Arrays:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from tas_tf.errors import UserError
+
 #: An array, or arrays by the names of inputs or outputs.
 Arrays = np.ndarray | Mapping[str, np.ndarray]
 
@@ -32,8 +34,24 @@ def count(arrays: Arrays) -> int:
     return len(listed(arrays)[0])
 
 
+def check_lengths(argument: str, arrays: Arrays) -> None:
+    """Checks that all arrays have as many examples.
+
+    Raises:
+        UserError: They haven't.
+    """
+    if isinstance(arrays, Mapping) and len({len(array) for array in arrays.values()}) > 1:
+        lengths = ", ".join(f"{len(array)} of {name}" for name, array in arrays.items())
+        raise UserError(f"`{argument}` must have as many examples of each input. Received: {lengths}.")
+
+
 def in_batches(run: Callable[[Arrays], Arrays], arrays: Arrays, batch_size: int) -> Arrays:
-    """Runs examples in batches and puts the results together."""
+    """Runs examples in batches and puts the results together.
+
+    Raises:
+        UserError: The arrays have different lengths.
+    """
+    check_lengths("images", arrays)
     starts = range(0, count(arrays), batch_size)
     return together([run(each(lambda one, start=start: one[start : start + batch_size], arrays)) for start in starts])
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tas_tf.deploy.agreement import check_agreement, probes_for
 from tas_tf.deploy.arrays import Arrays, each
@@ -18,7 +19,7 @@ from tas_tf.deploy.errors import ExportError
 from tas_tf.deploy.lite_model import TFLiteModel
 from tas_tf.deploy.saved_model import LoadedSavedModel, serving_model, write_frozen, write_saved_model
 from tas_tf.deploy.tflite import write_tflite
-from tas_tf.graph.layers import plain_model
+from tas_tf.graph.layers import first_line, plain_model
 from tas_tf.quiet import without_notes
 
 _MOST_NAMED = 8
@@ -45,6 +46,10 @@ def check_deployable(
         served = serving_model(model, preprocessing_layers=preprocessing_layers)
         images = probes_for(served)
         expect = partial(served, training=False)
+        try:
+            expect(images)
+        except tf.errors.OpError as error:
+            raise ExportError(f"The model can't be run on random inputs: {first_line(error)}") from error
         _check_deterministic(served, each(lambda array: array[[0, -1]], images))
         with tempfile.TemporaryDirectory() as scratch:
             try:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tas_tf.deploy.arrays import Arrays, count
+from tas_tf.deploy.arrays import Arrays, check_lengths, count
 from tas_tf.errors import UserError
 
 
@@ -36,7 +36,7 @@ def convert_int8(saved_model: Path, calibration: Arrays) -> bytes:
     """Computes in int8 throughout, with int8 output and ranges taken from calibration images.
 
     A network trained with fake quantisation keeps its own ranges; only layers around it, such as preprocessing, are
-    calibrated. The file takes uint8 input if the calibration images are uint8 pixels, otherwise int8.
+    calibrated. The file takes uint8 input if the calibration images are an array of uint8 pixels, otherwise int8.
     """
     converter = _converter(saved_model, optimise=True)
     pixels = isinstance(calibration, np.ndarray) and calibration.dtype == np.uint8
@@ -71,6 +71,7 @@ def check_calibration(images: Arrays | None) -> None:
         UserError: If they can't.
     """
     if isinstance(images, Mapping):
+        check_lengths("calibration", images)
         for one in images.values():
             check_calibration(one.astype(np.float32) if one.dtype.kind in "iub" else one)
         return

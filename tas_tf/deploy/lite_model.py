@@ -105,7 +105,9 @@ class TFLiteModel:
         return inputs, outputs
 
     def _in_order(self, images: Arrays) -> list[np.ndarray]:
-        return [images[name] for name in self._inputs] if isinstance(images, Mapping) else [images]
+        if not isinstance(images, Mapping):
+            return [images]
+        return [images[name] for name in self._inputs] if len(self._inputs) > 1 else list(images.values())
 
     def _run(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
         shapes, indices = [array.shape for array in images], [detail["index"] for detail in self._inputs.values()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from tas_tf.errors import UserError
 from tas_tf.files import atomic_folder
 from tas_tf.graph.image_size import with_image_size
 from tas_tf.graph.layers import copy_model
-from tas_tf.graph.packing import names_of
+from tas_tf.graph.packing import names_of, structure_of
 
 INPUT_NAME = "images"
 SIGNATURE = "serving_default"
@@ -53,10 +54,17 @@ def serving_model(
     for layer in preprocessing_layers:
         if not isinstance(layer, keras.layers.Layer):
             raise UserError(f"`preprocessing_layers` must hold Keras layers. Received: {layer!r}.")
+    structure = None
     if len(model.inputs) > 1:
         if preprocessing_layers:
             raise UserError("`preprocessing_layers` need a model with one input.")
         names = names_of(model, "inputs")
+        wrong = [name for name in (*names, *names_of(model, "outputs")) if not re.fullmatch(r"[\w.-]+", name)]
+        if wrong:
+            raise UserError(
+                f"`model` must have inputs and outputs whose names are letters, digits, _, - and dots, as files have. "
+                f"Received: {', '.join(map(repr, wrong))}."
+            )
         images = {
             name: keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=name)
             for name, tensor in zip(names, model.inputs, strict=True)
@@ -65,13 +73,17 @@ def serving_model(
     else:
         dtype = input_dtype or ("uint8" if preprocessing_layers else model.inputs[0].dtype)
         images = x = keras.Input(model.inputs[0].shape[1:], dtype=dtype, name=INPUT_NAME)
+        structure = structure_of(model, "inputs")
     # Passed to each part: otherwise layers that process images pass `training=True` to all layers behind them.
     for layer in preprocessing_layers:
         x = layer(x, training=False)
-    outputs = inference_model(_as_float32(model))(x, training=False)
-    if len(model.outputs) > 1:
-        names = names_of(model, "outputs")
-        outputs = dict(zip(names, keras.tree.flatten(outputs), strict=True))
+    if isinstance(structure, Mapping):
+        x = dict.fromkeys(structure, x)
+    outputs = keras.tree.flatten(inference_model(_as_float32(model))(x, training=False))
+    if len(outputs) > 1:
+        outputs = dict(zip(names_of(model, "outputs"), outputs, strict=True))
+    else:
+        (outputs,) = outputs
     return keras.Model(images, outputs, name="serving")
 
 

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from tas_tf.deploy.agreement import check_agreement, probes_of, some_of
-from tas_tf.deploy.arrays import Arrays
+from tas_tf.deploy.arrays import Arrays, listed
 from tas_tf.deploy.converters import CONVERTERS, INTEGER_FORMATS, check_calibration, not_calibration
 from tas_tf.deploy.errors import ExportError, raise_if_full
 from tas_tf.deploy.lite_model import TFLiteModel
@@ -81,8 +81,12 @@ def export_tflite(
             loaded = LoadedSavedModel(folder)
             expect, inputs = loaded.predict, loaded.inputs
         dtypes = {name: np.dtype(getattr(spec.dtype, "name", spec.dtype)) for name, spec in inputs.items()}
+        if isinstance(calibration, Mapping) and len(inputs) == len(calibration) == 1:
+            (calibration,) = calibration.values()
         if calibration is not None:
             _check_axes(calibration, inputs)
+        if isinstance(calibration, Mapping):
+            calibration = _typed(calibration, dtypes)
         probes = probes_of(inputs) if calibration is None else some_of(calibration)
         if format not in INTEGER_FORMATS:
             probes = _typed(probes, dtypes)
@@ -101,10 +105,14 @@ def export_tflite(
 
 def _check_axes(calibration: Arrays, inputs: Mapping[str, Any]) -> None:
     """Rejects calibration images that have another number of axes than a model's inputs."""
-    given = calibration if isinstance(calibration, Mapping) else dict(zip(inputs, [calibration], strict=False))
-    for name, spec in inputs.items():
-        if name not in given or given[name].ndim != len(spec.shape):
-            raise not_calibration(given.get(name))
+    if len(inputs) > 1 and (not isinstance(calibration, Mapping) or set(calibration) != set(inputs)):
+        received = ", ".join(calibration) if isinstance(calibration, Mapping) else type(calibration).__name__
+        raise UserError(f"`calibration` must be a dictionary of arrays for {', '.join(inputs)}. Received: {received}.")
+    given = calibration if isinstance(calibration, Mapping) else dict.fromkeys(inputs, calibration)
+    for (name, spec), array in zip(inputs.items(), given.values(), strict=True):
+        array = given.get(name, array)
+        if not isinstance(array, np.ndarray) or array.ndim != len(spec.shape):
+            raise not_calibration(array)
 
 
 def _typed(images: Arrays, dtypes: Mapping[str, np.dtype]) -> Arrays:
@@ -128,7 +136,7 @@ def _size_of_images(calibration: Arrays | None, metadata: Metadata | None) -> Se
             "`metadata` tells the size of the images, which the model leaves open but a file needs. Expected it, such "
             "as the result's `metadata`, or `calibration` images. Received: neither."
         )
-    return calibration.shape[1:]
+    return listed(calibration)[0].shape[1:]
 
 
 def write_tflite(

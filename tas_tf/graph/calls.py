@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -146,9 +147,9 @@ def _calls_of(entry: Mapping[str, Any]) -> Iterator[Call]:
 
 
 def _places(value: Any) -> Iterator[tuple[str, int, int]]:
-    """Yields the `["name", 0, 0]` inside lists and dictionaries, which Keras sorts by key."""
+    """Yields the `["name", 0, 0]` inside lists and dictionaries, in the order in which Keras flattens them."""
     if isinstance(value, Mapping):
-        value = [value[key] for key in sorted(value)]
+        value = [value[key] for key in (value if isinstance(value, OrderedDict) else sorted(value))]
     if value and isinstance(value[0], str):
         yield tuple(value)
         return

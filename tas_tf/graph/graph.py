@@ -12,7 +12,7 @@ from typing import Any
 
 from tas_tf.graph.ends import End, Packing
 from tas_tf.graph.head import last_activation
-from tas_tf.graph.kinds import MAKES_CHANNELS, TRANSPARENT, Kind, activation_name
+from tas_tf.graph.kinds import MAKES_CHANNELS, ONCE_UNKNOWN, TRANSPARENT, Kind, activation_name
 from tas_tf.graph.nodes import Node, Ref, map_refs
 
 __all__ = ["Graph", "Node", "Ref", "conv_signature"]
@@ -24,7 +24,7 @@ class Graph:
 
     Attributes:
         network: The model's name.
-        nodes: Nodes in topological order, from the image input to the logits.
+        nodes: Nodes in topological order, from the input to the logits.
         end: The output. Of a network with several ones, the node that packs them.
         packing: The original inputs and outputs of a network with several ones, whose graph has one of each.
     """
@@ -83,7 +83,7 @@ class Graph:
 
     @property
     def input(self) -> Node:
-        """The image input."""
+        """The input, in which several ones are packed."""
         return self.nodes[0]
 
     @property
@@ -149,7 +149,12 @@ class Graph:
         if self.packing is None:
             return frozenset(self.by_name)
         inputs = [node.name for node in self.packing.inputs if node.name in self.by_name]
-        first = max(inputs, key=lambda name: (len(self[name].shape), math.prod(self[name].shape[1:])))
+        read = [
+            name
+            for name in inputs
+            if any(name == end.output or self.is_ancestor(name, end.output) for end in self.ends)
+        ]
+        first = max(read, key=lambda name: (len(self[name].shape), math.prod(self[name].shape[1:])))
         behind = {name for name in self.by_name if name == first or self.is_ancestor(first, of=name)}
         lengths = {end.output: bin(self.ancestors[end.output]).count("1") for end in self.ends if end.output in behind}
         last = max(lengths, key=lengths.__getitem__)
@@ -215,7 +220,10 @@ class Graph:
         multiplied = node.kind is Kind.SEPARABLE and node.config["depth_multiplier"] != 1
         if node.class_name == "GroupNormalization" and node.config["groups"] == -1:
             return replace(node, kind=Kind.OPAQUE, config={**node.config, "groups": node.channels})
-        once_kept = node.kind is Kind.TRANSPOSED or grouped or multiplied
+        if (layer := _layer_as_activation(node)) is not None:
+            config = {**node.config, "activation": {**layer, ONCE_UNKNOWN: True}}
+            return replace(node, config=config, kind=Kind.OPAQUE if node.class_name == "Activation" else node.kind)
+        once_kept = node.kind is Kind.TRANSPOSED or grouped or multiplied or node.module == "keras.src.ops.image"
         return replace(node, kind=Kind.OPAQUE) if once_kept else node
 
     @cached_property
@@ -229,7 +237,8 @@ class Graph:
             named = node.kind in MAKES_CHANNELS
             config = {key: node.config[key] for key in _STRUCTURE if key in node.config}
             if "activation" in config:
-                config["activation"] = activation_name(config["activation"])
+                layer = _layer_as_activation(node)
+                config["activation"] = activation_name(config["activation"]) if layer is None else layer["class_name"]
             entries.append(
                 [
                     node.name if named else "",
@@ -273,6 +282,13 @@ _STRUCTURE = (
     *("filters", "units", "kernel_size", "strides", "padding", "dilation_rate", "groups", "depth_multiplier"),
     *("pool_size", "axis", "use_bias", "activation", "keepdims", "target_shape", "size", "cropping"),
 )
+
+
+def _layer_as_activation(node: Node) -> Mapping[str, Any] | None:
+    """The config of a layer that serves as the activation of another one, if it does."""
+    value = node.config.get("activation")
+    is_layer = isinstance(value, Mapping) and "class_name" in value and not isinstance(value.get("config"), str)
+    return value if is_layer else None
 
 
 def conv_signature(node: Node) -> tuple[str, bool]:

@@ -105,6 +105,8 @@ ACTIVATIONS = (
 #: Activations by name, and by class name of the operation or layer.
 ACTIVATION_BY_NAME = {name: known for known in ACTIVATIONS for name in known.names}
 ACTIVATION_BY_CLASS = {cls: known for known in ACTIVATIONS for cls in (known.op, known.layer) if cls}
+#: Key of an activation's config that makes it unknown, as layers that serve as activations once were.
+ONCE_UNKNOWN = "once_unknown"
 #: Layers without weights that may serve as the activation of another layer.
 _ACTIVATION_LAYERS = ("ReLU", "LeakyReLU", "ELU")
 
@@ -191,7 +193,7 @@ def activation_name(value: Any) -> str:
     inner = value.get("config") if isinstance(value, Mapping) else None
     if isinstance(inner, str):
         return inner
-    if not isinstance(value, Mapping):
+    if not isinstance(value, Mapping) or value.get(ONCE_UNKNOWN):
         return "unknown"
     return str(value.get("registered_name") or value.get("class_name", "unknown"))
 

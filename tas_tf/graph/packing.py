@@ -6,7 +6,9 @@ behind it are packed side by side: `[batch, numbers]`. Only what is handed to us
 
 from __future__ import annotations
 
+import itertools
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -20,7 +22,7 @@ from tas_tf.graph.nodes import Node, Ref
 
 
 def names_of(model: keras.Model, what: str) -> tuple[str, ...]:
-    """Names of a model's inputs or outputs: keys, in sorted order, if it has a dictionary of several, or of layers.
+    """Names of a model's inputs or outputs: keys, if it has a dictionary of them, or names of layers.
 
     Args:
         model: Functional or Sequential model.
@@ -29,20 +31,27 @@ def names_of(model: keras.Model, what: str) -> tuple[str, ...]:
     Raises:
         UserError: Lists or dictionaries are nested.
     """
-    tensors = getattr(model, what)
-    if len(tensors) > 1:
-        structure = model.input if what == "inputs" else model.output
-        parts = structure.values() if isinstance(structure, Mapping) else structure
-        if any(isinstance(part, Mapping | list | tuple) for part in parts):
-            raise UserError(f"`model` must have its {what} in one list or dictionary. Received nested ones.")
-        if isinstance(structure, Mapping):
-            return tuple(sorted(structure))
+    structure = structure_of(model, what)
+    parts = list(structure.values()) if isinstance(structure, Mapping) else structure
+    if isinstance(parts, list | tuple) and any(isinstance(part, Mapping | list | tuple) for part in parts):
+        raise UserError(f"`model` must have its {what} in one list or dictionary. Received nested ones.")
+    if isinstance(structure, Mapping):
+        return tuple(path[-1] for path, _ in keras.tree.flatten_with_path(structure))  # sorted, if Keras does
     names: list[str] = []
-    for tensor in tensors:
-        name = tensor._keras_history.operation.name  # Keras has no public way
-        again = sum(other == name or other.startswith(f"{name}_") for other in names)
-        names.append(f"{name}_{again}" if name in names else name)
+    for tensor in getattr(model, what):
+        own = tensor._keras_history.operation.name  # Keras has no public way
+        numbered = (f"{own}_{number}" for number in itertools.count(1))
+        names.append(own if own not in names else next(name for name in numbered if name not in names))
     return tuple(names)
+
+
+def structure_of(model: keras.Model, what: str) -> Any:
+    """A model's inputs or outputs as it has them: a tensor, or several in a list or dictionary."""
+    tensors = getattr(model, what)
+    if isinstance(model, keras.Sequential):
+        return tensors[0]
+    structure = model.input if what == "inputs" else model.output
+    return structure if isinstance(structure, Mapping) or len(tensors) > 1 else tensors[0]
 
 
 def pack(
@@ -74,9 +83,9 @@ def pack(
     found = Packing(
         input_names=names_of(model, "inputs"),
         inputs=tuple(inputs),
-        input_structure=keras.tree.map_structure(lambda _: next(nodes_in_order).name, model.input),
+        input_structure=keras.tree.map_structure(lambda _: next(nodes_in_order).name, structure_of(model, "inputs")),
         ends=tuple(ends),
-        output_structure=keras.tree.map_structure(lambda _: next(ends_in_order).name, model.output),
+        output_structure=keras.tree.map_structure(lambda _: next(ends_in_order).name, structure_of(model, "outputs")),
         added=frozenset(node.name for node in added),
     )
     return nodes, end, found
@@ -127,7 +136,7 @@ def _packed_outputs(ends: Sequence[End], by_name: Mapping[str, Node]) -> list[No
     for end in ends:
         node = by_name[end.output]
         if len(node.shape) > 2:
-            node = _layer(keras.layers.Flatten, {}, _free(f"{end.name}_flat", by_name), node)
+            node = _layer(keras.layers.Flatten, {}, _free(re.sub(r"\W", "_", f"{end.name}_flat"), by_name), node)
             added.append(node)
         flat.append(node)
     joined = _layer(keras.layers.Concatenate, {"axis": -1}, _free("outputs", by_name), *flat)

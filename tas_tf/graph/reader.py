@@ -21,7 +21,7 @@ from tas_tf.graph.modes import check_mode, check_same_size
 from tas_tf.graph.needed import only_needed
 from tas_tf.graph.nodes import Node, Ref, list_refs, map_refs
 from tas_tf.graph.operations import kind_of_operation
-from tas_tf.graph.packing import names_of, pack
+from tas_tf.graph.packing import names_of, pack, structure_of
 
 _SEQUENCE_CLASSES = ("TimeDistributed", "Bidirectional", "RNN", "LSTM", "GRU", "ConvLSTM2D")
 #: Kinds of layers with weights that may be called several times; others keep all channels then.
@@ -48,7 +48,7 @@ def read_model(model: Any) -> GraphParts:
     reader = _Reader()
     outputs = reader.read(model)
     names = names_of(model, "outputs")
-    inputs = [reader.nodes[tensor._keras_history.operation.name] for tensor in model.inputs]
+    inputs = [reader.nodes[name] for name in reader.inputs]
     nodes = only_needed(list(reader.nodes.values()), outputs)
     ends, done = [], {}
     for name, output in zip(names, outputs, strict=True):
@@ -56,7 +56,8 @@ def read_model(model: Any) -> GraphParts:
             nodes, logits, head = split_head(model.name, nodes, output)
             done[output] = logits, head
         ends.append(End(name, *done[output]))
-    if len(inputs) == len(ends) == 1:
+    in_dictionary = any(isinstance(structure_of(model, what), Mapping) for what in ("inputs", "outputs"))
+    if len(inputs) == len(ends) == 1 and not in_dictionary:
         return GraphParts(model.name, nodes, ends[0], None)
     return GraphParts(model.name, *pack(model, nodes, inputs, ends))
 
@@ -80,7 +81,10 @@ def _check_model(model: Any) -> None:
             f"`model` ({model.name}) has no input shape yet. "
             "Expected a built model: start it with `keras.Input(shape)`, or call it once."
         )
-    if len(model.inputs) == 1 and any(size is None for size in model.inputs[0].shape[1:]):
+    if len(model.inputs) > 1 and any(None in tensor.shape[1:] for tensor in model.inputs):
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in model.inputs)
+        raise UserError(f"`model` must have inputs of fixed size, since it has several. Received: {shapes}.")
+    if any(size is None for size in model.inputs[0].shape[1:]):
         raise UserError(
             "`model` must have an input of fixed size, since its cost depends on it. "
             f"Received: {tuple(model.inputs[0].shape)}. Give `image_size` where it can be given, or the model "
@@ -93,6 +97,7 @@ class _Reader:
 
     def __init__(self) -> None:
         self.nodes: dict[str, Node] = {}
+        self.inputs: list[str] = []  # the nodes of the inputs of the model that was read last
         self._shapes: dict[str, tuple] = {}
         self._first_calls: dict[int, str] = {}  # the node of the first call of each layer, by the layer's id
 
@@ -120,6 +125,7 @@ class _Reader:
             waiting.remove(call)
             for output, name in enumerate(self._read_call(model, _rename(call, names), path, label_of or {})):
                 names[tensor_key(call.layer, call.number, output)] = name
+        self.inputs = [names[key] for key in found.inputs]
         return [names[key] for key in found.outputs]
 
     def _read_call(
@@ -258,7 +264,7 @@ def _check_entry(entry: Mapping[str, Any], name: str) -> None:
             "Replace it with a Keras layer or a registered layer class of your own, or accept its code: `unsafe_load`."
         )
     if entry["class_name"] in _SEQUENCE_CLASSES:
-        raise UserError(f"Layer `{name}` ({entry['class_name']}) is not supported: expected an image classifier.")
+        raise UserError(f"Layer `{name}` ({entry['class_name']}) is not supported: expected layers without a state.")
     if entry["config"].get("data_format") == "channels_first":
         raise UserError(
             f"Layer `{name}` ({entry['class_name']}) is channels_first. "

@@ -62,7 +62,7 @@ def score_channels(
     if criterion == "lfh":
         return _reactions(model, space, batches, _random_directions)
     known = choose_objective(space.graph) if objective is None else objective
-    return _reactions(model, space, batches, lambda logits, labels, number: [known.losses(labels, logits)])
+    return _reactions(model, space, batches, lambda logits, labels, number: [known.training_losses(labels, logits)])
 
 
 def _filters(model: keras.Model, space: SearchSpace, member: str) -> np.ndarray:

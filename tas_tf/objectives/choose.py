@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -61,6 +62,9 @@ def choose_objective(
         if given is not None and given not in TASKS:
             raise UserError(f"`task` must be one of {', '.join(TASKS)}. Received: {given!r}.")
     losses, weights = by_output(loss, names, "loss"), by_output(loss_weights, names, "loss_weights", default=1.0)
+    for weight in weights.values():
+        if not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+            raise UserError(f"`loss_weights` must be numbers of at least 0. Received: {weight!r}.")
     if len(names) == 1:
         return _of_end(graph, graph.end, tasks[names[0]], loss, class_weight)
     if class_weight is not None:
@@ -93,7 +97,7 @@ def by_output(given: Any, names: Sequence[str], argument: str, default: Any = No
     """
     if isinstance(given, Mapping):
         unknown = sorted(map(str, set(given) - set(names)))
-        if unknown and len(names) > 1:
+        if unknown and (len(names) > 1 or argument == "task"):
             raise UserError(
                 f"`{argument}` must have the names of the outputs, {', '.join(names)}. Received: {', '.join(unknown)}."
             )

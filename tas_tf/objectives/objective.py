@@ -168,13 +168,17 @@ class Objective(abc.ABC):
     def _tally(self, labels: tf.Tensor, logits: tf.Tensor) -> Sums:
         """`tally` for labels without weights."""
 
+    def to_rank(self, labels: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What `scores` needs of a batch if it needs all images at once: labels without weights, and logits."""
+        return np.asarray(self.split(tf.convert_to_tensor(labels))[0]), np.asarray(logits)
+
     @abc.abstractmethod
     def scores(self, sums: Mapping[str, np.ndarray], ranked: tuple[np.ndarray, np.ndarray] | None) -> dict[str, float]:
         """Scores of a network, without its loss.
 
         Args:
             sums: Sum of all tallies.
-            ranked: Labels, without weights, and logits of all images, if `ranks`.
+            ranked: What `to_rank` returns for all images, if `ranks`.
         """
 
     @abc.abstractmethod

@@ -36,8 +36,9 @@ class Scorer:
         found = {name: np.asarray(value, np.float64) for name, value in tally.items()}
         self._sums = found if self._sums is None else {name: self._sums[name] + value for name, value in found.items()}
         if self._objective.ranks:
-            self._labels.append(np.asarray(self._objective.split(tf.convert_to_tensor(labels))[0]))
-            self._logits.append(np.asarray(logits))
+            kept = self._objective.to_rank(np.asarray(labels), np.asarray(logits))
+            self._labels.append(kept[0])
+            self._logits.append(kept[1])
 
     def result(self) -> dict[str, float]:
         """All scores and the loss; empty without any batch."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import tensorflow as tf
@@ -156,20 +156,36 @@ class Several(Objective):
             for name, value in part.objective.tally(own, outputs).items()
         }
 
+    @property
+    def _ranking(self) -> Several:
+        """The outputs whose scores need all images at once, without weights of images."""
+        ranking = [part for part in self.parts if part.objective.ranks]
+        return Several.of([replace(part, objective=replace(part.objective, weighs=False)) for part in ranking])
+
+    def to_rank(self, labels: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Labels and logits of the outputs that rank, side by side: others, such as masks, may be large."""
+        apart = self._apart(tf.convert_to_tensor(labels), tf.convert_to_tensor(logits))
+        kept = [
+            part.objective.to_rank(np.asarray(own), np.asarray(outputs))
+            for part, own, outputs in apart
+            if part.objective.ranks
+        ]
+        own, outputs = (np.concatenate(each, axis=1) for each in zip(*kept, strict=True))
+        return own, outputs
+
+    def apart_by_name(self, labels: np.ndarray, logits: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Labels and logits of each output, by name."""
+        apart = self._apart(tf.convert_to_tensor(labels), tf.convert_to_tensor(logits))
+        return {part.name: (np.asarray(own), np.asarray(outputs)) for part, own, outputs in apart}
+
     def scores(self, sums: Mapping[str, np.ndarray], ranked: tuple[np.ndarray, np.ndarray] | None) -> dict[str, float]:
         """The mean quality, and all scores of each output with its name before them, such as `age_mae`."""
-        apart = [None] * len(self.parts)
-        if ranked is not None:
-            labels, logits = map(tf.convert_to_tensor, ranked)
-            apart = [
-                (np.asarray(part.objective.split(own)[0]), np.asarray(outputs))
-                for part, own, outputs in self._apart(labels, logits)
-            ]
+        apart = {} if ranked is None else self._ranking.apart_by_name(*ranked)
         found, qualities = {}, []
-        for part, own in zip(self.parts, apart, strict=True):
+        for part in self.parts:
             start = f"{part.name}/"
             mine = {name.removeprefix(start): value for name, value in sums.items() if name.startswith(start)}
-            scores = part.objective.scores(mine, own)
+            scores = part.objective.scores(mine, apart.get(part.name))
             qualities.append(part.objective.quality(scores))
             found |= {f"{part.name}_{name}": value for name, value in scores.items()}
         return {"mean_score": float(np.mean(qualities)), **found}

@@ -220,9 +220,10 @@ def graph_at(model: keras.Model, data: DataSettings) -> Graph:
         model = with_image_size(model, (*size, model.inputs[0].shape[-1] or data.channels or 3))
     graph = Graph.from_model(model)
     shape = graph.input.shape[1:]
-    if graph.packing is not None or len(shape) != 3:
-        inputs, outputs = len(model.inputs), len(model.outputs)
-        found = f"{inputs} inputs and {outputs} outputs" if graph.packing else f"inputs of {'x'.join(map(str, shape))}"
+    inputs, outputs = len(model.inputs), len(model.outputs)
+    if max(inputs, outputs) > 1 or len(shape) != 3:
+        several = f"{inputs} inputs and {outputs} outputs"
+        found = several if max(inputs, outputs) > 1 else f"inputs of {'x'.join(map(str, shape))}"
         raise UserError(
             f"`model` must take images and have one output here. Received: {graph.network} with {found}. "
             "Use `tas_tf.compress` from Python."

@@ -64,3 +64,11 @@ def test_other_inputs_become_checked_files(make, tmp_path):
         found = tas_tf.TFLiteModel(file).predict(data)
         assert np.corrcoef(found.reshape(-1), outputs.reshape(-1))[0, 1] > (0.999 if format == "fp32" else 0.9)
     assert tas_tf.read_metadata(file)["input"]["preprocessing"] == "none"
+
+
+def test_numbers_of_entries_are_probed_as_such():
+    """An Embedding takes the numbers of its entries alone; a network of one can be deployed."""
+    words = keras.Input((12,))
+    x = layers.Conv1D(8, 3, activation="relu")(layers.Embedding(20, 4)(words))
+    model = keras.Model(words, layers.Dense(2, "softmax")(layers.GlobalMaxPooling1D()(x)))
+    assert tas_tf.describe(model).deployment == "ok"

@@ -96,8 +96,24 @@ def test_an_int8_file_decides_like_the_student(result, tmp_path):
     outputs, expected = tas_tf.TFLiteModel(file).predict(INPUTS), result.student.predict(INPUTS, verbose=0)
     assert np.mean(outputs["side"].argmax(1) == expected["side"].argmax(1)) > 0.9
     assert np.mean((outputs["bright"] > 0.5) == (expected["bright"] > 0.5)) > 0.9
+    short = {**calibration, "scales": SCALES[:20]}
+    for wrong, message in ((short, "64 of image, 20 of scales"), (IMAGES, "dictionary of arrays for image, scales")):
+        with pytest.raises(tas_tf.UserError, match=message):
+            tas_tf.export_tflite(result.student, tmp_path / "x.tflite", format="int8", calibration=wrong)
+    whole = {name: (100 * array).astype(np.uint8) for name, array in calibration.items()}
+    tas_tf.export_tflite(result.student, tmp_path / "whole.tflite", format="int8", calibration=whole)
     with pytest.raises(tas_tf.UserError, match=r"dictionary of image, scales\. Received: ndarray"):
         tas_tf.TFLiteModel(file).predict(IMAGES)
+
+
+def test_a_teacher_must_name_its_outputs_alike(teacher):
+    image = keras.Input((8, 8, 1))
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(image))
+    ends = {name: layers.Dense(2, "softmax", name=name)(x) for name in ("first", "second")}
+    one = keras.Model(image, [ends["first"], ends["second"]])
+    other = keras.Model(image, [ends["second"], ends["first"]])
+    with pytest.raises(tas_tf.UserError, match=r"outputs of first of 2, second of 2\. Received: .*second of 2, first"):
+        tas_tf.distill(one, other, (IMAGES, [SIDES, SIDES]), verbose=0)
 
 
 @pytest.mark.slow

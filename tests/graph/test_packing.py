@@ -1,5 +1,7 @@
 """Several inputs and outputs: the graph packs them into one of each, and students have them again."""
 
+from collections import OrderedDict
+
 import keras
 import numpy as np
 import pytest
@@ -131,3 +133,58 @@ def test_one_layer_may_make_two_outputs():
     given = examples(model)
     for one, other in zip(student(given), model(given), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def assert_kept(model: keras.Model) -> None:
+    """Asserts that the student of the full shape is the network, with its inputs and outputs."""
+    space = SearchSpace.from_graph(Graph.from_model(model), may_be_fixed=True)
+    student = build_student(space, Shape.full(space))
+    inherit_weights(student, model, space, Shape.full(space))
+    given = examples(model)
+    outputs, expected = student(given), model(given)
+    keras.tree.assert_same_structure(outputs, expected)
+    for one, other in zip(keras.tree.flatten(outputs), keras.tree.flatten(expected), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def features(image):
+    return layers.GlobalAveragePooling2D()(layers.Conv2D(6, 3)(image))
+
+
+def test_ends_may_share_their_activation_or_its_name():
+    image = keras.Input((6, 6, 3))
+    x, end = features(image), layers.Activation("sigmoid")
+    assert_kept(keras.Model(image, [end(layers.Dense(2)(x)), end(layers.Dense(2)(x))]))
+    heads = []
+    for _ in range(2):
+        inner = keras.Input((6,))
+        heads.append(keras.Model(inner, layers.Softmax(name="probs")(layers.Dense(3)(inner)))(x))
+    assert_kept(keras.Model(image, heads))
+
+
+def test_the_order_of_an_ordered_dictionary_stays():
+    image = keras.Input((6, 6, 3))
+    x = features(image)
+    assert_kept(keras.Model(image, OrderedDict(z=layers.Dense(2)(x), y=layers.Dense(2)(x))))
+
+
+def test_a_dictionary_of_one_stays_one():
+    image = keras.Input((6, 6, 3), name="pixels")
+    model = keras.Model({"pixels": image}, {"kind": layers.Dense(2, "softmax")(features(image))})
+    assert_kept(model)
+    assert [end.name for end in Graph.from_model(model).ends] == ["kind"]
+
+
+def test_inner_layers_may_have_the_names_of_inputs():
+    inner = keras.Input((6, 6, 3))
+    nested = keras.Model(inner, layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3, name="table")(inner)))
+    image, table = keras.Input((6, 6, 3), name="image"), keras.Input((2,), name="table")
+    assert_kept(keras.Model([image, table], layers.Dense(2)(layers.Concatenate()([nested(image), table]))))
+
+
+def test_an_input_may_lead_nowhere():
+    image, unused = keras.Input((8, 8, 3), name="image"), keras.Input((16, 16, 3), name="unused")
+    *_, x = blocks(layers.Conv2D(8, 3, padding="same")(image))
+    model = keras.Model([image, unused], layers.Dense(2)(layers.GlobalAveragePooling2D()(x)))
+    assert_kept(model)
+    assert [stage.blocks for stage in SearchSpace.from_model(model).stages] == [3]

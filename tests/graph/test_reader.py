@@ -141,7 +141,10 @@ REFUSED = {
     "functional model with a call of its own": (lambda: model_of(lambda x: classify(OwnCall()(x))), "Nested.*OwnCall"),
     "Lambda": (lambda: model_of(lambda x: classify(layers.Lambda(abs, name="code")(x))), "`code` is a Lambda"),
     "nested inputs": (lambda: _inputs(nested=True), "inputs in one list or dictionary. Received nested ones"),
-    "inputs of unknown size": (lambda: _inputs(free=True), "`left` \\(InputLayer\\) makes tensors of unknown size"),
+    "inputs of unknown size": (
+        lambda: _inputs(free=True),
+        "inputs of fixed size, since it has several. Received: \\(None, 8, None, 3\\), ",
+    ),
     "an output that goes on": (_read_beyond_its_end, "output of layer `chances` \\(Dense\\) goes on to `dense"),
     "unbuilt Sequential": (lambda: keras.Sequential([layers.Dense(2)], name="new"), "new.*no input shape yet"),
     "unknown size": (lambda: model_of(lambda x: classify(conv_bn(x, 8)), (None, None, 3)), "input of fixed size"),

@@ -138,3 +138,25 @@ def test_shapes_of_an_older_version_still_fit(name):
     shape.check(space)
     assert build_student(space, shape).count_params() == build_student(older, shape).count_params()
     assert set(SearchSpace.from_graph(graph, units=today.unit).unit) == set(today.unit)
+
+
+def _activated(x):
+    return layers.Conv2D(6, 3, activation=layers.ReLU(), name="kept")(x)
+
+
+def _resized(x):
+    return keras.ops.image.resize(layers.Conv2D(6, 3, name="kept")(x), (4, 4))
+
+
+@pytest.mark.parametrize("end", [_activated, _resized])
+def test_shapes_of_layers_that_once_kept_their_width_still_fit(end):
+    images = keras.Input((8, 8, 3))
+    x = layers.GlobalAveragePooling2D()(end(layers.Conv2D(8, 3, padding="same", name="first")(images)))
+    graph = Graph.from_model(keras.Model(images, layers.Dense(2)(x)))
+    older = SearchSpace.from_graph(graph.with_older_kinds)
+    assert (set(older.unit), set(SearchSpace.from_graph(graph).unit)) == ({"first"}, {"first", "kept"})
+    assert older.graph.digest == graph.digest
+    shape = Shape.smallest(older)
+    space = SearchSpace.from_graph(graph, units=shape.widths)
+    shape.check(space)
+    assert build_student(space, shape).get_layer("kept").filters == 6
