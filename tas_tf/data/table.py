@@ -143,7 +143,7 @@ def read_table(file: Path, label_columns: Sequence[str] = ()) -> Table:
     if place["weight"] is not None and not label_columns:
         raise UserError(
             f"`dataset`: {file} has a column {names[place['weight']]}, but commands can't weight images. Remove the "
-            "column, name the labels in `label_columns`, or train with `tas_tf.compress`."
+            "column, give the labels as `label_columns`, or train with `tas_tf.compress`."
         )
     chosen = _label_columns(file, names, others, label_columns)
 

@@ -120,7 +120,6 @@ TRAPS = {
         ),
         8,
     ),
-    "transposed and dilated": lambda x: conv(normed(layers.Conv2DTranspose(9, 3, dilation_rate=2)(conv(x, 7))), 8),
     "groups with bias": lambda x: conv(normed(conv(normed(conv(x, 12)), 12, groups=4)), 8, 1),
     "groups with sigmoid": lambda x: conv(conv(conv(x, 12), 8, groups=4, activation="sigmoid"), 8, 1),
     "groups in groups": lambda x: conv(conv(conv(conv(x, 24), 24, groups=4), 16, groups=8), 8, 1),

@@ -50,7 +50,8 @@ FORMS = {
         None,
         IMAGES,
     ),
-    "transposed 1d": ("Conv1DTranspose", {"kernel_size": 3, "dilation_rate": 2}, {}, SEQUENCES),
+    # Not dilated: some builds of TensorFlow have no such kernel for CPUs.
+    "transposed 1d": ("Conv1DTranspose", {"kernel_size": 3, "strides": 2}, {}, SEQUENCES),
     "transposed 3d": ("Conv3DTranspose", {"kernel_size": 2, "strides": 2}, {}, VOLUMES),
     "dense": ("Dense", {"use_bias": True}, {}, IMAGES),
     "dense on vectors": ("Dense", {"use_bias": True, "activation": "relu"}, None, (6, 3)),
