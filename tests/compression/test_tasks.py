@@ -99,7 +99,7 @@ def test_values(images, tmp_path):
     check_files(result, images, tmp_path)
 
 
-@pytest.mark.parametrize("end", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("end", [pytest.param("softmax", marks=pytest.mark.slow), "sigmoid"])
 def test_pixels(images, tmp_path, end):
     labels = (images[..., 0] > 1).astype(int)
     last = layers.Conv2D(2, 1, activation="softmax") if end == "softmax" else layers.Conv2D(1, 1, activation="sigmoid")
@@ -135,6 +135,7 @@ def test_a_network_near_the_best_constant_is_refused(images):
         compress(for_images(layers.Dense(2)), images, centres(images), task="regression")
 
 
+@pytest.mark.slow
 def test_distillation_and_search_for_several_labels(images):
     labels = (centres(images) > 0).astype("float32")
     model = trained(for_images(layers.Dense(2, "sigmoid")), "binary_crossentropy", images, labels, 12)

@@ -174,6 +174,7 @@ def test_values_in_a_table(command, photos, table, values_model, flags, tmp_path
     assert "accuracy" not in compared.out
 
 
+@pytest.mark.slow
 def test_labels_in_a_table(command, photos, table, flags, tmp_path):
     """The file isn't trained, so the command trains it; its loss has label smoothing."""
     loss = keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=0.1)
