@@ -140,7 +140,8 @@ def _open_arrays(argument: str, arrays: tuple, form: Form, seed: int) -> Stream:
     if len(lengths) > 1 or () in lengths:
         shapes = [", ".join(str(list(one.shape)) for one in tf.nest.flatten(each)) for each in structure]
         raise UserError(
-            f"`{argument}` must have one label for each image. Received: images {shapes[0]} and labels {shapes[1]}."
+            f"`{argument}` must have one label for each image, and one weight if there are weights. Received: images "
+            f"{shapes[0]} and labels {shapes[1]}."
         )
     (count,) = lengths.pop()
     kinds = [_tensor_type(part) for part in parts]

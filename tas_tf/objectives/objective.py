@@ -263,6 +263,10 @@ class Objective(abc.ABC):
         """
         return f"{self.metric.replace('_', ' ')} {score:.4f}"
 
+    def told_apart(self, metrics: Mapping[str, float]) -> str:
+        """The score that counts among a network's metrics, and what it consists of."""
+        return f"{metrics[self.metric]:.3f}"
+
     @property
     @abc.abstractmethod
     def noun(self) -> str:

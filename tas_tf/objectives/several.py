@@ -190,6 +190,14 @@ class Several(Objective):
             found |= {f"{part.name}_{name}": value for name, value in scores.items()}
         return {"mean_score": float(np.mean(qualities)), **found}
 
+    def told_apart(self, metrics: Mapping[str, float]) -> str:
+        """The mean quality, and the score of each output."""
+        own = [
+            f"{part.name}: {part.objective.told(metrics[f'{part.name}_{part.objective.metric}'])}"
+            for part in self.parts
+        ]
+        return f"{super().told_apart(metrics)} ({', '.join(own)})"
+
     def constant_score(self, labels: np.ndarray) -> float:
         """The mean quality of the best constants."""
         bounds = np.cumsum(self._summary_sizes())[:-1]

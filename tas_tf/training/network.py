@@ -91,9 +91,9 @@ def check_above_chance(metrics: Mapping[str, Any], task: TrainingData) -> None:
         UserError: Its score is close to that of the best constant output.
     """
     if is_near_chance(metrics, task):
-        name, score = task.objective.metric, metrics[task.objective.metric]
+        name = task.objective.metric.replace("_", " ")
         raise UserError(
-            f"The teacher is near chance level: its {name.replace('_', ' ')} is {score:.3f}, guessing gives "
+            f"The teacher is near chance level: its {name} is {task.objective.told_apart(metrics)}, guessing gives "
             f"{task.chance:.3f}. Train it longer, check the order of its classes, or prepare the images as it was "
             "trained with them."
         )

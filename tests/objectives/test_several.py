@@ -120,6 +120,15 @@ def test_scores_are_each_outputs_own_and_their_mean():
     assert scores["mean_score"] == pytest.approx(np.mean([scores["kind_accuracy"], iou, max(0, r2)]), abs=1e-5)
 
 
+def test_a_mean_is_told_with_what_it_consists_of():
+    scores = {"mean_score": 0.5, "kind_accuracy": 0.4, "mask_mean_iou": 0.25, "size_mae": 1.5}
+    assert (
+        SEVERAL.told_apart(scores)
+        == "0.500 (kind: accuracy 0.4000, mask: mean iou 0.2500, size: mean absolute error 1.5)"
+    )
+    assert Classification(3).told_apart({"accuracy": 0.4}) == "0.400"
+
+
 def test_the_best_constant_answers_each_output_by_itself():
     labels = packed(LABELS).numpy()
     found = SEVERAL.constant_score(SEVERAL.summary(labels))
