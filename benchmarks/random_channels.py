@@ -60,3 +60,14 @@ def halves(parts, x):
         left, right = keras.ops.split(x, [place], axis=-1)
         sides = parts.one_of([left, parts.unit(right, parts.width())], [parts.unit(right, parts.width()), left])
     return layers.Concatenate()(sides)
+
+
+def u_shaped(parts, x):
+    """Applies a path down and up again, with features of the same size concatenated."""
+    skipped = parts.unit(x, parts.width())
+    x = layers.MaxPooling2D(2, padding="same")(skipped)
+    x = parts.enlarge(parts.unit(x, parts.width()))
+    x = parts.activate(parts.normalise(x))
+    too_high, too_wide = (large - small for large, small in zip(x.shape[1:3], skipped.shape[1:3], strict=True))
+    x = layers.Cropping2D(((0, too_high), (0, too_wide)))(x) if too_high or too_wide else x
+    return parts.unit(layers.Concatenate()([skipped, x]), parts.width())

@@ -7,7 +7,7 @@ import random
 import keras
 from keras import layers
 
-from benchmarks.random_parts import Parts
+from benchmarks.random_parts import INSIDE, LAYER_NORM_FROM, Parts
 
 
 def draw_inputs(rng: random.Random, parts: Parts) -> tuple[dict[str, keras.KerasTensor], keras.KerasTensor]:
@@ -43,15 +43,34 @@ def draw_outputs(
         return layers.Conv2D(3, 1, activation=rng.choice([None, "softmax", "sigmoid"]))(last)
     if kind == "auxiliary":
         pooled = layers.GlobalAveragePooling2D()(features[0])
-        return [layers.Dense(3, "softmax")(pooled), parts.classify(last)]
+        return [layers.Dense(3, "softmax")(pooled), classify(parts, last)]
     if kind == "heads":
         mask = layers.Conv2D(2, 1, activation="sigmoid")(last)
         return {
             "value": layers.Dense(1)(layers.GlobalAveragePooling2D()(last)),
             "mask": mask,
-            "a": parts.classify(last),
+            "a": classify(parts, last),
         }
     if kind == "table" and "table" in inputs:
         joined = [layers.Dense(5, "relu")(inputs["table"]), layers.GlobalAveragePooling2D()(last)]
         return layers.Dense(4)(layers.Concatenate()(joined))
-    return parts.classify(last)
+    return classify(parts, last)
+
+
+def classify(parts: Parts, x):
+    """Returns logits or probabilities of four classes."""
+    end = parts.one_of(None, None, "softmax")
+    kind = parts.one_of("pooled", "pooled", "pooled", "flat", "flat", "convolution")
+    if kind == "convolution":
+        x = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 1)(x))
+        return layers.Softmax()(x) if end else x
+    pool = parts.one_of(layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D)
+    if kind == "pooled":
+        x = pool(keepdims=True)(x) if parts.rarely() else pool()(x)
+    x = layers.Flatten()(x) if len(x.shape) > 2 else x
+    while parts.rng.randrange(3) == 2:
+        x = layers.Dense(parts.width(), activation=parts.one_of(*INSIDE), use_bias=parts.one_of(False, True))(x)
+        norm = parts.one_of(layers.BatchNormalization, layers.LayerNormalization, layers.Identity)
+        narrow = norm is layers.LayerNormalization and x.shape[-1] < LAYER_NORM_FROM
+        x = parts.activate(x if narrow else norm()(x))
+    return layers.Dense(4, activation=end)(x)

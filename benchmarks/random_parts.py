@@ -9,7 +9,7 @@ from functools import partial
 import keras
 from keras import layers
 
-from benchmarks.random_channels import cut, halves, reduce, shared
+from benchmarks.random_channels import cut, halves, reduce, shared, u_shaped
 
 #: Smallest side of features: statistics over fewer positions would amplify rounding.
 SMALLEST = 3
@@ -320,16 +320,6 @@ class Parts:
             x = self.activate(layers.Add()([identity, y]))
         return x
 
-    def u_shaped(self, x):
-        """Applies a path down and up again, with features of the same size concatenated."""
-        skipped = self.unit(x, self.width())
-        x = layers.MaxPooling2D(2, padding="same")(skipped)
-        x = self.enlarge(self.unit(x, self.width()))
-        x = self.activate(self.normalise(x))
-        too_high, too_wide = (large - small for large, small in zip(x.shape[1:3], skipped.shape[1:3], strict=True))
-        x = layers.Cropping2D(((0, too_high), (0, too_wide)))(x) if too_high or too_wide else x
-        return self.unit(layers.Concatenate()([skipped, x]), self.width())
-
     def plain(self, x):
         """Applies a sequence of convolutions with any padding, sometimes with resampling in between."""
         for _ in range(self.rng.randint(2, 4)):
@@ -343,24 +333,6 @@ class Parts:
             x = self.resample(x) if self.rarely() else x
         return x
 
-    def classify(self, x):
-        """Returns logits or probabilities of four classes."""
-        end = self.one_of(None, None, "softmax")
-        kind = self.one_of("pooled", "pooled", "pooled", "flat", "flat", "convolution")
-        if kind == "convolution":
-            x = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 1)(x))
-            return layers.Softmax()(x) if end else x
-        pool = self.one_of(layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D)
-        if kind == "pooled":
-            x = pool(keepdims=True)(x) if self.rarely() else pool()(x)
-        x = layers.Flatten()(x) if len(x.shape) > 2 else x
-        while self.rng.randrange(3) == 2:
-            x = layers.Dense(self.width(), activation=self.one_of(*INSIDE), use_bias=self.one_of(False, True))(x)
-            norm = self.one_of(layers.BatchNormalization, layers.LayerNormalization, layers.Identity)
-            narrow = norm is layers.LayerNormalization and x.shape[-1] < LAYER_NORM_FROM
-            x = self.activate(x if narrow else norm()(x))
-        return layers.Dense(4, activation=end)(x)
-
 
 #: Groups of blocks by kind, each a function from features to features; a network has the kind of its first group.
 BLOCK_KINDS: dict[str, Callable] = {
@@ -371,7 +343,7 @@ BLOCK_KINDS: dict[str, Callable] = {
     "inverted": Parts.inverted,
     "gated": Parts.gated,
     "next": Parts.next,
-    "u_shaped": Parts.u_shaped,
+    "u_shaped": u_shaped,
     "plain": Parts.plain,
     "shared": shared,
     "halves": halves,

@@ -47,7 +47,9 @@ def main() -> None:
             print(f"{name} ...", flush=True)
             try:
                 checked = check(networks[name], num_random=options.num_random)
-            except Exception:
+            except (
+                Exception
+            ):  # any error: the remaining networks must still be checked, and the script fails at its end
                 traceback.print_exc()
                 failed.append(name)
                 continue

@@ -43,6 +43,18 @@ def examples(model: keras.Model, count: int = 3):
     )
 
 
+def assert_kept(model: keras.Model) -> None:
+    """Asserts that the student of the full shape is the network, with its inputs and outputs."""
+    space = SearchSpace.from_graph(Graph.from_model(model), may_be_fixed=True)
+    student = build_student(space, Shape.full(space))
+    inherit_weights(student, model, space, Shape.full(space))
+    given = examples(model)
+    outputs, expected = student(given), model(given)
+    keras.tree.assert_same_structure(outputs, expected)
+    for one, other in zip(keras.tree.flatten(outputs), keras.tree.flatten(expected), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
 def test_inputs_and_outputs_have_their_names():
     graph = Graph.from_model(image_and_table())
     assert graph.packing.input_names == ("image", "table")
@@ -58,14 +70,7 @@ def test_inputs_and_outputs_have_their_names():
 def test_the_student_of_the_full_shape_is_the_network(listed):
     model = image_and_table(listed=listed)
     draw_weights(model.weights, np.random.default_rng(1))
-    space = SearchSpace.from_model(model)
-    student = build_student(space, Shape.full(space))
-    inherit_weights(student, model, space, Shape.full(space))
-    given = examples(model)
-    outputs, expected = student(given), model(given)
-    keras.tree.assert_same_structure(outputs, expected)
-    for one, other in zip(keras.tree.flatten(outputs), keras.tree.flatten(expected), strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-6)
+    assert_kept(model)
 
 
 def test_packed_students_compute_the_logits_side_by_side():
@@ -113,11 +118,7 @@ def test_a_nested_model_with_several_inputs():
     wide, narrow = (layers.Conv2D(width, 3, padding="same")(image) for width in (4, 2))
     x = inner({"right": narrow, "left": wide})
     model = keras.Model(image, layers.Dense(2)(layers.GlobalAveragePooling2D()(x)))
-    space = SearchSpace.from_model(model)
-    student = build_student(space, Shape.full(space))
-    inherit_weights(student, model, space, Shape.full(space))
-    given = examples(model)
-    np.testing.assert_allclose(student(given), model(given), atol=1e-6)
+    assert_kept(model)
 
 
 def test_one_layer_may_make_two_outputs():
@@ -126,25 +127,8 @@ def test_one_layer_may_make_two_outputs():
     x = layers.GlobalAveragePooling2D()(layers.Conv2D(8, 3)(image))
     chances = layers.Softmax(name="chances")(layers.Dense(4)(x))
     model = keras.Model(image, [chances, chances, layers.Dense(2)(chances)])
-    space = SearchSpace.from_model(model)
-    assert [end.name for end in space.graph.ends][:2] == ["chances", "chances_1"]
-    student = build_student(space, Shape.full(space))
-    inherit_weights(student, model, space, Shape.full(space))
-    given = examples(model)
-    for one, other in zip(student(given), model(given), strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-6)
-
-
-def assert_kept(model: keras.Model) -> None:
-    """Asserts that the student of the full shape is the network, with its inputs and outputs."""
-    space = SearchSpace.from_graph(Graph.from_model(model), may_be_fixed=True)
-    student = build_student(space, Shape.full(space))
-    inherit_weights(student, model, space, Shape.full(space))
-    given = examples(model)
-    outputs, expected = student(given), model(given)
-    keras.tree.assert_same_structure(outputs, expected)
-    for one, other in zip(keras.tree.flatten(outputs), keras.tree.flatten(expected), strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-6)
+    assert [end.name for end in Graph.from_model(model).ends][:2] == ["chances", "chances_1"]
+    assert_kept(model)
 
 
 def features(image):
