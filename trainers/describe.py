@@ -40,7 +40,7 @@ from tas_tf.settings import require
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.meter import real_cost
-from tas_tf.zoo.loading import load_network, loss_in_file
+from tas_tf.zoo.loading import load_network, losses_in_file
 
 
 def main() -> dict[str, Any]:
@@ -59,7 +59,8 @@ def main() -> dict[str, Any]:
     meant = {"task": network.task, "loss": network.loss}
     if config.model_file:
         model = load_network(name, **options)
-        meant["loss"] = meant["loss"] or loss_in_file(config.model_file)
+        compiled = losses_in_file(config.model_file)
+        meant |= {**compiled, "loss": network.loss or compiled["loss"]}
         labelled_for = find_objective(graph_at(model, config.data), **meant) if is_given("dataset") else None
         labels, image_size, channels = _images(config, published, labelled_for)
     else:

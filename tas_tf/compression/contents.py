@@ -10,11 +10,11 @@ import keras
 from tas_tf.data.form import Form
 from tas_tf.data.preprocessing import Preprocessing
 from tas_tf.data.training_data import TrainingData
-from tas_tf.deploy.metadata import Metadata, kind_of_output
+from tas_tf.deploy.file_contents import described_outputs
+from tas_tf.deploy.metadata import Metadata
 from tas_tf.deploy.tflite import file_size
 from tas_tf.objectives.classification import Classification
 from tas_tf.objectives.objective import Objective
-from tas_tf.objectives.several import Several
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 
@@ -29,11 +29,7 @@ def describe_contents(space: SearchSpace, shape: Shape, objective: Objective | N
         labels: Names of the classes, labels or values; empty for several outputs.
     """
     graph, form = space.graph, Form.of(space.graph)
-    outputs = {}
-    if isinstance(objective, Several):
-        for part, end in zip(objective.parts, graph.ends, strict=True):
-            kind = kind_of_output(part.objective.task, end.head is not None)
-            outputs[part.name] = {"task": part.objective.task, "outputs": part.objective.num_outputs, "output": kind}
+    outputs = described_outputs(graph, objective)
     return Metadata(
         network=graph.network,
         labels=() if outputs else labels,

@@ -1,4 +1,4 @@
-"""Labels in the columns of a table: classes, or a number for each output."""
+"""Labels in the columns of a table: classes, a number for each output, or both for several outputs."""
 
 from __future__ import annotations
 
@@ -7,30 +7,132 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tas_tf.data.suitable import takes_classes
+from tas_tf.data.suitable import check_class_count, takes_classes
 from tas_tf.errors import UserError
 from tas_tf.objectives.objective import Objective
 from tas_tf.objectives.regression import Regression
+from tas_tf.objectives.several import Several
+
+#: Labels of each image, by path: a class number or values.
+Labels = Mapping[str, int | tuple[float, ...]]
 
 
-def check_columns(file: Path, columns: Sequence[str], objective: Objective | None) -> None:
+def outputs_of(objective: Objective | None) -> tuple[str, ...]:
+    """Names of the columns that the outputs of a network would have; empty if it has one output.
+
+    >>> from tas_tf.objectives.classification import Classification
+    >>> from tas_tf.objectives.several import Part
+    >>> outputs_of(Several.of([Part("kind", Classification(3)), Part("place", Regression(2))]))
+    ('kind', 'place_1', 'place_2')
+    """
+    if not isinstance(objective, Several):
+        return ()
+    return tuple(
+        part.name if number is None else f"{part.name}_{number}"
+        for part in objective.parts
+        for number in ([None] if _needed(part.objective) == 1 else range(1, _needed(part.objective) + 1))
+    )
+
+
+def read_labels(
+    file: Path, columns: Sequence[str], texts: Mapping[str, Sequence[str]], objective: Objective | None
+) -> tuple[Sequence[str], Labels, str]:
+    """Reads labels as a network takes them.
+
+    Args:
+        file: Path of the table, for messages.
+        columns: Names of the columns.
+        texts: Texts of each image, by path.
+        objective: What the network is for; by default classes.
+
+    Returns:
+        Names of the classes or columns; labels of each image by path, for several outputs side by side; and a line for
+        the user.
+
+    Raises:
+        UserError: There is another number of columns than the network needs, it has outputs per pixel, or a text can't
+            be a label.
+    """
+    parts = [(part.name, part.objective) for part in objective.parts] if isinstance(objective, Several) else []
+    _check_columns(file, columns, objective, [one for _, one in parts] or [objective])
+    listed = f"{len(columns)} column{'s' if len(columns) > 1 else ''} ({', '.join(columns)})"
+    if not parts:
+        names, labels = _read_output(file, columns, texts, objective)
+        what = f"{len(names)} classes" if takes_classes(objective) else str(objective)
+        return names, labels, f"`dataset`: labels of {file}: {listed}, {what}."
+    rows: dict[str, tuple[float, ...]] = dict.fromkeys(texts, ())
+    said, first = [], 0
+    for name, one in parts:
+        mine = slice(first, first := first + _needed(one))
+        names, labels = _read_output(file, columns[mine], {path: row[mine] for path, row in texts.items()}, one)
+        if takes_classes(one):
+            check_class_count(one, len(names), f"the column {columns[mine.start]} of {file}")
+            labels = {path: (float(label),) for path, label in labels.items()}
+        rows = {path: (*row, *labels[path]) for path, row in rows.items()}
+        said.append(f"{', '.join(columns[mine])} for {name}")
+    return columns, rows, f"`dataset`: labels of {file}: {'; '.join(said)}."
+
+
+def read_weights(file: Path, column: str, texts: Mapping[str, str]) -> dict[str, float]:
+    """Reads weights of images, by path.
+
+    Raises:
+        UserError: A text is no number of at least 0, or all are 0.
+    """
+    found = {path: _number(text) for path, text in texts.items()}
+    wrong = next((path for path, value in found.items() if not value >= 0), None)
+    if wrong is not None or not any(found.values()):
+        received = "only 0" if wrong is None else f"{texts[wrong]!r} for {wrong}"
+        raise UserError(
+            f"`dataset`: {file} must have weights of at least 0 in the column {column}, not all of them 0. Received: "
+            f"{received}."
+        )
+    return found
+
+
+def _needed(objective: Objective | None) -> int:
+    """Number of columns for an output."""
+    return 1 if takes_classes(objective) else objective.num_outputs
+
+
+def _check_columns(
+    file: Path, columns: Sequence[str], objective: Objective | None, outputs: Sequence[Objective | None]
+) -> None:
     """Checks that a table has as many columns of labels as a network needs.
 
     Raises:
         UserError: It has another number, or the network has outputs per pixel.
     """
-    if objective is not None and objective.positions:
+    if objective is not None and objective.has_positions:
         raise UserError(
             f"`dataset`: {file} has labels for whole images, which don't suit {objective}. Expected a folder with "
             "images/ and masks/."
         )
-    needed = 1 if takes_classes(objective) else objective.num_outputs
+    needed = sum(map(_needed, outputs))
     if len(columns) != needed:
-        what = "classes" if takes_classes(objective) else str(objective)
+        what = "classes" if takes_classes(objective) else objective.noun if len(outputs) > 1 else str(objective)
         raise UserError(
             f"`dataset`: {file} must have {needed} column{'s' if needed > 1 else ''} of labels for {what}. Received: "
             f"{len(columns)} ({', '.join(columns)}). `label_columns` chooses columns."
         )
+
+
+def _read_output(
+    file: Path, columns: Sequence[str], texts: Mapping[str, Sequence[str]], objective: Objective | None
+) -> tuple[Sequence[str], Labels]:
+    """Names and labels for one output."""
+    if takes_classes(objective):
+        return class_numbers({path: row[0] for path, row in texts.items()})
+    return columns, read_values(file, columns, texts, objective)
+
+
+def _number(text: str) -> float:
+    """The finite number that a text stands for; otherwise NaN."""
+    try:
+        value = float(text)
+    except ValueError:
+        return math.nan
+    return value if math.isfinite(value) else math.nan
 
 
 def class_numbers(texts: Mapping[str, str]) -> tuple[tuple[str, ...], dict[str, int]]:
@@ -71,11 +173,8 @@ def read_values(
     wanted = "numbers" if objective.task == Regression.task else "0 or 1"
 
     def read(path: str, column: str, text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value) or (objective.task != Regression.task and value not in (0, 1)):
+        value = _number(text)
+        if math.isnan(value) or (objective.task != Regression.task and value not in (0, 1)):
             raise UserError(
                 f"`dataset`: {file} must have {wanted} in the column {column} for {objective}. Received: {text!r} for "
                 f"{path}."

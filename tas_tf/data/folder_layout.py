@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tas_tf.data.image_files import SUFFIXES, Broken
@@ -34,6 +35,7 @@ class Listing:
         notes: Lines for the user on what is read and what is left out.
         has_classes: Whether labels are class numbers.
         unusable: Files that have been found to be unusable, with the reason. `files` doesn't hold them.
+        weights: Weight of each image in training, by path; empty if all weigh the same.
     """
 
     class_names: tuple[str, ...]
@@ -41,6 +43,7 @@ class Listing:
     notes: tuple[str, ...] = ()
     has_classes: bool = True
     unusable: tuple[tuple[str, Broken], ...] = ()
+    weights: Mapping[str, float] = field(default_factory=dict)
 
 
 def split_named(name: str) -> str | None:
@@ -220,7 +223,7 @@ def without_empty_classes(listing: Listing, place: str) -> Listing:
             raise UserError(f"`dataset`: {place} has no images for scores. Add some, or leave out that folder.")
         if untested:
             notes.append(f"`dataset`: no images of {_some(untested)} for scores.")
-    return Listing(names, files, (*listing.notes, *notes))
+    return dataclasses.replace(listing, class_names=names, files=files, notes=(*listing.notes, *notes))
 
 
 def _some(names: Iterable[str]) -> str:

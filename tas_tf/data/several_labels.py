@@ -108,6 +108,30 @@ def weighed(objective: Objective, spec: Any) -> Objective:
     return replace(objective, weighs=isinstance(spec, tuple))
 
 
+def all_weighed(objective: Objective) -> Objective:
+    """Adds weights of images to an objective, for each output."""
+    if isinstance(objective, Several):
+        return Several.of([replace(part, objective=all_weighed(part.objective)) for part in objective.parts])
+    return replace(objective, weighs=True)
+
+
+def with_weights(objective: Objective, labels: tf.Tensor) -> tf.Tensor:
+    """Puts weights behind the labels of each output.
+
+    Args:
+        objective: What the outputs mean, with weights of images.
+        labels: Flat labels of all outputs, one after another, and one weight, float32 `[batch, labels + 1]`.
+
+    Returns:
+        Labels as `objective` has them.
+    """
+    if not isinstance(objective, Several):
+        return labels
+    sizes = [part.num_labels - 1 for part in objective.parts]
+    *own, weight = tf.split(labels, [*sizes, 1], axis=1)
+    return tf.concat([each for part in own for each in (part, weight)], axis=1)
+
+
 def make_labels(argument: str, spec: Any, objective: Objective, known: Sequence[str] = ()) -> Labels:
     """Recognises the form of labels from the types and shapes of a batch.
 

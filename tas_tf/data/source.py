@@ -38,6 +38,7 @@ class Source:
         flip_ok: Whether mirroring an image keeps its label (not so for digits).
         split_labels: Labels by split: class numbers, int64 `[num_examples]`; values, float32 `[num_examples, values]`;
             or masks, uint8 `[num_examples, height, width]`. Streamed masks are given by their paths.
+        split_weights: Weights of images in training by split, float32 `[num_examples]`; empty if all weigh the same.
         resize: How images are brought to `image_shape`, one of `RESIZE_WAYS`.
         reshaped: Whether images may have other proportions than `image_shape`, so that `resize` matters.
         notes: Lines for the user on what isn't read as it lies there.
@@ -48,6 +49,7 @@ class Source:
     image_shape: tuple[int, int, int]
     flip_ok: bool
     split_labels: Mapping[str, np.ndarray] = dataclasses.field(repr=False)
+    split_weights: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict, repr=False)
     resize: str = "squash"
     reshaped: bool = False
     notes: tuple[str, ...] = ()
@@ -71,6 +73,14 @@ class Source:
         """Returns the labels of `split` ("train" or "test"), see `split_labels`."""
         _check_split(split)
         return self.split_labels[split]
+
+    def weighted_labels(self, split: str) -> np.ndarray:
+        """Returns the labels of `split`, with their weights behind them, float32 `[num_examples, n + 1]`, if any."""
+        labels = self.labels(split)
+        if not self.split_weights:
+            return labels
+        rows = labels.reshape(len(labels), -1).astype(np.float32)
+        return np.concatenate([rows, self.split_weights[split][:, None]], axis=1)
 
     def strata(self, split: str) -> np.ndarray:
         """Returns the groups of `split` whose proportions its parts keep, see `strata_of`."""
@@ -98,7 +108,7 @@ class ArraySource(Source):
         # Keep tensors beyond a function that is being traced, and out of GPU memory.
         with tf.init_scope(), tf.device("/CPU:0"):
             return {
-                split: (tf.constant(self.split_images[split]), tf.constant(self.split_labels[split]))
+                split: (tf.constant(self.split_images[split]), tf.constant(self.weighted_labels(split)))
                 for split in SPLITS
             }
 

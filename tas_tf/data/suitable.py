@@ -32,7 +32,7 @@ def check_takes_classes(name: str, objective: Objective | None) -> None:
     """
     if not takes_classes(objective):
         fitting = (
-            "a folder with images/ and masks/" if objective.positions else "csv:FILE with a column for each output"
+            "a folder with images/ and masks/" if objective.has_positions else "csv:FILE with a column for each output"
         )
         raise UserError(
             f"`dataset`={name} has a class for each image, which doesn't suit {objective}. Expected {fitting}, or "
@@ -46,12 +46,24 @@ def check_classes(source: Source, objective: Objective | None) -> None:
     Raises:
         UserError: It has another number.
     """
-    if objective is None or not takes_classes(objective):
-        return
-    if objective.task == Binary.task and source.num_classes != 2:
+    if objective is not None and takes_classes(objective):
+        check_class_count(objective, source.num_classes, f"`{source.name}`")
+
+
+def check_class_count(objective: Objective, count: int, place: str) -> None:
+    """Checks a number of classes.
+
+    Args:
+        objective: What an output that takes classes is for.
+        count: Number of classes in the data.
+        place: Where the classes are.
+
+    Raises:
+        UserError: The output has another number.
+    """
+    if objective.task == Binary.task and count != 2:
         raise UserError(
-            f"`model` makes a single decision, so that `dataset` must have 2 classes. Received: {source.num_classes} "
-            f"in `{source.name}`."
+            f"`model` makes a single decision, so that `dataset` must have 2 classes. Received: {count} in {place}."
         )
-    if objective.task == Classification.task and source.num_classes != objective.num_outputs:
-        raise UserError(f"`model` has {objective.num_outputs} classes, but `{source.name}` has {source.num_classes}.")
+    if objective.task == Classification.task and count != objective.num_outputs:
+        raise UserError(f"`model` has {objective.num_outputs} classes, but {place} has {count}.")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tas_tf.data.columns import check_columns, class_numbers, read_values
+from tas_tf.data.columns import outputs_of, read_labels, read_weights
 from tas_tf.data.file_source import load_files
 from tas_tf.data.folder_layout import Label, Listing, split_named
 from tas_tf.data.source import Source
@@ -35,29 +35,32 @@ class Table:
         file: Path of the table.
         columns: Names of the columns of labels.
         unused: Names of the columns that aren't used.
-        rows: Path, split and labels of each row, as they are written.
+        weight: Name of the column of weights; empty without one.
+        rows: Path, split, weight and labels of each row, as they are written.
     """
 
     file: Path
     columns: tuple[str, ...]
     unused: tuple[str, ...]
-    rows: Sequence[tuple[str, str, tuple[str, ...]]]
+    weight: str
+    rows: Sequence[tuple[str, str, str, tuple[str, ...]]]
 
 
 def load_table(
     path: str, objective: Objective | None = None, *, label_columns: Sequence[str] = (), **options: Any
 ) -> Source:
-    """Reads a CSV file with columns for the path and the labels of each image, and optionally one for its split.
+    """Reads a CSV file with columns for the path and the labels of each image, and optionally for its split and weight.
 
     Paths are relative to the table's folder. A network for classes or a single decision takes one column of labels, of
     which whole numbers are sorted as numbers and others as texts. Other networks take a column of numbers for each
-    output.
+    output. A network with several outputs takes the columns of each, one after another.
 
     Args:
         path: Path of the table, whose first line names the columns.
         objective: What the network is for; by default classes.
         label_columns: Names of the columns of labels. By default, the one called label, class, class_name, category or
-            target; if there is none, all columns but those of paths and splits.
+            target, or for several outputs those called like the outputs; if there are none, all columns but those of
+            paths, splits and weights.
         **options: Arguments of `load_files`.
 
     Raises:
@@ -67,7 +70,8 @@ def load_table(
     file = Path(path).expanduser()
     if not path or not file.is_file():
         raise UserError(f"`dataset` names a missing table. Expected csv:FILE. Received: csv:{path}.")
-    return load_files(f"csv:{path}", list_table(read_table(file, label_columns), objective), **options)
+    table = read_table(file, label_columns, outputs=outputs_of(objective))
+    return load_files(f"csv:{path}", list_table(table, objective), **options)
 
 
 def list_table(table: Table, objective: Objective | None = None) -> Listing:
@@ -76,14 +80,13 @@ def list_table(table: Table, objective: Objective | None = None) -> Listing:
     Raises:
         UserError: See `load_table`.
     """
-    file, classes = table.file, takes_classes(objective)
-    check_columns(file, table.columns, objective)
+    file = table.file
     notes = [f"`dataset`: columns of {file} that aren't used: {', '.join(table.unused)}."] if table.unused else []
-    labelled = [row for row in table.rows if all(row[2])]
+    labelled = [row for row in table.rows if all(row[-1])]
     missing = len(table.rows) - len(labelled)
     if missing:
         notes.append(f"`dataset`: {missing} row(s) of {file} without a label are left out.")
-    texts, splits = _unique(file, labelled)
+    texts, splits, weights = _unique(file, labelled)
     repeated = len(labelled) - len(texts)
     if repeated:
         notes.append(f"`dataset`: {repeated} row(s) of {file} that repeat others are left out.")
@@ -96,29 +99,33 @@ def list_table(table: Table, objective: Objective | None = None) -> Listing:
             else f"`dataset`: the validation images of {file} aren't used, since scores are those of its test images."
         )
         splits = {path: "test" if used and split == "validation" else split for path, split in splits.items()}
-    if classes:
-        names, labels = class_numbers({path: texts_of[0] for path, texts_of in texts.items()})
-    else:
-        names, labels = table.columns, read_values(file, table.columns, texts, objective)
-    what = f"{len(names)} classes" if classes else str(objective)
-    columns = f"{len(table.columns)} column{'s' if len(table.columns) > 1 else ''} ({', '.join(table.columns)})"
-    notes.insert(0, f"`dataset`: labels of {file}: {columns}, {what}.")
+    names, labels, note = read_labels(file, table.columns, texts, objective)
+    notes.insert(0, note)
+    if table.weight:
+        notes.append(f"`dataset`: the column {table.weight} of {file} weighs training images.")
     files: dict[str, list[tuple[str, Label]]] = {"train": []}
     for path, label in labels.items():
         if splits[path] != "validation":
             files.setdefault(splits[path], []).append((path, label))
-    return Listing(tuple(names), files, tuple(notes), classes)
+    return Listing(
+        tuple(names),
+        files,
+        tuple(notes),
+        takes_classes(objective),
+        weights=read_weights(file, table.weight, weights) if table.weight else {},
+    )
 
 
-def read_table(file: Path, label_columns: Sequence[str] = ()) -> Table:
+def read_table(file: Path, label_columns: Sequence[str] = (), *, outputs: Sequence[str] = ()) -> Table:
     """Reads a table and finds its columns.
 
     Args:
         file: Path of the table.
         label_columns: See `load_table`.
+        outputs: Names of the outputs, if there are several.
 
     Raises:
-        UserError: The table can't be read, lacks a column or has weights.
+        UserError: The table can't be read or lacks a column.
     """
     try:
         text = file.read_text(encoding="utf-8-sig")
@@ -138,14 +145,11 @@ def read_table(file: Path, label_columns: Sequence[str] = ()) -> Table:
             f"`dataset`: {file} must have a column for the path of each image, called "
             f"{', '.join(_COLUMNS['path'][:3])} or the like. Received: {given}."
         )
+    if place["weight"] is not None and names[place["weight"]] in label_columns:
+        place["weight"] = None  # what is learned may be called a weight
     own = [number for number in place.values() if number is not None]
     others = [number for number in range(len(names)) if number not in own]
-    if place["weight"] is not None and not label_columns:
-        raise UserError(
-            f"`dataset`: {file} has a column {names[place['weight']]}, but commands can't weight images. Remove the "
-            "column, give the labels as `label_columns`, or train with `tas_tf.compress`."
-        )
-    chosen = _label_columns(file, names, others, label_columns)
+    chosen = _label_columns(file, names, others, label_columns, outputs)
 
     def cell(line: Sequence[str], number: int | None) -> str:
         return line[number].strip() if number is not None and number < len(line) else ""
@@ -154,15 +158,21 @@ def read_table(file: Path, label_columns: Sequence[str] = ()) -> Table:
         file,
         tuple(names[number] for number in chosen),
         tuple(names[number] for number in others if number not in chosen),
+        "" if place["weight"] is None else names[place["weight"]],
         [
-            (cell(line, place["path"]), cell(line, place["split"]), tuple(cell(line, number) for number in chosen))
+            (
+                *(cell(line, place[kind]) for kind in ("path", "split", "weight")),
+                tuple(cell(line, number) for number in chosen),
+            )
             for line in lines
             if line
         ],
     )
 
 
-def _label_columns(file: Path, names: Sequence[str], others: Sequence[int], wanted: Sequence[str]) -> list[int]:
+def _label_columns(
+    file: Path, names: Sequence[str], others: Sequence[int], wanted: Sequence[str], outputs: Sequence[str]
+) -> list[int]:
     """Numbers of the columns of labels.
 
     Raises:
@@ -178,8 +188,11 @@ def _label_columns(file: Path, names: Sequence[str], others: Sequence[int], want
         raise UserError(f"`label_columns` must name each column once. Received: {', '.join(wanted)}.")
     if wanted:
         return [names.index(name) for name in wanted]
-    called = [number for number in others if names[number].lower() in _LABEL]
-    chosen = called[:1] or list(others)
+    if outputs:
+        called = [names.index(name) for name in outputs] if set(outputs) <= set(names) else []
+    else:
+        called = [number for number in others if names[number].lower() in _LABEL][:1]
+    chosen = called or list(others)
     if not chosen:
         raise UserError(
             f"`dataset`: {file} must have a column for the label of each image, called {', '.join(_LABEL[:3])} or the "
@@ -189,28 +202,30 @@ def _label_columns(file: Path, names: Sequence[str], others: Sequence[int], want
 
 
 def _unique(
-    file: Path, rows: Sequence[tuple[str, str, tuple[str, ...]]]
-) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
-    """Labels and split of each image by path.
+    file: Path, rows: Sequence[tuple[str, str, str, tuple[str, ...]]]
+) -> tuple[dict[str, tuple[str, ...]], dict[str, str], dict[str, str]]:
+    """Labels, split and weight of each image by path.
 
     Raises:
-        UserError: An image has several labels or splits, or a split is unknown.
+        UserError: An image has several labels, splits or weights, or a split is unknown.
     """
     labels: dict[str, tuple[str, ...]] = {}
     splits: dict[str, str] = {}
+    weights: dict[str, str] = {}
     several = []
-    for name, written, texts in rows:
+    for name, written, weight, texts in rows:
         path = str(file.parent / Path(name).expanduser())
         split = split_named(written or "train")
         if split is None:
             raise UserError(
                 f"`dataset`: {file} must have the splits train, val and test. Received: {written!r} for {path}."
             )
-        if (labels.setdefault(path, texts), splits.setdefault(path, split)) != (texts, split):
+        known = (labels.setdefault(path, texts), splits.setdefault(path, split), weights.setdefault(path, weight))
+        if known != (texts, split, weight):
             several.append(path)
     if several:
         raise UserError(
-            f"`dataset`: {len(set(several))} image(s) of {file} have several labels or splits. Expected one row for "
-            f"each image. Received: {', '.join(dict.fromkeys(several[:_LISTED]))}."
+            f"`dataset`: {len(set(several))} image(s) of {file} have several labels, splits or weights. Expected one "
+            f"row for each image. Received: {', '.join(dict.fromkeys(several[:_LISTED]))}."
         )
-    return labels, splits
+    return labels, splits, weights

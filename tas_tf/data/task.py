@@ -14,6 +14,7 @@ from tas_tf.data.augmentation import Augmentation
 from tas_tf.data.pipeline import epochs, evaluation, evaluation_batch, paired_epochs, steps_per_epoch
 from tas_tf.data.preprocessing import Preprocessing
 from tas_tf.data.settings import DataSettings
+from tas_tf.data.several_labels import all_weighed, with_weights
 from tas_tf.data.source import Source
 from tas_tf.data.sources import load_source
 from tas_tf.data.split import stratified_halves, stratified_subset
@@ -131,6 +132,10 @@ class Task(TrainingData):
     @property
     def objective(self) -> Objective:
         """What networks are trained for."""
+        return all_weighed(self._unweighed) if self.source.split_weights else self._unweighed
+
+    @property
+    def _unweighed(self) -> Objective:
         return self.trained_for or Classification(self.source.num_classes)
 
     @property
@@ -141,7 +146,7 @@ class Task(TrainingData):
     @cached_property
     def chance(self) -> float:
         """Score of the best constant output on the test images, such as the share of the most frequent class."""
-        objective = self.objective
+        objective = self._unweighed
         if objective.positions:
             labels = (found for _, found in self.test().as_numpy_iterator())
         else:
@@ -290,7 +295,10 @@ class Task(TrainingData):
             if isinstance(one, tuple):
                 return convert(*one), convert(*other)
             count = -1 if other.shape[0] is None else other.shape[0]
-            return one, tf.cast(tf.reshape(other, [count, *objective.label_shape]), objective.label_dtype)
+            labels = tf.cast(other, objective.label_dtype)
+            if self.source.split_weights:
+                labels = with_weights(objective, labels)
+            return one, tf.reshape(labels, [count, *objective.label_shape])
 
         return batches.map(convert, num_parallel_calls=tf.data.AUTOTUNE)
 

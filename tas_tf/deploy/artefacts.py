@@ -80,7 +80,8 @@ def export_models(
     _check_alike(extras.calibration, images, formats)
     graph = Graph.from_model(models[STUDENT])
     known = choose_objective(graph) if objective is None else objective
-    test = ScoredOn(np.asarray(images), np.asarray(labels), known, graph.ends_in)
+    activations = {end.name: graph.activation_of(end) for end in graph.ends}
+    test = ScoredOn(np.asarray(images), np.asarray(labels), known, activations)
     report = progress or (lambda line: None)
     report("computing the reference outputs")
     jobs = [make_job(name, model, preprocessing_layers, test, extras) for name, model in models.items()]

@@ -8,9 +8,11 @@ from typing import Any
 import keras
 
 from tas_tf.data.task import Task
-from tas_tf.deploy.metadata import Metadata
+from tas_tf.deploy.metadata import Metadata, kind_of_output
 from tas_tf.deploy.tflite import file_size
 from tas_tf.graph.graph import Graph
+from tas_tf.objectives.objective import Objective
+from tas_tf.objectives.several import Several
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 
@@ -24,18 +26,34 @@ def file_metadata(model: keras.Model, task: Task, shape: Mapping[str, Any] | Non
         shape: Content of its `shape.json`; `None` if it wasn't searched.
         inside: Whether the file contains the preprocessing.
     """
-    graph = Graph.from_model(model)
+    graph, objective = Graph.from_model(model), task.objective
+    outputs = described_outputs(graph, objective)
     return Metadata(
         network=graph.network,
-        labels=task.source.class_names,
+        labels=() if outputs else task.source.class_names,
         input_shape=tuple(task.source.image_shape),
         preprocessing=task.preprocessing,
         inside=inside,
         probabilities=graph.gives_probabilities,
         shape=shape,
-        task=task.objective.task,
+        task=objective.task,
+        outputs=outputs,
         resize=task.source.resize,
     )
+
+
+def described_outputs(graph: Graph, objective: Objective | None) -> dict[str, dict[str, Any]]:
+    """What the metadata says of each of several outputs, by name; nothing of a single one."""
+    if not isinstance(objective, Several):
+        return {}
+    return {
+        part.name: {
+            "task": part.objective.task,
+            "outputs": part.objective.num_outputs,
+            "output": kind_of_output(part.objective.task, end.head is not None),
+        }
+        for part, end in zip(objective.parts, graph.ends, strict=True)
+    }
 
 
 def layers_inside(task: Task, *, inside: bool = True) -> list[keras.Layer]:

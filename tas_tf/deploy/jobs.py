@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import keras
 import numpy as np
 
+from tas_tf.deploy.arrays import Arrays, each, in_batches, listed
 from tas_tf.deploy.metadata import Metadata
 from tas_tf.deploy.saved_model import serving_model
 from tas_tf.deploy.scored_on import ScoredOn
@@ -48,10 +49,10 @@ class Job:
     model: keras.Model
     from_floats: keras.Model
     quantised: keras.Model | None
-    expected: np.ndarray
-    expected_quantised: np.ndarray | None
+    expected: Arrays
+    expected_quantised: Arrays | None
 
-    def references(self, format: str) -> list[tuple[np.ndarray, str]]:
+    def references(self, format: str) -> list[tuple[Arrays, str]]:
         """Returns the outputs that a file's accuracy is compared with, each with a description of their source."""
         own = [(self.expected_quantised, "the network trained for 8 bits")] if format == "qat_int8" else []
         return [(self.expected, "its Keras model"), *own]
@@ -91,12 +92,11 @@ def make_job(
     )
 
 
-def _compute_expected(name: str, model: keras.Model, images: np.ndarray) -> np.ndarray:
+def _compute_expected(name: str, model: keras.Model, images: np.ndarray) -> Arrays:
     """Returns the Keras model's outputs, `[n, ...]`; they must be finite."""
     # Not `predict`: TensorFlow warns because it compiles a function for each model.
-    starts = range(0, len(images), _BATCH)
-    outputs = np.concatenate([np.asarray(model(images[start : start + _BATCH], training=False)) for start in starts])
-    if not np.isfinite(outputs).all():
+    outputs = in_batches(lambda batch: each(np.asarray, model(batch, training=False)), images, _BATCH)
+    if not all(np.isfinite(one).all() for one in listed(outputs)):
         raise UserError(f"`models`: the {name} returns NaN or infinity on the test images. Did its training diverge?")
     return outputs
 

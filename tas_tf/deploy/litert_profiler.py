@@ -26,6 +26,8 @@ _MICROSECONDS_AN_OPERATOR = 50
 # Room for a LiteRtRankedTensorType (element type, then layout), which is passed on unread.
 _TENSOR_TYPE_BYTES = 256
 _LAYOUT_OFFSET = 4
+# A LiteRtLayout: rank, then 8 sides and 8 strides of 4 bytes.
+_LAYOUT_BYTES = 68
 
 
 class _MemoryUsage(ctypes.Structure):
@@ -58,7 +60,7 @@ def profile(
     warmup: int,
     seconds: float,
 ) -> dict[str, object]:
-    """Runs a classifier with one input and one output repeatedly, on a batch that is large enough to be timed.
+    """Runs a network with one input repeatedly, on a batch that is large enough to be timed.
 
     Args:
         library: Path of LiteRT's shared library.
@@ -145,22 +147,25 @@ class _Session:
         self._compiled = call.make("LiteRtCreateCompiledModel", self._environment, loaded, self._options(threads))
         self._profiler = call.make("LiteRtCompiledModelGetProfiler", self._compiled)
         self._signature = call.make("LiteRtGetModelSignature", loaded, ctypes.c_size_t(0))
+        outputs = ctypes.c_size_t()
+        call("LiteRtGetNumSignatureOutputs", self._signature, ctypes.byref(outputs))
+        self._num_outputs = outputs.value
         self._buffers: tuple[ctypes.c_void_p, ...] = ()
 
     def feed(self, shape: list[int], content: bytes) -> None:
         """Sets the shape and the content of the input."""
         for buffer in self._buffers:
             self._call.free("LiteRtDestroyTensorBuffer", buffer)
-        self._buffers = (self._input_buffer(shape, content), self._output_buffer())
+        self._buffers = (self._input_buffer(shape, content), *self._output_buffers())
 
     def run(self) -> dict[str, tuple[int, int]]:
         """Runs the model once; returns number and total microseconds of its operators by type."""
         one, first = ctypes.c_size_t(1), ctypes.c_size_t(0)
-        fed, made = self._buffers
+        fed, *made = self._buffers
         self._call("LiteRtStartProfiler", self._profiler)  # also clears the events of the previous run
         self._call(
             "LiteRtRunCompiledModel", self._compiled, first,
-            one, ctypes.byref(fed), one, ctypes.byref(made),
+            one, ctypes.byref(fed), ctypes.c_size_t(len(made)), (ctypes.c_void_p * len(made))(*made),
         )  # fmt: skip
         self._call("LiteRtStopProfiler", self._profiler)
         operators: dict[str, tuple[int, int]] = {}
@@ -214,14 +219,19 @@ class _Session:
         self._fill(buffer, content)
         return buffer
 
-    def _output_buffer(self) -> ctypes.c_void_p:
-        call, first, one = self._call, ctypes.c_size_t(0), ctypes.c_size_t(1)
-        tensor = call.make("LiteRtGetSignatureOutputTensorByIndex", self._signature, first)
-        kind = self._tensor_type(tensor)
-        layout = ctypes.byref(kind, _LAYOUT_OFFSET)
-        call("LiteRtGetCompiledModelOutputTensorLayouts", self._compiled, first, one, layout, ctypes.c_bool(True))
-        needs = call.make("LiteRtGetCompiledModelOutputBufferRequirements", self._compiled, first, first)
-        return call.make("LiteRtCreateManagedTensorBufferFromRequirements", self._environment, kind, needs)
+    def _output_buffers(self) -> list[ctypes.c_void_p]:
+        call, first, count = self._call, ctypes.c_size_t(0), ctypes.c_size_t(self._num_outputs)
+        layouts = ctypes.create_string_buffer(self._num_outputs * _LAYOUT_BYTES)
+        call("LiteRtGetCompiledModelOutputTensorLayouts", self._compiled, first, count, layouts, ctypes.c_bool(True))
+        buffers = []
+        for number in range(self._num_outputs):
+            place, layout = ctypes.c_size_t(number), layouts[number * _LAYOUT_BYTES : (number + 1) * _LAYOUT_BYTES]
+            tensor = call.make("LiteRtGetSignatureOutputTensorByIndex", self._signature, place)
+            kind = self._tensor_type(tensor)
+            ctypes.memmove(ctypes.byref(kind, _LAYOUT_OFFSET), layout, _LAYOUT_BYTES)
+            needs = call.make("LiteRtGetCompiledModelOutputBufferRequirements", self._compiled, first, place)
+            buffers.append(call.make("LiteRtCreateManagedTensorBufferFromRequirements", self._environment, kind, needs))
+        return buffers
 
     def _tensor_type(self, tensor: ctypes.c_void_p) -> ctypes.Array:
         # The type in the file. Its layout may leave the batch size open; the compiled model's layout overwrites it.

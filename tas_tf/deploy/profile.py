@@ -50,7 +50,7 @@ class _NoProfileError(Exception):
 
 
 def profile_operators(path: str | Path, *, threads: int = 1, timeout: float = 60) -> tuple[OperatorTime, ...] | None:
-    """Times each operator of a classifier on this machine's CPU, with LiteRT's own profiler.
+    """Times each operator of a network on this machine's CPU, with LiteRT's own profiler.
 
     The model runs as it does for users, with XNNPACK. Times are means over the middle half of the rounds, sorted by
     duration, which excludes interruptions. The profiler truncates each operator's time to whole microseconds.
@@ -61,7 +61,7 @@ def profile_operators(path: str | Path, *, threads: int = 1, timeout: float = 60
     can't end this one.
 
     Args:
-        path: A `.tflite` file with one input and one output.
+        path: A `.tflite` file with one input.
         threads: Threads of XNNPACK.
         timeout: Seconds after which profiling is abandoned. Rounds end after half of them.
 
@@ -102,12 +102,9 @@ def _random_input(path: str | Path) -> tuple[np.ndarray, int]:
         interpreter = Interpreter(model_path=str(path))
     except ValueError as error:
         raise UserError(f"`path` must be a TFLite model. Received: {str(path)!r} ({error}).") from error
-    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
-    if len(inputs) != 1 or len(outputs) != 1:
-        raise UserError(
-            "`path` must be a model with one input and one output. "
-            f"Received: {str(path)!r} with {len(inputs)} and {len(outputs)}."
-        )
+    inputs = interpreter.get_input_details()
+    if len(inputs) != 1:
+        raise UserError(f"`path` must be a model with one input. Received: {str(path)!r} with {len(inputs)}.")
     signature, dtype = inputs[0]["shape_signature"], inputs[0]["dtype"]
     copies = _most_copies(interpreter) if signature[0] < 0 else 1
     shape = [max(int(size), 1) for size in signature]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from functools import cached_property
 
 import numpy as np
 
+from tas_tf.deploy.arrays import Arrays
 from tas_tf.errors import UserError
 from tas_tf.objectives.classification import Classification
 from tas_tf.objectives.objective import Objective
@@ -21,19 +23,19 @@ class ScoredOn:
         images: Images in the artefacts' input format, `[n, height, width, channels]`.
         labels: Labels as the objective has them, `[n, ...]`.
         objective: What the outputs mean.
-        activation: Name of the networks' last activation.
+        activations: Name of the networks' last activation by output, in order.
     """
 
     images: np.ndarray
     labels: np.ndarray
     objective: Objective
-    activation: str
+    activations: Mapping[str, str]
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or len(self.images) == 0:
             raise UserError(f"`images` must be [n, height, width, channels], n > 0. Received: {self.images.shape}.")
         wanted, labels = (len(self.images), *self.objective.label_shape), self.labels
-        are_classes = self.objective.task == Classification.task
+        are_classes = self.objective.task == Classification.task and not self.objective.weighs
         if labels.shape != wanted or (are_classes and not np.issubdtype(labels.dtype, np.integer)):
             raise UserError(
                 f"`labels` must be {'integer classes' if are_classes else 'numbers'} for {self.objective}, "
@@ -45,13 +47,21 @@ class ScoredOn:
                 f"{self.objective.num_outputs} classes. Received: {labels.min()} to {labels.max()}."
             )
 
-    def scores(self, outputs: np.ndarray) -> dict[str, float]:
+    def scores(self, outputs: Arrays) -> dict[str, float]:
         """Scores of a network's outputs for the images."""
-        return score_arrays(self.objective, self.labels, to_logits(outputs, self.activation))
+        return score_arrays(self.objective, self.labels, self._logits(outputs))
 
-    def agreement(self, outputs: np.ndarray, expected: np.ndarray) -> float:
+    def agreement(self, outputs: Arrays, expected: Arrays) -> float:
         """How well the outputs of two networks agree, 0 to 1."""
-        return self.objective.agreement(*(to_logits(each, self.activation) for each in (outputs, expected)))
+        return self.objective.agreement(self._logits(outputs), self._logits(expected))
+
+    def _logits(self, outputs: Arrays) -> np.ndarray:
+        """Logits as the objective has them: those of several outputs side by side."""
+        if not isinstance(outputs, Mapping):
+            (activation,) = self.activations.values()
+            return to_logits(outputs, activation)
+        found = [to_logits(outputs[name], activation) for name, activation in self.activations.items()]
+        return np.concatenate([logits.reshape(len(logits), -1) for logits in found], axis=1)
 
     @cached_property
     def constant_score(self) -> float:

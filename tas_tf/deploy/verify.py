@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
+from tas_tf.deploy.arrays import Arrays, listed
 from tas_tf.deploy.errors import ExportError
 from tas_tf.deploy.profile import OperatorTime
 from tas_tf.deploy.scored_on import ScoredOn
@@ -26,8 +27,8 @@ _REMEDIES = {
 class Artefact(Protocol):
     """A deployed model, loaded from its file."""
 
-    def predict(self, images: np.ndarray, *, batch_size: int = 128) -> np.ndarray:
-        """Runs images `[n, height, width, channels]`; returns outputs `[n, ...]`."""
+    def predict(self, images: np.ndarray, *, batch_size: int = 128) -> Arrays:
+        """Runs images `[n, height, width, channels]`; returns outputs `[n, ...]`, several ones by name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +65,7 @@ def verify_artefact(
     *,
     name: str,
     test: ScoredOn,
-    expected: np.ndarray,
+    expected: Arrays,
     tolerance: float | None,
 ) -> ArtefactMetrics:
     """Runs an artefact on the test set and compares its outputs with the Keras model's.
@@ -75,8 +76,8 @@ def verify_artefact(
         name: Name of the artefact in error messages.
         test: Test images and their labels.
         expected: The Keras model's outputs for these images, `[n, ...]`.
-        tolerance: Largest difference allowed, as a share of the largest magnitude in `expected`; `None` allows any
-            finite difference.
+        tolerance: Largest difference allowed in each output, as a share of its largest magnitude in `expected`; `None`
+            allows any finite difference.
 
     Returns:
         All measurements except latency and operators, which are `None`.
@@ -86,9 +87,12 @@ def verify_artefact(
             figures.
     """
     outputs = artefact.predict(test.images)
-    if outputs.shape != expected.shape:
-        raise ExportError(f"{name} returns outputs of shape {outputs.shape}, its Keras model {expected.shape}.")
-    scores = test.scores(outputs) if np.isfinite(outputs).all() else {}
+    found, wanted = listed(outputs), listed(expected)
+    if [one.shape for one in found] != [one.shape for one in wanted]:
+        shapes = [", ".join(str(one.shape) for one in each) for each in (found, wanted)]
+        raise ExportError(f"{name} returns outputs of shape {shapes[0]}, its Keras model {shapes[1]}.")
+    scores = test.scores(outputs) if all(np.isfinite(one).all() for one in found) else {}
+    differences = [float(np.max(np.abs(one - other))) for one, other in zip(found, wanted, strict=True)]
     metrics = ArtefactMetrics(
         metric=test.objective.metric,
         score=scores.get(test.objective.metric, math.nan),
@@ -97,22 +101,23 @@ def verify_artefact(
         bytes=size_on_disk(path),
         latency_ms=None,
         latency_spread_ms=None,
-        max_abs_diff=float(np.max(np.abs(outputs - expected))),
+        max_abs_diff=float(np.max(differences)),
     )
-    largest = float(np.max(np.abs(expected)))
-    allowed = sys.float_info.max if tolerance is None else tolerance * largest
-    # NaN compares false with everything, and infinite outputs would allow any difference.
-    if not (np.isfinite(largest) and metrics.max_abs_diff <= allowed):
-        limit = (
-            "it must be finite"
-            if tolerance is None
-            else f"at most {allowed:.3g} is allowed ({tolerance:g} of the largest output)"
-        )
-        raise ExportError(
-            f"{name} differs from its Keras model: max_abs_diff {metrics.max_abs_diff:.3g} on {len(test.images)} "
-            f"images; {limit}. Agreement {metrics.agreement:.4f}, {test.objective.told(metrics.score)}, "
-            f"{metrics.bytes} bytes."
-        )
+    for difference, one in zip(differences, wanted, strict=True):
+        largest = float(np.max(np.abs(one)))
+        allowed = sys.float_info.max if tolerance is None else tolerance * largest
+        # NaN compares false with everything, and infinite outputs would allow any difference.
+        if not (np.isfinite(largest) and difference <= allowed):
+            limit = (
+                "it must be finite"
+                if tolerance is None
+                else f"at most {allowed:.3g} is allowed ({tolerance:g} of the largest output)"
+            )
+            raise ExportError(
+                f"{name} differs from its Keras model: max_abs_diff {difference:.3g} on {len(test.images)} images; "
+                f"{limit}. Agreement {metrics.agreement:.4f}, {test.objective.told(metrics.score)}, "
+                f"{metrics.bytes} bytes."
+            )
     return metrics
 
 
@@ -122,7 +127,7 @@ def check_score(
     *,
     name: str,
     test: ScoredOn,
-    expected: np.ndarray,
+    expected: Arrays,
     max_drop: float,
     whom: str = "its Keras model",
 ) -> None:

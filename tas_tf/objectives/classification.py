@@ -101,7 +101,7 @@ class Classification(Objective):
         share = labels.sum(0) / labels.sum()
         return float(share.max() / np.count_nonzero(share))
 
-    def summary(self, labels: np.ndarray) -> np.ndarray:
+    def _summary(self, labels: np.ndarray) -> np.ndarray:
         """Class numbers, `[batch]`, or numbers of pixels of each class, `[batch, classes]`."""
         if not self.positions:
             return labels

@@ -85,7 +85,7 @@ class Decisions(Objective):
             union = np.concatenate([union, whole - sums["right_yes"]])
         return float(np.mean(hits[union > 0] / union[union > 0]))
 
-    def summary(self, labels: np.ndarray) -> np.ndarray:
+    def _summary(self, labels: np.ndarray) -> np.ndarray:
         """Share of yes for each image and decision, `[batch, decisions]`."""
         return labels.reshape(len(labels), -1, self.num_outputs).mean(1)
 

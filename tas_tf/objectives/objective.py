@@ -189,9 +189,13 @@ class Objective(abc.ABC):
             labels: Summaries of all labels, see `summary`.
         """
 
-    @abc.abstractmethod
     def summary(self, labels: np.ndarray) -> np.ndarray:
         """What `constant_score` needs of a batch of labels, `[batch, ...]`."""
+        return self._summary(np.asarray(self.split(tf.convert_to_tensor(labels))[0]) if self.weighs else labels)
+
+    @abc.abstractmethod
+    def _summary(self, labels: np.ndarray) -> np.ndarray:
+        """`summary` for labels without weights."""
 
     @abc.abstractmethod
     def agreement(self, logits: np.ndarray, expected: np.ndarray) -> float:

@@ -101,7 +101,7 @@ class Regression(Objective):
         """Mean absolute error of always answering with the median of each value."""
         return float(np.mean(np.abs(labels - np.median(labels, axis=0))))
 
-    def summary(self, labels: np.ndarray) -> np.ndarray:
+    def _summary(self, labels: np.ndarray) -> np.ndarray:
         """Mean of each value over pixels, `[batch, values]`."""
         return labels.reshape(len(labels), -1, self.num_outputs).mean(1)
 

@@ -204,11 +204,11 @@ class Several(Objective):
         pairs = zip(self.parts, np.split(labels, bounds, axis=1), strict=True)
         return float(np.mean([part.objective.constant_quality(own) for part, own in pairs]))
 
-    def summary(self, labels: np.ndarray) -> np.ndarray:
+    def _summary(self, labels: np.ndarray) -> np.ndarray:
         """Summaries of all outputs side by side, `[batch, numbers]`."""
         return np.concatenate(
             [
-                part.objective.summary(np.asarray(part.objective.split(own)[0])).reshape(len(labels), -1)
+                part.objective.summary(np.asarray(own)).reshape(len(labels), -1)
                 for part, own in self.labels_of(tf.convert_to_tensor(labels))
             ],
             axis=1,
@@ -217,9 +217,7 @@ class Several(Objective):
     def _summary_sizes(self) -> list[int]:
         """Numbers in the summary of each output."""
         label = tf.zeros([1, *self.label_shape])
-        return [
-            part.objective.summary(np.asarray(part.objective.split(own)[0])).size for part, own in self.labels_of(label)
-        ]
+        return [part.objective.summary(np.asarray(own)).size for part, own in self.labels_of(label)]
 
     def agreement(self, logits: np.ndarray, expected: np.ndarray) -> float:
         """The mean agreement of the outputs."""

@@ -103,9 +103,9 @@ class TeacherStep(RunStep):
             )
             model, metrics = result.model, result.metrics
             check_above_chance(metrics, workspace.task)
-        if (loss := workspace.loss) is not None:
-            # Later commands find the loss in the file. Without momentum, the optimizer has no state to load.
-            model.compile("sgd", loss=loss)
+        if (losses := workspace.losses)["loss"] is not None:
+            # Later commands find the losses in the file. Without momentum, the optimizer has no state to load.
+            model.compile("sgd", **losses)
         write_model(config.run.teacher_model, model)
         write_json(
             config.run.metrics("teacher"),

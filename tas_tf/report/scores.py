@@ -73,6 +73,7 @@ SCORES = {
         Score("roc_auc", "area under the ROC curve"),
         Score("mean_average_precision", "mean average precision"),
         Score("mean_iou", "mean IoU"),
+        Score("mean_score", "mean score of the outputs"),
         Score("mae", "mean absolute error", is_error=True),
         Score("rmse", "root mean squared error", is_error=True),
         Score("r2", "share of variance explained"),
@@ -98,6 +99,23 @@ def value_of(metrics: Mapping[str, Any], score: Score) -> float | None:
     if metrics.get("metric") == score.name and "score" in metrics:
         return metrics["score"]
     return metrics.get(score.name)
+
+
+def scores_by_output(metrics: Mapping[str, Any]) -> list[tuple[str, str, Score]]:
+    """The scores of each of several outputs among a network's metrics: key, name of the output, score.
+
+    >>> [found[:2] for found in scores_by_output({"metric": "mean_score", "mean_score": 0.5, "age_mae": 2.0})]
+    [('age_mae', 'age')]
+    """
+    if metrics.get("metric") != "mean_score":
+        return []
+    names = sorted(SCORES, key=len, reverse=True)  # a balanced accuracy ends like an accuracy
+    found = []
+    for key in metrics:
+        name = next((name for name in names if key.endswith(f"_{name}")), None)
+        if name is not None and key not in SCORES:
+            found.append((key, key.removesuffix(f"_{name}"), SCORES[name]))
+    return found
 
 
 def told(metrics: Mapping[str, Any]) -> str:

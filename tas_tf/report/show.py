@@ -22,7 +22,7 @@ from tas_tf.report.formatting import (
     format_share,
 )
 from tas_tf.report.report import SAVED_MODEL
-from tas_tf.report.scores import SCORES, Score, score_of, value_of
+from tas_tf.report.scores import SCORES, Score, score_of, scores_by_output, value_of
 
 # Accuracies that differ less than this from their mean over classes need no second row.
 _BALANCED = 0.005
@@ -144,6 +144,8 @@ def _further_scores(models: Sequence[Mapping], main: Score) -> Iterator[tuple[st
         score = SCORES[name]
         if score != main and any(model.get(name) is not None for model in models):
             yield score.title, [score.written(model.get(name)) for model in models]
+    for key, output, score in scores_by_output(models[0]):
+        yield f"{output}: {score.note}", [score.written(model.get(key)) for model in models]
 
 
 def headline(report: Mapping) -> list[tuple[str, str, str]]:

@@ -21,11 +21,12 @@ from tas_tf.objectives.choose import choose_objective
 from tas_tf.objectives.classification import Classification
 from tas_tf.objectives.losses import is_standard
 from tas_tf.objectives.objective import Objective
+from tas_tf.objectives.several import Several
 from tas_tf.runs.config import RunConfig
 from tas_tf.runs.shared import Shared
 from tas_tf.settings import require
 from tas_tf.training.strategy import make_strategy
-from tas_tf.zoo.loading import in_precision, load_file, load_network, loss_in_file
+from tas_tf.zoo.loading import in_precision, load_file, load_network, losses_in_file
 
 #: Only data with a class for each image comes without a given size; its objective doesn't depend on the size.
 _ANY_SIZE = 224
@@ -97,9 +98,10 @@ class RunNetworks:
         if metrics.exists() and not self.replaces_teacher:
             found = read_json(metrics)
             # Teachers of earlier versions classify.
-            task = task or found.get("task", Classification.task)
+            trained = found.get("task", Classification.task)
+            task = task or (None if trained == Several.task else trained)
             per_image = found.get("metric", "accuracy") == "accuracy"
-            if task == Classification.task and per_image and is_standard(self.loss, task):
+            if task == Classification.task and per_image and is_standard(self.losses["loss"], task):
                 return None
             model = self.load_teacher()
         elif config.model_file:
@@ -114,17 +116,23 @@ class RunNetworks:
             )
         else:
             return None
-        return choose_objective(graph_at(model, config.data), task=task, loss=self.loss)
+        return choose_objective(graph_at(model, config.data), task=task, **self.losses)
 
     @property
-    def loss(self) -> Any:
-        """The loss that the user gives, or else the one that the run's teacher or the user's file was compiled with."""
+    def losses(self) -> dict[str, Any]:
+        """What `keras.Model.compile` takes for the run: `loss` and `loss_weights`.
+
+        The loss is the one that the user gives, or else that of the run's teacher or of the user's file.
+        """
         config, teacher = self.config, self.config.teacher_run.teacher_model
-        if config.network.loss is not None:
-            return config.network.loss
+        given = config.network.loss
+        say = self.say_once if given is None else lambda text: None
+        found: dict[str, Any] = {"loss": None, "loss_weights": None}
         if teacher.exists() and not self.replaces_teacher:
-            return loss_in_file(teacher, say=self.say_once)
-        return loss_in_file(config.model_file, say=self.say_once) if config.model_file else None
+            found = losses_in_file(teacher, say=say)
+        elif config.model_file:
+            found = losses_in_file(config.model_file, say=say)
+        return found if given is None else {**found, "loss": given}
 
     @property
     def replaces_teacher(self) -> bool:
@@ -213,19 +221,23 @@ def graph_at(model: keras.Model, data: DataSettings) -> Graph:
 
     Raises:
         UserError: The network can't be read, takes anything but images of the size that the data has, or has several
-            outputs.
+            outputs of which any is per pixel.
     """
     if takes_any_size(model):
         size = pair(_ANY_SIZE if data.image_size is None else data.image_size)
         model = with_image_size(model, (*size, model.inputs[0].shape[-1] or data.channels or 3))
     graph = Graph.from_model(model)
-    shape = graph.input.shape[1:]
-    inputs, outputs = len(model.inputs), len(model.outputs)
-    if max(inputs, outputs) > 1 or len(shape) != 3:
-        several = f"{inputs} inputs and {outputs} outputs"
-        found = several if max(inputs, outputs) > 1 else f"inputs of {'x'.join(map(str, shape))}"
+    shape, outputs = graph.input.shape[1:], len(model.outputs)
+    found = None
+    if len(model.inputs) > 1:
+        found = f"{len(model.inputs)} inputs"
+    elif len(shape) != 3:
+        found = f"inputs of {'x'.join(map(str, shape))}"
+    elif outputs > 1 and any(len(graph[end.output].shape) > 2 for end in graph.ends):
+        found = f"{outputs} outputs, of which some are per pixel"
+    if found:
         raise UserError(
-            f"`model` must take images and have one output here. Received: {graph.network} with {found}. "
-            "Use `tas_tf.compress` from Python."
+            "`model` must take images alone here, and one output if it is per pixel. Received: "
+            f"{graph.network} with {found}. Use `tas_tf.compress` from Python."
         )
     return graph

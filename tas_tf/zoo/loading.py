@@ -20,7 +20,6 @@ import keras
 from tas_tf.errors import UserError
 from tas_tf.graph.custom import CustomObjects, accept_lambdas, make_known
 from tas_tf.graph.layers import copy_layer
-from tas_tf.objectives.losses import single_loss
 from tas_tf.zoo.keras2 import load_old_file
 from tas_tf.zoo.resnet_cifar import resnet_cifar
 from tas_tf.zoo.resnet_imagenet import resnet_imagenet
@@ -169,12 +168,16 @@ def _name_after(model: keras.Model, path: Path) -> None:
         model.name = stem
 
 
-def loss_in_file(path: str | Path, *, say: Callable[[str], None] = lambda text: None) -> Any:
-    """The loss that the model in a file was compiled with; `None` if it wasn't compiled, or with an unknown loss.
+def losses_in_file(path: str | Path, *, say: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
+    """What the model in a file was compiled with.
 
     Args:
         path: A `.keras` or `.h5` file.
-        say: Gets a line for the user if the loss is unknown.
+        say: Gets a line for the user if a loss is unknown.
+
+    Returns:
+        `loss`, `None` if the model wasn't compiled or with an unknown loss, and `loss_weights`, as
+        `keras.Model.compile` takes them.
     """
     path = Path(path)
     if zipfile.is_zipfile(path):
@@ -185,12 +188,12 @@ def loss_in_file(path: str | Path, *, say: Callable[[str], None] = lambda text: 
             compiled = json.loads(file.attrs.get("training_config", "{}"))
     saved = compiled.get("loss")
     found = _saved_loss(saved)
-    if saved is not None and single_loss(found) is None:
+    if saved is not None and None in (keras.tree.flatten(found) or [None]):
         say(
             f"`model`: the loss that {path} was compiled with isn't known, so that the standard loss of the task takes "
             "its place. Name the Python file that defines it as `custom_objects`, or give `loss`."
         )
-    return found
+    return {"loss": found, "loss_weights": compiled.get("loss_weights")}
 
 
 def _saved_loss(saved: Any) -> Any:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from tas_tf.data.sources import load_source
@@ -12,6 +13,9 @@ from tas_tf.errors import UserError
 from tas_tf.objectives.classification import Classification
 from tas_tf.objectives.decisions import Binary, Multilabel
 from tas_tf.objectives.regression import Regression
+from tas_tf.objectives.several import Part, Several
+
+KIND_AND_SIZE = Several.of([Part("kind", Classification(3)), Part("size", Regression(1))])
 
 
 @pytest.fixture
@@ -122,7 +126,7 @@ def test_missing_files_are_listed_and_can_be_left_out(write, tmp_path):
         (["path,split", "a.png,train"], r"a column for the label of each image, called label, class, "),
         ([""], "Received: nothing"),
         (["path,label,split", "a.png,1,nowhere"], "must have the splits train, val and test. Received: 'nowhere'"),
-        (["path,label", "a.png,1", "a.png,2"], r"1 image\(s\) of .* have several labels or splits.*a\.png"),
+        (["path,label", "a.png,1", "a.png,2"], r"1 image\(s\) of .* have several labels, splits or weights.*a\.png"),
     ],
 )
 def test_tables_that_cannot_be_used(write, lines, message):
@@ -183,7 +187,28 @@ def test_columns_of_labels(write):
         (Regression(1), ["path,b,c", "a.png,1,2"], r"must have 1 column of labels .* Received: 2 \(b, c\)"),
         (Regression(2), ["path,label,c", "a.png,1,2"], r"must have 2 columns of labels .* Received: 1 \(label\)"),
         (None, ["path,b,c", "a.png,1,2"], r"must have 1 column of labels for classes. Received: 2 \(b, c\)"),
-        (Regression(1), ["path,age,weight", "a.png,1,2"], "has a column weight, but commands can't weight images"),
+        (
+            Regression(1),
+            ["path,age,weight", "a.png,1,-2"],
+            "weights of at least 0 in the column weight.*'-2' for .*a.p",
+        ),
+        (
+            Regression(1),
+            ["path,age,weight", "a.png,1,"],
+            "weights of at least 0 in the column weight.* Received: '' for",
+        ),
+        (None, ["path,age,weight", *rows([0, 1] * 5, weight=[0] * 10)], "not all of them 0. Received: only 0"),
+        (
+            KIND_AND_SIZE,
+            ["path,kind", "a.png,1"],
+            r"must have 2 columns of labels for kind \(3 classes\), size \(one v",
+        ),
+        (
+            KIND_AND_SIZE,
+            ["path,kind,size", *rows([0, 1, 2] * 3, size="x" * 9)],
+            "must have numbers in the column size for regression",
+        ),
+        (KIND_AND_SIZE, ["path,kind,size", "a.png,1,2"], "`model` has 3 classes, but the column kind of .* has 1"),
         (Classification(2, (6, 6)), ["path,age", "a.png,1"], "don't suit classification per pixel. Expected a folder"),
         (Classification(3), ["path,age", *rows([0, 1] * 5)], "`model` has 3 classes, but `csv:.*` has 2"),
         (Binary(1), ["path,age", *rows([0, 1, 2, 3, 4] * 2)], "must have 2 classes. Received: 5"),
@@ -193,6 +218,38 @@ def test_columns_of_labels(write):
 def test_labels_that_do_not_suit(write, objective, lines, message):
     with pytest.raises(UserError, match=message):
         load_source(write(*lines), objective, image_size=6, test_share=0.5)
+
+
+def test_columns_of_several_outputs(write):
+    """They are found by the names of the outputs, whatever their order and the columns beside them."""
+    lines = [f"my photos/{number}.png,{number / 2},x,{'cab'[number % 3]},{number + 1}" for number in range(10)]
+    name = write("path,size,label,kind,weight", *lines)
+    task = Task.load(name, objective=KIND_AND_SIZE, image_size=6, test_share=0.3)
+    assert task.source.notes[0].endswith("labels.csv: kind for kind; size for size.")
+    assert task.source.notes[-1].endswith("labels.csv weighs training images.")
+    shown = task.test_arrays(raw=True)[0][:, 0, 0, 0].astype(int)
+    expected = [[[2, 0, 1][number % 3], number + 1, number / 2, number + 1] for number in shown]
+    assert task.test_arrays()[1].tolist() == expected
+    kind, size = task.objective.labels_of(task.test_arrays()[1])
+    assert kind[0].objective.split(kind[1])[0].numpy().tolist() == [row[0] for row in expected]
+    assert size[0].objective.split(size[1])[1].numpy().tolist() == [row[3] for row in expected]
+    with pytest.raises(UserError, match=r"`model` has 3 classes, but the column size of .* has 10"):
+        load_source(name, KIND_AND_SIZE, image_size=6, test_share=0.3, label_columns=("size", "kind"))
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_weights_of_images(write, streamed):
+    name = write("path,label,weight", *rows(["dog", "cat"] * 5, weight=[number / 4 for number in range(10)]))
+    task = Task.load(name, image_size=6, test_share=0.4, streamed=streamed)
+    images, labels = task.test_arrays(raw=True)
+    shown = images[:, 0, 0, 0].astype(int)
+    assert labels.tolist() == [[1 - number % 2, number / 4] for number in shown]
+    assert (task.objective, task.chance) == (Classification(2, weighs=True), 0.5)
+    assert sorted(task.source.strata("train")) == [0, 0, 0, 1, 1, 1]
+    (_, labels), *_ = task.training(6)[0](0).take(1)
+    logits = tf.constant([[2.0, 0.0]] * 6)
+    each = np.where(labels[:, 0] == 0, np.log1p(np.exp(-2.0)), np.log1p(np.exp(2.0)))
+    np.testing.assert_allclose(task.objective.training_losses(labels, logits), each * labels[:, 1], rtol=1e-5)
 
 
 def test_columns_are_chosen_by_name(write):

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -56,6 +57,19 @@ def test_operators_are_named_and_counted(narrow):
     assert _count(operators, "softmax") == 1
     assert _count(operators, "mean") == 1
     assert len({operator.name for operator in operators}) == len(operators)
+
+
+def test_a_network_with_several_outputs(tmp_path):
+    """Outputs of other ranks and sizes, so that a wrong buffer would be noticed."""
+    images = keras.Input((12, 12, 3))
+    x = keras.layers.Conv2D(8, 3, activation="relu")(images)
+    map_, row = keras.layers.Conv2D(5, 1)(x), keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(
+        images, {"a": keras.layers.Dense(3)(row), "b": map_, "c": keras.layers.Dense(7, "softmax")(row)}
+    )
+    operators = profile_operators(export_tflite(model, tmp_path / "heads.tflite"))
+    assert _count(operators, "convolution") + _count(operators, "fully connected") == 4
+    assert sum(operator.share for operator in operators) == pytest.approx(1)
 
 
 def test_a_network_too_small_for_whole_microseconds_still_has_times(narrow):
@@ -243,7 +257,7 @@ def test_a_model_of_two_inputs_is_refused(tmp_path):
 
     path = tmp_path / "two.tflite"
     path.write_bytes(tf.lite.TFLiteConverter.from_concrete_functions([add.get_concrete_function()]).convert())
-    with pytest.raises(UserError, match=r"one input.*with 2 and 1"):
+    with pytest.raises(UserError, match=r"one input. Received.*with 2"):
         profile_operators(path)
 
 

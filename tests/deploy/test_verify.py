@@ -27,7 +27,7 @@ EXPECTED = np.array([[4.0, 1.0], [0.0, 2.0], [3.0, 2.9], [1.0, 0.0]], np.float32
 
 def make_test(labels, objective=None, activation="linear") -> ScoredOn:
     images = np.zeros((len(labels), 2, 2, 1))
-    return ScoredOn(images, np.array(labels), objective or Classification(2), activation)
+    return ScoredOn(images, np.array(labels), objective or Classification(2), {"output": activation})
 
 
 def verify(outputs, path, tolerance):
@@ -193,4 +193,4 @@ def test_size_of_a_file(tmp_path):
 )
 def test_bad_test_sets(images, labels, match):
     with pytest.raises(UserError, match=f"`{match}`"):
-        ScoredOn(images, labels, Classification(2), "linear")
+        ScoredOn(images, labels, Classification(2), {"output": "linear"})

@@ -15,7 +15,7 @@ from tas_tf.graph.graph import Graph
 from tas_tf.objectives.choose import choose_objective
 from tas_tf.objectives.losses import is_standard, loss_of, name_of_loss
 from tas_tf.training.distill import distillation_loss
-from tas_tf.zoo.loading import loss_in_file
+from tas_tf.zoo.loading import losses_in_file
 
 
 def network(end, *more, pixels: bool = False) -> keras.Model:
@@ -86,7 +86,7 @@ def test_by_the_loss_also_from_a_file(end, loss, task, kind, tmp_path):
     model = network(type(end).from_config(end.get_config()))
     model.compile("sgd", loss)
     model.save(tmp_path / "net.keras")
-    for found in (loss_of(model), loss_in_file(tmp_path / "net.keras")):
+    for found in (loss_of(model), losses_in_file(tmp_path / "net.keras")["loss"]):
         objective = chosen(model, loss=found)
         assert (objective.task, getattr(objective, "loss", None)) == (task, kind)
     assert chosen(model, task=task).task == task
@@ -96,7 +96,7 @@ def test_a_model_that_was_not_compiled_has_no_loss(tmp_path):
     model = network(layers.Dense(1, "sigmoid"))
     model.save(tmp_path / "net.keras")
     assert loss_of(model) is None
-    assert loss_in_file(tmp_path / "net.keras") is None
+    assert losses_in_file(tmp_path / "net.keras")["loss"] is None
     assert name_of_loss(lambda labels, outputs: 0.0) == ""
 
 
@@ -165,7 +165,7 @@ def test_a_softmax_with_a_loss_of_each_output():
 def test_losses_as_files_have_them(tmp_path, saved, found):
     with zipfile.ZipFile(tmp_path / "net.keras", "w") as archive:
         archive.writestr("config.json", json.dumps({"compile_config": {"loss": saved}}))
-    assert name_of_loss(loss_in_file(tmp_path / "net.keras")) == (found or "")
+    assert name_of_loss(losses_in_file(tmp_path / "net.keras")["loss"]) == (found or "")
 
 
 @pytest.mark.parametrize("averages", [False, True])

@@ -14,8 +14,9 @@ from keras import layers
 from PIL import Image
 from sklearn.metrics import average_precision_score
 
+import tas_tf
 from tas_tf.deploy.metadata import read_metadata
-from tas_tf.zoo.loading import loss_in_file
+from tas_tf.zoo.loading import losses_in_file
 from trainers import describe, distill, pipeline, report
 
 TRAIN, TEST = 160, 60
@@ -160,7 +161,7 @@ def test_values_in_a_table(command, photos, table, values_model, flags, tmp_path
     assert (metadata["task"], metadata["output"], metadata["labels"]) == ("regression", "values", ["left", "right"])
     # The loss goes on, and nothing is made again.
     keras.models.load_model(tmp_path / "run/teacher/model.keras")
-    assert loss_in_file(tmp_path / "run/teacher/model.keras") is keras.losses.mean_absolute_error
+    assert losses_in_file(tmp_path / "run/teacher/model.keras")["loss"] is keras.losses.mean_absolute_error
     again = command(pipeline, *arguments)
     assert again.code == 0, again
     assert again.out.count("up to date") >= 4
@@ -191,7 +192,7 @@ def test_labels_in_a_table(command, photos, table, flags, tmp_path):
     outputs = run_file(tmp_path / "run/export/int8.tflite", photos.network_input()[TRAIN:])
     expected = np.mean([average_precision_score(photos.tags[TRAIN:, one], outputs[:, one]) for one in range(2)])
     assert found["student"]["tflite"]["int8"]["score"] == pytest.approx(expected, abs=1e-6)
-    assert loss_in_file(tmp_path / "run/teacher/model.keras").get_config()["label_smoothing"] == 0.1
+    assert losses_in_file(tmp_path / "run/teacher/model.keras")["loss"].get_config()["label_smoothing"] == 0.1
 
 
 def test_masks_in_a_folder(command, photos, folder, flags, tmp_path):
@@ -229,6 +230,53 @@ def test_masks_in_a_folder(command, photos, folder, flags, tmp_path):
         assert (wrong.code, "Traceback" in wrong.err) == (1, False)
         assert message in wrong.err
     assert not (tmp_path / "wrong").exists()
+
+
+def test_two_heads_with_weights_of_images(command, photos, flags, tmp_path):
+    """The commands find each output's column, keep losses and their weights, and write files with both outputs."""
+    lines = ["path,split,bright,left,weight"]
+    for number, pixels in enumerate(photos.pixels):
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+        split = "train" if number < TRAIN else "test"
+        bright = ("dark", "light")[photos.tags[number, 0]]
+        lines.append(f"{number}.png,{split},{bright},{photos.values[number, 0]},{1 + number % 2}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    pixels = keras.Input((8, 8, 1), name="pixels")
+    x = layers.ReLU(name="relu1")(layers.Conv2D(8, 3, padding="same", name="first")(pixels))
+    x = layers.Flatten(name="flat")(layers.ReLU(name="relu2")(layers.Conv2D(12, 3, strides=2, name="second")(x)))
+    model = keras.Model(pixels, {"left": layers.Dense(1)(x), "bright": layers.Dense(2, "softmax")(x)})
+    losses = {"left": "mse", "bright": "sparse_categorical_crossentropy"}
+    model.compile(keras.optimizers.Adam(0.01), losses, loss_weights={"left": 0.1, "bright": 1.0})
+    labels = {"left": photos.values[:TRAIN, 0], "bright": photos.tags[:TRAIN, 0]}
+    keras.utils.set_random_seed(0)
+    model.fit(photos.network_input()[:TRAIN], labels, batch_size=32, epochs=12, verbose=0)
+    model.save(tmp_path / "heads.keras")
+    arguments = [f"--run_dir={tmp_path}/run", f"--model={tmp_path}/heads.keras", f"--dataset=csv:{tmp_path}/labels.csv"]
+    outcome = command(pipeline, *arguments, *flags)
+    assert outcome.code == 0, outcome
+    assert "labels.csv: bright for bright; left for left." in outcome.out
+    found = read_report(tmp_path / "run")
+    outputs = model.predict(photos.network_input()[TRAIN:], verbose=0)
+    wanted = photos.values[TRAIN:, 0]
+    right = (outputs["bright"].argmax(1) == photos.tags[TRAIN:, 0]).mean()
+    explained = 1 - np.mean((outputs["left"][:, 0] - wanted) ** 2) / np.var(wanted)
+    assert found["metric"] == "mean_score"
+    assert found["teacher"]["mean_score"] == pytest.approx((right + explained) / 2, rel=1e-4)
+    kept = losses_in_file(tmp_path / "run/teacher/model.keras")
+    assert kept["loss_weights"] == {"left": 0.1, "bright": 1.0}
+    student = keras.models.load_model(tmp_path / "run/student/model.keras")
+    expected = student.predict(photos.network_input()[TRAIN:], verbose=0)
+    assert {name: one.shape[1:] for name, one in expected.items()} == {"left": (1,), "bright": (2,)}
+    deployed = tas_tf.TFLiteModel(tmp_path / "run/export/fp32.tflite").predict(photos.network_input()[TRAIN:])
+    for name, values in expected.items():
+        np.testing.assert_allclose(deployed[name], values, rtol=1e-3, atol=1e-3)
+    assert read_metadata(tmp_path / "run/export/fp32.tflite")["outputs"]["left"]["task"] == "regression"
+    assert "left: mean absolute error (less is better)" in outcome.out
+    assert "bright: accuracy" in (tmp_path / "run/report.html").read_text()
+    again = command(distill, f"--flagfile={tmp_path}/run/flags.cfg", f"--run_dir={tmp_path}/run", "--model=")
+    assert "is up to date: test mean score" in again.out, again
+    refused = command(pipeline, f"--run_dir={tmp_path}/new", *arguments[1:2], *flags, "--dataset=digits")
+    assert "`--dataset=digits` has a class for each image, which doesn't suit several" in refused.err
 
 
 def test_what_does_not_fit(command, table, folder, values_model, flags, tmp_path):
