@@ -59,8 +59,7 @@ def main() -> dict[str, Any]:
     meant = {"task": network.task, "loss": network.loss}
     if config.model_file:
         model = load_network(name, **options)
-        compiled = losses_in_file(config.model_file)
-        meant |= {**compiled, "loss": network.loss or compiled["loss"]}
+        meant["loss"] = meant["loss"] or losses_in_file(config.model_file)["loss"]
         labelled_for = find_objective(graph_at(model, config.data), **meant) if is_given("dataset") else None
         labels, image_size, channels = _images(config, published, labelled_for)
     else:
