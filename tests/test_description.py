@@ -77,6 +77,7 @@ def test_the_frozen_share_counts_what_no_shape_can_reduce():
     assert line in str(found)
 
 
+@pytest.mark.slow
 def test_what_the_network_is_for():
     def found(end: keras.layers.Layer, loss=None, *, pixels: bool = False, **options):
         images = keras.Input((8, 8, 1))

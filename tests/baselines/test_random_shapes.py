@@ -17,6 +17,7 @@ from tests.digits import tiny_space, tiny_task
 SETTINGS = TrainSettings(epochs=1, warmup_epochs=0, batch_size=32, lr=0.05, seed=3)
 
 
+@pytest.mark.slow
 def test_the_best_by_held_out_images(monkeypatch):
     cost, task, strategy, tried = CostModel(tiny_space()), tiny_task(), make_strategy("one_device"), []
     limits = {"limit": cost.full // 2, "tolerance": cost.full // 20}

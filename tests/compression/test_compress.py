@@ -106,6 +106,7 @@ def test_bytes_texts_and_weights_of_the_model(model, arrays, tmp_path):
     assert result.teacher_metrics["accuracy"] == pytest.approx(hits.mean(), abs=1e-6)
 
 
+@pytest.mark.slow
 @UNDECIDED
 def test_weights_of_the_supernet_by_default(model, arrays):
     with pytest.warns(UserWarning, match="The student is near chance level") as told:
@@ -126,6 +127,7 @@ class OwnTraining(keras.Model):
         raise NotImplementedError
 
 
+@pytest.mark.slow
 @UNDECIDED
 def test_a_subclass_for_images_of_any_size(model, arrays, tmp_path):
     """Costs are those at the size of the data; the student takes images of any size again."""

@@ -42,9 +42,8 @@ def vectors():
     return keras.Model(values, layers.Dense(32)(x)), data, data
 
 
-@pytest.mark.parametrize(
-    "make", [*(pytest.param(make, marks=pytest.mark.slow) for make in (sequences, volumes)), vectors]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [sequences, volumes, vectors])
 def test_other_inputs_become_checked_files(make, tmp_path):
     keras.utils.set_random_seed(0)
     model, data, labels = make()

@@ -60,7 +60,7 @@ def trained(model: keras.Model, loss, images, labels, epochs: int) -> keras.Mode
 
 def compress(model, images, labels, **options):
     halves = (images[:180], labels[:180]), (images[180:], labels[180:])
-    settings = {"recipe": "fast", "training": {"epochs": 2}, "verbose": 0, **options}
+    settings = {"recipe": "fast", "training": {"epochs": 2}, "race": {"proposals": 1}, "verbose": 0, **options}
     return tas_tf.compress(model, *halves, "macs:0.6", **settings)
 
 
@@ -88,6 +88,7 @@ def test_a_single_decision(images, tmp_path):
     check_files(result, images, tmp_path)
 
 
+@pytest.mark.slow
 def test_values(images, tmp_path):
     labels = centres(images)
     model = trained(for_images(layers.Dense(2)), "mse", images, labels, 30)

@@ -84,6 +84,7 @@ def test_layers_stay_float32_under_a_mixed_policy(small_source):
         keras.config.set_dtype_policy(before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["standardise", pytest.param("caffe", marks=pytest.mark.slow)])
 def test_layers_reload_without_this_package(small_source, tmp_path, kind):
     preprocessing = Preprocessing.fit(small_source, kind)

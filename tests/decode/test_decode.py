@@ -67,6 +67,7 @@ def test_small_spaces_are_solved_exactly(small, table):
     assert np.abs(gaps).max() < 1e-4
 
 
+@pytest.mark.slow
 def test_the_heuristic_comes_close(small, table, monkeypatch):
     monkeypatch.setattr(decode_module, "_EXHAUSTIVE", 0)
     gaps = gaps_to_the_optimum(small, table, count=120)

@@ -189,6 +189,7 @@ def test_accuracy_that_the_teacher_loses_is_measured_alone(everything, spoil, tm
     assert metrics["int8"]["agreement"] >= 0.9
 
 
+@pytest.mark.slow
 def test_preprocessing_inside_takes_pixels_in_every_format(
     make_classifier, make_pixels, settle, make_quantised, tmp_path
 ):

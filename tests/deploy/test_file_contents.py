@@ -57,6 +57,7 @@ def test_measured_is_what_is_exported_with_all_it_carries(task, tmp_path, inside
     assert measure_file(student, space, task, inside=inside) == size
 
 
+@pytest.mark.slow
 def test_the_unpruned_shape_takes_the_most_digits(task, tmp_path):
     """A file may be smaller than measured, by the digits of its widths, but never larger."""
     images = keras.Input((8, 8, 1))

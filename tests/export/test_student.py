@@ -64,6 +64,7 @@ def export(run: Path, *arguments: str) -> subprocess.CompletedProcess:
     )
 
 
+@pytest.mark.slow
 def test_flags_come_from_the_run(run_folder):
     done = export(run_folder)
     assert (done.returncode, done.stderr) == (0, "")
@@ -179,6 +180,7 @@ def test_files_say_whose_they_are(quantised):
         assert own["input"]["preprocessing"] == "standardise"
 
 
+@pytest.mark.slow
 def test_other_formats_simply_are_exported_again(quantised_run):
     trained = {path: content for path, content in contents(quantised_run).items() if path.parts[0].startswith("qat_")}
     outcome = run_command(student, f"--run_dir={quantised_run}", "--formats=int8", "--preprocessing_inside", *QUICK)
@@ -264,6 +266,7 @@ def test_a_network_that_cannot_be_trained_for_8_bits(tmp_path, outputs_of, named
     assert contents(run) == before
 
 
+@pytest.mark.slow
 def test_fallback_to_calibrated_integers(tmp_path):
     run = make_run(tmp_path, digits_network(normalised_late))
     flags = ("--formats=qat_int8,int8", "--qat_fallback", "--calibration_images=20", *QUICK)

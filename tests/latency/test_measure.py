@@ -26,6 +26,7 @@ def operations(path) -> list[str]:
     return [operation["op_name"] for operation in Interpreter(str(path))._get_ops_details()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["fp32", "int8"])
 def test_what_is_timed_has_the_operations_of_what_is_deployed(tmp_path, format):
     space = tiny_space()

@@ -115,6 +115,7 @@ def folders(run: Path) -> dict[str, Path]:
     }
 
 
+@pytest.mark.slow
 def test_each_network_is_trained_once(run, open_run, training):
     run_qat(open_run(), ["uniform"])
     asked = dict(training.asked)
@@ -136,6 +137,7 @@ def test_each_network_is_trained_once(run, open_run, training):
     assert training.paths() == []
 
 
+@pytest.mark.slow
 def test_the_teacher_of_the_run_teaches_all(run, open_run, training):
     run_qat(open_run(), ["uniform"])
     images = np.random.default_rng(0).normal(size=(3, 8, 8, 1)).astype("float32")
@@ -160,6 +162,7 @@ def test_a_float_control_is_for_the_student_alone(run, open_run, training, asked
             run_qat(open_run("--qat_float"), ["uniform"])
 
 
+@pytest.mark.slow
 def test_a_rival_without_distillation_goes_without(run, open_run, training):
     (run / "rivals/uniform").rename(run / "rivals/no_kd")
     run_qat(open_run(), ["no_kd"])
@@ -190,6 +193,7 @@ def test_further_budgets_share_the_teacher(run, open_run, training):
     assert training.paths() == [*(folders(run)[name] for name in ("student", "teacher")), expected["student"]]
 
 
+@pytest.mark.slow
 def test_other_settings_are_refused_until_overwritten(run, open_run, training):
     run_qat(open_run(), [])
     training.paths()
@@ -202,6 +206,7 @@ def test_other_settings_are_refused_until_overwritten(run, open_run, training):
     assert "--qat_epochs=2" in (run / "flags.cfg").read_text().split()
 
 
+@pytest.mark.slow
 def test_what_was_finished_before_a_failure_stays(run, open_run, training):
     training.failing = "qat_teacher"
     with pytest.raises(UserError, match="diverged"):
@@ -282,6 +287,7 @@ def test_the_fallback_writes_int8_once(run, open_run, capsys, formats, expected)
     assert "--qat_fallback" not in out
 
 
+@pytest.mark.slow
 def test_what_is_up_to_date_is_not_checked_again(run, open_run, training, monkeypatch):
     checked = []
     monkeypatch.setattr(quantising, "check_quantisable", lambda model: checked.append(model.name))

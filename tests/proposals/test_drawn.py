@@ -32,6 +32,7 @@ def test_the_kept_shape_first_then_different_ones_within_the_budget(cost):
     assert found != drawn_proposals(cost, best, (widths, depths), limit=limit, count=4, seed=4)
 
 
+@pytest.mark.slow
 def test_draws_follow_the_probabilities(cost):
     """The more probable a depth, the more shapes have it."""
 

@@ -58,6 +58,7 @@ def test_all_twelve_are_there():
     assert set(PUBLISHED) == set(MACS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MACS)
 def test_costs_are_real(name):
     space, shape = published(name)

@@ -82,6 +82,7 @@ def test_calibration_sets_ranges_alone():
             np.testing.assert_array_equal(one, other, err_msg=name)
 
 
+@pytest.mark.slow
 def test_a_calibration_that_fails_leaves_the_network_as_it_was():
     network = quantise(make_twin(randomize(tiny_network())))
     before = network.get_weights()
@@ -111,6 +112,7 @@ def test_training_goes_on_from_the_calibrated_ranges_as_the_toolkit_does():
     assert float(highest) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_calibrated_scores_are_near_those_of_the_float_network(trained_tiny):
     twin = make_twin(load_file(trained_tiny))
     network = quantise(twin)

@@ -114,6 +114,7 @@ def test_a_training_interrupted_in_its_control_goes_on(task, tmp_path, monkeypat
     assert np.abs(found.sum(-1) - 1).max() > 1e-2
 
 
+@pytest.mark.slow
 def test_on_two_replicas(task, tmp_path, two_replicas):
     model = small_network()
     with two_replicas.scope():
@@ -126,6 +127,7 @@ def test_on_two_replicas(task, tmp_path, two_replicas):
     assert np.mean(np.asarray(loaded(images)).argmax(-1) == np.asarray(model(images)).argmax(-1)) > 0.5
 
 
+@pytest.mark.slow
 def test_without_a_control_there_is_none(task, tmp_path):
     metrics = train(small_network(), task, tmp_path / "network", checkpoint_dir=tmp_path / "checkpoints")
     assert "float_accuracy" not in metrics

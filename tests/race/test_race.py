@@ -95,6 +95,7 @@ def test_the_better_half_goes_on(finished):
     assert finished.winner.name == min(laps[4:], key=lambda lap: lap.loss).proposal
 
 
+@pytest.mark.slow
 def test_laps_are_trainings_one_after_another(model, proposals, finished):
     """The winner's two laps, step by step."""
     space, task = SearchSpace.from_model(model), tiny_task()
@@ -123,6 +124,7 @@ def test_laps_are_trainings_one_after_another(model, proposals, finished):
     assert -np.log(predicted[np.arange(len(labels)), labels]).mean() == pytest.approx(lap.loss, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_first_proposal_takes_part_in_every_round(model, proposals):
     """Though its widths are the smallest."""
     laps = race(model, [*proposals[::-1]]).laps
@@ -156,6 +158,7 @@ def test_an_interrupted_race_ends_where_an_uninterrupted_one_ends(model, proposa
         np.testing.assert_array_equal(wanted, found)
 
 
+@pytest.mark.slow
 def test_one_proposal_only_tries_learning_rates(model, proposals):
     result = race(model, proposals[:1])
     assert [lap.rate_factor for lap in result.laps] == [0.1, 0.5]
@@ -171,6 +174,7 @@ def test_one_proposal_and_one_rate_is_no_race(model, proposals):
         np.testing.assert_array_equal(wanted, found)
 
 
+@pytest.mark.slow
 def test_a_further_shape_joins_the_first_round(model, proposals):
     seen = []
 

@@ -71,6 +71,7 @@ def test_classes_in_another_order_are_found_and_said(model):
     assert message.endswith("Received: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9.")
 
 
+@pytest.mark.slow
 def test_two_kinds_that_are_nearly_as_good_are_left_to_the_user(model):
     """Batch statistics undo any scale."""
     pixels = keras.Input((8, 8, 1), name="raw")
@@ -146,6 +147,7 @@ def test_the_way_of_resizing_that_it_was_trained_with(tmp_path, way):
     assert said.startswith(f"`resize`={way} suits it: accuracy {found.resized[way]:.3f} on training images")
 
 
+@pytest.mark.slow
 def test_where_ways_are_as_good_it_is_kerass(tmp_path):
     """The object fills the photo's height in the middle, and a network of any scale was trained."""
     draw_photos(tmp_path, side=False)
@@ -155,6 +157,7 @@ def test_where_ways_are_as_good_it_is_kerass(tmp_path):
     assert same.resize == "squash"
 
 
+@pytest.mark.slow
 def test_photos_whose_object_is_at_the_side(tmp_path):
     """The command finds the way of resizing, says it and keeps it; proportions that fit leave nothing to find.
 
@@ -192,6 +195,7 @@ def draw_values(root: Path) -> Path:
     return root / "labels.csv"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("objective", "columns", "told"),
     [(Regression(1), ["value"], "mae 0.0"), (Multilabel(2), ["bright", "dark"], "mean average precision 1.000")],

@@ -1,3 +1,5 @@
+import pytest
+
 from tas_tf.space.shape import Shape
 from tas_tf.timing.pace import Pace, measure_pace
 from tas_tf.training.network import logits_of
@@ -6,6 +8,7 @@ from tas_tf.training.strategy import make_strategy
 from tests.digits import tiny_network, tiny_space, tiny_task
 
 
+@pytest.mark.slow
 def test_steps_and_the_rest():
     space, task = tiny_space(), tiny_task()
     settings = TrainSettings(batch_size=32)

@@ -199,6 +199,7 @@ def test_commands_that_come_too_early(command, tmp_path, trained_tiny, tiny_flag
     check(command(describe), tmp_path / "run", "`--model` is needed")
 
 
+@pytest.mark.slow
 def test_a_rate_that_diverges(command, tmp_path, tiny_flags):
     """The error comes at the step that diverges; a run with a lower rate can use the same folder at once."""
     arguments = [
@@ -239,6 +240,7 @@ def test_tiny_networks_are_not_refused():
     assert Graph.from_model(tiny_network()).num_classes == 10
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_had_enough_is_no_error():
     command = f"{sys.executable} -m trainers.search --help | head -n 1"
     done = subprocess.run(

@@ -5,6 +5,7 @@ from unittest import mock
 
 import keras
 import numpy as np
+import pytest
 
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.graph.graph import Graph
@@ -40,6 +41,7 @@ def test_a_shape_at_the_budget_and_what_is_there_already(command, tmp_path, trai
     assert 0.55 * cost.full - 1 <= cost(found) <= 0.6 * cost.full
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_shape(command, tmp_path, trained_tiny):
     shapes = []
     for number, seed in enumerate((0, 0, 1)):
@@ -81,6 +83,7 @@ def test_filters_need_a_teacher(command, tmp_path, trained_tiny):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_the_best_of_several_random_shapes(command, tmp_path, trained_tiny, tiny_flags):
     arguments = [f"--run_dir={tmp_path}/run", f"--model={trained_tiny}", "--kind=random", *tiny_flags]
     several = ["--random_shapes=2", "--random_epochs=1"]
@@ -100,6 +103,7 @@ def test_the_best_of_several_random_shapes(command, tmp_path, trained_tiny, tiny
     assert "`--random_shapes` goes with `--kind=random`" in outcome.err
 
 
+@pytest.mark.slow
 def test_a_seed_is_no_setting_of_a_uniform_shape(command, tmp_path, trained_tiny):
     arguments = [f"--run_dir={tmp_path}/run", f"--model={trained_tiny}", "--kind=uniform"]
     assert command(baseline, *arguments).code == 0

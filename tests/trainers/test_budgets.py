@@ -121,6 +121,7 @@ def test_baselines_at_several_budgets(run, command, tmp_path):
     assert (tmp_path / "budgets/macs_0.3/search/shape.json").exists()
 
 
+@pytest.mark.slow
 def test_budgets_of_the_command_line_replace_those_of_a_flagfile(unbudgeted, command, tmp_path):
     (tmp_path / "some.cfg").write_text("--budget=macs:0.9\n--budget=macs:0.8\n")
     common = [f"--flagfile={tmp_path / 'some.cfg'}", f"--run_dir={tmp_path / 'run'}", *unbudgeted, "--dry_run"]
@@ -131,6 +132,7 @@ def test_budgets_of_the_command_line_replace_those_of_a_flagfile(unbudgeted, com
         assert " at macs" not in outcome.out
 
 
+@pytest.mark.slow
 def test_the_last_file_that_names_budgets_wins(unbudgeted, command, tmp_path):
     """As for every other flag, though this one can be repeated: files within files, and one behind another."""
     flags = [f"--run_dir={tmp_path / 'run'}", *unbudgeted, "--dry_run"]

@@ -66,6 +66,7 @@ def test_json_has_the_figures_of_the_library(monkeypatch, capsys, space, tmp_pat
     assert found["deployment"] == "ok"
 
 
+@pytest.mark.slow
 def test_options_reach_the_space(monkeypatch, capsys):
     arguments = ["--model=resnet14", "--image_size=8", "--num_classes=7", "--channels=1", "--json"]
     _, out, _ = run(monkeypatch, capsys, *arguments, "--axes=depth")
@@ -167,6 +168,7 @@ def test_a_bug_keeps_its_traceback_and_an_interruption_has_its_code(monkeypatch,
         command.run(broken)
 
 
+@pytest.mark.slow
 def test_in_a_process_of_its_own_nothing_else_is_written(tmp_path):
     images = keras.Input((8, 8, 3))
     keras.Model(images, layers.Softmax()(classify(conv_bn(images, 8)))).save(tmp_path / "net.keras")
@@ -182,6 +184,7 @@ def test_in_a_process_of_its_own_nothing_else_is_written(tmp_path):
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 def test_sizes_come_from_the_data_where_it_is_named():
     outcome = run_command(describe, "--model=resnet8", "--dataset=digits")
     assert outcome.code == 0, outcome.err

@@ -136,6 +136,7 @@ def read_report(run_dir: Path) -> dict:
     return json.loads((run_dir / "report.json").read_text())
 
 
+@pytest.mark.slow
 def test_values_in_a_table(command, photos, table, values_model, flags, tmp_path):
     data = [f"--dataset=csv:{table}", "--label_columns=left,right"]
     arguments = [f"--run_dir={tmp_path}/run", f"--model={values_model}", *flags, *data, "--rivals=uniform"]
@@ -195,6 +196,7 @@ def test_labels_in_a_table(command, photos, table, flags, tmp_path):
     assert losses_in_file(tmp_path / "run/teacher/model.keras")["loss"].get_config()["label_smoothing"] == 0.1
 
 
+@pytest.mark.slow
 def test_masks_in_a_folder(command, photos, folder, flags, tmp_path):
     path = tmp_path / "unet.keras"
     labels = photos.masks[..., np.newaxis]

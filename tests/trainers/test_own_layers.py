@@ -60,6 +60,7 @@ def own_network(tmp_path, trained_tiny, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_run_remembers_where_its_layers_are(command, own_network, tiny_flags, monkeypatch):
     run = own_network / "run"
     start = [f"--run_dir={run}", "--model=own.keras", *tiny_flags]
@@ -116,6 +117,7 @@ def code_network(tmp_path, trained_tiny):
     return tmp_path / "code.keras"
 
 
+@pytest.mark.slow
 def test_code_in_a_file_is_accepted_by_each_command(command, code_network, tmp_path, tiny_flags):
     start = [f"--run_dir={tmp_path}/run", f"--model={code_network}", *tiny_flags]
     outcome = command(teacher, *start)

@@ -179,6 +179,7 @@ def test_mistakes_are_found_before_anything_is_written(command, trained_tiny, tm
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_epochs_of_a_search_mean_a_search(command, trained_tiny, tmp_path):
     flags = [f"--model={trained_tiny}", "--dry_run", *BRIEF]
     flags.remove("--proposals=2")

@@ -103,6 +103,7 @@ def test_it_needs_no_teacher_and_ends_with_what_comes_next(command, searched, tr
     assert (searched / "search/metrics.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_other_seeds_are_other_searches(command, searched, trained_tiny, tiny_flags):
     outcome = command(search, f"--run_dir={searched}", f"--model={trained_tiny}", *tiny_flags, "--seed=1")
     assert outcome.code == 1

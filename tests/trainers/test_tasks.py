@@ -49,6 +49,7 @@ def model(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_a_single_decision(command, photos, model, tmp_path, tiny_flags):
     data = [f"--dataset=folder:{photos}", "--image_size=8", "--train_limit=100", "--preprocess=scale_0_1"]
     outcome = command(

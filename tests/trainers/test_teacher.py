@@ -52,6 +52,7 @@ def test_dry_run_writes_nothing(command, tmp_path, trained_tiny):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_what_is_done_with_a_folder_is_said_once(command, tmp_path):
     folder = tmp_path / "photos [2024]"
     for name in ("Train/a", "Train/b", "Val/a", "Val/b"):

@@ -89,6 +89,7 @@ def test_the_flagfile_leaves_out_what_the_time_decides(interrupted):
         assert f"--{name}=" not in text
 
 
+@pytest.mark.slow
 def test_a_time_for_networks_that_only_lose_blocks(command, tmp_path, trained_tiny):
     """Uniform widths aren't among the choices."""
     flags = ["--axes=depth", "--budget=macs:0.9", "--dry_run", *FLAGS]
@@ -96,6 +97,7 @@ def test_a_time_for_networks_that_only_lose_blocks(command, tmp_path, trained_ti
     assert "Plan for 5m: " in outcome.out, outcome
 
 
+@pytest.mark.slow
 def test_a_trained_teacher_stays_whatever_the_time(command, tmp_path):
     """`plan.json` may be lost or made anew; the teacher's epochs are those that it was trained for."""
     run, data = f"--run_dir={tmp_path}", [flag for flag in FLAGS if not flag.startswith("--time")]

@@ -68,6 +68,7 @@ def _profile(model: keras.Model) -> dict[str, int]:
     return {name: count for name, count in found.items() if count}
 
 
+@pytest.mark.slow
 def test_resnet164_is_made_of_bottlenecks():
     model, space = network("resnet164"), SearchSpace.from_graph(graph_of("resnet164"), couple_trunk=False)
     assert CostModel(space).full == count_macs(model) == BOTTLENECK_MACS
