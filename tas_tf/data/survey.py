@@ -31,12 +31,14 @@ class Survey:
         counts: Number of images of each class, by class number or name; empty if labels aren't classes of images.
         buckets: Buckets of all images, sorted, int64 `[num_examples]`.
         chance: Score of the best constant output, such as the share of the most frequent class.
+        loss_scale: Factor of losses in training that suits the labels, see `Objective.scale_of`.
         varies: Whether the images are others when they are read again.
     """
 
     counts: Mapping[int | str, int]
     buckets: np.ndarray
     chance: float
+    loss_scale: float = 1.0
     varies: bool = False
 
     @property
@@ -76,10 +78,10 @@ def survey(stream: Stream, labels: Labels) -> Survey:
         raise empty(stream.argument)
     found = np.sort(np.concatenate(buckets))
     if summaries:
-        chance = labels.objective.constant_score(np.concatenate(summaries))
+        rows = np.concatenate(summaries)
+        result = Survey({}, found, labels.objective.constant_score(rows), labels.objective.scale_of(rows))
     else:
-        chance = max(counts.values()) / len(found)
-    result = Survey(dict(counts), found, chance)
+        result = Survey(dict(counts), found, max(counts.values()) / len(found))
     if not stream.is_mixed and changes < 2 * len(counts) and len(counts) > 1 and result.num_examples > stream.mixed:
         raise UserError(
             f"`{stream.argument}` must mix its classes. Received images sorted by class: use "

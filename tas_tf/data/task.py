@@ -132,7 +132,16 @@ class Task(TrainingData):
     @property
     def objective(self) -> Objective:
         """What networks are trained for."""
-        return all_weighed(self._unweighed) if self.source.split_weights else self._unweighed
+        objective = all_weighed(self._unweighed) if self.source.split_weights else self._unweighed
+        return replace(objective, loss_scale=self._loss_scale)
+
+    @cached_property
+    def _loss_scale(self) -> float:
+        objective = self._unweighed
+        if objective.has_positions or self.source.has_classes:
+            return 1.0
+        labels = self.source.labels("train")[self.indices].astype(objective.label_dtype.as_numpy_dtype)
+        return objective.scale_of(objective.summary(labels.reshape(len(labels), *objective.label_shape)))
 
     @property
     def _unweighed(self) -> Objective:

@@ -35,6 +35,7 @@ class Objective(abc.ABC):
         class_weight: Weight of each class in training; for a single decision, of no and yes. Empty for equal ones.
         weighs: Whether images have weights in training, which stand behind their labels: float32 `[batch, labels + 1]`.
             Scores don't use them.
+        loss_scale: Factor of the losses in training, see `scale_of`.
     """
 
     num_outputs: int
@@ -42,6 +43,7 @@ class Objective(abc.ABC):
     own_loss: Loss | None = field(default=None, kw_only=True)
     class_weight: tuple[float, ...] = field(default=(), kw_only=True)
     weighs: bool = field(default=False, kw_only=True)
+    loss_scale: float = field(default=1.0, kw_only=True)
 
     #: Name of the kind, as in `--task`.
     task: ClassVar[str]
@@ -125,7 +127,7 @@ class Objective(abc.ABC):
         alpha: float | tf.Tensor = 0.0,
         temperature: float = 1.0,
     ) -> tf.Tensor:
-        """`(1 - alpha) * loss + alpha * divergence from the teacher` of each image, weighted, `[batch]`.
+        """`(1 - alpha) * loss + alpha * divergence from the teacher` of each image, weighted and scaled, `[batch]`.
 
         Args:
             labels: Labels.
@@ -137,7 +139,18 @@ class Objective(abc.ABC):
         losses = self.losses(labels, logits)
         if wanted is not None:
             losses = (1 - alpha) * losses + alpha * self.divergences(wanted, logits, temperature)
-        return self.weighted(labels, losses)
+        return self.loss_scale * self.weighted(labels, losses)
+
+    def scale_of(self, labels: np.ndarray) -> float:
+        """A factor of the losses with which the usual learning rates suit the labels, at most 1.
+
+        Losses of classes need none. Those of values grow with the unit of the values: gradients of prices in cents
+        would diverge where those of prices in thousands don't.
+
+        Args:
+            labels: Summaries of the training images' labels, see `summary`.
+        """
+        return 1.0
 
     def progress(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         """What is averaged and shown while a network is trained, `[batch]`; its name is `progress_name`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -61,6 +62,17 @@ class Regression(Objective):
         if self.loss == "huber":
             return mean_over_positions(tf.where(errors < 1, errors**2 / 2, errors - 0.5))
         return mean_over_positions(errors**2)
+
+    def scale_of(self, labels: np.ndarray) -> float:
+        """The inverse of the labels' variance, or of their deviation for absolute errors, if these are above 1.
+
+        A loss of the user's own stays as it is.
+
+        >>> Regression(1).scale_of(np.array([[-10.0], [10.0]])), Regression(1, loss="mae").scale_of(np.array([[0.5]]))
+        (0.01, 1.0)
+        """
+        variance = max(1.0, float(np.var(labels, axis=0).mean()))
+        return 1.0 if self.own_loss is not None else 1 / (variance if self.loss == "mse" else math.sqrt(variance))
 
     def divergences(self, wanted: tf.Tensor, logits: tf.Tensor, temperature: float) -> tf.Tensor:
         """The same errors with the teacher's values in place of labels; the temperature has no meaning here."""

@@ -132,12 +132,17 @@ class Several(Objective):
         """The same of each output, with its weights of images, added up."""
         teachers = [None] * len(self.parts) if wanted is None else self.logits_of(wanted)
         options = {"alpha": alpha, "temperature": temperature}
-        return tf.add_n(
+        return self.loss_scale * tf.add_n(
             [
                 part.weight * part.objective.training_losses(own, outputs, teacher, **options)
                 for (part, own, outputs), teacher in zip(self._apart(labels, logits), teachers, strict=True)
             ]
         )
+
+    def scale_of(self, labels: np.ndarray) -> float:
+        """One factor for all outputs, so that the weights of their losses keep their meaning."""
+        found = [(part.weight, part.objective.scale_of(own)) for part, own in self._summaries(labels)]
+        return 1 / max([1.0, *(weight / scale for weight, scale in found if scale < 1)])
 
     def _progress(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         """The mean over outputs of their own: of accuracies, if there are any."""
@@ -200,9 +205,12 @@ class Several(Objective):
 
     def constant_score(self, labels: np.ndarray) -> float:
         """The mean quality of the best constants."""
+        return float(np.mean([part.objective.constant_quality(own) for part, own in self._summaries(labels)]))
+
+    def _summaries(self, labels: np.ndarray) -> Iterator[tuple[Part, np.ndarray]]:
+        """Takes summaries of labels apart."""
         bounds = np.cumsum(self._summary_sizes())[:-1]
-        pairs = zip(self.parts, np.split(labels, bounds, axis=1), strict=True)
-        return float(np.mean([part.objective.constant_quality(own) for part, own in pairs]))
+        yield from zip(self.parts, np.split(labels, bounds, axis=1), strict=True)
 
     def _summary(self, labels: np.ndarray) -> np.ndarray:
         """Summaries of all outputs side by side, `[batch, numbers]`."""

@@ -22,6 +22,7 @@ from tas_tf.data.training_data import TrainingData
 from tas_tf.errors import UserError
 from tas_tf.files import read_arrays, read_json, write_arrays, write_json
 from tas_tf.proposals.shortlist import Proposal
+from tas_tf.race.rates import rates_to_try
 from tas_tf.race.settings import RaceSettings, Rounds
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student, copy_weights
@@ -205,7 +206,7 @@ def run_race(
     if rounds.tries:
         tried = []
         untrained = first.weights
-        for each in race.rate_factors:
+        for each in rates_to_try(race.rate_factors, lambda: [lap.loss for lap, _ in tried]):
             first.weights = untrained
             tried.append((run(first, 1, each), first.weights))
         enough = _NEARLY * min(lap.loss for lap, _ in tried)

@@ -72,7 +72,7 @@ def check_files(result, images, tmp_path) -> None:
             result.student, tmp_path / f"{format}.tflite", format=format, calibration=images[:100]
         )
         found = TFLiteModel(path).predict(images[180:])
-        np.testing.assert_allclose(found, outputs, atol=1e-4 if format == "fp32" else 0.15 * np.abs(outputs).max())
+        np.testing.assert_allclose(found, outputs, atol=(1e-5 if format == "fp32" else 0.15) * np.abs(outputs).max())
 
 
 def test_a_single_decision(images, tmp_path):
@@ -89,9 +89,13 @@ def test_a_single_decision(images, tmp_path):
 
 
 @pytest.mark.slow
-def test_values(images, tmp_path):
+@pytest.mark.parametrize("unit", [1, 1000])
+def test_values(images, tmp_path, unit):
+    """At the default rates, whatever the unit of the values."""
     labels = centres(images)
     model = trained(for_images(layers.Dense(2)), "mse", images, labels, 30)
+    labels = unit * labels
+    model.layers[-1].set_weights([unit * weights for weights in model.layers[-1].get_weights()])
     result = compress(model, images, labels)
     errors = np.abs(model.predict(images[180:], verbose=0) - labels[180:])
     assert result.teacher_metrics["mae"] == pytest.approx(errors.mean(), rel=1e-4)

@@ -134,6 +134,13 @@ def test_a_single_output_with_weights(labels):
     assert next(unweighed.test().as_numpy_iterator())[1].shape == (COUNT, 1)
 
 
+def test_the_unit_of_values_scales_losses():
+    images = np.arange(COUNT, dtype="float32")[:, None, None, None] * np.ones((1, 2, 2, 1), "float32")
+    values = np.linspace(-500, 700, COUNT)
+    data = open_data((images, values), form=Form.of_images(2, 2, 1), objective=Regression(1))
+    assert data.objective == Regression(1, loss_scale=pytest.approx(1 / values.var()))
+
+
 def test_augmentation_changes_the_image_alone():
     from tas_tf.data.augmentation import Augmentation
 

@@ -154,6 +154,8 @@ def test_columns_of_values(write, tmp_path):
     assert found.dtype == np.float32
     assert found.tolist() == [[3.5, -7], [4, -8], [4.5, -9]]
     assert task.chance == pytest.approx((1 / 3 + 2 / 3) / 2)  # medians 4 and -8
+    learned = np.array([[number / 2, -number] for number in (0, 1, 3, 4, 5, 6)])
+    assert task.objective.loss_scale == pytest.approx(1 / learned.var(axis=0).mean())
     (_, labels), *_ = task.training(3)[0](0).take(1)
     assert labels.shape == (3, 2)
 

@@ -1,5 +1,7 @@
 """Several outputs and weights of images, against what Keras and scikit-learn compute for each output alone."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -183,3 +185,14 @@ def test_the_compiled_losses_and_weights_tell():
 def test_bad_input(arguments, message):
     with pytest.raises(UserError, match=message):
         choose_objective(Graph.from_model(two_heads()), **arguments)
+
+
+def test_training_is_scaled_as_a_whole():
+    """The largest loss decides, by its variance and weight; what outputs weigh among each other stays."""
+    labels = {**LABELS, "size": 100 * LABELS["size"]}
+    scale = SEVERAL.scale_of(SEVERAL.summary(packed(labels)))
+    assert scale == pytest.approx(1 / (2 * 100**2 * LABELS["size"].var()), rel=1e-5)
+    plain = SEVERAL.training_losses(packed(labels), packed(LOGITS))
+    scaled = replace(SEVERAL, loss_scale=scale).training_losses(packed(labels), packed(LOGITS))
+    np.testing.assert_allclose(scaled, scale * plain.numpy(), rtol=1e-6)
+    assert SEVERAL.scale_of(SEVERAL.summary(packed({**LABELS, "size": 0.1 * LABELS["size"]}))) == 1
