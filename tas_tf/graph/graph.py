@@ -115,6 +115,18 @@ class Graph:
         """Name of the last activation of an output, `linear` if there is none."""
         return last_activation(self.by_name, end.output, end.head)
 
+    def stays_frozen(self, node: Node) -> bool:
+        """Whether a layer is batch normalisation that was frozen by itself, behind a layer that is trained.
+
+        What was frozen together, as in transfer learning, isn't meant: all of it gets new weights in a student.
+        """
+        if node.kind is not Kind.BATCH_NORM or not node.was_frozen:
+            return False
+        before = self.by_name[node.inputs[0]]
+        while before.inputs and not before.num_params:
+            before = self.by_name[before.inputs[0]]
+        return not before.was_frozen
+
     @property
     def num_params(self) -> int:
         """Number of all weights, including those that aren't trained."""

@@ -62,6 +62,7 @@ class Node:
     num_params: int = 0
     path: tuple[str, ...] = ()  # layer names from the outer model down to this layer
     shares: str | None = None  # the node that calls the same layer first, if the layer has weights
+    was_frozen: bool = False  # whether the layer wasn't trainable in the network; `config` says that it is
     output: int | None = None  # which of the layer's outputs this is, if there are several
     sibling: str | None = None  # the node of the same call's first output, for its other outputs
 

@@ -150,6 +150,7 @@ class _Reader:
             class_name=entry["class_name"],
             registered_name=entry.get("registered_name"),
             config=_trainable(entry["config"]),
+            was_frozen=not entry["config"].get("trainable", True),
             args=call.args,
             kwargs=call.kwargs,
             inputs=tuple(dict.fromkeys(inputs)),

@@ -42,7 +42,8 @@ def build_student(
 
     Returns:
         A functional model of standard layers with new weights. Layers keep their names; a projection is named after
-        its Add.
+        its Add. With `logits`, all layers can be trained; without, batch normalisation that was frozen by itself is
+        frozen again.
 
     Raises:
         UserError: If the shape belongs to another network, or the library lacks a layer.
@@ -80,7 +81,10 @@ def build_student(
                 inputs[read] = layer(inputs[read])
         adapted = narrowed_selection(node, space, active)
         described = heads.get(node.name, adapted)
-        make = partial(library.layer, adapted, _narrowed(described, len(active.made(node.name))))
+        config = _narrowed(described, len(active.made(node.name)))
+        if not logits and graph.stays_frozen(node):
+            config["trainable"] = False
+        make = partial(library.layer, adapted, config)
         tensors[node.name] = caller.call(adapted, make, inputs)
     for head in heads.values():
         if head.name not in tensors:

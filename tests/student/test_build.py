@@ -181,6 +181,22 @@ def test_layers_frozen_in_the_teacher_learn_in_the_student():
     assert len(student.trainable_weights) == 5
 
 
+def test_batch_normalisation_frozen_by_itself_is_frozen_again_when_trained():
+    """Its statistics are those of the narrower network; the network ending in logits, which is trained, has none."""
+    images = keras.Input((8, 8, 3))
+    model = keras.Model(images, classify(conv_bn(conv_bn(images, 8), 8)))
+    frozen = next(layer for layer in model.layers if isinstance(layer, layers.BatchNormalization))
+    frozen.trainable = False
+    space = SearchSpace.from_graph(Graph.from_model(model))
+    student = build_student(space, Shape.smallest(space))
+    norms = {layer.name: layer.trainable for layer in student.layers if isinstance(layer, layers.BatchNormalization)}
+    assert sorted(norms.values()) == [False, True]
+    assert not norms[frozen.name]
+    assert all(layer.trainable for layer in build_student(space, Shape.smallest(space), logits=True).layers)
+    again = SearchSpace.from_graph(Graph.from_model(student))
+    assert not build_student(again, Shape.full(again)).get_layer(frozen.name).trainable
+
+
 def test_a_fresh_student_normalises_its_images_as_the_teacher_does():
     norm = layers.Normalization()
     norm.adapt(np.random.default_rng(0).normal(3, 2, (50, 8, 8, 3)))
