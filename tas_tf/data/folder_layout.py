@@ -84,8 +84,12 @@ def list_folder(root: Path) -> Listing:
     return Listing(names, files, (*notes, *unused_files(root, unused, loose)))
 
 
-def find_splits(root: Path) -> tuple[dict[str, Path], list[str]]:
+def find_splits(root: Path, *, hold_images: bool = False) -> tuple[dict[str, Path], list[str]]:
     """Finds the folders of training and test images.
+
+    Args:
+        root: The folder that they lie in.
+        hold_images: Whether they hold images themselves, rather than folders of images.
 
     Returns:
         Folders by split, the whole folder for training if there are no splits; and lines on what else lies beside them.
@@ -99,7 +103,7 @@ def find_splits(root: Path) -> tuple[dict[str, Path], list[str]]:
         split = split_named(folder.name)
         if split is None:
             others.append(folder)
-        elif not folders_in(folder):
+        elif not hold_images and not folders_in(folder):
             flat.append(folder)
         elif split in found:
             raise UserError(

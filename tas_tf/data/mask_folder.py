@@ -27,7 +27,7 @@ def has_masks(root: Path) -> bool:
 
 
 def load_masked_folder(name: str, root: Path, objective: Objective | None, **options: Any) -> Source:
-    """Reads a folder with `images/` and `masks/` in `train/` and `test/` or `val/`, or directly in the folder.
+    """Reads a folder with `images/` and `masks/` in `train/` and `test/` or `val/`, around them, or without splits.
 
     A mask has the name of its image, apart from the ending. Its pixel values are class numbers; of two classes, masks
     may have the values 0 and 255.
@@ -71,25 +71,36 @@ def list_masked_folder(root: Path) -> tuple[Listing, dict[str, Mask]]:
         UserError: A split has no images or no masks, there are two folders for either, or there are images for scores
             alone.
     """
-    splits, notes = find_splits(root)
+    splits, notes = _find_parts(root)
     pairs: dict[str, list[tuple[str, str]]] = {}
     unusable: list[tuple[str, Broken]] = []
-    for split, folder in splits.items():
-        images, masks = (_the_one(folder, names) for names in (_IMAGES, _MASKS))
-        inside = [inner.name for inner in folders_in(images) if split_named(inner.name)]
-        if inside:
-            raise UserError(
-                f"`dataset`: {images} has the folders {', '.join(inside)}. Expected splits outside: "
-                f"{inside[0]}/{images.name}/ and {inside[0]}/{masks.name}/."
-            )
+    for split, (images, masks) in splits.items():
         by_stem = [_by_stem(part, unusable) for part in (images, masks)]
         pairs[split] = [(path, by_stem[1][stem]) for stem, path in by_stem[0].items() if stem in by_stem[1]]
         for own, other, kind in ((*by_stem, f"mask in {masks.name}/"), (*by_stem[::-1], f"image in {images.name}/")):
             unusable += [(path, Broken(f"it has no {kind}")) for stem, path in own.items() if stem not in other]
-        notes += unused_files(folder, [path for part in (images, masks) for path in images_in(part)[1]])
+        notes += unused_files(images.parent, [path for part in (images, masks) for path in images_in(part)[1]])
     masks = _check_masks([pair for of_split in pairs.values() for pair in of_split], unusable)
     files = {split: [pair for pair in of_split if pair[1] in masks] for split, of_split in pairs.items()}
     return Listing((), files, tuple(notes), False, unusable=tuple(unusable)), masks
+
+
+def _find_parts(root: Path) -> tuple[dict[str, tuple[Path, Path]], list[str]]:
+    """Finds the folders of images and masks of each split, and lines on what else lies beside them.
+
+    Splits may be outside, `train/images/` and `train/masks/`, or inside, `images/train/` and `masks/train/`.
+
+    Raises:
+        UserError: See `list_masked_folder`.
+    """
+    if _named(root, _IMAGES) and _named(root, _MASKS):
+        images, masks = (_the_one(root, names) for names in (_IMAGES, _MASKS))
+        if not any(split_named(inner.name) for inner in folders_in(images)):
+            return {"train": (images, masks)}, []
+        inside, notes = find_splits(images, hold_images=True)
+        return {split: (folder, _the_one(masks, (folder.name.lower(),))) for split, folder in inside.items()}, notes
+    splits, notes = find_splits(root)
+    return {split: (_the_one(folder, _IMAGES), _the_one(folder, _MASKS)) for split, folder in splits.items()}, notes
 
 
 def _named(folder: Path, names: tuple[str, ...]) -> list[Path]:

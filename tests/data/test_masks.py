@@ -190,6 +190,24 @@ def test_networks_that_do_not_suit_masks(folder, objective, message):
         load_source(f"folder:{folder}", objective, image_size=(6, 8))
 
 
+def test_splits_may_be_inside_the_folders_of_images_and_masks(folder, tmp_path_factory):
+    options = {"image_size": (6, 8)}
+    outside = load_source(f"folder:{folder}", Classification(3, (6, 8)), **options)
+    inside = tmp_path_factory.mktemp("inside")
+    for name in ("images", "Masks"):
+        (inside / name).mkdir()
+        for split in ("Train", "val"):
+            (folder / split / name).rename(inside / name / split)
+    found = load_source(f"folder:{inside}", Classification(3, (6, 8)), **options)
+    for split in ("train", "test"):
+        np.testing.assert_array_equal(found.images(split), outside.images(split))
+        np.testing.assert_array_equal(found.labels(split), outside.labels(split))
+    assert f"`dataset`: {inside}/images/val holds the images for scores, since there is no test/." in found.notes
+    (inside / "Masks/val").rename(inside / "Masks/valid")
+    with pytest.raises(UserError, match=r"Masks must have one folder called val\. Received: none"):
+        load_source(f"folder:{inside}", Classification(3, (6, 8)), **options)
+
+
 def test_folders_that_lack_a_part(folder):
     objective = Classification(3, (6, 8))
     (folder / "val/Masks").rename(folder / "val/other")
