@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,25 +16,46 @@ if TYPE_CHECKING:
     import tf_keras
 
 _INPUT, _OUTPUT, _SIGNATURE = "images", "scores", "serving_default"
+# How the toolkit begins the names of layers that it rounds.
+_ROUNDED = "quant_"
 
 
-def write_quantised(path: str | Path, network: tf_keras.Model, *, activation: str) -> None:
+@dataclass(frozen=True)
+class Head:
+    """One output of a network.
+
+    Attributes:
+        layer: Name of the layer that computes its logits.
+        activation: Name of the activation that it ends in.
+    """
+
+    layer: str
+    activation: str
+
+    def __call__(self, logits: tf.Tensor) -> tf.Tensor:
+        """The output, given its logits."""
+        return {"softmax": tf.nn.softmax, "sigmoid": tf.sigmoid}.get(self.activation, tf.identity)(logits)
+
+
+def write_quantised(path: str | Path, network: tf_keras.Model, *, heads: Mapping[str, Head]) -> None:
     """Writes a network for inference; an existing `path` is replaced only once the new network is complete.
 
     Args:
         path: Folder to write.
         network: Network ending in logits.
-        activation: Name of the activation that the saved network ends in.
+        heads: The outputs of the saved network by name. The logits of several ones are taken before they are packed, so
+            that each has a range of its own.
 
     Raises:
         OSError: The folder can't be written.
     """
 
     def infer(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        logits = network(images, training=False)
-        return {_OUTPUT: activate(logits)}
+        logits = keras.tree.flatten(apart(images, training=False))
+        names = heads if len(heads) > 1 else [_OUTPUT]
+        return {name: head(one) for name, head, one in zip(names, heads.values(), logits, strict=True)}
 
-    activate = {"softmax": tf.nn.softmax, "sigmoid": tf.sigmoid}.get(activation, tf.identity)
+    apart = network if len(heads) == 1 else _with_outputs(network, [head.layer for head in heads.values()])
     module = tf.Module()
     # Track only the variables: to save layers as layers, tf_keras would trace each one again.
     module.held = list(network.variables)
@@ -50,8 +73,15 @@ def load_quantised(path: str | Path, image_shape: tuple[int, int, int]) -> keras
         image_shape: Height, width and channels.
 
     Returns:
-        A model from float32 images `[batch, height, width, channels]` to `[batch, ...]`.
+        A model from float32 images `[batch, height, width, channels]` to `[batch, ...]`, for several outputs by name.
     """
     layer = keras.layers.TFSMLayer(str(path), call_endpoint=_SIGNATURE)
     images = keras.Input(image_shape, name=_INPUT)
-    return keras.Model(images, layer(images)[_OUTPUT], name="quantised")
+    outputs = dict(layer(images))
+    return keras.Model(images, outputs[_OUTPUT] if len(outputs) == 1 else outputs, name="quantised")
+
+
+def _with_outputs(network: tf_keras.Model, names: Sequence[str]) -> tf_keras.Model:
+    """The same network with the outputs of some layers, whose names the toolkit has changed where it rounds them."""
+    layers = {layer.name.removeprefix(_ROUNDED): layer for layer in network.layers}
+    return type(network)(network.input, [layers[name].output for name in names])

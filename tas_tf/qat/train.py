@@ -12,7 +12,7 @@ import tensorflow as tf
 from tas_tf.data.training_data import TrainingData
 from tas_tf.extras import require_extra
 from tas_tf.graph.graph import Graph
-from tas_tf.qat.saving import write_quantised
+from tas_tf.qat.saving import Head, write_quantised
 from tas_tf.qat.settings import FineTuneSettings
 
 _CALIBRATION_BATCHES = 20
@@ -99,12 +99,14 @@ def train_quantised(
             verbose=verbose,
         )
         metrics[metric if name == "quantised" else f"float_{metric}"] = score(one, task)
-    write_quantised(path, network, activation=_head_activation(model))
+    write_quantised(path, network, heads=_heads(model))
     seconds = round(time.monotonic() - started, 1)
     return {**metrics, "epochs": settings.epochs, "seed": settings.seed, "seconds": seconds}
 
 
-def _head_activation(model: keras.Model) -> str:
-    """Name of the activation that was split off, `linear` if there is none."""
+def _heads(model: keras.Model) -> dict[str, Head]:
+    """The outputs by name, each with the activation that was split off, `linear` if there is none."""
     graph = Graph.from_model(model)
-    return "linear" if graph.end.head is None else graph.ends_in
+    return {
+        end.name: Head(end.output, "linear" if end.head is None else graph.activation_of(end)) for end in graph.ends
+    }

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tas_tf.graph.graph import Graph
 from tas_tf.qat.calibrate import calibrate
 from tas_tf.qat.quantise import quantise
-from tas_tf.qat.saving import load_quantised, write_quantised
+from tas_tf.qat.saving import Head, load_quantised, write_quantised
 from tas_tf.qat.twin import make_twin
 
 
@@ -79,7 +79,7 @@ def make_quantised(tmp_path_factory) -> Callable[[keras.Model, np.ndarray], kera
         network = quantise(make_twin(model))
         calibrate(network, tf.data.Dataset.from_tensor_slices(images).batch(len(images)))
         folder = tmp_path_factory.mktemp("quantised") / "saved_model"
-        write_quantised(folder, network, activation=Graph.from_model(model).ends_in)
+        write_quantised(folder, network, heads={"output": Head("logits", Graph.from_model(model).ends_in)})
         return load_quantised(folder, model.input_shape[1:])
 
     return make
