@@ -21,6 +21,7 @@ from tas_tf.cli.options import is_given, parse
 from tas_tf.cli.wording import translate
 from tas_tf.compression.contents import describe_contents
 from tas_tf.cost.cost_model import reported
+from tas_tf.data.form import Form
 from tas_tf.data.sources import load_source
 from tas_tf.decode.decode import smallest_shape
 from tas_tf.deploy.tflite import file_size
@@ -33,7 +34,7 @@ from tas_tf.objectives.decisions import Binary
 from tas_tf.objectives.objective import Objective
 from tas_tf.published import PublishedShape, published_shape, shape_file
 from tas_tf.runs.config import RunConfig
-from tas_tf.runs.networks import graph_at
+from tas_tf.runs.networks import form_of, graph_at
 from tas_tf.runs.workspace import space_of
 from tas_tf.searching.run import cost_and_limit
 from tas_tf.settings import require
@@ -60,8 +61,10 @@ def main() -> dict[str, Any]:
     if config.model_file:
         model = load_network(name, **options)
         meant["loss"] = meant["loss"] or losses_in_file(config.model_file)["loss"]
-        labelled_for = find_objective(graph_at(model, config.data), **meant) if is_given("dataset") else None
-        labels, image_size, channels = _images(config, published, labelled_for)
+        graph = graph_at(model, config.data) if is_given("dataset") else None
+        labelled_for = None if graph is None else find_objective(graph, **meant)
+        form = None if graph is None else form_of(graph)
+        labels, image_size, channels = _images(config, published, labelled_for, form)
     else:
         labels, image_size, channels = _images(config, published)
         model = load_network(name, num_classes=len(labels), image_size=image_size, channels=channels, **options)
@@ -107,7 +110,10 @@ def _limits(
 
 
 def _images(
-    config: RunConfig, published: PublishedShape | None, objective: Objective | None = None
+    config: RunConfig,
+    published: PublishedShape | None,
+    objective: Objective | None = None,
+    form: Form | None = None,
 ) -> tuple[Sequence[str], int | tuple[int, int], int]:
     """Names of classes or values, size and channels of images: from flags, `dataset` or the published shape."""
     data, network = config.data, config.network
@@ -124,6 +130,7 @@ def _images(
             channels=data.channels,
             skip_broken=True,
             streamed=True,
+            form=form,
         )
         *size, channels = source.image_shape
         found = (source.class_names, tuple(size), channels)

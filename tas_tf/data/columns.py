@@ -6,7 +6,9 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from tas_tf.data.form import Form
 from tas_tf.data.suitable import check_class_count, takes_classes
 from tas_tf.errors import UserError
 from tas_tf.objectives.objective import Objective
@@ -27,11 +29,7 @@ def outputs_of(objective: Objective | None) -> tuple[str, ...]:
     """
     if not isinstance(objective, Several):
         return ()
-    return tuple(
-        part.name if number is None else f"{part.name}_{number}"
-        for part in objective.parts
-        for number in ([None] if _needed(part.objective) == 1 else range(1, _needed(part.objective) + 1))
-    )
+    return tuple(name for part in objective.parts for name in _numbered(part.name, _needed(part.objective)))
 
 
 def read_labels(
@@ -73,12 +71,42 @@ def read_labels(
     return columns, rows, f"`dataset`: labels of {file}: {'; '.join(said)}."
 
 
-def read_weights(file: Path, column: str, texts: Mapping[str, str]) -> dict[str, float]:
+def inputs_of(form: Form | None) -> tuple[str, ...]:
+    """Names of the columns of a network's inputs besides the images.
+
+    >>> inputs_of(Form(("photo", "age", "place"), ((8, 8, 3), (1,), (2,))))
+    ('age', 'place_1', 'place_2')
+    """
+    if form is None:
+        return ()
+    others = [number for number in range(len(form.shapes)) if number != form.image]
+    return tuple(name for one in others for name in _numbered(form.inputs[one], math.prod(form.shapes[one])))
+
+
+def read_inputs(file: Path, columns: Sequence[str], rows: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
+    """Reads inputs besides the images, by path.
+
+    Raises:
+        UserError: A text is no finite number.
+    """
+    found = {path: tuple(map(_number, row.inputs)) for path, row in rows.items()}
+    for path, values in found.items():
+        for column, value, text in zip(columns, values, rows[path].inputs, strict=True):
+            if math.isnan(value):
+                raise UserError(
+                    f"`dataset`: {file} must have numbers in the column {column}, which the network reads. Received: "
+                    f"{text!r} for {path}."
+                )
+    return found
+
+
+def read_weights(file: Path, column: str, rows: Mapping[str, Any]) -> dict[str, float]:
     """Reads weights of images, by path.
 
     Raises:
         UserError: A text is no number of at least 0, or all are 0.
     """
+    texts = {path: row.weight for path, row in rows.items()}
     found = {path: _number(text) for path, text in texts.items()}
     wrong = next((path for path, value in found.items() if not value >= 0), None)
     if wrong is not None or not any(found.values()):
@@ -88,6 +116,11 @@ def read_weights(file: Path, column: str, texts: Mapping[str, str]) -> dict[str,
             f"{received}."
         )
     return found
+
+
+def _numbered(name: str, count: int) -> list[str]:
+    """The name, or that many names with numbers behind."""
+    return [name] if count == 1 else [f"{name}_{number}" for number in range(1, count + 1)]
 
 
 def _needed(objective: Objective | None) -> int:

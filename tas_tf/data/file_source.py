@@ -57,7 +57,7 @@ class FileSource(StreamedSource):
 
     def label_reader(self, split: str) -> Callable[[tf.Tensor], tf.Tensor]:
         """Returns a function from an index to the label."""
-        labels = tf.constant(self.weighted_labels(split))
+        labels = tf.constant(self.rows(split))
         return lambda index: labels[index]
 
     def read_labels(self, split: str) -> np.ndarray:
@@ -180,10 +180,13 @@ def _file_source(
         class_names=listing.class_names,
         split_labels={split: labels for split, (_, labels) in splits.items()},
         split_paths={split: paths for split, (paths, _) in splits.items()},
-        split_weights={
-            split: np.array([listing.weights[path] for path in paths], np.float32)
-            for split, (paths, _) in splits.items()
-            if listing.weights
+        **{
+            name: {
+                split: np.array([given[path] for path in paths], np.float32)
+                for split, (paths, _) in splits.items()
+                if given
+            }
+            for name, given in (("split_weights", listing.weights), ("split_inputs", listing.inputs))
         },
         split_readable={
             split: np.array([looked[path].tensorflow and details["image_shape"][-1] != 4 for path in paths], bool)
@@ -206,13 +209,15 @@ def _halves(labels: np.ndarray, test_share: float) -> tuple[np.ndarray, np.ndarr
 def _in_memory(source: FileSource, *, skip_broken: bool) -> Source:
     """Reads all images, and so finds those that are damaged in the middle."""
     broken: list[tuple[str, Broken]] = []
-    arrays, weights = {}, {}
+    arrays, further = {}, {"split_weights": {}, "split_inputs": {}}
     for split, paths in source.split_paths.items():
         images, fails = _read_images(source, split)
         broken += [(paths[row], reason) for row, reason in fails.items()]
         good = np.setdiff1d(np.arange(len(paths)), list(fails))
         arrays[split] = (images[good] if fails else images, source.read_labels(split)[good])
-        weights |= {split: source.split_weights[split][good]} if source.split_weights else {}
+        for name, values in further.items():
+            found = getattr(source, name)
+            values |= {split: found[split][good]} if found else {}
     notes = check_readable(source.name, broken, skip=skip_broken)
     return make_array_source(
         source.name,
@@ -221,7 +226,7 @@ def _in_memory(source: FileSource, *, skip_broken: bool) -> Source:
         flip_ok=source.flip_ok,
         resize=source.resize,
         reshaped=source.reshaped,
-        split_weights=weights,
+        **further,
         notes=(*source.notes, *notes),
     )
 

@@ -36,6 +36,7 @@ class Listing:
         has_classes: Whether labels are class numbers.
         unusable: Files that have been found to be unusable, with the reason. `files` doesn't hold them.
         weights: Weight of each image in training, by path; empty if all weigh the same.
+        inputs: What the network reads besides each image, by path; empty if there is nothing.
     """
 
     class_names: tuple[str, ...]
@@ -44,6 +45,7 @@ class Listing:
     has_classes: bool = True
     unusable: tuple[tuple[str, Broken], ...] = ()
     weights: Mapping[str, float] = field(default_factory=dict)
+    inputs: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 def split_named(name: str) -> str | None:

@@ -7,10 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
+
+#: An array, or arrays by the names of inputs or outputs.
+Arrays = np.ndarray | Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,16 @@ class Form:
             for part, shape in zip(parts, self.shapes, strict=True)
         ]
         return tf.concat(flat, axis=1)
+
+    def unpack(self, packed: np.ndarray) -> dict[str, np.ndarray]:
+        """Takes several inputs, packed side by side, `[n, numbers]`, apart by name.
+
+        >>> Form(("a", "b"), ((2,), (1, 1))).unpack(np.array([[1, 2, 3]]))["b"].tolist()
+        [[[3]]]
+        """
+        bounds = np.cumsum([math.prod(shape) for shape in self.shapes])[:-1]
+        parts = zip(self.inputs, self.shapes, np.split(packed, bounds, axis=1), strict=True)
+        return {name: part.reshape(len(packed), *shape) for name, shape, part in parts}
 
     def arrange(self, argument: str, element: Sequence[Any]) -> tuple[Any, Any]:
         """Puts an element of a user's data in order.

@@ -39,6 +39,7 @@ class Source:
         split_labels: Labels by split: class numbers, int64 `[num_examples]`; values, float32 `[num_examples, values]`;
             or masks, uint8 `[num_examples, height, width]`. Streamed masks are given by their paths.
         split_weights: Weights of images in training by split, float32 `[num_examples]`; empty if all weigh the same.
+        split_inputs: What networks read besides the images by split, float32 `[num_examples, numbers]`; may be empty.
         resize: How images are brought to `image_shape`, one of `RESIZE_WAYS`.
         reshaped: Whether images may have other proportions than `image_shape`, so that `resize` matters.
         notes: Lines for the user on what isn't read as it lies there.
@@ -50,6 +51,7 @@ class Source:
     flip_ok: bool
     split_labels: Mapping[str, np.ndarray] = dataclasses.field(repr=False)
     split_weights: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict, repr=False)
+    split_inputs: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict, repr=False)
     resize: str = "squash"
     reshaped: bool = False
     notes: tuple[str, ...] = ()
@@ -74,13 +76,17 @@ class Source:
         _check_split(split)
         return self.split_labels[split]
 
-    def weighted_labels(self, split: str) -> np.ndarray:
-        """Returns the labels of `split`, with their weights behind them, float32 `[num_examples, n + 1]`, if any."""
+    def rows(self, split: str) -> np.ndarray:
+        """Returns what pipelines carry along with the images of `split`.
+
+        These are the labels; with weights or further inputs, float32 `[num_examples, numbers]`: labels, weights and
+        inputs side by side.
+        """
         labels = self.labels(split)
-        if not self.split_weights:
+        if not self.split_weights and not self.split_inputs:
             return labels
-        rows = labels.reshape(len(labels), -1).astype(np.float32)
-        return np.concatenate([rows, self.split_weights[split][:, None]], axis=1)
+        further = [each[split].reshape(len(labels), -1) for each in (self.split_weights, self.split_inputs) if each]
+        return np.concatenate([labels.reshape(len(labels), -1), *further], axis=1).astype(np.float32)
 
     def strata(self, split: str) -> np.ndarray:
         """Returns the groups of `split` whose proportions its parts keep, see `strata_of`."""
@@ -107,10 +113,7 @@ class ArraySource(Source):
         """Images and labels by split as tensors in the host's memory, made once."""
         # Keep tensors beyond a function that is being traced, and out of GPU memory.
         with tf.init_scope(), tf.device("/CPU:0"):
-            return {
-                split: (tf.constant(self.split_images[split]), tf.constant(self.weighted_labels(split)))
-                for split in SPLITS
-            }
+            return {split: (tf.constant(self.split_images[split]), tf.constant(self.rows(split))) for split in SPLITS}
 
 
 class StreamedSource(Source, abc.ABC):

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+from tas_tf.data.columns import inputs_of
 from tas_tf.data.digits import load_digits
 from tas_tf.data.folder import load_folder
+from tas_tf.data.form import Form
 from tas_tf.data.resizing import RESIZE_WAYS, pair
 from tas_tf.data.source import Source
 from tas_tf.data.suitable import check_classes, check_takes_classes
@@ -33,6 +35,7 @@ def load_source(
     channels: int | None = None,
     skip_broken: bool = False,
     streamed: bool = False,
+    form: Form | None = None,
 ) -> Source:
     """Loads a data set by name.
 
@@ -51,6 +54,7 @@ def load_source(
         skip_broken: Whether image files that can't be read are left out.
         streamed: Whether images are read from disk when they are used, even if they fit into memory; `digits` are
             always in memory.
+        form: What the network takes, if it has several inputs.
 
     Raises:
         UserError: If the data set is unknown or unavailable, doesn't suit the network, or the extra `datasets` is
@@ -67,11 +71,16 @@ def load_source(
         raise UserError(f"`features` is for data sets of TensorFlow Datasets. Received: {features} for {name}.")
     if label_columns and not name.startswith(_TABLE_PREFIX):
         raise UserError(f"`label_columns` is for csv:FILE. Received: {', '.join(label_columns)} for {name}.")
+    if form is not None and not name.startswith(_TABLE_PREFIX):
+        raise UserError(
+            f"`dataset` must be csv:FILE with columns for the inputs of the network, {', '.join(inputs_of(form))}. "
+            f"Received: {name}."
+        )
     options = {"image_size": size, "test_share": test_share, "resize": resize, "channels": channels}
     options["memory_limit"] = 0 if streamed else MEMORY_LIMIT_BYTES
     if name.startswith(_TABLE_PREFIX):
-        path, more = name.removeprefix(_TABLE_PREFIX), {"label_columns": label_columns, "skip_broken": skip_broken}
-        source = load_table(path, objective, **more, **options)
+        options |= {"label_columns": label_columns, "form": form, "skip_broken": skip_broken}
+        source = load_table(name.removeprefix(_TABLE_PREFIX), objective, **options)
     elif name.startswith(_FOLDER_PREFIX):
         source = load_folder(name.removeprefix(_FOLDER_PREFIX), objective, skip_broken=skip_broken, **options)
     else:

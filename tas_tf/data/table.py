@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tas_tf.data.columns import outputs_of, read_labels, read_weights
+from tas_tf.data.columns import inputs_of, outputs_of, read_inputs, read_labels, read_weights
 from tas_tf.data.file_source import load_files
 from tas_tf.data.folder_layout import Label, Listing, split_named
+from tas_tf.data.form import Form
 from tas_tf.data.source import Source
 from tas_tf.data.suitable import takes_classes
 from tas_tf.errors import UserError
@@ -28,6 +29,16 @@ _LISTED = 5
 
 
 @dataclass(frozen=True)
+class Texts:
+    """What is written about an image: its split, weight, labels and further inputs."""
+
+    split: str
+    weight: str
+    labels: tuple[str, ...]
+    inputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Table:
     """The rows of a table.
 
@@ -36,31 +47,40 @@ class Table:
         columns: Names of the columns of labels.
         unused: Names of the columns that aren't used.
         weight: Name of the column of weights; empty without one.
-        rows: Path, split, weight and labels of each row, as they are written.
+        inputs: Names of the columns of further inputs.
+        rows: Path and texts of each row.
     """
 
     file: Path
     columns: tuple[str, ...]
     unused: tuple[str, ...]
     weight: str
-    rows: Sequence[tuple[str, str, str, tuple[str, ...]]]
+    inputs: tuple[str, ...]
+    rows: Sequence[tuple[str, Texts]]
 
 
 def load_table(
-    path: str, objective: Objective | None = None, *, label_columns: Sequence[str] = (), **options: Any
+    path: str,
+    objective: Objective | None = None,
+    *,
+    label_columns: Sequence[str] = (),
+    form: Form | None = None,
+    **options: Any,
 ) -> Source:
     """Reads a CSV file with columns for the path and the labels of each image, and optionally for its split and weight.
 
     Paths are relative to the table's folder. A network for classes or a single decision takes one column of labels, of
     which whole numbers are sorted as numbers and others as texts. Other networks take a column of numbers for each
-    output. A network with several outputs takes the columns of each, one after another.
+    output. A network with several outputs takes the columns of each, one after another. Inputs besides the images are
+    read from columns that are called like them, such as `age`, or `place_1` and `place_2` for an input of two numbers.
 
     Args:
         path: Path of the table, whose first line names the columns.
         objective: What the network is for; by default classes.
         label_columns: Names of the columns of labels. By default, the one called label, class, class_name, category or
             target, or for several outputs those called like the outputs; if there are none, all columns but those of
-            paths, splits and weights.
+            paths, splits, weights and inputs.
+        form: What the network takes, if it has several inputs.
         **options: Arguments of `load_files`.
 
     Raises:
@@ -70,7 +90,7 @@ def load_table(
     file = Path(path).expanduser()
     if not path or not file.is_file():
         raise UserError(f"`dataset` names a missing table. Expected csv:FILE. Received: csv:{path}.")
-    table = read_table(file, label_columns, outputs=outputs_of(objective))
+    table = read_table(file, label_columns, outputs=outputs_of(objective), inputs=inputs_of(form))
     return load_files(f"csv:{path}", list_table(table, objective), **options)
 
 
@@ -82,12 +102,13 @@ def list_table(table: Table, objective: Objective | None = None) -> Listing:
     """
     file = table.file
     notes = [f"`dataset`: columns of {file} that aren't used: {', '.join(table.unused)}."] if table.unused else []
-    labelled = [row for row in table.rows if all(row[-1])]
+    labelled = [(path, texts) for path, texts in table.rows if all(texts.labels)]
     missing = len(table.rows) - len(labelled)
     if missing:
         notes.append(f"`dataset`: {missing} row(s) of {file} without a label are left out.")
-    texts, splits, weights = _unique(file, labelled)
-    repeated = len(labelled) - len(texts)
+    rows = _unique(file, labelled)
+    splits = {path: split_named(texts.split or "train") for path, texts in rows.items()}
+    repeated = len(labelled) - len(rows)
     if repeated:
         notes.append(f"`dataset`: {repeated} row(s) of {file} that repeat others are left out.")
     found = set(splits.values())
@@ -99,10 +120,13 @@ def list_table(table: Table, objective: Objective | None = None) -> Listing:
             else f"`dataset`: the validation images of {file} aren't used, since scores are those of its test images."
         )
         splits = {path: "test" if used and split == "validation" else split for path, split in splits.items()}
+    texts = {path: row.labels for path, row in rows.items()}
     names, labels, note = read_labels(file, table.columns, texts, objective)
     notes.insert(0, note)
     if table.weight:
         notes.append(f"`dataset`: the column {table.weight} of {file} weighs training images.")
+    if table.inputs:
+        notes.append(f"`dataset`: columns of {file} that the network reads: {', '.join(table.inputs)}.")
     files: dict[str, list[tuple[str, Label]]] = {"train": []}
     for path, label in labels.items():
         if splits[path] != "validation":
@@ -112,17 +136,21 @@ def list_table(table: Table, objective: Objective | None = None) -> Listing:
         files,
         tuple(notes),
         takes_classes(objective),
-        weights=read_weights(file, table.weight, weights) if table.weight else {},
+        weights=read_weights(file, table.weight, rows) if table.weight else {},
+        inputs=read_inputs(file, table.inputs, rows) if table.inputs else {},
     )
 
 
-def read_table(file: Path, label_columns: Sequence[str] = (), *, outputs: Sequence[str] = ()) -> Table:
+def read_table(
+    file: Path, label_columns: Sequence[str] = (), *, outputs: Sequence[str] = (), inputs: Sequence[str] = ()
+) -> Table:
     """Reads a table and finds its columns.
 
     Args:
         file: Path of the table.
         label_columns: See `load_table`.
-        outputs: Names of the outputs, if there are several.
+        outputs: Names of the columns of several outputs.
+        inputs: Names of the columns of further inputs.
 
     Raises:
         UserError: The table can't be read or lacks a column.
@@ -145,9 +173,16 @@ def read_table(file: Path, label_columns: Sequence[str] = (), *, outputs: Sequen
             f"`dataset`: {file} must have a column for the path of each image, called "
             f"{', '.join(_COLUMNS['path'][:3])} or the like. Received: {given}."
         )
-    if place["weight"] is not None and names[place["weight"]] in label_columns:
-        place["weight"] = None  # what is learned may be called a weight
-    own = [number for number in place.values() if number is not None]
+    if place["weight"] is not None and names[place["weight"]] in (*label_columns, *outputs, *inputs):
+        place["weight"] = None  # what is learned or read may be called a weight
+    lacking = [name for name in inputs if name not in names]
+    if lacking:
+        raise UserError(
+            f"`dataset`: {file} must have columns for the inputs of the network, {', '.join(inputs)}. Received: "
+            f"{given}."
+        )
+    read = [names.index(name) for name in inputs]
+    own = [number for number in (*place.values(), *read) if number is not None]
     others = [number for number in range(len(names)) if number not in own]
     chosen = _label_columns(file, names, others, label_columns, outputs)
 
@@ -159,10 +194,15 @@ def read_table(file: Path, label_columns: Sequence[str] = (), *, outputs: Sequen
         tuple(names[number] for number in chosen),
         tuple(names[number] for number in others if number not in chosen),
         "" if place["weight"] is None else names[place["weight"]],
+        tuple(inputs),
         [
             (
-                *(cell(line, place[kind]) for kind in ("path", "split", "weight")),
-                tuple(cell(line, number) for number in chosen),
+                str(file.parent / Path(cell(line, place["path"])).expanduser()),
+                Texts(
+                    cell(line, place["split"]),
+                    cell(line, place["weight"]),
+                    *(tuple(cell(line, number) for number in numbers) for numbers in (chosen, read)),
+                ),
             )
             for line in lines
             if line
@@ -201,31 +241,24 @@ def _label_columns(
     return chosen
 
 
-def _unique(
-    file: Path, rows: Sequence[tuple[str, str, str, tuple[str, ...]]]
-) -> tuple[dict[str, tuple[str, ...]], dict[str, str], dict[str, str]]:
-    """Labels, split and weight of each image by path.
+def _unique(file: Path, rows: Sequence[tuple[str, Texts]]) -> dict[str, Texts]:
+    """What is written about each image by path.
 
     Raises:
-        UserError: An image has several labels, splits or weights, or a split is unknown.
+        UserError: Rows of an image differ, or a split is unknown.
     """
-    labels: dict[str, tuple[str, ...]] = {}
-    splits: dict[str, str] = {}
-    weights: dict[str, str] = {}
+    found: dict[str, Texts] = {}
     several = []
-    for name, written, weight, texts in rows:
-        path = str(file.parent / Path(name).expanduser())
-        split = split_named(written or "train")
-        if split is None:
+    for path, texts in rows:
+        if texts.split and split_named(texts.split) is None:
             raise UserError(
-                f"`dataset`: {file} must have the splits train, val and test. Received: {written!r} for {path}."
+                f"`dataset`: {file} must have the splits train, val and test. Received: {texts.split!r} for {path}."
             )
-        known = (labels.setdefault(path, texts), splits.setdefault(path, split), weights.setdefault(path, weight))
-        if known != (texts, split, weight):
+        if found.setdefault(path, texts) != texts:
             several.append(path)
     if several:
         raise UserError(
-            f"`dataset`: {len(set(several))} image(s) of {file} have several labels, splits or weights. Expected one "
-            f"row for each image. Received: {', '.join(dict.fromkeys(several[:_LISTED]))}."
+            f"`dataset`: {len(set(several))} image(s) of {file} have several labels, splits, weights or inputs. "
+            f"Expected one row for each image. Received: {', '.join(dict.fromkeys(several[:_LISTED]))}."
         )
-    return labels, splits, weights
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tas_tf.data.augmentation import Augmentation
+from tas_tf.data.form import Arrays, Form
 from tas_tf.data.pipeline import epochs, evaluation, evaluation_batch, paired_epochs, steps_per_epoch
 from tas_tf.data.preprocessing import Preprocessing
 from tas_tf.data.settings import DataSettings
@@ -37,6 +39,7 @@ class Task(TrainingData):
         test_resize: Height and width that images without augmentation are resized to before their centre is cut out;
             see `evaluation`.
         trained_for: What networks are trained for; by default, the classes of the images.
+        form: What networks take, if they have several inputs.
     """
 
     source: Source
@@ -46,6 +49,7 @@ class Task(TrainingData):
     seed: int
     test_resize: int | None = None
     trained_for: Objective | None = None
+    form: Form | None = None
 
     def __post_init__(self) -> None:
         height, width, channels = self.source.image_shape
@@ -57,12 +61,21 @@ class Task(TrainingData):
             )
 
     @classmethod
-    def load(cls, dataset: str, *, objective: Objective | None = None, streamed: bool = False, **settings: Any) -> Task:
+    def load(
+        cls,
+        dataset: str,
+        *,
+        objective: Objective | None = None,
+        form: Form | None = None,
+        streamed: bool = False,
+        **settings: Any,
+    ) -> Task:
         """Loads a data set by name.
 
         Args:
             dataset: Name of a data set, as in `load_source`.
             objective: What networks are trained for; by default, the classes of the images.
+            form: What networks take, if they have several inputs.
             streamed: Whether images are read when they are used, as in `load_source`.
             **settings: Other settings of `DataSettings`. The seed determines order and augmentation, but not which
                 images are used.
@@ -85,6 +98,7 @@ class Task(TrainingData):
             channels=wanted.channels,
             skip_broken=wanted.skip_broken,
             streamed=streamed,
+            form=form,
         )
         limit = wanted.train_limit
         least, what = (source.num_classes, ", the number of classes,") if source.has_classes else (1, "")
@@ -104,6 +118,7 @@ class Task(TrainingData):
             seed=wanted.seed,
             test_resize=wanted.test_resize,
             trained_for=objective,
+            form=form,
         )
 
     def prepared_as(self, kind: str) -> Task:
@@ -120,9 +135,9 @@ class Task(TrainingData):
         return self.source.name
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of an image."""
-        return tuple(self.source.image_shape)
+    def image_shape(self) -> tuple[int, ...]:
+        """Height, width and channels of an image; of several inputs, their size when they are packed."""
+        return tuple(self.source.image_shape) if self.form is None else self.form.packed_shape
 
     @property
     def class_names(self) -> Sequence[str]:
@@ -253,8 +268,8 @@ class Task(TrainingData):
         """Returns the test images once, in order."""
         return self._evaluation("test", None)
 
-    def test_arrays(self, limit: int | None = None, *, raw: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """Returns test images and labels in memory.
+    def test_arrays(self, limit: int | None = None, *, raw: bool = False) -> tuple[Arrays, np.ndarray]:
+        """Returns test images, for several inputs by name, and labels in memory.
 
         Args:
             limit: Largest number of images, chosen by stratified sampling.
@@ -266,8 +281,8 @@ class Task(TrainingData):
             chosen = np.sort(stratified_subset(strata, count=limit))
         return self._arrays("test", chosen, raw=raw)
 
-    def train_images(self, limit: int, *, raw: bool = False) -> np.ndarray:
-        """Returns training images in memory, unaugmented.
+    def train_images(self, limit: int, *, raw: bool = False) -> Arrays:
+        """Returns training images in memory, unaugmented; for several inputs by name.
 
         Args:
             limit: Largest number of images, chosen by stratified sampling.
@@ -277,10 +292,20 @@ class Task(TrainingData):
         chosen = stratified_subset(strata, count=min(limit, len(strata)))
         return self._arrays("train", self.indices[chosen], raw=raw)[0]
 
-    def _arrays(self, split: str, indices: np.ndarray, *, raw: bool) -> tuple[np.ndarray, np.ndarray]:
+    def _in_order(self, images: tf.Tensor, values: tf.Tensor) -> list[tf.Tensor]:
+        """Images and the other inputs, `[batch, numbers]`, in the order of the network's inputs."""
+        shapes = self.form.shapes
+        others = [math.prod(shape) for number, shape in enumerate(shapes) if number != self.form.image]
+        parts = tf.split(values, others, axis=1)
+        parts.insert(self.form.image, images)
+        return parts
+
+    def _arrays(self, split: str, indices: np.ndarray, *, raw: bool) -> tuple[Arrays, np.ndarray]:
         batches = self._evaluation(split, indices, raw=raw)
         images, found = zip(*batches.as_numpy_iterator(), strict=True)
         images = np.concatenate(images)
+        if self.form is not None:
+            return self.form.unpack(images), np.concatenate(found)
         return images.astype(np.uint8) if raw else images, np.concatenate(found)
 
     def _evaluation(self, split: str, indices: np.ndarray | None, *, raw: bool = False) -> tf.data.Dataset:
@@ -288,7 +313,7 @@ class Task(TrainingData):
             self.source,
             split,
             indices,
-            batch_size=evaluation_batch(self.image_shape),
+            batch_size=evaluation_batch(self.source.image_shape),
             preprocessing=Preprocessing("none") if raw else self.preprocessing,
             test_resize=self.test_resize,
         )
@@ -297,13 +322,17 @@ class Task(TrainingData):
     def _labelled(self, batches: tf.data.Dataset) -> tf.data.Dataset:
         """Batches, or pairs of batches, with labels as the objective has them."""
         objective = self.objective
-        if objective.label_shape == ():
+        inputs = sum(values.shape[1] for values in [*self.source.split_inputs.values()][:1])
+        if objective.label_shape == () and not inputs:
             return batches  # class numbers
 
         def convert(one: Any, other: Any) -> Any:
             if isinstance(one, tuple):
                 return convert(*one), convert(*other)
             count = -1 if other.shape[0] is None else other.shape[0]
+            if inputs:
+                other, values = other[:, :-inputs], other[:, -inputs:]
+                one = self.form.pack(self._in_order(one, values))
             labels = tf.cast(other, objective.label_dtype)
             if self.source.split_weights:
                 labels = with_weights(objective, labels)

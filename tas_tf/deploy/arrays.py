@@ -7,10 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from tas_tf.data.form import Arrays
 from tas_tf.errors import UserError
-
-#: An array, or arrays by the names of inputs or outputs.
-Arrays = np.ndarray | Mapping[str, np.ndarray]
 
 
 def each(function: Callable[[np.ndarray], Any], arrays: Arrays) -> Any:

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from tas_tf.deploy.agreement import TOLERANCES
+from tas_tf.deploy.arrays import Arrays, each, listed
 from tas_tf.deploy.converters import INTEGER_FORMATS, check_calibration
 from tas_tf.deploy.jobs import Extras, Job, make_job
 from tas_tf.deploy.latency import time_interleaved
@@ -40,7 +41,7 @@ def export_models(
     models: Mapping[str, keras.Model],
     out_dir: str | Path,
     *,
-    images: np.ndarray,
+    images: Arrays,
     labels: np.ndarray,
     objective: Objective | None = None,
     formats: Sequence[str] = ExportSettings.formats,
@@ -59,7 +60,8 @@ def export_models(
     Args:
         models: Classifiers by name: `student`, usually `teacher`, optionally rivals.
         out_dir: Folder to write.
-        images: Test images as the artefacts take them: normalised float32, or raw with preprocessing layers.
+        images: Test images as the artefacts take them: normalised float32, or raw with preprocessing layers. Several
+            inputs are given by name.
         labels: Labels as the objective has them: for classes, integers `[n]`.
         objective: What the outputs mean; by default, the end of the student tells.
         formats: Names from `FORMATS`.
@@ -81,7 +83,7 @@ def export_models(
     graph = Graph.from_model(models[STUDENT])
     known = choose_objective(graph) if objective is None else objective
     activations = {end.name: graph.activation_of(end) for end in graph.ends}
-    test = ScoredOn(np.asarray(images), np.asarray(labels), known, activations)
+    test = ScoredOn(each(np.asarray, images), np.asarray(labels), known, activations)
     report = progress or (lambda line: None)
     report("computing the reference outputs")
     jobs = [make_job(name, model, preprocessing_layers, test, extras) for name, model in models.items()]
@@ -144,6 +146,7 @@ def _export_format(
 ) -> dict[str, ArtefactMetrics]:
     """Writes, verifies and times every model in one format; returns the metrics by model."""
     verified, calls = {}, {}
+    several = isinstance(test.images, Mapping)  # which the profiler doesn't take
     for job in jobs:
         path, label = _write(job, format, root, extras), f"The {job.name}'s {format}"
         artefact = _load(path, format, threads=checks.threads)
@@ -159,14 +162,14 @@ def _export_format(
             for outputs, whom in job.references(format):
                 against = {"whom": whom, "expected": outputs, "max_drop": checks.max_accuracy_drop}
                 check_score(verified[job.name], format, name=label, test=test, **against)
-        calls[job.name] = artefact.bind(test.images[:1])
+        calls[job.name] = artefact.bind(each(lambda array: array[:1], test.images))
     latencies = time_interleaved(calls, rounds=checks.rounds, warmup=checks.warmup)
     return {
         name: dataclasses.replace(
             metrics,
             latency_ms=latencies[name].median_ms,
             latency_spread_ms=latencies[name].spread_ms,
-            operators=_profile(artefact_path(root, format, model=name), format, checks),
+            operators=None if several else _profile(artefact_path(root, format, model=name), format, checks),
         )
         for name, metrics in verified.items()
     }
@@ -233,9 +236,12 @@ def _check_arguments(models: Mapping[str, keras.Model], out_dir: Path, formats: 
         raise UserError(f"`out_dir` must be a folder. Received: {out_dir}, which is a file.")
 
 
-def _check_alike(calibration: np.ndarray | None, images: np.ndarray, formats: Sequence[str]) -> None:
+def _check_alike(calibration: Arrays | None, images: Arrays, formats: Sequence[str]) -> None:
     """Rejects calibration images whose type isn't the test images': ranges and the file's input would be wrong."""
-    if set(formats) & set(INTEGER_FORMATS) and calibration.dtype != np.asarray(images).dtype:
-        raise UserError(
-            f"`calibration` must be {np.asarray(images).dtype}, like the test images. Received: {calibration.dtype}."
-        )
+    if not set(formats) & set(INTEGER_FORMATS):
+        return
+    for one, other in zip(listed(calibration), listed(images), strict=True):
+        if one.dtype != np.asarray(other).dtype:
+            raise UserError(
+                f"`calibration` must be {np.asarray(other).dtype}, like the test images. Received: {one.dtype}."
+            )

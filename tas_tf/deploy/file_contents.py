@@ -37,6 +37,7 @@ def file_metadata(model: keras.Model, task: Task, shape: Mapping[str, Any] | Non
         probabilities=graph.gives_probabilities,
         shape=shape,
         task=objective.task,
+        inputs={} if task.form is None else dict(zip(task.form.inputs, task.form.shapes, strict=True)),
         outputs=outputs,
         resize=task.source.resize,
     )

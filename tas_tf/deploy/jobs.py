@@ -22,12 +22,12 @@ class Extras:
     """Inputs that some formats need besides the models.
 
     Attributes:
-        calibration: Training images in the artefacts' input format, for `int8` and `qat_int8`.
+        calibration: Training images in the artefacts' input format, for `int8` and `qat_int8`; several inputs by name.
         quantised: The same networks trained with fake quantisation, by name, for `qat_int8`; see `tas_tf.qat`.
         metadata: Metadata to put into the files, by name of the model.
     """
 
-    calibration: np.ndarray | None = None
+    calibration: Arrays | None = None
     quantised: Mapping[str, keras.Model] = dataclasses.field(default_factory=dict)
     metadata: Mapping[str, Metadata] = dataclasses.field(default_factory=dict)
 
@@ -81,18 +81,18 @@ def make_job(
     deployed = served(model, _raw_dtype(test.images) if preprocessing_layers else model.inputs[0].dtype)
     _check_images(name, deployed, test.images)
     quantised = served(extras.quantised[name], "float32") if name in extras.quantised else None
-    as_floats = test.images.astype(np.float32)
+    as_floats = each(lambda array: array.astype(np.float32), test.images)
     return Job(
         name=name,
         model=deployed,
-        from_floats=deployed if deployed.inputs[0].dtype == "float32" else served(model, "float32"),
+        from_floats=deployed if all(one.dtype == "float32" for one in deployed.inputs) else served(model, "float32"),
         quantised=quantised,
         expected=_compute_expected(name, deployed, test.images),
         expected_quantised=None if quantised is None else _compute_expected(name, quantised, as_floats),
     )
 
 
-def _compute_expected(name: str, model: keras.Model, images: np.ndarray) -> Arrays:
+def _compute_expected(name: str, model: keras.Model, images: Arrays) -> Arrays:
     """Returns the Keras model's outputs, `[n, ...]`; they must be finite."""
     # Not `predict`: TensorFlow warns because it compiles a function for each model.
     outputs = in_batches(lambda batch: each(np.asarray, model(batch, training=False)), images, _BATCH)
@@ -110,10 +110,12 @@ def _raw_dtype(images: np.ndarray) -> str:
     return images.dtype.name
 
 
-def _check_images(name: str, model: keras.Model, images: np.ndarray) -> None:
+def _check_images(name: str, model: keras.Model, images: Arrays) -> None:
     """Rejects images that don't fit the model."""
-    wanted = model.input_shape[1:]
-    if any(size not in (None, got) for size, got in zip(wanted, images.shape[1:], strict=True)):
-        raise UserError(f"`images` must have the shape {wanted} each for the {name}. Received: {images.shape[1:]}.")
-    if images.dtype.name != model.inputs[0].dtype:
-        raise UserError(f"`images` must be {model.inputs[0].dtype} for the {name}. Received: {images.dtype.name}.")
+    several = isinstance(images, Mapping)
+    for tensor in model.inputs:
+        wanted, found = tuple(tensor.shape[1:]), images[tensor.name] if several else images
+        if any(size not in (None, got) for size, got in zip(wanted, found.shape[1:], strict=True)):
+            raise UserError(f"`images` must have the shape {wanted} each for the {name}. Received: {found.shape[1:]}.")
+        if found.dtype.name != tensor.dtype:
+            raise UserError(f"`images` must be {tensor.dtype} for the {name}. Received: {found.dtype.name}.")

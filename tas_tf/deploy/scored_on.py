@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from tas_tf.deploy.arrays import Arrays
+from tas_tf.deploy.arrays import Arrays, check_lengths, count, listed
 from tas_tf.errors import UserError
 from tas_tf.objectives.classification import Classification
 from tas_tf.objectives.objective import Objective
@@ -20,26 +20,31 @@ class ScoredOn:
     """A test set.
 
     Attributes:
-        images: Images in the artefacts' input format, `[n, height, width, channels]`.
+        images: Images in the artefacts' input format, `[n, height, width, channels]`; of several inputs, by name.
         labels: Labels as the objective has them, `[n, ...]`.
         objective: What the outputs mean.
         activations: Name of the networks' last activation by output, in order.
     """
 
-    images: np.ndarray
+    images: Arrays
     labels: np.ndarray
     objective: Objective
     activations: Mapping[str, str]
 
     def __post_init__(self) -> None:
-        if self.images.ndim != 4 or len(self.images) == 0:
-            raise UserError(f"`images` must be [n, height, width, channels], n > 0. Received: {self.images.shape}.")
-        wanted, labels = (len(self.images), *self.objective.label_shape), self.labels
+        shapes = [one.shape for one in listed(self.images)]
+        if max(map(len, shapes)) != 4 or not count(self.images):
+            raise UserError(
+                f"`images` must be [n, height, width, channels], n > 0. Received: {', '.join(map(str, shapes))}."
+            )
+        check_lengths("images", self.images)
+        wanted, labels = (count(self.images), *self.objective.label_shape), self.labels
         are_classes = self.objective.task == Classification.task and not self.objective.weighs
         if labels.shape != wanted or (are_classes and not np.issubdtype(labels.dtype, np.integer)):
             raise UserError(
                 f"`labels` must be {'integer classes' if are_classes else 'numbers'} for {self.objective}, "
-                f"{list(wanted)}, for the {len(self.images)} images. Received: {labels.dtype} of shape {labels.shape}."
+                f"{list(wanted)}, for the {count(self.images)} images. Received: {labels.dtype} of shape "
+                f"{labels.shape}."
             )
         if are_classes and (labels.min() < 0 or labels.max() >= self.objective.num_outputs):
             raise UserError(

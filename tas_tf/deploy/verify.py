@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from tas_tf.deploy.arrays import Arrays, listed
+from tas_tf.deploy.arrays import Arrays, count, listed
 from tas_tf.deploy.errors import ExportError
 from tas_tf.deploy.profile import OperatorTime
 from tas_tf.deploy.scored_on import ScoredOn
@@ -27,8 +27,8 @@ _REMEDIES = {
 class Artefact(Protocol):
     """A deployed model, loaded from its file."""
 
-    def predict(self, images: np.ndarray, *, batch_size: int = 128) -> Arrays:
-        """Runs images `[n, height, width, channels]`; returns outputs `[n, ...]`, several ones by name."""
+    def predict(self, images: Arrays, *, batch_size: int = 128) -> Arrays:
+        """Runs images `[n, height, width, channels]`, several inputs by name; returns outputs `[n, ...]` likewise."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +114,7 @@ def verify_artefact(
                 else f"at most {allowed:.3g} is allowed ({tolerance:g} of the largest output)"
             )
             raise ExportError(
-                f"{name} differs from its Keras model: max_abs_diff {difference:.3g} on {len(test.images)} images; "
+                f"{name} differs from its Keras model: max_abs_diff {difference:.3g} on {count(test.images)} images; "
                 f"{limit}. Agreement {metrics.agreement:.4f}, {test.objective.told(metrics.score)}, "
                 f"{metrics.bytes} bytes."
             )

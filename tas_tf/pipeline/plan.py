@@ -122,7 +122,7 @@ def _time_training(space: SearchSpace, workspace: Workspace) -> tuple[float, flo
     settings, started = workspace.config.student, time.perf_counter()
     objective = workspace.task.objective
     network = compile_network(build_student(space, Shape.full(space), logits=True), sgd(settings.lr), objective)
-    images = tf.random.normal([settings.batch_size, *workspace.task.source.image_shape])
+    images = tf.random.normal([settings.batch_size, *workspace.task.image_shape])
     labels = tf.zeros([settings.batch_size, *objective.label_shape], objective.label_dtype)
     network.build(images.shape)
     step = tf.function(lambda: network.train_step((images, labels)))

@@ -188,6 +188,8 @@ def check_trainable(name: str, model: keras.Model, *, fallback: bool = False) ->
     """
     require_extra("qat")
     try:
+        if len(model.inputs) > 1:
+            raise UserError(f"It takes images alone. Received: {len(model.inputs)} inputs.")
         with speaking_of("qat"):
             check_quantisable(model)
     except UserError as error:

@@ -109,7 +109,11 @@ class TeacherStep(RunStep):
         write_model(config.run.teacher_model, model)
         write_json(
             config.run.metrics("teacher"),
-            {**metrics, "preprocess": config.data.preprocess, "resize": config.data.resize},
+            {
+                **metrics,
+                **({} if workspace.task.form is None else {"inputs": list(workspace.task.form.inputs)}),
+                **{"preprocess": config.data.preprocess, "resize": config.data.resize},
+            },
         )
         record.finish()
 

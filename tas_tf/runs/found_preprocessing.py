@@ -112,7 +112,7 @@ def find_preprocessing(
     first, task = next(iter(tasks.items()))
     check_fits(model, space, task)
     network = logits_of(model, space)
-    colour = task.image_shape[-1] == 3
+    colour = task.source.image_shape[-1] == 3
     kinds = [kind for kind in kinds if colour or kind not in ("torch", "caffe")]
     goodness = task.objective.goodness
     outcomes = {way: _try(network, resized, kinds) for way, resized in tasks.items()}

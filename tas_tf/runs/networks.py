@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 from rich.markup import escape
 
+from tas_tf.data.form import Form
 from tas_tf.data.resizing import pair
 from tas_tf.data.settings import DataSettings
 from tas_tf.data.task import Task
@@ -89,10 +90,17 @@ class RunNetworks:
         """
         data = self.config.data
         settings = {field.name: getattr(data, field.name) for field in fields(data)}
-        return Task.load(**settings, objective=self._objective(), streamed=streamed)
+        objective, form = self._meant()
+        if form is not None and self.config.export.preprocessing_inside:
+            raise UserError("`preprocessing_inside` needs a network with one input. Leave it out.")
+        return Task.load(**settings, objective=objective, form=form, streamed=streamed)
 
-    def _objective(self) -> Objective | None:
-        """What the network in the user's file or the run's teacher is for; `None` for the classes of the data."""
+    def _meant(self) -> tuple[Objective | None, Form | None]:
+        """What the network in the user's file or the run's teacher is for, and what it takes.
+
+        Returns:
+            The objective, `None` for the classes of the data; the form of several inputs, `None` for images alone.
+        """
         config = self.config
         metrics, task = config.teacher_run.metrics("teacher"), config.network.task
         if metrics.exists() and not self.replaces_teacher:
@@ -101,8 +109,9 @@ class RunNetworks:
             trained = found.get("task", Classification.task)
             task = task or (None if trained == Several.task else trained)
             per_image = found.get("metric", "accuracy") == "accuracy"
-            if task == Classification.task and per_image and is_standard(self.losses["loss"], task):
-                return None
+            alone = per_image and not found.get("inputs")
+            if task == Classification.task and alone and is_standard(self.losses["loss"], task):
+                return None, None
             model = self.load_teacher()
         elif config.model_file:
             model = self._loaded_file()
@@ -115,8 +124,9 @@ class RunNetworks:
                 f"`loss`={config.network.loss} needs a `model` of your own. Built-in networks learn by cross-entropy."
             )
         else:
-            return None
-        return choose_objective(graph_at(model, config.data), task=task, **self.losses)
+            return None, None
+        graph = graph_at(model, config.data)
+        return choose_objective(graph, task=task, **self.losses), form_of(graph)
 
     @property
     def losses(self) -> dict[str, Any]:
@@ -212,6 +222,12 @@ class RunNetworks:
         return in_precision(self.load(self.require_teacher()), self.config.precision)
 
 
+def form_of(graph: Graph) -> Form | None:
+    """What a network takes, if it has several inputs."""
+    form = Form.of(graph)
+    return form if form.is_packed else None
+
+
 def graph_at(model: keras.Model, data: DataSettings) -> Graph:
     """The graph of a network at the size of its images.
 
@@ -220,24 +236,22 @@ def graph_at(model: keras.Model, data: DataSettings) -> Graph:
         data: Settings of the data.
 
     Raises:
-        UserError: The network can't be read, takes anything but images of the size that the data has, or has several
-            outputs of which any is per pixel.
+        UserError: The network can't be read, takes anything but images of the size that the data has and numbers, or
+            has several inputs or outputs and any of the outputs is per pixel.
     """
     if takes_any_size(model):
         size = pair(_ANY_SIZE if data.image_size is None else data.image_size)
         model = with_image_size(model, (*size, model.inputs[0].shape[-1] or data.channels or 3))
     graph = Graph.from_model(model)
-    shape, outputs = graph.input.shape[1:], len(model.outputs)
+    shapes, several = Form.of(graph).shapes, max(len(model.inputs), len(model.outputs)) > 1
     found = None
-    if len(model.inputs) > 1:
-        found = f"{len(model.inputs)} inputs"
-    elif len(shape) != 3:
-        found = f"inputs of {'x'.join(map(str, shape))}"
-    elif outputs > 1 and any(len(graph[end.output].shape) > 2 for end in graph.ends):
-        found = f"{outputs} outputs, of which some are per pixel"
+    if sorted(map(len, shapes)) != [1] * (len(shapes) - 1) + [3]:
+        found = f"inputs of {', '.join('x'.join(map(str, shape)) for shape in shapes)}"
+    elif several and any(len(graph[end.output].shape) > 2 for end in graph.ends):
+        found = f"{len(shapes)} inputs and {len(graph.ends)} outputs, of which some are per pixel"
     if found:
         raise UserError(
-            "`model` must take images alone here, and one output if it is per pixel. Received: "
-            f"{graph.network} with {found}. Use `tas_tf.compress` from Python."
+            "`model` must take images here, and numbers beside them at most; and it must have one input and one output "
+            f"if any is per pixel. Received: {graph.network} with {found}. Use `tas_tf.compress` from Python."
         )
     return graph

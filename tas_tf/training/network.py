@@ -67,7 +67,7 @@ def check_fits(model: keras.Model, space: SearchSpace, task: TrainingData) -> No
     Raises:
         UserError: The image shapes or the numbers of classes differ.
     """
-    wanted, got = task.image_shape, tuple(model.inputs[0].shape[1:])
+    wanted, got = tuple(task.image_shape), tuple(space.graph.input.shape[1:])
     if wanted != got:
         raise UserError(
             f"`model` takes images of {'x'.join(map(str, got))}, but those of `{task.name}` are "

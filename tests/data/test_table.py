@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from tas_tf.data.form import Form
 from tas_tf.data.sources import load_source
 from tas_tf.data.task import Task
 from tas_tf.errors import UserError
@@ -126,7 +127,10 @@ def test_missing_files_are_listed_and_can_be_left_out(write, tmp_path):
         (["path,split", "a.png,train"], r"a column for the label of each image, called label, class, "),
         ([""], "Received: nothing"),
         (["path,label,split", "a.png,1,nowhere"], "must have the splits train, val and test. Received: 'nowhere'"),
-        (["path,label", "a.png,1", "a.png,2"], r"1 image\(s\) of .* have several labels, splits or weights.*a\.png"),
+        (
+            ["path,label", "a.png,1", "a.png,2"],
+            r"1 image\(s\) of .* have several labels, splits, weights or i.*a\.png",
+        ),
     ],
 )
 def test_tables_that_cannot_be_used(write, lines, message):
@@ -237,6 +241,37 @@ def test_columns_of_several_outputs(write):
     assert size[0].objective.split(size[1])[1].numpy().tolist() == [row[3] for row in expected]
     with pytest.raises(UserError, match=r"`model` has 3 classes, but the column size of .* has 10"):
         load_source(name, KIND_AND_SIZE, image_size=6, test_share=0.3, label_columns=("size", "kind"))
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_columns_of_further_inputs(write, streamed):
+    """They reach the network beside the images, in the order of its inputs, and labels and weights stay apart."""
+    columns = {"place_2": [number / 4 for number in range(10)], "weight": [1, 3] * 5, "age": list(range(10))}
+    columns["place_1"] = [-number for number in range(10)]
+    name = write("path,label,place_2,weight,age,place_1", *rows(["dog", "cat"] * 5, **columns))
+    form = Form(("age", "photo", "place"), ((1,), (6, 6, 3), (2,)))
+    task = Task.load(name, image_size=6, test_share=0.4, streamed=streamed, form=form, preprocess="none")
+    assert task.source.notes[-1].endswith("that the network reads: age, place_1, place_2.")
+    assert task.image_shape == (1 + 6 * 6 * 3 + 2,)
+    (packed, labels), *_ = task.training(6)[0](0).take(1)
+    found = form.unpack(packed.numpy())
+    shown = found["photo"][:, 0, 0, 0].astype(int)
+    assert sorted(shown) == sorted(set(range(10)) - {int(one) for one in task.test_arrays()[0]["age"][:, 0]})
+    np.testing.assert_array_equal(found["age"][:, 0], shown)
+    np.testing.assert_array_equal(found["place"], np.stack([-shown, shown / 4], axis=1))
+    np.testing.assert_array_equal(labels, np.stack([1 - shown % 2, 1 + 2 * (shown % 2)], axis=1))
+    with pytest.raises(UserError, match=r"columns for the inputs of the network, size. Received: path, label, place_2"):
+        load_source(name, form=Form(("photo", "size"), ((6, 6, 3), (1,))), image_size=6, test_share=0.4)
+    with pytest.raises(UserError, match=r"must be csv:FILE with columns for the inputs .* age, place_1, place_2"):
+        load_source("digits", form=form)
+    with pytest.raises(UserError, match=r"numbers in the column label, which the network reads. Received: 'dog' for"):
+        load_source(
+            name,
+            form=Form(("photo", "label"), ((6, 6, 3), (1,))),
+            image_size=6,
+            test_share=0.4,
+            label_columns=("age",),
+        )
 
 
 @pytest.mark.parametrize("streamed", [False, True])

@@ -281,6 +281,60 @@ def test_two_heads_with_weights_of_images(command, photos, flags, tmp_path):
     assert "`--dataset=digits` has a class for each image, which doesn't suit several" in refused.err
 
 
+def test_an_image_and_a_table(command, photos, flags, tmp_path):
+    """The network adds the two numbers that it reads to what it sees."""
+    lines = ["path,split,bonus_1,bonus_2,total"]
+    rng = np.random.default_rng(0)
+    bonus = rng.normal(size=(TRAIN + TEST, 2)).round(3)
+    total = photos.values[:, 0] + bonus.sum(axis=1)
+    for number, pixels in enumerate(photos.pixels):
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+        numbers = ",".join(map(str, (*bonus[number], total[number])))
+        lines.append(f"{number}.png,{'train' if number < TRAIN else 'test'},{numbers}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    pixels, table = keras.Input((8, 8, 1), name="pixels"), keras.Input((2,), name="bonus")
+    x = layers.ReLU(name="relu1")(layers.Conv2D(8, 3, padding="same", name="first")(pixels))
+    x = layers.Flatten(name="flat")(layers.ReLU(name="relu2")(layers.Conv2D(12, 3, strides=2, name="second")(x)))
+    model = keras.Model({"pixels": pixels, "bonus": table}, layers.Dense(1)(layers.Concatenate()([x, table])))
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    inputs = {"pixels": photos.network_input(), "bonus": bonus.astype("float32")}
+    train, test = ({name: one[part] for name, one in inputs.items()} for part in (slice(TRAIN), slice(TRAIN, None)))
+    keras.utils.set_random_seed(0)
+    model.fit(train, total[:TRAIN], batch_size=32, epochs=12, verbose=0)
+    model.save(tmp_path / "sum.keras")
+    arguments = [f"--model={tmp_path}/sum.keras", *flags, f"--dataset=csv:{tmp_path}/labels.csv"]
+    outcome = command(pipeline, f"--run_dir={tmp_path}/run", *arguments)
+    assert outcome.code == 0, outcome
+    assert "that the network reads: bonus_1, bonus_2." in outcome.out
+    found = read_report(tmp_path / "run")
+    errors = np.abs(model.predict(test, verbose=0)[:, 0] - total[TRAIN:])
+    assert found["teacher"]["mae"] == pytest.approx(errors.mean(), rel=1e-4)
+    student = keras.models.load_model(tmp_path / "run/student/model.keras")
+    expected = student.predict(test, verbose=0)
+    for format in ("fp32", "int8"):
+        outputs = tas_tf.TFLiteModel(tmp_path / f"run/export/{format}.tflite").predict(test)
+        np.testing.assert_allclose(outputs, expected, atol=(1e-4 if format == "fp32" else 0.1) * np.ptp(expected))
+        score = np.abs(outputs[:, 0] - total[TRAIN:]).mean()
+        assert found["student"]["tflite"][format]["score"] == pytest.approx(score, rel=1e-3)
+    assert read_metadata(tmp_path / "run/export/int8.tflite")["inputs"] == {"bonus": [2], "pixels": [8, 8, 1]}
+    again = command(distill, f"--flagfile={tmp_path}/run/flags.cfg", f"--run_dir={tmp_path}/run", "--model=")
+    assert "is up to date: test mean absolute error" in again.out, again
+    described = command(describe, *arguments[:1], f"--dataset=csv:{tmp_path}/labels.csv", "--image_size=8")
+    assert described.code == 0, described
+    for more, message in (
+        (["--preprocessing_inside"], "`--preprocessing_inside` needs a network with one input"),
+        (
+            ["--dataset=digits"],
+            "`--dataset` must be csv:FILE with columns for the inputs of the network, bonus_1,",
+        ),
+        (["--formats=qat_int8"], "It takes images alone. Received: 2 inputs."),
+    ):
+        wrong = command(pipeline, f"--run_dir={tmp_path}/wrong", *arguments, *more)
+        assert (wrong.code, "Traceback" in wrong.err) == (1, False), wrong
+        assert message in wrong.err
+    assert not (tmp_path / "wrong").exists()
+
+
 def test_what_does_not_fit(command, table, folder, values_model, flags, tmp_path):
     untrained = save(for_images(layers.Dense(2, name="values")), "mse", tmp_path / "untrained.keras")
     columns = "--label_columns=left,right"
