@@ -70,6 +70,13 @@ class Form:
         ]
         return tf.concat(flat, axis=1)
 
+    def with_image(self, images: tf.Tensor, values: tf.Tensor) -> list[tf.Tensor]:
+        """Puts images and the numbers of all other inputs, `[batch, numbers]`, in the order of the inputs."""
+        others = [math.prod(shape) for number, shape in enumerate(self.shapes) if number != self.image]
+        parts = tf.split(values, others, axis=1)
+        parts.insert(self.image, images)
+        return parts
+
     def unpack(self, packed: np.ndarray) -> dict[str, np.ndarray]:
         """Takes several inputs, packed side by side, `[n, numbers]`, apart by name.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -292,14 +291,6 @@ class Task(TrainingData):
         chosen = stratified_subset(strata, count=min(limit, len(strata)))
         return self._arrays("train", self.indices[chosen], raw=raw)[0]
 
-    def _in_order(self, images: tf.Tensor, values: tf.Tensor) -> list[tf.Tensor]:
-        """Images and the other inputs, `[batch, numbers]`, in the order of the network's inputs."""
-        shapes = self.form.shapes
-        others = [math.prod(shape) for number, shape in enumerate(shapes) if number != self.form.image]
-        parts = tf.split(values, others, axis=1)
-        parts.insert(self.form.image, images)
-        return parts
-
     def _arrays(self, split: str, indices: np.ndarray, *, raw: bool) -> tuple[Arrays, np.ndarray]:
         batches = self._evaluation(split, indices, raw=raw)
         images, found = zip(*batches.as_numpy_iterator(), strict=True)
@@ -332,7 +323,7 @@ class Task(TrainingData):
             count = -1 if other.shape[0] is None else other.shape[0]
             if inputs:
                 other, values = other[:, :-inputs], other[:, -inputs:]
-                one = self.form.pack(self._in_order(one, values))
+                one = self.form.pack(self.form.with_image(one, values))
             labels = tf.cast(other, objective.label_dtype)
             if self.source.split_weights:
                 labels = with_weights(objective, labels)
