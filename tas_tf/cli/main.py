@@ -41,7 +41,7 @@ def usage() -> str:
     lines = [
         "usage: tas-tf COMMAND [FLAGS]",
         "",
-        "Makes a trained Keras image classifier smaller and faster.",
+        "Makes a trained Keras CNN smaller and faster.",
         "",
         *(f"  {command.name:<10} {command.summary}" for command in COMMANDS.values()),
         "",

@@ -257,7 +257,7 @@ def compress(
     with strategy.scope():
         teacher = logits_of(model, space)
     began = monotonic()
-    teacher_metrics = network_metrics(space, Shape.full(space), evaluate(teacher, data.test(), objective), objective)
+    teacher_metrics = network_metrics(space, Shape.full(space), evaluate(teacher, data.test(), objective), data)
     if deadline is not None:
         deadline = replace(deadline, reserved=monotonic() - began)  # to score the student on the same images
     check_above_chance(teacher_metrics, data)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tas_tf.data.form import Form
 from tas_tf.data.suitable import check_class_count, takes_classes
@@ -15,8 +15,21 @@ from tas_tf.objectives.objective import Objective
 from tas_tf.objectives.regression import Regression
 from tas_tf.objectives.several import Several
 
-#: Labels of each image, by path: a class number or values.
-Labels = Mapping[str, int | tuple[float, ...]]
+# Classes that are named in a line.
+_TOLD = 10
+
+#: Labels of each image: a class number or values.
+LabelByPath = Mapping[str, int | tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What is written about an image: its split, weight, labels and further inputs."""
+
+    split: str
+    weight: str
+    labels: tuple[str, ...]
+    inputs: tuple[str, ...]
 
 
 def outputs_of(objective: Objective | None) -> tuple[str, ...]:
@@ -33,8 +46,13 @@ def outputs_of(objective: Objective | None) -> tuple[str, ...]:
 
 
 def read_labels(
-    file: Path, columns: Sequence[str], texts: Mapping[str, Sequence[str]], objective: Objective | None
-) -> tuple[Sequence[str], Labels, str]:
+    file: Path,
+    columns: Sequence[str],
+    texts: Mapping[str, Sequence[str]],
+    objective: Objective | None,
+    *,
+    weight: str = "",
+) -> tuple[Sequence[str], LabelByPath, str]:
     """Reads labels as a network takes them.
 
     Args:
@@ -42,6 +60,7 @@ def read_labels(
         columns: Names of the columns.
         texts: Texts of each image, by path.
         objective: What the network is for; by default classes.
+        weight: Name of the column of weights, for messages.
 
     Returns:
         Names of the classes or columns; labels of each image by path, for several outputs side by side; and a line for
@@ -52,7 +71,8 @@ def read_labels(
             be a label.
     """
     parts = [(part.name, part.objective) for part in objective.parts] if isinstance(objective, Several) else []
-    _check_columns(file, columns, objective, [one for _, one in parts] or [objective])
+    beside = f" The column {weight} holds weights." if weight else ""
+    _check_columns(file, columns, objective, [one for _, one in parts] or [objective], beside)
     listed = f"{len(columns)} column{'s' if len(columns) > 1 else ''} ({', '.join(columns)})"
     if not parts:
         names, labels = _read_output(file, columns, texts, objective)
@@ -67,7 +87,8 @@ def read_labels(
             check_class_count(one, len(names), f"the column {columns[mine.start]} of {file}")
             labels = {path: (float(label),) for path, label in labels.items()}
         rows = {path: (*row, *labels[path]) for path, row in rows.items()}
-        said.append(f"{', '.join(columns[mine])} for {name}")
+        classes = f" ({', '.join(names[:_TOLD])}{', ...' if len(names) > _TOLD else ''})" if takes_classes(one) else ""
+        said.append(f"{', '.join(columns[mine])}{classes} for {name}")
     return columns, rows, f"`dataset`: labels of {file}: {'; '.join(said)}."
 
 
@@ -83,7 +104,7 @@ def inputs_of(form: Form | None) -> tuple[str, ...]:
     return tuple(name for one in others for name in _numbered(form.inputs[one], math.prod(form.shapes[one])))
 
 
-def read_inputs(file: Path, columns: Sequence[str], rows: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
+def read_inputs(file: Path, columns: Sequence[str], rows: Mapping[str, Texts]) -> dict[str, tuple[float, ...]]:
     """Reads inputs besides the images, by path.
 
     Raises:
@@ -100,16 +121,22 @@ def read_inputs(file: Path, columns: Sequence[str], rows: Mapping[str, Any]) -> 
     return found
 
 
-def read_weights(file: Path, column: str, rows: Mapping[str, Any]) -> dict[str, float]:
+def read_weights(file: Path, column: str, rows: Mapping[str, Texts], learned: Set[str]) -> dict[str, float]:
     """Reads weights of images, by path.
 
+    Args:
+        file: Path of the table, for messages.
+        column: Name of the column.
+        rows: What is written about each image, by path.
+        learned: Paths of the training images.
+
     Raises:
-        UserError: A text is no number of at least 0, or all are 0.
+        UserError: A text is no number of at least 0, or all of the training images are 0.
     """
     texts = {path: row.weight for path, row in rows.items()}
     found = {path: _number(text) for path, text in texts.items()}
     wrong = next((path for path, value in found.items() if not value >= 0), None)
-    if wrong is not None or not any(found.values()):
+    if wrong is not None or not any(found[path] for path in learned):
         received = "only 0" if wrong is None else f"{texts[wrong]!r} for {wrong}"
         raise UserError(
             f"`dataset`: {file} must have weights of at least 0 in the column {column}, not all of them 0. Received: "
@@ -129,7 +156,11 @@ def _needed(objective: Objective | None) -> int:
 
 
 def _check_columns(
-    file: Path, columns: Sequence[str], objective: Objective | None, outputs: Sequence[Objective | None]
+    file: Path,
+    columns: Sequence[str],
+    objective: Objective | None,
+    outputs: Sequence[Objective | None],
+    beside: str,
 ) -> None:
     """Checks that a table has as many columns of labels as a network needs.
 
@@ -146,13 +177,13 @@ def _check_columns(
         what = "classes" if takes_classes(objective) else objective.noun if len(outputs) > 1 else str(objective)
         raise UserError(
             f"`dataset`: {file} must have {needed} column{'s' if needed > 1 else ''} of labels for {what}. Received: "
-            f"{len(columns)} ({', '.join(columns)}). `label_columns` chooses columns."
+            f"{len(columns)} ({', '.join(columns)}). `label_columns` chooses columns.{beside}"
         )
 
 
 def _read_output(
     file: Path, columns: Sequence[str], texts: Mapping[str, Sequence[str]], objective: Objective | None
-) -> tuple[Sequence[str], Labels]:
+) -> tuple[Sequence[str], LabelByPath]:
     """Names and labels for one output."""
     if takes_classes(objective):
         return class_numbers({path: row[0] for path, row in texts.items()})

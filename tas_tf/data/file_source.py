@@ -33,7 +33,7 @@ class FileSource(StreamedSource):
 
     def examples(self, split: str, indices: np.ndarray, *, seed: tf.Tensor | None = None) -> tf.data.Dataset:
         """Yields `(index, encoded image, label)`, in the order of `indices` if there is no seed."""
-        image, label = self.image_reader(split), self.label_reader(split)
+        image, label = self.image_reader(split), self.row_reader(split)
         order = tf.constant(indices, tf.int64)
         if seed is not None:
             order = tf.random.experimental.stateless_shuffle(order, seed=seed)
@@ -55,10 +55,10 @@ class FileSource(StreamedSource):
 
         return read
 
-    def label_reader(self, split: str) -> Callable[[tf.Tensor], tf.Tensor]:
-        """Returns a function from an index to the label."""
-        labels = tf.constant(self.rows(split))
-        return lambda index: labels[index]
+    def row_reader(self, split: str) -> Callable[[tf.Tensor], tf.Tensor]:
+        """Returns a function from an index to its row, see `Source.rows`."""
+        rows = tf.constant(self.rows(split))
+        return lambda index: rows[index]
 
     def read_labels(self, split: str) -> np.ndarray:
         """Reads the labels of a split as a source in memory has them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,6 +76,12 @@ class Form:
         parts = tf.split(values, others, axis=1)
         parts.insert(self.image, images)
         return parts
+
+    def change_image(self, packed: tf.Tensor, change: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+        """Changes the images of several inputs that are packed side by side."""
+        parts = tf.split(packed, [math.prod(shape) for shape in self.shapes], axis=1)
+        images = tf.reshape(parts[self.image], [-1, *self.shapes[self.image]])
+        return self.pack([*parts[: self.image], change(images), *parts[self.image + 1 :]])
 
     def unpack(self, packed: np.ndarray) -> dict[str, np.ndarray]:
         """Takes several inputs, packed side by side, `[n, numbers]`, apart by name.

@@ -9,7 +9,7 @@ from typing import Any
 
 from tas_tf.data.file_source import load_files
 from tas_tf.data.folder_layout import Listing, find_splits, folders_in, images_in, split_named, unused_files
-from tas_tf.data.image_files import Broken, look_at
+from tas_tf.data.image_files import SUFFIXES, Broken, look_at
 from tas_tf.data.masks import Mask, MaskSource, look_at_masks, number_classes
 from tas_tf.data.source import Source
 from tas_tf.errors import UserError
@@ -93,11 +93,17 @@ def _find_parts(root: Path) -> tuple[dict[str, tuple[Path, Path]], list[str]]:
     Raises:
         UserError: See `list_masked_folder`.
     """
-    if _named(root, _IMAGES) and _named(root, _MASKS):
+    outside = [
+        one for one in folders_in(root) if split_named(one.name) and _named(one, _IMAGES) and _named(one, _MASKS)
+    ]
+    if not outside and _named(root, _IMAGES) and _named(root, _MASKS):
         images, masks = (_the_one(root, names) for names in (_IMAGES, _MASKS))
         if not any(split_named(inner.name) for inner in folders_in(images)):
             return {"train": (images, masks)}, []
         inside, notes = find_splits(images, hold_images=True)
+        loose = [path for path in images.iterdir() if path.suffix.lower() in SUFFIXES]
+        if loose:
+            notes.append(f"`dataset`: {len(loose)} images in {images} lie beside its splits and are left out.")
         return {split: (folder, _the_one(masks, (folder.name.lower(),))) for split, folder in inside.items()}, notes
     splits, notes = find_splits(root)
     return {split: (_the_one(folder, _IMAGES), _the_one(folder, _MASKS)) for split, folder in splits.items()}, notes

@@ -49,7 +49,7 @@ class MaskSource(FileSource):
     mask_size: tuple[int, int]
     class_of: np.ndarray = dataclasses.field(repr=False)
 
-    def label_reader(self, split: str) -> Callable[[tf.Tensor], tf.Tensor]:
+    def row_reader(self, split: str) -> Callable[[tf.Tensor], tf.Tensor]:
         """Returns a function from an index to the classes of all pixels, uint8 `[height, width]`."""
         paths, class_of = tf.constant(self.labels(split)), tf.constant(self.class_of)
 
@@ -63,7 +63,7 @@ class MaskSource(FileSource):
     def read_labels(self, split: str) -> np.ndarray:
         """Reads the masks of a split, uint8 `[num_examples, height, width]`."""
         rows = tf.data.Dataset.range(len(self.labels(split)))
-        masks = rows.map(self.label_reader(split), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        masks = rows.map(self.row_reader(split), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         return np.stack(list(masks.as_numpy_iterator()))
 
 

@@ -32,7 +32,8 @@ class DataSettings(Augmentation, Seeded):
     label_columns: tuple[str, ...] = setting(
         (),
         "Names of the columns of labels in a table, such as age or red,green,blue; by default the column called label, "
-        "class, class_name, category or target, or if there is none, all but those of paths and splits.",
+        "class, class_name, category or target, or those called like the outputs of the network; without any, all but "
+        "those of paths, splits, weights and inputs.",
         before=(),
     )
     image_size: int | tuple[int, int] | None = setting(

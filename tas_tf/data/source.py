@@ -76,6 +76,11 @@ class Source:
         _check_split(split)
         return self.split_labels[split]
 
+    @property
+    def num_inputs(self) -> int:
+        """Numbers that networks read besides each image."""
+        return self.split_inputs["train"].shape[1] if self.split_inputs else 0
+
     def rows(self, split: str) -> np.ndarray:
         """Returns what pipelines carry along with the images of `split`.
 

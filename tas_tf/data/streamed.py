@@ -73,7 +73,7 @@ class StreamedData(TrainingData):
     @property
     def objective(self) -> Objective:
         """What networks are trained for."""
-        return replace(self.labels[0].objective, loss_scale=self.surveys[0].loss_scale)
+        return self.surveys[0].objective
 
     @property
     def num_train(self) -> int:

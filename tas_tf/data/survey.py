@@ -13,6 +13,7 @@ import tensorflow as tf
 from tas_tf.data.labels import Labels
 from tas_tf.data.stream import Stream, empty, endless
 from tas_tf.errors import UserError
+from tas_tf.objectives.objective import Objective
 
 #: Number of buckets that images fall into by their contents.
 BUCKETS = 2**30
@@ -31,14 +32,14 @@ class Survey:
         counts: Number of images of each class, by class number or name; empty if labels aren't classes of images.
         buckets: Buckets of all images, sorted, int64 `[num_examples]`.
         chance: Score of the best constant output, such as the share of the most frequent class.
-        loss_scale: Factor of losses in training that suits the labels, see `Objective.scale_of`.
+        objective: What the outputs of the network mean, with losses that suit the labels, see `Objective.scaled`.
         varies: Whether the images are others when they are read again.
     """
 
     counts: Mapping[int | str, int]
     buckets: np.ndarray
     chance: float
-    loss_scale: float = 1.0
+    objective: Objective
     varies: bool = False
 
     @property
@@ -79,9 +80,9 @@ def survey(stream: Stream, labels: Labels) -> Survey:
     found = np.sort(np.concatenate(buckets))
     if summaries:
         rows = np.concatenate(summaries)
-        result = Survey({}, found, labels.objective.constant_score(rows), labels.objective.scale_of(rows))
+        result = Survey({}, found, labels.objective.constant_score(rows), labels.objective.scaled(rows))
     else:
-        result = Survey(dict(counts), found, max(counts.values()) / len(found))
+        result = Survey(dict(counts), found, max(counts.values()) / len(found), labels.objective)
     if not stream.is_mixed and changes < 2 * len(counts) and len(counts) > 1 and result.num_examples > stream.mixed:
         raise UserError(
             f"`{stream.argument}` must mix its classes. Received images sorted by class: use "

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tas_tf.data.columns import inputs_of, outputs_of, read_inputs, read_labels, read_weights
+from tas_tf.data.columns import Texts, inputs_of, outputs_of, read_inputs, read_labels, read_weights
 from tas_tf.data.file_source import load_files
 from tas_tf.data.folder_layout import Label, Listing, split_named
 from tas_tf.data.form import Form
@@ -26,16 +27,6 @@ _COLUMNS = {
 #: Names of the column of labels if there are others besides it.
 _LABEL = ("label", "class", "class_name", "category", "target")
 _LISTED = 5
-
-
-@dataclass(frozen=True)
-class Texts:
-    """What is written about an image: its split, weight, labels and further inputs."""
-
-    split: str
-    weight: str
-    labels: tuple[str, ...]
-    inputs: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -121,7 +112,7 @@ def list_table(table: Table, objective: Objective | None = None) -> Listing:
         )
         splits = {path: "test" if used and split == "validation" else split for path, split in splits.items()}
     texts = {path: row.labels for path, row in rows.items()}
-    names, labels, note = read_labels(file, table.columns, texts, objective)
+    names, labels, note = read_labels(file, table.columns, texts, objective, weight=table.weight)
     notes.insert(0, note)
     if table.weight:
         notes.append(f"`dataset`: the column {table.weight} of {file} weighs training images.")
@@ -131,13 +122,15 @@ def list_table(table: Table, objective: Objective | None = None) -> Listing:
     for path, label in labels.items():
         if splits[path] != "validation":
             files.setdefault(splits[path], []).append((path, label))
+    used = {path: row for path, row in rows.items() if splits[path] != "validation"}
+    learned = {path for path, split in splits.items() if split == "train"}
     return Listing(
         tuple(names),
         files,
         tuple(notes),
         takes_classes(objective),
-        weights=read_weights(file, table.weight, rows) if table.weight else {},
-        inputs=read_inputs(file, table.inputs, rows) if table.inputs else {},
+        weights=read_weights(file, table.weight, used, learned) if table.weight else {},
+        inputs=read_inputs(file, table.inputs, used) if table.inputs else {},
     )
 
 
@@ -163,18 +156,25 @@ def read_table(
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"`dataset`: can't read the table {file}: {error}.") from error
     names = [name.strip() for name in names]
+    given = ", ".join(names) or "nothing"
+    meant = (*label_columns, *inputs)
+    twice = [name for name, count in Counter([*names, *meant]).items() if count > 1 + (name in names and name in meant)]
+    if twice:
+        raise UserError(
+            f"`dataset`: {file} must have each column once, either to read or to learn. Received: {', '.join(twice)} "
+            f"twice, of {given}."
+        )
+    # What is learned or read may be called a weight.
+    free = [number for number, name in enumerate(names) if name not in (*meant, *outputs)]
     place = {
-        kind: next((number for number, name in enumerate(names) if name.lower() in known), None)
+        kind: next((number for number in free if names[number].lower() in known), None)
         for kind, known in _COLUMNS.items()
     }
-    given = ", ".join(names) or "nothing"
     if place["path"] is None:
         raise UserError(
             f"`dataset`: {file} must have a column for the path of each image, called "
             f"{', '.join(_COLUMNS['path'][:3])} or the like. Received: {given}."
         )
-    if place["weight"] is not None and names[place["weight"]] in (*label_columns, *outputs, *inputs):
-        place["weight"] = None  # what is learned or read may be called a weight
     lacking = [name for name in inputs if name not in names]
     if lacking:
         raise UserError(
@@ -229,7 +229,7 @@ def _label_columns(
     if wanted:
         return [names.index(name) for name in wanted]
     if outputs:
-        called = [names.index(name) for name in outputs] if set(outputs) <= set(names) else []
+        called = _called(file, names, outputs)
     else:
         called = [number for number in others if names[number].lower() in _LABEL][:1]
     chosen = called or list(others)
@@ -239,6 +239,22 @@ def _label_columns(
             f"like, or several. Received: {', '.join(names)}."
         )
     return chosen
+
+
+def _called(file: Path, names: Sequence[str], outputs: Sequence[str]) -> list[int]:
+    """Numbers of the columns that are called like outputs, in any case; empty if none is.
+
+    Raises:
+        UserError: Only some outputs have such a column.
+    """
+    known = {name.lower(): number for number, name in enumerate(names)}
+    lacking = [name for name in outputs if name.lower() not in known]
+    if lacking and len(lacking) < len(outputs):
+        raise UserError(
+            f"`dataset`: {file} has columns for some outputs of the network but none called {', '.join(lacking)}. "
+            f"Received: {', '.join(names)}. `label_columns` names a column for each output, in order."
+        )
+    return [] if lacking else [known[name.lower()] for name in outputs]
 
 
 def _unique(file: Path, rows: Sequence[tuple[str, Texts]]) -> dict[str, Texts]:

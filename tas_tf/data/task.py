@@ -52,6 +52,14 @@ class Task(TrainingData):
 
     def __post_init__(self) -> None:
         height, width, channels = self.source.image_shape
+        if self.form is not None and self.form.shapes[self.form.image] != tuple(self.source.image_shape):
+            wanted, got = (
+                "x".join(map(str, each)) for each in (self.form.shapes[self.form.image], (height, width, channels))
+            )
+            raise UserError(
+                f"`model` takes images of {wanted}, but those of `{self.source.name}` are {got}. Change `dataset`, "
+                "`model`, `image_size` or `channels`."
+            )
         self.augment.check_channels(channels, self.source.name)
         if self.test_resize is not None and not height == width <= self.test_resize:
             raise UserError(
@@ -146,16 +154,15 @@ class Task(TrainingData):
     @property
     def objective(self) -> Objective:
         """What networks are trained for."""
-        objective = all_weighed(self._unweighed) if self.source.split_weights else self._unweighed
-        return replace(objective, loss_scale=self._loss_scale)
+        return all_weighed(self._scaled) if self.source.split_weights else self._scaled
 
     @cached_property
-    def _loss_scale(self) -> float:
+    def _scaled(self) -> Objective:
         objective = self._unweighed
         if objective.has_positions or self.source.has_classes:
-            return 1.0
+            return objective
         labels = self.source.labels("train")[self.indices].astype(objective.label_dtype.as_numpy_dtype)
-        return objective.scale_of(objective.summary(labels.reshape(len(labels), *objective.label_shape)))
+        return objective.scaled(objective.summary(labels.reshape(len(labels), *objective.label_shape)))
 
     @property
     def _unweighed(self) -> Objective:
@@ -313,7 +320,7 @@ class Task(TrainingData):
     def _labelled(self, batches: tf.data.Dataset) -> tf.data.Dataset:
         """Batches, or pairs of batches, with labels as the objective has them."""
         objective = self.objective
-        inputs = sum(values.shape[1] for values in [*self.source.split_inputs.values()][:1])
+        inputs = self.source.num_inputs
         if objective.label_shape == () and not inputs:
             return batches  # class numbers
 

@@ -106,11 +106,6 @@ class Graph:
         """Whether all outputs are probabilities rather than logits."""
         return all(end.head is not None for end in self.ends)
 
-    @property
-    def ends_in(self) -> str:
-        """Name of the last activation of the only output, `linear` if there is none."""
-        return self.activation_of(self.end)
-
     def activation_of(self, end: End) -> str:
         """Name of the last activation of an output, `linear` if there is none."""
         return last_activation(self.by_name, end.output, end.head)
@@ -123,9 +118,9 @@ class Graph:
         if node.kind is not Kind.BATCH_NORM or not node.was_frozen:
             return False
         before = self.by_name[node.inputs[0]]
-        while before.inputs and not before.num_params:
+        while before.inputs and not before.num_params and before.shares is None:
             before = self.by_name[before.inputs[0]]
-        return not before.was_frozen
+        return bool(before.inputs) and not before.was_frozen
 
     @property
     def num_params(self) -> int:

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tas_tf.objectives.objective import Objective, Sums, mean_over_positions
+from tas_tf.objectives.objective import Objective, Sums, mean_of_known, mean_over_positions, ratios
 
 
 class Classification(Objective):
@@ -87,12 +87,16 @@ class Classification(Objective):
 
     def scores(self, sums: Mapping[str, np.ndarray], ranked: tuple[np.ndarray, np.ndarray] | None) -> dict[str, float]:
         """Accuracy; the mean over classes of their accuracies, or per pixel of their intersections over unions."""
-        hits, there, predicted = (sums[name] for name in ("hits", "there", "predicted"))
-        accuracy = {"accuracy": float(hits.sum() / there.sum())}
-        if self.positions:
-            union = there + predicted - hits
-            return {**accuracy, "mean_iou": _mean_of_ratios(hits, union)}
-        return {**accuracy, "balanced_accuracy": _mean_of_ratios(hits, there)}
+        name = "mean_iou" if self.positions else "balanced_accuracy"
+        accuracy = float(sums["hits"].sum() / sums["there"].sum())
+        return {"accuracy": accuracy, name: mean_of_known(self.by_class(sums, ranked))}
+
+    def by_class(
+        self, sums: Mapping[str, np.ndarray], ranked: tuple[np.ndarray, np.ndarray] | None
+    ) -> list[float | None]:
+        """Share of the images of each class that are recognised; per pixel, its intersection over union."""
+        hits, there = sums["hits"], sums["there"]
+        return ratios(hits, there + sums["predicted"] - hits if self.positions else there)
 
     def constant_score(self, labels: np.ndarray) -> float:
         """Score of the most frequent class."""
@@ -110,12 +114,3 @@ class Classification(Objective):
     def agreement(self, logits: np.ndarray, expected: np.ndarray) -> float:
         """Share of images or pixels for which both choose the same class."""
         return float(np.mean(logits.argmax(axis=-1) == expected.argmax(axis=-1)))
-
-
-def _mean_of_ratios(parts: np.ndarray, wholes: np.ndarray) -> float:
-    """Mean of ratios over classes that exist.
-
-    >>> _mean_of_ratios(np.array([1, 3, 0]), np.array([2, 3, 0]))
-    0.75
-    """
-    return float(np.mean(parts[wholes > 0] / wholes[wholes > 0]))

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 import tensorflow as tf
 
-from tas_tf.objectives.objective import Objective, Sums, mean_over_positions
+from tas_tf.objectives.objective import Objective, Sums, mean_of_known, mean_over_positions, ratios
 
 
 class Decisions(Objective):
@@ -69,21 +69,34 @@ class Decisions(Objective):
     def scores(self, sums: Mapping[str, np.ndarray], ranked: tuple[np.ndarray, np.ndarray] | None) -> dict[str, float]:
         """Share of right decisions and the scores of images; per pixel the mean intersection over union."""
         right, whole = sums["right_no"] + sums["right_yes"], sums["no"] + sums["yes"]
-        more = {"mean_iou": self._mean_iou(sums)} if self.positions else self._scores_of_images(sums, *ranked)
+        each = mean_of_known(self.by_class(sums, ranked))
+        more = {"mean_iou": each} if self.positions else self._scores_of_images(each, sums, *ranked)
         return {"accuracy": float(right.sum() / whole.sum()), **more}
 
     @abc.abstractmethod
-    def _scores_of_images(self, sums: Mapping[str, np.ndarray], labels: np.ndarray, logits: np.ndarray) -> dict:
-        """Scores of outputs per image besides the accuracy."""
+    def _scores_of_images(
+        self, mean: float, sums: Mapping[str, np.ndarray], labels: np.ndarray, logits: np.ndarray
+    ) -> dict[str, float]:
+        """Scores of outputs per image besides the accuracy, given the mean of `by_class`."""
 
-    def _mean_iou(self, sums: Mapping[str, np.ndarray]) -> float:
-        """Mean intersection over union; of yes and no, if there is a single decision."""
+    def by_class(
+        self, sums: Mapping[str, np.ndarray], ranked: tuple[np.ndarray, np.ndarray] | None
+    ) -> list[float | None]:
+        """Score of each label, of a single decision of no and yes; per pixel, its intersection over union."""
+        if not self.positions:
+            return self._by_class_of_images(sums, *ranked)
         hits, union = sums["right_yes"], sums["yes"] + sums["said"] - sums["right_yes"]
         if self.num_outputs == 1:
             whole = sums["no"] + sums["yes"]
-            hits = np.concatenate([hits, sums["right_no"]])
-            union = np.concatenate([union, whole - sums["right_yes"]])
-        return float(np.mean(hits[union > 0] / union[union > 0]))
+            hits = np.concatenate([sums["right_no"], hits])
+            union = np.concatenate([whole - sums["right_yes"], union])
+        return ratios(hits, union)
+
+    @abc.abstractmethod
+    def _by_class_of_images(
+        self, sums: Mapping[str, np.ndarray], labels: np.ndarray, logits: np.ndarray
+    ) -> list[float | None]:
+        """`by_class` for outputs per image."""
 
     def _summary(self, labels: np.ndarray) -> np.ndarray:
         """Share of yes for each image and decision, `[batch, decisions]`."""
@@ -107,12 +120,18 @@ class Binary(Decisions):
 
     _metric_of_images = "accuracy"
 
-    def _scores_of_images(self, sums: Mapping[str, np.ndarray], labels: np.ndarray, logits: np.ndarray) -> dict:
+    def _by_class_of_images(
+        self, sums: Mapping[str, np.ndarray], labels: np.ndarray, logits: np.ndarray
+    ) -> list[float | None]:
+        """Shares of right answers among those that are no, and among those that are yes."""
+        return ratios(np.concatenate([sums["right_no"], sums["right_yes"]]), np.concatenate([sums["no"], sums["yes"]]))
+
+    def _scores_of_images(
+        self, mean: float, sums: Mapping[str, np.ndarray], labels: np.ndarray, logits: np.ndarray
+    ) -> dict[str, float]:
         """The mean of the accuracies of yes and no, and the area under the ROC curve."""
-        parts = np.concatenate([sums["right_no"], sums["right_yes"]])
-        wholes = np.concatenate([sums["no"], sums["yes"]])
-        found = {"balanced_accuracy": float(np.mean(parts[wholes > 0] / wholes[wholes > 0]))}
-        if 0 < wholes[1] < wholes.sum():  # otherwise there are no pairs to rank
+        found = {"balanced_accuracy": mean}
+        if sums["no"][0] and sums["yes"][0]:  # otherwise there are no pairs to rank
             from sklearn.metrics import roc_auc_score  # here, because importing it takes a second
 
             found["roc_auc"] = float(roc_auc_score(labels[:, 0], logits[:, 0]))
@@ -136,13 +155,22 @@ class Multilabel(Decisions):
 
     _metric_of_images = "mean_average_precision"
 
-    def _scores_of_images(self, sums: Mapping[str, np.ndarray], labels: np.ndarray, logits: np.ndarray) -> dict:
-        """The mean average precision over labels that occur."""
-        from sklearn.metrics import average_precision_score
+    def _by_class_of_images(
+        self, sums: Mapping[str, np.ndarray], labels: np.ndarray, logits: np.ndarray
+    ) -> list[float | None]:
+        """Average precision of each label."""
+        from sklearn.metrics import average_precision_score  # here, because importing it takes a second
 
-        there = labels.any(axis=0)
-        precisions = [average_precision_score(labels[:, one], logits[:, one]) for one in np.flatnonzero(there)]
-        return {"mean_average_precision": float(np.mean(precisions)) if precisions else 0.0}
+        return [
+            float(average_precision_score(labels[:, one], logits[:, one])) if labels[:, one].any() else None
+            for one in range(self.num_outputs)
+        ]
+
+    def _scores_of_images(
+        self, mean: float, sums: Mapping[str, np.ndarray], labels: np.ndarray, logits: np.ndarray
+    ) -> dict[str, float]:
+        """The mean average precision over labels that occur."""
+        return {"mean_average_precision": mean}
 
     def constant_score(self, labels: np.ndarray) -> float:
         """Average precision of a constant: the mean share of yes of the labels that occur; per pixel of always yes."""

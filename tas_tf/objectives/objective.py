@@ -6,7 +6,7 @@ import abc
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import keras
 import numpy as np
@@ -35,7 +35,7 @@ class Objective(abc.ABC):
         class_weight: Weight of each class in training; for a single decision, of no and yes. Empty for equal ones.
         weighs: Whether images have weights in training, which stand behind their labels: float32 `[batch, labels + 1]`.
             Scores don't use them.
-        loss_scale: Factor of the losses in training, see `scale_of`.
+        loss_scale: Factor of the losses in training, see `scaled`.
     """
 
     num_outputs: int
@@ -141,16 +141,17 @@ class Objective(abc.ABC):
             losses = (1 - alpha) * losses + alpha * self.divergences(wanted, logits, temperature)
         return self.loss_scale * self.weighted(labels, losses)
 
-    def scale_of(self, labels: np.ndarray) -> float:
-        """A factor of the losses with which the usual learning rates suit the labels, at most 1.
+    def scaled(self, labels: np.ndarray, weight: float = 1.0) -> Self:
+        """The same with losses in training for which the usual learning rates suit the labels.
 
-        Losses of classes need none. Those of values grow with the unit of the values: gradients of prices in cents
+        Losses of classes need no scale. Those of values grow with the unit of the values: gradients of prices in cents
         would diverge where those of prices in thousands don't.
 
         Args:
             labels: Summaries of the training images' labels, see `summary`.
+            weight: Weight of the loss among those of several outputs.
         """
-        return 1.0
+        return self
 
     def progress(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         """What is averaged and shown while a network is trained, `[batch]`; its name is `progress_name`."""
@@ -193,6 +194,17 @@ class Objective(abc.ABC):
             sums: Sum of all tallies.
             ranked: What `to_rank` returns for all images, if `ranks`.
         """
+
+    def by_class(
+        self, sums: Mapping[str, np.ndarray], ranked: tuple[np.ndarray, np.ndarray] | None
+    ) -> list[float | None]:
+        """Score of each class or label, in order, `None` for those that don't occur; empty for values.
+
+        Args:
+            sums: See `scores`.
+            ranked: See `scores`.
+        """
+        return []
 
     @abc.abstractmethod
     def constant_score(self, labels: np.ndarray) -> float:
@@ -310,6 +322,25 @@ class _Loss(keras.losses.Loss):
         """Losses, `[batch]`."""
         labels = tf.cast(y_true, self._objective.label_dtype)  # Keras makes floats of class numbers
         return self._objective.training_losses(labels, y_pred)
+
+
+def ratios(parts: np.ndarray, wholes: np.ndarray) -> list[float | None]:
+    """Parts divided by wholes, `None` where there is no whole.
+
+    >>> ratios(np.array([1.0, 0.0]), np.array([2.0, 0.0]))
+    [0.5, None]
+    """
+    return [float(part / whole) if whole else None for part, whole in zip(parts, wholes, strict=True)]
+
+
+def mean_of_known(values: list[float | None]) -> float:
+    """Mean of the values that are known, 0 without any.
+
+    >>> mean_of_known([0.5, None, 1.0]), mean_of_known([None])
+    (0.75, 0.0)
+    """
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else 0.0
 
 
 def mean_over_positions(values: tf.Tensor) -> tf.Tensor:

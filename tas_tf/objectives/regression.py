@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import tensorflow as tf
@@ -63,16 +64,21 @@ class Regression(Objective):
             return mean_over_positions(tf.where(errors < 1, errors**2 / 2, errors - 0.5))
         return mean_over_positions(errors**2)
 
-    def scale_of(self, labels: np.ndarray) -> float:
-        """The inverse of the labels' variance, or of their deviation for absolute errors, if these are above 1.
+    def scaled(self, labels: np.ndarray, weight: float = 1.0) -> Self:
+        """The same, with squared errors divided by the labels' variance, and others by its root, if above 1.
 
-        A loss of the user's own stays as it is.
+        Per pixel, it is the variance of the images' means. A weight that already makes up for the unit stays as it is,
+        and so does a loss of the user's own.
 
-        >>> Regression(1).scale_of(np.array([[-10.0], [10.0]])), Regression(1, loss="mae").scale_of(np.array([[0.5]]))
-        (0.01, 1.0)
+        >>> tens = np.array([[-10.0], [10.0]])
+        >>> [Regression(1).scaled(tens, weight).loss_scale for weight in (1.0, 0.01)]
+        [0.01, 1.0]
+        >>> Regression(1, loss="mae").scaled(tens).loss_scale, Regression(1).scaled(tens / 100).loss_scale
+        (0.1, 1.0)
         """
-        variance = max(1.0, float(np.var(labels, axis=0).mean()))
-        return 1.0 if self.own_loss is not None else 1 / (variance if self.loss == "mse" else math.sqrt(variance))
+        variance = float(np.var(labels, axis=0).mean())
+        size = variance if self.loss == "mse" else math.sqrt(variance)
+        return self if self.own_loss is not None else replace(self, loss_scale=1 / max(1.0, min(size, weight * size)))
 
     def divergences(self, wanted: tf.Tensor, logits: tf.Tensor, temperature: float) -> tf.Tensor:
         """The same errors with the teacher's values in place of labels; the temperature has no meaning here."""

@@ -40,16 +40,21 @@ class Scorer:
             self._labels.append(kept[0])
             self._logits.append(kept[1])
 
-    def result(self) -> dict[str, float]:
-        """All scores and the loss; empty without any batch."""
+    def result(self) -> dict[str, Any]:
+        """All scores, those of each class as `by_class`, and the loss; empty without any batch."""
         if self._sums is None:
             return {}
         ranked = (np.concatenate(self._labels), np.concatenate(self._logits)) if self._objective.ranks else None
         scores = self._objective.scores(self._sums, ranked)
-        return {**scores, "loss": float(self._sums["loss"] / self._sums["images"])}
+        each = self._objective.by_class(self._sums, ranked)
+        return {
+            **scores,
+            **({"by_class": each} if each else {}),
+            "loss": float(self._sums["loss"] / self._sums["images"]),
+        }
 
 
-def score_arrays(objective: Objective, labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
+def score_arrays(objective: Objective, labels: np.ndarray, logits: np.ndarray) -> dict[str, Any]:
     """Scores and loss of logits in memory."""
     scorer, logits = Scorer(objective), tf.constant(logits, tf.float64)
     scorer.add(tally_with_loss(objective, tf.constant(labels), logits), labels, logits)

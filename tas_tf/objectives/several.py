@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 import tensorflow as tf
@@ -132,17 +133,18 @@ class Several(Objective):
         """The same of each output, with its weights of images, added up."""
         teachers = [None] * len(self.parts) if wanted is None else self.logits_of(wanted)
         options = {"alpha": alpha, "temperature": temperature}
-        return self.loss_scale * tf.add_n(
+        return tf.add_n(
             [
                 part.weight * part.objective.training_losses(own, outputs, teacher, **options)
                 for (part, own, outputs), teacher in zip(self._apart(labels, logits), teachers, strict=True)
             ]
         )
 
-    def scale_of(self, labels: np.ndarray) -> float:
-        """One factor for all outputs, so that the weights of their losses keep their meaning."""
-        found = [(part.weight, part.objective.scale_of(own)) for part, own in self._summaries(labels)]
-        return 1 / max([1.0, *(weight / scale for weight, scale in found if scale < 1)])
+    def scaled(self, labels: np.ndarray, weight: float = 1.0) -> Self:
+        """Scales each output by itself: otherwise large values would leave nothing for the others."""
+        return self.of(
+            [replace(part, objective=part.objective.scaled(own, part.weight)) for part, own in self._summaries(labels)]
+        )
 
     def _progress(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         """The mean over outputs of their own: of accuracies, if there are any."""
@@ -183,7 +185,7 @@ class Several(Objective):
         apart = self._apart(tf.convert_to_tensor(labels), tf.convert_to_tensor(logits))
         return {part.name: (np.asarray(own), np.asarray(outputs)) for part, own, outputs in apart}
 
-    def scores(self, sums: Mapping[str, np.ndarray], ranked: tuple[np.ndarray, np.ndarray] | None) -> dict[str, float]:
+    def scores(self, sums: Mapping[str, np.ndarray], ranked: tuple[np.ndarray, np.ndarray] | None) -> dict[str, Any]:
         """The mean quality, and all scores of each output with its name before them, such as `age_mae`."""
         apart = {} if ranked is None else self._ranking.apart_by_name(*ranked)
         found, qualities = {}, []
@@ -193,6 +195,8 @@ class Several(Objective):
             scores = part.objective.scores(mine, apart.get(part.name))
             qualities.append(part.objective.quality(scores))
             found |= {f"{part.name}_{name}": value for name, value in scores.items()}
+            if each := part.objective.by_class(mine, apart.get(part.name)):
+                found[f"{part.name}_by_class"] = each
         return {"mean_score": float(np.mean(qualities)), **found}
 
     def told_apart(self, metrics: Mapping[str, float]) -> str:

@@ -103,7 +103,8 @@ class TeacherStep(RunStep):
             )
             model, metrics = result.model, result.metrics
             check_above_chance(metrics, workspace.task)
-        if (losses := workspace.losses)["loss"] is not None:
+        losses = workspace.losses
+        if any(each is not None for each in losses.values()):
             # Later commands find the losses in the file. Without momentum, the optimizer has no state to load.
             model.compile("sgd", **losses)
         write_model(config.run.teacher_model, model)
@@ -257,4 +258,4 @@ def student_share(workspace: Workspace, space: SearchSpace) -> float:
 def _test(model: keras.Model, space: SearchSpace, workspace: Workspace) -> dict[str, Any]:
     objective = workspace.task.objective
     scores = evaluate(logits_of(model, space), workspace.task.test(), objective)
-    return network_metrics(space, Shape.full(space), scores, objective)
+    return network_metrics(space, Shape.full(space), scores, workspace.task)

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     import tf_keras
 
 _INPUT, _OUTPUT, _SIGNATURE = "images", "scores", "serving_default"
-# How the toolkit begins the names of layers that it rounds.
-_ROUNDED = "quant_"
 
 
 @dataclass(frozen=True)
@@ -25,14 +23,14 @@ class Head:
     """One output of a network.
 
     Attributes:
-        layer: Name of the layer that computes its logits.
+        shape: Shape of an image's logits.
         activation: Name of the activation that it ends in.
     """
 
-    layer: str
+    shape: tuple[int, ...]
     activation: str
 
-    def __call__(self, logits: tf.Tensor) -> tf.Tensor:
+    def activated(self, logits: tf.Tensor) -> tf.Tensor:
         """The output, given its logits."""
         return {"softmax": tf.nn.softmax, "sigmoid": tf.sigmoid}.get(self.activation, tf.identity)(logits)
 
@@ -53,9 +51,9 @@ def write_quantised(path: str | Path, network: tf_keras.Model, *, heads: Mapping
     def infer(images: tf.Tensor) -> dict[str, tf.Tensor]:
         logits = keras.tree.flatten(apart(images, training=False))
         names = heads if len(heads) > 1 else [_OUTPUT]
-        return {name: head(one) for name, head, one in zip(names, heads.values(), logits, strict=True)}
+        return {name: head.activated(one) for name, head, one in zip(names, heads.values(), logits, strict=True)}
 
-    apart = network if len(heads) == 1 else _with_outputs(network, [head.layer for head in heads.values()])
+    apart = network if len(heads) == 1 else _before_packing(network, list(heads.values()))
     module = tf.Module()
     # Track only the variables: to save layers as layers, tf_keras would trace each one again.
     module.held = list(network.variables)
@@ -81,7 +79,10 @@ def load_quantised(path: str | Path, image_shape: tuple[int, int, int]) -> keras
     return keras.Model(images, outputs[_OUTPUT] if len(outputs) == 1 else outputs, name="quantised")
 
 
-def _with_outputs(network: tf_keras.Model, names: Sequence[str]) -> tf_keras.Model:
-    """The same network with the outputs of some layers, whose names the toolkit has changed where it rounds them."""
-    layers = {layer.name.removeprefix(_ROUNDED): layer for layer in network.layers}
-    return type(network)(network.input, [layers[name].output for name in names])
+def _before_packing(network: tf_keras.Model, heads: Sequence[Head]) -> tf_keras.Model:
+    """The same network with the tensors as outputs that its last layer packs, each in its own shape."""
+    import tf_keras
+
+    packed = network.layers[-1].input
+    apart = [tf_keras.layers.Reshape(head.shape)(one) for head, one in zip(heads, packed, strict=True)]
+    return tf_keras.Model(network.input, apart)

@@ -107,6 +107,8 @@ def train_quantised(
 def _heads(model: keras.Model) -> dict[str, Head]:
     """The outputs by name, each with the activation that was split off, `linear` if there is none."""
     graph = Graph.from_model(model)
-    return {
-        end.name: Head(end.output, "linear" if end.head is None else graph.activation_of(end)) for end in graph.ends
-    }
+    heads = {}
+    for end in graph.ends:
+        activation = "linear" if end.head is None else graph.activation_of(end)
+        heads[end.name] = Head(tuple(graph[end.output].shape[1:]), activation)
+    return heads

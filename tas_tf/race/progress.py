@@ -51,7 +51,7 @@ class RaceProgress:
         cost = amount(self._cost.kind, self._cost(lap.proposal.shape))
         earlier = " (done before)" if kept else ""
         self._say(
-            f"lap {self._done} of up to {self._most}, round {lap.round}{earlier}: {lap.proposal.name} ({cost}), "
-            f"learning rate x{lap.rate_factor:g}: held-out loss {lap.loss:.4f}"
+            f"lap {self._done} of up to {max(self._most, self._done)}, round {lap.round}{earlier}: "
+            f"{lap.proposal.name} ({cost}), learning rate x{lap.rate_factor:g}: held-out loss {lap.loss:.4f}"
             + ("" if lap.score is None else f", {self._objective.told(lap.score)}")
         )

@@ -53,9 +53,10 @@ def build_report(
 
     Returns:
         A dictionary that `json.dumps` accepts: `teacher`, `student` and each rival under its name, all with
-        `accuracy`, `macs`, `params`, `tflite` (by format), `saved_model` and `qat`; `metric`, the name of the score
-        that counts for the networks' task, which they have under this name; `rivals`, the rivals' names;
-        `comparison`; `versions` of the installed packages; and the remaining arguments. NaN and infinity become `None`.
+        `accuracy`, `macs`, `params`, `tflite` (by format), `saved_model` and `qat`, and if there are classes with
+        `by_class`, the score of each by name; `metric`, the name of the score that counts for the networks' task,
+        which they have under this name; `rivals`, the rivals' names; `comparison`; `versions` of the installed
+        packages; and the remaining arguments. NaN and infinity become `None`.
     """
     rivals, exported = rivals or {}, export or {}
     # The student's formats are at the top level of the export's metrics, next to the names of other models.

@@ -104,7 +104,8 @@ def value_of(metrics: Mapping[str, Any], score: Score) -> float | None:
 def scores_by_output(metrics: Mapping[str, Any]) -> list[tuple[str, str, Score]]:
     """The scores of each of several outputs among a network's metrics: key, name of the output, score.
 
-    >>> [found[:2] for found in scores_by_output({"metric": "mean_score", "mean_score": 0.5, "age_mae": 2.0})]
+    >>> metrics = {"metric": "mean_score", "mean_score": 0.5, "age_mae": 2.0, "train_mae": 1.0}
+    >>> [found[:2] for found in scores_by_output(metrics)]
     [('age_mae', 'age')]
     """
     if metrics.get("metric") != "mean_score":
@@ -113,7 +114,7 @@ def scores_by_output(metrics: Mapping[str, Any]) -> list[tuple[str, str, Score]]
     found = []
     for key in metrics:
         name = next((name for name in names if key.endswith(f"_{name}")), None)
-        if name is not None and key not in SCORES:
+        if name is not None and key not in SCORES and not key.startswith("train_"):
             found.append((key, key.removesuffix(f"_{name}"), SCORES[name]))
     return found
 

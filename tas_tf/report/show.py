@@ -12,6 +12,7 @@ from tas_tf.cost.cost_model import told
 from tas_tf.extras import require_extra
 from tas_tf.files import write_bytes
 from tas_tf.report import speed
+from tas_tf.report.by_class import class_rows, worst_in_words
 from tas_tf.report.formatting import (
     KIND_NAMES,
     MISSING,
@@ -49,6 +50,8 @@ def print_table(report: Mapping, *, console: Console | None = None) -> None:
             highlight=False,
             soft_wrap=True,
         )
+    if worst := worst_in_words(class_rows(report, model_names(report))):
+        console.print(worst, markup=False, highlight=False, soft_wrap=True)
     speeds = speed.compare_speed(report)
     if speeds:
         _print_speed(speeds, console)
@@ -87,6 +90,7 @@ def render_html(report: Mapping, path: str | Path) -> Path:
         report=report,
         names=model_names(report),
         rows=comparison_rows(report),
+        classes=class_rows(report, model_names(report)),
         tiles=headline(report),
         facts=search_facts(report),
         speeds=[(each, speed.speed_cells(each)) for each in speed.compare_speed(report)],

@@ -189,12 +189,15 @@ def _try(network: keras.Model, task: Task, kinds: Sequence[str]) -> dict[str, _O
 
     for pixels, labels in task.prepared_as("none").calibration(**_SCORED):
         for kind, preprocessing in maps.items():
-            tally, logits = answer(preprocessing.apply(pixels), labels)
+            change = preprocessing.apply
+            images = change(pixels) if task.form is None else task.form.change_image(pixels, change)
+            tally, logits = answer(images, labels)
             scorers[kind].add(tally, labels, logits)
             if task.source.has_classes:
                 said = logits.numpy()
                 said = said.argmax(-1) if said.shape[-1] > 1 else said[:, 0] > 0
-                np.add.at(counts[kind], (said.astype(np.int64), labels.numpy().reshape(-1).astype(np.int64)), 1)
+                there = task.objective.split(labels)[0].numpy().reshape(-1)
+                np.add.at(counts[kind], (said.astype(np.int64), there.astype(np.int64)), 1)
     return {kind: _Outcome(scorers[kind].result()[task.objective.metric], counts[kind]) for kind in kinds}
 
 

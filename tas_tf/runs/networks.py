@@ -247,6 +247,8 @@ def graph_at(model: keras.Model, data: DataSettings) -> Graph:
     found = None
     if sorted(map(len, shapes)) != [1] * (len(shapes) - 1) + [3]:
         found = f"inputs of {', '.join('x'.join(map(str, shape)) for shape in shapes)}"
+    elif integers := [one.name for one in model.inputs if len(one.shape) == 2 and "float" not in str(one.dtype)]:
+        found = f"whole numbers as the input {integers[0]}"
     elif several and any(len(graph[end.output].shape) > 2 for end in graph.ends):
         found = f"{len(shapes)} inputs and {len(graph.ends)} outputs, of which some are per pixel"
     if found:

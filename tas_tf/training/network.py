@@ -159,7 +159,7 @@ def train_network(
     scores = {} if scored_on is None else trainee.score(scored_on)
     progress = task.objective.progress_name
     metrics = {
-        **network_metrics(space, shape, scores, task.objective),
+        **network_metrics(space, shape, scores, task),
         f"train_{progress}": history.history[progress][-1],
         "epochs": epochs,
         "seed": settings.seed,
@@ -309,9 +309,16 @@ def inherited(teacher: keras.Model, space: SearchSpace, shape: Shape, *, logits:
     return student
 
 
-def network_metrics(
-    space: SearchSpace, shape: Shape, scores: Mapping[str, float], objective: Objective
-) -> dict[str, Any]:
-    """Returns the metrics of every network in a report: test scores, which of them counts, MACs and parameters."""
+def network_metrics(space: SearchSpace, shape: Shape, scores: Mapping[str, Any], task: TrainingData) -> dict[str, Any]:
+    """Returns the metrics of every network in a report: test scores, which of them counts, MACs and parameters.
+
+    Scores of classes get the names of the classes.
+    """
     costs = {kind: CostModel(space, kind)(shape) for kind in ("macs", "params")}
-    return {**scores, "task": objective.task, "metric": objective.metric, **costs}
+    named = {key: _named(value, task.class_names) for key, value in scores.items() if key.endswith("by_class")}
+    return {**scores, **named, "task": task.objective.task, "metric": task.objective.metric, **costs}
+
+
+def _named(scores: Sequence[float | None], names: Sequence[str]) -> dict[str, float | None]:
+    """Scores of classes by name, or by number if there are other names."""
+    return dict(zip(names if len(names) == len(scores) else map(str, range(len(scores))), scores, strict=True))

@@ -187,8 +187,9 @@ def losses_in_file(path: str | Path, *, say: Callable[[str], None] = lambda text
         with h5py.File(path) as file:
             compiled = json.loads(file.attrs.get("training_config", "{}"))
     saved = compiled.get("loss")
-    found = _saved_loss(saved)
-    if saved is not None and None in (keras.tree.flatten(found) or [None]):
+    unknown: list[Any] = []
+    found = _saved_loss(saved, unknown)
+    if unknown:
         say(
             f"`model`: the loss that {path} was compiled with isn't known, so that the standard loss of the task takes "
             "its place. Name the Python file that defines it as `custom_objects`, or give `loss`."
@@ -196,12 +197,12 @@ def losses_in_file(path: str | Path, *, say: Callable[[str], None] = lambda text
     return {"loss": found, "loss_weights": compiled.get("loss_weights")}
 
 
-def _saved_loss(saved: Any) -> Any:
-    """A loss, or a list or dictionary of losses, from how Keras saves it; `None` for losses of a user's own."""
+def _saved_loss(saved: Any, unknown: list[Any]) -> Any:
+    """A loss, or a list or dictionary of losses, from how Keras saves it; adds losses of a user's own to a list."""
     if isinstance(saved, list):
-        return [_saved_loss(one) for one in saved]
+        return [_saved_loss(one, unknown) for one in saved]
     if isinstance(saved, dict) and "class_name" not in saved:
-        return {name: _saved_loss(one) for name, one in saved.items()}
+        return {name: _saved_loss(one, unknown) for name, one in saved.items()}
     if isinstance(saved, dict) and isinstance(saved.get("config"), dict):
         # Keras 2 has a value that Keras 3 doesn't know.
         config = {name: value for name, value in saved["config"].items() if (name, value) != ("reduction", "auto")}
@@ -209,6 +210,7 @@ def _saved_loss(saved: Any) -> Any:
     try:
         return None if saved is None else keras.losses.get(saved)
     except (TypeError, ValueError):
+        unknown.append(saved)
         return None
 
 

@@ -206,7 +206,7 @@ def test_columns_of_labels(write):
         (None, ["path,age,weight", *rows([0, 1] * 5, weight=[0] * 10)], "not all of them 0. Received: only 0"),
         (
             KIND_AND_SIZE,
-            ["path,kind", "a.png,1"],
+            ["path,label", "a.png,1"],
             r"must have 2 columns of labels for kind \(3 classes\), size \(one v",
         ),
         (
@@ -229,9 +229,9 @@ def test_labels_that_do_not_suit(write, objective, lines, message):
 def test_columns_of_several_outputs(write):
     """They are found by the names of the outputs, whatever their order and the columns beside them."""
     lines = [f"my photos/{number}.png,{number / 2},x,{'cab'[number % 3]},{number + 1}" for number in range(10)]
-    name = write("path,size,label,kind,weight", *lines)
+    name = write("path,Size,label,kind,weight", *lines)
     task = Task.load(name, objective=KIND_AND_SIZE, image_size=6, test_share=0.3)
-    assert task.source.notes[0].endswith("labels.csv: kind for kind; size for size.")
+    assert task.source.notes[0].endswith("labels.csv: kind (a, b, c) for kind; Size for size.")
     assert task.source.notes[-1].endswith("labels.csv weighs training images.")
     shown = task.test_arrays(raw=True)[0][:, 0, 0, 0].astype(int)
     expected = [[[2, 0, 1][number % 3], number + 1, number / 2, number + 1] for number in shown]
@@ -239,8 +239,12 @@ def test_columns_of_several_outputs(write):
     kind, size = task.objective.labels_of(task.test_arrays()[1])
     assert kind[0].objective.split(kind[1])[0].numpy().tolist() == [row[0] for row in expected]
     assert size[0].objective.split(size[1])[1].numpy().tolist() == [row[3] for row in expected]
-    with pytest.raises(UserError, match=r"`model` has 3 classes, but the column size of .* has 10"):
-        load_source(name, KIND_AND_SIZE, image_size=6, test_share=0.3, label_columns=("size", "kind"))
+    with pytest.raises(UserError, match=r"`model` has 3 classes, but the column Size of .* has 10"):
+        load_source(name, KIND_AND_SIZE, image_size=6, test_share=0.3, label_columns=("Size", "kind"))
+    with pytest.raises(UserError, match=r"columns for some outputs of the network but none called size. Received"):
+        load_source(write("path,kind,height", *lines), KIND_AND_SIZE, image_size=6, test_share=0.3)
+    with pytest.raises(UserError, match=r"must have each column once.* Received: kind twice"):
+        load_source(write("path,kind,kind", *lines), KIND_AND_SIZE, image_size=6, test_share=0.3)
 
 
 @pytest.mark.parametrize("streamed", [False, True])

@@ -79,7 +79,8 @@ def make_quantised(tmp_path_factory) -> Callable[[keras.Model, np.ndarray], kera
         network = quantise(make_twin(model))
         calibrate(network, tf.data.Dataset.from_tensor_slices(images).batch(len(images)))
         folder = tmp_path_factory.mktemp("quantised") / "saved_model"
-        write_quantised(folder, network, heads={"output": Head("logits", Graph.from_model(model).ends_in)})
+        graph = Graph.from_model(model)
+        write_quantised(folder, network, heads={"output": Head((), graph.activation_of(graph.end))})
         return load_quantised(folder, model.input_shape[1:])
 
     return make

@@ -20,7 +20,7 @@ def test_other_activations_at_the_end_stay(name):
     for end in (getattr(keras.ops, name), keras.layers.Activation(name)):
         graph = Graph.from_model(network(end))
         assert graph.end.head is None
-        assert graph.ends_in == name
+        assert graph.activation_of(graph.end) == name
         assert graph[graph.output].class_name != "Dense"
 
 
@@ -33,7 +33,7 @@ def test_probabilities_are_split_off(name):
     ):
         graph = Graph.from_model(network(end))
         assert graph.end.head is not None
-        assert (graph[graph.output].class_name, graph.ends_in) == ("Dense", name)
+        assert (graph[graph.output].class_name, graph.activation_of(graph.end)) == ("Dense", name)
 
 
 def test_an_activation_inside_the_last_layer_is_split_off():
@@ -46,7 +46,8 @@ def test_an_activation_inside_the_last_layer_is_split_off():
 
 def test_logits_may_be_reshaped_but_not_probabilities():
     linear = keras.layers.Activation("linear")
-    assert Graph.from_model(network(linear, keras.layers.Reshape((3, 1)))).ends_in == "linear"
+    graph = Graph.from_model(network(linear, keras.layers.Reshape((3, 1))))
+    assert graph.activation_of(graph.end) == "linear"
     for name in ("softmax", "sigmoid"):
         with pytest.raises(UserError, match=f"ends in `{name}`.*and then .*Reshape.*as the last operation"):
             Graph.from_model(network(keras.layers.Activation(name), keras.layers.Reshape((3, 1))))

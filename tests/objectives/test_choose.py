@@ -52,7 +52,7 @@ def test_an_operation_at_the_end_is_split_off():
     images = keras.Input((8, 8, 1))
     logits = layers.Dense(1)(layers.Flatten()(layers.Conv2D(4, 3)(images)))
     graph = Graph.from_model(keras.Model(images, keras.ops.sigmoid(logits)))
-    assert (graph.end.head.class_name, graph.ends_in) == ("Sigmoid", "sigmoid")
+    assert (graph.end.head.class_name, graph.activation_of(graph.end)) == ("Sigmoid", "sigmoid")
     assert graph[graph.output].class_name == "Dense"
 
 

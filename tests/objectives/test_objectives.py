@@ -1,7 +1,5 @@
 """Losses, distances from a teacher and scores of each kind of output, against NumPy, Keras and scikit-learn."""
 
-from dataclasses import replace
-
 import keras
 import numpy as np
 import pytest
@@ -242,14 +240,14 @@ def test_losses_of_values_are_scaled_by_their_unit():
     labels, logits, wanted = (rng.normal(size=(50, 2)).astype("float32") for _ in range(3))
     labels = (labels - labels.mean(0)) / labels.std(0)
     standard = Regression(2)
-    assert standard.scale_of(standard.summary(labels)) == pytest.approx(1)
-    large = replace(standard, loss_scale=standard.scale_of(1000 * labels))
+    assert standard.scaled(standard.summary(labels)).loss_scale == pytest.approx(1)
+    large = standard.scaled(standard.summary(1000 * labels))
     found = large.training_losses(1000 * labels, 1000 * logits, 1000 * wanted, alpha=0.3)
     np.testing.assert_allclose(found, standard.training_losses(labels, logits, wanted, alpha=0.3), rtol=1e-5)
-    absolute = Regression(2, loss="mae")
-    assert absolute.scale_of(1000 * labels) == pytest.approx(1e-3)
+    assert Regression(2, loss="mae").scaled(1000 * labels).loss_scale == pytest.approx(1e-3)
     # Scores and reported losses keep their unit, and a loss of one's own its size.
     reported = large.losses(1000 * labels, 1000 * logits)
     np.testing.assert_allclose(reported, 1e6 * standard.losses(labels, logits), rtol=1e-5)
-    assert Regression(2, own_loss=lambda labels, outputs: outputs[:, 0]).scale_of(1000 * labels) == 1
-    assert Classification(3).scale_of(np.array([0, 1000, 2])) == 1
+    own = Regression(2, own_loss=lambda labels, outputs: outputs[:, 0])
+    assert own.scaled(1000 * labels) is own
+    assert Classification(3).scaled(np.array([0, 1000, 2])) == Classification(3)

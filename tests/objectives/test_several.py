@@ -187,12 +187,15 @@ def test_bad_input(arguments, message):
         choose_objective(Graph.from_model(two_heads()), **arguments)
 
 
-def test_training_is_scaled_as_a_whole():
-    """The largest loss decides, by its variance and weight; what outputs weigh among each other stays."""
-    labels = {**LABELS, "size": 100 * LABELS["size"]}
-    scale = SEVERAL.scale_of(SEVERAL.summary(packed(labels)))
-    assert scale == pytest.approx(1 / (2 * 100**2 * LABELS["size"].var()), rel=1e-5)
-    plain = SEVERAL.training_losses(packed(labels), packed(LOGITS))
-    scaled = replace(SEVERAL, loss_scale=scale).training_losses(packed(labels), packed(LOGITS))
-    np.testing.assert_allclose(scaled, scale * plain.numpy(), rtol=1e-6)
-    assert SEVERAL.scale_of(SEVERAL.summary(packed({**LABELS, "size": 0.1 * LABELS["size"]}))) == 1
+def test_values_are_scaled_by_themselves():
+    """With 100 times larger values and outputs, the losses are those of before, and classes weigh what they did."""
+    unit = 1 / LABELS["size"].std()
+    labels, logits = ({**each, "size": unit * each["size"]} for each in (LABELS, LOGITS))
+    large, outputs = ({**each, "size": 100 * each["size"]} for each in (labels, logits))
+    scaled = SEVERAL.scaled(SEVERAL.summary(packed(large)))
+    found = scaled.training_losses(packed(large), packed(outputs))
+    np.testing.assert_allclose(found, SEVERAL.training_losses(packed(labels), packed(logits)), rtol=1e-4)
+    # A weight that makes up for the unit is left alone.
+    small = Several.of([replace(part, weight=0.9e-4) if part.name == "size" else part for part in SEVERAL.parts])
+    assert small.scaled(small.summary(packed(large))).parts == small.parts
+    assert SEVERAL.scaled(SEVERAL.summary(packed({**LABELS, "size": 0.1 * LABELS["size"]}))) == SEVERAL

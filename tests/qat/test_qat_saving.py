@@ -31,7 +31,7 @@ def network(images) -> tf_keras.Model:
 @pytest.mark.parametrize("softmax", [False, True])
 def test_a_network_comes_back_as_it_is_in_inference(network, images, tmp_path, softmax):
     write_quantised(
-        tmp_path / "made" / "network", network, heads={"output": Head("logits", "softmax" if softmax else "linear")}
+        tmp_path / "made" / "network", network, heads={"output": Head((5,), "softmax" if softmax else "linear")}
     )
     loaded = load_quantised(tmp_path / "made" / "network", (8, 6, 2))
     assert isinstance(loaded, keras.Model)
@@ -55,7 +55,7 @@ def test_several_outputs_come_back_apart(images, tmp_path):
     far.set_weights([1000 * weights for weights in far.get_weights()])
     network = quantise(make_twin(model))
     calibrate(network, tf.data.Dataset.from_tensors(images))
-    heads = {"kind": Head("near", "softmax"), "size": Head("far", "linear")}
+    heads = {"kind": Head((3,), "softmax"), "size": Head((1,), "linear")}
     write_quantised(tmp_path / "network", network, heads=heads)
     found, expected = load_quantised(tmp_path / "network", (8, 6, 2))(images), model(images)
     assert {name: one.shape for name, one in found.items()} == {"kind": (7, 3), "size": (7, 1)}
@@ -65,7 +65,7 @@ def test_several_outputs_come_back_apart(images, tmp_path):
 
 def test_what_stood_there_stays_until_the_new_one_is_whole(network, images, tmp_path, monkeypatch):
     path = tmp_path / "network"
-    write_quantised(path, network, heads={"output": Head("logits", "linear")})
+    write_quantised(path, network, heads={"output": Head((5,), "linear")})
     before = {file.relative_to(path): file.read_bytes() for file in path.rglob("*") if file.is_file()}
     save = tf.saved_model.save
 
@@ -75,9 +75,9 @@ def test_what_stood_there_stays_until_the_new_one_is_whole(network, images, tmp_
 
     monkeypatch.setattr(tf.saved_model, "save", full)
     with pytest.raises(OSError, match="No space left"):
-        write_quantised(path, network, heads={"output": Head("logits", "softmax")})
+        write_quantised(path, network, heads={"output": Head((5,), "softmax")})
     assert {file.relative_to(path): file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
     assert [file.name for file in tmp_path.iterdir()] == ["network"]
     monkeypatch.undo()
-    write_quantised(path, network, heads={"output": Head("logits", "softmax")})
+    write_quantised(path, network, heads={"output": Head((5,), "softmax")})
     np.testing.assert_allclose(np.sum(load_quantised(path, (8, 6, 2))(images), axis=-1), 1, rtol=1e-5)

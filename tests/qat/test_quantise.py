@@ -73,7 +73,7 @@ def test_our_own_rules_round_outputs_learn_and_become_integers(body, tmp_path):
         loss = tf.reduce_sum(network(images, training=True) ** 2)
     assert all(gradient is not None for gradient in tape.gradient(loss, network.trainable_variables))
     outputs = network(images, training=False).numpy()
-    write_quantised(tmp_path / "network", network, heads={"output": Head("logits", "linear")})
+    write_quantised(tmp_path / "network", network, heads={"output": Head((), "linear")})
     path = export_tflite(
         load_quantised(tmp_path / "network", (8, 8, 3)), tmp_path / "q.tflite", format="qat_int8", calibration=images
     )

@@ -202,6 +202,16 @@ def test_a_rate_that_diverges_drops_out(model, proposals, tmp_path):
         race(model, proposals[:2], settings=RaceSettings(rate_factors=(1e12,)))
 
 
+def test_lower_rates_are_tried_where_all_diverge(model, proposals):
+    result = race(model, proposals[:1], settings=RaceSettings(rate_factors=(300, 1e4)))
+    lower = [300 / 4**times for times in range(1, len(result.laps) - 1)]
+    assert [lap.rate_factor for lap in result.laps] == [300, 1e4, *lower]
+    diverged = [lap.loss == math.inf for lap in result.laps]
+    assert diverged[:-2] == [True] * (len(diverged) - 2)
+    assert not diverged[-2]
+    assert result.rate_factor == min(result.laps, key=lambda lap: lap.loss).rate_factor
+
+
 def test_rounds_take_equal_shares_of_the_effort():
     settings = RaceSettings(race_effort=0.2, rate_factors=(1.0,))
     rounds = Rounds.plan(settings, proposals=8, student_steps=12_000)

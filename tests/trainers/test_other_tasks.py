@@ -256,7 +256,7 @@ def test_two_heads_with_weights_of_images(command, photos, flags, tmp_path):
     arguments = [f"--run_dir={tmp_path}/run", f"--model={tmp_path}/heads.keras", f"--dataset=csv:{tmp_path}/labels.csv"]
     outcome = command(pipeline, *arguments, *flags)
     assert outcome.code == 0, outcome
-    assert "labels.csv: bright for bright; left for left." in outcome.out
+    assert "labels.csv: bright (dark, light) for bright; left for left." in outcome.out
     found = read_report(tmp_path / "run")
     outputs = model.predict(photos.network_input()[TRAIN:], verbose=0)
     wanted = photos.values[TRAIN:, 0]
@@ -302,7 +302,8 @@ def test_an_image_and_a_table(command, photos, flags, tmp_path):
     keras.utils.set_random_seed(0)
     model.fit(train, total[:TRAIN], batch_size=32, epochs=12, verbose=0)
     model.save(tmp_path / "sum.keras")
-    arguments = [f"--model={tmp_path}/sum.keras", *flags, f"--dataset=csv:{tmp_path}/labels.csv"]
+    found_out = [flag for flag in flags if not flag.startswith("--preprocess")]  # the preprocessing, by scores
+    arguments = [f"--model={tmp_path}/sum.keras", *found_out, f"--dataset=csv:{tmp_path}/labels.csv"]
     outcome = command(pipeline, f"--run_dir={tmp_path}/run", *arguments)
     assert outcome.code == 0, outcome
     assert "that the network reads: bonus_1, bonus_2." in outcome.out
@@ -322,6 +323,7 @@ def test_an_image_and_a_table(command, photos, flags, tmp_path):
     described = command(describe, *arguments[:1], f"--dataset=csv:{tmp_path}/labels.csv", "--image_size=8")
     assert described.code == 0, described
     for more, message in (
+        (["--image_size=16"], "`--model` takes images of 8x8x1, but those of"),
         (["--preprocessing_inside"], "`--preprocessing_inside` needs a network with one input"),
         (
             ["--dataset=digits"],

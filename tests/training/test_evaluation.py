@@ -17,7 +17,14 @@ def reference(logits, labels):
     loss = -log_probabilities[np.arange(len(labels)), labels].mean()
     hits = logits.argmax(axis=1) == labels
     balanced = np.mean([hits[labels == label].mean() for label in np.unique(labels)])
-    return {"accuracy": hits.mean(), "balanced_accuracy": balanced, "loss": loss}
+    by_class = [hits[labels == label].mean() if (labels == label).any() else None for label in range(3)]
+    return {"accuracy": hits.mean(), "balanced_accuracy": balanced, "loss": loss}, by_class
+
+
+def check(found, expected, rel):
+    scores, by_class = expected
+    assert found.pop("by_class") == pytest.approx(by_class)
+    assert found == pytest.approx(scores, rel=rel)
 
 
 def test_equals_numpy_with_a_smaller_last_batch(make_classifier, examples):
@@ -25,14 +32,14 @@ def test_equals_numpy_with_a_smaller_last_batch(make_classifier, examples):
     # Dropout must be off.
     model = make_classifier(dropout=0.9, normalise=True)
     dataset = tf.data.Dataset.from_tensor_slices((images, labels)).batch(7)
-    assert evaluate(model, dataset, THREE) == pytest.approx(reference(np.array(model(images)), labels), rel=1e-6)
+    check(evaluate(model, dataset, THREE), reference(np.array(model(images)), labels), rel=1e-6)
 
 
 def test_accepts_any_callable():
     logits = np.random.default_rng(0).normal(size=(5, 3)).astype("float32") * 30
     labels = np.array([0, 1, 2, 0, 1], np.uint8)
     dataset = tf.data.Dataset.from_tensor_slices((logits, labels)).batch(2)
-    assert evaluate(lambda batch: batch, dataset, THREE) == pytest.approx(reference(logits, labels), rel=1e-6)
+    check(evaluate(lambda batch: batch, dataset, THREE), reference(logits, labels), rel=1e-6)
 
 
 def test_evaluator_sees_new_weights_without_a_new_trace(examples):
@@ -52,7 +59,7 @@ def test_evaluator_sees_new_weights_without_a_new_trace(examples):
     evaluator(dataset)
     layer.kernel.assign(layer.kernel * 2)
     logits = flat @ np.array(layer.kernel)
-    assert evaluator(dataset) == pytest.approx(reference(logits, labels), rel=1e-5)
+    check(evaluator(dataset), reference(logits, labels), rel=1e-5)
     assert traces == [False]
 
 
