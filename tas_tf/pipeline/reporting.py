@@ -70,8 +70,9 @@ def report_run(workspace: Workspace, rivals: Sequence[str] | None = None) -> dic
     if no_page is None:
         render_html(report, config.run.report_html)
     else:
+        old = f" {config.run.report_html} is out of date." if config.run.report_html.exists() else ""
         # Without markup, since `[report]` would be taken for a style.
-        workspace.say(f"{no_page} {config.run.report_json} has the same figures.", markup=False)
+        workspace.say(f"{no_page} {config.run.report_json} has the same figures.{old}", markup=False)
     return report
 
 
