@@ -29,7 +29,7 @@ def describe_contents(space: SearchSpace, shape: Shape, objective: Objective | N
         labels: Names of the classes, labels or values; empty for several outputs.
     """
     graph, form = space.graph, Form.of(space.graph)
-    outputs = described_outputs(graph, objective)
+    outputs = described_outputs(graph, objective, {})
     return Metadata(
         network=graph.network,
         labels=() if outputs else labels,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tas_tf.data.form import Form
@@ -32,6 +32,23 @@ class Texts:
     inputs: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Labelled:
+    """Labels as a network takes them.
+
+    Attributes:
+        names: Names of the classes or columns.
+        labels: Label of each image by path, for several outputs side by side.
+        note: A line for the user on where they come from.
+        classes: Names of the classes of each of several outputs that has classes.
+    """
+
+    names: tuple[str, ...]
+    labels: LabelByPath
+    note: str
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
 def outputs_of(objective: Objective | None) -> tuple[str, ...]:
     """Names of the columns that the outputs of a network would have; empty if it has one output.
 
@@ -52,7 +69,7 @@ def read_labels(
     objective: Objective | None,
     *,
     weight: str = "",
-) -> tuple[Sequence[str], LabelByPath, str]:
+) -> Labelled:
     """Reads labels as a network takes them.
 
     Args:
@@ -61,10 +78,6 @@ def read_labels(
         texts: Texts of each image, by path.
         objective: What the network is for; by default classes.
         weight: Name of the column of weights, for messages.
-
-    Returns:
-        Names of the classes or columns; labels of each image by path, for several outputs side by side; and a line for
-        the user.
 
     Raises:
         UserError: There is another number of columns than the network needs, it has outputs per pixel, or a text can't
@@ -77,9 +90,9 @@ def read_labels(
     if not parts:
         names, labels = _read_output(file, columns, texts, objective)
         what = f"{len(names)} classes" if takes_classes(objective) else str(objective)
-        return names, labels, f"`dataset`: labels of {file}: {listed}, {what}."
+        return Labelled(tuple(names), labels, f"`dataset`: labels of {file}: {listed}, {what}.")
     rows: dict[str, tuple[float, ...]] = dict.fromkeys(texts, ())
-    said, first = [], 0
+    said, classes, first = [], {}, 0
     for name, one in parts:
         mine = slice(first, first := first + _needed(one))
         names, labels = _read_output(file, columns[mine], {path: row[mine] for path, row in texts.items()}, one)
@@ -87,9 +100,12 @@ def read_labels(
             check_class_count(one, len(names), f"the column {columns[mine.start]} of {file}")
             labels = {path: (float(label),) for path, label in labels.items()}
         rows = {path: (*row, *labels[path]) for path, row in rows.items()}
-        classes = f" ({', '.join(names[:_TOLD])}{', ...' if len(names) > _TOLD else ''})" if takes_classes(one) else ""
-        said.append(f"{', '.join(columns[mine])}{classes} for {name}")
-    return columns, rows, f"`dataset`: labels of {file}: {'; '.join(said)}."
+        told = ""
+        if takes_classes(one):
+            classes[name] = tuple(names)
+            told = f" ({', '.join(names[:_TOLD])}{', ...' if len(names) > _TOLD else ''})"
+        said.append(f"{', '.join(columns[mine])}{told} for {name}")
+    return Labelled(tuple(columns), rows, f"`dataset`: labels of {file}: {'; '.join(said)}.", classes)
 
 
 def inputs_of(form: Form | None) -> tuple[str, ...]:

@@ -178,6 +178,7 @@ def _file_source(
     return kind(
         name=name,
         class_names=listing.class_names,
+        output_classes=listing.output_classes,
         split_labels={split: labels for split, (_, labels) in splits.items()},
         split_paths={split: paths for split, (paths, _) in splits.items()},
         **{
@@ -226,6 +227,7 @@ def _in_memory(source: FileSource, *, skip_broken: bool) -> Source:
         flip_ok=source.flip_ok,
         resize=source.resize,
         reshaped=source.reshaped,
+        output_classes=source.output_classes,
         **further,
         notes=(*source.notes, *notes),
     )

@@ -35,6 +35,7 @@ class Listing:
         notes: Lines for the user on what is read and what is left out.
         has_classes: Whether labels are class numbers.
         unusable: Files that have been found to be unusable, with the reason. `files` doesn't hold them.
+        output_classes: Names of the classes of each of several outputs that has classes.
         weights: Weight of each image in training, by path; empty if all weigh the same.
         inputs: What the network reads besides each image, by path; empty if there is nothing.
     """
@@ -44,6 +45,7 @@ class Listing:
     notes: tuple[str, ...] = ()
     has_classes: bool = True
     unusable: tuple[tuple[str, Broken], ...] = ()
+    output_classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     weights: Mapping[str, float] = field(default_factory=dict)
     inputs: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 

@@ -38,6 +38,7 @@ class Source:
         flip_ok: Whether mirroring an image keeps its label (not so for digits).
         split_labels: Labels by split: class numbers, int64 `[num_examples]`; values, float32 `[num_examples, values]`;
             or masks, uint8 `[num_examples, height, width]`. Streamed masks are given by their paths.
+        output_classes: Names of the classes of each of several outputs that has classes.
         split_weights: Weights of images in training by split, float32 `[num_examples]`; empty if all weigh the same.
         split_inputs: What networks read besides the images by split, float32 `[num_examples, numbers]`; may be empty.
         resize: How images are brought to `image_shape`, one of `RESIZE_WAYS`.
@@ -50,6 +51,7 @@ class Source:
     image_shape: tuple[int, int, int]
     flip_ok: bool
     split_labels: Mapping[str, np.ndarray] = dataclasses.field(repr=False)
+    output_classes: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     split_weights: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict, repr=False)
     split_inputs: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict, repr=False)
     resize: str = "squash"

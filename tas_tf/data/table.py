@@ -102,9 +102,8 @@ def list_table(table: Table, objective: Objective | None = None) -> Listing:
     repeated = len(labelled) - len(rows)
     if repeated:
         notes.append(f"`dataset`: {repeated} row(s) of {file} that repeat others are left out.")
-    found = set(splits.values())
-    if "validation" in found:
-        used = "test" not in found
+    if "validation" in splits.values():
+        used = "test" not in splits.values()
         notes.append(
             f"`dataset`: the validation images of {file} are those for scores, since it has no test images."
             if used
@@ -112,23 +111,24 @@ def list_table(table: Table, objective: Objective | None = None) -> Listing:
         )
         splits = {path: "test" if used and split == "validation" else split for path, split in splits.items()}
     texts = {path: row.labels for path, row in rows.items()}
-    names, labels, note = read_labels(file, table.columns, texts, objective, weight=table.weight)
-    notes.insert(0, note)
+    found = read_labels(file, table.columns, texts, objective, weight=table.weight)
+    notes.insert(0, found.note)
     if table.weight:
         notes.append(f"`dataset`: the column {table.weight} of {file} weighs training images.")
     if table.inputs:
         notes.append(f"`dataset`: columns of {file} that the network reads: {', '.join(table.inputs)}.")
     files: dict[str, list[tuple[str, Label]]] = {"train": []}
-    for path, label in labels.items():
+    for path, label in found.labels.items():
         if splits[path] != "validation":
             files.setdefault(splits[path], []).append((path, label))
     used = {path: row for path, row in rows.items() if splits[path] != "validation"}
     learned = {path for path, split in splits.items() if split == "train"}
     return Listing(
-        tuple(names),
+        found.names,
         files,
         tuple(notes),
         takes_classes(objective),
+        output_classes=found.classes,
         weights=read_weights(file, table.weight, used, learned) if table.weight else {},
         inputs=read_inputs(file, table.inputs, used) if table.inputs else {},
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
@@ -150,6 +150,11 @@ class Task(TrainingData):
     def class_names(self) -> Sequence[str]:
         """Names of the classes 0, 1, ..., or of the values."""
         return self.source.class_names
+
+    @property
+    def output_classes(self) -> Mapping[str, Sequence[str]]:
+        """Names of the classes of each of several outputs that has classes."""
+        return self.source.output_classes
 
     @property
     def objective(self) -> Objective:

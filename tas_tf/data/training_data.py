@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Self
 
 import tensorflow as tf
@@ -36,6 +36,11 @@ class TrainingData(ABC):
     @abstractmethod
     def class_names(self) -> Sequence[str]:
         """Names of the classes 0, 1, ...; of the labels, if there are several for an image; or of the values."""
+
+    @property
+    def output_classes(self) -> Mapping[str, Sequence[str]]:
+        """Names of the classes of each of several outputs, as far as they are known."""
+        return {}
 
     @property
     @abstractmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -27,7 +27,7 @@ def file_metadata(model: keras.Model, task: Task, shape: Mapping[str, Any] | Non
         inside: Whether the file contains the preprocessing.
     """
     graph, objective = Graph.from_model(model), task.objective
-    outputs = described_outputs(graph, objective)
+    outputs = described_outputs(graph, objective, task.source.output_classes)
     return Metadata(
         network=graph.network,
         labels=() if outputs else task.source.class_names,
@@ -43,8 +43,16 @@ def file_metadata(model: keras.Model, task: Task, shape: Mapping[str, Any] | Non
     )
 
 
-def described_outputs(graph: Graph, objective: Objective | None) -> dict[str, dict[str, Any]]:
-    """What the metadata says of each of several outputs, by name; nothing of a single one."""
+def described_outputs(
+    graph: Graph, objective: Objective | None, classes: Mapping[str, Sequence[str]]
+) -> dict[str, dict[str, Any]]:
+    """What the metadata says of each of several outputs, by name; nothing of a single one.
+
+    Args:
+        graph: The network.
+        objective: What the outputs mean.
+        classes: Names of the classes by output, as far as they are known.
+    """
     if not isinstance(objective, Several):
         return {}
     return {
@@ -52,6 +60,7 @@ def described_outputs(graph: Graph, objective: Objective | None) -> dict[str, di
             "task": part.objective.task,
             "outputs": part.objective.num_outputs,
             "output": kind_of_output(part.objective.task, end.head is not None),
+            **({"labels": list(classes[part.name])} if part.name in classes else {}),
         }
         for part, end in zip(objective.parts, graph.ends, strict=True)
     }

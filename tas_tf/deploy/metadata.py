@@ -47,7 +47,8 @@ class Metadata:
         resize: How images of other proportions are brought to the input size, one of `RESIZE_WAYS`.
         inputs: Shape of each input by name, if there are several; `input_shape` is that of the images.
         outputs: What each output is, by name, if there are several: its `task`, the number of its `outputs` (for each
-            pixel, if it is per pixel), and whether they are `probabilities`, `logits` or `values`.
+            pixel, if it is per pixel), whether they are `probabilities`, `logits` or `values`, and its `labels` if
+            they are known.
 
     Example:
         >>> import tas_tf

@@ -315,7 +315,8 @@ def network_metrics(space: SearchSpace, shape: Shape, scores: Mapping[str, Any],
     Scores of classes get the names of the classes.
     """
     costs = {kind: CostModel(space, kind)(shape) for kind in ("macs", "params")}
-    named = {key: _named(value, task.class_names) for key, value in scores.items() if key.endswith("by_class")}
+    classes = {"by_class": task.class_names, **{f"{name}_by_class": each for name, each in task.output_classes.items()}}
+    named = {key: _named(value, classes.get(key, ())) for key, value in scores.items() if key.endswith("by_class")}
     return {**scores, **named, "task": task.objective.task, "metric": task.objective.metric, **costs}
 
 

@@ -272,7 +272,12 @@ def test_two_heads_with_weights_of_images(command, photos, flags, tmp_path):
     deployed = tas_tf.TFLiteModel(tmp_path / "run/export/fp32.tflite").predict(photos.network_input()[TRAIN:])
     for name, values in expected.items():
         np.testing.assert_allclose(deployed[name], values, rtol=1e-3, atol=1e-3)
-    assert read_metadata(tmp_path / "run/export/fp32.tflite")["outputs"]["left"]["task"] == "regression"
+    told = read_metadata(tmp_path / "run/export/fp32.tflite")["outputs"]
+    assert (told["left"]["task"], told["bright"]["labels"]) == ("regression", ["dark", "light"])
+    there = photos.tags[TRAIN:, 0]
+    hits = outputs["bright"].argmax(1) == there
+    recognised = {name: hits[there == number].mean() for number, name in enumerate(("dark", "light"))}
+    assert found["teacher"]["bright_by_class"] == pytest.approx(recognised)
     assert "left: mean absolute error (less is better)" in outcome.out
     assert "bright: accuracy" in (tmp_path / "run/report.html").read_text()
     again = command(distill, f"--flagfile={tmp_path}/run/flags.cfg", f"--run_dir={tmp_path}/run", "--model=")
