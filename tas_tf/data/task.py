@@ -14,8 +14,9 @@ from tas_tf.data.augmentation import Augmentation
 from tas_tf.data.form import Arrays, Form
 from tas_tf.data.pipeline import epochs, evaluation, evaluation_batch, paired_epochs, steps_per_epoch
 from tas_tf.data.preprocessing import Preprocessing
+from tas_tf.data.rows import take_apart
 from tas_tf.data.settings import DataSettings
-from tas_tf.data.several_labels import all_weighed, with_weights
+from tas_tf.data.several_labels import all_weighed
 from tas_tf.data.source import Source
 from tas_tf.data.sources import load_source
 from tas_tf.data.split import stratified_halves, stratified_subset
@@ -207,7 +208,7 @@ class Task(TrainingData):
                 seed=self.seed,
                 first_epoch=first_epoch,
             )
-            return self._labelled(batches)
+            return self._apart(batches)
 
         return dataset, steps_per_epoch(len(self.indices), batch_size)
 
@@ -240,7 +241,7 @@ class Task(TrainingData):
                 seed=self.seed,
                 first_epoch=first_epoch,
             )
-            return self._labelled(pairs)
+            return self._apart(pairs)
 
         return dataset, steps_per_epoch(min(len(weights), len(architecture)), batch_size)
 
@@ -269,7 +270,7 @@ class Task(TrainingData):
             seed=self.seed,
             test_resize=self.test_resize,
         )
-        return self._labelled(dataset).take(batches)
+        return self._apart(dataset).take(batches)
 
     def plain(self, indices: np.ndarray) -> tf.data.Dataset:
         """Returns the given training images once, in order, unaugmented."""
@@ -320,28 +321,11 @@ class Task(TrainingData):
             preprocessing=Preprocessing("none") if raw else self.preprocessing,
             test_resize=self.test_resize,
         )
-        return self._labelled(batches)
+        return self._apart(batches)
 
-    def _labelled(self, batches: tf.data.Dataset) -> tf.data.Dataset:
-        """Batches, or pairs of batches, with labels as the objective has them."""
-        objective = self.objective
-        inputs = self.source.num_inputs
-        if objective.label_shape == () and not inputs:
-            return batches  # class numbers
-
-        def convert(one: Any, other: Any) -> Any:
-            if isinstance(one, tuple):
-                return convert(*one), convert(*other)
-            count = -1 if other.shape[0] is None else other.shape[0]
-            if inputs:
-                other, values = other[:, :-inputs], other[:, -inputs:]
-                one = self.form.pack(self.form.with_image(one, values))
-            labels = tf.cast(other, objective.label_dtype)
-            if self.source.split_weights:
-                labels = with_weights(objective, labels)
-            return one, tf.reshape(labels, [count, *objective.label_shape])
-
-        return batches.map(convert, num_parallel_calls=tf.data.AUTOTUNE)
+    def _apart(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+        """Batches, or pairs of batches, as networks and the objective have them."""
+        return take_apart(batches, self.source, self.objective, self.form)
 
 
 def _trained_with(preprocess: str) -> str:

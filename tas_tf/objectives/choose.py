@@ -15,7 +15,8 @@ from tas_tf.graph.graph import Graph
 from tas_tf.objectives.classification import Classification
 from tas_tf.objectives.decisions import Binary, Multilabel
 from tas_tf.objectives.losses import LOSSES, is_standard, name_of_loss, single_loss
-from tas_tf.objectives.objective import Loss, Objective, mean_over_positions
+from tas_tf.objectives.means import mean_over_positions
+from tas_tf.objectives.objective import Loss, Objective
 from tas_tf.objectives.regression import Regression
 from tas_tf.objectives.several import Part, Several
 

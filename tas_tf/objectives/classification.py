@@ -8,7 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tas_tf.objectives.objective import Objective, Sums, mean_of_known, mean_over_positions, ratios
+from tas_tf.objectives.means import mean_of_known, mean_over_positions, ratios
+from tas_tf.objectives.objective import Objective, Sums
 
 
 class Classification(Objective):

@@ -9,7 +9,8 @@ from typing import ClassVar
 import numpy as np
 import tensorflow as tf
 
-from tas_tf.objectives.objective import Objective, Sums, mean_of_known, mean_over_positions, ratios
+from tas_tf.objectives.means import mean_of_known, mean_over_positions, ratios
+from tas_tf.objectives.objective import Objective, Sums
 
 
 class Decisions(Objective):

@@ -11,7 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from tas_tf.errors import UserError
-from tas_tf.objectives.objective import Objective, Sums, mean_over_positions
+from tas_tf.objectives.means import mean_over_positions
+from tas_tf.objectives.objective import Objective, Sums
 
 #: Losses of a regression by name.
 LOSSES = ("mse", "mae", "huber")
