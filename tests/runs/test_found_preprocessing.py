@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -41,6 +42,16 @@ def test_the_kind_it_was_trained_with(model):
         scores = evaluate(logits_of(model, space), task.plain(task.indices), task.objective)
         # 200 images, all of which are scored, but for the last batches.
         assert scores["accuracy"] == pytest.approx(accuracy, abs=0.03)
+
+
+def test_images_with_weights(model):
+    """The order of classes is checked by the classes alone."""
+    task = tiny_task()
+    weights = {split: np.ones(len(task.source.labels(split)), np.float32) for split in ("train", "test")}
+    weighed = replace(task, source=replace(task.source, split_weights=weights))
+    space = SearchSpace.from_model(model)
+    found = find_preprocessing(model, space, {"squash": weighed})
+    assert found.scores == find_preprocessing(model, space, {"squash": task}).scores
 
 
 def test_pixels_for_a_network_that_scales_them_itself(model):
