@@ -11,6 +11,7 @@ from tas_tf.baselines.rivals import RIVALS
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.errors import UserError
 from tas_tf.files import write_json, write_model
+from tas_tf.graph.image_size import takes_any_size, with_sizes_of
 from tas_tf.pipeline.baseline_shapes import RivalShapeStep
 from tas_tf.pipeline.steps import DISTILLATION, VERSION, Effort, RunStep, merged, network_settings, settings_of
 from tas_tf.runs.initial_weights import find_initial_weights, load_initial_network, raced_rate_factor
@@ -213,6 +214,9 @@ class StudentStep(RunStep):
             verbose=workspace.verbose,
         )
         write_model(config.run.student_model, result.model)
+        original = workspace.original
+        if original is not None and takes_any_size(original):
+            write_model(config.run.student_any_size, with_sizes_of(result.model, original))
         metrics = {**result.metrics, "lr": self._settings.lr, "shape": config.shape}
         write_json(config.run.metrics("student"), metrics)
         record.finish()

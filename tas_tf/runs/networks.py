@@ -180,6 +180,11 @@ class RunNetworks:
             channels=channels,
         )
 
+    @property
+    def original(self) -> keras.Model | None:
+        """The network in the user's file as it is there, perhaps for images of any size; `None` without a file."""
+        return self._loaded_file() if self.config.model_file else None
+
     def _loaded_file(self) -> keras.Model:
         """The network in the user's file, which is read only once: old files are converted, which takes time."""
         path, loaded = self.config.model_file, self.shared.loaded

@@ -69,6 +69,11 @@ class Run:
         return self.search_shape.with_name("from_teacher.keras")
 
     @property
+    def student_any_size(self) -> Path:
+        """The student for images of any size, if the original takes them."""
+        return self.path / "student" / "any_size.keras"
+
+    @property
     def student_model(self) -> Path:
         """The trained small network."""
         return self.path / "student" / "model.keras"

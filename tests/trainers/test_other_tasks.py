@@ -220,6 +220,12 @@ def test_masks_in_a_folder(command, photos, folder, flags, tmp_path):
         ]
         assert score == pytest.approx(np.mean(overlaps), abs=1e-3)
     assert "test mean IoU" in outcome.out
+    student, free = (
+        keras.models.load_model(tmp_path / "run/student" / name) for name in ("model.keras", "any_size.keras")
+    )
+    assert free.input_shape == (None, None, None, 1)
+    np.testing.assert_allclose(free(images), student(images), rtol=1e-5, atol=1e-6)
+    assert free(np.zeros((1, 12, 6, 1))).shape == (1, 12, 6, CLASSES)
     described = command(describe, f"--model={path}", f"--dataset=folder:{folder}", "--image_size=8")
     assert "3 classes per pixel" in described.out, described
     # What doesn't fit is said before anything is written.
