@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -14,6 +16,9 @@ from tas_tf.supernet.build import Supernet, build_supernet
 from tas_tf.supernet.layers.statistics import running_momentum
 from tas_tf.supernet.sample import Sample
 from tas_tf.supernet.transfer import inherit_from_supernet
+
+#: Random orders of a batch, and random changes of weights, by which rounding is measured.
+_TRIALS = 4
 
 
 def random_supernet(space: SearchSpace, seed: int = 0, **options) -> Supernet:
@@ -62,7 +67,8 @@ class Comparison:
         """Asserts that supernet and student give equal logits, in inference and in training.
 
         In networks that amplify rounding, the tolerance is five times the change in the student's logits when the batch
-        is reordered: the largest over several orders, since rounding is random.
+        is reordered, or each weight moved to one of the two nearest numbers: the largest over several trials, since
+        rounding is random.
 
         Args:
             shape: The shape to compare.
@@ -83,16 +89,23 @@ class Comparison:
             difference = float(np.abs(self._runs[training](sample).numpy() - logits).max() / largest)
             differences.append(difference)
             if difference >= tolerance:
-                noise = max(self._change(student, logits, training, order) for order in self._orders()) / largest
+                noise = max(self._changes(student, logits, training)) / largest
                 assert noise < 2e-2, f"the network amplifies rounding too much to compare: {noise}"
                 assert difference < 5 * noise, f"{difference}, rounding {noise}, {training=}, {shape}"
         return max(differences)
 
+    def _changes(self, student: keras.Model, logits: np.ndarray, training: bool) -> Iterator[float]:
+        """Yields changes in logits, the largest of each trial."""
+        for order in self._orders():
+            yield np.abs(student(tf.gather(self.images, order), training=training).numpy() - logits[order]).max()
+        weights, rng = student.get_weights(), np.random.default_rng(0)
+        for _ in range(_TRIALS):
+            signs = [np.where(rng.random(one.shape) < 0.5, -1, 1).astype(one.dtype) for one in weights]
+            student.set_weights([np.nextafter(one, np.inf * sign) for one, sign in zip(weights, signs, strict=True)])
+            yield np.abs(student(self.images, training=training).numpy() - logits).max()
+        student.set_weights(weights)
+
     def _orders(self) -> list[np.ndarray]:
         """Returns orders of the batch: reversed, and several random ones."""
         count, rng = len(self.images), np.random.default_rng(0)
-        return [np.arange(count)[::-1], *(rng.permutation(count) for _ in range(4))]
-
-    def _change(self, student: keras.Model, logits: np.ndarray, training: bool, order: np.ndarray) -> float:
-        """Returns the largest change in logits when the batch is reordered."""
-        return np.abs(student(tf.gather(self.images, order), training=training).numpy() - logits[order]).max()
+        return [np.arange(count)[::-1], *(rng.permutation(count) for _ in range(_TRIALS))]
