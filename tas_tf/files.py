@@ -94,10 +94,16 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         yield partial
 
 
-def remove_partial(folder: str | Path) -> None:
-    """Removes the scratch folders that interrupted writes left in `folder`."""
+def remove_partial(folder: str | Path, *, of: str | None = None) -> None:
+    """Removes the scratch folders that interrupted writes left in `folder`.
+
+    Args:
+        folder: The folder.
+        of: Name of what was being written; by default, leftovers of all writes are removed.
+    """
     for leftover in Path(folder).glob(PARTIAL_PREFIX + "*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+        if of is None or (leftover / of).exists():
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -79,5 +79,10 @@ def test_leftovers_of_a_kill_are_no_results(tmp_path):
     leftover.mkdir()
     (leftover / "model.keras").write_bytes(b"half")
     assert list(tmp_path.glob("*.keras")) == []
+    remove_partial(tmp_path, of="shape.json")
+    assert names(tmp_path) == [".partial-abc"]
+    remove_partial(tmp_path, of="model.keras")
+    assert names(tmp_path) == []
+    leftover.mkdir()
     remove_partial(tmp_path)
     assert names(tmp_path) == []

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from tas_tf.files import atomic_folder, write_json
+from tas_tf.files import atomic_folder, remove_partial, write_json
 from tas_tf.latency.measure import Target, write_student
 from tas_tf.latency.shapes import shapes_to_measure
 from tas_tf.latency.table import COUNT, VERSION, digest_of
@@ -36,7 +36,8 @@ def write_probe(
     Returns:
         The folder.
     """
-    shapes = shapes_to_measure(space, count)
+    folder, shapes = Path(folder), shapes_to_measure(space, count)
+    remove_partial(folder.parent, of=folder.name)
     with atomic_folder(folder) as scratch:
         for number, shape in enumerate(shapes):
             write_student(space, shape, scratch / f"{number:03}.tflite", target)
@@ -54,4 +55,4 @@ def write_probe(
         write_json(scratch / "shapes.json", header)
         for name in SCRIPTS:
             shutil.copy(_SCRIPTS / name, scratch / name)
-    return Path(folder)
+    return folder
