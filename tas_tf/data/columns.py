@@ -96,14 +96,13 @@ def read_labels(
     for name, one in parts:
         mine = slice(first, first := first + _needed(one))
         names, labels = _read_output(file, columns[mine], {path: row[mine] for path, row in texts.items()}, one)
+        told = ""
         if takes_classes(one):
             check_class_count(one, len(names), f"the column {columns[mine.start]} of {file}")
             labels = {path: (float(label),) for path, label in labels.items()}
-        rows = {path: (*row, *labels[path]) for path, row in rows.items()}
-        told = ""
-        if takes_classes(one):
             classes[name] = tuple(names)
             told = f" ({', '.join(names[:_TOLD])}{', ...' if len(names) > _TOLD else ''})"
+        rows = {path: (*row, *labels[path]) for path, row in rows.items()}
         said.append(f"{', '.join(columns[mine])}{told} for {name}")
     return Labelled(tuple(columns), rows, f"`dataset`: labels of {file}: {'; '.join(said)}.", classes)
 

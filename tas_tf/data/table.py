@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,15 +156,17 @@ def read_table(
         raise UserError(f"`dataset`: can't read the table {file}: {error}.") from error
     names = [name.strip() for name in names]
     given = ", ".join(names) or "nothing"
-    meant = (*label_columns, *inputs)
-    twice = [name for name, count in Counter([*names, *meant]).items() if count > 1 + (name in names and name in meant)]
+    meant = (*label_columns, *inputs, *outputs)
+    twice = [
+        name for name in dict.fromkeys(meant) if names.count(name) > 1 or (name in label_columns and name in inputs)
+    ]
     if twice:
         raise UserError(
             f"`dataset`: {file} must have each column once, either to read or to learn. Received: {', '.join(twice)} "
             f"twice, of {given}."
         )
     # What is learned or read may be called a weight.
-    free = [number for number, name in enumerate(names) if name not in (*meant, *outputs)]
+    free = [number for number, name in enumerate(names) if name not in meant]
     place = {
         kind: next((number for number in free if names[number].lower() in known), None)
         for kind, known in _COLUMNS.items()

@@ -293,6 +293,17 @@ def test_weights_of_images(write, streamed):
     np.testing.assert_allclose(task.objective.training_losses(labels, logits), each * labels[:, 1], rtol=1e-5)
 
 
+def test_columns_that_are_not_used_may_have_one_name(write):
+    """Such as the empty ones that spreadsheets leave behind."""
+    source = load_source(
+        write("path,label,,", *rows([0, 1] * 5, a=[""] * 10, b=[""] * 10)), image_size=6, test_share=0.5
+    )
+    assert source.class_names == ("0", "1")
+    age = write("path,age,age", *rows([1, 2] * 5, age=[1, 2] * 5))
+    with pytest.raises(UserError, match="Received: age twice, of path, age, age"):
+        load_source(age, Regression(1), image_size=6, test_share=0.5, label_columns=("age",))
+
+
 def test_columns_are_chosen_by_name(write):
     name = write("path,age,weight", *rows([1.5, 2.5] * 5, weight=[1, 2] * 5))
     both = load_source(name, Regression(2), image_size=6, test_share=0.5, label_columns=("weight", "age"))
