@@ -147,6 +147,11 @@ def _multiplied(x):
     return classify(layers.Conv2D(18, 3, padding="same", groups=9)(x))
 
 
+def _normalised(x):
+    x = layers.ReLU()(layers.GroupNormalization(4)(layers.Conv2D(12, 3)(x)))
+    return classify(layers.ReLU()(layers.RMSNormalization()(layers.Conv2D(10, 3)(x))))
+
+
 def _nested(x):
     stem = keras.Sequential([layers.Conv2D(8, 3, name="conv"), layers.BatchNormalization()])
     image = keras.Input((None, None, 8))
@@ -178,6 +183,7 @@ BODIES = {
         _u_net,
         _grouped,
         _multiplied,
+        _normalised,
         _nested,
         _arithmetic,
     )

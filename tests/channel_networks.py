@@ -58,6 +58,14 @@ def _spatial_attention(x):
     return conv(x * conv(maps, 1, activation="sigmoid"), 8, 1)
 
 
+def _normalised_blocks(x, norm):
+    x = layers.ReLU()(norm()(conv(x, 8)))
+    for filters in (8, 8, 12, 12):
+        y = norm()(conv(layers.ReLU()(norm()(conv(x, 8))), filters))
+        x = layers.ReLU()(layers.Add()([x if filters == x.shape[-1] else conv(x, filters, 1), y]))
+    return conv(norm()(x), 8, 1)
+
+
 def _option_a(x):
     x = residual(unit(x, 8), 8, 7)
     y = conv(unit(x, 7, strides=2), 14)
@@ -154,6 +162,22 @@ NETWORKS = {
     "resized images": (lambda x: conv(ops.image.resize(unit(x, 9), (4, 5)), 8, 1), 2),
     "cropped and padded images": (_cropped_and_padded, 2),
     "instance normalisation": (lambda x: conv(layers.GroupNormalization(-1)(conv(x, 9)), 8, 1), 2),
+    "group normalisation": (lambda x: conv(layers.GroupNormalization(4)(conv(x, 12)), 8, 1), 2),
+    "group normalisation of a concatenation": (
+        lambda x: conv(layers.GroupNormalization(6)(layers.Concatenate()([conv(x, 8), conv(x, 4)])), 8, 1),
+        3,
+    ),
+    "group normalisation of multiplied channels": (
+        lambda x: conv(layers.GroupNormalization(4)(layers.DepthwiseConv2D(3, depth_multiplier=3)(conv(x, 8))), 8, 1),
+        2,
+    ),
+    "blocks with group normalisation": (lambda x: _normalised_blocks(x, lambda: layers.GroupNormalization(4)), 10),
+    "blocks divided by root mean squares": (lambda x: _normalised_blocks(x, layers.RMSNormalization), 10),
+    "shared group normalisation": (lambda x: ops.add(*map(layers.GroupNormalization(2), [conv(x, 8), conv(x, 8)])), 1),
+    "root mean square of a concatenation": (
+        lambda x: conv(layers.RMSNormalization()(layers.Concatenate()([conv(x, 9), x])), 8, 1),
+        2,
+    ),
     "layers as activations": (
         lambda x: conv(conv(conv(x, 9, activation=layers.LeakyReLU(0.1)), 8, activation=layers.ReLU(6, 0.1, 1)), 8, 1),
         3,

@@ -209,14 +209,14 @@ class Graph:
         return self.without(frozenset(rewired), rewired)
 
     def group_sizes(self, node: Node) -> tuple[int, int]:
-        """Channels that each group of a convolution of kind `DEPTHWISE` reads and makes."""
+        """Channels that each group of a node of kind `DEPTHWISE` or `GROUP_NORM` reads and makes."""
         read = self[node.inputs[0]].channels
         groups = read if node.class_name.startswith("Depthwise") else node.config["groups"]
         return read // groups, node.channels // groups
 
     @property
     def with_older_kinds(self) -> Graph:
-        """The graph as it was once read: transposed and grouped convolutions, depth multipliers and others were opaque.
+        """The graph as it was once read: transposed and grouped convolutions, group norms and others were opaque.
 
         The digest is the same, so that shapes saved then are told apart only by their units.
         """
@@ -230,7 +230,8 @@ class Graph:
         if (layer := _layer_as_activation(node)) is not None:
             config = {**node.config, "activation": {**layer, ONCE_UNKNOWN: True}}
             return replace(node, config=config, kind=Kind.OPAQUE if node.class_name == "Activation" else node.kind)
-        once_kept = node.kind is Kind.TRANSPOSED or grouped or multiplied or node.module == "keras.src.ops.image"
+        once_kept = node.kind in (Kind.TRANSPOSED, Kind.GROUP_NORM) or node.class_name == "RMSNormalization"
+        once_kept |= grouped or multiplied or node.module == "keras.src.ops.image"
         return replace(node, kind=Kind.OPAQUE) if once_kept else node
 
     @cached_property

@@ -17,7 +17,8 @@ class Kind(enum.Enum):
     DEPTHWISE = "depthwise"  # every filter reads one channel, or one group of consecutive channels
     SEPARABLE = "separable"  # depthwise, then pointwise
     BATCH_NORM = "batch_norm"
-    LAYER_NORM = "layer_norm"
+    LAYER_NORM = "layer_norm"  # normalises over the channels of each position
+    GROUP_NORM = "group_norm"  # normalises over groups of consecutive channels
     KEEPS_ZEROS = "keeps_zeros"  # acts on each channel alone, 0 -> 0
     SHIFTS_ZEROS = "shifts_zeros"  # acts on each channel alone, 0 -> something else
     POOL = "pool"
@@ -123,6 +124,7 @@ _LAYERS: dict[str, Kind] = {
     "SeparableConv2D": Kind.SEPARABLE,
     "BatchNormalization": Kind.BATCH_NORM,
     "LayerNormalization": Kind.LAYER_NORM,
+    "RMSNormalization": Kind.LAYER_NORM,
     "Add": Kind.ADD,
     "Multiply": Kind.MULTIPLY,
     "Subtract": Kind.COMBINE,
@@ -146,6 +148,8 @@ _LAYERS: dict[str, Kind] = {
     **dict.fromkeys(["CenterCrop", "RepeatVector"], Kind.KEEPS_ZEROS),
     **dict.fromkeys(["AlphaDropout", "GaussianNoise"], Kind.SHIFTS_ZEROS),
 }
+#: Those that treat channels as the table says if they normalise along the last axis.
+_NORMALISATIONS = ("BatchNormalization", "LayerNormalization", "RMSNormalization")
 #: Layers that `keras.applications` defines for itself, and how they treat channels.
 _APPLICATION_LAYERS: dict[str, Kind] = {"LayerScale": Kind.KEEPS_ZEROS, "StochasticDepth": Kind.KEEPS_ZEROS}
 #: Keras layers that change images in training and leave them unchanged in inference.
@@ -248,11 +252,12 @@ def kind_of(module: str, class_name: str, config: Mapping[str, Any], input_shape
         return Kind.DEPTHWISE if alone else Kind.OPAQUE
     if class_name == "Activation":
         return activation_kind(activation_name(config["activation"]))
-    if class_name in ("BatchNormalization", "LayerNormalization"):
+    if class_name in _NORMALISATIONS:
         return _LAYERS[class_name] if _is_last_axis(config["axis"], len(input_shapes[0])) else Kind.OPAQUE
     if class_name == "GroupNormalization":
-        alone = config["groups"] == -1 and _is_last_axis(config["axis"], len(input_shapes[0]))
-        return Kind.SHIFTS_ZEROS if alone else Kind.OPAQUE
+        if not _is_last_axis(config["axis"], len(input_shapes[0])):
+            return Kind.OPAQUE
+        return Kind.SHIFTS_ZEROS if config["groups"] == -1 else Kind.GROUP_NORM
     if class_name == "Rescaling":
         scalar = all(isinstance(config[key], (int, float)) for key in ("scale", "offset"))
         if not scalar:

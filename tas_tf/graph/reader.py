@@ -26,7 +26,7 @@ from tas_tf.graph.packing import names_of, pack, structure_of
 _SEQUENCE_CLASSES = ("TimeDistributed", "Bidirectional", "RNN", "LSTM", "GRU", "ConvLSTM2D")
 #: Kinds of layers with weights that may be called several times; others keep all channels then.
 _SHAREABLE = frozenset({Kind.CONV, Kind.DENSE, Kind.SEPARABLE, Kind.DEPTHWISE, Kind.BATCH_NORM, Kind.LAYER_NORM})
-_SHAREABLE |= {Kind.TRANSPOSED, Kind.KEEPS_ZEROS, Kind.SHIFTS_ZEROS}
+_SHAREABLE |= {Kind.TRANSPOSED, Kind.GROUP_NORM, Kind.KEEPS_ZEROS, Kind.SHIFTS_ZEROS}
 
 
 class GraphParts(NamedTuple):

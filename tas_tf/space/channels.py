@@ -80,7 +80,7 @@ class ChannelFlow:
             if activation_kind(node.activation) is Kind.OPAQUE:
                 self._freeze(made, _why_kept_with(node.activation))
             return made
-        if node.kind is Kind.DEPTHWISE:
+        if node.kind in (Kind.DEPTHWISE, Kind.GROUP_NORM):
             return self._filter_groups(node, inputs[0])
         if node.kind in TRANSPARENT | {Kind.LAYER_NORM, Kind.UNIT_NORM}:
             return inputs[0]
@@ -129,7 +129,7 @@ class ChannelFlow:
         return tuple(taken)
 
     def _filter_groups(self, node: Node, read: tuple[Segment, ...]) -> tuple[Segment, ...]:
-        """Segments of a grouped convolution: whole groups are kept or dropped together with the channels they read.
+        """Segments of a layer that acts on groups of channels, which are kept or dropped as a whole.
 
         Groups are consecutive channels, so that the first channels stay the first ones on both sides.
         """

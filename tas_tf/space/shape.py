@@ -164,8 +164,8 @@ class Shape:
                     raise UserError(f"`shape`: {key}.{name}: expected 1 to {expected[name]}. Received: {counts[name]}.")
                 if key == "widths" and counts[name] % steps[name]:
                     raise UserError(
-                        f"`shape`: {key}.{name}: expected a multiple of {steps[name]}, since grouped convolutions keep "
-                        f"whole groups. Received: {counts[name]}."
+                        f"`shape`: {key}.{name}: expected a multiple of {steps[name]}, since a layer keeps "
+                        f"whole groups of channels. Received: {counts[name]}."
                     )
 
 

@@ -32,7 +32,7 @@ class WidthUnit:
         width: Filters in the unpruned network.
         candidates: Filter counts to choose from, ascending. A unit with one candidate is fixed.
         coupled_with: Names of the other convolutions.
-        step: Widths must be multiples of this number, since grouped convolutions keep whole groups.
+        step: Widths must be multiples of this number, since some layers keep whole groups of channels.
     """
 
     name: str

@@ -142,6 +142,8 @@ def _narrowed(node: Node, width: int) -> dict[str, Any]:
         config["units"] = width
     elif node.kind is Kind.DEPTHWISE and "groups" in config and "filters" in config:
         config["filters"], config["groups"] = width, width * config["groups"] // config["filters"]
+    elif node.kind is Kind.GROUP_NORM:
+        config["groups"] = width * config["groups"] // node.channels
     elif node.class_name == "LayerScale" and "projection_dim" in config:
         config["projection_dim"] = width
     elif node.kind is Kind.RESHAPE:

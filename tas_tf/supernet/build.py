@@ -17,10 +17,18 @@ from tas_tf.space.channels import Segment
 from tas_tf.space.space import SearchSpace
 from tas_tf.supernet.layers.gates import ArchitectureGates
 from tas_tf.supernet.layers.masking import DepthMix, FillChannels, KeptChannels, MaskChannels, MeanOfKept
-from tas_tf.supernet.layers.normalization import PACKAGE, MaskedBatchNormalization, MaskedLayerNormalization
+from tas_tf.supernet.layers.normalization import (
+    PACKAGE,
+    MaskedBatchNormalization,
+    MaskedLayerNormalization,
+    MaskedRMSNormalization,
+)
 from tas_tf.supernet.layers.plan import ChannelPlan
 from tas_tf.supernet.layers.searchable_conv import SearchableConv
 from tas_tf.supernet.settings import DrawSettings
+
+#: What replaces normalisations over channels where some are inactive.
+_OVER_CHANNELS = {"LayerNormalization": MaskedLayerNormalization, "RMSNormalization": MaskedRMSNormalization}
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
@@ -188,7 +196,8 @@ class _Body:
             layer = self.caller.layer(node, lambda: MaskedBatchNormalization.from_config(_with_scale_one(config)))
             return layer(self.tensors[node.inputs[0]], self._kept(made))
         if node.kind is Kind.LAYER_NORM and self._kept(made) is not None:
-            layer = self.caller.layer(node, lambda: MaskedLayerNormalization.from_config(config))
+            masked = _OVER_CHANNELS[node.class_name]
+            layer = self.caller.layer(node, lambda: masked.from_config(config))
             return layer(self.tensors[node.inputs[0]], self._kept(made))
         outputs = self.caller.call(node, lambda: make_layer(node, config), self._inputs(node))
         if counts_channels(node):
@@ -275,7 +284,7 @@ def _with_scale_one(norm: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _keeps_zeros(node: Node) -> bool:
-    if node.kind in (Kind.SHIFTS_ZEROS, Kind.FROM_ONES, Kind.BATCH_NORM, Kind.LAYER_NORM):
+    if node.kind in (Kind.SHIFTS_ZEROS, Kind.FROM_ONES, Kind.BATCH_NORM, Kind.LAYER_NORM, Kind.GROUP_NORM):
         return False
     if node.kind is Kind.DEPTHWISE and node.config["use_bias"]:
         return False

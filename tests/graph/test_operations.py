@@ -224,7 +224,8 @@ LAYERS = {
 SKIPPED_LAYERS = frozenset(
     [
         *("AutoContrast", "ContrastLimitedAdaptiveHistogramEqualization", "Equalization", "Layer", "Masking"),
-        *("BatchNormalization", "Flatten", "LayerNormalization", "Normalization", "Solarization"),
+        *("BatchNormalization", "Flatten", "LayerNormalization", "Normalization", "RMSNormalization"),
+        "Solarization",
     ]
 )
 

@@ -1,4 +1,4 @@
-"""Grouped convolutions and depth multipliers keep whole groups of channels, on both sides."""
+"""Grouped convolutions, depth multipliers and group normalisation keep whole groups of channels."""
 
 import dataclasses
 
@@ -93,6 +93,16 @@ def test_groups_of_multiplied_channels():
     assert (len(active.made("m")), len(active.made("g"))) == (12, 4)
 
 
+@pytest.mark.parametrize(("groups", "step", "kept"), [(4, 6, 12), (8, 3, 9), (24, 1, 5)])
+def test_normalised_groups_stay_whole(groups, step, kept):
+    space = space_of(lambda x: layers.GroupNormalization(groups, name="norm")(conv(24, "a")(x)))
+    assert space.unit["a"].step == step
+    student = build_student(space, dataclasses.replace(Shape.full(space), widths={"a": kept}))
+    norm = student.get_layer("norm")
+    assert norm.input.shape[-1] == kept
+    assert norm.groups in (kept // step, -1 if step == 1 else None)
+
+
 def test_an_order_moves_whole_groups():
     space = space_of(lambda x: multiplied("m")(conv(12, "g", groups=3)(conv(6, "a")(x))))
     order = {"a": np.array([2, 3, 4, 5, 0, 1])}
@@ -126,7 +136,7 @@ def test_blocks_that_end_in_multiples_can_be_dropped_only():
 # What was saved before these layers were searched.
 
 
-@pytest.mark.parametrize("name", ["u_net", "grouped", "multiplied"])
+@pytest.mark.parametrize("name", ["u_net", "grouped", "multiplied", "normalised"])
 def test_shapes_of_an_older_version_still_fit(name):
     graph = Graph.from_model(make(name))
     older = SearchSpace.from_graph(graph.with_older_kinds, may_be_fixed=True)

@@ -89,3 +89,24 @@ class MaskedLayerNormalization(keras.layers.LayerNormalization):
         if self.beta is not None:
             outputs += tf.cast(self.beta, tf.float32) * kept
         return tf.cast(outputs, self.compute_dtype)
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class MaskedRMSNormalization(keras.layers.RMSNormalization):
+    """Division by the root mean square of the active channels. Inactive channels stay zero.
+
+    Call arguments:
+        inputs: `[batch, ..., channels]`, with inactive channels zero.
+        kept: 1 for active channels, else 0, `[channels]`.
+    """
+
+    def build(self, inputs_shape, kept_shape=None):
+        """Makes the weights of all channels."""
+        super().build(inputs_shape)
+
+    def call(self, inputs, kept):
+        """Normalises each position separately."""
+        features = tf.cast(inputs, tf.float32)
+        square = tf.reduce_sum(tf.square(features), -1, keepdims=True) / tf.reduce_sum(tf.cast(kept, tf.float32))
+        outputs = features * tf.math.rsqrt(square + self.epsilon) * tf.cast(self.scale, tf.float32)
+        return tf.cast(outputs, self.compute_dtype)

@@ -5,7 +5,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tas_tf.supernet.layers.normalization import MaskedBatchNormalization, MaskedLayerNormalization
+from tas_tf.supernet.layers.normalization import (
+    MaskedBatchNormalization,
+    MaskedLayerNormalization,
+    MaskedRMSNormalization,
+)
 from tas_tf.supernet.layers.statistics import running_momentum
 
 CHANNELS = 6
@@ -128,7 +132,17 @@ def test_layer_normalization_that_does_not_centre():
     )
 
 
-@pytest.mark.parametrize("masked_class", [MaskedBatchNormalization, MaskedLayerNormalization])
+@pytest.mark.parametrize("options", [{}, {"epsilon": 0.1}], ids=str)
+def test_rms_normalization(options):
+    inputs = features()
+    masked = filled(MaskedRMSNormalization(**options), inputs, KEPT)
+    own = narrowed(masked, keras.layers.RMSNormalization)
+    outputs = masked(inputs, KEPT).numpy()
+    np.testing.assert_array_equal(outputs[..., ~ACTIVE], 0.0)
+    np.testing.assert_allclose(outputs[..., ACTIVE], own(inputs[..., ACTIVE]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("masked_class", [MaskedBatchNormalization, MaskedLayerNormalization, MaskedRMSNormalization])
 def test_bfloat16(masked_class):
     inputs = features()
     exact, rough = masked_class(), masked_class(dtype="mixed_bfloat16")
