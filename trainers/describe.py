@@ -22,10 +22,14 @@ from tas_tf.cli.wording import translate
 from tas_tf.compression.contents import describe_contents
 from tas_tf.cost.cost_model import reported
 from tas_tf.data.form import Form
+from tas_tf.data.own_data import PREFIX, OwnData, Script
+from tas_tf.data.resizing import pair
+from tas_tf.data.sized import at_size_of
 from tas_tf.data.sources import load_source
 from tas_tf.decode.decode import smallest_shape
 from tas_tf.deploy.tflite import file_size
 from tas_tf.description import describe_space, find_deployment, find_objective
+from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
 from tas_tf.graph.image_size import with_image_size
 from tas_tf.latency.meter import meter_of
@@ -58,18 +62,25 @@ def main() -> dict[str, Any]:
         "say": lambda text: console.print(translate(text), highlight=False, soft_wrap=True),
     }
     meant = {"task": network.task, "loss": network.loss}
+    script = Script.read(config.data.dataset) if config.data.dataset.startswith(PREFIX) else None
     if config.model_file:
         model = load_network(name, **options)
         meant["loss"] = meant["loss"] or losses_in_file(config.model_file)["loss"]
-        graph = graph_at(model, config.data) if is_given("dataset") else None
+        graph = graph_at(model, config.data, script) if is_given("dataset") else None
         labelled_for = None if graph is None else find_objective(graph, **meant)
-        form = None if graph is None else form_of(graph)
-        labels, image_size, channels = _images(config, published, labelled_for, form)
+        if script is not None:
+            own = OwnData.load(script, config.data, form=Form.of(graph), objective=labelled_for)
+            labels, model = own.class_names, at_size_of(script.train, model)
+        else:
+            form = None if graph is None else form_of(graph)
+            labels, *shape_of_images = _images(config, published, labelled_for, form)
+            model = with_image_size(model, _sides(*shape_of_images))
+    elif script is not None:
+        raise UserError("`dataset`: the data of a Python file needs a `model` of your own, a .keras or .h5 file.")
     else:
         labels, image_size, channels = _images(config, published)
         model = load_network(name, num_classes=len(labels), image_size=image_size, channels=channels, **options)
-    sides = (image_size, image_size) if isinstance(image_size, int) else image_size
-    model = with_image_size(model, (*sides, channels))
+        model = with_image_size(model, _sides(image_size, channels))
     space = space_of(Graph.from_model(model), config.space, shape)
     objective = find_objective(space.graph, **meant)
     description = replace(
@@ -81,6 +92,11 @@ def main() -> dict[str, Any]:
     if not parsed.call.json:
         console.print(description)
     return description.to_json()
+
+
+def _sides(image_size: int | tuple[int, int], channels: int) -> tuple[int, int, int]:
+    """Height, width and channels of images."""
+    return (*pair(image_size), channels)
 
 
 def _limits(

@@ -23,11 +23,11 @@ from tas_tf.compression.defaults import (
     training_settings,
 )
 from tas_tf.compression.finding import Finder
-from tas_tf.compression.image_size import at_size_of
 from tas_tf.cost.budget import Budget
 from tas_tf.cost.cost_model import reported
 from tas_tf.data.augmentation import Augmentation
 from tas_tf.data.form import Form
+from tas_tf.data.sized import at_size_of
 from tas_tf.data.stream import UserData
 from tas_tf.data.streamed import open_data
 from tas_tf.data.training_data import TrainingData

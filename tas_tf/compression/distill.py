@@ -10,9 +10,9 @@ import keras
 import tensorflow as tf
 
 from tas_tf.compression.defaults import Changes, check_settings, seed_of, training_settings
-from tas_tf.compression.image_size import at_size_of
 from tas_tf.data.augmentation import Augmentation
 from tas_tf.data.form import Form
+from tas_tf.data.sized import at_size_of
 from tas_tf.data.stream import UserData
 from tas_tf.data.streamed import open_data
 from tas_tf.errors import UserError

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import keras
 
-from tas_tf.compression.image_size import at_size_of
 from tas_tf.data.form import Form
+from tas_tf.data.sized import at_size_of
 from tas_tf.data.stream import UserData
 from tas_tf.data.streamed import open_data
 from tas_tf.graph.custom import CustomObjects, admit

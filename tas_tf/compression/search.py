@@ -10,10 +10,10 @@ import tensorflow as tf
 
 from tas_tf.compression.contents import measure_file
 from tas_tf.compression.defaults import Changes, check_settings, latency_settings, search_settings, seed_of
-from tas_tf.compression.image_size import at_size_of
 from tas_tf.cost.budget import Budget
 from tas_tf.data.augmentation import Augmentation
 from tas_tf.data.form import Form
+from tas_tf.data.sized import at_size_of
 from tas_tf.data.stream import UserData
 from tas_tf.data.streamed import open_data
 from tas_tf.deploy.checks import check_deployable

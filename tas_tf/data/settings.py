@@ -19,8 +19,8 @@ class DataSettings(Augmentation, Seeded):
 
     dataset: str = setting(
         "digits",
-        "digits (bundled), fashion_mnist, folder:PATH (class folders, or images/ and masks/), csv:FILE, or any data "
-        "set of TensorFlow Datasets.",
+        "digits (bundled), fashion_mnist, folder:PATH (class folders, or images/ and masks/), csv:FILE, python:FILE "
+        "(defines `train` and `test`, as tas_tf.compress takes them), or any data set of TensorFlow Datasets.",
     )
     data_dir: str | None = setting(None, "Folder in which TensorFlow Datasets keeps its files.", recorded=False)
     features: str | None = setting(

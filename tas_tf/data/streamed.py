@@ -195,6 +195,7 @@ def open_data(
     augment: Augmentation | None = None,
     seed: int = 0,
     divided: bool = True,
+    scored: str = "validation",
 ) -> StreamedData:
     """Checks a user's data in one pass over it and prepares it for training.
 
@@ -208,11 +209,12 @@ def open_data(
         augment: Changes to training images.
         seed: Seed for augmentation and order.
         divided: Whether a part of the training images will be held out for scores.
+        scored: Name of `validation` in messages.
 
     Raises:
         UserError: The data can't be read, doesn't fit the network, or is unsuitable for training.
     """
-    arguments = {"train": train} if validation is None else {"train": train, "validation": validation}
+    arguments = {"train": train} if validation is None else {"train": train, scored: validation}
     streams = [open_stream(argument, data, form, seed=seed) for argument, data in arguments.items()]
     for stream in streams:
         _check_size(stream, form)

@@ -15,19 +15,20 @@ from tas_tf.data.form import Arrays, Form
 from tas_tf.data.pipeline import epochs, evaluation, evaluation_batch, paired_epochs, steps_per_epoch
 from tas_tf.data.preprocessing import Preprocessing
 from tas_tf.data.rows import take_apart
+from tas_tf.data.run_data import RunData
 from tas_tf.data.settings import DataSettings
 from tas_tf.data.several_labels import all_weighed
-from tas_tf.data.source import Source
+from tas_tf.data.source import Source, StreamedSource
 from tas_tf.data.sources import load_source
 from tas_tf.data.split import stratified_halves, stratified_subset
-from tas_tf.data.training_data import EpochsDataset, TrainingData
+from tas_tf.data.training_data import EpochsDataset
 from tas_tf.errors import UserError
 from tas_tf.objectives.classification import Classification
 from tas_tf.objectives.objective import Objective
 
 
 @dataclass(frozen=True, eq=False)
-class Task(TrainingData):
+class Task(RunData):
     """The data that teacher, search and student learn from.
 
     Attributes:
@@ -146,6 +147,41 @@ class Task(TrainingData):
     def image_shape(self) -> tuple[int, ...]:
         """Height, width and channels of an image; of several inputs, their size when they are packed."""
         return tuple(self.source.image_shape) if self.form is None else self.form.packed_shape
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Height, width and channels of an image, also if a network has other inputs beside it."""
+        return tuple(self.source.image_shape)
+
+    @property
+    def inputs(self) -> Mapping[str, tuple[int | None, ...]]:
+        """Shape of each input by name, if there are several."""
+        return {} if self.form is None else dict(zip(self.form.inputs, self.form.shapes, strict=True))
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether each image has a class."""
+        return self.source.has_classes
+
+    @property
+    def resize(self) -> str:
+        """How images of other proportions are brought to `input_shape`."""
+        return self.source.resize
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Lines for the user on what isn't read as it lies there."""
+        return self.source.notes
+
+    @property
+    def num_test(self) -> int:
+        """Number of test images."""
+        return len(self.source.labels("test"))
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether images are read from files."""
+        return isinstance(self.source, StreamedSource)
 
     @property
     def class_names(self) -> Sequence[str]:
@@ -281,12 +317,7 @@ class Task(TrainingData):
         return self._evaluation("test", None)
 
     def test_arrays(self, limit: int | None = None, *, raw: bool = False) -> tuple[Arrays, np.ndarray]:
-        """Returns test images, for several inputs by name, and labels in memory.
-
-        Args:
-            limit: Largest number of images, chosen by stratified sampling.
-            raw: Whether to return uint8 pixels, 0 to 255, instead of the network's input.
-        """
+        """Returns test images and labels in memory, chosen by stratified sampling; see `RunData`."""
         strata = self.source.strata("test")
         chosen = np.arange(len(strata))
         if limit is not None and limit < len(strata):
@@ -294,12 +325,7 @@ class Task(TrainingData):
         return self._arrays("test", chosen, raw=raw)
 
     def train_images(self, limit: int, *, raw: bool = False) -> Arrays:
-        """Returns training images in memory, unaugmented; for several inputs by name.
-
-        Args:
-            limit: Largest number of images, chosen by stratified sampling.
-            raw: Whether to return uint8 pixels, 0 to 255, instead of the network's input.
-        """
+        """Returns training images in memory, chosen by stratified sampling; see `RunData`."""
         strata = self.source.strata("train")[self.indices]
         chosen = stratified_subset(strata, count=min(limit, len(strata)))
         return self._arrays("train", self.indices[chosen], raw=raw)[0]

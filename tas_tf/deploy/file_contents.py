@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from tas_tf.data.task import Task
+from tas_tf.data.run_data import RunData
 from tas_tf.deploy.metadata import Metadata, kind_of_output
 from tas_tf.deploy.tflite import file_size
 from tas_tf.graph.graph import Graph
@@ -17,7 +17,9 @@ from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 
 
-def file_metadata(model: keras.Model, task: Task, shape: Mapping[str, Any] | None, *, inside: bool = False) -> Metadata:
+def file_metadata(
+    model: keras.Model, task: RunData, shape: Mapping[str, Any] | None, *, inside: bool = False
+) -> Metadata:
     """Describes a network for programs that run it.
 
     Args:
@@ -27,19 +29,19 @@ def file_metadata(model: keras.Model, task: Task, shape: Mapping[str, Any] | Non
         inside: Whether the file contains the preprocessing.
     """
     graph, objective = Graph.from_model(model), task.objective
-    outputs = described_outputs(graph, objective, task.source.output_classes)
+    outputs = described_outputs(graph, objective, task.output_classes)
     return Metadata(
         network=graph.network,
-        labels=() if outputs else task.source.class_names,
-        input_shape=tuple(task.source.image_shape),
+        labels=() if outputs else task.class_names,
+        input_shape=task.input_shape,
         preprocessing=task.preprocessing,
         inside=inside,
         probabilities=graph.gives_probabilities,
         shape=shape,
         task=objective.task,
-        inputs={} if task.form is None else dict(zip(task.form.inputs, task.form.shapes, strict=True)),
+        inputs=task.inputs,
         outputs=outputs,
-        resize=task.source.resize,
+        resize=task.resize,
     )
 
 
@@ -66,7 +68,7 @@ def described_outputs(
     }
 
 
-def layers_inside(task: Task, *, inside: bool = True) -> list[keras.Layer]:
+def layers_inside(task: RunData, *, inside: bool = True) -> list[keras.Layer]:
     """Returns the layers that put preprocessing before a network: at least one, so that files take uint8 pixels.
 
     Args:
@@ -78,7 +80,7 @@ def layers_inside(task: Task, *, inside: bool = True) -> list[keras.Layer]:
     return task.preprocessing.layers() or [keras.layers.Rescaling(1.0, dtype="float32", name="preprocessing")]
 
 
-def measure_file(student: keras.Model, space: SearchSpace, task: Task, *, inside: bool = False) -> int:
+def measure_file(student: keras.Model, space: SearchSpace, task: RunData, *, inside: bool = False) -> int:
     """Returns the bytes of a student's float32 `.tflite` file, with its metadata.
 
     The metadata holds the unpruned shape instead of the student's, since no other shape has more digits.

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
-import re
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -20,6 +17,7 @@ from tas_tf.errors import UserError
 from tas_tf.graph.kinds import Kind
 from tas_tf.graph.layers import call_layer, first_line, is_from_keras, make_layer
 from tas_tf.graph.nodes import Node
+from tas_tf.scripts import import_file
 
 #: Objects by name, as in Keras, or Python files that define them.
 CustomObjects = Mapping[str, Any] | str | Path | Sequence[str | Path]
@@ -250,7 +248,7 @@ def make_known(custom_objects: CustomObjects | None) -> None:
     paths = [custom_objects] if isinstance(custom_objects, str | Path) else custom_objects
     places: dict[str, tuple[Any, str | Path]] = {}
     for path in paths:
-        for name, found in _defined(_import_file(Path(path))):
+        for name, found in _defined(import_file(Path(path), "custom_objects")):
             other, place = places.setdefault(name, (found, path))
             if other is not found:
                 raise UserError(f"`custom_objects`: both {place} and {path} define `{name}`. Rename one of the two.")
@@ -273,41 +271,3 @@ def _defined(module: ModuleType) -> Iterator[tuple[str, Any]]:
             is_layer = inspect.isclass(found) and issubclass(found, keras.layers.Layer) and not is_from_keras(found)
             if is_layer or found.__module__ == module.__name__:
                 yield keras.saving.get_registered_name(found), found
-
-
-def _import_file(path: Path) -> ModuleType:
-    """Imports a Python file, once for all that name it.
-
-    Raises:
-        UserError: The file is missing or can't be imported.
-    """
-    path = path.expanduser().resolve()
-    if path.suffix != ".py" or not path.is_file():
-        raise UserError(f"`custom_objects` must name Python files. Received: {path}, which isn't one.")
-    for module in list(sys.modules.values()):
-        if getattr(module, "__file__", None) and Path(module.__file__).resolve() == path:
-            return module
-    name = _module_name(path)
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))  # the file may import its neighbours, as a script does
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # the user's code may raise anything
-        del sys.modules[name]
-        raise UserError(
-            f"`custom_objects`: {path} can't be imported: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        ) from error
-    return module
-
-
-def _module_name(path: Path) -> str:
-    """The name of the file, so that classes are saved under it; another if that name is taken."""
-    name = re.sub(r"\W", "_", path.stem)
-    try:
-        taken = importlib.util.find_spec(name)
-    except ValueError:  # a module without a spec, such as `__main__`
-        return f"custom_{name}"
-    return name if taken is None or taken.origin == str(path) else f"custom_{name}"

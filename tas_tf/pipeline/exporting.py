@@ -9,7 +9,6 @@ from typing import Any
 
 import keras
 
-from tas_tf.data.source import StreamedSource
 from tas_tf.deploy.artefacts import artefact_path, export_models
 from tas_tf.deploy.converters import INTEGER_FORMATS
 from tas_tf.deploy.file_contents import file_metadata, layers_inside
@@ -180,13 +179,13 @@ class ExportStep(RunStep):
 
     def _test_limit(self) -> int | None:
         """Number of test images to use; limited by default for streamed data, which may not fit in memory."""
-        limit, source = self.workspace.config.export.test_limit, self.workspace.task.source
-        if limit or not isinstance(source, StreamedSource):
+        limit, task = self.workspace.config.export.test_limit, self.workspace.task
+        if limit or not task.is_streamed:
             return limit
-        limit = max(1, min(_STREAMED_TEST_LIMIT, _STREAMED_TEST_BYTES // (4 * math.prod(source.image_shape))))
-        if limit < len(source.labels("test")):
+        limit = max(1, min(_STREAMED_TEST_LIMIT, _STREAMED_TEST_BYTES // (4 * math.prod(task.image_shape))))
+        if limit < task.num_test:
             self.workspace.say(
-                f"export: files are scored on {limit:,} of {len(source.labels('test')):,} test images, since the data "
+                f"export: files are scored on {limit:,} of {task.num_test:,} test images, since the data "
                 "is too large for memory; `test_limit` takes another number."
             )
         return limit

@@ -46,7 +46,7 @@ def show_plan(workspace: Workspace, steps: Sequence[PipelineStep], schedule: Sch
     limited = workspace.at_budgets() if any(step.uses_budget for step in steps) else ()
     limits = [one.cost_and_limit(space) for one in limited]
     plain, start = _time_training(space, workspace)
-    source, images = workspace.task.source.name, len(workspace.task.indices)
+    source, images = workspace.task.name, workspace.task.num_train
     table = Table(title=f"{space.graph.network} on {source}, {images:,} training images")
     for column in ("step", "state", "epochs or laps", "iterations", "estimated time"):
         table.add_column(column, justify="left" if column in ("step", "state") else "right")

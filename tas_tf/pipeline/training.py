@@ -113,7 +113,7 @@ class TeacherStep(RunStep):
             config.run.metrics("teacher"),
             {
                 **metrics,
-                **({} if workspace.task.form is None else {"inputs": list(workspace.task.form.inputs)}),
+                **({"inputs": list(workspace.task.inputs)} if workspace.task.inputs else {}),
                 **{"preprocess": config.data.preprocess, "resize": config.data.resize},
             },
         )

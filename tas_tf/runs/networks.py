@@ -11,8 +11,11 @@ import tensorflow as tf
 from rich.markup import escape
 
 from tas_tf.data.form import Form
+from tas_tf.data.own_data import PREFIX, OwnData, Script
 from tas_tf.data.resizing import pair
+from tas_tf.data.run_data import RunData
 from tas_tf.data.settings import DataSettings
+from tas_tf.data.sized import at_size_of
 from tas_tf.data.task import Task
 from tas_tf.errors import UserError
 from tas_tf.files import read_json
@@ -73,17 +76,31 @@ class RunNetworks:
         return make_strategy(self.config.strategy)
 
     @property
-    def task(self) -> Task:
+    def task(self) -> RunData:
         """The data of the run."""
         data, tasks = self.config.data, self.shared.tasks
         if data not in tasks:
-            tasks[data] = self.load_task()
-            for note in tasks[data].source.notes:
+            tasks[data] = self.load_task() if self.script is None else self._load_own()
+            for note in tasks[data].notes:
                 self.say_once(note)
         return tasks[data]
 
+    @property
+    def script(self) -> Script | None:
+        """The user's Python file that makes the data; `None` for data in files."""
+        name, scripts = self.config.data.dataset, self.shared.scripts
+        if name.startswith(PREFIX) and name not in scripts:
+            scripts[name] = Script.read(name)
+        return scripts.get(name)
+
+    def _load_own(self) -> OwnData:
+        if self.config.export.preprocessing_inside:
+            raise UserError("`preprocessing_inside` puts preprocessing into files, but a Python file prepares images.")
+        objective, form = self._meant()
+        return OwnData.load(self.script, self.config.data, objective=objective, form=form)
+
     def load_task(self, *, streamed: bool = False) -> Task:
-        """Loads the data anew.
+        """Loads data in files anew.
 
         Args:
             streamed: Whether images are read from their files, even if they fit into memory.
@@ -99,7 +116,7 @@ class RunNetworks:
         """What the network in the user's file or the run's teacher is for, and what it takes.
 
         Returns:
-            The objective, `None` for the classes of the data; the form of several inputs, `None` for images alone.
+            The objective, `None` for the classes of the data; the form of the data, `None` for images alone in files.
         """
         config = self.config
         metrics, task = config.teacher_run.metrics("teacher"), config.network.task
@@ -110,11 +127,14 @@ class RunNetworks:
             task = task or (None if trained == Several.task else trained)
             per_image = found.get("metric", "accuracy") == "accuracy"
             alone = per_image and not found.get("inputs")
-            if task == Classification.task and alone and is_standard(self.losses["loss"], task):
+            plain = task == Classification.task and alone and is_standard(self.losses["loss"], task)
+            if plain and self.script is None:
                 return None, None
             model = self.load_teacher()
         elif config.model_file:
             model = self._loaded_file()
+        elif self.script is not None:
+            raise UserError("`dataset`: the data of a Python file needs a `model` of your own, a .keras or .h5 file.")
         elif task not in (None, Classification.task):
             raise UserError(f"`task`={task} needs a `model` of your own. Built-in networks classify.")
         elif config.network.train_model:
@@ -125,8 +145,9 @@ class RunNetworks:
             )
         else:
             return None, None
-        graph = graph_at(model, config.data)
-        return choose_objective(graph, task=task, **self.losses), form_of(graph)
+        graph = graph_at(model, config.data, self.script)
+        form = form_of(graph) if self.script is None else Form.of(graph)
+        return choose_objective(graph, task=task, **self.losses), form
 
     @property
     def losses(self) -> dict[str, Any]:
@@ -170,12 +191,12 @@ class RunNetworks:
         if config.model_file:
             model = self._loaded_file()
             if takes_any_size(model):
-                model = with_image_size(model, self.task.source.image_shape)
+                model = with_image_size(model, self.task.input_shape)
             return in_precision(model, config.precision)
-        *size, channels = self.task.source.image_shape
+        *size, channels = self.task.input_shape
         return load_network(
             name,
-            num_classes=config.network.num_classes or self.task.source.num_classes,
+            num_classes=config.network.num_classes or len(self.task.class_names),
             image_size=tuple(size),
             channels=channels,
         )
@@ -233,17 +254,20 @@ def form_of(graph: Graph) -> Form | None:
     return form if form.is_packed else None
 
 
-def graph_at(model: keras.Model, data: DataSettings) -> Graph:
+def graph_at(model: keras.Model, data: DataSettings, script: Script | None = None) -> Graph:
     """The graph of a network at the size of its images.
 
     Args:
         model: The network, which may take images of any size.
         data: Settings of the data.
+        script: The user's file that makes the data, if there is one: then networks may take and return anything.
 
     Raises:
-        UserError: The network can't be read, takes anything but images of the size that the data has and numbers, or
-            has several inputs or outputs and any of the outputs is per pixel.
+        UserError: The network can't be read; or data comes from files, and the network takes anything but images of
+            their size and numbers, or has several inputs or outputs and any of the outputs is per pixel.
     """
+    if script is not None:
+        return Graph.from_model(at_size_of(script.train, model))
     if takes_any_size(model):
         size = pair(_ANY_SIZE if data.image_size is None else data.image_size)
         model = with_image_size(model, (*size, model.inputs[0].shape[-1] or data.channels or 3))
@@ -259,6 +283,6 @@ def graph_at(model: keras.Model, data: DataSettings) -> Graph:
     if found:
         raise UserError(
             "`model` must take images here, and numbers beside them at most; and it must have one input and one output "
-            f"if any is per pixel. Received: {graph.network} with {found}. Use `tas_tf.compress` from Python."
+            f"if any is per pixel. Received: {graph.network} with {found}. `dataset`=python:FILE takes any data."
         )
     return graph

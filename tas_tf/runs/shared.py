@@ -11,7 +11,8 @@ from typing import Any
 import keras
 from rich.console import Console
 
-from tas_tf.data.task import Task
+from tas_tf.data.own_data import Script
+from tas_tf.data.run_data import RunData
 from tas_tf.runs.run import Run
 from tas_tf.student.meter import Meter
 
@@ -44,6 +45,7 @@ class Shared:
         wording: Puts messages into the user's terms, see `Wording`.
         made_by: Returns how a run was made.
         tasks: Data, by its settings.
+        scripts: Python files that make data, by the names of the data sets.
         loaded: The user's networks as they are in their files, by path.
         networks: Networks, by their settings.
         meters: What measures shapes, by what it depends on.
@@ -56,7 +58,8 @@ class Shared:
     keep_settings: KeepSettings = lambda workspace, names: None
     wording: Wording = lambda text, section: text
     made_by: Callable[[Run], Origin] = lambda run: Origin()
-    tasks: dict[Any, Task] = field(default_factory=dict)
+    tasks: dict[Any, RunData] = field(default_factory=dict)
+    scripts: dict[str, Script] = field(default_factory=dict)
     loaded: dict[Path, keras.Model] = field(default_factory=dict)
     networks: dict[Any, keras.Model] = field(default_factory=dict)
     meters: dict[Any, Meter | None] = field(default_factory=dict)

@@ -84,6 +84,11 @@ class Workspace(RunNetworks):
             UserError: Two kinds of preprocessing suit a trained network nearly as well, or none does.
         """
         config = self.config
+        if self.script is not None:  # its data is as networks take it
+            self.task  # noqa: B018  # checks the settings of the data
+            data = replace(config.data, resize="squash", preprocess="none")
+            self.shared.tasks[data] = self.task
+            return replace(self, config=replace(config, data=data))
         missing = {name: default for name, default in _FOUND.items() if getattr(config.data, name) == "auto"}
         if not missing:
             return self

@@ -1,0 +1,119 @@
+"""Data that a Python file of the user's own makes."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+from tas_tf.data.form import Form
+from tas_tf.data.own_data import OwnData, Script
+from tas_tf.data.settings import DataSettings
+from tas_tf.errors import UserError
+from tas_tf.graph.graph import Graph
+from tas_tf.objectives.choose import choose_objective
+
+TRAIN, TEST = 48, 20
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a file of a name of its own, since Python imports each name once."""
+    written = []
+
+    def write(text: str) -> str:
+        written.append(tmp_path / f"data_{tmp_path.name}_{len(written)}.py")
+        written[-1].write_text(text)
+        return f"python:{written[-1]}"
+
+    return write
+
+
+def data(count: int, seed: int):
+    rng = np.random.default_rng(seed)
+    signals = rng.normal(size=(count, 6, 2)).astype("float32")
+    return {"signal": signals, "size": signals[:, 0]}, np.arange(count) % 3
+
+
+def opened(settings=None, train=None, test=None) -> OwnData:
+    signal, size = keras.Input((6, 2), name="signal"), keras.Input((2,), name="size")
+    x = layers.Concatenate()([layers.GlobalAveragePooling1D()(layers.Conv1D(4, 3)(signal)), size])
+    graph = Graph.from_model(keras.Model({"signal": signal, "size": size}, layers.Dense(3, "softmax")(x)))
+    script = Script("data.py", train or data(TRAIN, 0), test or data(TEST, 1))
+    objective = choose_objective(graph)
+    return OwnData.load(script, settings or DataSettings(), form=Form.of(graph), objective=objective)
+
+
+def test_a_file_has_data_or_functions_that_make_it(write):
+    name = write("train = ([1.0], [2])\ndef test():\n    return [3.0], [4]\n")
+    script = Script.read(name)
+    assert (script.train, script.test) == (([1.0], [2]), ([3.0], [4]))
+    assert Script.read(name).train is script.train  # a file runs once
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("train = 1", "must define `train` and `test`.*without `test`"),
+        ("train = test = missing", "can't be imported: NameError"),
+        ("train = 1\ndef test():\n    return 1 / 0", "`test` in .* fails: ZeroDivisionError: division by zero"),
+    ],
+)
+def test_what_a_file_lacks_is_named(write, text, message):
+    with pytest.raises(UserError, match=rf"`dataset`.*{message}"):
+        Script.read(write(text))
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"`dataset` must name Python files\. Received: .*other\.py"):
+        Script.read(f"python:{tmp_path}/other.py")
+
+
+def test_arrays_are_those_of_the_file():
+    found = opened()
+    assert (found.num_train, found.num_test, found.has_classes) == (TRAIN, TEST, True)
+    assert (found.input_shape, found.inputs) == ((6, 2), {"signal": (6, 2), "size": (2,)})
+    inputs, labels = found.test_arrays()
+    given, expected = data(TEST, 1)
+    order = [int(np.flatnonzero((given["signal"] == one).all((1, 2)))[0]) for one in inputs["signal"]]
+    assert sorted(order) == list(range(TEST))
+    np.testing.assert_array_equal(inputs["size"], given["size"][order])
+    np.testing.assert_array_equal(labels, expected[order])
+    assert len(found.test_arrays(7)[1]) == 7
+    some = found.train_images(10)
+    assert (some["signal"].shape, some["size"].shape) == ((10, 6, 2), (10, 2))
+
+
+def test_a_dataset_keeps_its_order():
+    inputs, labels = data(TEST, 1)
+    found = opened(test=tf.data.Dataset.from_tensor_slices((inputs, labels)))
+    np.testing.assert_array_equal(found.test_arrays()[1], labels)
+    np.testing.assert_array_equal(found.test_arrays(5)[0]["signal"], inputs["signal"][:5])
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"image_size": 8}, "`image_size` is for data that is read from files"),
+        ({"train_limit": 8}, "`train_limit` is for data that is read from files"),
+        ({"label_columns": ("a",)}, "`label_columns` is for data that is read from files"),
+        ({"preprocess": "standardise"}, "`preprocess` prepares pixels"),
+        ({"resize": "pad"}, "`resize` prepares pixels"),
+        ({"flip": True}, "`flip` changes only images"),
+    ],
+)
+def test_settings_of_other_data_are_refused(changed, message):
+    with pytest.raises(UserError, match=message):
+        opened(DataSettings(**changed))
+
+
+def test_messages_speak_of_the_files_names():
+    inputs, labels = data(TEST, 1)
+    shorter = {**inputs, "signal": inputs["signal"][:, :5]}
+    with pytest.raises(UserError, match=r"`test` must have images of 6x2 for `signal`.*Received: 5x2"):
+        opened(test=(shorter, labels))
+
+
+def test_pixels_of_the_file_are_not_there():
+    with pytest.raises(UserError, match="`preprocessing_inside`"):
+        opened().test_arrays(raw=True)
