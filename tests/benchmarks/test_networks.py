@@ -66,6 +66,7 @@ def test_networks_build_and_can_be_searched(name):
     assert 1e5 < count_macs(model) < 6e7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Image and table"])
 def test_networks_pass_all_checks(name):
     checked = check(ZOO[name], num_random=1)

@@ -225,6 +225,7 @@ def test_a_model_at_chance_is_refused(model, arrays):
         compress(keras.models.clone_model(model), *arrays, verbose=0)
 
 
+@pytest.mark.slow
 def test_a_budget_in_time(model, arrays, clock):
     space = SearchSpace.from_graph(Graph.from_model(model))
     options = {

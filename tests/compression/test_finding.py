@@ -29,6 +29,7 @@ def raced(model, arrays):
     return result
 
 
+@pytest.mark.slow
 def test_the_student_is_the_winner_within_the_budget(model, raced):
     assert raced.search is None
     assert raced.shape == raced.race.winner.shape
@@ -37,6 +38,7 @@ def test_the_student_is_the_winner_within_the_budget(model, raced):
     assert len({lap.proposal.name for lap in raced.race.laps}) >= 2
 
 
+@pytest.mark.slow
 def test_it_goes_on_from_the_race(model, raced):
     for name in ("stem", "block1_conv1", "classifier"):
         kernels = [network.get_layer(name).kernel.numpy() for network in (raced.student, raced.race.network)]
@@ -47,6 +49,7 @@ def test_it_goes_on_from_the_race(model, raced):
     np.testing.assert_allclose(start.get_layer("stem").kernel, raced.student.get_layer("stem").kernel, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_recipe_gives_the_defaults(model, arrays, monkeypatch):
     monkeypatch.setitem(RECIPES, "fast", {"student.epochs": 2, "race.proposals": 1})
     result = compress(model, *arrays, recipe="fast", race={"rate_factors": (0.5,)}, verbose=0)

@@ -60,6 +60,7 @@ def scores_of(outputs) -> dict[str, float]:
     }
 
 
+@pytest.mark.slow
 def test_all_scores_are_what_the_networks_outputs_give(teacher, result):
     for model, metrics in ((teacher, result.teacher_metrics), (result.student, result.student_metrics)):
         for name, score in scores_of(model.predict(INPUTS, verbose=0)).items():
@@ -70,6 +71,7 @@ def test_all_scores_are_what_the_networks_outputs_give(teacher, result):
     assert set(result.student.output) == set(LABELS)
 
 
+@pytest.mark.slow
 def test_files_have_the_same_inputs_and_outputs(result, tmp_path):
     expected = result.student.predict(INPUTS, verbose=0)
     tas_tf.export_saved_model(result.student, tmp_path / "saved", metadata=result.metadata)
@@ -90,6 +92,7 @@ def _saved(folder):
     return {name: one.numpy() for name, one in serve(**{key: tf.constant(one) for key, one in INPUTS.items()}).items()}
 
 
+@pytest.mark.slow
 def test_an_int8_file_decides_like_the_student(result, tmp_path):
     calibration = {name: array[:64] for name, array in INPUTS.items()}
     file = tas_tf.export_tflite(result.student, tmp_path / "int8.tflite", format="int8", calibration=calibration)
@@ -141,6 +144,7 @@ def test_a_description_names_inputs_and_outputs(teacher):
     )
 
 
+@pytest.mark.slow
 def test_sample_weights_count_in_training_alone():
     """A student learns from the images that count, whatever the labels of the others."""
     keras.utils.set_random_seed(0)

@@ -104,6 +104,7 @@ def test_values(images, tmp_path, unit):
     check_files(result, images, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", [pytest.param("softmax", marks=pytest.mark.slow), "sigmoid"])
 def test_pixels(images, tmp_path, end):
     labels = (images[..., 0] > 1).astype(int)

@@ -39,6 +39,7 @@ def table(small) -> list[tuple[Shape, int]]:
     return all_shapes(small)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "count"), [("resnet20", 40), ("keras.applications.MobileNetV2", 20)])
 def test_never_over_budget(name, count):
     cost = CostModel(space_of(name))
@@ -155,6 +156,7 @@ def test_moves_cost_what_counting_anew_says(space):
             np.testing.assert_allclose(moves.lost, choices.losses(states) - choices.losses(state[None]), atol=1e-9)
 
 
+@pytest.mark.slow
 def test_the_work_of_decoding_grows_with_the_number_of_choices(monkeypatch):
     """A search decodes after every epoch. The cost is how often all moves are listed and how many states are priced."""
     cost = CostModel(space_of("resnet110"))
@@ -171,6 +173,7 @@ def test_the_work_of_decoding_grows_with_the_number_of_choices(monkeypatch):
     assert 0.45 * cost.full - 1 <= cost(shape) <= 0.5 * cost.full
 
 
+@pytest.mark.slow
 def test_latency_is_decoded_as_well_as_multiply_adds():
     """A space of 10,368 shapes, all priced: tiles make steps, but a shape in the window is found if there is one."""
     space = SearchSpace.from_graph(Graph.from_model(residual_network()), width_divisor=4)

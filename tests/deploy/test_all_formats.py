@@ -87,6 +87,7 @@ def load(path: Path) -> LoadedSavedModel | TFLiteModel:
     return LoadedSavedModel(path) if path.is_dir() else TFLiteModel(path)
 
 
+@pytest.mark.slow
 def test_all_formats_of_both_networks(everything):
     names = {"saved_model", *(f"{format}.tflite" for format in CONVERTERS)}
     assert {path.name for path in everything.out_dir.iterdir()} == {*names, "teacher", "metrics.json"}
@@ -96,6 +97,7 @@ def test_all_formats_of_both_networks(everything):
     assert set(everything.metrics["teacher"]) == set(FORMATS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("name", ["student", "teacher"])
 def test_metrics_are_those_of_the_file(everything, name, format):
@@ -114,6 +116,7 @@ def test_metrics_are_those_of_the_file(everything, name, format):
     assert found["agreement"] >= (1.0 if format in ("saved_model", "fp32") else 0.9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["student", "teacher"])
 def test_qat_int8_is_the_network_trained_for_it(everything, name):
     path = artefact_path(everything.out_dir, "qat_int8", model=name)
@@ -124,6 +127,7 @@ def test_qat_int8_is_the_network_trained_for_it(everything, name):
     assert np.abs(outputs - expected).max() <= 1.5 * step
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["student", "teacher"])
 def test_operators_are_those_of_a_tflite_file_or_none(everything, name):
     metrics = everything.metrics if name == "student" else everything.metrics[name]
@@ -140,6 +144,7 @@ def test_operators_are_those_of_a_tflite_file_or_none(everything, name):
             assert sum(operator["share"] for operator in operators) == pytest.approx(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
 def test_each_file_carries_its_own_networks_metadata(everything, format):
     for name in ("student", "teacher"):
@@ -148,6 +153,7 @@ def test_each_file_carries_its_own_networks_metadata(everything, format):
         assert found["labels"] == list("abcd")
 
 
+@pytest.mark.slow
 def test_a_budget_in_bytes_is_that_of_the_file_written(everything):
     written = artefact_path(everything.out_dir, "fp32").stat().st_size
     assert file_size(everything.models["student"], metadata=everything.extras.metadata["student"]) == written
@@ -169,6 +175,7 @@ def spoil(make_classifier, monkeypatch, tmp_path):
     return put
 
 
+@pytest.mark.slow
 def test_lost_accuracy_fails_loudly_and_the_earlier_export_stays(everything, spoil):
     before = contents(everything.out_dir)
     spoil("student")
@@ -180,6 +187,7 @@ def test_lost_accuracy_fails_loudly_and_the_earlier_export_stays(everything, spo
     assert list(everything.out_dir.parent.iterdir()) == [everything.out_dir]
 
 
+@pytest.mark.slow
 def test_accuracy_that_the_teacher_loses_is_measured_alone(everything, spoil, tmp_path):
     spoil("teacher")
     # Now the teacher is right about every image.

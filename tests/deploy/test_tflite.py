@@ -164,6 +164,7 @@ def stored_types(path: Path) -> tuple[set[str], set[tuple[tuple[int, ...], str]]
 FIRST, SECOND, DENSE = (12, 3, 3, 3), (12, 3, 3, 12), (4, 12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("format", "first", "second"),
     [

@@ -151,6 +151,7 @@ def test_the_teacher_of_the_run_teaches_all(run, open_run, training):
     assert {options["teacher"] for options in training.asked.values()} == {None}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", [False, True])
 def test_a_float_control_is_for_the_student_alone(run, open_run, training, asked):
     run_qat(open_run("--qat_float" if asked else "--noqat_float"), ["uniform"])
@@ -220,6 +221,7 @@ def test_what_was_finished_before_a_failure_stays(run, open_run, training):
     assert not (run / "qat_teacher/checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_a_network_is_really_trained(run, open_run):
     one = open_run("--qat_float")
     run_qat(one, [])

@@ -135,6 +135,7 @@ def test_training_moves_weights_as_it_does_in_keras_3(task, network):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantised", [False, True], ids=["float", "quantised"])
 def test_two_replicas_take_the_same_steps(task, two_replicas, quantised):
     model, teacher = plain_network(), plain_network(1)
@@ -190,6 +191,7 @@ def fresh(calibrated):
     return make
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_as_if_it_had_not_been(calibrated, fresh, tmp_path):
     task = Task.load("digits", train_limit=2 * BATCH, pad_crop=1)  # images differ from epoch to epoch
     options = {"epochs": 3, "teacher": small_network(1)}

@@ -62,6 +62,7 @@ def _densely_connected(images):
     return classify(layers.ReLU()(layers.BatchNormalization()(layers.Concatenate()([x, y]))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body", [_by_own_rules, _densely_connected])
 def test_our_own_rules_round_outputs_learn_and_become_integers(body, tmp_path):
     twin = twin_of(body)

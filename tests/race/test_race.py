@@ -189,6 +189,7 @@ def test_a_further_shape_joins_the_first_round(model, proposals):
     assert result.winner.name == min(laps, key=lambda lap: lap[2])[0]
 
 
+@pytest.mark.slow
 def test_a_rate_that_diverges_drops_out(model, proposals, tmp_path):
     settings = RaceSettings(rate_factors=(0.5, 1e12))
     result = race(model, proposals[:1], settings=settings, checkpoint_dir=tmp_path)

@@ -143,6 +143,7 @@ def train_by_keras(root: Path, **options) -> keras.Model:
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["squash", "crop", "pad"])
 def test_the_way_of_resizing_that_it_was_trained_with(tmp_path, way):
     draw_photos(tmp_path, side=way != "crop")

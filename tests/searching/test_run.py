@@ -106,6 +106,7 @@ def test_the_best_epochs_shape_is_kept(whole):
     assert result.metrics["shape_macs"] == cost(shape)
 
 
+@pytest.mark.slow
 def test_the_best_shape_is_saved_with_each_epoch():
     saved = []
 

@@ -27,6 +27,7 @@ def test_bottlenecks_are_coupled_by_default_and_basic_blocks_are_not(bottlenecks
     assert not SearchSpace.from_graph(bottlenecks, couple_trunk=False).is_coupled
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size", "coupled"),
     [

@@ -27,6 +27,7 @@ def check_random_shapes(model, count):
         comparison.check(Shape.random(comparison.space, seed))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size", "count"),
     [
@@ -41,6 +42,7 @@ def test_random_shapes_of_known_networks(name, size, count):
     check_random_shapes(load_network(name, image_size=size), count)
 
 
+@pytest.mark.slow
 def test_random_shapes_of_shallow_resnets_with_preactivation():
     """ResNet50V2 has four such stages, of three to six blocks."""
 

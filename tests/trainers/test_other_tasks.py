@@ -240,6 +240,7 @@ def test_masks_in_a_folder(command, photos, folder, flags, tmp_path):
     assert not (tmp_path / "wrong").exists()
 
 
+@pytest.mark.slow
 def test_two_heads_with_weights_of_images(command, photos, flags, tmp_path):
     """The commands find each output's column, keep losses and their weights, and write files with both outputs."""
     lines = ["path,split,bright,left,weight"]
@@ -348,6 +349,7 @@ def test_an_image_and_a_table(command, photos, flags, tmp_path):
     assert not (tmp_path / "wrong").exists()
 
 
+@pytest.mark.slow
 def test_what_does_not_fit(command, table, folder, values_model, flags, tmp_path):
     untrained = save(for_images(layers.Dense(2, name="values")), "mse", tmp_path / "untrained.keras")
     columns = "--label_columns=left,right"

@@ -12,6 +12,7 @@ from tests.networks import count_macs
 from trainers import teacher
 
 
+@pytest.mark.slow
 def test_a_network_by_name_is_trained(command, tmp_path):
     arguments = [
         f"--run_dir={tmp_path}/run",

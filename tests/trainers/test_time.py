@@ -52,6 +52,7 @@ def test_the_plan_fits_and_is_kept(interrupted):
     assert plan["used"] > 0
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_with_what_is_left(command, interrupted, trained_tiny):
     # A student of one epoch; the time for more is used up.
     before = {**read_json(interrupted / "plan.json"), "used": 299.0, "final_epochs": {}}

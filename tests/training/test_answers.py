@@ -86,6 +86,7 @@ def test_kept_logits_teach_what_a_teacher_does_that_is_asked_in_every_step(strat
         assert np.abs(wanted - before).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_with_views_ends_like_an_uninterrupted_one(teacher, asked, tmp_path):
     space = tiny_space()
 

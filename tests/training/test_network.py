@@ -70,6 +70,7 @@ def test_the_network_is_that_of_the_shape_and_its_figures_are_its_own(task, teac
     assert not result.model.compiled
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_network(task):
     first, second, other = (
         train(task, settings=TrainSettings(epochs=1, warmup_epochs=0, batch_size=32, lr=0.05, seed=seed))

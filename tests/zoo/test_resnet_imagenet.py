@@ -97,6 +97,7 @@ def test_initialisation_is_the_authors():
     assert model.get_layer("classifier").kernel.numpy().std() == pytest.approx(0.01, rel=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [18, 50])
 def test_zero_initialisation_silences_each_branch(depth):
     """The network then computes what its shortcuts do, whatever weights the branches have."""
