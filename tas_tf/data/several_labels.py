@@ -153,7 +153,8 @@ def make_labels(argument: str, spec: Any, objective: Objective, known: Sequence[
                     f"`{argument}` must have numbers as labels for `{part.name}`, since there are several outputs. "
                     "Received: text."
                 )
-            parts.append(make_labels(argument, one, part.objective))
+            # Messages put the name into backticks: "`train` for `angle` must have finite labels."
+            parts.append(make_labels(f"{argument}` for `{part.name}", one, part.objective))
         return _Several(argument, objective, parts)
     given = isinstance(spec, tuple)
     base = make_single_labels(argument, spec[0] if given else spec, replace(objective, weighs=False), known)

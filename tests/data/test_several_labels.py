@@ -165,7 +165,11 @@ MISTAKES = {
     "lengths": (({**IMAGES, "table": IMAGES["table"][1:]}, LABELS), "one label for each image"),
     "negative weights": ((IMAGES, LABELS, -WEIGHTS), "sample weights of at least 0"),
     "names": ((IMAGES, {**LABELS, "kind": LABELS["kind"].astype(str)}), "numbers as labels for `kind`"),
-    "a class too many": ((IMAGES, {**LABELS, "kind": LABELS["kind"] + 1}), "labels from 0 to 2"),
+    "a class too many": (
+        (IMAGES, {**LABELS, "kind": LABELS["kind"] + 1}),
+        "`train` for `kind` must have labels from 0",
+    ),
+    "no number": ((IMAGES, {**LABELS, "size": LABELS["size"] * np.nan}), "`train` for `size` must have finite labels"),
 }
 
 
