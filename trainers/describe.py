@@ -22,9 +22,8 @@ from tas_tf.cli.wording import translate
 from tas_tf.compression.contents import describe_contents
 from tas_tf.cost.cost_model import reported
 from tas_tf.data.form import Form
-from tas_tf.data.own_data import PREFIX, OwnData, Script
+from tas_tf.data.own_data import OwnData, Script
 from tas_tf.data.resizing import pair
-from tas_tf.data.sized import at_size_of
 from tas_tf.data.sources import load_source
 from tas_tf.decode.decode import smallest_shape
 from tas_tf.deploy.tflite import file_size
@@ -62,15 +61,16 @@ def main() -> dict[str, Any]:
         "say": lambda text: console.print(translate(text), highlight=False, soft_wrap=True),
     }
     meant = {"task": network.task, "loss": network.loss}
-    script = Script.read(config.data.dataset) if config.data.dataset.startswith(PREFIX) else None
+    script = Script.of(config.data.dataset)
     if config.model_file:
         model = load_network(name, **options)
         meant["loss"] = meant["loss"] or losses_in_file(config.model_file)["loss"]
         graph = graph_at(model, config.data, script) if is_given("dataset") else None
         labelled_for = None if graph is None else find_objective(graph, **meant)
         if script is not None:
-            own = OwnData.load(script, config.data, form=Form.of(graph), objective=labelled_for)
-            labels, model = own.class_names, at_size_of(script.train, model)
+            labels, model = (), script.sized(model)
+            if labelled_for is not None:
+                labels = OwnData.load(script, config.data, form=Form.of(graph), objective=labelled_for).class_names
         else:
             form = None if graph is None else form_of(graph)
             labels, *shape_of_images = _images(config, published, labelled_for, form)

@@ -9,6 +9,7 @@ from typing import Any
 
 from tas_tf.cli.commands import Command
 from tas_tf.cost.budget import Budget
+from tas_tf.data.settings import script_file
 from tas_tf.errors import UserError
 from tas_tf.recipes import RECIPES
 from tas_tf.runs.config import RunConfig
@@ -224,6 +225,12 @@ def read_image_size(text: str | None) -> int | tuple[int, int] | None:
     return height if height == width else (height, width)
 
 
+def read_dataset(text: str) -> str:
+    """Reads the name of a data set; a Python file's path becomes absolute, as later commands may run elsewhere."""
+    file = script_file(text)
+    return text if file is None else f"{text.partition(':')[0]}:{file}"
+
+
 def read_budgets(texts: list[str]) -> tuple[Budget, ...]:
     """Reads budgets as users write them; duplicates are dropped.
 
@@ -237,5 +244,6 @@ def read_budgets(texts: list[str]) -> tuple[Budget, ...]:
 READERS: dict[str, Callable[[Any], Any]] = {
     "num_drawn": read_num_drawn,
     "image_size": read_image_size,
+    "dataset": read_dataset,
     "budget": read_budgets,
 }

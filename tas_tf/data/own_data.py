@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
+import keras
 import numpy as np
 import tensorflow as tf
 
-from tas_tf.data.augmentation import Augmentation
 from tas_tf.data.form import Arrays, Form
 from tas_tf.data.preprocessing import Preprocessing
 from tas_tf.data.run_data import RunData
-from tas_tf.data.settings import DataSettings
+from tas_tf.data.settings import DataSettings, script_file
+from tas_tf.data.sized import at_size_of
 from tas_tf.data.stream import UserData
 from tas_tf.data.streamed import StreamedData, open_data
 from tas_tf.errors import UserError
 from tas_tf.objectives.objective import Objective
 from tas_tf.scripts import import_file
 
-#: What `dataset` begins with.
-PREFIX = "python:"
 #: Settings that say how data is read from files; the user's file reads it in its own way.
 _OF_FILES = ("features", "label_columns", "image_size", "channels", "skip_broken", "test_share", "train_limit")
 _OF_FILES += ("test_resize",)
-_FROM_FILE = "which a Python file prepares itself"
+#: Settings that prepare pixels, and what they are for data that networks take as it is.
+_AS_IT_IS = {"preprocess": "none", "resize": "squash"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,37 +45,78 @@ class Script:
     test: UserData = field(repr=False)
 
     @classmethod
-    def read(cls, dataset: str) -> Script:
+    def of(cls, dataset: str) -> Script | None:
         """Imports the file that a data set's name names.
 
         Args:
-            dataset: `python:FILE`. The file defines `train` and `test`: data as `tas_tf.compress` takes it, or
-                functions without arguments that return such data.
+            dataset: Name of a data set. The file of `python:FILE` defines `train` and `test`: data as `tas_tf.compress`
+                takes it, or functions without arguments that return such data.
+
+        Returns:
+            What the file says; `None` for other data sets.
 
         Raises:
             UserError: The file is missing, can't be imported, or lacks one of the two.
         """
-        file = Path(dataset.removeprefix(PREFIX))
+        file = script_file(dataset)
+        if file is None:
+            return None
         module = import_file(file, "dataset")
-        lacking = [name for name in ("train", "test") if not hasattr(module, name)]
-        if lacking:
-            raise UserError(
-                f"`dataset`: {file} must define `train` and `test`, data as `tas_tf.compress` takes it or functions "
-                f"that return it. Received: a file without `{lacking[0]}`."
-            )
-        return cls(file, *(_called(file, name, getattr(module, name)) for name in ("train", "test")))
+        found = {}
+        for name in ("train", "test"):
+            data = getattr(module, name, None)
+            if callable(data) and not isinstance(data, tf.data.Dataset | keras.utils.PyDataset):
+                with _reading(file, f"`{name}`"):
+                    data = data()
+            if data is None:
+                raise UserError(
+                    f"`dataset`: {file} must define `train` and `test`, data as `tas_tf.compress` takes it or "
+                    f"functions that return it. Received: no data for `{name}`."
+                )
+            found[name] = data
+        return cls(file, **found)
+
+    def sized(self, model: keras.Model) -> keras.Model:
+        """The network at the size of the training images if it takes any size, else the network itself.
+
+        Raises:
+            UserError: The data can't be read, or the network can't take its images.
+        """
+        with _reading(self.file, "`train`"):
+            return at_size_of(self.train, model)
 
 
-def _called(file: Path, name: str, data: Any) -> UserData:
-    """The data, or what a function returns."""
-    if isinstance(data, (tf.data.Dataset, tuple, list)) or not callable(data):
-        return data
+@contextlib.contextmanager
+def _reading(file: Path, what: str) -> Iterator[None]:
+    """Says where an error comes from: the user's code may raise anything."""
     try:
-        return data()
-    except Exception as error:  # the user's code may raise anything
-        raise UserError(
-            f"`dataset`: `{name}` in {file} fails: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        ) from error
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(f"`dataset`: {what} of {file} fails: {type(error).__name__}: {reason}") from error
+
+
+def taken_as_it_is(settings: DataSettings, file: Path) -> DataSettings:
+    """The settings of data that a Python file makes: nothing is left to be found out.
+
+    Args:
+        settings: As the user gave them.
+        file: The file.
+
+    Raises:
+        UserError: A setting is for other data.
+    """
+    for name in _OF_FILES:
+        if getattr(settings, name) != getattr(DataSettings, name):
+            raise UserError(f"`{name}` is for data that is read from files. Leave it out for {file}.")
+    for name, value in _AS_IT_IS.items():
+        if getattr(settings, name) not in ("auto", value):
+            raise UserError(
+                f"`{name}` prepares pixels for networks. Leave it out for {file}, whose images are taken as they are."
+            )
+    return replace(settings, **_AS_IT_IS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,9 +124,11 @@ class OwnData(StreamedData, RunData):
     """The data of a user's Python file, which networks take as they are.
 
     Attributes:
-        preprocessing: Nothing is done to them.
+        file: Path of the file.
+        preprocessing: Nothing is done to images.
     """
 
+    file: Path = field(kw_only=True)
     preprocessing: Preprocessing = field(default=Preprocessing("none"), kw_only=True)
 
     @classmethod
@@ -98,31 +142,27 @@ class OwnData(StreamedData, RunData):
             objective: What networks are trained for.
 
         Raises:
-            UserError: A setting doesn't suit such data, or see `open_data`.
+            UserError: A setting doesn't suit such data, or the data can't be used, see `open_data`.
         """
-        unused = next((name for name in _OF_FILES if getattr(settings, name) != getattr(DataSettings, name)), None)
-        if unused is not None:
-            raise UserError(f"`{unused}` is for data that is read from files. Leave it out for {script.file}.")
-        if settings.preprocess not in ("auto", "none") or settings.resize not in ("auto", "squash"):
-            name = "preprocess" if settings.preprocess not in ("auto", "none") else "resize"
-            raise UserError(
-                f"`{name}` prepares pixels for networks. Leave it out for {script.file}, whose images are taken as "
-                "they are."
+        settings = taken_as_it_is(settings, script.file)
+        shapes = list(map(len, form.shapes))
+        if objective.has_positions or max(shapes) != 3 or shapes.count(3) > 1:
+            settings.check_plain("a single image in the data, and no labels per pixel")
+        with _reading(script.file, "the data"):
+            found = open_data(
+                *(script.train, script.test),
+                form=form,
+                objective=objective,
+                augment=settings.augment,
+                seed=settings.seed,
+                scored="test",
             )
-        augment = settings.augment
-        is_image = len(form.shapes[form.image]) == 3
-        if not is_image or objective.has_positions or [*map(len, form.shapes)].count(3) > 1:
-            settings.check_unchanged()
-        opened = open_data(
-            script.train,
-            script.test,
-            form=form,
-            objective=objective,
-            augment=augment if augment != Augmentation() else None,
-            seed=settings.seed,
-            scored="test",
-        )
-        return cls(**{one.name: getattr(opened, one.name) for one in fields(StreamedData)})
+        return cls(**{one.name: getattr(found, one.name) for one in fields(StreamedData)}, file=script.file)
+
+    @property
+    def name(self) -> str:
+        """Name of the file."""
+        return self.file.name
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -135,19 +175,14 @@ class OwnData(StreamedData, RunData):
         return dict(zip(self.form.inputs, self.form.shapes, strict=True)) if self.form.is_packed else {}
 
     @property
-    def has_classes(self) -> bool:
-        """Whether each image has a class."""
-        return bool(self.surveys[0].counts)
-
-    @property
     def resize(self) -> str:
         """Images have the right size already, so that the default is as good as any."""
         return "squash"
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Nothing: what is wrong with the data is an error or a warning."""
-        return ()
+        """A line on where the data comes from, since code runs."""
+        return (f"`dataset`: the data that {self.file} makes.",)
 
     @property
     def num_test(self) -> int:
@@ -156,25 +191,25 @@ class OwnData(StreamedData, RunData):
 
     @property
     def is_streamed(self) -> bool:
-        """Yes: they may be larger than memory."""
-        return True
+        """Whether the test images are anything but arrays."""
+        return not self.validation.is_mixed
 
     def test_arrays(self, limit: int | None = None, *, raw: bool = False) -> tuple[Arrays, np.ndarray]:
-        """Returns the first test images, for several inputs by name, and labels in memory; see `RunData`."""
-        self._check_not_raw(raw)
-        return self._arrays(self.test(), limit)
+        """Returns test images, for several inputs by name, and labels in memory, drawn at random; see `RunData`."""
+        del raw  # refused when the data was loaded
+        examples = self.test().unbatch()
+        if limit is not None and limit < self.num_test:
+            drawn = np.zeros(self.num_test, bool)
+            drawn[np.random.default_rng(0).choice(self.num_test, limit, replace=False)] = True
+            is_drawn = tf.constant(drawn)
+            examples = examples.enumerate().filter(lambda number, _: is_drawn[number]).map(lambda _, example: example)
+        return self._arrays(examples)
 
     def train_images(self, limit: int, *, raw: bool = False) -> Arrays:
         """Returns training images, shuffled within the buffer; see `RunData`."""
-        self._check_not_raw(raw)
-        batch = min(limit, self.num_train, 128)
-        return self._arrays(self.calibration(batch, -(-limit // batch)), limit)[0]
+        del raw
+        return self._arrays(self._plain(self._train_examples(None).take(limit).batch(128)).unbatch())[0]
 
-    def _check_not_raw(self, raw: bool) -> None:
-        if raw:
-            raise UserError(f"`preprocessing_inside` puts preprocessing into files, {_FROM_FILE}. Leave it out.")
-
-    def _arrays(self, batches: tf.data.Dataset, limit: int | None) -> tuple[Arrays, np.ndarray]:
-        examples = batches.unbatch() if limit is None else batches.unbatch().take(limit)
+    def _arrays(self, examples: tf.data.Dataset) -> tuple[Arrays, np.ndarray]:
         images, labels = map(np.stack, zip(*examples.as_numpy_iterator(), strict=True))
         return self.form.unpack(images) if self.form.is_packed else images, labels

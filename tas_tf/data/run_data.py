@@ -33,11 +33,6 @@ class RunData(TrainingData):
 
     @property
     @abstractmethod
-    def has_classes(self) -> bool:
-        """Whether each image has a class."""
-
-    @property
-    @abstractmethod
     def resize(self) -> str:
         """How images of other proportions are brought to `input_shape`, one of `RESIZE_WAYS`."""
 

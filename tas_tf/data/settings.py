@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 from tas_tf.data.augmentation import Augmentation
 from tas_tf.data.preprocessing import PREPROCESSING_KINDS
@@ -85,8 +86,11 @@ class DataSettings(Augmentation, Seeded):
         """The random changes to training images."""
         return Augmentation(**{field.name: getattr(self, field.name) for field in fields(Augmentation)})
 
-    def check_unchanged(self) -> None:
-        """Checks that images aren't changed in ways that labels per pixel don't follow.
+    def check_plain(self, needed: str) -> None:
+        """Checks that images aren't changed at random, nor cut.
+
+        Args:
+            needed: What such changes need.
 
         Raises:
             UserError: They are.
@@ -94,7 +98,14 @@ class DataSettings(Augmentation, Seeded):
         changes = [name for name in describe_settings(Augmentation) if getattr(self, name) != getattr(_PLAIN, name)]
         changes += ["test_resize"] if self.test_resize is not None else []
         if changes:
-            raise UserError(
-                f"`{changes[0]}` changes only images, not their labels per pixel. Leave it out: images and labels per "
-                "pixel are used as they are."
-            )
+            raise UserError(f"`{changes[0]}` changes images alone: it needs {needed}. Leave it out.")
+
+
+def script_file(dataset: str) -> Path | None:
+    """The Python file that makes the data of a name, `python:FILE`; `None` for other data sets.
+
+    >>> script_file("python:/home/me/data.py"), script_file("digits")
+    (PosixPath('/home/me/data.py'), None)
+    """
+    kind, _, file = dataset.partition(":")
+    return Path(file).expanduser().absolute() if kind == "python" else None

@@ -94,7 +94,7 @@ class Task(RunData):
         """
         wanted = DataSettings(dataset=dataset, **settings)
         if objective is not None and objective.positions:
-            wanted.check_unchanged()
+            wanted.check_plain("labels of whole images, not of their pixels")
         source = load_source(
             dataset,
             objective,
@@ -157,11 +157,6 @@ class Task(RunData):
     def inputs(self) -> Mapping[str, tuple[int | None, ...]]:
         """Shape of each input by name, if there are several."""
         return {} if self.form is None else dict(zip(self.form.inputs, self.form.shapes, strict=True))
-
-    @property
-    def has_classes(self) -> bool:
-        """Whether each image has a class."""
-        return self.source.has_classes
 
     @property
     def resize(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
 from tas_tf.data.form import Arrays
@@ -20,6 +21,14 @@ def each(function: Callable[[np.ndarray], Any], arrays: Arrays) -> Any:
     if isinstance(arrays, Mapping):
         return {name: function(array) for name, array in arrays.items()}
     return function(arrays)
+
+
+def as_inputs(model: keras.Model, arrays: Arrays) -> Arrays:
+    """The arrays in the types of a network's inputs, which aren't float32 where it reads whole numbers."""
+    if isinstance(arrays, Mapping):
+        types = {tensor.name: tensor.dtype for tensor in model.inputs}
+        return {name: array.astype(types[name], copy=False) for name, array in arrays.items()}
+    return arrays.astype(model.inputs[0].dtype, copy=False)
 
 
 def listed(arrays: Arrays) -> list[np.ndarray]:

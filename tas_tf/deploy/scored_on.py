@@ -20,7 +20,8 @@ class ScoredOn:
     """A test set.
 
     Attributes:
-        images: Images in the artefacts' input format, `[n, height, width, channels]`; of several inputs, by name.
+        images: Images in the artefacts' input format, `[n, height, width, channels]`, or other inputs, `[n, ...]`; of
+            several inputs, by name.
         labels: Labels as the objective has them, `[n, ...]`.
         objective: What the outputs mean.
         activations: Name of the networks' last activation by output, in order.
@@ -33,9 +34,10 @@ class ScoredOn:
 
     def __post_init__(self) -> None:
         shapes = [one.shape for one in listed(self.images)]
-        if max(map(len, shapes)) != 4 or not count(self.images):
+        if min(map(len, shapes)) < 2 or not count(self.images):
             raise UserError(
-                f"`images` must be [n, height, width, channels], n > 0. Received: {', '.join(map(str, shapes))}."
+                "`images` must be [n, height, width, channels], or [n, ...] for other inputs, n > 0. Received: "
+                f"{', '.join(map(str, shapes))}."
             )
         check_lengths("images", self.images)
         wanted, labels = (count(self.images), *self.objective.label_shape), self.labels

@@ -215,14 +215,18 @@ class Graph:
         return read // groups, node.channels // groups
 
     @property
-    def with_older_kinds(self) -> Graph:
-        """The graph as it was once read: transposed and grouped convolutions, group norms and others were opaque.
+    def with_older_kinds(self) -> tuple[Graph, ...]:
+        """The graph as earlier versions read it, the latest first: layers that are searched today were opaque.
 
-        The digest is the same, so that shapes saved then are told apart only by their units.
+        Normalisations of groups and by root mean squares were searched last, and transposed and grouped convolutions
+        and others before them. The digest is the same, so that shapes saved then are told apart only by their units.
         """
-        return replace(self, nodes=tuple(self._with_older_kind(node) for node in self.nodes))
+        latest, first = (
+            replace(self, nodes=tuple(map(as_read, self.nodes))) for as_read in (_with_opaque_norm, self._as_first_read)
+        )
+        return latest, first
 
-    def _with_older_kind(self, node: Node) -> Node:
+    def _as_first_read(self, node: Node) -> Node:
         grouped = node.kind is Kind.DEPTHWISE and self.group_sizes(node) != (1, 1)
         multiplied = node.kind is Kind.SEPARABLE and node.config["depth_multiplier"] != 1
         if node.class_name == "GroupNormalization" and node.config["groups"] == -1:
@@ -230,9 +234,8 @@ class Graph:
         if (layer := _layer_as_activation(node)) is not None:
             config = {**node.config, "activation": {**layer, ONCE_UNKNOWN: True}}
             return replace(node, config=config, kind=Kind.OPAQUE if node.class_name == "Activation" else node.kind)
-        once_kept = node.kind in (Kind.TRANSPOSED, Kind.GROUP_NORM) or node.class_name == "RMSNormalization"
-        once_kept |= grouped or multiplied or node.module == "keras.src.ops.image"
-        return replace(node, kind=Kind.OPAQUE) if once_kept else node
+        once_kept = node.kind is Kind.TRANSPOSED or grouped or multiplied or node.module == "keras.src.ops.image"
+        return replace(node, kind=Kind.OPAQUE) if once_kept else _with_opaque_norm(node)
 
     @cached_property
     def digest(self) -> str:
@@ -241,7 +244,7 @@ class Graph:
         Keras numbers unnamed layers by what the process created before, so the other names carry no information.
         """
         entries = []
-        for node in self.with_older_kinds:
+        for node in map(self._as_first_read, self.nodes):
             named = node.kind in MAKES_CHANNELS
             config = {key: node.config[key] for key in _STRUCTURE if key in node.config}
             if "activation" in config:
@@ -290,6 +293,12 @@ _STRUCTURE = (
     *("filters", "units", "kernel_size", "strides", "padding", "dilation_rate", "groups", "depth_multiplier"),
     *("pool_size", "axis", "use_bias", "activation", "keepdims", "target_shape", "size", "cropping"),
 )
+
+
+def _with_opaque_norm(node: Node) -> Node:
+    """The node as it was read before these normalisations were searched."""
+    searched_since = node.kind is Kind.GROUP_NORM or node.class_name == "RMSNormalization"
+    return replace(node, kind=Kind.OPAQUE) if searched_since else node
 
 
 def _layer_as_activation(node: Node) -> Mapping[str, Any] | None:

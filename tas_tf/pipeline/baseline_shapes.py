@@ -16,6 +16,7 @@ from tas_tf.pipeline.steps import (
     RunStep,
     budget_inputs,
     budget_settings,
+    data_inputs,
     merged,
     network_settings,
     settings_of,
@@ -62,7 +63,7 @@ class BaselineStep(RunStep):
         return self.workspace.config.run.step(
             "search",
             settings=merged(self._settings(), more),
-            inputs={**inputs, **budget_inputs(self.workspace)},
+            inputs={**inputs, **budget_inputs(self.workspace), **data_inputs(self.workspace)},
             outputs=self._outputs,
             version=VERSION,
         )

@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 
+from tas_tf.deploy.arrays import as_inputs
 from tas_tf.deploy.artefacts import artefact_path, export_models
 from tas_tf.deploy.converters import INTEGER_FORMATS
 from tas_tf.deploy.file_contents import file_metadata, layers_inside
@@ -16,7 +17,7 @@ from tas_tf.deploy.jobs import Extras
 from tas_tf.errors import UserError, speaking_of
 from tas_tf.pipeline.kept_latency import check_latency, checks_latency
 from tas_tf.pipeline.quantising import QAT_FORMAT, QatStep, qat_steps, run_qat, settle_formats
-from tas_tf.pipeline.steps import VERSION, RunStep, settings_of
+from tas_tf.pipeline.steps import VERSION, RunStep, data_inputs, settings_of
 from tas_tf.qat.saving import load_quantised
 from tas_tf.quiet import without_notes
 from tas_tf.runs.run import Step
@@ -89,6 +90,7 @@ class ExportStep(RunStep):
                 **{"teacher": workspace.require_teacher(), "student": run.student_model, **others},
                 **{f"qat_{name}": folder for name, folder in quantised.items()},
                 **{f"shape of {name}": path for name, path in self._shape_files(others).items()},
+                **data_inputs(workspace),
             },
             outputs=[
                 run.export_dir / "metrics.json",
@@ -130,6 +132,8 @@ class ExportStep(RunStep):
         images, labels = workspace.task.test_arrays(self._test_limit(), raw=inside)
         files = {"student": config.run.student_model, "teacher": workspace.require_teacher(), **others}
         models = {name: workspace.load(path) for name, path in files.items()}
+        if not inside:
+            images = as_inputs(models["teacher"], images)
         extras = self._extras(models)
         with without_notes(), record.replacing():
             export_models(
@@ -154,6 +158,7 @@ class ExportStep(RunStep):
         calibration, quantised = None, {}
         if set(self._formats) & set(INTEGER_FORMATS):
             calibration = task.train_images(config.export.calibration_images, raw=inside)
+            calibration = calibration if inside else as_inputs(models["teacher"], calibration)
         if QAT_FORMAT in self._formats:
             quantised = {
                 step.name: load_quantised(step.folder, models[step.name].input_shape[1:])

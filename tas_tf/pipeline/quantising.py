@@ -11,7 +11,7 @@ from tas_tf.baselines.rivals import RIVALS
 from tas_tf.errors import UserError, speaking_of
 from tas_tf.extras import require_extra
 from tas_tf.files import write_json
-from tas_tf.pipeline.steps import DISTILLATION, VERSION, Effort, RunStep, settings_of
+from tas_tf.pipeline.steps import DISTILLATION, VERSION, Effort, RunStep, data_inputs, settings_of
 from tas_tf.pipeline.training import TEACHER_PASS, student_share
 from tas_tf.qat.errors import QatError
 from tas_tf.qat.train import check_quantisable, train_quantised
@@ -73,7 +73,7 @@ class QatStep(RunStep):
                 **settings_of(workspace, "data", names=["kd"]),
                 "qat": {**training, "float_control": self.float_control},
             },
-            inputs=inputs,
+            inputs={**inputs, **data_inputs(workspace)},
             outputs=[self.folder, config.run.metrics(f"qat_{self.role}")],
             version=VERSION,
         )

@@ -7,7 +7,7 @@ import keras
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.files import write_json, write_model
 from tas_tf.pipeline.searched_shapes import SearchedShapeStep
-from tas_tf.pipeline.steps import DISTILLATION, Effort, budget_inputs, budget_settings, merged, settings_of
+from tas_tf.pipeline.steps import DISTILLATION, Effort, budget_inputs, budget_settings, data_inputs, merged, settings_of
 from tas_tf.pipeline.training import TEACHER_PASS, student_share
 from tas_tf.proposals.drawn import drawn_proposals
 from tas_tf.proposals.shortlist import Proposal
@@ -47,7 +47,7 @@ class RaceStep(SearchedShapeStep):
                 {"student": training},
                 budget_settings(workspace),
             ),
-            inputs={"teacher": workspace.require_teacher(), **budget_inputs(workspace)},
+            inputs={"teacher": workspace.require_teacher(), **budget_inputs(workspace), **data_inputs(workspace)},
             outputs=[config.run.search_shape, config.run.raced_student, config.run.metrics("search")],
             version=self.version,
         )

@@ -15,6 +15,7 @@ from tas_tf.pipeline.steps import (
     RunStep,
     budget_inputs,
     budget_settings,
+    data_inputs,
     merged,
     network_settings,
     settings_of,
@@ -92,7 +93,7 @@ class SearchStep(SearchedShapeStep):
                 budget_settings(workspace),  # the first budget drives the search
                 network_settings(workspace),
             ),
-            inputs=inputs,
+            inputs={**inputs, **data_inputs(workspace)},
             outputs=[
                 *(config.run.search_shape, config.run.probabilities, config.run.supernet_student),
                 config.run.metrics("search"),

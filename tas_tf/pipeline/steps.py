@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tas_tf.data.settings import script_file
 from tas_tf.errors import UserError, speaking_of
 from tas_tf.files import read_json
 from tas_tf.runs.config import RunConfig
@@ -215,6 +216,12 @@ def budget_inputs(workspace: Workspace) -> dict[str, Path]:
     config = workspace.config
     used = config.budget.kind == "latency" and config.latency.table
     return {"latencies": Path(config.latency.table)} if used else {}
+
+
+def data_inputs(workspace: Workspace) -> dict[str, Path]:
+    """Files that make the data."""
+    file = script_file(workspace.config.data.dataset)
+    return {} if file is None else {"data": file}
 
 
 def merged(*parts: dict[str, Any]) -> dict[str, Any]:

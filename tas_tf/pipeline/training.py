@@ -13,7 +13,16 @@ from tas_tf.errors import UserError
 from tas_tf.files import write_json, write_model
 from tas_tf.graph.image_size import takes_any_size, with_sizes_of
 from tas_tf.pipeline.baseline_shapes import RivalShapeStep
-from tas_tf.pipeline.steps import DISTILLATION, VERSION, Effort, RunStep, merged, network_settings, settings_of
+from tas_tf.pipeline.steps import (
+    DISTILLATION,
+    VERSION,
+    Effort,
+    RunStep,
+    data_inputs,
+    merged,
+    network_settings,
+    settings_of,
+)
 from tas_tf.runs.initial_weights import find_initial_weights, load_initial_network, raced_rate_factor
 from tas_tf.runs.run import Step
 from tas_tf.runs.schedule import Schedule, load_schedule, save_schedule
@@ -51,7 +60,7 @@ class TeacherStep(RunStep):
         return config.run.step(
             "teacher",
             settings=merged(settings_of(self.workspace, "data"), training, network_settings(self.workspace), further),
-            inputs={"model": file} if file else {},
+            inputs={**({"model": file} if file else {}), **data_inputs(self.workspace)},
             outputs=[config.run.teacher_model, config.run.metrics("teacher")],
             version=VERSION,
         )
@@ -114,7 +123,9 @@ class TeacherStep(RunStep):
             {
                 **metrics,
                 **({"inputs": list(workspace.task.inputs)} if workspace.task.inputs else {}),
-                **{"preprocess": config.data.preprocess, "resize": config.data.resize},
+                # What a Python file does to images isn't known.
+                "preprocess": None if data_inputs(workspace) else config.data.preprocess,
+                "resize": config.data.resize,
             },
         )
         record.finish()
@@ -139,6 +150,7 @@ class StudentStep(RunStep):
                 "teacher": workspace.require_teacher(),
                 "shape": workspace.require_shape(),
                 **({} if file is None else {"weights": file}),
+                **data_inputs(workspace),
             },
             outputs=[config.run.student_model, config.run.metrics("student")],
             version=VERSION,

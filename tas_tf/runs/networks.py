@@ -11,11 +11,10 @@ import tensorflow as tf
 from rich.markup import escape
 
 from tas_tf.data.form import Form
-from tas_tf.data.own_data import PREFIX, OwnData, Script
+from tas_tf.data.own_data import OwnData, Script
 from tas_tf.data.resizing import pair
 from tas_tf.data.run_data import RunData
 from tas_tf.data.settings import DataSettings
-from tas_tf.data.sized import at_size_of
 from tas_tf.data.task import Task
 from tas_tf.errors import UserError
 from tas_tf.files import read_json
@@ -89,9 +88,9 @@ class RunNetworks:
     def script(self) -> Script | None:
         """The user's Python file that makes the data; `None` for data in files."""
         name, scripts = self.config.data.dataset, self.shared.scripts
-        if name.startswith(PREFIX) and name not in scripts:
-            scripts[name] = Script.read(name)
-        return scripts.get(name)
+        if name not in scripts:
+            scripts[name] = Script.of(name)
+        return scripts[name]
 
     def _load_own(self) -> OwnData:
         if self.config.export.preprocessing_inside:
@@ -267,7 +266,7 @@ def graph_at(model: keras.Model, data: DataSettings, script: Script | None = Non
             their size and numbers, or has several inputs or outputs and any of the outputs is per pixel.
     """
     if script is not None:
-        return Graph.from_model(at_size_of(script.train, model))
+        return Graph.from_model(script.sized(model))
     if takes_any_size(model):
         size = pair(_ANY_SIZE if data.image_size is None else data.image_size)
         model = with_image_size(model, (*size, model.inputs[0].shape[-1] or data.channels or 3))
@@ -283,6 +282,7 @@ def graph_at(model: keras.Model, data: DataSettings, script: Script | None = Non
     if found:
         raise UserError(
             "`model` must take images here, and numbers beside them at most; and it must have one input and one output "
-            f"if any is per pixel. Received: {graph.network} with {found}. `dataset`=python:FILE takes any data."
+            f"if any is per pixel. Received: {graph.network} with {found}. "
+            "A Python file as the `dataset` suits any network."
         )
     return graph

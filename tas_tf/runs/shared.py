@@ -45,7 +45,7 @@ class Shared:
         wording: Puts messages into the user's terms, see `Wording`.
         made_by: Returns how a run was made.
         tasks: Data, by its settings.
-        scripts: Python files that make data, by the names of the data sets.
+        scripts: Python files that make data, by the name of the data set; `None` for other data.
         loaded: The user's networks as they are in their files, by path.
         networks: Networks, by their settings.
         meters: What measures shapes, by what it depends on.
@@ -59,7 +59,7 @@ class Shared:
     wording: Wording = lambda text, section: text
     made_by: Callable[[Run], Origin] = lambda run: Origin()
     tasks: dict[Any, RunData] = field(default_factory=dict)
-    scripts: dict[str, Script] = field(default_factory=dict)
+    scripts: dict[str, Script | None] = field(default_factory=dict)
     loaded: dict[Path, keras.Model] = field(default_factory=dict)
     networks: dict[Any, keras.Model] = field(default_factory=dict)
     meters: dict[Any, Meter | None] = field(default_factory=dict)

@@ -11,6 +11,8 @@ import keras
 from rich.console import Console
 
 from tas_tf.cost.cost_model import CostModel
+from tas_tf.data.own_data import taken_as_it_is
+from tas_tf.data.settings import script_file
 from tas_tf.deploy.checks import check_deployable
 from tas_tf.deploy.file_contents import layers_inside, measure_file
 from tas_tf.errors import UserError
@@ -84,11 +86,8 @@ class Workspace(RunNetworks):
             UserError: Two kinds of preprocessing suit a trained network nearly as well, or none does.
         """
         config = self.config
-        if self.script is not None:  # its data is as networks take it
-            self.task  # noqa: B018  # checks the settings of the data
-            data = replace(config.data, resize="squash", preprocess="none")
-            self.shared.tasks[data] = self.task
-            return replace(self, config=replace(config, data=data))
+        if (file := script_file(config.data.dataset)) is not None:
+            return replace(self, config=replace(config, data=taken_as_it_is(config.data, file)))
         missing = {name: default for name, default in _FOUND.items() if getattr(config.data, name) == "auto"}
         if not missing:
             return self

@@ -159,7 +159,7 @@ class SearchSpace:
         space = derive(graph, bool(couple_trunk))
         if units is not None:
             couplings = (True, False) if couple_trunk is None else (couple_trunk,)
-            graphs = (graph, graph.with_older_kinds)
+            graphs = (graph, *graph.with_older_kinds)
             known = (derive(read, coupled, True) for read in graphs for coupled in couplings)
             return next((found for found in known if set(found.unit) == set(units)), space)
         if couple_trunk is None and space.stages and space.largest_projected_share > MOST_PROJECTED:

@@ -215,7 +215,7 @@ def test_folders_that_lack_a_part(folder):
         UserError, match=r"val must have one folder called masks or labels or annotations\. Received: none"
     ):
         load_source(f"folder:{folder}", objective, image_size=(6, 8))
-    with pytest.raises(UserError, match=r"changes only images, not their labels per pixel"):
+    with pytest.raises(UserError, match="changes images alone: it needs labels of whole images"):
         Task.load(f"folder:{folder}", objective=objective, image_size=(6, 8), pad_crop=2)
-    with pytest.raises(UserError, match=r"`test_resize` changes only images"):
+    with pytest.raises(UserError, match="`test_resize` changes images alone"):
         Task.load(f"folder:{folder}", objective=objective, image_size=(6, 8), test_resize=9)

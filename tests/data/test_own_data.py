@@ -1,5 +1,7 @@
 """Data that a Python file of the user's own makes."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -39,39 +41,40 @@ def opened(settings=None, train=None, test=None) -> OwnData:
     signal, size = keras.Input((6, 2), name="signal"), keras.Input((2,), name="size")
     x = layers.Concatenate()([layers.GlobalAveragePooling1D()(layers.Conv1D(4, 3)(signal)), size])
     graph = Graph.from_model(keras.Model({"signal": signal, "size": size}, layers.Dense(3, "softmax")(x)))
-    script = Script("data.py", train or data(TRAIN, 0), test or data(TEST, 1))
+    script = Script(Path("data.py"), train or data(TRAIN, 0), test or data(TEST, 1))
     objective = choose_objective(graph)
     return OwnData.load(script, settings or DataSettings(), form=Form.of(graph), objective=objective)
 
 
 def test_a_file_has_data_or_functions_that_make_it(write):
     name = write("train = ([1.0], [2])\ndef test():\n    return [3.0], [4]\n")
-    script = Script.read(name)
+    script = Script.of(name)
     assert (script.train, script.test) == (([1.0], [2]), ([3.0], [4]))
-    assert Script.read(name).train is script.train  # a file runs once
+    assert Script.of(name).train is script.train  # a file runs once
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("train = 1", "must define `train` and `test`.*without `test`"),
+        ("train = 1", "must define `train` and `test`.*no data for `test`"),
+        ("train = 1\ndef test():\n    pass", "no data for `test`"),
         ("train = test = missing", "can't be imported: NameError"),
-        ("train = 1\ndef test():\n    return 1 / 0", "`test` in .* fails: ZeroDivisionError: division by zero"),
+        ("train = 1\ndef test():\n    return 1 / 0", "`test` of .* fails: ZeroDivisionError: division by zero"),
     ],
 )
 def test_what_a_file_lacks_is_named(write, text, message):
     with pytest.raises(UserError, match=rf"`dataset`.*{message}"):
-        Script.read(write(text))
+        Script.of(write(text))
 
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match=r"`dataset` must name Python files\. Received: .*other\.py"):
-        Script.read(f"python:{tmp_path}/other.py")
+        Script.of(f"python:{tmp_path}/other.py")
 
 
 def test_arrays_are_those_of_the_file():
     found = opened()
-    assert (found.num_train, found.num_test, found.has_classes) == (TRAIN, TEST, True)
+    assert (found.name, found.num_train, found.num_test, found.is_streamed) == ("data.py", TRAIN, TEST, False)
     assert (found.input_shape, found.inputs) == ((6, 2), {"signal": (6, 2), "size": (2,)})
     inputs, labels = found.test_arrays()
     given, expected = data(TEST, 1)
@@ -88,7 +91,11 @@ def test_a_dataset_keeps_its_order():
     inputs, labels = data(TEST, 1)
     found = opened(test=tf.data.Dataset.from_tensor_slices((inputs, labels)))
     np.testing.assert_array_equal(found.test_arrays()[1], labels)
-    np.testing.assert_array_equal(found.test_arrays(5)[0]["signal"], inputs["signal"][:5])
+    some, numbers = found.test_arrays(5)
+    rows = [int(np.flatnonzero((inputs["signal"] == one).all((1, 2)))[0]) for one in some["signal"]]
+    assert rows == sorted(set(rows)) != list(range(5))  # drawn at random, in their order
+    np.testing.assert_array_equal(numbers, labels[rows])
+    np.testing.assert_array_equal(found.test_arrays(5)[1], numbers)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +106,7 @@ def test_a_dataset_keeps_its_order():
         ({"label_columns": ("a",)}, "`label_columns` is for data that is read from files"),
         ({"preprocess": "standardise"}, "`preprocess` prepares pixels"),
         ({"resize": "pad"}, "`resize` prepares pixels"),
-        ({"flip": True}, "`flip` changes only images"),
+        ({"flip": True}, "`flip` changes images alone: it needs a single image"),
     ],
 )
 def test_settings_of_other_data_are_refused(changed, message):
@@ -114,6 +121,14 @@ def test_messages_speak_of_the_files_names():
         opened(test=(shorter, labels))
 
 
-def test_pixels_of_the_file_are_not_there():
-    with pytest.raises(UserError, match="`preprocessing_inside`"):
-        opened().test_arrays(raw=True)
+class Broken(keras.utils.PyDataset):
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, number):
+        raise KeyError("signals")
+
+
+def test_a_mistake_in_the_users_code_is_named():
+    with pytest.raises(UserError, match=r"`dataset`: the data of data\.py fails: KeyError: 'signals'"):
+        opened(train=Broken())

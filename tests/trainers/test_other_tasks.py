@@ -230,7 +230,7 @@ def test_masks_in_a_folder(command, photos, folder, flags, tmp_path):
     assert "3 classes per pixel" in described.out, described
     # What doesn't fit is said before anything is written.
     for more, message in (
-        (["--flip"], "`--flip` changes only images, not their labels per pixel."),
+        (["--flip"], "`--flip` changes images alone: it needs labels of whole images"),
         (["--task=regression"], "which ends in 3 outputs with the activation `softmax`"),
         (["--dataset=digits"], "`--dataset=digits` has a class for each image, which doesn't suit classification per"),
     ):

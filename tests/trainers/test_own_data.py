@@ -53,7 +53,7 @@ def folder(tmp_path_factory):
 
 
 def made(folder):
-    return Script.read(f"python:{folder}/signals_and_photos.py")
+    return Script.of(f"python:{folder}/signals_and_photos.py")
 
 
 @pytest.fixture
@@ -82,6 +82,47 @@ def test_from_a_signal_and_an_image_to_a_class_and_a_mask(command, folder, argum
     again = command(pipeline, f"--flagfile={tmp_path}/run/flags.cfg", f"--run_dir={tmp_path}/run", "--progress=none")
     assert again.code == 0, again
     assert "up to date" in again.out
+    script = folder / "signals_and_photos.py"
+    script.write_text(f"{DATA}# changed")
+    stale = command(pipeline, f"--flagfile={tmp_path}/run/flags.cfg", f"--run_dir={tmp_path}/run", "--progress=none")
+    script.write_text(DATA)
+    assert (stale.code, "made from other settings or inputs" in stale.err) == (1, True), stale
+
+
+SEQUENCES = """
+import numpy as np
+
+def make(count, seed):
+    rng = np.random.default_rng(seed)
+    steps, place = rng.normal(size=(count, 10, 2)).astype("float32"), rng.integers(3, size=(count, 1)).astype("int32")
+    return {"steps": steps, "place": place}, (steps[..., 0].mean(1) + 0.3 * place[:, 0] > 0.3).astype("int64")
+
+train, test = make(160, 0), make(80, 1)
+"""
+
+
+def test_sequences_and_whole_numbers_become_files(command, tmp_path, monkeypatch):
+    (tmp_path / "steps_and_places.py").write_text(SEQUENCES)
+    steps, place = keras.Input((10, 2), name="steps"), keras.Input((1,), dtype="int32", name="place")
+    seen = layers.GlobalAveragePooling1D()(conv_bn(conv_bn(steps, 8), 8))
+    both = layers.Concatenate()([seen, layers.Flatten()(layers.Embedding(3, 2)(place))])
+    model = keras.Model({"steps": steps, "place": place}, layers.Dense(2, "softmax")(both), name="sequences")
+    model.compile(keras.optimizers.Adam(0.02), "sparse_categorical_crossentropy")
+    script = Script.of(f"python:{tmp_path}/steps_and_places.py")
+    keras.utils.set_random_seed(0)
+    model.fit(*script.train, batch_size=32, epochs=20, verbose=0)
+    model.save(tmp_path / "sequences.keras")
+    monkeypatch.chdir(tmp_path)
+    short = ["--student_epochs=1", "--proposals=1", "--batch_size=32", "--formats=fp32,int8", "--progress=none"]
+    network = ["--model=sequences.keras", "--dataset=python:steps_and_places.py", "--max_accuracy_drop=0.5"]
+    outcome = command(pipeline, "--run_dir=run", *network, *short)
+    assert outcome.code == 0, outcome
+    assert f"--dataset=python:{tmp_path}/steps_and_places.py" in (tmp_path / "run/flags.cfg").read_text().splitlines()
+    found = json.loads((tmp_path / "run/report.json").read_text())
+    inputs, labels = script.test
+    for format in ("fp32", "int8"):
+        outputs = tas_tf.TFLiteModel(f"run/export/{format}.tflite").predict(inputs)
+        assert found["student"]["tflite"][format]["accuracy"] == pytest.approx((outputs.argmax(1) == labels).mean())
 
 
 def test_a_description_knows_the_data(command, arguments):
