@@ -69,7 +69,7 @@ def main() -> dict[str, Any]:
         labelled_for = None if graph is None else find_objective(graph, **meant)
         if script is not None:
             labels, model = (), script.sized(model)
-            if labelled_for is not None:
+            if labelled_for is not None and is_given("budget"):  # files hold the names of classes
                 labels = OwnData.load(script, config.data, form=Form.of(graph), objective=labelled_for).class_names
         else:
             form = None if graph is None else form_of(graph)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from tas_tf.data.preprocessing import Preprocessing
 from tas_tf.data.run_data import RunData
 from tas_tf.data.settings import DataSettings, script_file
 from tas_tf.data.sized import at_size_of
+from tas_tf.data.sources import MEMORY_LIMIT_BYTES
 from tas_tf.data.stream import UserData
 from tas_tf.data.streamed import StreamedData, open_data
 from tas_tf.errors import UserError
@@ -147,7 +149,7 @@ class OwnData(StreamedData, RunData):
         settings = taken_as_it_is(settings, script.file)
         shapes = list(map(len, form.shapes))
         if objective.has_positions or max(shapes) != 3 or shapes.count(3) > 1:
-            settings.check_plain("a single image in the data, and no labels per pixel")
+            settings.check_plain("one image per example, and labels of whole images")
         with _reading(script.file, "the data"):
             found = open_data(
                 *(script.train, script.test),
@@ -182,7 +184,7 @@ class OwnData(StreamedData, RunData):
     @property
     def notes(self) -> tuple[str, ...]:
         """A line on where the data comes from, since code runs."""
-        return (f"`dataset`: the data that {self.file} makes.",)
+        return (f"`dataset`: {self.file} was imported and makes the data.",)
 
     @property
     def num_test(self) -> int:
@@ -191,8 +193,9 @@ class OwnData(StreamedData, RunData):
 
     @property
     def is_streamed(self) -> bool:
-        """Whether the test images are anything but arrays."""
-        return not self.validation.is_mixed
+        """Whether the test images aren't arrays, or too large: arrays may be mapped from files."""
+        size = 4 * self.num_test * math.prod(self.image_shape)
+        return not self.validation.is_mixed or size > MEMORY_LIMIT_BYTES
 
     def test_arrays(self, limit: int | None = None, *, raw: bool = False) -> tuple[Arrays, np.ndarray]:
         """Returns test images, for several inputs by name, and labels in memory, drawn at random; see `RunData`."""

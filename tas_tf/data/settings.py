@@ -108,4 +108,4 @@ def script_file(dataset: str) -> Path | None:
     (PosixPath('/home/me/data.py'), None)
     """
     kind, _, file = dataset.partition(":")
-    return Path(file).expanduser().absolute() if kind == "python" else None
+    return Path(file).expanduser().resolve() if kind == "python" else None

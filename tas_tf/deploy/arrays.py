@@ -10,6 +10,7 @@ import numpy as np
 
 from tas_tf.data.form import Arrays
 from tas_tf.errors import UserError
+from tas_tf.graph.packing import names_of
 
 
 def each(function: Callable[[np.ndarray], Any], arrays: Arrays) -> Any:
@@ -26,7 +27,7 @@ def each(function: Callable[[np.ndarray], Any], arrays: Arrays) -> Any:
 def as_inputs(model: keras.Model, arrays: Arrays) -> Arrays:
     """The arrays in the types of a network's inputs, which aren't float32 where it reads whole numbers."""
     if isinstance(arrays, Mapping):
-        types = {tensor.name: tensor.dtype for tensor in model.inputs}
+        types = {name: one.dtype for name, one in zip(names_of(model, "inputs"), model.inputs, strict=True)}
         return {name: array.astype(types[name], copy=False) for name, array in arrays.items()}
     return arrays.astype(model.inputs[0].dtype, copy=False)
 

@@ -73,14 +73,15 @@ def check_calibration(images: Arrays | None) -> None:
     if isinstance(images, Mapping):
         check_lengths("calibration", images)
         for one in images.values():
-            check_calibration(one.astype(np.float32) if one.dtype.kind in "iub" else one)
+            check_calibration(one)
         return
     if not isinstance(images, np.ndarray) or images.ndim < 2 or not len(images):
         raise not_calibration(images)
-    if images.dtype.name not in ("uint8", "float32") or not np.isfinite(images).all():
+    whole_numbers = images.dtype.kind in "iub"
+    if not whole_numbers and (images.dtype.name != "float32" or not np.isfinite(images).all()):
         raise UserError(
-            f"`calibration` must be finite float32, or uint8 for pixels. Received: {images.dtype.name}"
-            f"{'' if np.isfinite(images).all() else ' with NaN or infinity'}."
+            "`calibration` must be finite float32 or whole numbers, uint8 for pixels. Received: "
+            f"{images.dtype.name}{'' if np.isfinite(images).all() else ' with NaN or infinity'}."
         )
 
 
@@ -107,8 +108,8 @@ def _one_by_one(images: Arrays) -> Iterator[list[np.ndarray] | dict[str, np.ndar
             yield {name: array[row : row + 1] for name, array in images.items()}
         return
     for number, image in enumerate(images):
-        if number == 0 and images.dtype == np.uint8:
+        if number == 0 and images.dtype == np.uint8 and image.ndim == 3:
             # With the whole range present, the file's input are the pixels themselves: scale 1, zero point 0.
             image = image.copy()
             image[0, 0], image[-1, -1] = 0, 255
-        yield [image[np.newaxis].astype(np.float32)]
+        yield [image[np.newaxis].astype(np.float32 if images.dtype == np.uint8 else images.dtype)]

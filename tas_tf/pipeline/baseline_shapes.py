@@ -63,7 +63,10 @@ class BaselineStep(RunStep):
         return self.workspace.config.run.step(
             "search",
             settings=merged(self._settings(), more),
-            inputs={**inputs, **budget_inputs(self.workspace), **data_inputs(self.workspace)},
+            inputs={
+                **{**inputs, **budget_inputs(self.workspace)},
+                **(data_inputs(self.workspace) if self._several else {}),
+            },
             outputs=self._outputs,
             version=VERSION,
         )

@@ -182,6 +182,10 @@ def settings_of(workspace: Workspace, *sections: str, names: Sequence[str] = (),
     config = workspace.config
     always = {name: getattr(config, name) for name in ("precision", "deterministic", *names)}
     found = {**{name: recorded(getattr(config, name)) for name in sections}, **always, **more}
+    file = script_file(config.data.dataset)
+    if file is not None and "dataset" in found.get("data", {}):
+        # The contents of the file are an input; it may lie anywhere.
+        found["data"] = {**found["data"], "dataset": f"python:{file.name}"}
     # Only if they are given, since the records of earlier runs lack them.
     given = {name: getattr(config.network, name) for name in ("task", "loss")}
     given = {name: value for name, value in given.items() if value is not None}

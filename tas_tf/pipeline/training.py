@@ -94,10 +94,9 @@ class TeacherStep(RunStep):
                 raise UserError(f"{error} If it isn't trained yet, give `train_model`.") from error
             self.begin(record)
             objective = workspace.task.objective
-            workspace.say(
-                f"Taken over from {config.model_file}: test {objective.told(metrics[objective.metric])} with "
-                f"`preprocess`={config.data.preprocess}."
-            )
+            prepared = "" if data_inputs(workspace) else f" with `preprocess`={config.data.preprocess}"
+            scores = objective.told(metrics[objective.metric])
+            workspace.say(f"Taken over from {config.model_file}: test {scores}{prepared}.")
         else:
             self.begin(record)
             result = train_network(

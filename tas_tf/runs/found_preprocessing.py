@@ -223,20 +223,13 @@ def _check_order(task: Task, counts: Mapping[str, np.ndarray], accuracy: float) 
 
 
 def kept_preparation(teacher_run: Run) -> dict[str, str]:
-    """The way of resizing and the kind of preprocessing that the teacher of a run has, as far as they are known.
-
-    Raises:
-        UserError: It was trained on data that a Python file prepared.
-    """
+    """The way of resizing and the kind of preprocessing that the teacher of a run has, as far as they are known."""
     metrics, record = teacher_run.metrics("teacher"), teacher_run.path / "teacher" / "digest.json"
     kept = {}
     if metrics.exists():
         kept["preprocess"] = read_json(metrics).get("preprocess", "standardise")
-        if kept["preprocess"] is None:
-            raise UserError(
-                f"`preprocess`: the teacher in {teacher_run.path} was trained on data that a Python file prepared. "
-                "Give the kind that it needs for other data."
-            )
+        if kept["preprocess"] is None:  # a Python file prepared its images
+            del kept["preprocess"]
     if record.exists():
         # Records leave out what was the way before there was a choice.
         before = describe_settings(DataSettings)["resize"].setting.before

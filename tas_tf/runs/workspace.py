@@ -100,6 +100,11 @@ class Workspace(RunNetworks):
                 known = {"resize": found.resize, "preprocess": found.kind}
                 for line in found.lines(str(config.model_file)):
                     self.say(line)
+        elif "preprocess" in missing and "preprocess" not in known and config.teacher_run.metrics("teacher").exists():
+            raise UserError(
+                f"`preprocess`: a Python file prepared the images of the teacher in {config.teacher_run.path}. Give "
+                f"the preprocessing that it needs for the images of {config.data.dataset}, or the same `dataset`."
+            )
         data = replace(config.data, **{name: known.get(name, default) for name, default in missing.items()})
         loaded = self.shared.tasks.pop(config.data, None)
         if loaded is not None and loaded.source.resize == data.resize:
@@ -210,7 +215,7 @@ class Workspace(RunNetworks):
             tflite,
         )
         if key not in passed:
-            inside = layers_inside(self.task, inside=export.preprocessing_inside)
+            inside = layers_inside(self.task) if export.preprocessing_inside else []
             check_deployable(model, preprocessing_layers=inside, tflite=tflite)
             passed.add(key)
 

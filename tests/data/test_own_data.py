@@ -106,7 +106,7 @@ def test_a_dataset_keeps_its_order():
         ({"label_columns": ("a",)}, "`label_columns` is for data that is read from files"),
         ({"preprocess": "standardise"}, "`preprocess` prepares pixels"),
         ({"resize": "pad"}, "`resize` prepares pixels"),
-        ({"flip": True}, "`flip` changes images alone: it needs a single image"),
+        ({"flip": True}, "`flip` changes images alone: it needs one image per example"),
     ],
 )
 def test_settings_of_other_data_are_refused(changed, message):

@@ -289,7 +289,7 @@ IMAGES = np.zeros((4, 8, 8, 3), np.float32)
         (IMAGES[0], r"at least one training image.*Received: shape \(8, 8, 3\)"),
         (np.where(np.arange(3) == 1, np.nan, IMAGES).astype(np.float32), "float32 with NaN or infinity"),
         (np.where(np.arange(3) == 1, np.inf, IMAGES).astype(np.float32), "float32 with NaN or infinity"),
-        (IMAGES.astype(np.float64), "finite float32, or uint8 for pixels. Received: float64"),
+        (IMAGES.astype(np.float64), "finite float32 or whole numbers, uint8 for pixels. Received: float64"),
         (IMAGES.astype(np.int32), "Received: int32"),
         (IMAGES.astype(np.int8), "Received: int8"),
     ],

@@ -9,7 +9,7 @@ from keras import layers
 
 import tas_tf
 from tas_tf.data.own_data import Script
-from trainers import describe, pipeline
+from trainers import describe, distill, pipeline, teacher
 
 DATA = """
 import numpy as np
@@ -89,6 +89,16 @@ def test_from_a_signal_and_an_image_to_a_class_and_a_mask(command, folder, argum
     assert (stale.code, "made from other settings or inputs" in stale.err) == (1, True), stale
 
 
+def test_what_a_file_did_to_images_is_not_known_for_other_data(command, folder, arguments, tmp_path):
+    taken = command(teacher, f"--run_dir={tmp_path}/run", *arguments)
+    assert taken.code == 0, taken
+    other = ["--dataset=digits", "--budget=macs:0.5"]
+    outcome = command(distill, f"--run_dir={tmp_path}/other", f"--teacher_from={tmp_path}/run", *other)
+    assert outcome.code == 1
+    assert "`--preprocess`: a Python file prepared the images of the teacher in" in outcome.err
+    assert not (tmp_path / "other").exists()
+
+
 SEQUENCES = """
 import numpy as np
 
@@ -101,9 +111,10 @@ train, test = make(160, 0), make(80, 1)
 """
 
 
+@pytest.mark.filterwarnings("ignore:When providing `inputs` as a dict")
 def test_sequences_and_whole_numbers_become_files(command, tmp_path, monkeypatch):
     (tmp_path / "steps_and_places.py").write_text(SEQUENCES)
-    steps, place = keras.Input((10, 2), name="steps"), keras.Input((1,), dtype="int32", name="place")
+    steps, place = keras.Input((10, 2)), keras.Input((1,), dtype="int32")  # known by their keys alone
     seen = layers.GlobalAveragePooling1D()(conv_bn(conv_bn(steps, 8), 8))
     both = layers.Concatenate()([seen, layers.Flatten()(layers.Embedding(3, 2)(place))])
     model = keras.Model({"steps": steps, "place": place}, layers.Dense(2, "softmax")(both), name="sequences")
