@@ -1,7 +1,8 @@
-"""Which networks take data that has a class for each image."""
+"""Which networks take the images and labels of a data set."""
 
 from __future__ import annotations
 
+from tas_tf.data.form import Form
 from tas_tf.data.source import Source
 from tas_tf.errors import UserError
 from tas_tf.objectives.classification import Classification
@@ -67,3 +68,18 @@ def check_class_count(objective: Objective, count: int, place: str) -> None:
         )
     if objective.task == Classification.task and count != objective.num_outputs:
         raise UserError(f"`model` has {objective.num_outputs} classes, but {place} has {count}.")
+
+
+def check_takes_images(source: Source, form: Form) -> None:
+    """Checks that a network with several inputs takes images of a data set's size.
+
+    Raises:
+        UserError: It doesn't.
+    """
+    wanted, got = form.shapes[form.image], tuple(source.image_shape)
+    if wanted != got:
+        wanted, got = ("x".join(map(str, each)) for each in (wanted, got))
+        raise UserError(
+            f"`model` takes images of {wanted}, but those of `{source.name}` are {got}. Change `dataset`, `model`, "
+            "`image_size` or `channels`."
+        )

@@ -21,6 +21,7 @@ from tas_tf.data.several_labels import all_weighed
 from tas_tf.data.source import Source, StreamedSource
 from tas_tf.data.sources import load_source
 from tas_tf.data.split import stratified_halves, stratified_subset
+from tas_tf.data.suitable import check_takes_images
 from tas_tf.data.training_data import EpochsDataset
 from tas_tf.errors import UserError
 from tas_tf.objectives.classification import Classification
@@ -54,14 +55,8 @@ class Task(RunData):
 
     def __post_init__(self) -> None:
         height, width, channels = self.source.image_shape
-        if self.form is not None and self.form.shapes[self.form.image] != tuple(self.source.image_shape):
-            wanted, got = (
-                "x".join(map(str, each)) for each in (self.form.shapes[self.form.image], (height, width, channels))
-            )
-            raise UserError(
-                f"`model` takes images of {wanted}, but those of `{self.source.name}` are {got}. Change `dataset`, "
-                "`model`, `image_size` or `channels`."
-            )
+        if self.form is not None:
+            check_takes_images(self.source, self.form)
         self.augment.check_channels(channels, self.source.name)
         if self.test_resize is not None and not height == width <= self.test_resize:
             raise UserError(
