@@ -115,7 +115,8 @@ def _check_images(name: str, model: keras.Model, images: Arrays) -> None:
     several = isinstance(images, Mapping)
     for tensor in model.inputs:
         wanted, found = tuple(tensor.shape[1:]), images[tensor.name] if several else images
-        if any(size not in (None, got) for size, got in zip(wanted, found.shape[1:], strict=True)):
-            raise UserError(f"`images` must have the shape {wanted} each for the {name}. Received: {found.shape[1:]}.")
+        given = found.shape[1:]
+        if len(given) != len(wanted) or any(size not in (None, got) for size, got in zip(wanted, given, strict=True)):
+            raise UserError(f"`images` must have the shape {wanted} each for the {name}. Received: {given}.")
         if found.dtype.name != tensor.dtype:
             raise UserError(f"`images` must be {tensor.dtype} for the {name}. Received: {found.dtype.name}.")

@@ -133,6 +133,7 @@ def test_one_format_preprocessing_and_a_rival(models, tmp_path):
         ({"formats": ()}, "`formats`"),
         ({"images": np.zeros((37, 8, 8, 3), np.uint8)}, "float32"),
         ({"images": np.zeros((37, 9, 8, 3), np.float32)}, r"\(8, 8, 3\)"),
+        ({"images": np.zeros((37, 64), np.float32)}, r"\(8, 8, 3\).*Received: \(64,\)"),
         ({"labels": np.full(37, 4)}, "0 to 3"),
     ],
 )

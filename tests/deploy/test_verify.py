@@ -183,7 +183,7 @@ def test_size_of_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("images", "labels", "match"),
     [
-        (np.zeros((3, 4)), np.zeros(3, int), "images"),
+        (np.zeros(3), np.zeros(3, int), "images"),
         (np.zeros((3, 4, 4, 1)), np.zeros(2, int), "labels"),
         (np.zeros((3, 4, 4, 1)), np.zeros((3, 10)), "labels"),
         (np.zeros((3, 4, 4, 1)), np.zeros(3), "labels"),
