@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
+import traceback
 from pathlib import Path
 from types import ModuleType
 
@@ -23,7 +24,7 @@ def import_file(path: Path, argument: str) -> ModuleType:
     """
     path = path.expanduser().resolve()
     if path.suffix != ".py" or not path.is_file():
-        raise UserError(f"`{argument}` must name Python files. Received: {path}, which isn't one.")
+        raise UserError(f"`{argument}` must name a Python file. Received: {path}, which isn't one.")
     for module in list(sys.modules.values()):
         if getattr(module, "__file__", None) and Path(module.__file__).resolve() == path:
             return module
@@ -35,12 +36,23 @@ def import_file(path: Path, argument: str) -> ModuleType:
         sys.path.append(str(path.parent))  # the file may import its neighbours, as a script does
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # the user's code may raise anything
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
         del sys.modules[name]
-        raise UserError(
-            f"`{argument}`: {path} can't be imported: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        ) from error
+        raise UserError(f"`{argument}`: {path} can't be imported: {reason_of(error, path)}") from error
     return module
+
+
+def reason_of(error: BaseException, path: Path) -> str:
+    """What an error of the user's code says, in a line, and where it was raised.
+
+    Args:
+        error: The error, perhaps as TensorFlow passes it on.
+        path: The user's file.
+    """
+    text = re.sub(r"\{\{.*?\}\}\s*", "", str(error)).strip().partition("\n")[0]
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path]
+    place = f" ({path.name}, line {lines[-1]})" if lines else ""
+    return f"{type(error).__name__}: {text}{place}" if text else f"{type(error).__name__}{place}"
 
 
 def _module_name(path: Path) -> str:

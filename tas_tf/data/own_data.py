@@ -23,7 +23,7 @@ from tas_tf.data.stream import UserData
 from tas_tf.data.streamed import StreamedData, open_data
 from tas_tf.errors import UserError
 from tas_tf.objectives.objective import Objective
-from tas_tf.scripts import import_file
+from tas_tf.scripts import import_file, reason_of
 
 #: Settings that say how data is read from files; the user's file reads it in its own way.
 _OF_FILES = ("features", "label_columns", "image_size", "channels", "skip_broken", "test_share", "train_limit")
@@ -95,9 +95,8 @@ def _reading(file: Path, what: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except Exception as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise UserError(f"`dataset`: {what} of {file} fails: {type(error).__name__}: {reason}") from error
+    except (Exception, SystemExit) as error:
+        raise UserError(f"`dataset`: {what} of {file} fails: {reason_of(error, file)}") from error
 
 
 def taken_as_it_is(settings: DataSettings, file: Path) -> DataSettings:

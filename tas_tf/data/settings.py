@@ -106,6 +106,11 @@ def script_file(dataset: str) -> Path | None:
 
     >>> script_file("python:/home/me/data.py"), script_file("digits")
     (PosixPath('/home/me/data.py'), None)
+
+    Raises:
+        UserError: The name of a Python file stands alone.
     """
     kind, _, file = dataset.partition(":")
+    if kind.endswith(".py"):
+        raise UserError(f"`dataset` must say that it is a Python file. Expected: python:{kind}. Received: {dataset}.")
     return Path(file).expanduser().resolve() if kind == "python" else None

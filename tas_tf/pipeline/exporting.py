@@ -17,7 +17,7 @@ from tas_tf.deploy.jobs import Extras
 from tas_tf.errors import UserError, speaking_of
 from tas_tf.pipeline.kept_latency import check_latency, checks_latency
 from tas_tf.pipeline.quantising import QAT_FORMAT, QatStep, qat_steps, run_qat, settle_formats
-from tas_tf.pipeline.steps import VERSION, RunStep, data_inputs, settings_of
+from tas_tf.pipeline.steps import VERSION, RunStep, check_same_data, data_inputs, settings_of
 from tas_tf.qat.saving import load_quantised
 from tas_tf.quiet import without_notes
 from tas_tf.runs.run import Step
@@ -114,6 +114,7 @@ class ExportStep(RunStep):
         if not student.exists():
             raise UserError(f"`run_dir`: there is no student, {student}. Run `distill` first.")
         with speaking_of(self.section):
+            check_same_data(self.workspace)
             with without_notes():
                 self._formats = settle_formats(self.workspace, others)
             if QAT_FORMAT in self._formats:

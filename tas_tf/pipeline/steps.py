@@ -12,6 +12,7 @@ from tas_tf.data.settings import script_file
 from tas_tf.errors import UserError, speaking_of
 from tas_tf.files import read_json
 from tas_tf.runs.config import RunConfig
+from tas_tf.runs.origins import hash_content
 from tas_tf.runs.run import Step
 from tas_tf.runs.schedule import Schedule
 from tas_tf.runs.workspace import Workspace
@@ -149,6 +150,8 @@ class RunStep(PipelineStep):
         Raises:
             UserError: A result from other settings exists and may not be replaced, or the folder isn't writable.
         """
+        if record.name != "teacher":
+            check_same_data(self.workspace)
         again = not self.workspace.keeps_fresh or record.status() == "stale"
         record.begin(overwrite=self.workspace.config.overwrite and again)
         self.workspace.keep_settings(record)
@@ -226,6 +229,25 @@ def data_inputs(workspace: Workspace) -> dict[str, Path]:
     """Files that make the data."""
     file = script_file(workspace.config.data.dataset)
     return {} if file is None else {"data": file}
+
+
+def check_same_data(workspace: Workspace) -> None:
+    """Checks that the Python file that makes the data is the one that the teacher was made from.
+
+    Raises:
+        UserError: It has changed since.
+    """
+    run, file = workspace.config.teacher_run, script_file(workspace.config.data.dataset)
+    record = run.path / "teacher" / "digest.json"
+    if file is None or not record.exists():
+        return
+    made = read_json(record)
+    same_name = made.get("settings", {}).get("data", {}).get("dataset") == f"python:{file.name}"
+    if same_name and made.get("inputs", {}).get("data") != hash_content(file):
+        raise UserError(
+            f"`dataset`: {file.name} has changed since the teacher in {run.path} was made. Expected the same data for "
+            "all steps of a run. `pipeline` with `overwrite` makes all of them again."
+        )
 
 
 def merged(*parts: dict[str, Any]) -> dict[str, Any]:

@@ -102,8 +102,8 @@ class Workspace(RunNetworks):
                     self.say(line)
         elif "preprocess" in missing and "preprocess" not in known and config.teacher_run.metrics("teacher").exists():
             raise UserError(
-                f"`preprocess`: a Python file prepared the images of the teacher in {config.teacher_run.path}. Give "
-                f"the preprocessing that it needs for the images of {config.data.dataset}, or the same `dataset`."
+                f"`dataset`: {config.data.dataset} isn't what the teacher in {config.teacher_run.path} was trained on. "
+                "A Python file made its data: give that one, or the `preprocess` that the teacher needs here."
             )
         data = replace(config.data, **{name: known.get(name, default) for name, default in missing.items()})
         loaded = self.shared.tasks.pop(config.data, None)

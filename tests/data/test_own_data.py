@@ -59,7 +59,8 @@ def test_a_file_has_data_or_functions_that_make_it(write):
         ("train = 1", "must define `train` and `test`.*no data for `test`"),
         ("train = 1\ndef test():\n    pass", "no data for `test`"),
         ("train = test = missing", "can't be imported: NameError"),
-        ("train = 1\ndef test():\n    return 1 / 0", "`test` of .* fails: ZeroDivisionError: division by zero"),
+        ("train = 1\ndef test():\n    return 1 / 0", r"`test` of .* fails: ZeroDivisionError: .* \(data_.*, line 3\)"),
+        ("import sys\nsys.exit()", r"can't be imported: SystemExit \(data_.*, line 2\)"),
     ],
 )
 def test_what_a_file_lacks_is_named(write, text, message):
@@ -68,7 +69,7 @@ def test_what_a_file_lacks_is_named(write, text, message):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"`dataset` must name Python files\. Received: .*other\.py"):
+    with pytest.raises(UserError, match=r"`dataset` must name a Python file\. Received: .*other\.py"):
         Script.of(f"python:{tmp_path}/other.py")
 
 

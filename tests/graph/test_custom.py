@@ -269,7 +269,7 @@ def test_a_file_called_like_a_module_replaces_none(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "must name Python files"),
+        (None, "must name a Python file"),
         ("import keras\nclass Mine(", "can't be imported: SyntaxError"),
         ("1 / 0", "can't be imported: ZeroDivisionError: division by zero"),
         ("def relu(x):\n    return x\n", "function `relu` is called like one of Keras's own"),
@@ -329,7 +329,7 @@ MODELS = {
 @pytest.mark.parametrize("name", MODELS)
 def test_every_function_takes_own_objects_and_lambdas(name, my_layers):
     model = network(layers.Lambda(lambda x: x * 2, name="code"))
-    with pytest.raises(UserError, match="`custom_objects` must name Python files"):
+    with pytest.raises(UserError, match="`custom_objects` must name a Python file"):
         MODELS[name](model, custom_objects="nowhere.py")
     with pytest.raises(UserError, match="`code` is a Lambda"):
         MODELS[name](model, custom_objects=my_layers)

@@ -8,6 +8,7 @@ import pytest
 from keras import layers
 
 import tas_tf
+from export import student as export
 from tas_tf.data.own_data import Script
 from trainers import describe, distill, pipeline, teacher
 
@@ -87,6 +88,13 @@ def test_from_a_signal_and_an_image_to_a_class_and_a_mask(command, folder, argum
     stale = command(pipeline, f"--flagfile={tmp_path}/run/flags.cfg", f"--run_dir={tmp_path}/run", "--progress=none")
     script.write_text(DATA)
     assert (stale.code, "made from other settings or inputs" in stale.err) == (1, True), stale
+    # A single step doesn't mix two data sets.
+    script.write_text(f"{DATA}# changed")
+    for one in (distill, export):
+        mixed = command(one, f"--flagfile={tmp_path}/run/flags.cfg", f"--run_dir={tmp_path}/run", "--overwrite")
+        assert mixed.code == 1
+        assert "`--dataset`: signals_and_photos.py has changed since the teacher in" in mixed.err
+    script.write_text(DATA)
 
 
 def test_what_a_file_did_to_images_is_not_known_for_other_data(command, folder, arguments, tmp_path):
@@ -95,7 +103,7 @@ def test_what_a_file_did_to_images_is_not_known_for_other_data(command, folder, 
     other = ["--dataset=digits", "--budget=macs:0.5"]
     outcome = command(distill, f"--run_dir={tmp_path}/other", f"--teacher_from={tmp_path}/run", *other)
     assert outcome.code == 1
-    assert "`--preprocess`: a Python file prepared the images of the teacher in" in outcome.err
+    assert "`--dataset`: digits isn't what the teacher in" in outcome.err
     assert not (tmp_path / "other").exists()
 
 
@@ -149,7 +157,8 @@ def test_a_description_knows_the_data(command, arguments):
         ("--image_size=8", "`--image_size` is for data that is read from files"),
         ("--preprocessing_inside", "`--preprocessing_inside` puts preprocessing into files"),
         ("--model=resnet20", "`--dataset`: the data of a Python file needs a `--model` of your own"),
-        ("--dataset=python:other.py", "`--dataset` must name Python files"),
+        ("--dataset=python:other.py", "`--dataset` must name a Python file"),
+        ("--dataset=other.py", "Expected: python:other.py."),
         ("--formats=qat_int8", "It takes images alone. Received: 2 inputs."),
     ],
 )

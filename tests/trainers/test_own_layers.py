@@ -97,7 +97,7 @@ def test_a_run_remembers_where_its_layers_are(command, own_network, tiny_flags, 
     forget()
     outcome = command(report, f"--run_dir={run}")
     assert outcome.code == 1
-    assert "`--custom_objects` must name Python files" in outcome.err
+    assert "`--custom_objects` must name a Python file" in outcome.err
 
 
 def test_describe_takes_own_layers_and_calls_files_by_their_names(command, own_network):
