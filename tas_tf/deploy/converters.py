@@ -73,14 +73,14 @@ def check_calibration(images: Arrays | None) -> None:
     if isinstance(images, Mapping):
         check_lengths("calibration", images)
         for one in images.values():
-            check_calibration(one)
+            check_calibration(one.astype(np.float32) if one.dtype.kind in "iub" else one)
         return
     if not isinstance(images, np.ndarray) or images.ndim < 2 or not len(images):
         raise not_calibration(images)
-    whole_numbers = images.dtype.kind in "iub"
-    if not whole_numbers and (images.dtype.name != "float32" or not np.isfinite(images).all()):
+    known = images.dtype.name in ("uint8", "float32") or (images.dtype.kind in "iub" and images.ndim < 4)
+    if not known or not np.isfinite(images).all():
         raise UserError(
-            "`calibration` must be finite float32 or whole numbers, uint8 for pixels. Received: "
+            "`calibration` must be finite float32, uint8 for pixels, or whole numbers for other inputs. Received: "
             f"{images.dtype.name}{'' if np.isfinite(images).all() else ' with NaN or infinity'}."
         )
 

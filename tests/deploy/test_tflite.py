@@ -289,7 +289,10 @@ IMAGES = np.zeros((4, 8, 8, 3), np.float32)
         (IMAGES[0], r"at least one training image.*Received: shape \(8, 8, 3\)"),
         (np.where(np.arange(3) == 1, np.nan, IMAGES).astype(np.float32), "float32 with NaN or infinity"),
         (np.where(np.arange(3) == 1, np.inf, IMAGES).astype(np.float32), "float32 with NaN or infinity"),
-        (IMAGES.astype(np.float64), "finite float32 or whole numbers, uint8 for pixels. Received: float64"),
+        (
+            IMAGES.astype(np.float64),
+            "finite float32, uint8 for pixels, or whole numbers for other inputs. Received: float64",
+        ),
         (IMAGES.astype(np.int32), "Received: int32"),
         (IMAGES.astype(np.int8), "Received: int8"),
     ],
@@ -301,6 +304,15 @@ def test_unusable_calibration_keeps_the_earlier_file(make_classifier, tmp_path, 
         export_tflite(make_classifier(), path, format=format, calibration=calibration)
     assert path.read_bytes() == b"earlier"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_whole_numbers_are_read_as_they_are(tmp_path):
+    numbers = np.arange(60, dtype=np.int32).reshape(10, 6) % 5
+    places = keras.Input((6,), dtype="int32")
+    x = keras.layers.Flatten()(keras.layers.Embedding(5, 3, name="table")(places))
+    model = keras.Model(places, keras.layers.Dense(2, name="scores")(x))
+    outputs = TFLiteModel(export_tflite(model, tmp_path / "x", format="int8", calibration=numbers)).predict(numbers)
+    np.testing.assert_allclose(outputs, model(numbers), atol=0.02)
 
 
 def test_calibration_of_another_size_is_told(formats, make_classifier, tmp_path):
