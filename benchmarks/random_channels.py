@@ -1,9 +1,36 @@
-"""Random parts that combine, select or share channels; they take the `Parts` that draw everything else."""
+"""Random parts that combine, normalise, select or share channels; they take the `Parts` that draw everything else."""
 
 from __future__ import annotations
 
+import math
+
 import keras
 from keras import layers
+
+#: Widths from which a search keeps at least two channels: LayerNormalization over a single channel gives only rounding.
+LAYER_NORM_FROM = 7
+#: Fewest values in a group that is normalised.
+_IN_GROUP = 16
+
+
+def normalise(parts, x):
+    """Applies a normalisation of any kind, usually of the batch, or none."""
+    *positions, channels = x.shape[1:]
+    over_channels = ["layer", "layer, no scale", "root mean square"] if channels >= LAYER_NORM_FROM else []
+    kind = parts.one_of(*["batch"] * 5, "no scale", "no centre", "large epsilon", "groups", "none", *over_channels)
+    if kind == "none":
+        return x
+    if kind == "root mean square":
+        return layers.RMSNormalization()(x)
+    if kind in over_channels:
+        return layers.LayerNormalization(scale=kind == "layer")(x)
+    if kind == "groups":
+        values = channels * math.prod(positions)
+        groups = [one for one in range(1, channels + 1) if channels % one == 0 and values // one >= _IN_GROUP]
+        return layers.GroupNormalization(parts.one_of(*groups or [1]))(x)
+    # No smaller epsilon: in channels that hardly vary, it would amplify rounding.
+    epsilon = 1e-2 if kind == "large epsilon" else 1e-3
+    return layers.BatchNormalization(scale=kind != "no scale", center=kind != "no centre", epsilon=epsilon)(x)
 
 
 def reduce(parts, x):

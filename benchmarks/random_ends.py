@@ -7,7 +7,8 @@ import random
 import keras
 from keras import layers
 
-from benchmarks.random_parts import INSIDE, LAYER_NORM_FROM, Parts
+from benchmarks.random_channels import LAYER_NORM_FROM
+from benchmarks.random_parts import INSIDE, Parts
 
 
 def draw_inputs(rng: random.Random, parts: Parts) -> tuple[dict[str, keras.KerasTensor], keras.KerasTensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable
 from functools import partial
@@ -10,14 +9,10 @@ from functools import partial
 import keras
 from keras import layers
 
-from benchmarks.random_channels import cut, halves, reduce, shared, u_shaped
+from benchmarks.random_channels import LAYER_NORM_FROM, cut, halves, normalise, reduce, shared, u_shaped
 
 #: Smallest side of features: statistics over fewer positions would amplify rounding.
 SMALLEST = 3
-#: Widths from which a search keeps at least two channels: LayerNormalization over a single channel gives only rounding.
-LAYER_NORM_FROM = 7
-#: Fewest values in a group that is normalised.
-_IN_GROUP = 16
 ACTIVATIONS = (
     *("relu", "silu", "sigmoid", "hard_sigmoid", "tanh", "gelu", "softplus", "leaky_relu"),
     *("elu", "selu", "relu6", "hard_silu", "softsign", "mish", "celu", "hard_tanh", "tanh_shrink", "log_sigmoid"),
@@ -67,22 +62,7 @@ class Parts:
 
     def normalise(self, x):
         """Applies a normalisation of any kind, usually of the batch, or none."""
-        *positions, channels = x.shape[1:]
-        over_channels = ["layer", "layer, no scale", "root mean square"] if channels >= LAYER_NORM_FROM else []
-        kind = self.one_of(*["batch"] * 5, "no scale", "no centre", "large epsilon", "groups", "none", *over_channels)
-        if kind == "none":
-            return x
-        if kind in over_channels:
-            if kind == "root mean square":
-                return layers.RMSNormalization()(x)
-            return layers.LayerNormalization(scale=kind == "layer")(x)
-        if kind == "groups":
-            values = channels * math.prod(positions)
-            groups = [one for one in range(1, channels + 1) if channels % one == 0 and values // one >= _IN_GROUP]
-            return layers.GroupNormalization(self.one_of(*groups or [1]))(x)
-        # No smaller epsilon: in channels that hardly vary, it would amplify rounding.
-        epsilon = 1e-2 if kind == "large epsilon" else 1e-3
-        return layers.BatchNormalization(scale=kind != "no scale", center=kind != "no centre", epsilon=epsilon)(x)
+        return normalise(self, x)
 
     def convolve(self, x, filters: int, strides: int = 1, size=None, padding: str = "same"):
         """Applies a convolution of any class, sometimes with another one before it."""

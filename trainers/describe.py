@@ -22,13 +22,12 @@ from tas_tf.cli.wording import translate
 from tas_tf.compression.contents import describe_contents
 from tas_tf.cost.cost_model import reported
 from tas_tf.data.form import Form
-from tas_tf.data.own_data import OwnData, Script
+from tas_tf.data.own_data import OwnData, Script, needs_own_network
 from tas_tf.data.resizing import pair
 from tas_tf.data.sources import load_source
 from tas_tf.decode.decode import smallest_shape
 from tas_tf.deploy.tflite import file_size
 from tas_tf.description import describe_space, find_deployment, find_objective
-from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
 from tas_tf.graph.image_size import with_image_size
 from tas_tf.latency.meter import meter_of
@@ -76,7 +75,7 @@ def main() -> dict[str, Any]:
             labels, *shape_of_images = _images(config, published, labelled_for, form)
             model = with_image_size(model, _sides(*shape_of_images))
     elif script is not None:
-        raise UserError("`dataset`: the data of a Python file needs a `model` of your own, a .keras or .h5 file.")
+        raise needs_own_network()
     else:
         labels, image_size, channels = _images(config, published)
         model = load_network(name, num_classes=len(labels), image_size=image_size, channels=channels, **options)

@@ -39,7 +39,7 @@ def describe_contents(space: SearchSpace, shape: Shape, objective: Objective | N
         probabilities=graph.gives_probabilities,
         shape=shape.to_json(),
         task=Classification.task if objective is None else objective.task,
-        inputs=dict(zip(form.inputs, form.shapes, strict=True)) if form.is_packed else {},
+        inputs=form.several,
         outputs=outputs,
     )
 

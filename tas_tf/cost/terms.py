@@ -210,13 +210,16 @@ def num_operations(graph: Graph, node: Node) -> int:
         return 0
     if node.kind is Kind.BATCH_NORM:
         return 0 if _is_folded(graph, node) else 2
-    by_class = {"LayerNormalization": 6, "GroupNormalization": 8, "RMSNormalization": 5}
-    by_class |= {"SeparableConv1D": 2, "SeparableConv2D": 2, "Flatten": 4, "Reshape": 4}
     activation = ACTIVATION_BY_NAME.get(node.activation)
-    own = 0 if node.class_name == "Activation" else by_class.get(node.class_name, 1)
+    own = 0 if node.class_name == "Activation" else _OPERATIONS.get(node.class_name, 1)
     return own + (1 if activation is None else activation.num_operations)
 
 
+#: How many operations layers become that don't become a single one.
+_OPERATIONS = {
+    **{"LayerNormalization": 6, "GroupNormalization": 8, "RMSNormalization": 5},
+    **{"SeparableConv1D": 2, "SeparableConv2D": 2, "Flatten": 4, "Reshape": 4},
+}
 #: Layers that leave nothing in a file, or merge into the operation before them.
 _VANISH = frozenset(
     [

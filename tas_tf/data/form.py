@@ -56,6 +56,11 @@ class Form:
         return len(self.shapes) > 1
 
     @property
+    def several(self) -> dict[str, tuple[int | None, ...]]:
+        """Shape of an example of each input by name, if there are several; otherwise empty."""
+        return dict(zip(self.inputs, self.shapes, strict=True)) if self.is_packed else {}
+
+    @property
     def packed_shape(self) -> tuple[int, ...]:
         """Shape of an example as networks take it."""
         return (sum(map(math.prod, self.shapes)),) if self.is_packed else self.shapes[0]

@@ -88,6 +88,11 @@ class Script:
             return at_size_of(self.train, model)
 
 
+def needs_own_network() -> UserError:
+    """The error for a built-in network, which is made for images and classes that are known before."""
+    return UserError("`dataset`: the data of a Python file needs a `model` of your own, a .keras or .h5 file.")
+
+
 @contextlib.contextmanager
 def _reading(file: Path, what: str) -> Iterator[None]:
     """Says where an error comes from: the user's code may raise anything."""
@@ -173,7 +178,7 @@ class OwnData(StreamedData, RunData):
     @property
     def inputs(self) -> Mapping[str, tuple[int | None, ...]]:
         """Shape of each input by name, if there are several."""
-        return dict(zip(self.form.inputs, self.form.shapes, strict=True)) if self.form.is_packed else {}
+        return self.form.several
 
     @property
     def resize(self) -> str:

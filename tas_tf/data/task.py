@@ -151,7 +151,7 @@ class Task(RunData):
     @property
     def inputs(self) -> Mapping[str, tuple[int | None, ...]]:
         """Shape of each input by name, if there are several."""
-        return {} if self.form is None else dict(zip(self.form.inputs, self.form.shapes, strict=True))
+        return {} if self.form is None else self.form.several
 
     @property
     def resize(self) -> str:

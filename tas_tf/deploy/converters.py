@@ -107,9 +107,10 @@ def _one_by_one(images: Arrays) -> Iterator[list[np.ndarray] | dict[str, np.ndar
         for row in range(count(images)):
             yield {name: array[row : row + 1] for name, array in images.items()}
         return
+    are_pixels = images.dtype == np.uint8 and images.ndim == 4
     for number, image in enumerate(images):
-        if number == 0 and images.dtype == np.uint8 and image.ndim == 3:
+        if number == 0 and are_pixels:
             # With the whole range present, the file's input are the pixels themselves: scale 1, zero point 0.
             image = image.copy()
             image[0, 0], image[-1, -1] = 0, 255
-        yield [image[np.newaxis].astype(np.float32 if images.dtype == np.uint8 else images.dtype)]
+        yield [image[np.newaxis].astype(np.float32 if are_pixels else images.dtype)]

@@ -63,13 +63,14 @@ class BaselineStep(RunStep):
         return self.workspace.config.run.step(
             "search",
             settings=merged(self._settings(), more),
-            inputs={
-                **{**inputs, **budget_inputs(self.workspace)},
-                **(data_inputs(self.workspace) if self._several else {}),
-            },
+            inputs={**inputs, **budget_inputs(self.workspace), **self._data_inputs},
             outputs=self._outputs,
             version=VERSION,
         )
+
+    @property
+    def _data_inputs(self) -> dict[str, Path]:
+        return data_inputs(self.workspace) if self._several else {}
 
     @property
     def _several(self) -> bool:

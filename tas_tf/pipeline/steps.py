@@ -185,10 +185,8 @@ def settings_of(workspace: Workspace, *sections: str, names: Sequence[str] = (),
     config = workspace.config
     always = {name: getattr(config, name) for name in ("precision", "deterministic", *names)}
     found = {**{name: recorded(getattr(config, name)) for name in sections}, **always, **more}
-    file = script_file(config.data.dataset)
-    if file is not None and "dataset" in found.get("data", {}):
-        # The contents of the file are an input; it may lie anywhere.
-        found["data"] = {**found["data"], "dataset": f"python:{file.name}"}
+    if "dataset" in found.get("data", {}):
+        found["data"] = {**found["data"], "dataset": _recorded_name(config.data.dataset)}
     # Only if they are given, since the records of earlier runs lack them.
     given = {name: getattr(config.network, name) for name in ("task", "loss")}
     given = {name: value for name, value in given.items() if value is not None}
@@ -225,6 +223,12 @@ def budget_inputs(workspace: Workspace) -> dict[str, Path]:
     return {"latencies": Path(config.latency.table)} if used else {}
 
 
+def _recorded_name(dataset: str) -> str:
+    """The name of a data set in records. A Python file may lie anywhere, since its contents are an input."""
+    file = script_file(dataset)
+    return dataset if file is None else f"python:{file.name}"
+
+
 def data_inputs(workspace: Workspace) -> dict[str, Path]:
     """Files that make the data."""
     file = script_file(workspace.config.data.dataset)
@@ -237,12 +241,12 @@ def check_same_data(workspace: Workspace) -> None:
     Raises:
         UserError: It has changed since.
     """
-    run, file = workspace.config.teacher_run, script_file(workspace.config.data.dataset)
-    record = run.path / "teacher" / "digest.json"
+    run, dataset = workspace.config.teacher_run, workspace.config.data.dataset
+    file, record = script_file(dataset), run.path / "teacher" / "digest.json"
     if file is None or not record.exists():
         return
     made = read_json(record)
-    same_name = made.get("settings", {}).get("data", {}).get("dataset") == f"python:{file.name}"
+    same_name = made.get("settings", {}).get("data", {}).get("dataset") == _recorded_name(dataset)
     if same_name and made.get("inputs", {}).get("data") != hash_content(file):
         raise UserError(
             f"`dataset`: {file.name} has changed since the teacher in {run.path} was made. Expected the same data for "

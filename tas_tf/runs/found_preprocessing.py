@@ -222,14 +222,15 @@ def _check_order(task: Task, counts: Mapping[str, np.ndarray], accuracy: float) 
             )
 
 
-def kept_preparation(teacher_run: Run) -> dict[str, str]:
-    """The way of resizing and the kind of preprocessing that the teacher of a run has, as far as they are known."""
+def kept_preparation(teacher_run: Run) -> dict[str, str | None]:
+    """The way of resizing and the kind of preprocessing that the teacher of a run has, as far as it has them.
+
+    The kind is `None` if a Python file prepared its images.
+    """
     metrics, record = teacher_run.metrics("teacher"), teacher_run.path / "teacher" / "digest.json"
     kept = {}
     if metrics.exists():
         kept["preprocess"] = read_json(metrics).get("preprocess", "standardise")
-        if kept["preprocess"] is None:  # a Python file prepared its images
-            del kept["preprocess"]
     if record.exists():
         # Records leave out what was the way before there was a choice.
         before = describe_settings(DataSettings)["resize"].setting.before

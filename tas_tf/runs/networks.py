@@ -11,7 +11,7 @@ import tensorflow as tf
 from rich.markup import escape
 
 from tas_tf.data.form import Form
-from tas_tf.data.own_data import OwnData, Script
+from tas_tf.data.own_data import OwnData, Script, needs_own_network
 from tas_tf.data.resizing import pair
 from tas_tf.data.run_data import RunData
 from tas_tf.data.settings import DataSettings
@@ -133,7 +133,7 @@ class RunNetworks:
         elif config.model_file:
             model = self._loaded_file()
         elif self.script is not None:
-            raise UserError("`dataset`: the data of a Python file needs a `model` of your own, a .keras or .h5 file.")
+            raise needs_own_network()
         elif task not in (None, Classification.task):
             raise UserError(f"`task`={task} needs a `model` of your own. Built-in networks classify.")
         elif config.network.train_model:

@@ -92,6 +92,9 @@ class Workspace(RunNetworks):
         if not missing:
             return self
         known, model = {} if self.replaces_teacher else kept_preparation(config.teacher_run), None
+        prepared_elsewhere = known.get("preprocess", "") is None
+        if prepared_elsewhere:
+            del known["preprocess"]
         if config.takes_over and "preprocess" not in known:
             tasks, kinds = ways_to_try(config.data, self.task, lambda: self.load_task(streamed=True))
             if len(tasks) > 1 or len(kinds) > 1:
@@ -100,7 +103,7 @@ class Workspace(RunNetworks):
                 known = {"resize": found.resize, "preprocess": found.kind}
                 for line in found.lines(str(config.model_file)):
                     self.say(line)
-        elif "preprocess" in missing and "preprocess" not in known and config.teacher_run.metrics("teacher").exists():
+        elif prepared_elsewhere and "preprocess" in missing:
             raise UserError(
                 f"`dataset`: {config.data.dataset} isn't what the teacher in {config.teacher_run.path} was trained on. "
                 "A Python file made its data: give that one, or the `preprocess` that the teacher needs here."

@@ -45,6 +45,16 @@ def test_a_network_by_name_is_trained(command, tmp_path):
     assert "teacher_epochs: was 2, now 3" in outcome.err
 
 
+def test_a_file_is_trained_again(command, tmp_path, trained_tiny):
+    """The first training's metrics name a preprocessing; the second one finds it anew."""
+    arguments = [f"--run_dir={tmp_path}/run", f"--model={trained_tiny}", "--train_model", "--teacher_epochs=1"]
+    arguments += ["--teacher_warmup=0", "--batch_size=32", "--train_limit=200", "--progress=none"]
+    for more in ([], ["--overwrite"]):
+        outcome = command(teacher, *arguments, *more)
+        assert outcome.code == 0, outcome
+        assert json.loads((tmp_path / "run/teacher/metrics.json").read_text())["preprocess"] == "standardise"
+
+
 def test_dry_run_writes_nothing(command, tmp_path, trained_tiny):
     outcome = command(teacher, f"--run_dir={tmp_path}/run", f"--model={trained_tiny}", "--dry_run", "--batch_size=32")
     assert outcome.code == 0, outcome

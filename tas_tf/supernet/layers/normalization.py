@@ -11,18 +11,22 @@ PACKAGE = "tas_tf"
 _LEAST_FUSED_EPSILON = 1e-5  # the fused kernel raises smaller values to this one
 
 
+class _OfActiveChannels:
+    """A normalisation that is called with a mask of the active channels."""
+
+    def build(self, inputs_shape, kept_shape=None):
+        """Makes the weights of all channels."""
+        super().build(inputs_shape)
+
+
 @keras.saving.register_keras_serializable(package=PACKAGE)
-class MaskedBatchNormalization(keras.layers.BatchNormalization):
+class MaskedBatchNormalization(_OfActiveChannels, keras.layers.BatchNormalization):
     """Batch normalisation that keeps inactive channels at zero.
 
     Call arguments:
         inputs: `[batch, ..., channels]`, with inactive channels zero.
         kept: 1 for active channels, else 0, `[channels]`. By default all channels are active.
     """
-
-    def build(self, inputs_shape, kept_shape=None):
-        """Makes the weights of all channels."""
-        super().build(inputs_shape)
 
     def call(self, inputs, kept=None, training=None):
         """Normalises the inputs, by the batch's statistics in training."""
@@ -63,17 +67,13 @@ class MaskedBatchNormalization(keras.layers.BatchNormalization):
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
-class MaskedLayerNormalization(keras.layers.LayerNormalization):
+class MaskedLayerNormalization(_OfActiveChannels, keras.layers.LayerNormalization):
     """Layer normalisation over the active channels only. Inactive channels stay zero.
 
     Call arguments:
         inputs: `[batch, ..., channels]`, with inactive channels zero.
         kept: 1 for active channels, else 0, `[channels]`.
     """
-
-    def build(self, inputs_shape, kept_shape=None):
-        """Makes the weights of all channels."""
-        super().build(inputs_shape)
 
     def call(self, inputs, kept):
         """Normalises each position separately."""
@@ -92,17 +92,13 @@ class MaskedLayerNormalization(keras.layers.LayerNormalization):
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
-class MaskedRMSNormalization(keras.layers.RMSNormalization):
+class MaskedRMSNormalization(_OfActiveChannels, keras.layers.RMSNormalization):
     """Division by the root mean square of the active channels. Inactive channels stay zero.
 
     Call arguments:
         inputs: `[batch, ..., channels]`, with inactive channels zero.
         kept: 1 for active channels, else 0, `[channels]`.
     """
-
-    def build(self, inputs_shape, kept_shape=None):
-        """Makes the weights of all channels."""
-        super().build(inputs_shape)
 
     def call(self, inputs, kept):
         """Normalises each position separately."""

@@ -112,11 +112,21 @@ def test_batch_normalization_gradient():
         np.testing.assert_array_equal(full.numpy()[~ACTIVE], 0.0)
 
 
-@pytest.mark.parametrize("options", [{}, {"scale": False}, {"center": False}, {"epsilon": 0.1}], ids=str)
-def test_layer_normalization(options):
-    inputs = features()
-    masked = filled(MaskedLayerNormalization(**options), inputs, KEPT)
-    own = narrowed(masked, keras.layers.LayerNormalization)
+LAYER_NORM = (MaskedLayerNormalization, keras.layers.LayerNormalization)
+RMS_NORM = (MaskedRMSNormalization, keras.layers.RMSNormalization)
+
+
+@pytest.mark.parametrize(
+    ("classes", "options"),
+    [
+        *((LAYER_NORM, options) for options in ({}, {"scale": False}, {"center": False}, {"epsilon": 0.1})),
+        *((RMS_NORM, options) for options in ({}, {"epsilon": 0.1})),
+    ],
+)
+def test_normalisation_over_channels(classes, options):
+    inputs, (masked_class, keras_class) = features(), classes
+    masked = filled(masked_class(**options), inputs, KEPT)
+    own = narrowed(masked, keras_class)
     outputs = masked(inputs, KEPT).numpy()
     np.testing.assert_array_equal(outputs[..., ~ACTIVE], 0.0)
     np.testing.assert_allclose(outputs[..., ACTIVE], own(inputs[..., ACTIVE]), rtol=1e-4, atol=1e-5)
@@ -130,16 +140,6 @@ def test_layer_normalization_that_does_not_centre():
     np.testing.assert_allclose(
         masked(inputs, KEPT).numpy()[..., ACTIVE], own(inputs[..., ACTIVE]), rtol=1e-4, atol=1e-5
     )
-
-
-@pytest.mark.parametrize("options", [{}, {"epsilon": 0.1}], ids=str)
-def test_rms_normalization(options):
-    inputs = features()
-    masked = filled(MaskedRMSNormalization(**options), inputs, KEPT)
-    own = narrowed(masked, keras.layers.RMSNormalization)
-    outputs = masked(inputs, KEPT).numpy()
-    np.testing.assert_array_equal(outputs[..., ~ACTIVE], 0.0)
-    np.testing.assert_allclose(outputs[..., ACTIVE], own(inputs[..., ACTIVE]), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("masked_class", [MaskedBatchNormalization, MaskedLayerNormalization, MaskedRMSNormalization])
