@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import tensorflow as tf
 
@@ -15,6 +14,7 @@ from tas_tf.data.training_data import TrainingData
 from tas_tf.searching.settings import SearchSettings
 from tas_tf.space.shape import Shape
 from tas_tf.student.meter import Meter, find_within
+from tas_tf.training.checkpoint import Saving
 from tas_tf.training.network import train_network
 from tas_tf.training.settings import TrainSettings
 
@@ -45,7 +45,7 @@ def best_random_shape(
     held_out_limit: int,
     split_share: float = SearchSettings.split_share,
     strategy: tf.distribute.Strategy,
-    checkpoint_dir: str | Path | None = None,
+    saving: Saving | None = None,
     verbose: int | str = "auto",
     on_tried: Callable[[RandomShape], None] = lambda tried: None,
     meter: Meter | None = None,
@@ -64,7 +64,7 @@ def best_random_shape(
         held_out_limit: Largest number of images that a shape is scored on.
         split_share: Share of the training images for the weights.
         strategy: Distribution strategy.
-        checkpoint_dir: Folder to save every training to after each epoch. An interrupted call resumes from it.
+        saving: Where to save every training to. An interrupted call resumes from there.
         verbose: As in Keras.
         on_tried: Called with each shape once it is scored.
         meter: Measures shapes; needed for budgets in bytes or time.
@@ -87,7 +87,7 @@ def best_random_shape(
             half,
             settings,
             strategy=strategy,
-            checkpoint_dir=None if checkpoint_dir is None else Path(checkpoint_dir) / str(number),
+            saving=None if saving is None else saving.within(str(number)),
             verbose=verbose,
             scored_on=scored_on,
         )

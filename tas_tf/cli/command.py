@@ -21,8 +21,10 @@ from tas_tf.cli.options import FLAGS, Parsed, parse
 from tas_tf.cli.table import OPTIONS, options_of
 from tas_tf.cli.wording import message, translate
 from tas_tf.errors import UserError
+from tas_tf.interruption import EXIT_CODE, Terminated, listening
 from tas_tf.pipeline.plan import show_plan
 from tas_tf.pipeline.steps import PipelineStep
+from tas_tf.runs.lock import check_free, release_all
 from tas_tf.runs.schedule import Schedule, load_schedule
 from tas_tf.runs.shared import Shared
 from tas_tf.runs.workspace import Workspace
@@ -44,8 +46,8 @@ def run(main: Callable[[], Any]) -> None:
     """Runs a command on the arguments of the process, and ends the process.
 
     With `--json`, what `main` returns is printed to stdout as JSON, and everything else goes to stderr. The exit code
-    is 0 on success, 1 after an error that the user can fix and 130 after an interruption. Any other error keeps its
-    traceback.
+    is 0 on success, 1 after an error that the user can fix, 130 after Ctrl-C and 75 after SIGTERM. Any other error
+    keeps its traceback.
     """
     try:
         code = _exit_code(main, sys.argv)
@@ -74,6 +76,8 @@ def start(*, earlier: bool = False, whole: bool = False) -> tuple[Workspace, Par
     if earlier:
         restore_flags(parsed.config.run)
         parsed = parse()
+    if parsed.config.run_dir and not parsed.call.dry_run:
+        check_free(parsed.config.run.path)
     schedule = load_schedule(parsed.config)
     if parsed.config.time is not None and schedule is None and not whole:
         raise UserError("`time` plans the whole pipeline. Run `pipeline` with it, or leave it out.")
@@ -109,26 +113,27 @@ def _exit_code(main: Callable[[], Any], argv: Sequence[str]) -> int:
     logging.set_verbosity(logging.ERROR)
     try:
         _read_flags(argv, command)
-        if not flags.FLAGS["json"].value:
-            main()
-            return 0
-        with _everything_to_stderr():
+        with listening(), contextlib.nullcontext() if not flags.FLAGS["json"].value else _everything_to_stderr():
             result = main()
+        if not flags.FLAGS["json"].value:
+            return 0
         if result is not None:
             print(json.dumps(result, indent=2))
     except (UserError, flags.Error) as error:
         text = message(error) if isinstance(error, UserError) else str(error)
         print(f"error: {text.removeprefix('ERROR:: ')}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Terminated) as request:
         print("interrupted: run the same command without --overwrite to continue.", file=sys.stderr)
-        return 130
+        return 130 if isinstance(request, KeyboardInterrupt) else EXIT_CODE
     except Exception as error:  # TensorFlow has its own errors for disks
         trouble = _disk_trouble(error)
         if trouble is None:
             raise
         print(f"error: {trouble}. Everything finished before is kept.", file=sys.stderr)
         return 1
+    finally:
+        release_all()
     return 0
 
 

@@ -79,6 +79,7 @@ def _rows() -> Iterator[Option]:
     yield Option("seed", tuple(f"{name}.seed" for name in ("data", "teacher", "search", "student", "qat")), "Run")
     yield from group("Run", "", "strategy", "precision")
     yield from group("Run", "", "deterministic")
+    yield from group("Run", "", "checkpoint_minutes")
     yield from group("Run", "", "overwrite", "progress", kept=False)
     yield from group("Plan", "call", "dry_run", kept=False)
     yield shared("batch_size", "teacher", "search", "student", "qat")

@@ -192,7 +192,7 @@ class BaselineStep(RunStep):
             held_out_limit=config.search.held_out_limit,
             split_share=config.search.split_share,
             strategy=workspace.strategy,
-            checkpoint_dir=record.checkpoints,
+            saving=workspace.saving(record),
             verbose=workspace.verbose,
             on_tried=note,
             meter=workspace.meter(cost.space),

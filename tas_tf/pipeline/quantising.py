@@ -116,7 +116,7 @@ class QatStep(RunStep):
             strategy=workspace.strategy,
             teacher=taught_by,
             float_control=self.float_control,
-            checkpoint_dir=record.checkpoints,
+            saving=workspace.saving(record),
             log_dir=config.run.logs(record.name),
             verbose=workspace.verbose,
         )

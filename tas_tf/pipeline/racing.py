@@ -12,8 +12,9 @@ from tas_tf.pipeline.training import TEACHER_PASS, student_share
 from tas_tf.proposals.drawn import drawn_proposals
 from tas_tf.proposals.shortlist import Proposal
 from tas_tf.race.contest import find_by_race
+from tas_tf.race.lap import Lap
 from tas_tf.race.logs import RaceSummaries
-from tas_tf.race.race import Lap, plan_rounds, race_metrics, shares_answers
+from tas_tf.race.race import plan_rounds, race_metrics, shares_answers
 from tas_tf.runs.run import Step
 from tas_tf.runs.schedule import Schedule
 from tas_tf.searching.logs import SearchSummaries
@@ -97,7 +98,7 @@ class RaceStep(SearchedShapeStep):
             say=workspace.say,
             teacher=taught_by,
             strategy=workspace.strategy,
-            checkpoint_dir=record.checkpoints,
+            saving=workspace.saving(record),
             verbose=0 if workspace.verbose == "auto" else workspace.verbose,
             on_lap=on_lap,
         )
@@ -126,7 +127,7 @@ class RaceStep(SearchedShapeStep):
             strategy=workspace.strategy,
             teacher=model,
             callbacks=lambda monitor: [*workspace.callbacks("search"), SearchSummaries(logs, monitor)],
-            checkpoint_dir=record.checkpoints / "search",
+            saving=workspace.saving(record).within("search"),
             verbose=workspace.verbose,
             meter=meter,
         )

@@ -135,7 +135,7 @@ class SearchStep(SearchedShapeStep):
             strategy=workspace.strategy,
             teacher=workspace.ranked(network, space) if config.search.from_teacher else None,
             callbacks=lambda monitor: [*workspace.callbacks("search"), SearchSummaries(logs, monitor)],
-            checkpoint_dir=record.checkpoints,
+            saving=workspace.saving(record),
             verbose=workspace.verbose,
             meter=workspace.meter(space),
         )

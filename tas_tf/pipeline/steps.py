@@ -18,6 +18,7 @@ from tas_tf.runs.schedule import Schedule
 from tas_tf.runs.workspace import Workspace
 from tas_tf.settings import describe_settings, recorded
 from tas_tf.space.space import SearchSpace
+from tas_tf.training.checkpoint import saved_progress
 from tas_tf.training.settings import ChangingDistillation
 
 #: Version of all results. Raise it when settings are recorded under other names or give other results.
@@ -155,9 +156,8 @@ class RunStep(PipelineStep):
         again = not self.workspace.keeps_fresh or record.status() == "stale"
         record.begin(overwrite=self.workspace.config.overwrite and again)
         self.workspace.keep_settings(record)
-        progress = record.checkpoints / "progress.json"
-        if progress.exists():
-            self.workspace.say(f"{record.name}: continues after epoch {read_json(progress).get('epochs')}.")
+        if (progress := saved_progress(record.checkpoints)) is not None:
+            self.workspace.say(f"{record.name}: continues after {progress}.")
 
 
 def refuse_shape(config: RunConfig) -> None:

@@ -107,7 +107,7 @@ class TeacherStep(RunStep):
                 strategy=workspace.strategy,
                 start=logits_of(model, space) if config.model_file else None,
                 callbacks=workspace.callbacks("teacher"),
-                checkpoint_dir=record.checkpoints,
+                saving=workspace.saving(record),
                 verbose=workspace.verbose,
             )
             model, metrics = result.model, result.metrics
@@ -221,7 +221,7 @@ class StudentStep(RunStep):
             teacher=taught_by,
             start=start,
             callbacks=workspace.callbacks("student"),
-            checkpoint_dir=record.checkpoints,
+            saving=workspace.saving(record),
             verbose=workspace.verbose,
         )
         write_model(config.run.student_model, result.model)

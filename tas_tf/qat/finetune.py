@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -12,10 +12,12 @@ import tensorflow as tf
 import tensorflow_model_optimization as tfmot
 import tf_keras
 
-from tas_tf.data.training_data import TrainingData
+from tas_tf.data.training_data import EpochsDataset, TrainingData
 from tas_tf.errors import UserError
+from tas_tf.interruption import REQUESTS, deferred
 from tas_tf.objectives.objective import Objective
 from tas_tf.qat.settings import FineTuneSettings
+from tas_tf.training.checkpoint import Checkpoints, Progress, Saving
 from tas_tf.training.distill import distillation_loss
 from tas_tf.training.evaluation import evaluate
 from tas_tf.training.loop import verbosity
@@ -30,11 +32,11 @@ def fine_tune(
     *,
     strategy: tf.distribute.Strategy,
     teacher: keras.Model | None = None,
-    checkpoint_dir: str | Path | None = None,
+    saving: Saving | None = None,
     callbacks: Sequence[tf_keras.callbacks.Callback] = (),
     verbose: int | str = "auto",
 ) -> None:
-    """Trains a network in place; resumes after the last finished epoch of an earlier call with the same folder.
+    """Trains a network in place; resumes where an earlier call with the same folder was interrupted.
 
     Args:
         network: Functional tf_keras model ending in logits.
@@ -42,7 +44,7 @@ def fine_tune(
         settings: Settings of the training.
         strategy: Distribution strategy.
         teacher: Keras 3 network ending in logits, left unchanged; without one, the network learns from labels alone.
-        checkpoint_dir: Folder to save to after each epoch.
+        saving: Where to save to and to resume from.
         callbacks: Callbacks of tf_keras.
         verbose: As in Keras.
 
@@ -59,10 +61,15 @@ def fine_tune(
         optimizer.build(trained.trainable_variables)
         learner = _Learner(trained, teacher, task.objective, settings)
         learner.compile(optimizer)
-        checkpoints = None if checkpoint_dir is None else _Checkpoints(checkpoint_dir, trained, optimizer)
-        done = 0 if checkpoints is None else checkpoints.restore()
-    if done < settings.epochs:
-        _fit(learner, dataset(done), done, steps, settings, [*filter(None, [checkpoints]), *callbacks], verbose)
+        checkpoints = None
+        if saving is not None:
+            groups = {"network": trained.variables, "optimizer": list(optimizer.variables)}
+            checkpoints = Checkpoints(saving, groups)
+        progress = Progress() if checkpoints is None else checkpoints.restore()
+    if progress.epochs < settings.epochs:
+        saves = [] if checkpoints is None else [_Saves(checkpoints, progress, steps)]
+        with contextlib.nullcontext() if checkpoints is None else deferred():
+            _fit(learner, dataset, progress, steps, settings, [*saves, *callbacks], verbose)
     if trained is not network:
         network.set_weights(trained.get_weights())
 
@@ -79,21 +86,21 @@ def _replicated(network: tf_keras.Model, strategy: tf.distribute.Strategy) -> tf
 
 def _fit(
     learner: _Learner,
-    dataset: tf.data.Dataset,
-    done: int,
+    dataset: EpochsDataset,
+    progress: Progress,
     steps: int,
     settings: FineTuneSettings,
     callbacks: Sequence[tf_keras.callbacks.Callback],
     verbose: int | str,
 ) -> None:
-    learner.fit(
-        dataset,
-        epochs=settings.epochs,
-        initial_epoch=done,
-        steps_per_epoch=steps,
-        callbacks=[_StopsAtNaN(), *callbacks],
-        verbose=verbosity(verbose),
-    )
+    options = {"callbacks": [_StopsAtNaN(), *callbacks], "verbose": verbosity(verbose)}
+    done, first = progress.steps, progress.epochs
+    if done:  # the rest of an interrupted epoch
+        rest = {"initial_epoch": first, "epochs": first + 1, "steps_per_epoch": steps - done}
+        learner.fit(dataset(first).skip(done), **rest, **options)
+        first += 1
+    if first < settings.epochs:
+        learner.fit(dataset(first), initial_epoch=first, epochs=settings.epochs, steps_per_epoch=steps, **options)
 
 
 def score(network: tf_keras.Model, task: TrainingData) -> float:
@@ -144,32 +151,51 @@ class _Learner(tf_keras.Model):
         return {metric.name: metric.result() for metric in self.metrics}
 
 
-class _Checkpoints(tf_keras.callbacks.Callback):
-    """Saves after each epoch, so that a resumed run continues with the images of the next one."""
+class _Saves(tf_keras.callbacks.Callback):
+    """Saves after each epoch, inside epochs when it is time to, and before the process ends.
 
-    def __init__(self, folder: str | Path, network: tf_keras.Model, optimizer: tf_keras.optimizers.Optimizer) -> None:
+    Args:
+        checkpoints: Where to save to.
+        progress: Progress at the start.
+        steps: Steps of an epoch.
+    """
+
+    _supports_tf_logs = True  # it doesn't read logs, which would wait for the accelerator after each step
+
+    def __init__(self, checkpoints: Checkpoints, progress: Progress, steps: int) -> None:
         super().__init__()
-        self._epochs = tf.Variable(0, dtype=tf.int64, trainable=False)
-        checkpoint = tf.train.Checkpoint(network=network, optimizer=optimizer, epochs=self._epochs)
-        self._manager = tf.train.CheckpointManager(checkpoint, str(folder), max_to_keep=1)
+        self._checkpoints, self._steps, self._before = checkpoints, steps, progress
+        self._epoch = progress.epochs
 
-    def restore(self) -> int:
-        """Restores the last saved epoch, if any, and returns the number of finished epochs."""
-        self._manager.restore_or_initialize()
-        return int(self._epochs.numpy())
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        earlier = self._before.steps if self._epoch == self._before.epochs else 0
+        steps = earlier + batch + 1
+        if steps < self._steps and (REQUESTS.received or self._checkpoints.due):
+            _check_finite(self.model.network, self._epoch)
+            self._checkpoints.save(Progress(self._epoch, steps=steps))
+            if REQUESTS.received:
+                REQUESTS.end()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self._epochs.assign(epoch + 1)
-        self._manager.save()
+        self._checkpoints.save(Progress(epoch + 1))
+        if REQUESTS.received:
+            REQUESTS.end()
 
 
 class _StopsAtNaN(tf_keras.callbacks.Callback):
     """Stops training, before the epoch is saved, if the loss or weights aren't finite."""
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        finite = all(np.isfinite(weight).all() for weight in self.model.network.get_weights())
-        if not finite or not math.isfinite((logs or {}).get("loss", 0.0)):
-            raise UserError(
-                f"Fine-tuning diverged in epoch {epoch + 1}: loss or weights are not finite. Start again with "
-                "`overwrite` and a lower learning rate, `lr`. Nothing of that epoch is kept."
-            )
+        _check_finite(self.model.network, epoch, (logs or {}).get("loss", 0.0))
+
+
+def _check_finite(network: tf_keras.Model, epoch: int, loss: float = 0.0) -> None:
+    finite = all(np.isfinite(weight).all() for weight in network.get_weights())
+    if not finite or not math.isfinite(loss):
+        raise UserError(
+            f"Fine-tuning diverged in epoch {epoch + 1}: loss or weights are not finite. Start again with "
+            "`overwrite` and a lower learning rate, `lr`. Nothing of that epoch is kept."
+        )

@@ -14,6 +14,7 @@ from tas_tf.extras import require_extra
 from tas_tf.graph.graph import Graph
 from tas_tf.qat.saving import Head, write_quantised
 from tas_tf.qat.settings import FineTuneSettings
+from tas_tf.training.checkpoint import Saving
 
 _CALIBRATION_BATCHES = 20
 _CALIBRATION_BATCH = 128
@@ -42,7 +43,7 @@ def train_quantised(
     strategy: tf.distribute.Strategy,
     teacher: keras.Model | None = None,
     float_control: bool = False,
-    checkpoint_dir: str | Path | None = None,
+    saving: Saving | None = None,
     log_dir: str | Path | None = None,
     verbose: int | str = "auto",
 ) -> dict[str, Any]:
@@ -57,7 +58,7 @@ def train_quantised(
         teacher: Network ending in logits to learn from in addition to the labels.
         float_control: Whether to fine-tune the model without quantisation as well, for as long, to show the effect of
             more training alone.
-        checkpoint_dir: Folder to save to after each epoch.
+        saving: Where to save to and to resume from.
         log_dir: Folder for TensorBoard curves; the control has a folder of its own inside.
         verbose: As in Keras.
 
@@ -94,7 +95,7 @@ def train_quantised(
             settings,
             strategy=strategy,
             teacher=teacher,
-            checkpoint_dir=None if checkpoint_dir is None else Path(checkpoint_dir) / name,
+            saving=None if saving is None else saving.within(name),
             callbacks=[] if log_dir is None else [tf_keras.callbacks.TensorBoard(str(Path(log_dir) / name))],
             verbose=verbose,
         )

@@ -11,8 +11,9 @@ from tas_tf.cost.cost_model import CostModel
 from tas_tf.data.training_data import TrainingData
 from tas_tf.proposals.sensitivities import IMAGES, measure_sensitivities
 from tas_tf.proposals.shortlist import Proposal, Proposer
+from tas_tf.race.lap import Lap
 from tas_tf.race.progress import RaceProgress
-from tas_tf.race.race import Lap, RaceResult, plan_rounds, run_race
+from tas_tf.race.race import RaceResult, plan_rounds, run_race
 from tas_tf.race.settings import RaceSettings
 from tas_tf.training.settings import TrainSettings
 

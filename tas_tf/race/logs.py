@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from tas_tf.race.race import Lap
+from tas_tf.race.lap import Lap
 from tas_tf.training.callbacks import write_scalar
 
 

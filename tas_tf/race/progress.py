@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from tas_tf.cost.cost_model import CostModel, amount
 from tas_tf.objectives.objective import Objective
 from tas_tf.proposals.shortlist import Proposal
-from tas_tf.race.race import Lap
+from tas_tf.race.lap import Lap
 from tas_tf.race.settings import Rounds
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -20,14 +18,15 @@ import tensorflow as tf
 from tas_tf.cost.cost_model import CostModel, reported
 from tas_tf.data.training_data import TrainingData
 from tas_tf.errors import UserError
-from tas_tf.files import read_arrays, read_json, write_arrays, write_json
 from tas_tf.proposals.shortlist import Proposal
+from tas_tf.race.lap import Lap, LapRecords
 from tas_tf.race.rates import rates_to_try
 from tas_tf.race.settings import RaceSettings, Rounds
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student, copy_weights
 from tas_tf.student.meter import budget_figures
 from tas_tf.training.answers import Answers, kept_steps
+from tas_tf.training.checkpoint import Saving
 from tas_tf.training.loop import Diverged
 from tas_tf.training.network import Trainee, inherited
 from tas_tf.training.settings import TrainSettings
@@ -36,45 +35,6 @@ from tas_tf.training.settings import TrainSettings
 MOST_SCORED = 10_000
 # Short trainings favour low learning rates: the highest one counts whose loss is at most this much that of the best.
 _NEARLY = 1.1
-
-
-@dataclass(frozen=True)
-class Lap:
-    """A brief training of one shape.
-
-    Attributes:
-        proposal: The shape.
-        round: Number of the round, from 1.
-        rate_factor: Factor of the learning rate.
-        steps: Steps of the training.
-        loss: Loss on held-out training images, which decides who goes on.
-        metric: Name of the score that counts for the objective, such as `accuracy`.
-        score: That score on the same images.
-        seconds: Duration of training and scoring.
-        asked: Seconds in which the teacher was asked about the images of the round, before its first lap.
-    """
-
-    proposal: Proposal
-    round: int
-    rate_factor: float
-    steps: int
-    loss: float
-    metric: str
-    score: float | None
-    seconds: float
-    asked: float = 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        """The lap in JSON's types, with the name of the proposal; a loss that isn't finite becomes `None`."""
-        return {**vars(self), "proposal": self.proposal.name, "loss": self.loss if math.isfinite(self.loss) else None}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any], proposal: Proposal) -> Lap:
-        """The inverse of `to_json`, also for laps of earlier versions."""
-        if "accuracy" in data:
-            data = {"metric": "accuracy", "score": data["accuracy"], **data}
-            data = {name: value for name, value in data.items() if name != "accuracy"}
-        return cls(**{**data, "proposal": proposal, "loss": math.inf if data["loss"] is None else data["loss"]})
 
 
 @dataclass(frozen=True)
@@ -111,7 +71,7 @@ def run_race(
     strategy: tf.distribute.Strategy,
     combine: Callable[[Sequence[Proposal]], Proposal | None] = lambda ranked: None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
-    checkpoint_dir: str | Path | None = None,
+    saving: Saving | None = None,
     verbose: int | str = "auto",
     on_lap: Callable[[Lap, bool], None] = lambda lap, kept: None,
 ) -> RaceResult:
@@ -137,7 +97,7 @@ def run_race(
         strategy: Distribution strategy.
         combine: Makes a further shape from those of the first round, best first, which then also takes part in it.
         callbacks: Keras callbacks for each training.
-        checkpoint_dir: Folder to save each lap to.
+        saving: Where to save laps to, finished and unfinished ones, and how often inside laps.
         verbose: As in Keras.
         on_lap: Called with each lap, and whether it was read from the folder.
 
@@ -148,6 +108,7 @@ def run_race(
     rounds = plan_rounds(data, settings, race, len(proposals))
     images = _images_of_rounds(part, settings, rounds, teacher, strategy)
     laps: list[Lap] = []
+    records = LapRecords(saving)
 
     def enter(proposal: Proposal) -> _Contestant:
         trainee = functools.partial(
@@ -168,6 +129,7 @@ def run_race(
                 epochs=1,
                 steps_per_epoch=steps,
                 callbacks=callbacks,
+                saving=records.training(contestant.proposal, number, factor),
                 verbose=verbose,
             )
             trainee.settle(part)
@@ -183,22 +145,14 @@ def run_race(
         return Lap(contestant.proposal, number, factor, steps, scores["loss"], metric, scores.get(metric), **times)
 
     def run(contestant: _Contestant, number: int, factor: float) -> Lap:
-        saved = None if checkpoint_dir is None else _saved(Path(checkpoint_dir), contestant.proposal, number, factor)
-        # A shape that another machine proposes under the same name may be another one.
-        shape = contestant.proposal.shape.to_json()
-        record = read_json(saved.with_suffix(".json")) if saved and saved.with_suffix(".json").exists() else {}
-        kept = record.get("shape") == shape
-        if kept:
-            lap = Lap.from_json(record["lap"], contestant.proposal)
-            contestant.weights = read_arrays(saved.with_suffix(".npz"))
+        found = records.read(contestant.proposal, number, factor)
+        if found is not None:
+            lap, contestant.weights = found
         else:
             lap = train(contestant, number, factor)
-            if saved is not None:
-                write_arrays(saved.with_suffix(".npz"), contestant.weights)
-                # Last: it says that the lap is complete.
-                write_json(saved.with_suffix(".json"), {"lap": lap.to_json(), "shape": shape})
+            records.write(lap, contestant.weights)
         laps.append(lap)
-        on_lap(lap, kept)
+        on_lap(lap, found is not None)
         return lap
 
     field = [enter(one) for one in proposals]
@@ -332,9 +286,3 @@ def race_metrics(result: RaceResult, cost: CostModel, limit: int, spent: int) ->
         },
         "laps": [lap.to_json() for lap in result.laps],
     }
-
-
-def _saved(folder: Path, proposal: Proposal, number: int, factor: float) -> Path:
-    """Files of a lap, without their suffixes."""
-    name = re.sub("[^a-z0-9]+", "_", proposal.name)
-    return folder / f"round{number}_{name}_{factor:g}".replace(".", "p")

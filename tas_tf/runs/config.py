@@ -173,6 +173,13 @@ class RunConfig(Settings):
     )
     precision: str = setting("float32", "Number format that layers compute in.", choices=("float32", "mixed_bfloat16"))
     deterministic: bool = setting(False, "Makes results repeatable bit for bit; slower on GPUs.")
+    checkpoint_minutes: float = setting(
+        10.0,
+        "Minutes between checkpoints inside an epoch. A run that is interrupted, or ended by SIGTERM, goes on from the "
+        "last one.",
+        above=0,
+        recorded=False,
+    )
     overwrite: bool = setting(
         False,
         "Replaces existing results; the pipeline replaces only results made with different settings.",

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from tas_tf.errors import UserError
 from tas_tf.files import PARTIAL_PREFIX, read_json, remove_partial, write_json
+from tas_tf.runs.lock import acquire
 from tas_tf.runs.origins import compare_inputs, compare_settings, flatten, hash_content
 
 Status = Literal["missing", "unfinished", "fresh", "stale"]
@@ -120,15 +121,16 @@ class Run:
         return self.path / "logs" / step
 
     def prepare(self) -> None:
-        """Creates the folder.
+        """Creates the folder, and locks it for this process.
 
         Raises:
-            UserError: If the folder isn't writable.
+            UserError: If the folder isn't writable, or another process works on it.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=PARTIAL_PREFIX, dir=self.path):
-                return
+                pass
+            acquire(self.path)
         except OSError as error:
             raise UserError(
                 f"`run_dir` must be a writable folder. Received: {self.path} ({error.strerror})."

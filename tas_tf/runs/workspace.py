@@ -33,6 +33,7 @@ from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.meter import Meter
 from tas_tf.training.callbacks import TensorBoardScalars
+from tas_tf.training.checkpoint import Saving
 from tas_tf.training.network import check_fits
 from tas_tf.training.seeding import seed_everything
 from tas_tf.training.strategy import check_batch_size
@@ -278,6 +279,10 @@ class Workspace(RunNetworks):
         """Callbacks that every training uses: they write TensorBoard logs and keep account of the time."""
         keeps_time = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: self.note_time())
         return [TensorBoardScalars(self.config.run.logs(step)), keeps_time]
+
+    def saving(self, record: Step) -> Saving:
+        """Where and how often the training of a step is saved."""
+        return Saving(record.checkpoints, self.config.checkpoint_minutes)
 
     def note_time(self) -> None:
         """Adds the time since the last call to what the run has used, if the user gave it a time."""

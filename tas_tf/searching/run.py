@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import keras
 import tensorflow as tf
@@ -23,6 +22,7 @@ from tas_tf.supernet.build import Supernet, build_supernet
 from tas_tf.supernet.held_out import HeldOutScore
 from tas_tf.supernet.initial_logits import lean_towards_budget
 from tas_tf.supernet.transfer import load_teacher
+from tas_tf.training.checkpoint import Saving
 from tas_tf.training.loop import fit
 from tas_tf.training.optimizers import arch_adam, cosine, sgd
 
@@ -58,7 +58,7 @@ def run_search(
     strategy: tf.distribute.Strategy,
     teacher: keras.Model | None = None,
     callbacks: Callable[[SearchMonitor], Sequence[keras.callbacks.Callback]] = lambda monitor: (),
-    checkpoint_dir: str | Path | None = None,
+    saving: Saving | None = None,
     verbose: int | str = "auto",
     meter: Meter | None = None,
 ) -> SearchResult:
@@ -72,7 +72,7 @@ def run_search(
         strategy: Distribution strategy.
         teacher: Trained network, for `settings.from_teacher`.
         callbacks: Function that makes further callbacks from the search's monitor.
-        checkpoint_dir: Folder to save to after each epoch.
+        saving: Where to save to and to resume from.
         verbose: As in Keras.
         meter: Measures shapes; needed for budgets in bytes or time.
 
@@ -94,7 +94,7 @@ def run_search(
         epochs=settings.all_epochs,
         steps_per_epoch=steps,
         callbacks=[TemperatureSchedule(settings), *callbacks(monitor)],
-        checkpoint_dir=checkpoint_dir,
+        saving=saving,
         validation=monitor,
         verbose=verbose,
     )

@@ -1,8 +1,14 @@
-"""Saves the state that must survive a killed training run: variables, optimizer slots, epoch and history."""
+"""Saves the state that must survive a killed training run: variables, optimizer slots, progress and history."""
 
+from __future__ import annotations
+
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+import time
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -11,6 +17,32 @@ from tas_tf.errors import UserError
 from tas_tf.files import read_json, write_json
 
 _ADVICE = "Use `overwrite` to start again, or another `run_dir`."
+#: What TensorFlow raises for a checkpoint that is missing, damaged or cut short.
+_UNREADABLE = (tf.errors.OpError, AssertionError, ValueError, IndexError, RuntimeError)
+_PROGRESS = "progress.json"
+#: Variables that hold the mean loss and scores of an unfinished epoch.
+_METRICS = "metrics"
+
+
+@dataclasses.dataclass(frozen=True)
+class Saving:
+    """Where and how often a training is saved.
+
+    Attributes:
+        folder: Folder for this training only; created if missing.
+        minutes: Time between checkpoints inside an epoch. There is one at the end of each epoch in any case.
+
+    Example:
+        >>> Saving(Path("runs/mine/student/checkpoints")).within("quantised").folder.name
+        'quantised'
+    """
+
+    folder: Path
+    minutes: float = 10.0
+
+    def within(self, name: str) -> Saving:
+        """The same in a folder inside this one."""
+        return dataclasses.replace(self, folder=Path(self.folder) / name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,11 +53,30 @@ class Progress:
         epochs: Number of finished epochs.
         stopped: Whether a callback ended the run early.
         history: Logged values by name, one for each finished epoch.
+        steps: Number of finished steps of the epoch after these.
+        seconds: Duration of these steps.
     """
 
     epochs: int = 0
     stopped: bool = False
     history: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    steps: int = 0
+    seconds: float = 0.0
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Progress:
+        """The progress in a record, also of earlier versions, which saved at the end of epochs alone.
+
+        Raises:
+            KeyError: The record is damaged.
+        """
+        values = {name: record[name] for name in ("epochs", "stopped", "history")}
+        return cls(**values, **{name: record[name] for name in ("steps", "seconds") if name in record})
+
+    def __str__(self) -> str:
+        if not self.epochs:
+            return f"{self.steps} steps of the first epoch"
+        return f"epoch {self.epochs}" + (f" and {self.steps} steps of the next" if self.steps else "")
 
 
 def list_optimizers(model: keras.Model) -> list[keras.optimizers.Optimizer]:
@@ -35,83 +86,161 @@ def list_optimizers(model: keras.Model) -> list[keras.optimizers.Optimizer]:
     return list(unique.values())
 
 
-class EpochCheckpoints:
-    """Saves and restores a model and its optimizers at the end of epochs.
+def variables_of(model: keras.Model) -> dict[str, Sequence[keras.Variable]]:
+    """All variables of a built model with built optimizers that a training changes, by what they belong to.
+
+    They include the layers' random seeds, and the metrics. An optimizer that is built later would be reset silently.
+    """
+    optimizers = {f"optimizer_{number}": one.variables for number, one in enumerate(list_optimizers(model))}
+    return {"model": model.variables, **optimizers, _METRICS: model.metrics_variables}
+
+
+def saved_progress(folder: Path) -> Progress | None:
+    """The progress that a folder's newest checkpoint has saved; `None` without one that can be read."""
+    with contextlib.suppress(UserError, KeyError, TypeError):
+        return Progress.from_json(read_json(folder / _PROGRESS))
+    return None
+
+
+class Checkpoints:
+    """Saves and restores variables, at the end of epochs and inside them.
 
     `progress.json` names its checkpoint and is replaced last, so the two match even if the process is killed while
-    saving. All variables are saved, including the layers' random seeds. Python state, such as that of callbacks, isn't.
+    saving. The one before stays, as `previous.json` with its checkpoint, in case that the disk damages the newest.
+    Python state, such as that of callbacks, isn't saved.
 
     Args:
-        directory: Folder for this run only; created if missing.
-        model: Built model with built optimizers. An optimizer that is built later would be reset silently.
+        saving: Where and how often.
+        variables: Variables by what they belong to, see `variables_of`.
 
     Raises:
         UserError: If the folder can't be written.
     """
 
-    def __init__(self, directory: str | Path, model: keras.Model):
-        self._directory = Path(directory)
-        self._groups = {"model": model.variables}
-        for number, optimizer in enumerate(list_optimizers(model)):
-            self._groups[f"optimizer_{number}"] = optimizer.variables
+    def __init__(self, saving: Saving, variables: Mapping[str, Sequence[Any]]) -> None:
+        self._directory, self._seconds = Path(saving.folder), 60 * saving.minutes
+        self._groups = {name: list(group) for name, group in variables.items()}
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"Can't create the folder {self._directory}: {error.strerror}.") from error
-        self._checkpoint = tf.train.Checkpoint(
-            **{name: [variable.value for variable in group] for name, group in self._groups.items()}
-        )
-        # Keep two: `progress.json` names the older one while the newer one is being written.
-        self._manager = tf.train.CheckpointManager(self._checkpoint, str(self._directory), max_to_keep=2)
+        self._number, self._saved_at = 0, time.monotonic()
+
+    @property
+    def due(self) -> bool:
+        """Whether the time between checkpoints has passed since the last one, or since the start."""
+        return time.monotonic() - self._saved_at >= self._seconds
 
     def save(self, progress: Progress) -> None:
-        """Saves the variables together with `progress`."""
-        path = self._manager.save(checkpoint_number=progress.epochs)
-        record = {
-            **dataclasses.asdict(progress),
-            "checkpoint": Path(path).name,
-            "variables": self._signature(),
-        }
+        """Saves the variables together with `progress`.
+
+        Raises:
+            OSError: If the disk is full.
+        """
+        name = f"ckpt-{self._number + 1}"
+        self._remove_unnamed()  # what an interrupted save left may be what fills the disk
+        try:
+            self._checkpoint(self._groups).write(str(self._directory / name))
+        except tf.errors.OpError:
+            self._remove_unnamed()
+            raise
+        self._number += 1
+        if self._progress_path.exists():
+            write_json(self._previous_path, read_json(self._progress_path))
+        record = {**dataclasses.asdict(progress), "checkpoint": name, "variables": self._signature(self._groups)}
         write_json(self._progress_path, record)
+        self._remove_unnamed()
+        self._saved_at = time.monotonic()
 
     def restore(self) -> Progress:
-        """Restores the last saved state, if there is one.
+        """Restores the last saved state, if there is one; if it is damaged, the one before, with a warning.
 
         Returns:
             The saved progress, or an empty one.
 
         Raises:
-            UserError: If the saved state doesn't fit the model or is damaged.
+            UserError: If the saved state doesn't fit the variables, or all saved states are damaged.
         """
-        if not self._progress_path.exists():
-            return Progress()
-        record = read_json(self._progress_path)
+        there = [path for path in (self._progress_path, self._previous_path) if path.exists()]
+        damages = []
+        for path in there:
+            try:
+                progress = self._restore(path)
+            except _Damaged as damage:
+                damages.append(damage)
+                continue
+            if damages:
+                warnings.warn(f"{damages[0]} The training goes on from the one before, after {progress}.", stacklevel=3)
+                self._progress_path.unlink()
+            self._saved_at = time.monotonic()
+            return progress
+        if damages:
+            raise UserError(f"{damages[0]} {_ADVICE}") from damages[0]
+        return Progress()
+
+    def _restore(self, path: Path) -> Progress:
         try:
-            saved_signature = record["variables"]
-            checkpoint_path = str(self._directory / record["checkpoint"])
-            progress = Progress(**{key: record[key] for key in ("epochs", "stopped", "history")})
-        except (KeyError, TypeError) as error:
-            raise UserError(f"{self._progress_path} is damaged. {_ADVICE}") from error
-        self._check_signature(saved_signature)
+            record = read_json(path)
+            signature, name = record["variables"], record["checkpoint"]
+            progress, groups = Progress.from_json(record), self._groups
+            if not any(entry[0].startswith(f"{_METRICS}: ") for entry in signature):
+                groups = {name: group for name, group in groups.items() if name != _METRICS}
+            number = int(name.rpartition("-")[2])
+        except (UserError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise _Damaged(f"{path} is damaged.") from error
+        self._check_signature(signature, groups)
+        file = str(self._directory / name)
+        # Every checkpoint gets a number of its own, also if the one before the last is used again.
+        self._number = max(self._number, number)
         try:
-            self._checkpoint.restore(checkpoint_path).assert_consumed()
-        except (tf.errors.OpError, AssertionError, ValueError) as error:
-            raise UserError(f"The checkpoint {checkpoint_path} can't be read. {_ADVICE}") from error
+            checkpoint = self._checkpoint(groups)
+            # Those of earlier versions hold a counter, of which `read` knows nothing.
+            read = checkpoint.read if "steps" in record else checkpoint.restore
+            read(file).assert_consumed()
+        except _UNREADABLE as error:
+            raise _Damaged(f"The checkpoint {file} can't be read.") from error
         return progress
 
     @property
     def _progress_path(self) -> Path:
-        return self._directory / "progress.json"
+        return self._directory / _PROGRESS
 
-    def _signature(self) -> list[list]:
+    @property
+    def _previous_path(self) -> Path:
+        return self._directory / "previous.json"
+
+    @staticmethod
+    def _checkpoint(groups: Mapping[str, Sequence[Any]]) -> tf.train.Checkpoint:
+        # Keras's variables hold one of TensorFlow's, `value`; those of TensorFlow have a method of that name.
+        return tf.train.Checkpoint(
+            **{
+                name: [one.value if isinstance(one, keras.Variable) else one for one in group]
+                for name, group in groups.items()
+            }
+        )
+
+    def _remove_unnamed(self) -> None:
+        """Removes checkpoints that no record names."""
+        named = set()
+        for path in (self._progress_path, self._previous_path):
+            try:
+                named.add(read_json(path)["checkpoint"] if path.exists() else None)
+            except (UserError, KeyError, TypeError):
+                continue
+        for file in self._directory.glob("ckpt-*"):
+            if file.name.partition(".")[0] not in named:
+                file.unlink(missing_ok=True)
+
+    @staticmethod
+    def _signature(groups: Mapping[str, Sequence[Any]]) -> list[list]:
         return [
-            [f"{name}: {variable.path}", list(variable.shape), str(variable.dtype)]
-            for name, group in self._groups.items()
+            [f"{name}: {getattr(variable, 'path', variable.name)}", list(variable.shape), _name(variable.dtype)]
+            for name, group in groups.items()
             for variable in group
         ]
 
-    def _check_signature(self, saved: Sequence[Sequence]) -> None:
-        expected = self._signature()
+    def _check_signature(self, saved: Sequence[Sequence], groups: Mapping[str, Sequence[Any]]) -> None:
+        expected = self._signature(groups)
         if len(saved) != len(expected):
             raise UserError(
                 f"The checkpoint in {self._directory} belongs to another model: it has {len(saved)} variables, "
@@ -124,3 +253,11 @@ class EpochCheckpoints:
                     f"The checkpoint in {self._directory} belongs to another model: {path} is "
                     f"{found[1]} {found[0]}, the model needs {wanted[1]} {wanted[0]}. {_ADVICE}"
                 )
+
+
+class _Damaged(Exception):
+    """A saved state can't be read."""
+
+
+def _name(dtype: Any) -> str:
+    return getattr(dtype, "name", str(dtype))

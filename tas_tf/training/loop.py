@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 import keras
 import tensorflow as tf
 
 from tas_tf.errors import UserError
+from tas_tf.interruption import REQUESTS, deferred
 from tas_tf.training.answers import OTHER_ORDER
-from tas_tf.training.checkpoint import EpochCheckpoints, Progress, list_optimizers
+from tas_tf.training.checkpoint import Checkpoints, Progress, Saving, list_optimizers, variables_of
 from tas_tf.training.strategy import check_batch_size
 
 #: Key of the durations of epochs, including validation, in a history.
@@ -33,12 +35,12 @@ def fit(
     epochs: int,
     steps_per_epoch: int,
     callbacks: Sequence[keras.callbacks.Callback] = (),
-    checkpoint_dir: str | Path | None = None,
+    saving: Saving | None = None,
     validation: Callable[[], dict[str, float]] | None = None,
     verbose: int | str = "auto",
     steps: Steps | None = None,
 ) -> keras.callbacks.History:
-    """Trains `model` with its own `train_step`, or resumes after the last finished epoch.
+    """Trains `model` with its own `train_step`, or resumes where an earlier call was interrupted.
 
     The model must have been built and compiled inside `strategy.scope()`. If it overrides `train_step`, its optimizers
     (`model.optimizer` and all of `model.optimizers`) must be built. Its loss must be divided by the number of replicas,
@@ -57,8 +59,9 @@ def fit(
         strategy: Distribution strategy.
         epochs: Total number of epochs, including those before a resume.
         steps_per_epoch: Global batches in an epoch.
-        callbacks: Keras callbacks. State that they set in the model is saved with the epoch.
-        checkpoint_dir: Folder to save to after each epoch and to resume from; `None` saves nothing.
+        callbacks: Keras callbacks. State that they set in the model is saved with the epoch. What they set at the start
+            of an epoch must depend only on the epoch.
+        saving: Where to save to and to resume from, and how often inside epochs; `None` saves nothing.
         validation: Called after each epoch; its results are logged as `val_<name>`.
         verbose: As in Keras. `"auto"` shows a bar on a terminal, and one line an epoch elsewhere.
         steps: Steps of this model, if it was trained before: they are traced only once.
@@ -67,7 +70,8 @@ def fit(
         The history of all epochs, with their durations under `SECONDS`. A finished run is restored and not continued.
 
     Raises:
-        Diverged: A loss or weight isn't finite; the previous epoch's checkpoint is kept.
+        Diverged: A loss or weight isn't finite; the last checkpoint is kept.
+        KeyboardInterrupt: On Ctrl-C or, as `Terminated`, on SIGTERM, after the state has been saved; see `listening`.
         UserError: The batch can't be split evenly, or the checkpoint belongs to another model.
         ValueError: If the model isn't ready, or the dataset ends.
     """
@@ -76,11 +80,11 @@ def fit(
             raise UserError(f"`{name}` must be at least 1. Received: {value}.")
     spec = getattr(epochs_dataset, "element_spec", None) or epochs_dataset(0).element_spec
     _prepare(model, strategy, spec)
-    checkpoints = None if checkpoint_dir is None else EpochCheckpoints(checkpoint_dir, model)
+    checkpoints = None if saving is None else Checkpoints(saving, variables_of(model))
     progress = Progress() if checkpoints is None else checkpoints.restore()
     if progress.epochs > epochs:
         raise UserError(
-            f"`epochs` is {epochs}, but {progress.epochs} epochs are done in {checkpoint_dir}. "
+            f"`epochs` is {epochs}, but {progress.epochs} epochs are done in {saving.folder}. "
             "Use `overwrite` to start again, or another `run_dir`."
         )
 
@@ -106,25 +110,28 @@ def fit(
     steps = Steps(model, strategy) if steps is None else steps
     batches, logs = None, {}
     for epoch in range(progress.epochs, epochs):
-        started = time.monotonic()
+        done, inside = progress.steps, _InsideEpoch(model, checkpoints, progress, steps_per_epoch)
         if batches is None:
             dataset = epochs_dataset(epoch)
             ends = int(dataset.cardinality()) == steps_per_epoch
-            batches = iter(strategy.experimental_distribute_dataset(dataset))
-        model.reset_metrics()
+            batches = iter(strategy.experimental_distribute_dataset(dataset.skip(done) if done else dataset))
+        if not done:
+            model.reset_metrics()
         callback_list.on_epoch_begin(epoch)
-        logs = steps.run(epoch, batches, steps_per_epoch, callback_list)
-        batches = None if ends else batches
-        _check_weights(model, epoch)
-        if validation is not None:
-            logs |= {f"val_{name}": float(value) for name, value in validation().items()}
-        callback_list.on_epoch_end(epoch, logs)
-        # Kept out of the logs: progress bars show their own time.
-        history.history.setdefault(SECONDS, []).append(round(time.monotonic() - started, 3))
-        if checkpoints is not None:
-            # Save after the callbacks, since their changes to the model belong to this epoch.
-            checkpoints.save(Progress(epoch + 1, bool(model.stop_training), history.history))
-        if model.stop_training:
+        with contextlib.nullcontext() if checkpoints is None else deferred():
+            logs = steps.run(epoch, batches, range(done, steps_per_epoch), callback_list, inside.after_step)
+            batches = None if ends else batches
+            _check_weights(model, epoch)
+            if validation is not None:
+                logs |= {f"val_{name}": float(value) for name, value in validation().items()}
+            callback_list.on_epoch_end(epoch, logs)
+            # Kept out of the logs: progress bars show their own time.
+            history.history.setdefault(SECONDS, []).append(inside.seconds)
+            progress = Progress(epoch + 1, bool(model.stop_training), history.history)
+            if checkpoints is not None:
+                # Save after the callbacks, since their changes to the model belong to this epoch.
+                checkpoints.save(progress)
+        if progress.stopped:
             break
     callback_list.on_train_end(logs)
     return history
@@ -145,15 +152,21 @@ class Steps:
         self._step = self._make_step(model, strategy)
 
     def run(
-        self, epoch: int, batches: Iterator, count: int, callback_list: keras.callbacks.CallbackList
+        self,
+        epoch: int,
+        batches: Iterator,
+        steps: range,
+        callback_list: keras.callbacks.CallbackList,
+        after_step: Callable[[int, Callable[[], None]], None],
     ) -> dict[str, float]:
-        """Trains one epoch and returns its logs.
+        """Trains one epoch, or the rest of one, and returns its logs.
 
         Args:
             epoch: Number of the epoch, from 0, for messages.
             batches: Where the batches come from.
-            count: Number of steps.
+            steps: Numbers of the steps.
             callback_list: Callbacks.
+            after_step: Called with the number of finished steps, and a function that checks their losses.
 
         Raises:
             Diverged: A loss isn't finite.
@@ -162,7 +175,7 @@ class Steps:
         """
         logs, last_read = {}, time.monotonic()
         self._bad_step.assign(-1)
-        for step in range(count):
+        for step in steps:
             callback_list.on_train_batch_begin(step)
             try:
                 logs = self._step(batches, tf.constant(step, tf.int64))
@@ -178,11 +191,12 @@ class Steps:
                     f"The dataset ended at step {step + 1} of epoch {epoch + 1}. "
                     "`epochs_dataset` must return an endless one, or one of known cardinality for each epoch."
                 ) from error
-            due = step + 1 == count or time.monotonic() - last_read > _SECONDS_BETWEEN_LOGS
+            due = step + 1 == steps.stop or time.monotonic() - last_read > _SECONDS_BETWEEN_LOGS
             if due:
                 self._check_losses(epoch)
                 last_read = time.monotonic()
             callback_list.on_train_batch_end(step, logs if due else {})
+            after_step(step + 1, lambda: self._check_losses(epoch))
             if self._model.stop_training:
                 self._check_losses(epoch)
                 break
@@ -220,6 +234,45 @@ class Steps:
         # Metrics read outside a replica are exact over all replicas, not a mean of means.
         chosen = results if set(results) == set(logs) else logs
         return {name: float(value) for name, value in chosen.items()}
+
+
+class _InsideEpoch:
+    """Saves inside an epoch, if it is time to or if the process is to end.
+
+    Args:
+        model: The model that is trained.
+        checkpoints: Where to save to; `None` saves nothing.
+        progress: Progress at the start of the epoch.
+        steps: Steps of the epoch. The last one's state is saved with the epoch.
+    """
+
+    def __init__(self, model: keras.Model, checkpoints: Checkpoints | None, progress: Progress, steps: int) -> None:
+        self._model, self._checkpoints, self._progress, self._steps = model, checkpoints, progress, steps
+        self._started = time.monotonic() - progress.seconds
+
+    @property
+    def seconds(self) -> float:
+        """Duration of the epoch so far, including what was trained before an interruption."""
+        return round(time.monotonic() - self._started, 3)
+
+    def after_step(self, steps: int, check_losses: Callable[[], None]) -> None:
+        """Saves if there is a reason to.
+
+        Args:
+            steps: Number of finished steps.
+            check_losses: Raises an error if the loss of one of them isn't finite.
+
+        Raises:
+            Diverged: The state isn't worth saving.
+            KeyboardInterrupt: The process is to end, and the state is saved; on SIGTERM, `Terminated`.
+        """
+        if self._checkpoints is None or steps == self._steps or not (REQUESTS.received or self._checkpoints.due):
+            return
+        check_losses()
+        _check_weights(self._model, self._progress.epochs)
+        self._checkpoints.save(dataclasses.replace(self._progress, steps=steps, seconds=self.seconds))
+        if REQUESTS.received:
+            REQUESTS.end()
 
 
 def _prepare(model: keras.Model, strategy: tf.distribute.Strategy, batch_spec) -> None:

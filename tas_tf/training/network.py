@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -19,6 +18,7 @@ from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student, copy_weights, inherit_weights
 from tas_tf.training.answers import Answers, Turns, kept_views
+from tas_tf.training.checkpoint import Saving
 from tas_tf.training.distill import Recalibration, compile_network, distiller, is_unsettled
 from tas_tf.training.evaluation import Evaluator, make_evaluator
 from tas_tf.training.loop import SECONDS, Steps, fit
@@ -109,7 +109,7 @@ def train_network(
     teacher: keras.Model | None = None,
     start: keras.Model | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
-    checkpoint_dir: str | Path | None = None,
+    saving: Saving | None = None,
     verbose: int | str = "auto",
     scored_on: tf.data.Dataset | None = None,
     steps: int | None = None,
@@ -128,13 +128,13 @@ def train_network(
         teacher: Network ending in logits, made in the strategy's scope, to learn from in addition to the labels.
         start: Network of this shape that provides the initial weights; by default, they are random.
         callbacks: Keras callbacks.
-        checkpoint_dir: Folder to save to after each epoch.
+        saving: Where to save to and to resume from.
         verbose: As in Keras.
         scored_on: Images to score instead of the test images.
         steps: Steps of the training, instead of the epochs in `settings`.
 
     Raises:
-        UserError: The batch doesn't fit the data, training diverges, or `checkpoint_dir` belongs to another network.
+        UserError: The batch doesn't fit the data, training diverges, or the checkpoint belongs to another network.
     """
     dataset, per_epoch = task.training(settings.batch_size)
     epochs, warmup = (settings.all_epochs, settings.warmup_epochs) if steps is None else (1, 0)
@@ -151,7 +151,7 @@ def train_network(
         steps_per_epoch=per_epoch,
         warmup_epochs=warmup,
         callbacks=callbacks,
-        checkpoint_dir=checkpoint_dir,
+        saving=saving,
         verbose=verbose,
     )
     recalibrated = trainee.settle(task)
@@ -225,7 +225,7 @@ class Trainee:
         steps_per_epoch: int,
         warmup_epochs: int = 0,
         callbacks: Sequence[keras.callbacks.Callback] = (),
-        checkpoint_dir: str | Path | None = None,
+        saving: Saving | None = None,
         verbose: int | str = "auto",
     ) -> keras.callbacks.History:
         """Trains the network from its present weights, with a new optimizer.
@@ -237,11 +237,11 @@ class Trainee:
             steps_per_epoch: Batches in an epoch.
             warmup_epochs: Epochs in which the rate rises to `lr`.
             callbacks: Keras callbacks.
-            checkpoint_dir: Folder to save to after each epoch, and to resume from.
+            saving: Where to save to and to resume from.
             verbose: As in Keras.
 
         Raises:
-            UserError: Training diverges, or `checkpoint_dir` belongs to another network.
+            UserError: Training diverges, or the checkpoint belongs to another network.
         """
         for state, value in self._fresh:
             state.assign(value)
@@ -254,7 +254,7 @@ class Trainee:
             epochs=epochs,
             steps_per_epoch=steps_per_epoch,
             callbacks=callbacks,
-            checkpoint_dir=checkpoint_dir,
+            saving=saving,
             verbose=verbose,
             steps=self._steps,
         )

@@ -128,7 +128,7 @@ def test_each_network_is_trained_once(run, open_run, training):
         ):
             np.testing.assert_array_equal(one, other)
         assert read_json(folder.parent / "metrics.json") == {"accuracy": 0.5}
-        assert options["checkpoint_dir"] == folder.parent / "checkpoints"
+        assert options["saving"].folder == folder.parent / "checkpoints"
         assert options["log_dir"] == folder.parents[1] / "logs" / folder.parent.name
         assert (options["settings"].epochs, options["settings"].batch_size) == (1, 50)
     # The second time, even where results are to be replaced: this is no result that a user looks at.

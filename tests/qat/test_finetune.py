@@ -11,6 +11,7 @@ from keras import layers
 
 from tas_tf.data.task import Task
 from tas_tf.errors import UserError
+from tas_tf.files import read_json
 from tas_tf.graph.graph import Graph
 from tas_tf.qat.calibrate import calibrate
 from tas_tf.qat.finetune import fine_tune, score
@@ -19,6 +20,7 @@ from tas_tf.qat.settings import FineTuneSettings
 from tas_tf.qat.twin import make_twin
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
+from tas_tf.training.checkpoint import Saving, saved_progress
 from tas_tf.training.distill import distiller
 from tas_tf.training.network import logits_of, train_network
 from tas_tf.training.optimizers import sgd
@@ -192,40 +194,46 @@ def fresh(calibrated):
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_goes_on_as_if_it_had_not_been(calibrated, fresh, tmp_path):
+@pytest.mark.parametrize("minutes", [10.0, 1e-9])
+def test_an_interrupted_run_goes_on_as_if_it_had_not_been(calibrated, fresh, tmp_path, minutes):
+    """After the first epoch or, saved more often, after a step of the second."""
     task = Task.load("digits", train_limit=2 * BATCH, pad_crop=1)  # images differ from epoch to epoch
     options = {"epochs": 3, "teacher": small_network(1)}
     whole = Losses()
     expected = tune(fresh(), task, callbacks=[whole], **options).get_weights()
     with pytest.raises(KeyboardInterrupt):
-        tune(fresh(), task, callbacks=[Stop(1)], checkpoint_dir=tmp_path, **options)
+        tune(fresh(), task, callbacks=[Stop(1)], saving=Saving(tmp_path, minutes), **options)
+    saved = saved_progress(tmp_path)
+    assert (saved.epochs, saved.steps) == (1, 0 if minutes == 10 else 1)
     late = Losses()
-    network = tune(fresh(), task, callbacks=[late], checkpoint_dir=tmp_path, **options)
+    network = tune(fresh(), task, callbacks=[late], saving=Saving(tmp_path), **options)
     assert list(late.found) == [1, 2]
-    assert late.found == pytest.approx({epoch: whole.found[epoch] for epoch in (1, 2)}, rel=1e-6)
+    assert late.found[2] == pytest.approx(whole.found[2], rel=1e-6)
+    if not saved.steps:  # otherwise, the loss is that of the steps that were left
+        assert late.found[1] == pytest.approx(whole.found[1], rel=1e-6)
     for one, other in zip(network.get_weights(), expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-7)
     # Once more: there is nothing left to do. All comes back, ranges too, though the toolkit numbers its layers anew.
     never = Losses()
-    again = tune(quantise(make_twin(calibrated[0])), task, callbacks=[never], checkpoint_dir=tmp_path, **options)
+    again = tune(quantise(make_twin(calibrated[0])), task, callbacks=[never], saving=Saving(tmp_path), **options)
     assert never.found == {}
     for one, other in zip(again.get_weights(), network.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 def saved_values(folder: Path) -> dict[str, np.ndarray]:
-    reader = tf.train.load_checkpoint(str(folder))
+    reader = tf.train.load_checkpoint(str(folder / read_json(folder / "progress.json")["checkpoint"]))
     values = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
     return {name: value for name, value in values.items() if not isinstance(value, bytes)}
 
 
 def test_divergence_is_told_and_the_earlier_checkpoint_stays(task, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        tune(make_twin(plain_network()), task, epochs=3, checkpoint_dir=tmp_path, callbacks=[Stop(1)])
+        tune(make_twin(plain_network()), task, epochs=3, saving=Saving(tmp_path), callbacks=[Stop(1)])
     before = saved_values(tmp_path)
-    assert int(before["epochs/.ATTRIBUTES/VARIABLE_VALUE"]) == 1
+    assert saved_progress(tmp_path).epochs == 1
     with pytest.raises(UserError, match=r"diverged in epoch 2: .* lower learning rate, `lr`"):
-        tune(make_twin(plain_network()), task, epochs=3, lr=1e30, checkpoint_dir=tmp_path)
+        tune(make_twin(plain_network()), task, epochs=3, lr=1e30, saving=Saving(tmp_path))
     after = saved_values(tmp_path)
     assert after.keys() == before.keys()
     for name, value in after.items():
@@ -235,8 +243,8 @@ def test_divergence_is_told_and_the_earlier_checkpoint_stays(task, tmp_path):
 def test_a_run_that_diverges_at_once_saves_nothing(fresh, task, tmp_path):
     for rate in (1e20, 1e30):  # weights alone, the loss as well
         with pytest.raises(UserError, match="diverged in epoch 1: "):
-            tune(fresh(), task, epochs=2, lr=rate, checkpoint_dir=tmp_path)
-    assert tf.train.latest_checkpoint(str(tmp_path)) is None
+            tune(fresh(), task, epochs=2, lr=rate, saving=Saving(tmp_path))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_score_is_the_accuracy_on_the_test_images(task):

@@ -20,6 +20,7 @@ from tas_tf.qat.saving import load_quantised
 from tas_tf.qat.settings import FineTuneSettings
 from tas_tf.qat.train import check_quantisable, train_quantised
 from tas_tf.space.space import SearchSpace
+from tas_tf.training.checkpoint import Saving
 from tas_tf.training.network import logits_of
 from tas_tf.zoo.loading import load_file
 from tests.networks import classify, conv_bn, make, randomize
@@ -99,7 +100,7 @@ class Interrupt(tf_keras.callbacks.Callback):
 @pytest.mark.slow
 def test_a_training_interrupted_in_its_control_goes_on(task, tmp_path, monkeypatch):
     expected = train(small_network(), task, tmp_path / "whole", float_control=True)
-    options = {"float_control": True, "checkpoint_dir": tmp_path / "checkpoints"}
+    options = {"float_control": True, "saving": Saving(tmp_path / "checkpoints")}
     interrupt = Interrupt()
     monkeypatch.setattr(tf_keras.callbacks, "TensorBoard", lambda folder: interrupt)
     with pytest.raises(KeyboardInterrupt):
@@ -129,7 +130,7 @@ def test_on_two_replicas(task, tmp_path, two_replicas):
 
 @pytest.mark.slow
 def test_without_a_control_there_is_none(task, tmp_path):
-    metrics = train(small_network(), task, tmp_path / "network", checkpoint_dir=tmp_path / "checkpoints")
+    metrics = train(small_network(), task, tmp_path / "network", saving=Saving(tmp_path / "checkpoints"))
     assert "float_accuracy" not in metrics
     assert [folder.name for folder in (tmp_path / "checkpoints").iterdir()] == ["quantised"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import keras
 import numpy as np
 import pytest
 
@@ -17,6 +18,7 @@ from tas_tf.race.race import plan_rounds, race_metrics, run_race
 from tas_tf.race.settings import RaceSettings, Rounds
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
+from tas_tf.training.checkpoint import Saving, saved_progress
 from tas_tf.training.network import Trainee, inherited, logits_of, train_network
 from tas_tf.training.settings import TrainSettings
 from tas_tf.training.strategy import make_strategy
@@ -131,6 +133,35 @@ def test_the_first_proposal_takes_part_in_every_round(model, proposals):
     assert {lap.proposal.name for lap in laps if lap.round == 2} > {"smallest"}
 
 
+def test_a_race_that_ended_inside_a_lap_goes_on_there(model, proposals, finished, tmp_path):
+    class Stop(keras.callbacks.Callback):
+        """Interrupts the second lap after two steps."""
+
+        laps = 0
+
+        def on_train_begin(self, logs=None):
+            self.laps += 1
+
+        def on_train_batch_begin(self, batch, logs=None):
+            if self.laps == 2 and batch == 2:
+                raise KeyboardInterrupt
+
+    saving = Saving(tmp_path, 1e-9)
+    with pytest.raises(KeyboardInterrupt):
+        race(model, proposals, saving=saving, callbacks=[Stop()])
+    (unfinished,) = tmp_path.glob("*/progress.json")
+    assert saved_progress(unfinished.parent).steps == 2
+    first = []
+    steps = keras.callbacks.LambdaCallback(on_train_batch_begin=lambda batch, logs: first.append(batch))
+    resumed = race(model, proposals, saving=saving, callbacks=[steps])
+    assert first[0] == 2
+    assert resumed.winner == finished.winner
+    assert [lap.loss for lap in resumed.laps] == [lap.loss for lap in finished.laps]
+    for wanted, found in zip(finished.network.get_weights(), resumed.network.get_weights(), strict=True):
+        np.testing.assert_array_equal(wanted, found)
+    assert not list(tmp_path.glob("*/"))  # the checkpoints of finished laps are gone
+
+
 @pytest.mark.parametrize("laps", [pytest.param(1, marks=pytest.mark.slow), 3, pytest.param(5, marks=pytest.mark.slow)])
 def test_an_interrupted_race_ends_where_an_uninterrupted_one_ends(model, proposals, finished, laps, tmp_path):
     done = []
@@ -141,12 +172,12 @@ def test_an_interrupted_race_ends_where_an_uninterrupted_one_ends(model, proposa
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        race(model, proposals, checkpoint_dir=tmp_path, on_lap=stop)
+        race(model, proposals, saving=Saving(tmp_path), on_lap=stop)
     trained = []
     with pytest.MonkeyPatch.context() as patch:
         train = Trainee.train
         patch.setattr(Trainee, "train", lambda *args, **kwargs: trained.append(1) or train(*args, **kwargs))
-        resumed = race(model, proposals, checkpoint_dir=tmp_path)
+        resumed = race(model, proposals, saving=Saving(tmp_path))
     assert len(trained) == len(finished.laps) - laps
     assert resumed.winner == finished.winner
 
@@ -192,10 +223,10 @@ def test_a_further_shape_joins_the_first_round(model, proposals):
 @pytest.mark.slow
 def test_a_rate_that_diverges_drops_out(model, proposals, tmp_path):
     settings = RaceSettings(rate_factors=(0.5, 1e12))
-    result = race(model, proposals[:1], settings=settings, checkpoint_dir=tmp_path)
+    result = race(model, proposals[:1], settings=settings, saving=Saving(tmp_path))
     assert [lap.loss == math.inf for lap in result.laps] == [False, True]
     assert result.rate_factor == 0.5
-    again = race(model, proposals[:1], settings=settings, checkpoint_dir=tmp_path)
+    again = race(model, proposals[:1], settings=settings, saving=Saving(tmp_path))
     assert again.laps == result.laps
     with pytest.raises(UserError, match=r"diverged at every learning rate.* Lower `lr`"):
         race(model, proposals[:1], settings=RaceSettings(rate_factors=(1e11, 1e12)))

@@ -20,6 +20,7 @@ from tas_tf.searching.step import CostTarget, Searcher
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.supernet.build import build_supernet
+from tas_tf.training.checkpoint import Saving, saved_progress
 from tas_tf.training.optimizers import arch_adam, sgd
 from tas_tf.training.strategy import make_strategy
 from tests.digits import CLASSES, tiny_network, tiny_search, tiny_space, tiny_task
@@ -77,13 +78,16 @@ def whole():
     return search(settings=settings, callbacks=watch.of), watch, settings
 
 
-def test_a_killed_search_ends_where_an_uninterrupted_one_ends(whole, tmp_path):
+@pytest.mark.parametrize("minutes", [10.0, 1e-9])
+def test_a_killed_search_ends_where_an_uninterrupted_one_ends(whole, tmp_path, minutes):
+    """After the first epoch or, saved more often, after a step of the second."""
     expected, _, settings = whole
     with pytest.raises(KeyboardInterrupt):
-        search(settings=settings, checkpoint_dir=tmp_path, callbacks=Watch(killed_in=1).of)
-    assert json.loads((tmp_path / "progress.json").read_text())["epochs"] == 1
+        search(settings=settings, saving=Saving(tmp_path, minutes), callbacks=Watch(killed_in=1).of)
+    saved = saved_progress(tmp_path)
+    assert (saved.epochs, saved.steps) == (1, 0 if minutes == 10 else 1)
     watch = Watch()
-    resumed = search(settings=settings, checkpoint_dir=tmp_path, callbacks=watch.of)
+    resumed = search(settings=settings, saving=Saving(tmp_path), callbacks=watch.of)
     assert watch.temperatures == whole[1].temperatures[1:]
     assert resumed.shape == expected.shape
     for ours, theirs in zip(logits_of(resumed), logits_of(expected), strict=True):
@@ -91,7 +95,7 @@ def test_a_killed_search_ends_where_an_uninterrupted_one_ends(whole, tmp_path):
     assert {**resumed.metrics, "seconds": 0} == {**expected.metrics, "seconds": 0}
     assert resumed.history == expected.history
     # Killed once more, after the last epoch: it is only told again.
-    again = search(settings=settings, checkpoint_dir=tmp_path)
+    again = search(settings=settings, saving=Saving(tmp_path))
     assert again.shape == expected.shape
     assert again.history == resumed.history
 

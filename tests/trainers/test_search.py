@@ -24,15 +24,15 @@ ROOT = Path(__file__).parents[2]
 #: The search, killed at the first moment from which it can go on, however fast the machine is.
 KILLED = """
 import os, runpy, signal
-from tas_tf.training.checkpoint import EpochCheckpoints
+from tas_tf.training.checkpoint import Checkpoints
 
-save = EpochCheckpoints.save
+save = Checkpoints.save
 
 def save_and_die(self, progress):
     save(self, progress)
     os.kill(os.getpid(), signal.SIGKILL)
 
-EpochCheckpoints.save = save_and_die
+Checkpoints.save = save_and_die
 runpy.run_module("trainers.search", run_name="__main__", alter_sys=True)
 """
 

@@ -1,12 +1,18 @@
 """The teacher as a command trains it."""
 
+import fcntl
 import json
+import os
+import signal
+from unittest import mock
 
 import keras
+import numpy as np
 import pytest
 from PIL import Image
 
 from tas_tf.data.task import Task
+from tas_tf.runs.workspace import Workspace
 from tas_tf.zoo.loading import load_network
 from tests.networks import count_macs
 from trainers import teacher
@@ -79,3 +85,39 @@ def test_what_is_done_with_a_folder_is_said_once(command, tmp_path):
     assert outcome.code == 0, outcome
     assert outcome.out.count(f"{folder}/Val holds the images for scores, since there is no test/.") == 1
     assert outcome.out.count(f"{folder}/Train/a/broken.tiff: ") == 1
+
+
+def test_sigterm_saves_inside_the_epoch_and_the_same_command_goes_on(command, tmp_path, trained_tiny, tiny_flags):
+    arguments = [f"--model={trained_tiny}", "--train_model", "--teacher_epochs=2", "--teacher_warmup=0", *tiny_flags]
+
+    class Terminate(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if batch == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    with mock.patch.object(Workspace, "callbacks", return_value=[Terminate()]):
+        ended = command(teacher, f"--run_dir={tmp_path / 'ended'}", *arguments)
+    assert (ended.code, ended.err) == (75, "interrupted: run the same command without --overwrite to continue.\n")
+    resumed, whole = (command(teacher, f"--run_dir={tmp_path / name}", *arguments) for name in ("ended", "whole"))
+    assert resumed.code == whole.code == 0, resumed.err
+    assert "teacher: continues after 4 steps of the first epoch." in resumed.out
+    found, expected = (keras.models.load_model(tmp_path / name / "teacher/model.keras") for name in ("ended", "whole"))
+    for ours, theirs in zip(found.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_run_folder_that_another_process_works_on_is_refused(command, tmp_path, trained_tiny, tiny_flags):
+    """Before anything is loaded, but not in a dry run."""
+    with (tmp_path / ".lock").open("w") as file:
+        file.write('{"process": 12, "machine": "other"}')
+        file.flush()
+        fcntl.flock(file, fcntl.LOCK_EX)
+        outcome = command(teacher, f"--run_dir={tmp_path}", f"--model={trained_tiny}", *tiny_flags)
+        assert outcome.code == 1
+        assert outcome.err == (
+            f"error: `--run_dir`: process 12 on other is working on {tmp_path}. Wait until it ends, or use another "
+            "`--run_dir`.\n"
+        )
+        dry = command(teacher, f"--run_dir={tmp_path}", f"--model={trained_tiny}", *tiny_flags, "--dry_run")
+        assert dry.code == 0, dry.err
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]

@@ -12,6 +12,7 @@ from tas_tf.data.streamed import open_data
 from tas_tf.errors import UserError
 from tas_tf.space.shape import Shape
 from tas_tf.training.answers import Answers, Turns, kept_steps, kept_views
+from tas_tf.training.checkpoint import Saving
 from tas_tf.training.network import Trainee, logits_of, train_network
 from tas_tf.training.settings import TrainSettings
 from tas_tf.training.strategy import make_strategy
@@ -96,7 +97,7 @@ def test_an_interrupted_training_with_views_ends_like_an_uninterrupted_one(teach
             *(space, Shape.full(space), tiny_task(), settings),
             strategy=make_strategy("one_device"),
             teacher=teacher,
-            checkpoint_dir=folder,
+            saving=None if folder is None else Saving(folder),
             verbose=0,
             **options,
         )

@@ -1,6 +1,7 @@
 import tensorflow as tf
 
 from tas_tf.training.callbacks import TensorBoardScalars
+from tas_tf.training.checkpoint import Saving
 from tas_tf.training.loop import fit
 from tas_tf.training.strategy import make_strategy
 
@@ -24,7 +25,7 @@ def test_scalars_of_a_resumed_run_join(make_classifier, compile_classifier, epoc
             epochs=epochs,
             steps_per_epoch=4,
             callbacks=[TensorBoardScalars(tmp_path / "logs")],
-            checkpoint_dir=tmp_path / "checkpoints",
+            saving=Saving(tmp_path / "checkpoints"),
             validation=lambda: {"accuracy": 0.5, "cost/macs": 7},
             verbose=0,
         )

@@ -10,6 +10,7 @@ from keras import layers
 
 from tas_tf.errors import UserError
 from tas_tf.objectives.classification import Classification
+from tas_tf.training.checkpoint import Saving
 from tas_tf.training.distill import Recalibration, compile_network, distillation_loss, distiller
 from tas_tf.training.loop import fit
 from tas_tf.training.optimizers import sgd
@@ -140,7 +141,8 @@ def test_the_weight_falls_along_half_a_cosine_and_goes_on_after_a_resume(batch, 
         # A rate of 0: only the weight changes.
         learner = distiller(linear(1), linear(2), sgd(0.0), alpha=0.8, alpha_end=0.2, steps=8, objective=OBJECTIVE)
         options = {"strategy": tf.distribute.get_strategy(), "steps_per_epoch": 2, "verbose": 0}
-        return fit(learner, lambda epoch: dataset, epochs=epochs, checkpoint_dir=folder, **options).history["loss"]
+        saving = folder and Saving(folder)
+        return fit(learner, lambda epoch: dataset, epochs=epochs, saving=saving, **options).history["loss"]
 
     weights = [0.2 + 0.6 * (1 + np.cos(np.pi * step / 8)) / 2 for step in range(8)]
     each = [expected_loss(linear(1), linear(2), batch, weight, 4.0) for weight in weights]

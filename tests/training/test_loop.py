@@ -1,3 +1,5 @@
+import os
+import signal
 from types import SimpleNamespace
 
 import keras
@@ -6,8 +8,10 @@ import pytest
 import tensorflow as tf
 
 from tas_tf.errors import UserError
+from tas_tf.interruption import Terminated, listening
 from tas_tf.objectives.classification import Classification
 from tas_tf.training import loop
+from tas_tf.training.checkpoint import Saving, saved_progress
 from tas_tf.training.distill import distiller
 from tas_tf.training.loop import SECONDS, fit
 from tas_tf.training.optimizers import sgd
@@ -162,13 +166,13 @@ def test_resumed_run_equals_uninterrupted_one(make_classifier, compile_classifie
     whole = make()
     expected = run(whole, epochs_dataset, epochs=4)
     with pytest.raises(KeyboardInterrupt):
-        run(make(), epochs_dataset, epochs=4, checkpoint_dir=tmp_path, callbacks=[KillAfter(2)])
+        run(make(), epochs_dataset, epochs=4, saving=Saving(tmp_path), callbacks=[KillAfter(2)])
     resumed = make()
     for variable in resumed.optimizer.variables[2:]:
         variable.assign(tf.ones_like(variable))
     epochs_seen = []
     watch = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: epochs_seen.append(epoch))
-    history = run(resumed, epochs_dataset, epochs=4, checkpoint_dir=tmp_path, callbacks=[watch])
+    history = run(resumed, epochs_dataset, epochs=4, saving=Saving(tmp_path), callbacks=[watch])
     assert epochs_seen == [2, 3]
     assert logs_of(history) == logs_of(expected)
     assert len(history.history[SECONDS]) == 4  # those of the killed process count as well
@@ -176,15 +180,106 @@ def test_resumed_run_equals_uninterrupted_one(make_classifier, compile_classifie
     assert_same(state(resumed), state(whole))
 
 
+class AtStep(keras.callbacks.Callback):
+    """Does something before a step of an epoch."""
+
+    def __init__(self, epoch, step, act):
+        super().__init__()
+        self.at, self.act, self.epoch = (epoch, step), act, None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if (self.epoch, batch) == self.at:
+            self.act()
+
+
+def kill():
+    raise MemoryError
+
+
+def terminate():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("learner", ["classifier", "two_optimizers"])
+@pytest.mark.parametrize(
+    ("act", "ends_with", "step", "expected"),
+    [
+        (kill, MemoryError, 3, (1, 3)),
+        (kill, MemoryError, 0, (1, 0)),
+        (terminate, Terminated, 1, (1, 2)),
+        (interrupt, KeyboardInterrupt, 1, (1, 2)),
+        (terminate, Terminated, STEPS - 1, (2, 0)),
+    ],
+)
+def test_a_run_that_ended_inside_an_epoch_goes_on_there(
+    make_classifier, compile_classifier, epochs_dataset, tmp_path, learner, act, ends_with, step, expected
+):
+    def make():
+        classifier = make_classifier(dropout=0.5, normalise=True)
+        return TwoOptimizers(classifier) if learner == "two_optimizers" else compile_classifier(classifier)
+
+    def state(model):
+        optimizers = getattr(model, "optimizers", [model.optimizer])
+        return values([*model.variables, *(v for optimizer in optimizers for v in optimizer.variables)])
+
+    whole = make()
+    wanted = run(whole, epochs_dataset)
+    # SIGTERM saves even if it isn't time to.
+    saving = Saving(tmp_path, minutes=1e-9 if act is kill else 10.0)
+    with listening(), pytest.raises(ends_with):
+        run(make(), epochs_dataset, saving=saving, callbacks=[AtStep(1, step, act)])
+    saved = saved_progress(tmp_path)
+    assert (saved.epochs, saved.steps) == expected
+    resumed = make()
+    history = run(resumed, epochs_dataset, saving=saving)
+    assert_same(state(resumed), state(whole))
+    assert logs_of(history) == logs_of(wanted)
+    assert len(history.history[SECONDS]) == 3
+
+
+def test_a_second_request_ends_at_once(make_classifier, compile_classifier, epochs_dataset, tmp_path):
+    def twice():
+        terminate()
+        terminate()
+
+    with listening(), pytest.raises(Terminated):
+        run(
+            compile_classifier(make_classifier()),
+            epochs_dataset,
+            saving=Saving(tmp_path),
+            callbacks=[AtStep(0, 1, twice)],
+        )
+    assert saved_progress(tmp_path) is None
+
+
+def test_a_diverged_state_is_not_saved_inside_an_epoch(make_classifier, compile_classifier, epochs_dataset, tmp_path):
+    model = compile_classifier(make_classifier())
+
+    def ruin():
+        model.weights[0].assign(tf.fill(model.weights[0].shape, np.inf))
+
+    with pytest.raises(UserError, match="is not finite"):
+        run(model, epochs_dataset, saving=Saving(tmp_path, 1e-9), callbacks=[AtStep(1, 1, ruin)])
+    saved = saved_progress(tmp_path)
+    assert (saved.epochs, saved.steps) == (1, 1)
+
+
 def test_finished_run_is_restored_and_not_trained(make_classifier, compile_classifier, epochs_dataset, tmp_path):
     trained = compile_classifier(make_classifier())
-    expected = run(trained, epochs_dataset, checkpoint_dir=tmp_path)
+    expected = run(trained, epochs_dataset, saving=Saving(tmp_path))
     again = compile_classifier(make_classifier(seed=5))
-    history = run(again, epochs_dataset, checkpoint_dir=tmp_path)
+    history = run(again, epochs_dataset, saving=Saving(tmp_path))
     assert history.history == expected.history
     assert_same(values(again.variables), values(trained.variables))
     with pytest.raises(UserError, match="`epochs` is 2, but 3 epochs are done"):
-        run(again, epochs_dataset, epochs=2, checkpoint_dir=tmp_path)
+        run(again, epochs_dataset, epochs=2, saving=Saving(tmp_path))
 
 
 def test_one_device_resumes_what_two_replicas_began(
@@ -192,9 +287,9 @@ def test_one_device_resumes_what_two_replicas_began(
 ):
     with two_replicas.scope():
         first = compile_classifier(make_classifier())
-    run(first, epochs_dataset, epochs=2, strategy=two_replicas, checkpoint_dir=tmp_path)
+    run(first, epochs_dataset, epochs=2, strategy=two_replicas, saving=Saving(tmp_path))
     second = compile_classifier(make_classifier(seed=5))
-    run(second, epochs_dataset, epochs=3, checkpoint_dir=tmp_path)
+    run(second, epochs_dataset, epochs=3, saving=Saving(tmp_path))
     whole = compile_classifier(make_classifier())
     run(whole, epochs_dataset, epochs=3)
     assert_close(values(second.weights), values(whole.weights), 1e-5)
@@ -206,10 +301,10 @@ def test_stops_when_a_callback_asks(make_classifier, compile_classifier, epochs_
             self.model.stop_training = epoch == 1
 
     model = compile_classifier(make_classifier())
-    history = run(model, epochs_dataset, epochs=5, checkpoint_dir=tmp_path, callbacks=[StopAfterSecond()])
+    history = run(model, epochs_dataset, epochs=5, saving=Saving(tmp_path), callbacks=[StopAfterSecond()])
     assert history.epoch == [0, 1]
     # Stopped on purpose, hence finished.
-    assert run(model, epochs_dataset, epochs=5, checkpoint_dir=tmp_path).epoch == [0, 1]
+    assert run(model, epochs_dataset, epochs=5, saving=Saving(tmp_path)).epoch == [0, 1]
 
 
 def test_validation_is_logged(make_classifier, compile_classifier, epochs_dataset):
@@ -236,9 +331,9 @@ def test_nan_stops_and_keeps_the_checkpoint(compile_classifier, examples, epochs
     run(good, epochs_dataset, epochs=1)
     model = linear()
     with pytest.raises(UserError, match=r"loss at step 3 of epoch 2 .* Lower the learning rate \(now 0.05\)"):
-        run(model, poisoned, checkpoint_dir=tmp_path)
+        run(model, poisoned, saving=Saving(tmp_path))
     restored = linear(seed=5)
-    run(restored, epochs_dataset, epochs=1, checkpoint_dir=tmp_path)
+    run(restored, epochs_dataset, epochs=1, saving=Saving(tmp_path))
     assert_same(values(restored.variables), values(good.variables))
 
 
@@ -252,7 +347,7 @@ def test_weights_gone_in_the_last_step_are_not_saved(make_classifier, compile_cl
                 kernel.assign(tf.fill(kernel.shape, np.inf))
 
     with pytest.raises(UserError, match="kernel after epoch 1 is not finite"):
-        run(model, epochs_dataset, checkpoint_dir=tmp_path, callbacks=[Ruin()])
+        run(model, epochs_dataset, saving=Saving(tmp_path), callbacks=[Ruin()])
     assert not (tmp_path / "progress.json").exists()
 
 

@@ -1,0 +1,275 @@
+"""Kills every step of a run at random moments, and checks that it ends as if nothing had happened.
+
+    python -m benchmarks.kills [--steps=teacher,race,...] [--moments=20] [--signals=KILL,TERM] [--seed=0]
+
+Each step is first run without interruption, on digits. Then, at each moment, the step starts from the same folder, gets
+the signal, and is started again. After the signal, every file in the run folder must be whole. At the end, shapes,
+weights, files for devices and reports must be those of the uninterrupted run; only times may differ. SIGTERM must end
+the process with the exit code 75, or 0 if it had ended before. What was found is kept in benchmarks/records/kills, from
+which a table in docs/RESULTS.md is made. Exits with 1 if anything was amiss.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+import numpy as np
+
+from benchmarks.records import RECORDS
+from tas_tf.cli import command
+from tas_tf.cli.document import with_lines
+from tas_tf.files import PARTIAL_PREFIX, read_json, write_bytes, write_json
+from tas_tf.interruption import EXIT_CODE
+
+_DATA = ("--dataset=digits", "--train_limit=400", "--batch_size=32", "--test_limit=64", "--progress=none")
+_COMMON = ("--model=resnet8", "--lr=0.05", "--teacher_epochs=3", "--teacher_warmup=0", "--student_epochs=3", *_DATA)
+#: Saves after each step, as a killed training would otherwise go on from the end of an epoch.
+_OFTEN = ("--checkpoint_minutes=0.000001",)
+_EXPORT = ("--latency_rounds=5", "--calibration_images=32")
+_SEARCH = (
+    "--recipe=paper",
+    "--search_epochs=3",
+    "--calibration_batches=2",
+    "--held_out_limit=64",
+    "--student_warmup=0",
+)
+
+
+@dataclass(frozen=True)
+class Killed:
+    """A step to kill.
+
+    Attributes:
+        module: Module of its command.
+        flags: Flags of the command.
+        before: Commands that make what the step starts from, as modules and flags.
+    """
+
+    module: str
+    flags: tuple[str, ...]
+    before: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+
+_TEACHER = ("trainers.teacher", _COMMON)
+_RACE = ("trainers.search", (*_COMMON, "--proposals=3", "--race_effort=0.5"))
+_DISTIL = ("trainers.distill", (*_COMMON, "--proposals=3", "--race_effort=0.5"))
+STEPS = {
+    "teacher": Killed(*_TEACHER),
+    "search": Killed("trainers.search", (*_COMMON, *_SEARCH)),
+    "race": Killed(*_RACE, (_TEACHER,)),
+    "distil": Killed(*_DISTIL, (_TEACHER, _RACE)),
+    "export": Killed("export.student", (*_EXPORT, "--formats=fp32,int8"), (_TEACHER, _RACE, _DISTIL)),
+    "qat": Killed("export.student", (*_EXPORT, "--formats=qat_int8", "--qat_epochs=3"), (_TEACHER, _RACE, _DISTIL)),
+    "pipeline": Killed("trainers.pipeline", (*_RACE[1], *_EXPORT, "--formats=fp32", "--rivals=uniform")),
+}
+_DOCS = Path(__file__).parents[1] / "docs" / "RESULTS.md"
+_BEGIN, _END = "<!-- kills: made by benchmarks/kills.py -->", "<!-- end of kills -->"
+#: What a report says about time and place, by the beginning of its name.
+_OF_THE_CALL = ("seconds", "latenc", "asked", "time", "median", "p10", "p90", "speed", "created", "command", "profile")
+
+
+def main() -> None:
+    options = _parse()
+    for module in {step.module for step in STEPS.values()} | {"trainers.teacher"}:
+        importlib.import_module(module)  # once for all processes
+    amiss = 0
+    for name in () if options.table else options.steps:
+        found = {}
+        with tempfile.TemporaryDirectory() as folder:
+            print(f"== {name}", flush=True)
+            base, whole, seconds = _prepare(Path(folder), STEPS[name])
+            for each in options.signals:
+                moments = random.Random(f"{options.seed} {name} {each}").sample(range(1000), options.moments)
+                results = [
+                    _interrupt(Path(folder), STEPS[name], base, whole, each, seconds * m / 1000) for m in moments
+                ]
+                faults = [fault for result in results for fault in result["faults"]]
+                ended = sum(result["before_the_end"] for result in results)
+                found[each] = {"moments": len(moments), "before_the_end": ended, "faults": faults}
+                amiss += len(faults)
+        write_json(RECORDS / "kills" / f"{name}.json", {"seconds": round(seconds, 1), **found})
+    lines = [*_table()]
+    write_bytes(_DOCS, with_lines(_DOCS.read_text(), lines, _BEGIN, _END).encode())
+    print("\n".join(lines))
+    sys.exit(bool(amiss))
+
+
+def _prepare(folder: Path, step: Killed) -> tuple[Path, Path, float]:
+    """Makes what the step starts from and its uninterrupted result; returns both, and the seconds it took."""
+    base, whole = folder / "base", folder / "whole"
+    base.mkdir()
+    for module, flags in step.before:
+        _run_to_the_end(module, (*flags, f"--run_dir={base}"))
+    shutil.copytree(base, whole)
+    started = time.monotonic()
+    _run_to_the_end(step.module, (*step.flags, *_OFTEN, f"--run_dir={whole}"))
+    return base, whole, time.monotonic() - started
+
+
+def _interrupt(folder: Path, step: Killed, base: Path, whole: Path, name: str, moment: float) -> dict[str, Any]:
+    """Sends a signal at a moment, checks the files, starts the step again and compares its result."""
+    run = folder / "run"
+    shutil.rmtree(run, ignore_errors=True)
+    shutil.copytree(base, run)
+    flags = (*step.flags, *_OFTEN, f"--run_dir={run}")
+    process = _start(step.module, flags)
+    process.join(moment)
+    running = process.is_alive()
+    if running:
+        os.kill(process.pid, signal.Signals[f"SIG{name}"])
+    process.join()
+    wanted = {"KILL": (-signal.SIGKILL,), "TERM": (EXIT_CODE, 0)}[name] if running else (0,)
+    faults = [] if process.exitcode in wanted else [f"exit code {process.exitcode}"]
+    faults += _damaged(run)
+    again = _start(step.module, flags)
+    again.join()
+    if again.exitcode:
+        faults.append(f"resumed run: exit code {again.exitcode}")
+    else:
+        faults += _damaged(run) + _differences(run, whole)
+    faults = [f"{name} after {moment:.2f} s: {fault}" for fault in faults]
+    print(f"{name} after {moment:.2f} s: {'; '.join(faults) or 'as if nothing had happened'}", flush=True)
+    return {"before_the_end": running, "faults": faults}
+
+
+def _start(module: str, flags: Sequence[str]) -> multiprocessing.Process:
+    """Starts a command in a process that has imported everything but not begun to compute."""
+    process = multiprocessing.get_context("fork").Process(target=_command, args=(module, flags))
+    process.start()
+    return process
+
+
+def _run_to_the_end(module: str, flags: Sequence[str]) -> None:
+    process = _start(module, flags)
+    process.join()
+    if process.exitcode:
+        raise RuntimeError(f"{module} ended with {process.exitcode}: {' '.join(flags)}")
+
+
+def _command(module: str, flags: Sequence[str]) -> None:
+    sys.argv = [module, *flags]
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        command.run(importlib.import_module(module).main)
+
+
+def _damaged(run: Path) -> list[str]:
+    """Files of a run that aren't whole."""
+    return [f"{path.relative_to(run)} is damaged" for path in _files(run) if not _is_whole(path)]
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        if path.suffix == ".json":
+            json.loads(path.read_text())
+        elif path.suffix in (".keras", ".npz"):
+            with zipfile.ZipFile(path) as content:
+                return content.testzip() is None
+        elif path.suffix == ".tflite":
+            return path.read_bytes()[4:8] == b"TFL3"
+        elif path.suffix in (".html", ".cfg"):
+            return path.read_text().rstrip().endswith("</html>" if path.suffix == ".html" else "")
+    except (ValueError, zipfile.BadZipFile):
+        return False
+    return True
+
+
+def _files(run: Path) -> Iterator[Path]:
+    for path in sorted(run.rglob("*")):
+        # Scratch folders of interrupted writes are removed by the next command.
+        scratch = any(part.startswith(PARTIAL_PREFIX) for part in path.relative_to(run).parts)
+        if path.is_file() and not scratch:
+            yield path
+
+
+def _differences(run: Path, whole: Path) -> list[str]:
+    """What differs from the uninterrupted run, apart from times."""
+    found, wanted = ({str(path.relative_to(one)): path for path in _files(one)} for one in (run, whole))
+    found, wanted = ({name: path for name, path in one.items() if _matters(name)} for one in (found, wanted))
+    differing = [f"{name} is {'missing' if name in wanted else 'left over'}" for name in found.keys() ^ wanted.keys()]
+    return differing + [
+        f"{name} differs" for name in found.keys() & wanted.keys() if not _is_same(found[name], wanted[name])
+    ]
+
+
+def _matters(name: str) -> bool:
+    # Logs go on in a further file; the page and the latencies hold times.
+    return not name.startswith("logs/") and "/logs/" not in name and not name.endswith((".html", "latency.json"))
+
+
+def _is_same(found: Path, wanted: Path) -> bool:
+    if found.suffix == ".json":
+        one, other = (_without_times(read_json(path)) for path in (found, wanted))
+        return json.dumps(one).replace(str(found), "") == json.dumps(other).replace(str(wanted), "")
+    if found.suffix == ".keras":
+        ours, theirs = map(_weights, (found, wanted))
+        return ours.keys() == theirs.keys() and all(np.array_equal(ours[name], theirs[name]) for name in ours)
+    if found.suffix in (".tflite", ".npz", ".txt"):
+        return found.read_bytes() == wanted.read_bytes()
+    return True
+
+
+def _weights(path: Path) -> dict[str, np.ndarray]:
+    import h5py
+
+    found = {}
+    with zipfile.ZipFile(path) as archive, archive.open("model.weights.h5") as file, h5py.File(file) as content:
+        content.visititems(
+            lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
+        )
+    return found
+
+
+def _without_times(value: Any) -> Any:
+    if isinstance(value, dict):
+        kept = {key: item for key, item in value.items() if not key.startswith(_OF_THE_CALL)}
+        return {key: _without_times(item) for key, item in kept.items() if key not in ("digest", "inputs")}
+    return [_without_times(item) for item in value] if isinstance(value, list) else value
+
+
+def _table() -> Iterator[str]:
+    yield ""
+    yield "| step | seconds | killed (before its end) | faults | SIGTERM (before its end) | faults |"
+    yield "| --- | ---: | ---: | ---: | ---: | ---: |"
+    for name in STEPS:
+        path = RECORDS / "kills" / f"{name}.json"
+        if path.exists():
+            record = read_json(path)
+            cells = [record.get(each, {"moments": 0, "before_the_end": 0, "faults": []}) for each in ("KILL", "TERM")]
+            shown = (f"{one['moments']} ({one['before_the_end']}) | {len(one['faults'])}" for one in cells)
+            yield f"| {name} | {record['seconds']} | {' | '.join(shown)} |"
+    yield ""
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=lambda text: text.split(","), default=list(STEPS), help="comma-separated steps")
+    parser.add_argument("--moments", type=int, default=20, help="moments for each step and signal")
+    parser.add_argument("--signals", type=lambda text: text.split(","), default=["KILL", "TERM"], help="KILL, TERM")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments")
+    parser.add_argument("--table", action="store_true", help="only makes the table from what is kept")
+    options = parser.parse_args()
+    if unknown := [*{*options.steps} - STEPS.keys(), *{*options.signals} - {"KILL", "TERM"}]:
+        parser.error(f"unknown: {', '.join(unknown)}")
+    return options
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""Requests to end the process."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from tas_tf.interruption import REQUESTS, Terminated, deferred, listening
+
+ENDS = [(signal.SIGTERM, Terminated), (signal.SIGINT, KeyboardInterrupt)]
+
+
+def receive(*numbers: int) -> list[int | None]:
+    """Sends signals to this process; returns what is noted after each, if they don't end it."""
+    noted = []
+    for number in numbers:
+        os.kill(os.getpid(), number)
+        noted.append(REQUESTS.received)
+    return noted
+
+
+@pytest.mark.parametrize(("number", "ends_with"), ENDS)
+def test_a_request_ends_the_process_at_once(number, ends_with):
+    before = [signal.getsignal(one) for one, _ in ENDS]
+    with pytest.raises(ends_with), listening():
+        receive(number)
+    assert [signal.getsignal(one) for one, _ in ENDS] == before
+    assert REQUESTS.received is None
+
+
+@pytest.mark.parametrize(("number", "ends_with"), ENDS)
+def test_a_deferred_request_waits_for_the_end_of_the_block(number, ends_with):
+    reached = []
+    with listening():
+        with pytest.raises(ends_with), deferred():
+            reached.extend(receive(number))
+        assert reached == [number]
+        with pytest.raises(ends_with):
+            receive(number)
+
+
+def test_the_second_request_does_not_wait():
+    reached = []
+    with listening(), pytest.raises(KeyboardInterrupt), deferred():
+        reached.extend(receive(signal.SIGTERM, signal.SIGINT))
+    assert reached == []
+
+
+def test_without_listening_nothing_changes():
+    """As in a notebook, where Python's own handler raises."""
+    reached = []
+    with pytest.raises(KeyboardInterrupt), deferred():
+        reached.extend(receive(signal.SIGINT))
+    assert reached == []
+
+
+def test_other_threads_do_not_listen():
+    errors = []
+
+    def work():
+        try:
+            with listening():
+                pass
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert errors == []
