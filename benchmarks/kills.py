@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import importlib
 import json
 import multiprocessing
@@ -83,7 +84,7 @@ STEPS = {
 _DOCS = Path(__file__).parents[1] / "docs" / "RESULTS.md"
 _BEGIN, _END = "<!-- kills: made by benchmarks/kills.py -->", "<!-- end of kills -->"
 #: What a report says about time and place, by the beginning of its name.
-_OF_THE_CALL = ("seconds", "latenc", "asked", "time", "median", "p10", "p90", "speed", "created", "command", "profile")
+_OF_THE_CALL = ("seconds", "latenc", "asked", "time", "median", "p10", "p90", "speed", "operators", "command")
 
 
 def main() -> None:
@@ -205,7 +206,9 @@ def _differences(run: Path, whole: Path) -> list[str]:
     found, wanted = ({name: path for name, path in one.items() if _matters(name)} for one in (found, wanted))
     differing = [f"{name} is {'missing' if name in wanted else 'left over'}" for name in found.keys() ^ wanted.keys()]
     return differing + [
-        f"{name} differs" for name in found.keys() & wanted.keys() if not _is_same(found[name], wanted[name])
+        f"{name} differs"
+        for name in found.keys() & wanted.keys()
+        if not _is_same(found[name], wanted[name], {str(run): str(whole)})
     ]
 
 
@@ -214,10 +217,10 @@ def _matters(name: str) -> bool:
     return not name.startswith("logs/") and "/logs/" not in name and not name.endswith((".html", "latency.json"))
 
 
-def _is_same(found: Path, wanted: Path) -> bool:
+def _is_same(found: Path, wanted: Path, moved: dict[str, str]) -> bool:
     if found.suffix == ".json":
-        one, other = (_without_times(read_json(path)) for path in (found, wanted))
-        return json.dumps(one).replace(str(found), "") == json.dumps(other).replace(str(wanted), "")
+        one, other = (json.dumps(_without_times(read_json(path)), sort_keys=True) for path in (found, wanted))
+        return functools.reduce(lambda text, pair: text.replace(*pair), moved.items(), one) == other
     if found.suffix == ".keras":
         ours, theirs = map(_weights, (found, wanted))
         return ours.keys() == theirs.keys() and all(np.array_equal(ours[name], theirs[name]) for name in ours)
