@@ -12,11 +12,8 @@ which a table in docs/RESULTS.md is made. Exits with 1 if anything was amiss.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import functools
-import importlib
 import json
-import multiprocessing
 import os
 import random
 import shutil
@@ -25,17 +22,15 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-
 import numpy as np
 
+from benchmarks.commands import import_all, run_to_the_end, start
 from benchmarks.records import RECORDS
-from tas_tf.cli import command
 from tas_tf.cli.document import with_lines
 from tas_tf.files import PARTIAL_PREFIX, read_json, write_bytes, write_json
 from tas_tf.interruption import EXIT_CODE
@@ -89,8 +84,7 @@ _OF_THE_CALL = ("seconds", "latenc", "asked", "time", "median", "p10", "p90", "s
 
 def main() -> None:
     options = _parse()
-    for module in {step.module for step in STEPS.values()} | {"trainers.teacher"}:
-        importlib.import_module(module)  # once for all processes
+    import_all(step.module for step in STEPS.values())
     amiss = 0
     for name in () if options.table else options.steps:
         found = {}
@@ -118,10 +112,10 @@ def _prepare(folder: Path, step: Killed) -> tuple[Path, Path, float]:
     base, whole = folder / "base", folder / "whole"
     base.mkdir()
     for module, flags in step.before:
-        _run_to_the_end(module, (*flags, f"--run_dir={base}"))
+        run_to_the_end(module, (*flags, f"--run_dir={base}"))
     shutil.copytree(base, whole)
     started = time.monotonic()
-    _run_to_the_end(step.module, (*step.flags, *_OFTEN, f"--run_dir={whole}"))
+    run_to_the_end(step.module, (*step.flags, *_OFTEN, f"--run_dir={whole}"))
     return base, whole, time.monotonic() - started
 
 
@@ -131,7 +125,7 @@ def _interrupt(folder: Path, step: Killed, base: Path, whole: Path, name: str, m
     shutil.rmtree(run, ignore_errors=True)
     shutil.copytree(base, run)
     flags = (*step.flags, *_OFTEN, f"--run_dir={run}")
-    process = _start(step.module, flags)
+    process = start(step.module, flags)
     process.join(moment)
     running = process.is_alive()
     if running:
@@ -140,7 +134,7 @@ def _interrupt(folder: Path, step: Killed, base: Path, whole: Path, name: str, m
     wanted = {"KILL": (-signal.SIGKILL,), "TERM": (EXIT_CODE, 0)}[name] if running else (0,)
     faults = [] if process.exitcode in wanted else [f"exit code {process.exitcode}"]
     faults += _damaged(run)
-    again = _start(step.module, flags)
+    again = start(step.module, flags)
     again.join()
     if again.exitcode:
         faults.append(f"resumed run: exit code {again.exitcode}")
@@ -149,26 +143,6 @@ def _interrupt(folder: Path, step: Killed, base: Path, whole: Path, name: str, m
     faults = [f"{name} after {moment:.2f} s: {fault}" for fault in faults]
     print(f"{name} after {moment:.2f} s: {'; '.join(faults) or 'as if nothing had happened'}", flush=True)
     return {"before_the_end": running, "faults": faults}
-
-
-def _start(module: str, flags: Sequence[str]) -> multiprocessing.Process:
-    """Starts a command in a process that has imported everything but not begun to compute."""
-    process = multiprocessing.get_context("fork").Process(target=_command, args=(module, flags))
-    process.start()
-    return process
-
-
-def _run_to_the_end(module: str, flags: Sequence[str]) -> None:
-    process = _start(module, flags)
-    process.join()
-    if process.exitcode:
-        raise RuntimeError(f"{module} ended with {process.exitcode}: {' '.join(flags)}")
-
-
-def _command(module: str, flags: Sequence[str]) -> None:
-    sys.argv = [module, *flags]
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-        command.run(importlib.import_module(module).main)
 
 
 def _damaged(run: Path) -> list[str]:

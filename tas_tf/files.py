@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 PARTIAL_PREFIX = ".partial-"
 
 
+#: What reading a damaged zip archive raises.
+DAMAGED_ZIP = (zipfile.BadZipFile, KeyError, NotImplementedError, RuntimeError, EOFError, ValueError, zlib.error)
+
+
 def write_json(path: str | Path, value: Any) -> None:
     """Writes `value` as JSON, atomically. NumPy scalars and arrays become numbers and lists."""
     text = json.dumps(value, indent=2, default=_plain) + "\n"
@@ -36,17 +41,30 @@ def write_bytes(path: str | Path, content: bytes) -> Path:
     return Path(path)
 
 
+def read_text(path: str | Path) -> str:
+    """Reads a text in UTF-8.
+
+    Raises:
+        UserError: If the file is missing or isn't text.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"Can't read {path}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} isn't a text in UTF-8: {error.reason} at byte {error.start}.") from error
+
+
 def read_json(path: str | Path) -> Any:
     """Reads a JSON file.
 
     Raises:
         UserError: If the file is missing or isn't valid JSON.
     """
+    text = read_text(path)
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"Can't read {path}: {error.strerror}.") from error
-    except ValueError as error:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON: {error}.") from error
 
 
@@ -65,7 +83,7 @@ def read_arrays(path: str | Path) -> list[np.ndarray]:
     try:
         with np.load(path) as content:
             return [content[f"arr_{number}"] for number in range(len(content.files))]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, *DAMAGED_ZIP) as error:
         raise UserError(f"Can't read {path}: {error}.") from error
 
 

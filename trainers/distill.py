@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from tas_tf.cli.command import planned, run, start
 from tas_tf.cli.wording import command_line
-from tas_tf.files import read_json
 from tas_tf.pipeline.training import StudentStep
 from tas_tf.report.scores import told
+from tas_tf.runs.run import read_result
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
     for one in workspace.at_budgets():
         state = "" if StudentStep(one).run() else " is up to date"
         run_folder = one.config.run
-        metrics = read_json(run_folder.metrics("student"))
+        metrics = read_result(run_folder.metrics("student"))
         one.say(
             f"{run_folder.student_model}{state}: test {told(metrics)}, {metrics['macs']:,} MACs, "
             f"{metrics['params']:,} parameters. Next: {command_line('export')} with the same flags."

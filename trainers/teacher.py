@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from tas_tf.cli.command import planned, run, start
 from tas_tf.cli.wording import command_line
-from tas_tf.files import read_json
 from tas_tf.pipeline.training import TeacherStep
 from tas_tf.report.scores import told
+from tas_tf.runs.run import read_result
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
         return
     state = "" if step.run() else " is up to date"
     run_folder = workspace.config.run
-    metrics = read_json(run_folder.metrics("teacher"))
+    metrics = read_result(run_folder.metrics("teacher"))
     workspace.say(
         f"{run_folder.teacher_model}{state}: test {told(metrics)}, {metrics['macs']:,} MACs. "
         f"Next: {command_line('search')} with the same flags."

@@ -173,6 +173,9 @@ def _read_flags(argv: Sequence[str], command: Command | None) -> None:
         left = flags.FLAGS(list(argv))[1:]
     except flags.UnrecognizedFlagError as error:
         raise UserError(f"{error} `--helpfull` lists all flags.") from error
+    except UnicodeDecodeError:
+        last_budgets(list(argv))  # reads the same files, and names the one that isn't a text
+        raise
     except flags.IllegalFlagValueError as error:
         place, _, detail = str(error).partition(": ")
         wanted = next((text for sign, text in _TYPES.items() if detail.startswith(sign)), detail)

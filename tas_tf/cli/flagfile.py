@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
 
 from absl import flags
 
 from tas_tf.cli.options import FLAGS
 from tas_tf.cli.table import OPTIONS
 from tas_tf.cli.wording import command_line
-from tas_tf.files import read_json, write_bytes
+from tas_tf.files import read_text, write_bytes
 from tas_tf.runs.config import RunConfig
-from tas_tf.runs.run import Run
+from tas_tf.runs.run import Run, read_record
 from tas_tf.runs.shared import Origin
 from tas_tf.runs.workspace import Workspace
 from tas_tf.timing.plan import DECIDED
@@ -99,9 +98,9 @@ def origin(run: Run) -> Origin:
 
 def _command(run: Run) -> str:
     given = f"--flagfile={run.flags_cfg}"
-    digest = _read(run.search_shape.with_name("digest.json"))
-    kind = digest.get("settings", {}).get("kind")
-    if "probabilities" in digest.get("inputs", {}):
+    record = read_record(run.search_shape.with_name("digest.json"))
+    kind = record["settings"].get("kind")
+    if "probabilities" in record["inputs"]:
         # The shape was decoded from the search of the outer run; this run is at RUN/budgets/NAME.
         given = f"--flagfile={Run(run.path.parents[1]).flags_cfg}"
     if kind is None:
@@ -112,12 +111,8 @@ def _command(run: Run) -> str:
     )
 
 
-def _read(path: Path) -> Mapping[str, Any]:
-    return read_json(path) if path.exists() else {}
-
-
 def _text(run: Run) -> list[str]:
-    return run.flags_cfg.read_text().splitlines() if run.flags_cfg.exists() else []
+    return read_text(run.flags_cfg).splitlines() if run.flags_cfg.exists() else []
 
 
 def _read_flags(run: Run) -> dict[str, list[str]]:
@@ -152,5 +147,5 @@ def _budgets(arguments: list[str], place: str) -> Iterator[tuple[str, str]]:
             yield place, value
         else:
             path = Path(value).expanduser()
-            lines = [line.strip() for line in path.read_text().splitlines()]
+            lines = [line.strip() for line in read_text(path).splitlines()]
             yield from _budgets([line for line in lines if line.startswith("-")], str(path))

@@ -122,7 +122,9 @@ def _staging(out_dir: Path) -> Iterator[Path]:
 
 def _publish(partial: Path, out_dir: Path, *, models: Sequence[str]) -> None:
     """Moves a complete export into place, and removes artefacts of formats and models that it doesn't contain."""
-    earlier = read_json(out_dir / METRICS_FILE) if (out_dir / METRICS_FILE).exists() else {}
+    earlier = {}
+    with contextlib.suppress(UserError, TypeError):  # missing, or damaged
+        earlier = {**read_json(out_dir / METRICS_FILE)}
     (out_dir / METRICS_FILE).unlink(missing_ok=True)
     for model in dict.fromkeys([*models, *(set(earlier) - set(FORMATS))]):
         for format in FORMATS:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 
 from tas_tf.data.preprocessing import Preprocessing
 from tas_tf.errors import UserError
+from tas_tf.files import DAMAGED_ZIP
 from tas_tf.objectives.classification import Classification
 from tas_tf.version import __version__
 
@@ -25,8 +25,7 @@ LABELS_FILE = "labels.txt"
 METADATA_FILE = "metadata.json"
 EXTRA_FOLDER = "assets.extra"
 # Errors of reading, by place of the damage: in the archive's headers, its contents, the text or the JSON.
-_DAMAGE = (OSError, zipfile.BadZipFile, KeyError, NotImplementedError, RuntimeError, EOFError, zlib.error)
-_DAMAGE += (ValueError, TypeError)
+_DAMAGE = (OSError, *DAMAGED_ZIP, TypeError)
 # A fixed date, so that the same contents give the same file.
 _DATE = (1980, 1, 1, 0, 0, 0)
 

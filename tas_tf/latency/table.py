@@ -109,7 +109,7 @@ class LatencyTable:
         if not isinstance(content, Mapping) or content.get("version") != VERSION:
             raise UserError(f"{path} isn't a table of latencies: `version` must be {VERSION}.")
         try:
-            arrays = {name: np.array(content[name]) for name in ("widths", "depths", "ratios")}
+            arrays = {name: _numbers(content[name], name) for name in ("widths", "depths", "ratios")}
             table = cls(
                 **{name: str(content[name]) for name in ("network", "digest", "format", "runtime", "device")},
                 threads=int(content["threads"]),
@@ -120,7 +120,7 @@ class LatencyTable:
             raise UserError(f"{path} isn't a table of latencies: {error}.") from error
         count = len(table.ratios)
         numbers = (table.ratios, np.array([table.full_ms]))
-        if table.widths.ndim != 2 or len(table.widths) != count or len(table.depths) != count or not count:
+        if not len(table.widths) == len(table.depths) == count > 0:
             raise UserError(f"{path}: expected widths, depths and ratios of the same shapes. Received: {count} ratios.")
         if not all(np.isfinite(each).all() and (each > 0).all() for each in numbers):
             raise UserError(f"{path}: latencies must be above 0.")
@@ -149,6 +149,11 @@ class LatencyTable:
                 f"{space.graph.network} with the same size of images, units, stages, and preprocessing inside."
             )
 
+        for choices, counts in ((space.units, self.widths), (space.stages, self.depths)):
+            most = np.array([max(choice.candidates) for choice in choices], np.int64)
+            if counts.shape[1] != len(most) or (counts < 1).any() or (counts > most).any():
+                raise UserError("`latency.table`: it holds widths or depths that the network doesn't have.")
+
     def fitted(self, space: SearchSpace) -> tuple[LatencyModel, Error]:
         """The model of the latency, and its error by cross-validation."""
         return fit(space, self.widths, self.depths, self.ratios * self.full_ms / 1000)
@@ -157,6 +162,19 @@ class LatencyTable:
     def is_noisy(self) -> bool:
         """Whether measurements differ so much that they say little."""
         return self.noise > _TOO_NOISY
+
+
+def _numbers(value: Any, name: str) -> np.ndarray:
+    """An array of a table.
+
+    Raises:
+        ValueError: It isn't one of numbers; counts must be whole.
+    """
+    array = np.array(value)
+    dimensions, kinds = (1, "fiu") if name == "ratios" else (2, "iu")
+    if array.size and (array.ndim != dimensions or array.dtype.kind not in kinds):
+        raise ValueError(f"`{name}` must be numbers")
+    return array
 
 
 def digest_of(space: SearchSpace, target: Target) -> str:

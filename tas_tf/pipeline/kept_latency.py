@@ -7,8 +7,9 @@ from collections.abc import Collection
 import numpy as np
 
 from tas_tf.deploy.artefacts import artefact_path
-from tas_tf.files import read_json, write_json
+from tas_tf.files import write_json
 from tas_tf.latency.measure import time_files
+from tas_tf.runs.run import read_result
 from tas_tf.runs.workspace import Workspace
 
 # Halves of a measurement that differ by more, as a share of it, tell nothing about a budget.
@@ -21,7 +22,7 @@ def checks_latency(workspace: Workspace) -> bool:
     metrics = config.run.metrics("search")
     if config.latency.table or not metrics.exists():
         return False
-    return read_json(metrics).get("budget_kind") == "latency"
+    return read_result(metrics).get("budget_kind") == "latency"
 
 
 def check_latency(workspace: Workspace, formats: Collection[str]) -> None:
@@ -37,7 +38,7 @@ def check_latency(workspace: Workspace, formats: Collection[str]) -> None:
     config.run.latency_json.unlink(missing_ok=True)
     if not checks_latency(workspace):
         return
-    search = read_json(config.run.metrics("search"))
+    search = read_result(config.run.metrics("search"))
     format, threads = search["latency_format"], search["latency_threads"]
     limit = round(search["budget_latency"] / search["latency_full_ms"], 6)
     found = {"format": format, "threads": threads, "budget_share": limit, "budget_ms": search["budget_latency"]}

@@ -10,11 +10,11 @@ from tas_tf.deploy.artefacts import artefact_path
 from tas_tf.deploy.converters import CONVERTERS
 from tas_tf.errors import UserError
 from tas_tf.extras import explain_missing
-from tas_tf.files import read_json, write_json
+from tas_tf.files import write_json
 from tas_tf.pipeline.steps import PipelineStep
 from tas_tf.report.report import build_report, summarise_shape
 from tas_tf.report.show import print_table, render_html
-from tas_tf.runs.run import Run
+from tas_tf.runs.run import Run, read_result
 from tas_tf.runs.workspace import Workspace
 from tas_tf.space.shape import Shape, dropped_nodes
 
@@ -77,7 +77,7 @@ def report_run(workspace: Workspace, rivals: Sequence[str] | None = None) -> dic
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    return read_json(path) if path.exists() else None
+    return read_result(path) if path.exists() else None
 
 
 def _qat_metrics(workspace: Workspace, rivals: Mapping[str, Run]) -> dict[str, dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import Any
 from tas_tf.cost.cost_model import MEASURED, told
 from tas_tf.decode.decode import decode
 from tas_tf.errors import UserError
-from tas_tf.files import read_json, write_json, write_model
+from tas_tf.files import write_json, write_model
 from tas_tf.latency.meter import LatencyMeter
 from tas_tf.pipeline.steps import (
     VERSION,
@@ -20,7 +20,7 @@ from tas_tf.pipeline.steps import (
     network_settings,
     settings_of,
 )
-from tas_tf.runs.run import Step
+from tas_tf.runs.run import Step, read_result
 from tas_tf.runs.workspace import Workspace
 from tas_tf.searching.logs import SearchSummaries
 from tas_tf.searching.run import run_search
@@ -57,7 +57,7 @@ class SearchedShapeStep(RunStep):
     def show(self) -> None:
         """Prints the cost, the depths and the score of the shape, and any warnings."""
         run = self.workspace.config.run
-        metrics = read_json(run.metrics("search"))
+        metrics = read_result(run.metrics("search"))
         kind = metrics["budget_kind"]
         depths = "/".join(map(str, Shape.load(run.search_shape).depths.values())) or "none searched"
         objective = self.workspace.task.objective
@@ -206,7 +206,7 @@ class DecodeStep(SearchedShapeStep):
         workspace, config = self.workspace, self.workspace.config
         space = workspace.space_of(workspace.unpruned_network())
         cost, limit = workspace.cost_and_limit(space)
-        widths, depths = from_json(space, read_json(self._searched.config.run.probabilities))
+        widths, depths = from_json(space, read_result(self._searched.config.run.probabilities))
         tolerance = int(config.search.tolerance * cost.full)
 
         def find(allowed: int) -> Shape:

@@ -10,10 +10,9 @@ from typing import Any
 
 from tas_tf.data.settings import script_file
 from tas_tf.errors import UserError, speaking_of
-from tas_tf.files import read_json
 from tas_tf.runs.config import RunConfig
 from tas_tf.runs.origins import hash_content
-from tas_tf.runs.run import Step
+from tas_tf.runs.run import Step, read_record
 from tas_tf.runs.schedule import Schedule
 from tas_tf.runs.workspace import Workspace
 from tas_tf.settings import describe_settings, recorded
@@ -245,9 +244,9 @@ def check_same_data(workspace: Workspace) -> None:
     file, record = script_file(dataset), run.path / "teacher" / "digest.json"
     if file is None or not record.exists():
         return
-    made = read_json(record)
-    same_name = made.get("settings", {}).get("data", {}).get("dataset") == _recorded_name(dataset)
-    if same_name and made.get("inputs", {}).get("data") != hash_content(file):
+    made = read_record(record)
+    same_name = made["settings"].get("data", {}).get("dataset") == _recorded_name(dataset)
+    if same_name and made["inputs"].get("data") != hash_content(file):
         raise UserError(
             f"`dataset`: {file.name} has changed since the teacher in {run.path} was made. Expected the same data for "
             "all steps of a run. `pipeline` with `overwrite` makes all of them again."

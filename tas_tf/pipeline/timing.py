@@ -8,11 +8,11 @@ from dataclasses import replace
 from tas_tf.baselines.rivals import RIVALS
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.errors import UserError
-from tas_tf.files import read_json
 from tas_tf.pipeline.quantising import QAT_FORMAT
 from tas_tf.proposals.shortlist import Proposer
 from tas_tf.race.race import MOST_SCORED
 from tas_tf.runs.config import RunConfig
+from tas_tf.runs.run import read_record
 from tas_tf.runs.schedule import Schedule, load_schedule
 from tas_tf.runs.workspace import Workspace
 from tas_tf.space.shape import Shape
@@ -130,5 +130,5 @@ def _training_of_teacher(config: RunConfig) -> tuple[int, int] | None:
     record = config.run.metrics("teacher").with_name("digest.json")
     if not config.run.teacher_model.exists() or not record.exists():
         return None
-    training = read_json(record)["settings"].get("teacher")
+    training = read_record(record)["settings"].get("teacher")
     return None if training is None else (training["epochs"] + training["warmup_epochs"], training["warmup_epochs"])

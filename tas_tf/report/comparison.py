@@ -13,12 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 from tas_tf.errors import UserError
-from tas_tf.files import read_json
 from tas_tf.published import shape_file
 from tas_tf.report.formatting import MISSING, format_bytes, format_count, format_ms, format_ratio
 from tas_tf.report.scores import SCORES, Score, score_of
 from tas_tf.runs.origins import flatten, hash_content
-from tas_tf.runs.run import Run
+from tas_tf.runs.run import Run, read_record, read_result
 
 _DEFAULT_FORMAT = "fp32"
 
@@ -147,7 +146,7 @@ def _row(name: str, runs: Sequence[Run]) -> Row:
     for run in runs:
         if not run.metrics(step).exists():
             raise UserError(f"`compare`: {run.path} holds no trained {step}: there is no {run.metrics(step)}.")
-    metrics = [read_json(run.metrics(step)) for run in runs]
+    metrics = [read_result(run.metrics(step)) for run in runs]
     seeds = tuple(one.get("seed", 0) for one in metrics)  # a teacher from another run has no seed
     if len(set(seeds)) < len(seeds):
         raise UserError(
@@ -178,7 +177,7 @@ def _figures(run: Run, own: Mapping[str, Any], format: str, score: Score) -> dic
 
 def _made_from(run: Run, step: str, label: str, path: Path) -> bool:
     """Whether a step read this file with its current content."""
-    return path.exists() and _read(run.path / step / "digest.json").get("inputs", {}).get(label) == hash_content(path)
+    return path.exists() and read_record(run.path / step / "digest.json")["inputs"].get(label) == hash_content(path)
 
 
 def _shape_folder(run: Run) -> Path:
@@ -191,7 +190,7 @@ def _check_alike(name: str, runs: Sequence[Run]) -> None:
     """Rejects runs that differ in the settings of a step other than the seed."""
     for step in ("search", "teacher", "student", "export"):
         folders = [_shape_folder(run) if step == "search" else run.path / step for run in runs]
-        settings = [flatten(_read(folder / "digest.json").get("settings", {})) for folder in folders]
+        settings = [flatten(read_record(folder / "digest.json")["settings"]) for folder in folders]
         settings = [each for each in settings if each]
         keys = {key for each in settings for key in each if key.rpartition(".")[2] != "seed"}
         differing = sorted(key for key in keys if any(each.get(key) != settings[0].get(key) for each in settings))
@@ -204,4 +203,4 @@ def _check_alike(name: str, runs: Sequence[Run]) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.exists() else {}
+    return read_result(path) if path.exists() else {}

@@ -16,10 +16,9 @@ from tas_tf.data.settings import DataSettings
 from tas_tf.data.source import StreamedSource
 from tas_tf.data.task import Task
 from tas_tf.errors import UserError
-from tas_tf.files import read_json
 from tas_tf.objectives.objective import Objective
 from tas_tf.objectives.scoring import Scorer, tally_with_loss
-from tas_tf.runs.run import Run
+from tas_tf.runs.run import Run, read_record, read_result
 from tas_tf.settings import describe_settings
 from tas_tf.space.space import SearchSpace
 from tas_tf.training.network import check_fits, is_near_chance, logits_of
@@ -230,9 +229,9 @@ def kept_preparation(teacher_run: Run) -> dict[str, str | None]:
     metrics, record = teacher_run.metrics("teacher"), teacher_run.path / "teacher" / "digest.json"
     kept = {}
     if metrics.exists():
-        kept["preprocess"] = read_json(metrics).get("preprocess", "standardise")
+        kept["preprocess"] = read_result(metrics).get("preprocess", "standardise")
     if record.exists():
         # Records leave out what was the way before there was a choice.
         before = describe_settings(DataSettings)["resize"].setting.before
-        kept["resize"] = read_json(record).get("settings", {}).get("data", {}).get("resize", before)
+        kept["resize"] = read_record(record)["settings"].get("data", {}).get("resize", before)
     return kept

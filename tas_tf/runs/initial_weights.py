@@ -7,8 +7,8 @@ from pathlib import Path
 import keras
 
 from tas_tf.errors import UserError
-from tas_tf.files import read_json
 from tas_tf.runs.config import RunConfig
+from tas_tf.runs.run import read_result
 from tas_tf.runs.workspace import Workspace
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
@@ -62,7 +62,7 @@ def raced_rate_factor(config: RunConfig) -> float:
         config.shape_path.with_name("metrics.json"),
         *([config.parent.run.metrics("search")] if config.parent else []),
     ]
-    found = [read_json(path).get("rate_factor") for path in runs if path.exists()]
+    found = [read_result(path).get("rate_factor") for path in runs if path.exists()]
     return next((factor for factor in found if factor is not None), 1.0)
 
 

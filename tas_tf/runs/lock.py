@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import socket
 from pathlib import Path
-from typing import IO
 
 from tas_tf.errors import UserError
 
@@ -19,7 +17,8 @@ except ImportError:  # Windows, where run folders aren't locked
 #: File in a run folder that the process working on it holds a lock on. The lock ends with the process, however it ends.
 LOCK = ".lock"
 
-_held: dict[Path, IO[str]] = {}
+#: Descriptors of the files of folders that this process has locked.
+_held: dict[Path, int] = {}
 
 
 def acquire(folder: Path) -> None:
@@ -36,18 +35,17 @@ def acquire(folder: Path) -> None:
     if fcntl is None or folder in _held:
         return
     while True:
-        file = _open(folder / LOCK, "a+")
+        file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             _lock(file, folder)
         except BaseException:
-            file.close()
+            os.close(file)
             raise
         if _is(file, folder / LOCK):
             break
-        file.close()  # its holder has removed it meanwhile
-    file.truncate(0)
-    file.write(json.dumps({"process": os.getpid(), "machine": socket.gethostname()}))
-    file.flush()
+        os.close(file)  # its holder has removed it meanwhile
+    os.ftruncate(file, 0)
+    os.write(file, json.dumps({"process": os.getpid(), "machine": socket.gethostname()}).encode())
     _held[folder] = file
 
 
@@ -60,8 +58,14 @@ def check_free(folder: Path) -> None:
     folder = folder.resolve()
     if fcntl is None or folder in _held or not (folder / LOCK).exists():
         return
-    with contextlib.suppress(OSError), _open(folder / LOCK, "r") as file:  # what can't be opened is found out later
+    try:
+        file = os.open(folder / LOCK, os.O_RDONLY)
+    except OSError:  # found out later
+        return
+    try:
         _lock(file, folder)
+    finally:
+        os.close(file)
 
 
 def release_all() -> None:
@@ -70,22 +74,18 @@ def release_all() -> None:
         folder, file = _held.popitem()
         if _is(file, folder / LOCK):
             (folder / LOCK).unlink(missing_ok=True)
-        file.close()
+        os.close(file)
 
 
-def _open(path: Path, mode: str) -> IO[str]:
-    return path.open(mode, encoding="utf-8")
-
-
-def _is(file: IO[str], path: Path) -> bool:
+def _is(file: int, path: Path) -> bool:
     """Whether an open file is still the one at a path."""
     try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+        return os.path.samestat(os.fstat(file), path.stat())
     except FileNotFoundError:
         return False
 
 
-def _lock(file: IO[str], folder: Path) -> None:
+def _lock(file: int, folder: Path) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -96,10 +96,9 @@ def _lock(file: IO[str], folder: Path) -> None:
         return
 
 
-def _holder(file: IO[str]) -> str:
-    file.seek(0)
+def _holder(file: int) -> str:
     try:
-        found = json.loads(file.read())
+        found = json.loads(os.pread(file, 1000, 0))
         return f"process {found['process']} on {found['machine']}"
     except (ValueError, KeyError, TypeError):
         return "another process"

@@ -17,7 +17,6 @@ from tas_tf.data.run_data import RunData
 from tas_tf.data.settings import DataSettings
 from tas_tf.data.task import Task
 from tas_tf.errors import UserError
-from tas_tf.files import read_json
 from tas_tf.graph.graph import Graph
 from tas_tf.graph.image_size import takes_any_size, with_image_size
 from tas_tf.objectives.choose import choose_objective
@@ -26,6 +25,7 @@ from tas_tf.objectives.losses import is_standard
 from tas_tf.objectives.objective import Objective
 from tas_tf.objectives.several import Several
 from tas_tf.runs.config import RunConfig
+from tas_tf.runs.run import read_result
 from tas_tf.runs.shared import Shared
 from tas_tf.settings import require
 from tas_tf.training.strategy import make_strategy
@@ -120,7 +120,7 @@ class RunNetworks:
         config = self.config
         metrics, task = config.teacher_run.metrics("teacher"), config.network.task
         if metrics.exists() and not self.replaces_teacher:
-            found = read_json(metrics)
+            found = read_result(metrics)
             # Teachers of earlier versions classify.
             trained = found.get("task", Classification.task)
             task = task or (None if trained == Several.task else trained)

@@ -1,5 +1,6 @@
 """What a step's result was made from: hashes of inputs, and descriptions of differences."""
 
+import contextlib
 import hashlib
 import json
 import zipfile
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tas_tf.errors import UserError
+from tas_tf.files import DAMAGED_ZIP
 
 
 def hash_content(path: Path) -> str:
@@ -25,7 +27,8 @@ def hash_content(path: Path) -> str:
         return digest.hexdigest()
     try:
         if zipfile.is_zipfile(path) and path.suffix == ".keras":
-            return _hash_members(path)
+            with contextlib.suppress(*DAMAGED_ZIP):  # then all bytes count, and whoever loads it tells
+                return _hash_members(path)
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:

@@ -290,7 +290,7 @@ class Step:
         try:
             yield
             self._check_outputs()
-            write_json(self.digest_path, record)
+            write_json(self.digest_path, record | {"files": self._files()})
         finally:
             self._pending_path.unlink(missing_ok=True)
 
@@ -302,7 +302,7 @@ class Step:
         """
         self._check_outputs()
         # Keeps the hashes that `begin` recorded: an input that changed since must show up as a difference.
-        write_json(self.digest_path, self._read_record() | {"complete": True})
+        write_json(self.digest_path, self._read_record() | {"complete": True, "files": self._files()})
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def _start(self, record_path: Path, record: Mapping[str, Any]) -> None:
@@ -314,6 +314,11 @@ class Step:
             write_json(record_path, record)
         except OSError as error:
             raise UserError(f"Can't write into {self.folder}: {error.strerror}.") from error
+
+    def _files(self) -> dict[str, str]:
+        """Hashes of the results that `read_result` reads, by name."""
+        paths = [path for path in self.outputs if path.parent == self.folder and path.suffix == ".json"]
+        return {path.name: hash_content(path) for path in paths}
 
     def _check_outputs(self) -> None:
         for output in self.outputs:
@@ -334,9 +339,46 @@ class Step:
             "settings": self.settings,
             "inputs": {label: hash_content(path) for label, path in self.inputs.items()},
         }
-        canonical = json.dumps(made_from, sort_keys=True, separators=(",", ":"))
-        return {"digest": hashlib.sha256(canonical.encode()).hexdigest(), **made_from, "complete": complete}
+        return {"digest": _digest(made_from), **made_from, "complete": complete}
 
     def _read_record(self) -> dict[str, Any]:
-        record = read_json(self.digest_path)
-        return record if isinstance(record, dict) else {}
+        return read_record(self.digest_path)
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """The record of a step: `settings`, `inputs` and more.
+
+    A missing record, or one that was damaged or changed by hand, has no settings and inputs.
+
+    Args:
+        path: The file `digest.json` of the step.
+    """
+    with contextlib.suppress(UserError, KeyError, TypeError):
+        record = read_json(path)
+        if record["digest"] == _digest({name: record[name] for name in ("version", "settings", "inputs")}):
+            return record
+    return {"settings": {}, "inputs": {}}
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """A JSON file that a step wrote.
+
+    Args:
+        path: The file, in the folder of the step.
+
+    Raises:
+        UserError: If it is missing, or was damaged or changed since.
+    """
+    content, wanted = read_json(path), read_record(path.with_name("digest.json")).get("files", {})
+    changed = path.name in wanted and hash_content(path) != wanted[path.name]
+    if changed or not isinstance(content, dict):
+        raise UserError(
+            f"{path} was damaged or changed after the step `{path.parent.name}` had written it. Restore it, or run the "
+            "step again with `overwrite`."
+        )
+    return content
+
+
+def _digest(made_from: Mapping[str, Any]) -> str:
+    canonical = json.dumps(made_from, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()

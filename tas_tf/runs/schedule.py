@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import typing
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 from tas_tf.data.training_data import TrainingData
+from tas_tf.errors import UserError
 from tas_tf.files import read_json, write_json
 from tas_tf.runs.config import RunConfig
+from tas_tf.runs.run import read_result
 from tas_tf.timing.pace import Pace
 from tas_tf.timing.plan import epochs_within
 from tas_tf.training.answers import kept_steps, kept_views
@@ -58,6 +64,26 @@ class Schedule:
     export_seconds: float
     final_epochs: dict[str, int] = field(default_factory=dict)
 
+    @classmethod
+    def from_json(cls, content: Any, path: Path) -> Schedule:
+        """The schedule that a file holds.
+
+        Args:
+            content: What the file holds.
+            path: The file.
+
+        Raises:
+            UserError: The file was damaged or changed.
+        """
+        hints = typing.get_type_hints(cls)
+        numbers = {float: (int, float), int: int, str: str}
+        with contextlib.suppress(TypeError):
+            schedule = cls(**content)
+            values = {name: getattr(schedule, name) for name in hints}
+            if all(isinstance(values[name], numbers.get(hint, dict)) for name, hint in hints.items()):
+                return schedule
+        raise UserError(f"{path} was damaged or changed. Remove it, and the time is planned anew.")
+
     def applied(self, config: RunConfig) -> RunConfig:
         """The settings of a run with the numbers of the schedule."""
         teacher = config.teacher
@@ -84,7 +110,7 @@ class Schedule:
         later = len(budgets) - 1 - budgets.index(str(config.budget))
         whole = self.race_seconds + self.student_seconds + self.export_seconds
         left = self.seconds - self.used - self.export_seconds - later * whole
-        raced = read_json(config.run.metrics("search"))
+        raced = read_result(config.run.metrics("search"))
         kept = kept_steps(data, config.student.batch_size)
         pace = Pace(self.step, self.overhead, self.again, self.teach)
         pace = pace.after_race(raced["laps"], raced["proposal"], kept_steps=kept)
@@ -99,7 +125,7 @@ def load_schedule(config: RunConfig) -> Schedule | None:
     path = config.outermost.run.plan
     if config.time is None or not path.exists():
         return None
-    schedule = Schedule(**read_json(path))
+    schedule = Schedule.from_json(read_json(path), path)
     return schedule if schedule.time == config.time else None
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import h5py
 
 from tas_tf.errors import UserError
+from tas_tf.files import DAMAGED_ZIP
 from tas_tf.graph.custom import ALONE
 from tas_tf.graph.layers import first_line
 
@@ -95,7 +96,7 @@ class SavedNetwork:
             return _read_hdf5(path) if h5py.is_hdf5(path) else _read_zip(path)
         except UserError:
             raise
-        except (zipfile.BadZipFile, OSError, KeyError, ValueError) as error:
+        except (OSError, *DAMAGED_ZIP, TypeError, AttributeError) as error:
             raise UserError(f"`model`: {path} is damaged or isn't a `.keras` file, which is a zip archive.") from error
 
     @property
