@@ -17,6 +17,7 @@ from tas_tf.errors import UserError
 from tas_tf.interruption import REQUESTS, deferred
 from tas_tf.objectives.objective import Objective
 from tas_tf.qat.settings import FineTuneSettings
+from tas_tf.training.accumulation import over_parts
 from tas_tf.training.checkpoint import Checkpoints, Progress, Saving
 from tas_tf.training.distill import distillation_loss
 from tas_tf.training.evaluation import evaluate
@@ -51,7 +52,7 @@ def fine_tune(
     Raises:
         UserError: The batch doesn't fit the data, or the training diverges.
     """
-    check_batch_size(strategy, settings.batch_size)
+    check_batch_size(strategy, settings.batch_size, settings.accumulate)
     dataset, steps = task.training(settings.batch_size)
     tf_keras.utils.set_random_seed(settings.seed)
     rate = tf_keras.optimizers.schedules.CosineDecay(settings.lr, settings.epochs * steps)
@@ -134,7 +135,13 @@ class _Learner(tf_keras.Model):
         return [self._loss, self._progress]
 
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
-        images, labels = data
+        variables = self.network.trainable_variables
+        gradients = add_l2(over_parts(self._gradients, data, self._settings.accumulate), variables, self._settings.l2)
+        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        return {metric.name: metric.result() for metric in self.metrics}
+
+    def _gradients(self, images: tf.Tensor, labels: tf.Tensor) -> list[tf.Tensor]:
+        """Gradients of the mean loss over a part of a batch, which the metrics take note of."""
         options = {"alpha": self._settings.alpha, "temperature": self._settings.temperature}
         with tf.GradientTape() as tape:
             logits = self.network(images, training=True)
@@ -143,12 +150,9 @@ class _Learner(tf_keras.Model):
             loss = tf.reduce_mean(losses)
             # Optimizers sum gradients over replicas.
             share = loss / tf.distribute.get_strategy().num_replicas_in_sync
-        variables = self.network.trainable_variables
-        gradients = add_l2(tape.gradient(share, variables), variables, self._settings.l2)
-        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         self._loss.update_state(loss)
         self._progress.update_state(self._objective.progress(labels, logits))
-        return {metric.name: metric.result() for metric in self.metrics}
+        return tape.gradient(share, self.network.trainable_variables)
 
 
 class _Saves(tf_keras.callbacks.Callback):

@@ -198,7 +198,7 @@ class Workspace(RunNetworks):
         space = self.space_of(model, anew=anew)
         check_fits(model, space, self.task)
         if trains:
-            check_batch_size(self.strategy, self.config.student.batch_size)
+            check_batch_size(self.strategy, self.config.student.batch_size, self.config.student.accumulate)
             self.task.training(self.config.student.batch_size)
         self.check_deployable(model)  # last: it takes seconds
         return space

@@ -25,6 +25,7 @@ from tas_tf.supernet.transfer import load_teacher
 from tas_tf.training.checkpoint import Saving
 from tas_tf.training.loop import fit
 from tas_tf.training.optimizers import arch_adam, cosine, sgd
+from tas_tf.training.strategy import check_batch_size
 
 
 def cost_and_limit(space: SearchSpace, budget: Budget, meter: Meter | None = None) -> tuple[CostModel, int]:
@@ -81,6 +82,7 @@ def run_search(
     """
     cost, limit = cost_and_limit(space, budget, meter)
     dataset, steps = task.searching(settings.batch_size, settings.split_share)
+    check_batch_size(strategy, settings.batch_size, settings.accumulate)
     keras.utils.set_random_seed(settings.seed)
     with strategy.scope():
         searcher = _make_searcher(space, cost, limit, settings, steps, task, teacher)
@@ -117,6 +119,7 @@ def _make_searcher(space, cost, limit, settings: SearchSettings, steps: int, tas
         expected_cost,
         CostTarget(limit / cost.full, settings.tolerance, settings.cost_weight, settings.cost_driver),
         arch_l2=settings.arch_l2,
+        parts=settings.accumulate,
         jit_compile=settings.jit_compile,
         name="searcher",
     )

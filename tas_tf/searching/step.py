@@ -13,6 +13,7 @@ from tas_tf.objectives.objective import Objective
 from tas_tf.searching.settings import SearchSettings
 from tas_tf.supernet.build import Supernet
 from tas_tf.supernet.layers.statistics import running_momentum
+from tas_tf.training.accumulation import over_parts
 from tas_tf.training.optimizers import add_l2
 
 
@@ -61,6 +62,7 @@ class Searcher(keras.Model):
         expected_cost: Expected cost as a function of probabilities.
         target: Target of the cost.
         arch_l2: L2 penalty in the gradient of trained logits.
+        parts: Parts of a batch that are computed one after another, see `over_parts`.
         jit_compile: Whether to compile the two gradient functions with XLA.
     """
 
@@ -72,6 +74,7 @@ class Searcher(keras.Model):
         target: CostTarget,
         *,
         arch_l2: float = SearchSettings.arch_l2,
+        parts: int = 1,
         jit_compile: bool = False,
         **kwargs: Any,
     ):
@@ -79,6 +82,7 @@ class Searcher(keras.Model):
         self.supernet = supernet
         self.target = target
         self.arch_l2 = arch_l2
+        self._parts = parts
         self.expected_cost = expected_cost
         self._loss = objective.keras_loss()
         self._means = {
@@ -133,17 +137,27 @@ class Searcher(keras.Model):
             labels: Labels as the objective has them.
             draw: Number of the draw, a scalar.
         """
-        loss, logits, gradients = self._weight_gradients(images, labels, draw)
+
+        def compute(images: tf.Tensor, labels: tf.Tensor) -> list[tf.Tensor]:
+            loss, logits, gradients = self._weight_gradients(images, labels, draw)
+            self._record("weight", loss, logits, labels)
+            return gradients
+
+        gradients = over_parts(compute, [images, labels], self._parts)
         self.optimizer.apply_gradients(zip(gradients, self.supernet.weight_variables, strict=True))
-        self._record("weight", loss, logits, labels)
 
     def update_logits(self, images: tf.Tensor, labels: tf.Tensor, draw: tf.Tensor) -> None:
         """Runs the second half of a step; its arguments are those of `update_weights`."""
-        loss, logits, costs, gradients = self._arch_gradients(images, labels, draw)
+
+        def compute(images: tf.Tensor, labels: tf.Tensor) -> tuple[list[tf.Tensor], tuple[tf.Tensor, ...]]:
+            loss, logits, costs, gradients = self._arch_gradients(images, labels, draw)
+            self._record("arch", loss, logits, labels)
+            return gradients, costs
+
+        gradients, costs = over_parts(compute, [images, labels], self._parts)
         variables = self.supernet.architecture_variables
         gradients = add_l2(gradients, variables, self.arch_l2)
         self.arch_optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        self._record("arch", loss, logits, labels)
         for name, value in zip(("cost_loss", "expected_cost", "argmax_cost"), costs, strict=True):
             self._means[name].update_state(value)
 

@@ -12,6 +12,7 @@ import tensorflow as tf
 from tas_tf.averaging import cumulative
 from tas_tf.graph.layers import plain_model
 from tas_tf.objectives.objective import Objective
+from tas_tf.training.accumulation import over_parts
 from tas_tf.training.settings import ChangingDistillation, Distillation
 
 #: Largest share of their initial values that settled running statistics may hold.
@@ -56,7 +57,7 @@ def distillation_loss(
 
 def distiller(
     student: keras.Model,
-    teacher: keras.Model,
+    teacher: keras.Model | None,
     optimizer: keras.Optimizer,
     *,
     objective: Objective,
@@ -64,25 +65,27 @@ def distiller(
     temperature: float = Distillation.temperature,
     alpha_end: float | None = ChangingDistillation.alpha_end,
     steps: int | tf.Variable = 1,
+    parts: int = 1,
 ) -> Distiller:
     """Prepares a student for training with `distillation_loss`. Call it inside the strategy's scope.
 
     Args:
         student: Network ending in logits, trained in place.
-        teacher: Network ending in logits, left unchanged.
+        teacher: Network ending in logits, left unchanged; without one, the labels alone count.
         optimizer: Optimizer of the student's weights.
         objective: What the outputs mean.
         alpha: Weight of the divergence from the teacher, from 0 to 1.
         temperature: Divisor of both networks' logits, above 0.
         alpha_end: Weight at the end, if it changes along half a cosine.
         steps: Steps of the whole training, for `alpha_end`.
+        parts: Parts of a batch that are computed one after another, see `over_parts`.
 
     Raises:
         UserError: `alpha`, `alpha_end` or `temperature` is out of range.
     """
     ChangingDistillation(alpha=alpha, temperature=temperature, alpha_end=alpha_end)  # checks all
     weight = constant(alpha) if alpha_end is None else falling(alpha, alpha_end, steps)
-    options = {"objective": objective, "alpha": weight, "temperature": temperature}
+    options = {"objective": objective, "alpha": weight, "temperature": temperature, "parts": parts}
     result = Distiller(student, teacher, name="distiller", **options)
     result.compile(optimizer=optimizer)
     return result
@@ -114,28 +117,30 @@ class Distiller(keras.Model):
     Args:
         student: Network ending in logits.
         teacher: Network ending in logits. It runs in inference mode and isn't part of this model, so it is neither
-            trained nor saved with it.
+            trained nor saved with it. Without one, the labels alone count, and the regularisation of the layers.
         objective: What the outputs mean.
         alpha: Takes the number of steps done; returns the weight of the divergence from the teacher.
         temperature: Divisor of both networks' logits.
+        parts: Parts of a batch that are computed one after another, see `over_parts`.
         **kwargs: Arguments of `keras.Model`.
     """
 
     def __init__(
         self,
         student: keras.Model,
-        teacher: keras.Model,
+        teacher: keras.Model | None,
         *,
         objective: Objective,
         alpha: Callable[[tf.Tensor], tf.Tensor | float],
         temperature: float,
+        parts: int = 1,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.student = student
         # A closure, so that Keras doesn't track the teacher's weights.
-        self._teach = lambda images: teacher(images, training=False)
-        self._objective, self._alpha, self._temperature = objective, alpha, temperature
+        self._teach = None if teacher is None else (lambda images: teacher(images, training=False))
+        self._objective, self._alpha, self._temperature, self._parts = objective, alpha, temperature, parts
         self._loss_mean = keras.metrics.Mean(name="loss")
         self._progress = objective.keras_metric()
         self.built = True
@@ -157,27 +162,29 @@ class Distiller(keras.Model):
     def train_step(self, data: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
         """Updates the student on one batch: images, labels and, if they are known, the teacher's logits."""
         images, labels, *known = data  # Keras's own loop appends sample weights, which are None
-        teacher_logits = self._teach(images) if not known or known[0] is None else known[0]
         alpha = self._alpha(self.optimizer.iterations)
+        batch = [images, labels, known[0] if known else None]
+        gradients = over_parts(lambda *part: self._gradients(*part, alpha), batch, self._parts)
+        self.optimizer.apply_gradients(zip(gradients, self.student.trainable_variables, strict=True))
+        return self.get_metrics_result()
+
+    def _gradients(
+        self, images: tf.Tensor, labels: tf.Tensor, known: tf.Tensor | None, alpha: tf.Tensor | float
+    ) -> list[tf.Tensor]:
+        """Gradients of the mean loss over a part of a batch, which the metrics take note of."""
+        wanted = self._teach(images) if known is None and self._teach is not None else known
+        options = {"alpha": alpha, "temperature": self._temperature, "objective": self._objective}
         with tf.GradientTape() as tape:
             logits = self.student(images, training=True)
-            losses = distillation_loss(
-                labels,
-                logits,
-                teacher_logits,
-                alpha=alpha,
-                temperature=self._temperature,
-                objective=self._objective,
-            )
-            loss = tf.reduce_mean(losses)
+            loss = tf.reduce_mean(distillation_loss(labels, logits, wanted, **options))
+            if self._teach is None and self.student.losses:  # as in Keras's own training
+                loss += tf.add_n(self.student.losses)
             # Optimizers sum gradients over replicas.
             share = loss / tf.distribute.get_strategy().num_replicas_in_sync
-        variables = self.student.trainable_variables
-        gradients = tape.gradient(share, [variable.value for variable in variables])
-        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        gradients = tape.gradient(share, [variable.value for variable in self.student.trainable_variables])
         self._loss_mean.update_state(loss)
         self._progress.update_state(labels, logits)
-        return self.get_metrics_result()
+        return gradients
 
 
 def is_unsettled(model: keras.Model, steps: int) -> bool:

@@ -24,6 +24,7 @@ from tas_tf.training.evaluation import Evaluator, make_evaluator
 from tas_tf.training.loop import SECONDS, Steps, fit
 from tas_tf.training.optimizers import Course, sgd
 from tas_tf.training.settings import TrainSettings
+from tas_tf.training.strategy import check_batch_size
 
 #: Batches over which running statistics are averaged if training was too short for them to settle.
 _CALIBRATION_BATCHES = 20
@@ -197,17 +198,18 @@ class Trainee:
     ) -> None:
         self._objective = objective
         self._space, self._shape, self._settings, self._strategy = space, shape, settings, strategy
+        check_batch_size(strategy, settings.batch_size, settings.accumulate)
         keras.utils.set_random_seed(settings.seed)
         with strategy.scope():
             self.network = build_student(space, shape, logits=True)
             self._course = Course()
             optimizer = sgd(self._course.schedule, momentum=settings.momentum, l2=settings.l2)
-            if teacher is None:
+            if teacher is None and settings.accumulate == 1:
                 self._learner = compile_network(self.network, optimizer, objective)
                 optimizer.build(self.network.trainable_variables)
             else:
                 weights = {name: getattr(settings, name) for name in ("alpha", "alpha_end", "temperature")}
-                options = {"objective": objective, "steps": self._course.steps, **weights}
+                options = {"objective": objective, "steps": self._course.steps, "parts": settings.accumulate, **weights}
                 self._learner = distiller(self.network, teacher, optimizer, **options)
         self._steps = Steps(self._learner, strategy)
         # What a training changes besides weights: random states of layers, and the optimizer's variables.

@@ -14,6 +14,13 @@ class Optimisation(Seeded):
     epochs: int = setting(300, "Epochs after the warm-up.", at_least=1)
     batch_size: int = setting(256, "Images in a batch, over all devices.", at_least=1)
     lr: float = setting(0.1, "Highest learning rate of the weights.", at_least=0)
+    accumulate: int = setting(
+        1,
+        "Equal parts in which a batch goes through the network, one after another, so that memory holds one part's "
+        "activations. Batch normalisation sees each part on its own.",
+        at_least=1,
+        before=1,
+    )
     momentum: float = setting(0.9, "Nesterov momentum of the weights.", at_least=0, at_most=1)
     l2: float = setting(5e-4, "L2 penalty in the gradient of the weights.", at_least=0)
 

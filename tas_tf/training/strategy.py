@@ -37,15 +37,17 @@ def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy(devices)
 
 
-def check_batch_size(strategy: tf.distribute.Strategy, batch_size: int | None) -> None:
-    """Checks that a global batch can be split evenly over the replicas.
+def check_batch_size(strategy: tf.distribute.Strategy, batch_size: int | None, parts: int = 1) -> None:
+    """Checks that a global batch can be split evenly over the replicas, and there into parts.
 
     Args:
         strategy: Distribution strategy.
         batch_size: Number of examples in a global batch; `None` if it varies.
+        parts: Parts of a replica's share, see `tas_tf.training.accumulation.over_parts`.
 
     Raises:
-        UserError: If the batch size isn't positive, or can't be split into equal shares, one for each replica.
+        UserError: If the batch size isn't positive, or can't be split into equal shares, one for each part of each
+            replica's.
     """
     replicas = strategy.num_replicas_in_sync
     if batch_size is None:
@@ -57,10 +59,10 @@ def check_batch_size(strategy: tf.distribute.Strategy, batch_size: int | None) -
         return
     if batch_size < 1:
         raise UserError(f"`batch_size` must be positive. Received: {batch_size}.")
-    if batch_size % replicas:
-        lower = batch_size - batch_size % replicas
-        near = f"{lower} or {lower + replicas}" if lower else str(replicas)
-        raise UserError(
-            f"`batch_size` must be divisible by the number of replicas, {replicas}. "
-            f"Received: {batch_size}. Use {near}, or one device."
-        )
+    if batch_size % (shares := replicas * parts):
+        lower = batch_size - batch_size % shares
+        near = f"{lower} or {lower + shares}" if lower else str(shares)
+        wanted = {"the number of replicas": replicas, "`accumulate`": parts}
+        names = " times ".join(f"{name}, {count}" for name, count in wanted.items() if count > 1)
+        ways = ", or one device" if parts == 1 else ", or another `accumulate`"
+        raise UserError(f"`batch_size` must be divisible by {names}. Received: {batch_size}. Use {near}{ways}.")

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import json
 import re
 import unicodedata
 import warnings
-import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import h5py
 import keras
 
 from tas_tf.errors import UserError
@@ -178,14 +175,12 @@ def losses_in_file(path: str | Path, *, say: Callable[[str], None] = lambda text
     Returns:
         `loss`, `None` if the model wasn't compiled or with an unknown loss, and `loss_weights`, as
         `keras.Model.compile` takes them.
+
+    Raises:
+        UserError: The file is damaged, or isn't one of a whole model.
     """
     path = Path(path)
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            compiled = json.loads(archive.read("config.json")).get("compile_config") or {}
-    else:
-        with h5py.File(path) as file:
-            compiled = json.loads(file.attrs.get("training_config", "{}"))
+    compiled = SavedNetwork.read(path).compiled
     saved = compiled.get("loss")
     unknown: list[Any] = []
     found = _saved_loss(saved, unknown)

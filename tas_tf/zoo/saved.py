@@ -80,10 +80,12 @@ class SavedNetwork:
     Attributes:
         config: The network's config, as its version of Keras writes it.
         keras_version: Version of Keras that wrote the file; empty if an HDF5 file doesn't say.
+        compiled: What the network was compiled with; empty if it wasn't.
     """
 
     config: Mapping[str, Any] = field(repr=False)
     keras_version: str
+    compiled: Mapping[str, Any] = field(repr=False)
 
     @classmethod
     def read(cls, path: Path) -> SavedNetwork:
@@ -142,16 +144,19 @@ def _read_zip(path: Path) -> SavedNetwork:
     with zipfile.ZipFile(path) as archive:
         config = json.loads(archive.read("config.json"))
         metadata = json.loads(archive.read("metadata.json"))
-    return SavedNetwork(config, str(metadata.get("keras_version", "3")))
+    return SavedNetwork(config, str(metadata.get("keras_version", "3")), {**(config.get("compile_config") or {})})
 
 
 def _read_hdf5(path: Path) -> SavedNetwork:
     with h5py.File(path) as file:
-        config, version = (file.attrs.get(name) for name in ("model_config", "keras_version"))
+        config, version, compiled = (
+            file.attrs.get(name) for name in ("model_config", "keras_version", "training_config")
+        )
     if config is None:
         raise UserError(f"`model`: {path} {_WEIGHTS_ALONE}.")
-    texts = [text.decode() if isinstance(text, bytes) else str(text) for text in (config, version or "")]
-    return SavedNetwork(json.loads(texts[0]), texts[1])
+    given = (config, version or "", compiled or "{}")
+    texts = [text.decode() if isinstance(text, bytes) else str(text) for text in given]
+    return SavedNetwork(json.loads(texts[0]), texts[1], {**json.loads(texts[2])})
 
 
 def _entries(value: Any) -> Iterator[Mapping[str, Any]]:

@@ -1,0 +1,49 @@
+"""Gradients of a batch whose activations don't fit into memory: of its parts, one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+#: A tensor, or tensors in tuples and lists.
+Tensors = tf.Tensor | Sequence["Tensors"]
+
+
+def over_parts(compute: Callable[..., Tensors], batch: Sequence[Tensors | None], parts: int) -> Tensors:
+    """Computes something for equal parts of a batch, and returns the mean over them.
+
+    The parts are computed one after another: the next one waits for the results of the one before, so that memory never
+    holds activations of two.
+
+    Args:
+        compute: Takes a part of the batch and returns tensors, such as losses and gradients that are means over images.
+        batch: Tensors whose first axis counts images, a multiple of `parts`; `None` stays `None`.
+        parts: Number of parts.
+
+    Returns:
+        Tensors like those of `compute`.
+
+    Example:
+        >>> mean = over_parts(lambda x: tf.reduce_mean(x), [tf.constant([1.0, 2.0, 3.0, 6.0])], 2)
+        >>> float(mean)
+        3.0
+    """
+    if parts == 1:
+        return compute(*batch)
+    total = None
+    for number in range(parts):
+        waits = [] if total is None else tf.nest.flatten(total)
+        with tf.control_dependencies(waits):
+            part = tf.nest.map_structure(lambda tensor, number=number: _part(tensor, number, parts), list(batch))
+        found = compute(*part)
+        total = found if total is None else tf.nest.map_structure(tf.add, total, found)
+    return tf.nest.map_structure(lambda tensor: tensor / parts, total)
+
+
+def _part(tensor: tf.Tensor | None, number: int, parts: int) -> tf.Tensor | None:
+    if tensor is None:
+        return None
+    count = tensor.shape[0]
+    size = (tf.shape(tensor)[0] if count is None else count) // parts
+    return tf.identity(tensor[number * size : (number + 1) * size])
