@@ -188,7 +188,13 @@ def _differences(run: Path, whole: Path) -> list[str]:
 
 def _matters(name: str) -> bool:
     # Logs go on in a further file; the page and the latencies hold times.
-    return not name.startswith("logs/") and "/logs/" not in name and not name.endswith((".html", "latency.json"))
+    # A killed process leaves its lock, which is in nobody's way.
+    return (
+        name != ".lock"
+        and not name.startswith("logs/")
+        and "/logs/" not in name
+        and not name.endswith((".html", "latency.json"))
+    )
 
 
 def _is_same(found: Path, wanted: Path, moved: dict[str, str]) -> bool:

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any
 
 #: Exit code after SIGTERM, "try again later" in sysexits.h: the same command goes on.
 EXIT_CODE = 75
+# Seconds after which a request is repeated.
+_AGAIN = 1.0
 
 
 class Terminated(BaseException):
@@ -36,16 +40,28 @@ class Requests:
         del frame
         first, self.received = self.received is None, number
         if not (self.deferring and first):
-            self.end()
+            # Once more if the exception is lost: Python ignores those that are raised while it deletes an object.
+            signal.setitimer(signal.ITIMER_REAL, _AGAIN, _AGAIN)
+            self.check()
 
-    def end(self) -> None:
-        """Does what was requested.
+    def repeat(self, number: int, frame: FrameType | None = None) -> None:
+        """Handles the timer that a request has set."""
+        del number, frame
+        if not self.deferring:
+            self.check()
+
+    def check(self) -> None:
+        """Ends the process if that was requested.
 
         Raises:
             KeyboardInterrupt: On Ctrl-C.
             Terminated: On SIGTERM.
         """
-        raise KeyboardInterrupt if self.received == signal.SIGINT else Terminated
+        if self.received is not None:
+            raise self._exception()
+
+    def _exception(self) -> BaseException:
+        return KeyboardInterrupt() if self.received == signal.SIGINT else Terminated()
 
 
 #: The requests to this process.
@@ -64,14 +80,25 @@ def listening() -> Iterator[None]:
         yield
         return
     REQUESTS.received = None
-    handled = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, REQUESTS.receive) for number in handled}
+    handlers = {signal.SIGINT: REQUESTS.receive, signal.SIGTERM: REQUESTS.receive, signal.SIGALRM: REQUESTS.repeat}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    hook, sys.unraisablehook = sys.unraisablehook, _without_requests(sys.unraisablehook)
     try:
         yield
+        REQUESTS.check()
+    except Exception:
+        REQUESTS.check()  # a library may have made another error of the one that ends the process
+        raise
     finally:
-        REQUESTS.received = None
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        REQUESTS.received, sys.unraisablehook = None, hook
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _without_requests(hook: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Tells of exceptions that Python ignores, except those that a request has raised."""
+    return lambda ignored: None if ignored.exc_type in (Terminated, KeyboardInterrupt) else hook(ignored)
 
 
 @contextlib.contextmanager
@@ -87,5 +114,4 @@ def deferred() -> Iterator[None]:
         yield
     finally:
         REQUESTS.deferring = False
-    if REQUESTS.received is not None:
-        REQUESTS.end()
+    REQUESTS.check()

@@ -1,8 +1,10 @@
 """Requests to end the process."""
 
+import contextlib
 import os
 import signal
 import threading
+import time
 
 import pytest
 
@@ -32,19 +34,54 @@ def test_a_request_ends_the_process_at_once(number, ends_with):
 @pytest.mark.parametrize(("number", "ends_with"), ENDS)
 def test_a_deferred_request_waits_for_the_end_of_the_block(number, ends_with):
     reached = []
-    with listening():
-        with pytest.raises(ends_with), deferred():
-            reached.extend(receive(number))
-        assert reached == [number]
-        with pytest.raises(ends_with):
-            receive(number)
+    with pytest.raises(ends_with), listening(), deferred():
+        reached.extend(receive(number))
+    assert reached == [number]
 
 
 def test_the_second_request_does_not_wait():
     reached = []
-    with listening(), pytest.raises(KeyboardInterrupt), deferred():
+    with pytest.raises(KeyboardInterrupt), listening(), deferred():
         reached.extend(receive(signal.SIGTERM, signal.SIGINT))
     assert reached == []
+
+
+@pytest.mark.parametrize(("number", "ends_with"), ENDS)
+def test_libraries_that_make_another_error_of_it_change_nothing(number, ends_with):
+    def work():
+        try:
+            receive(number)
+        except BaseException as error:
+            raise RuntimeError("replaced") from error
+
+    with pytest.raises(ends_with), listening():
+        work()
+
+
+class Deleted:
+    """Receives a signal while it is deleted."""
+
+    def __del__(self):
+        receive(signal.SIGTERM)
+
+
+def test_a_request_that_python_ignores_is_repeated(capfd):
+    reached = []
+
+    def go_on():
+        Deleted()
+        reached.append("the next line")
+        time.sleep(60)
+
+    with pytest.raises(Terminated), listening():
+        go_on()
+    assert reached == ["the next line"]
+    assert capfd.readouterr().err == ""
+
+
+def test_a_request_that_is_lost_counts_at_the_end():
+    with pytest.raises(Terminated), listening(), contextlib.suppress(Terminated):
+        receive(signal.SIGTERM)
 
 
 def test_without_listening_nothing_changes():

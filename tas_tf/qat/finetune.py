@@ -180,13 +180,11 @@ class _Saves(tf_keras.callbacks.Callback):
         if steps < self._steps and (REQUESTS.received or self._checkpoints.due):
             _check_finite(self.model.network, self._epoch)
             self._checkpoints.save(Progress(self._epoch, steps=steps))
-            if REQUESTS.received:
-                REQUESTS.end()
+            REQUESTS.check()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self._checkpoints.save(Progress(epoch + 1))
-        if REQUESTS.received:
-            REQUESTS.end()
+        REQUESTS.check()
 
 
 class _StopsAtNaN(tf_keras.callbacks.Callback):

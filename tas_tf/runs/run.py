@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from tas_tf.errors import UserError
 from tas_tf.files import PARTIAL_PREFIX, read_json, remove_partial, write_json
+from tas_tf.interruption import REQUESTS
 from tas_tf.runs.lock import acquire
 from tas_tf.runs.origins import compare_inputs, compare_settings, flatten, hash_content
 
@@ -321,6 +322,7 @@ class Step:
         return {path.name: hash_content(path) for path in paths}
 
     def _check_outputs(self) -> None:
+        REQUESTS.check()  # a library may have lost the exception, and with it a part of the result
         for output in self.outputs:
             if not output.exists():
                 raise FileNotFoundError(f"The step `{self.name}` did not write {output}.")

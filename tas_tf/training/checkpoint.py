@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shutil
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -227,9 +228,13 @@ class Checkpoints:
                 named.add(read_json(path)["checkpoint"] if path.exists() else None)
             except (UserError, KeyError, TypeError):
                 continue
-        for file in self._directory.glob("ckpt-*"):
-            if file.name.partition(".")[0] not in named:
-                file.unlink(missing_ok=True)
+        for path in self._directory.glob("ckpt-*"):
+            if path.name.partition(".")[0] in named:
+                continue
+            if path.is_dir():  # of a write that was killed
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
     @staticmethod
     def _signature(groups: Mapping[str, Sequence[Any]]) -> list[list]:

@@ -271,8 +271,7 @@ class _InsideEpoch:
         check_losses()
         _check_weights(self._model, self._progress.epochs)
         self._checkpoints.save(dataclasses.replace(self._progress, steps=steps, seconds=self.seconds))
-        if REQUESTS.received:
-            REQUESTS.end()
+        REQUESTS.check()
 
 
 def _prepare(model: keras.Model, strategy: tf.distribute.Strategy, batch_spec) -> None:

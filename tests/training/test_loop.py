@@ -233,7 +233,7 @@ def test_a_run_that_ended_inside_an_epoch_goes_on_there(
     wanted = run(whole, epochs_dataset)
     # SIGTERM saves even if it isn't time to.
     saving = Saving(tmp_path, minutes=1e-9 if act is kill else 10.0)
-    with listening(), pytest.raises(ends_with):
+    with pytest.raises(ends_with), listening():
         run(make(), epochs_dataset, saving=saving, callbacks=[AtStep(1, step, act)])
     saved = saved_progress(tmp_path)
     assert (saved.epochs, saved.steps) == expected
@@ -249,7 +249,7 @@ def test_a_second_request_ends_at_once(make_classifier, compile_classifier, epoc
         terminate()
         terminate()
 
-    with listening(), pytest.raises(Terminated):
+    with pytest.raises(Terminated), listening():
         run(
             compile_classifier(make_classifier()),
             epochs_dataset,
