@@ -223,7 +223,7 @@ def _weights(path: Path) -> dict[str, np.ndarray]:
 def _without_times(value: Any) -> Any:
     if isinstance(value, dict):
         kept = {key: item for key, item in value.items() if not key.startswith(_OF_THE_CALL)}
-        return {key: _without_times(item) for key, item in kept.items() if key not in ("digest", "inputs")}
+        return {key: _without_times(item) for key, item in kept.items() if key not in ("digest", "inputs", "files")}
     return [_without_times(item) for item in value] if isinstance(value, list) else value
 
 
