@@ -34,6 +34,7 @@ from benchmarks.records import RECORDS
 from tas_tf.cli.document import with_lines
 from tas_tf.files import PARTIAL_PREFIX, read_json, write_bytes, write_json
 from tas_tf.interruption import EXIT_CODE
+from tas_tf.runs.lock import LOCK
 
 _DATA = ("--dataset=digits", "--train_limit=400", "--batch_size=32", "--test_limit=64", "--progress=none")
 _COMMON = ("--model=resnet8", "--lr=0.05", "--teacher_epochs=3", "--teacher_warmup=0", "--student_epochs=3", *_DATA)
@@ -190,7 +191,7 @@ def _matters(name: str) -> bool:
     # Logs go on in a further file; the page and the latencies hold times.
     # A killed process leaves its lock, which is in nobody's way.
     return (
-        name != ".lock"
+        Path(name).name != LOCK
         and not name.startswith("logs/")
         and "/logs/" not in name
         and not name.endswith((".html", "latency.json"))

@@ -36,9 +36,13 @@ def main() -> None:
         arguments = (theirs, options.network, options.image_size, options.batch_size, parts)
         process = multiprocessing.get_context("spawn").Process(target=_measure, args=arguments)
         process.start()
-        peak, before, seconds = ours.recv()
+        theirs.close()
+        try:
+            peak, before, seconds = ours.recv()
+            print(f"| {parts} | {peak:.0f} MB | {before:.0f} MB | {seconds:.2f} |", flush=True)
+        except EOFError:
+            print(f"| {parts} | out of memory | | |", flush=True)
         process.join()
-        print(f"| {parts} | {peak:.0f} MB | {before:.0f} MB | {seconds:.2f} |", flush=True)
 
 
 def _measure(out: Connection, network: str, image_size: int, batch_size: int, parts: int) -> None:

@@ -23,6 +23,9 @@ class Terminated(BaseException):
     """The process received SIGTERM. Like `KeyboardInterrupt`, it isn't an error that a program could handle."""
 
 
+_ENDS = (Terminated, KeyboardInterrupt)
+
+
 class Requests:
     """Requests to end that this process received.
 
@@ -41,14 +44,23 @@ class Requests:
         first, self.received = self.received is None, number
         if not (self.deferring and first):
             # Once more if the exception is lost: Python ignores those that are raised while it deletes an object.
-            signal.setitimer(signal.ITIMER_REAL, _AGAIN, _AGAIN)
+            _set_timer(_AGAIN)
             self.check()
 
     def repeat(self, number: int, frame: FrameType | None = None) -> None:
         """Handles the timer that a request has set."""
         del number, frame
-        if not self.deferring:
+        _set_timer(_AGAIN)
+        if not (self.deferring or self._is_ending()):
             self.check()
+
+    @staticmethod
+    def _is_ending() -> bool:
+        """Whether the exception is on its way: code that cleans up runs while it is handled."""
+        handled = sys.exc_info()[1]
+        while handled is not None and not isinstance(handled, _ENDS):
+            handled = handled.__context__
+        return handled is not None
 
     def check(self) -> None:
         """Ends the process if that was requested.
@@ -80,25 +92,45 @@ def listening() -> Iterator[None]:
         yield
         return
     REQUESTS.received = None
-    handlers = {signal.SIGINT: REQUESTS.receive, signal.SIGTERM: REQUESTS.receive, signal.SIGALRM: REQUESTS.repeat}
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    handlers = {signal.SIGINT: REQUESTS.receive, signal.SIGTERM: REQUESTS.receive}
+    if hasattr(signal, "SIGALRM"):  # not on Windows
+        handlers[signal.SIGALRM] = REQUESTS.repeat
+    # What the parent process ignores, as a shell does for programs in the background, stays ignored.
+    before = {number: signal.getsignal(number) for number in handlers if signal.getsignal(number) != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, handlers[number])
     hook, sys.unraisablehook = sys.unraisablehook, _without_requests(sys.unraisablehook)
     try:
         yield
         REQUESTS.check()
-    except Exception:
-        REQUESTS.check()  # a library may have made another error of the one that ends the process
+    except Exception as error:
+        if _is_of_request(error):  # a library has made another error of the one that ends the process
+            REQUESTS.check()
         raise
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        _set_timer(0)
         REQUESTS.received, sys.unraisablehook = None, hook
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
+def _set_timer(seconds: float) -> None:
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def _is_of_request(error: BaseException | None) -> bool:
+    """Whether an error was made of the exception of a request, as its cause, its context or its text tell."""
+    while error is not None:
+        if isinstance(error, _ENDS) or any(kind.__name__ in str(error) for kind in _ENDS):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def _without_requests(hook: Callable[[Any], None]) -> Callable[[Any], None]:
     """Tells of exceptions that Python ignores, except those that a request has raised."""
-    return lambda ignored: None if ignored.exc_type in (Terminated, KeyboardInterrupt) else hook(ignored)
+    return lambda ignored: None if ignored.exc_type in _ENDS else hook(ignored)
 
 
 @contextlib.contextmanager

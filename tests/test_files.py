@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tas_tf.errors import UserError
-from tas_tf.files import atomic_folder, read_json, remove_partial, write_json, write_model
+from tas_tf.files import atomic_folder, read_json, read_text, remove_partial, write_json, write_model
 
 
 def names(folder):
@@ -86,3 +86,15 @@ def test_leftovers_of_a_kill_are_no_results(tmp_path):
     leftover.mkdir()
     remove_partial(tmp_path)
     assert names(tmp_path) == []
+
+
+def test_what_is_no_text_is_told(tmp_path):
+    path = tmp_path / "flags.cfg"
+    path.write_bytes(b"--lr=0.1\n\xff\n")
+    with pytest.raises(UserError, match=r"flags\.cfg isn't a text in UTF-8: .* at byte 9"):
+        read_text(path)
+    with pytest.raises(UserError, match="No such file"):
+        read_json(tmp_path / "missing.json")
+    path.write_text("[" * 100_000)
+    with pytest.raises(UserError, match="not valid JSON"):
+        read_json(path)

@@ -79,6 +79,42 @@ def test_a_request_that_python_ignores_is_repeated(capfd):
     assert capfd.readouterr().err == ""
 
 
+def test_what_cleans_up_is_not_disturbed():
+    reached = []
+
+    def work():
+        try:
+            receive(signal.SIGTERM)
+        finally:
+            time.sleep(2.5)
+            reached.append("clean")
+
+    with pytest.raises(Terminated), listening():
+        work()
+    assert reached == ["clean"]
+
+
+def test_an_error_of_what_was_deferred_is_told():
+    """Such as a full disk, on which the state couldn't be saved."""
+
+    def work():
+        with deferred():
+            receive(signal.SIGTERM)
+            raise OSError("No space left on device")
+
+    with pytest.raises(OSError, match="No space"), listening():
+        work()
+
+
+def test_what_the_parent_process_ignores_stays_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with listening():
+            assert receive(signal.SIGINT) == [None]
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_a_request_that_is_lost_counts_at_the_end():
     with pytest.raises(Terminated), listening(), contextlib.suppress(Terminated):
         receive(signal.SIGTERM)

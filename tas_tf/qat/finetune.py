@@ -67,6 +67,7 @@ def fine_tune(
             groups = {"network": trained.variables, "optimizer": list(optimizer.variables)}
             checkpoints = Checkpoints(saving, groups)
         progress = Progress() if checkpoints is None else checkpoints.restore()
+        progress.check(steps)
     if progress.epochs < settings.epochs:
         saves = [] if checkpoints is None else [_Saves(checkpoints, progress, steps)]
         with contextlib.nullcontext() if checkpoints is None else deferred():
@@ -179,7 +180,7 @@ class _Saves(tf_keras.callbacks.Callback):
         steps = earlier + batch + 1
         if steps < self._steps and (REQUESTS.received or self._checkpoints.due):
             _check_finite(self.model.network, self._epoch)
-            self._checkpoints.save(Progress(self._epoch, steps=steps))
+            self._checkpoints.save(Progress(self._epoch, steps=steps, steps_per_epoch=self._steps))
             REQUESTS.check()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -199,5 +200,5 @@ def _check_finite(network: tf_keras.Model, epoch: int, loss: float = 0.0) -> Non
     if not finite or not math.isfinite(loss):
         raise UserError(
             f"Fine-tuning diverged in epoch {epoch + 1}: loss or weights are not finite. Start again with "
-            "`overwrite` and a lower learning rate, `lr`. Nothing of that epoch is kept."
+            "`overwrite` and a lower learning rate, `lr`. The last checkpoint is kept."
         )

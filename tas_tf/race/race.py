@@ -27,7 +27,7 @@ from tas_tf.student.build import build_student, copy_weights
 from tas_tf.student.meter import budget_figures
 from tas_tf.training.answers import Answers, kept_steps
 from tas_tf.training.checkpoint import Saving
-from tas_tf.training.loop import Diverged
+from tas_tf.training.loop import SECONDS, Diverged
 from tas_tf.training.network import Trainee, inherited
 from tas_tf.training.settings import TrainSettings
 
@@ -120,10 +120,10 @@ def run_race(
         """Trains a shape; if training diverges, its loss is infinite and its weights stay as they were."""
         trainee, steps, started = contestant.trainee, rounds.steps[number - 1], time.monotonic()
         batches = images[number - 1]()
-        asked, started = time.monotonic() - started, time.monotonic()
+        asked, started, before = time.monotonic() - started, time.monotonic(), 0.0
         trainee.network.set_weights(contestant.weights)
         try:
-            trainee.train(
+            history = trainee.train(
                 lambda done: batches,
                 lr=settings.lr * factor,
                 epochs=1,
@@ -132,6 +132,8 @@ def run_race(
                 saving=records.training(contestant.proposal, number, factor),
                 verbose=verbose,
             )
+            # What was trained before an interruption counts too.
+            before = max(0.0, history.history[SECONDS][-1] - (time.monotonic() - started))
             trainee.settle(part)
             scores = trainee.score(scored_on)
         except Diverged:
@@ -140,7 +142,7 @@ def run_race(
             contestant.weights = trainee.network.get_weights()
         else:
             scores["loss"] = math.inf
-        times = {"seconds": round(time.monotonic() - started, 1), "asked": round(asked, 1)}
+        times = {"seconds": round(before + time.monotonic() - started, 1), "asked": round(asked, 1)}
         metric = data.objective.metric
         return Lap(contestant.proposal, number, factor, steps, scores["loss"], metric, scores.get(metric), **times)
 

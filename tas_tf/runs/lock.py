@@ -37,7 +37,7 @@ def acquire(folder: Path) -> None:
     while True:
         file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            _lock(file, folder)
+            _lock(file, folder, fcntl.LOCK_EX)
         except BaseException:
             os.close(file)
             raise
@@ -63,7 +63,7 @@ def check_free(folder: Path) -> None:
     except OSError:  # found out later
         return
     try:
-        _lock(file, folder)
+        _lock(file, folder, fcntl.LOCK_SH)  # shared, as others may look at the same time
     finally:
         os.close(file)
 
@@ -85,9 +85,9 @@ def _is(file: int, path: Path) -> bool:
         return False
 
 
-def _lock(file: int, folder: Path) -> None:
+def _lock(file: int, folder: Path, kind: int) -> None:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise UserError(
             f"`run_dir`: {_holder(file)} is working on {folder}. Wait until it ends, or use another `run_dir`."

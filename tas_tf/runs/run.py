@@ -239,14 +239,16 @@ class Step:
         if not self.digest_path.exists():
             return ["digest.json: missing, so the settings behind these files are unknown"]
         was, now = self._read_record(), self._record(complete=True)
-        if was.get("digest") == now["digest"]:
+        if "digest" not in was:
+            return ["digest.json: was damaged or changed by hand"]
+        if was["digest"] == now["digest"]:
             return []
         if was.get("version") != now["version"]:
             return compare_settings({"step version": was.get("version")}, {"step version": now["version"]})
         return [
             *compare_settings(was.get("settings", {}), now["settings"]),
             *compare_inputs(was.get("inputs", {}), now["inputs"], self.inputs),
-        ] or ["digest.json: was changed by hand"]
+        ]
 
     def begin(self, *, overwrite: bool = False) -> bool:
         """Decides whether the step has to run; if so, prepares its folder.
@@ -263,6 +265,7 @@ class Step:
         """
         record = self._record(complete=False)
         if overwrite:
+            self.run.prepare()  # another process may work on it
             self.remove()
         status = self.status()
         if status == "fresh":
@@ -357,7 +360,8 @@ def read_record(path: Path) -> dict[str, Any]:
     """
     with contextlib.suppress(UserError, KeyError, TypeError):
         record = read_json(path)
-        if record["digest"] == _digest({name: record[name] for name in ("version", "settings", "inputs")}):
+        known = _digest({name: record[name] for name in ("version", "settings", "inputs")})
+        if record["digest"] == known and isinstance(record.get("files", {}), dict):
             return record
     return {"settings": {}, "inputs": {}}
 

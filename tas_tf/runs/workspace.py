@@ -282,7 +282,7 @@ class Workspace(RunNetworks):
 
     def saving(self, record: Step) -> Saving:
         """Where and how often the training of a step is saved."""
-        return Saving(record.checkpoints, self.config.checkpoint_minutes)
+        return Saving(record.checkpoints, self.config.checkpoint_minutes, self.note_time)
 
     def note_time(self) -> None:
         """Adds the time since the last call to what the run has used, if the user gave it a time."""

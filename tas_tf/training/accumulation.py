@@ -22,7 +22,7 @@ def over_parts(compute: Callable[..., Tensors], batch: Sequence[Tensors | None],
         parts: Number of parts.
 
     Returns:
-        Tensors like those of `compute`.
+        Tensors like those of `compute`; `None` stays `None`.
 
     Example:
         >>> mean = over_parts(lambda x: tf.reduce_mean(x), [tf.constant([1.0, 2.0, 3.0, 6.0])], 2)
@@ -33,12 +33,17 @@ def over_parts(compute: Callable[..., Tensors], batch: Sequence[Tensors | None],
         return compute(*batch)
     total = None
     for number in range(parts):
-        waits = [] if total is None else tf.nest.flatten(total)
+        waits = [] if total is None else [one for one in tf.nest.flatten(total) if one is not None]
         with tf.control_dependencies(waits):
             part = tf.nest.map_structure(lambda tensor, number=number: _part(tensor, number, parts), list(batch))
         found = compute(*part)
-        total = found if total is None else tf.nest.map_structure(tf.add, total, found)
-    return tf.nest.map_structure(lambda tensor: tensor / parts, total)
+        total = found if total is None else tf.nest.map_structure(_sum, total, found)
+    return tf.nest.map_structure(lambda tensor: None if tensor is None else tensor / parts, total)
+
+
+def _sum(first: tf.Tensor | None, second: tf.Tensor | None) -> tf.Tensor | None:
+    """The sum; `None` for gradients of variables that the loss doesn't reach."""
+    return None if first is None else first + second
 
 
 def _part(tensor: tf.Tensor | None, number: int, parts: int) -> tf.Tensor | None:

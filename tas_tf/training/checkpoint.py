@@ -7,7 +7,7 @@ import dataclasses
 import shutil
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class Saving:
     Attributes:
         folder: Folder for this training only; created if missing.
         minutes: Time between checkpoints inside an epoch. There is one at the end of each epoch in any case.
+        on_saved: Called after each checkpoint.
 
     Example:
         >>> Saving(Path("runs/mine/student/checkpoints")).within("quantised").folder.name
@@ -40,6 +41,7 @@ class Saving:
 
     folder: Path
     minutes: float = 10.0
+    on_saved: Callable[[], None] = lambda: None
 
     def within(self, name: str) -> Saving:
         """The same in a folder inside this one."""
@@ -56,6 +58,7 @@ class Progress:
         history: Logged values by name, one for each finished epoch.
         steps: Number of finished steps of the epoch after these.
         seconds: Duration of these steps.
+        steps_per_epoch: Steps of an epoch, if some of one are finished.
     """
 
     epochs: int = 0
@@ -63,6 +66,19 @@ class Progress:
     history: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     steps: int = 0
     seconds: float = 0.0
+    steps_per_epoch: int = 0
+
+    def check(self, steps_per_epoch: int) -> None:
+        """Checks that an unfinished epoch can go on.
+
+        Raises:
+            UserError: Epochs have another number of steps now, because the data have changed.
+        """
+        if self.steps and self.steps_per_epoch != steps_per_epoch:
+            raise UserError(
+                f"An epoch had {self.steps_per_epoch} steps when the training was interrupted, and has "
+                f"{steps_per_epoch} now: the data have changed. {_ADVICE}"
+            )
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Progress:
@@ -72,7 +88,8 @@ class Progress:
             KeyError: The record is damaged.
         """
         values = {name: record[name] for name in ("epochs", "stopped", "history")}
-        return cls(**values, **{name: record[name] for name in ("steps", "seconds") if name in record})
+        later = ("steps", "seconds", "steps_per_epoch")
+        return cls(**values, **{name: record[name] for name in later if name in record})
 
     def __str__(self) -> str:
         if not self.epochs:
@@ -119,7 +136,7 @@ class Checkpoints:
     """
 
     def __init__(self, saving: Saving, variables: Mapping[str, Sequence[Any]]) -> None:
-        self._directory, self._seconds = Path(saving.folder), 60 * saving.minutes
+        self._directory, self._seconds, self._on_saved = Path(saving.folder), 60 * saving.minutes, saving.on_saved
         self._groups = {name: list(group) for name, group in variables.items()}
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
@@ -136,7 +153,7 @@ class Checkpoints:
         """Saves the variables together with `progress`.
 
         Raises:
-            OSError: If the disk is full.
+            OSError: If the disk is full; TensorFlow raises a `tf.errors.OpError`.
         """
         name = f"ckpt-{self._number + 1}"
         self._remove_unnamed()  # what an interrupted save left may be what fills the disk
@@ -152,6 +169,7 @@ class Checkpoints:
         write_json(self._progress_path, record)
         self._remove_unnamed()
         self._saved_at = time.monotonic()
+        self._on_saved()
 
     def restore(self) -> Progress:
         """Restores the last saved state, if there is one; if it is damaged, the one before, with a warning.
@@ -163,6 +181,8 @@ class Checkpoints:
             UserError: If the saved state doesn't fit the variables, or all saved states are damaged.
         """
         there = [path for path in (self._progress_path, self._previous_path) if path.exists()]
+        if not there and (self._directory / "checkpoint").exists():  # of fine-tuning for 8 bits
+            raise UserError(f"{self._directory} holds a checkpoint of an earlier version of tas_tf. {_ADVICE}")
         damages = []
         for path in there:
             try:

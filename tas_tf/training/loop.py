@@ -71,7 +71,8 @@ def fit(
 
     Raises:
         Diverged: A loss or weight isn't finite; the last checkpoint is kept.
-        KeyboardInterrupt: On Ctrl-C or, as `Terminated`, on SIGTERM, after the state has been saved; see `listening`.
+        KeyboardInterrupt: On Ctrl-C, after the state has been saved; see `tas_tf.interruption.listening`.
+        Terminated: On SIGTERM, likewise.
         UserError: The batch can't be split evenly, or the checkpoint belongs to another model.
         ValueError: If the model isn't ready, or the dataset ends.
     """
@@ -82,6 +83,7 @@ def fit(
     _prepare(model, strategy, spec)
     checkpoints = None if saving is None else Checkpoints(saving, variables_of(model))
     progress = Progress() if checkpoints is None else checkpoints.restore()
+    progress.check(steps_per_epoch)
     if progress.epochs > epochs:
         raise UserError(
             f"`epochs` is {epochs}, but {progress.epochs} epochs are done in {saving.folder}. "
@@ -264,13 +266,15 @@ class _InsideEpoch:
 
         Raises:
             Diverged: The state isn't worth saving.
-            KeyboardInterrupt: The process is to end, and the state is saved; on SIGTERM, `Terminated`.
+            KeyboardInterrupt: The process is to end, and the state is saved.
+            Terminated: Likewise, on SIGTERM.
         """
         if self._checkpoints is None or steps == self._steps or not (REQUESTS.received or self._checkpoints.due):
             return
         check_losses()
         _check_weights(self._model, self._progress.epochs)
-        self._checkpoints.save(dataclasses.replace(self._progress, steps=steps, seconds=self.seconds))
+        inside = {"steps": steps, "seconds": self.seconds, "steps_per_epoch": self._steps}
+        self._checkpoints.save(dataclasses.replace(self._progress, **inside))
         REQUESTS.check()
 
 
@@ -322,7 +326,7 @@ def _check_weights(model: keras.Model, epoch: int) -> None:
     for variable in model.variables:
         value = tf.convert_to_tensor(variable.value)
         if value.dtype.is_floating and not bool(tf.reduce_all(tf.math.is_finite(value))):
-            raise _diverged(model, f"the variable {variable.path} after epoch {epoch + 1}")
+            raise _diverged(model, f"the variable {variable.path} in epoch {epoch + 1}")
 
 
 def _diverged(model: keras.Model, what: str) -> Diverged:
@@ -331,7 +335,7 @@ def _diverged(model: keras.Model, what: str) -> Diverged:
     received = f" (now {rates})" if rates else ""
     return Diverged(
         f"Training diverged: {what} is not finite. Lower the learning rate{received} or warm it up (`lr`, "
-        "`warmup_epochs`). The previous epoch's checkpoint, if any, is kept."
+        "`warmup_epochs`). The last checkpoint, if any, is kept."
     )
 
 

@@ -62,7 +62,10 @@ def check_batch_size(strategy: tf.distribute.Strategy, batch_size: int | None, p
     if batch_size % (shares := replicas * parts):
         lower = batch_size - batch_size % shares
         near = f"{lower} or {lower + shares}" if lower else str(shares)
-        wanted = {"the number of replicas": replicas, "`accumulate`": parts}
-        names = " times ".join(f"{name}, {count}" for name, count in wanted.items() if count > 1)
-        ways = ", or one device" if parts == 1 else ", or another `accumulate`"
-        raise UserError(f"`batch_size` must be divisible by {names}. Received: {batch_size}. Use {near}{ways}.")
+        names = f"the number of replicas, {replicas}"
+        if parts > 1:
+            names = f"{shares}: `accumulate`={parts}" + (
+                f" parts on each of {replicas} replicas" if replicas > 1 else ""
+            )
+        ways = "one device" if parts == 1 else "another `accumulate`"
+        raise UserError(f"`batch_size` must be divisible by {names}. Received: {batch_size}. Use {near}, or {ways}.")

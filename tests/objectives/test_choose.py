@@ -165,6 +165,7 @@ def test_a_softmax_with_a_loss_of_each_output():
 def test_losses_as_files_have_them(tmp_path, saved, found):
     with zipfile.ZipFile(tmp_path / "net.keras", "w") as archive:
         archive.writestr("config.json", json.dumps({"compile_config": {"loss": saved}}))
+        archive.writestr("metadata.json", json.dumps({"keras_version": "3.0.0"}))
     assert name_of_loss(losses_in_file(tmp_path / "net.keras")["loss"]) == (found or "")
 
 

@@ -1,5 +1,6 @@
 """Several runs side by side: mean and spread over seeds, and rejected inputs."""
 
+import hashlib
 import io
 import json
 import statistics
@@ -13,16 +14,23 @@ from tas_tf.report.comparison import cells, compare_runs, print_comparison
 from tas_tf.runs.origins import hash_content
 
 
+def record(settings: dict, inputs: dict | None = None) -> str:
+    """The record of a step as a run keeps it."""
+    made_from = {"version": 1, "settings": settings, "inputs": inputs or {}}
+    canonical = json.dumps(made_from, sort_keys=True, separators=(",", ":"))
+    return json.dumps({"digest": hashlib.sha256(canonical.encode()).hexdigest(), **made_from})
+
+
 def write_run(folder: Path, *, seed: int, accuracy: float, step: str = "student", latency: float | None = None, **more):
     (folder / step).mkdir(parents=True)
     metrics = {"accuracy": accuracy, "macs": 14_000_000, "params": 100_000, "seconds": 10.0, "seed": seed, "kd": True}
     (folder / step / "metrics.json").write_text(json.dumps(metrics))
-    (folder / step / "digest.json").write_text(json.dumps({"settings": {"seed": seed, "lr": 0.1, **more}}))
+    (folder / step / "digest.json").write_text(record({"seed": seed, "lr": 0.1, **more}))
     (folder / step / "model.keras").write_text(f"{accuracy}")
     if latency is not None:
         (folder / "export").mkdir()
         made_from = {"student": hash_content(folder / "student/model.keras")}
-        (folder / "export/digest.json").write_text(json.dumps({"settings": {"threads": 1}, "inputs": made_from}))
+        (folder / "export/digest.json").write_text(record({"threads": 1}, made_from))
         lite = {"latency_ms": latency, "bytes": 500_000}
         slow = {"latency_ms": 3.0, "bytes": 900_000}
         fast = {"latency_ms": latency / 2, "bytes": 200_000}

@@ -43,6 +43,11 @@ def test_the_second_process_is_refused_until_the_first_one_is_dead(holder, tmp_p
             UserError, match=rf"`run_dir`: process {holder.pid} on .* is working on .*another `run_dir`"
         ):
             refused(tmp_path)
+    step = Run(tmp_path).step("search", settings={}, outputs=[tmp_path / "search" / "shape.json"])
+    step.checkpoints.mkdir(parents=True)
+    with pytest.raises(UserError, match="is working on"):
+        step.begin(overwrite=True)
+    assert step.checkpoints.exists()  # what it would have replaced
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     check_free(tmp_path)

@@ -6,7 +6,7 @@ import pytest
 from tas_tf.errors import UserError
 from tas_tf.files import read_json, write_json
 from tas_tf.runs.origins import hash_content
-from tas_tf.runs.run import Run
+from tas_tf.runs.run import Run, read_record, read_result
 
 SETTINGS = {"epochs": 3, "optimizer": {"learning_rate": 0.1}, "widths": (4, 8)}
 
@@ -311,3 +311,48 @@ def test_a_network_saved_again_is_the_same(tmp_path):
         archive.comment = b"other bytes"
     first, second, third = (hash_content(tmp_path / f"{name}.keras") for name in ("first", "second", "third"))
     assert first == second != third
+
+
+def test_results_that_changed_since_they_were_written_are_told(run):
+    step = describe(run)
+    complete(step)
+    assert read_result(run.metrics("search")) == {"made": "now"}
+    for content in ('{"made": "later"}', "[]"):
+        run.metrics("search").write_text(content)
+        with pytest.raises(UserError, match=r"metrics\.json was damaged or changed after the step `search`"):
+            read_result(run.metrics("search"))
+
+
+@pytest.mark.parametrize("change", [{"files": None}, {"settings": 1.5}, {"inputs": []}, {"digest": 3}])
+def test_a_damaged_record_says_nothing(run, change):
+    step = describe(run)
+    complete(step)
+    write_json(step.digest_path, read_json(step.digest_path) | change)
+    assert read_record(step.digest_path) == {"settings": {}, "inputs": {}}
+    assert step.differences() == ["digest.json: was damaged or changed by hand"]
+    with pytest.raises(UserError, match="made from other settings or inputs"):
+        step.begin()
+    assert read_result(run.metrics("search")) == {"made": "now"}
+
+
+def test_results_of_earlier_versions_are_read(run):
+    step = describe(run)
+    complete(step)
+    record = read_json(step.digest_path)
+    del record["files"]
+    write_json(step.digest_path, record)
+    run.metrics("search").write_text('{"made": "then"}')
+    assert read_result(run.metrics("search")) == {"made": "then"}
+    assert step.status() == "fresh"
+
+
+def test_a_damaged_archive_counts_as_it_is(tmp_path):
+    path = tmp_path / "model.keras"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", "{}" * 1000)
+    whole = hash_content(path)
+    content = bytearray(path.read_bytes())
+    content[:4] = b"xxxx"  # its directory is at the end, and still there
+    path.write_bytes(content)
+    assert zipfile.is_zipfile(path)
+    assert hash_content(path) != whole

@@ -248,3 +248,10 @@ def test_a_reader_that_has_had_enough_is_no_error():
     )
     assert done.stdout.count("\n") == 1
     assert done.stderr == ""
+
+
+def test_a_flagfile_that_is_no_text(command, tmp_path):
+    path = tmp_path / "mine.cfg"
+    path.write_bytes(b"--lr=0.1\n\xff\xfe\n")
+    outcome = command(pipeline, f"--run_dir={tmp_path}/run", f"--flagfile={path}")
+    check(outcome, tmp_path / "run", f"{path} isn't a text in UTF-8")

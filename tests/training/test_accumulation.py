@@ -65,6 +65,12 @@ def test_the_mean_over_parts(parts):
     assert seen == [12 // parts] * parts
 
 
+def test_gradients_that_are_missing_stay_missing():
+    mean = over_parts(lambda x: [tf.reduce_mean(x), None], [tf.constant([1.0, 3.0])], 2)
+    assert float(mean[0]) == 2.0
+    assert mean[1] is None
+
+
 def test_a_part_waits_for_the_one_before():
     """Otherwise, TensorFlow would compute them at the same time, and memory would hold the activations of all."""
 
@@ -145,8 +151,8 @@ def test_fine_tuning_in_parts_is_the_same(task):
 
 
 def test_a_batch_that_cannot_be_split_is_told(two_replicas):
-    with pytest.raises(UserError, match=r"divisible by `accumulate`, 5\. Received: 24\. Use 20 or 25, or another"):
+    with pytest.raises(UserError, match=r"divisible by 5: `accumulate`=5\. Received: 24\. Use 20 or 25, or another"):
         check_batch_size(make_strategy("one_device"), 24, 5)
-    with pytest.raises(UserError, match=r"replicas, 2 times `accumulate`, 5\. Received: 24\. Use 20 or 30"):
+    with pytest.raises(UserError, match=r"10: `accumulate`=5 parts on each of 2 replicas\. .* Use 20 or 30"):
         check_batch_size(two_replicas, 24, 5)
     check_batch_size(two_replicas, 24, 4)

@@ -130,6 +130,13 @@ def test_what_earlier_versions_saved_is_read(make_model, tmp_path):
     assert checkpoints_of(tmp_path, make_model()).restore() == Progress(4)
 
 
+def test_what_earlier_versions_saved_without_a_record_is_refused(make_model, tmp_path):
+    model = make_model()
+    tf.train.CheckpointManager(tf.train.Checkpoint(model=model), str(tmp_path), max_to_keep=1).save()
+    with pytest.raises(UserError, match="holds a checkpoint of an earlier version"):
+        checkpoints_of(tmp_path, model).restore()
+
+
 def test_a_full_disk_leaves_the_earlier_checkpoint(make_model, tmp_path, monkeypatch):
     checkpoints = checkpoints_of(tmp_path, make_model())
     checkpoints.save(Progress(1))
@@ -159,6 +166,15 @@ def test_it_is_due_when_the_time_has_passed(make_model, tmp_path, monkeypatch):
     assert checkpoints.due
     checkpoints.save(Progress(1))
     assert not checkpoints.due
+
+
+def test_it_tells_that_it_has_saved(make_model, tmp_path):
+    told = []
+    model = make_model()
+    Checkpoints(Saving(tmp_path, on_saved=lambda: told.append(saved_progress(tmp_path))), variables_of(model)).save(
+        Progress(1)
+    )
+    assert told == [Progress(1)]
 
 
 @pytest.mark.parametrize(

@@ -244,6 +244,15 @@ def test_a_run_that_ended_inside_an_epoch_goes_on_there(
     assert len(history.history[SECONDS]) == 3
 
 
+def test_an_epoch_of_another_length_does_not_go_on(make_classifier, compile_classifier, epochs_dataset, tmp_path):
+    saving = Saving(tmp_path, minutes=1e-9)
+    with pytest.raises(MemoryError):
+        run(compile_classifier(make_classifier()), epochs_dataset, saving=saving, callbacks=[AtStep(1, 3, kill)])
+    model = compile_classifier(make_classifier())
+    with pytest.raises(UserError, match=r"An epoch had 4 steps .* and has 3 now: the data have changed"):
+        fit(model, epochs_dataset, strategy=make_strategy(), epochs=3, steps_per_epoch=3, verbose=0, saving=saving)
+
+
 def test_a_second_request_ends_at_once(make_classifier, compile_classifier, epochs_dataset, tmp_path):
     def twice():
         terminate()
@@ -346,7 +355,7 @@ def test_weights_gone_in_the_last_step_are_not_saved(make_classifier, compile_cl
                 kernel = self.model.weights[0]
                 kernel.assign(tf.fill(kernel.shape, np.inf))
 
-    with pytest.raises(UserError, match="kernel after epoch 1 is not finite"):
+    with pytest.raises(UserError, match="kernel in epoch 1 is not finite"):
         run(model, epochs_dataset, saving=Saving(tmp_path), callbacks=[Ruin()])
     assert not (tmp_path / "progress.json").exists()
 
