@@ -78,7 +78,7 @@ def whole():
     return search(settings=settings, callbacks=watch.of), watch, settings
 
 
-@pytest.mark.parametrize("minutes", [10.0, 1e-9])
+@pytest.mark.parametrize("minutes", [pytest.param(10.0, marks=pytest.mark.slow), 1e-9])
 def test_a_killed_search_ends_where_an_uninterrupted_one_ends(whole, tmp_path, minutes):
     """After the first epoch or, saved more often, after a step of the second."""
     expected, _, settings = whole

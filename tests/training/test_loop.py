@@ -207,7 +207,7 @@ def interrupt():
     os.kill(os.getpid(), signal.SIGINT)
 
 
-@pytest.mark.parametrize("learner", ["classifier", "two_optimizers"])
+@pytest.mark.parametrize("learner", ["classifier", pytest.param("two_optimizers", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("act", "ends_with", "step", "expected"),
     [
