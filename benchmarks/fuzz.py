@@ -12,8 +12,6 @@ seeds. `--only` runs a single seed again and shows what it prints. Exits with 1 
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import random
 import shutil
 import subprocess
@@ -24,12 +22,12 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from benchmarks.commands import import_all, run_to_the_end, start
+from benchmarks.damage import damage, damage_file, noise
 from tas_tf.cli.commands import COMMANDS
 from tas_tf.cli.table import OPTIONS
 
@@ -73,25 +71,6 @@ _TEXTS += (
     "folder:",
     "csv:",
     "published/",
-)
-_VALUES = (
-    None,
-    True,
-    -1,
-    0,
-    0.5,
-    1e300,
-    math.nan,
-    math.inf,
-    "",
-    "x",
-    "a" * 5000,
-    [],
-    {},
-    [[]],
-    [None],
-    {"x": 1},
-    10**30,
 )
 
 
@@ -198,7 +177,7 @@ def _contents(folder: Path, damaged: Path | None) -> dict[str, bytes]:
 
 def _flags(chance: random.Random, base: Base) -> tuple[str, list[str], None]:
     flag = chance.choice([option.flag for option in OPTIONS if option.flag not in ("dry_run", "run_dir", "json")])
-    text = chance.choice(_TEXTS) if chance.random() < 0.7 else _noise(chance)
+    text = chance.choice(_TEXTS) if chance.random() < 0.7 else noise(chance)
     given = [f"--model={base.model}", *_COMMON, f"--{flag}={text}"]
     return "trainers.pipeline", [*given, f"--run_dir={base.folder / 'new'}", "--dry_run"], None
 
@@ -206,7 +185,7 @@ def _flags(chance: random.Random, base: Base) -> tuple[str, list[str], None]:
 def _flag_files(chance: random.Random, base: Base) -> tuple[str, list[str], Path]:
     path = base.folder / "mine.cfg"
     source = chance.choice([*sorted(_FLAGS.glob("*.cfg")), base.run / "flags.cfg"])
-    path.write_bytes(_damage(chance, source.read_bytes()))
+    path.write_bytes(damage(chance, source.read_bytes()))
     given = [f"--model={base.model}", "--dataset=digits", f"--run_dir={base.folder / 'new'}", "--dry_run"]
     return "trainers.pipeline", [f"--flagfile={path}", *given], path
 
@@ -217,7 +196,7 @@ def _of_the_run(chance: random.Random, base: Base) -> tuple[str, list[str], Path
         path for path in sorted(base.run.rglob("*")) if path.is_file() and path.suffix in (".json", ".cfg", ".keras")
     ]
     path = chance.choice(files)
-    _damage_file(chance, path)
+    damage_file(chance, path)
     module = chance.choice(
         ["trainers.report", "export.student", "trainers.distill", "trainers.pipeline", "trainers.search"]
     )
@@ -227,7 +206,7 @@ def _of_the_run(chance: random.Random, base: Base) -> tuple[str, list[str], Path
 
 def _shapes(chance: random.Random, base: Base) -> tuple[str, list[str], Path]:
     path = Path(shutil.copy(base.run / "search" / "shape.json", base.folder / "shape.json"))
-    _damage_file(chance, path)
+    damage_file(chance, path)
     given = [f"--run_dir={base.folder / 'new'}", f"--teacher_from={base.run}", *_COMMON, f"--shape={path}", "--dry_run"]
     return "trainers.distill", given, path
 
@@ -236,13 +215,13 @@ def _models(chance: random.Random, base: Base) -> tuple[str, list[str], Path]:
     path = base.model
     if chance.random() < 0.3:
         path = base.folder / "tiny.h5"
-    _damage_file(chance, path)
+    damage_file(chance, path)
     return "trainers.describe", [str(path)], path
 
 
 def _images(chance: random.Random, base: Base) -> tuple[str, list[str], Path]:
     path = chance.choice([one for one in sorted(base.photos.rglob("*")) if one.is_file() and one.suffix != ".csv"])
-    _damage_file(chance, path)
+    damage_file(chance, path)
     skip = ["--skip_broken"] if chance.random() < 0.5 else []
     given = [f"--model={base.model}", "--train_model", *_COMMON, f"--dataset=folder:{base.photos}", "--image_size=8"]
     limits = ["--train_limit=24", "--batch_size=4", f"--run_dir={base.folder / 'new'}"]
@@ -250,14 +229,14 @@ def _images(chance: random.Random, base: Base) -> tuple[str, list[str], Path]:
 
 
 def _tables(chance: random.Random, base: Base) -> tuple[str, list[str], Path]:
-    _damage_file(chance, base.table)
+    damage_file(chance, base.table)
     given = [f"--model={base.model}", *_COMMON, f"--dataset=csv:{base.table}", "--train_limit=24", "--batch_size=4"]
     return "trainers.teacher", [*given, "--image_size=8", f"--run_dir={base.folder / 'new'}", "--dry_run"], base.table
 
 
 def _latencies(chance: random.Random, base: Base) -> tuple[str, list[str], Path]:
     path = Path(shutil.copy(base.latencies, base.folder / "latency.json"))
-    _damage_file(chance, path)
+    damage_file(chance, path)
     given = [str(base.model), "--budget=latency:0.5", f"--latency_from={path}", "--dataset=digits"]
     return "trainers.describe", given, path
 
@@ -272,59 +251,6 @@ KINDS: dict[str, Kind] = {
     "tables": _tables,
     "latencies": _latencies,
 }
-
-
-def _damage_file(chance: random.Random, path: Path) -> None:
-    content = path.read_bytes()
-    if path.suffix == ".json" and chance.random() < 0.6:
-        content = json.dumps(_damage_value(chance, json.loads(content))).encode()
-    else:
-        content = _damage(chance, content)
-    path.write_bytes(content)
-
-
-def _damage_value(chance: random.Random, value: Any) -> Any:
-    """Replaces, removes or renames something inside."""
-    if isinstance(value, (dict, list)) and value and chance.random() < 0.85:
-        key = chance.choice([*value] if isinstance(value, dict) else range(len(value)))
-        how = chance.random()
-        if how < 0.15:
-            kept = [*value.items()] if isinstance(value, dict) else [*enumerate(value)]
-            kept = [(name, item) for name, item in kept if name != key]
-            return dict(kept) if isinstance(value, dict) else [item for _, item in kept]
-        if how < 0.25 and isinstance(value, dict):
-            return {(f"{name}x" if name == key else name): item for name, item in value.items()}
-        changed = _damage_value(chance, value[key])
-        if isinstance(value, dict):
-            return {**value, key: changed}
-        return [changed if number == key else item for number, item in enumerate(value)]
-    if isinstance(value, (int, float)) and chance.random() < 0.5:
-        return value * chance.choice([-1, 0, 2, 1000, 0.5])
-    return chance.choice(_VALUES)
-
-
-def _damage(chance: random.Random, content: bytes) -> bytes:
-    """Cuts, changes, repeats or removes bytes."""
-    if not content:
-        return b"x"
-    first, last = sorted(chance.sample(range(len(content) + 1), 2))
-    how = chance.randrange(6)
-    if how == 0:
-        return content[:first]
-    if how == 1:
-        return content[:first] + content[last:]
-    if how == 2:
-        return content[:last] + content[first:last] + content[last:]
-    if how == 3:
-        return content[:first] + chance.randbytes(chance.randint(1, 20)) + content[first:]
-    changed = bytearray(content)
-    for _ in range(chance.choice([1, 1, 10, 200])):
-        changed[chance.randrange(len(changed))] = chance.randrange(256)
-    return bytes(changed)
-
-
-def _noise(chance: random.Random) -> str:
-    return "".join(chr(chance.choice([*range(32, 127), 0xE4, 0x4E2D])) for _ in range(chance.randint(1, 30)))
 
 
 def _prepare(folder: Path) -> Base:

@@ -11,7 +11,7 @@ from tas_tf.cli.command import planned, run, start
 from tas_tf.cli.wording import command_line
 from tas_tf.pipeline.training import StudentStep
 from tas_tf.report.scores import told
-from tas_tf.runs.run import read_result
+from tas_tf.runs.records import read_result
 
 
 def main() -> None:

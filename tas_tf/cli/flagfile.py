@@ -12,7 +12,8 @@ from tas_tf.cli.table import OPTIONS
 from tas_tf.cli.wording import command_line
 from tas_tf.files import read_text, write_bytes
 from tas_tf.runs.config import RunConfig
-from tas_tf.runs.run import Run, read_record
+from tas_tf.runs.records import read_record
+from tas_tf.runs.run import Run
 from tas_tf.runs.shared import Origin
 from tas_tf.runs.workspace import Workspace
 from tas_tf.timing.plan import DECIDED

@@ -9,7 +9,7 @@ import numpy as np
 from tas_tf.deploy.artefacts import artefact_path
 from tas_tf.files import write_json
 from tas_tf.latency.measure import time_files
-from tas_tf.runs.run import read_result
+from tas_tf.runs.records import read_result
 from tas_tf.runs.workspace import Workspace
 
 # Halves of a measurement that differ by more, as a share of it, tell nothing about a budget.

@@ -14,7 +14,8 @@ from tas_tf.files import write_json
 from tas_tf.pipeline.steps import PipelineStep
 from tas_tf.report.report import build_report, summarise_shape
 from tas_tf.report.show import print_table, render_html
-from tas_tf.runs.run import Run, read_result
+from tas_tf.runs.records import read_result
+from tas_tf.runs.run import Run
 from tas_tf.runs.workspace import Workspace
 from tas_tf.space.shape import Shape, dropped_nodes
 

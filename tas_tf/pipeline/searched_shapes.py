@@ -20,7 +20,8 @@ from tas_tf.pipeline.steps import (
     network_settings,
     settings_of,
 )
-from tas_tf.runs.run import Step, read_result
+from tas_tf.runs.records import read_result
+from tas_tf.runs.run import Step
 from tas_tf.runs.workspace import Workspace
 from tas_tf.searching.logs import SearchSummaries
 from tas_tf.searching.run import run_search

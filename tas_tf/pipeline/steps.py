@@ -12,7 +12,8 @@ from tas_tf.data.settings import script_file
 from tas_tf.errors import UserError, speaking_of
 from tas_tf.runs.config import RunConfig
 from tas_tf.runs.origins import hash_content
-from tas_tf.runs.run import Step, read_record
+from tas_tf.runs.records import read_record
+from tas_tf.runs.run import Step
 from tas_tf.runs.schedule import Schedule
 from tas_tf.runs.workspace import Workspace
 from tas_tf.settings import describe_settings, recorded

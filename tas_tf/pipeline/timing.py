@@ -12,7 +12,7 @@ from tas_tf.pipeline.quantising import QAT_FORMAT
 from tas_tf.proposals.shortlist import Proposer
 from tas_tf.race.race import MOST_SCORED
 from tas_tf.runs.config import RunConfig
-from tas_tf.runs.run import read_record
+from tas_tf.runs.records import read_record
 from tas_tf.runs.schedule import Schedule, load_schedule
 from tas_tf.runs.workspace import Workspace
 from tas_tf.space.shape import Shape

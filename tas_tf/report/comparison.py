@@ -17,7 +17,8 @@ from tas_tf.published import shape_file
 from tas_tf.report.formatting import MISSING, format_bytes, format_count, format_ms, format_ratio
 from tas_tf.report.scores import SCORES, Score, score_of
 from tas_tf.runs.origins import flatten, hash_content
-from tas_tf.runs.run import Run, read_record, read_result
+from tas_tf.runs.records import read_record, read_result
+from tas_tf.runs.run import Run
 
 _DEFAULT_FORMAT = "fp32"
 

@@ -18,7 +18,8 @@ from tas_tf.data.task import Task
 from tas_tf.errors import UserError
 from tas_tf.objectives.objective import Objective
 from tas_tf.objectives.scoring import Scorer, tally_with_loss
-from tas_tf.runs.run import Run, read_record, read_result
+from tas_tf.runs.records import read_record, read_result
+from tas_tf.runs.run import Run
 from tas_tf.settings import describe_settings
 from tas_tf.space.space import SearchSpace
 from tas_tf.training.network import check_fits, is_near_chance, logits_of

@@ -8,7 +8,7 @@ import keras
 
 from tas_tf.errors import UserError
 from tas_tf.runs.config import RunConfig
-from tas_tf.runs.run import read_result
+from tas_tf.runs.records import read_result
 from tas_tf.runs.workspace import Workspace
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace

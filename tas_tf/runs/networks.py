@@ -25,7 +25,7 @@ from tas_tf.objectives.losses import is_standard
 from tas_tf.objectives.objective import Objective
 from tas_tf.objectives.several import Several
 from tas_tf.runs.config import RunConfig
-from tas_tf.runs.run import read_result
+from tas_tf.runs.records import read_result
 from tas_tf.runs.shared import Shared
 from tas_tf.settings import require
 from tas_tf.training.strategy import make_strategy

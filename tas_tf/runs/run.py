@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 import shutil
@@ -12,10 +11,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tas_tf.errors import UserError
-from tas_tf.files import PARTIAL_PREFIX, read_json, remove_partial, write_json
+from tas_tf.files import PARTIAL_PREFIX, remove_partial, write_json
 from tas_tf.interruption import REQUESTS
 from tas_tf.runs.lock import acquire
 from tas_tf.runs.origins import compare_inputs, compare_settings, flatten, hash_content
+from tas_tf.runs.records import digest_of, read_record
 
 Status = Literal["missing", "unfinished", "fresh", "stale"]
 
@@ -344,47 +344,7 @@ class Step:
             "settings": self.settings,
             "inputs": {label: hash_content(path) for label, path in self.inputs.items()},
         }
-        return {"digest": _digest(made_from), **made_from, "complete": complete}
+        return {"digest": digest_of(made_from), **made_from, "complete": complete}
 
     def _read_record(self) -> dict[str, Any]:
         return read_record(self.digest_path)
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """The record of a step: `settings`, `inputs` and more.
-
-    A missing record, or one that was damaged or changed by hand, has no settings and inputs.
-
-    Args:
-        path: The file `digest.json` of the step.
-    """
-    with contextlib.suppress(UserError, KeyError, TypeError):
-        record = read_json(path)
-        known = _digest({name: record[name] for name in ("version", "settings", "inputs")})
-        if record["digest"] == known and isinstance(record.get("files", {}), dict):
-            return record
-    return {"settings": {}, "inputs": {}}
-
-
-def read_result(path: Path) -> dict[str, Any]:
-    """A JSON file that a step wrote.
-
-    Args:
-        path: The file, in the folder of the step.
-
-    Raises:
-        UserError: If it is missing, or was damaged or changed since.
-    """
-    content, wanted = read_json(path), read_record(path.with_name("digest.json")).get("files", {})
-    changed = path.name in wanted and hash_content(path) != wanted[path.name]
-    if changed or not isinstance(content, dict):
-        raise UserError(
-            f"{path} was damaged or changed after the step `{path.parent.name}` had written it. Restore it, or run the "
-            "step again with `overwrite`."
-        )
-    return content
-
-
-def _digest(made_from: Mapping[str, Any]) -> str:
-    canonical = json.dumps(made_from, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()

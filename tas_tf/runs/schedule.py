@@ -12,7 +12,7 @@ from tas_tf.data.training_data import TrainingData
 from tas_tf.errors import UserError
 from tas_tf.files import read_json, write_json
 from tas_tf.runs.config import RunConfig
-from tas_tf.runs.run import read_result
+from tas_tf.runs.records import read_result
 from tas_tf.timing.pace import Pace
 from tas_tf.timing.plan import epochs_within
 from tas_tf.training.answers import kept_steps, kept_views

@@ -6,7 +6,8 @@ import pytest
 from tas_tf.errors import UserError
 from tas_tf.files import read_json, write_json
 from tas_tf.runs.origins import hash_content
-from tas_tf.runs.run import Run, read_record, read_result
+from tas_tf.runs.records import read_record, read_result
+from tas_tf.runs.run import Run
 
 SETTINGS = {"epochs": 3, "optimizer": {"learning_rate": 0.1}, "widths": (4, 8)}
 
