@@ -1,4 +1,7 @@
-"""Atomic writes: files and folders are written to a scratch folder, then renamed."""
+"""Atomic writes: files and folders are written to a scratch folder, then renamed.
+
+Of several workers, the chief alone writes: what the others write goes nowhere.
+"""
 
 import contextlib
 import json
@@ -13,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tas_tf import workers
 from tas_tf.errors import UserError
 
 if TYPE_CHECKING:
@@ -126,6 +130,10 @@ def remove_partial(folder: str | Path, *, of: str | None = None) -> None:
 
 @contextlib.contextmanager
 def _aside(path: Path) -> Iterator[Path]:
+    if not workers.is_chief():
+        with tempfile.TemporaryDirectory() as nowhere:
+            yield Path(nowhere) / path.name
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     # The scratch folder is next to the target, because a rename is atomic only within one file system.
     scratch = Path(tempfile.mkdtemp(prefix=PARTIAL_PREFIX, dir=path.parent))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tas_tf import workers
 from tas_tf.cli.command import planned, run, start
 from tas_tf.pipeline.plan import check_replaceable
 from tas_tf.pipeline.timing import fit_into_time
@@ -24,7 +25,7 @@ def main() -> dict[str, Any] | None:
     workspace, parsed = start(whole=True)
     workspace, schedule = fit_into_time(workspace)
     steps = pipeline_steps(workspace)
-    check_before(workspace, steps)
+    workers.once(lambda: check_before(workspace, steps))
     if planned(workspace, parsed, steps, schedule):
         return None
     if schedule is not None:

@@ -11,6 +11,7 @@ Examples:
 
 from __future__ import annotations
 
+from tas_tf import workers
 from tas_tf.cli.command import run, start
 from tas_tf.deploy.file_contents import layers_inside
 from tas_tf.latency.measure import Target
@@ -33,7 +34,7 @@ def main() -> None:
         if done == count or done % 10 == 0:
             workspace.say(f"{done} of {count} networks written ({target.format})")
 
-    folder = write_probe(space, target, config.run.probe_dir, on_written=on_written)
+    folder = workers.once(lambda: write_probe(space, target, config.run.probe_dir, on_written=on_written))
     workspace.say(
         f"Copy {folder} to the device and run `python3 measure.py` there, then give the latency.json that it writes: "
         f"--budget=latency:0.5 --latency_from=latency.json --latency_format={target.format} --threads={target.threads}"

@@ -14,6 +14,7 @@ from typing import Any
 from absl import flags, logging
 from rich.console import Console
 
+from tas_tf import workers
 from tas_tf.cli.commands import Command, command_of
 from tas_tf.cli.flagfile import flag_name_of, keep_settings, last_budgets, origin, restore_custom_objects, restore_flags
 from tas_tf.cli.help import help_text
@@ -29,6 +30,7 @@ from tas_tf.runs.schedule import Schedule, load_schedule
 from tas_tf.runs.shared import Shared
 from tas_tf.runs.workspace import Workspace
 from tas_tf.timing.plan import DECIDED
+from tas_tf.training.strategy import make_strategy
 
 _HELP = frozenset(["-h", "-help", "--help", "--helpshort", "--helpfull"])
 #: Errors of a disk that is full or read-only, or on which the user may not write.
@@ -76,8 +78,10 @@ def start(*, earlier: bool = False, whole: bool = False) -> tuple[Workspace, Par
     if earlier:
         restore_flags(parsed.config.run)
         parsed = parse()
+    make_strategy(parsed.config.strategy)  # several workers have to meet before anything is computed
+    shared.console.quiet = not workers.is_chief()
     if parsed.config.run_dir and not parsed.call.dry_run:
-        check_free(parsed.config.run.path)
+        workers.once(lambda: check_free(parsed.config.run.path))
     schedule = load_schedule(parsed.config)
     if parsed.config.time is not None and schedule is None and not whole:
         raise UserError("`time` plans the whole pipeline. Run `pipeline` with it, or leave it out.")
@@ -117,7 +121,7 @@ def _exit_code(main: Callable[[], Any], argv: Sequence[str]) -> int:
             result = main()
         if not flags.FLAGS["json"].value:
             return 0
-        if result is not None:
+        if result is not None and workers.is_chief():
             print(json.dumps(result, indent=2))
     except (UserError, flags.Error) as error:
         text = message(error) if isinstance(error, UserError) else str(error)
@@ -126,7 +130,14 @@ def _exit_code(main: Callable[[], Any], argv: Sequence[str]) -> int:
     except (KeyboardInterrupt, Terminated) as request:
         print("interrupted: run the same command without --overwrite to continue.", file=sys.stderr)
         return 130 if isinstance(request, KeyboardInterrupt) else EXIT_CODE
-    except Exception as error:  # TensorFlow has its own errors for disks
+    except Exception as error:  # TensorFlow has its own errors for disks, and for workers
+        if workers.is_loss_of_worker(error):
+            print(
+                f"error: worker {workers.number()} lost another worker, whose messages say why. Start all of them "
+                "again with the same commands, without --overwrite, to continue.",
+                file=sys.stderr,
+            )
+            return EXIT_CODE
         trouble = _disk_trouble(error)
         if trouble is None:
             raise

@@ -73,6 +73,11 @@ class BaselineStep(RunStep):
         return data_inputs(self.workspace) if self._several else {}
 
     @property
+    def trains(self) -> bool:
+        """Whether several random shapes are trained briefly."""
+        return self._several
+
+    @property
     def _several(self) -> bool:
         return self.shape_kind == "random" and self.workspace.config.baseline.random_shapes > 1
 

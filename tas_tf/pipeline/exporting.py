@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 
+from tas_tf import workers
 from tas_tf.deploy.arrays import as_inputs
 from tas_tf.deploy.artefacts import artefact_path, export_models
 from tas_tf.deploy.converters import INTEGER_FORMATS
@@ -116,7 +117,7 @@ class ExportStep(RunStep):
         with speaking_of(self.section):
             check_same_data(self.workspace)
             with without_notes():
-                self._formats = settle_formats(self.workspace, others)
+                self._formats = workers.once(lambda: settle_formats(self.workspace, others))
             if QAT_FORMAT in self._formats:
                 run_qat(self.workspace, others)
         return super().run()

@@ -34,7 +34,7 @@ class QatStep(RunStep):
         costs_like: The run whose student costs about as much as this network; by default `owner`.
     """
 
-    section = "qat"
+    section, trains = "qat", True
 
     def __init__(self, owner: Workspace, role: str, name: str, *, costs_like: Workspace | None = None) -> None:
         super().__init__(owner, f"qat {name}")

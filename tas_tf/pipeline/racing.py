@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keras
 
+from tas_tf import workers
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.files import write_json, write_model
 from tas_tf.pipeline.searched_shapes import SearchedShapeStep
@@ -29,7 +30,7 @@ from tas_tf.training.network import logits_of
 class RaceStep(SearchedShapeStep):
     """Lets several shapes within the budget compete and keeps the winner, with its weights."""
 
-    kind, section = "race", "race"
+    kind, section, trains = "race", "race", True
 
     @property
     def record(self) -> Step:
@@ -87,7 +88,7 @@ class RaceStep(SearchedShapeStep):
 
         def on_lap(lap: Lap, kept: bool) -> None:
             workspace.note_time()
-            if not kept:
+            if not kept and workers.is_chief():
                 write(lap)
 
         result = find_by_race(
@@ -126,7 +127,7 @@ class RaceStep(SearchedShapeStep):
             config.search,
             strategy=workspace.strategy,
             teacher=model,
-            callbacks=lambda monitor: [*workspace.callbacks("search"), SearchSummaries(logs, monitor)],
+            callbacks=lambda monitor: workspace.callbacks("search", SearchSummaries(logs, monitor)),
             saving=workspace.saving(record).within("search"),
             verbose=workspace.verbose,
             meter=meter,

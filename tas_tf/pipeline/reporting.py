@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tas_tf import workers
 from tas_tf.deploy.artefacts import artefact_path
 from tas_tf.deploy.converters import CONVERTERS
 from tas_tf.errors import UserError
@@ -22,7 +23,7 @@ from tas_tf.space.shape import Shape, dropped_nodes
 
 def show_report(workspace: Workspace, rivals: Sequence[str] | None = None) -> dict[str, Any]:
     """Writes the report of a run, see `report_run`, prints its table and returns it."""
-    report = report_run(workspace, rivals)
+    report = workers.once(lambda: report_run(workspace, rivals))
     print_table(report, console=workspace.shared.console)
     return report
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from tas_tf import workers
 from tas_tf.cost.cost_model import MEASURED, told
 from tas_tf.decode.decode import decode
 from tas_tf.errors import UserError
 from tas_tf.files import write_json, write_model
-from tas_tf.latency.meter import LatencyMeter
 from tas_tf.pipeline.steps import (
     VERSION,
     Effort,
@@ -53,10 +53,12 @@ class SearchedShapeStep(RunStep):
     def measured(self, space: SearchSpace) -> dict[str, Any]:
         """What was measured to find the shape, for a budget in time."""
         meter = self.workspace.meter(space)
-        return meter.figures() if isinstance(meter, LatencyMeter) else {}
+        return {} if meter is None else meter.figures()
 
     def show(self) -> None:
         """Prints the cost, the depths and the score of the shape, and any warnings."""
+        if not workers.is_chief():
+            return
         run = self.workspace.config.run
         metrics = read_result(run.metrics("search"))
         kind = metrics["budget_kind"]
@@ -76,7 +78,7 @@ class SearchedShapeStep(RunStep):
 class SearchStep(SearchedShapeStep):
     """Searches widths and depths."""
 
-    kind = "search"
+    kind, trains = "search", True
 
     @property
     def record(self) -> Step:
@@ -135,7 +137,7 @@ class SearchStep(SearchedShapeStep):
             config.search,
             strategy=workspace.strategy,
             teacher=workspace.ranked(network, space) if config.search.from_teacher else None,
-            callbacks=lambda monitor: [*workspace.callbacks("search"), SearchSummaries(logs, monitor)],
+            callbacks=lambda monitor: workspace.callbacks("search", SearchSummaries(logs, monitor)),
             saving=workspace.saving(record),
             verbose=workspace.verbose,
             meter=workspace.meter(space),

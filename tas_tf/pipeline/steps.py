@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tas_tf import workers
 from tas_tf.data.settings import script_file
 from tas_tf.errors import UserError, speaking_of
 from tas_tf.runs.config import RunConfig
@@ -85,6 +86,8 @@ class RunStep(PipelineStep):
     section: str | None = None
     #: What a plan says if the step would run.
     does = "runs"
+    #: Whether the step trains, which all workers do together; other steps run on the chief alone.
+    trains = False
 
     @property
     @abc.abstractmethod
@@ -139,18 +142,30 @@ class RunStep(PipelineStep):
             UserError: See `work`, or a result from other settings exists and may not be replaced.
         """
         with speaking_of(self.section):
-            record = self.record
-            if self.stays(record):
-                return False
-            self.work(record)
-            return True
+            return self._run() if self.trains else workers.once(self._run)
+
+    def _run(self) -> bool:
+        record = self.record
+        if workers.once(lambda: self.stays(record)):
+            return False
+        self.work(record)
+        return True
 
     def begin(self, record: Step) -> None:
         """Prepares the folder of a step that is about to run, and keeps the settings.
 
         Raises:
-            UserError: A result from other settings exists and may not be replaced, or the folder isn't writable.
+            UserError: A result from other settings exists and may not be replaced, the folder isn't writable, or not
+                all workers see it.
         """
+        workers.once(lambda: self._begin(record))
+        if not record.folder.is_dir():
+            raise UserError(
+                f"`run_dir` must be a folder that all workers share. Received: {self.workspace.config.run.path}, which "
+                f"worker {workers.number()} doesn't see."
+            )
+
+    def _begin(self, record: Step) -> None:
         if record.name != "teacher":
             check_same_data(self.workspace)
         again = not self.workspace.keeps_fresh or record.status() == "stale"

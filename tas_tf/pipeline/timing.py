@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+from tas_tf import workers
 from tas_tf.baselines.rivals import RIVALS
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.errors import UserError
@@ -46,6 +47,8 @@ def fit_into_time(workspace: Workspace) -> tuple[Workspace, Schedule | None]:
         return workspace, None
     if not config.races or config.shape:
         raise UserError("`time` plans a race and what follows. Leave out `time`, or `shape` and `recipe`=paper.")
+    if workers.count() > 1:
+        raise UserError("`time` plans the run of a single machine. Leave out `time`, or `strategy`=multi_worker.")
     if config.race.searched:
         raise UserError("`time` doesn't plan a differentiable search. Leave out `searched`, or `time`.")
     found = None if config.overwrite else load_schedule(config)

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from tas_tf import workers
 from tas_tf.baselines.rivals import RIVALS
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.errors import UserError
@@ -43,7 +44,7 @@ TEACHER_PASS = 0.35
 class TeacherStep(RunStep):
     """Trains the unpruned network, or takes over a trained one."""
 
-    kind, section = "teacher", "teacher"
+    kind, section, trains = "teacher", "teacher", True
 
     @property
     def does(self) -> str:
@@ -87,7 +88,7 @@ class TeacherStep(RunStep):
         model = workspace.network
         space = workspace.checked_space(model, trains=not config.takes_over)
         if config.takes_over:
-            metrics = {**_test(model, space, workspace), "taken_from": str(config.model_file)}
+            metrics = {**workers.once(lambda: _test(model, space, workspace)), "taken_from": str(config.model_file)}
             try:
                 check_above_chance(metrics, workspace.task)
             except UserError as error:
@@ -133,7 +134,7 @@ class TeacherStep(RunStep):
 class StudentStep(RunStep):
     """Trains the student, a network of the shape found."""
 
-    kind, section = "student", "student"
+    kind, section, trains = "student", "student", True
 
     @property
     def record(self) -> Step:

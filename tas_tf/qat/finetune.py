@@ -12,6 +12,7 @@ import tensorflow as tf
 import tensorflow_model_optimization as tfmot
 import tf_keras
 
+from tas_tf import workers
 from tas_tf.data.training_data import EpochsDataset, TrainingData
 from tas_tf.errors import UserError
 from tas_tf.interruption import REQUESTS, deferred
@@ -67,6 +68,7 @@ def fine_tune(
             groups = {"network": trained.variables, "optimizer": list(optimizer.variables)}
             checkpoints = Checkpoints(saving, groups)
         progress = Progress() if checkpoints is None else checkpoints.restore()
+        workers.share([*trained.variables, *optimizer.variables])
         progress.check(steps)
     if progress.epochs < settings.epochs:
         saves = [] if checkpoints is None else [_Saves(checkpoints, progress, steps)]
@@ -178,13 +180,14 @@ class _Saves(tf_keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         earlier = self._before.steps if self._epoch == self._before.epochs else 0
         steps = earlier + batch + 1
-        if steps < self._steps and (REQUESTS.received or self._checkpoints.due):
+        if steps < self._steps and workers.any_wants(self._checkpoints.due):
             _check_finite(self.model.network, self._epoch)
             self._checkpoints.save(Progress(self._epoch, steps=steps, steps_per_epoch=self._steps))
             REQUESTS.check()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self._checkpoints.save(Progress(epoch + 1))
+        workers.any_wants(False)  # all of them end if one is to
         REQUESTS.check()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tas_tf import workers
 from tas_tf.data.training_data import TrainingData
 from tas_tf.extras import require_extra
 from tas_tf.graph.graph import Graph
@@ -86,7 +88,8 @@ def train_quantised(
     shuffled = task.calibration(_CALIBRATION_BATCH, _CALIBRATION_BATCHES)
     calibrate(network, shuffled.map(lambda images, _: images))
     metric = task.objective.metric
-    metrics: dict[str, Any] = {f"calibrated_{metric}": score(network, task)}
+    metrics: dict[str, Any] = {f"calibrated_{metric}": workers.once(lambda: score(network, task))}
+    logs = None if log_dir is None or not workers.is_chief() else Path(log_dir)
     trained = {"quantised": network, **({"float": twin} if float_control else {})}
     for name, one in trained.items():
         fine_tune(
@@ -96,10 +99,11 @@ def train_quantised(
             strategy=strategy,
             teacher=teacher,
             saving=None if saving is None else saving.within(name),
-            callbacks=[] if log_dir is None else [tf_keras.callbacks.TensorBoard(str(Path(log_dir) / name))],
+            callbacks=[] if logs is None else [tf_keras.callbacks.TensorBoard(str(logs / name))],
             verbose=verbose,
         )
-        metrics[metric if name == "quantised" else f"float_{metric}"] = score(one, task)
+        found = workers.once(functools.partial(score, one, task))
+        metrics[metric if name == "quantised" else f"float_{metric}"] = found
     write_quantised(path, network, heads=_heads(model))
     seconds = round(time.monotonic() - started, 1)
     return {**metrics, "epochs": settings.epochs, "seed": settings.seed, "seconds": seconds}

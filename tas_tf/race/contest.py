@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 
+from tas_tf import workers
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.data.training_data import TrainingData
 from tas_tf.proposals.sensitivities import IMAGES, measure_sensitivities
@@ -50,14 +52,21 @@ def find_by_race(
     Raises:
         UserError: No shape is within the budget, the batch doesn't fit the data, or training diverges.
     """
-    damage = measure_sensitivities(model, cost.space, data.calibration(**IMAGES), data.objective)
-    proposer = Proposer(cost, limit, damage, **proposing)
-    proposals = proposer.shortlist(max(race.proposals, len(found) + 1), found)
+
+    @functools.cache
+    def proposer() -> Proposer:
+        damage = measure_sensitivities(model, cost.space, data.calibration(**IMAGES), data.objective)
+        return Proposer(cost, limit, damage, **proposing)
+
+    def combine(ranked: Sequence[Proposal]) -> Proposal | None:
+        return workers.once(lambda: proposer().combined(ranked))
+
+    proposals = workers.once(lambda: proposer().shortlist(max(race.proposals, len(found) + 1), found))
     show = RaceProgress(say, cost, proposals, plan_rounds(data, settings, race, len(proposals)), data.objective)
 
     def after(lap: Lap, kept: bool) -> None:
         show(lap, kept)
         on_lap(lap, kept)
 
-    options |= {"model": model, "combine": proposer.combined, "on_lap": after}
+    options |= {"model": model, "combine": combine, "on_lap": after}
     return run_race(proposals, data, cost.space, settings, race, **options)

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tas_tf import workers
 from tas_tf.cost.cost_model import CostModel, reported
 from tas_tf.data.training_data import TrainingData
 from tas_tf.errors import UserError
@@ -134,12 +135,11 @@ def run_race(
             )
             # What was trained before an interruption counts too.
             before = max(0.0, history.history[SECONDS][-1] - (time.monotonic() - started))
-            trainee.settle(part)
-            scores = trainee.score(scored_on)
+            scores = workers.once(lambda: _settled_scores(trainee, part, scored_on))
         except Diverged:
             scores = {"loss": math.inf}
         if math.isfinite(scores["loss"]):
-            contestant.weights = trainee.network.get_weights()
+            contestant.weights = workers.once(trainee.network.get_weights)
         else:
             scores["loss"] = math.inf
         times = {"seconds": round(before + time.monotonic() - started, 1), "asked": round(asked, 1)}
@@ -147,12 +147,12 @@ def run_race(
         return Lap(contestant.proposal, number, factor, steps, scores["loss"], metric, scores.get(metric), **times)
 
     def run(contestant: _Contestant, number: int, factor: float) -> Lap:
-        found = records.read(contestant.proposal, number, factor)
+        found = workers.once(lambda: records.read(contestant.proposal, number, factor))
         if found is not None:
             lap, contestant.weights = found
         else:
             lap = train(contestant, number, factor)
-            records.write(lap, contestant.weights)
+            workers.once(lambda: records.write(lap, contestant.weights))
         laps.append(lap)
         on_lap(lap, found is not None)
         return lap
@@ -185,6 +185,11 @@ def run_race(
     trained.set_weights(winner.weights)
     network = copy_weights(trained, build_student(space, winner.proposal.shape))
     return RaceResult(winner.proposal, network, factor, tuple(laps))
+
+
+def _settled_scores(trainee: Trainee, images: TrainingData, scored_on: tf.data.Dataset) -> dict[str, float]:
+    trainee.settle(images)
+    return trainee.score(scored_on)
 
 
 def _images_of_rounds(

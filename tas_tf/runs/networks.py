@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 from rich.markup import escape
 
+from tas_tf import workers
 from tas_tf.data.form import Form
 from tas_tf.data.own_data import OwnData, Script, needs_own_network
 from tas_tf.data.resizing import pair
@@ -67,7 +68,7 @@ class RunNetworks:
     @property
     def verbose(self) -> int | str:
         """The `verbose` argument for Keras."""
-        return _VERBOSE[self.config.progress]
+        return _VERBOSE[self.config.progress] if workers.is_chief() else 0
 
     @property
     def strategy(self) -> tf.distribute.Strategy:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from tas_tf import workers
 from tas_tf.errors import UserError
 from tas_tf.files import PARTIAL_PREFIX, remove_partial, write_json
 from tas_tf.interruption import REQUESTS
@@ -304,6 +305,9 @@ class Step:
         Raises:
             FileNotFoundError: If an output was not written.
         """
+        workers.once(self._finish)
+
+    def _finish(self) -> None:
         self._check_outputs()
         # Keeps the hashes that `begin` recorded: an input that changed since must show up as a difference.
         write_json(self.digest_path, self._read_record() | {"complete": True, "files": self._files()})

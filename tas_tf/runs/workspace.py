@@ -10,6 +10,7 @@ from typing import Any
 import keras
 from rich.console import Console
 
+from tas_tf import workers
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.data.own_data import taken_as_it_is
 from tas_tf.data.settings import script_file
@@ -31,7 +32,7 @@ from tas_tf.settings import require
 from tas_tf.space.settings import SpaceSettings
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
-from tas_tf.student.meter import Meter
+from tas_tf.student.meter import Meter, OnChief
 from tas_tf.training.callbacks import TensorBoardScalars
 from tas_tf.training.checkpoint import Saving
 from tas_tf.training.network import check_fits
@@ -100,7 +101,8 @@ class Workspace(RunNetworks):
             tasks, kinds = ways_to_try(config.data, self.task, lambda: self.load_task(streamed=True))
             if len(tasks) > 1 or len(kinds) > 1:
                 model = self.make_network()
-                found = find_preprocessing(model, self.space_of(model, anew=True), tasks, kinds)
+                space = self.space_of(model, anew=True)
+                found = workers.once(lambda: find_preprocessing(model, space, tasks, kinds))
                 known = {"resize": found.resize, "preprocess": found.kind}
                 for line in found.lines(str(config.model_file)):
                     self.say(line)
@@ -209,6 +211,9 @@ class Workspace(RunNetworks):
         Raises:
             UserError: The network can't be exported.
         """
+        workers.once(lambda: self._check_deployable(model))
+
+    def _check_deployable(self, model: keras.Model) -> None:
         export, passed = self.config.export, self.shared.deployable
         tflite = set(export.formats) != {"saved_model"}
         key = (
@@ -243,7 +248,8 @@ class Workspace(RunNetworks):
                 preprocessing=lambda: layers_inside(self.task, inside=inside),
                 say=self.say,
             )
-        return meters[key]
+        meter = meters[key]
+        return meter if meter is None or workers.count() == 1 else OnChief(meter)
 
     def proposing(self, space: SearchSpace) -> dict[str, Any]:
         """Arguments of a `Proposer` that come from the run's settings."""
@@ -275,10 +281,20 @@ class Workspace(RunNetworks):
         shape.check(space)
         return shape
 
-    def callbacks(self, step: str) -> list[keras.callbacks.Callback]:
-        """Callbacks that every training uses: they write TensorBoard logs and keep account of the time."""
+    def callbacks(self, step: str, *more: keras.callbacks.Callback) -> list[keras.callbacks.Callback]:
+        """Callbacks that every training uses: they write TensorBoard logs and keep account of the time.
+
+        Args:
+            step: Name of the step.
+            *more: Further ones that write.
+
+        Returns:
+            All of them on the chief, none on other workers.
+        """
+        if not workers.is_chief():
+            return []
         keeps_time = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: self.note_time())
-        return [TensorBoardScalars(self.config.run.logs(step)), keeps_time]
+        return [TensorBoardScalars(self.config.run.logs(step)), keeps_time, *more]
 
     def saving(self, record: Step) -> Saving:
         """Where and how often the training of a step is saved."""

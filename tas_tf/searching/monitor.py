@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras.initializers import Constant
 
+from tas_tf import workers
 from tas_tf.cost.cost_model import CostModel, reported
 from tas_tf.decode.decode import decode
 from tas_tf.searching.settings import SearchSettings
@@ -124,7 +125,7 @@ class SearchMonitor:
     def decode(self, limit: int) -> Shape:
         """Returns the most probable shape that costs at most `limit`."""
         tolerance = int(self.settings.tolerance * self.cost.full)
-        return decode(self.cost, *self.probabilities(), limit=limit, tolerance=tolerance)
+        return workers.once(lambda: decode(self.cost, *self.probabilities(), limit=limit, tolerance=tolerance))
 
     def _affordable(self) -> Shape:
         """Returns the most probable shape whose real cost is within the budget."""

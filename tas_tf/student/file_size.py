@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import keras
 import numpy as np
@@ -32,6 +33,10 @@ class FileSize:
     def cost_model(self) -> CostModel:
         """The cost model, calibrated on the unpruned network's file."""
         return CostModel(self.space, self.kind, file_bytes=self(Shape.full(self.space)))
+
+    def figures(self) -> dict[str, Any]:
+        """Nothing: the size of a shape's file is reported as its cost."""
+        return {}
 
     def __call__(self, shape: Shape) -> int:
         """Measures the file size of a shape in bytes."""

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from tas_tf import workers
 from tas_tf.cost.cost_model import MEASURED, MILLISECOND, CostModel, amount, reported
 from tas_tf.decode.decode import check_reachable, smallest_shape
 from tas_tf.errors import UserError
@@ -26,8 +27,34 @@ class Meter(Protocol):
     def cost_model(self) -> CostModel:
         """The cost model, calibrated by measurements."""
 
+    def figures(self) -> dict[str, Any]:
+        """What was measured, for reports."""
+
     def __call__(self, shape: Shape) -> int:
         """Measures the cost of a shape, in the cost model's unit."""
+
+
+class OnChief:
+    """A meter that measures on the chief alone, see `tas_tf.workers.once`.
+
+    Args:
+        meter: The meter.
+    """
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter, self.kind = meter, meter.kind
+
+    def cost_model(self) -> CostModel:
+        """The cost model, calibrated by measurements on the chief."""
+        return workers.once(self._meter.cost_model)
+
+    def figures(self) -> dict[str, Any]:
+        """What was measured, for reports."""
+        return workers.once(self._meter.figures)
+
+    def __call__(self, shape: Shape) -> int:
+        """Measures the cost of a shape, in the cost model's unit."""
+        return workers.once(lambda: self._meter(shape))
 
 
 def make_cost(space: SearchSpace, kind: str, meter: Meter | None = None) -> CostModel:

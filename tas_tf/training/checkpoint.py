@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import shutil
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tas_tf import workers
 from tas_tf.errors import UserError
 from tas_tf.files import read_json, write_json
 
@@ -113,6 +115,12 @@ def variables_of(model: keras.Model) -> dict[str, Sequence[keras.Variable]]:
     return {"model": model.variables, **optimizers, _METRICS: model.metrics_variables}
 
 
+def tensorflow_variable(variable: keras.Variable | tf.Variable) -> tf.Variable:
+    """The variable of TensorFlow that one of Keras holds, or the variable itself."""
+    # Those of TensorFlow have a method of the name `value`.
+    return variable.value if isinstance(variable, keras.Variable) else variable
+
+
 def saved_progress(folder: Path) -> Progress | None:
     """The progress that a folder's newest checkpoint has saved; `None` without one that can be read."""
     with contextlib.suppress(UserError, KeyError, TypeError):
@@ -138,23 +146,31 @@ class Checkpoints:
     def __init__(self, saving: Saving, variables: Mapping[str, Sequence[Any]]) -> None:
         self._directory, self._seconds, self._on_saved = Path(saving.folder), 60 * saving.minutes, saving.on_saved
         self._groups = {name: list(group) for name, group in variables.items()}
+        workers.once(self._make_folder)
+        self._number, self._saved_at = 0, time.monotonic()
+
+    def _make_folder(self) -> None:
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"Can't create the folder {self._directory}: {error.strerror}.") from error
-        self._number, self._saved_at = 0, time.monotonic()
 
     @property
     def due(self) -> bool:
-        """Whether the time between checkpoints has passed since the last one, or since the start."""
-        return time.monotonic() - self._saved_at >= self._seconds
+        """Whether the time between checkpoints has passed since the last one, or since the start, on the chief."""
+        return workers.is_chief() and time.monotonic() - self._saved_at >= self._seconds
 
     def save(self, progress: Progress) -> None:
-        """Saves the variables together with `progress`.
+        """Saves the variables together with `progress`. All workers take part, but the chief alone writes.
 
         Raises:
             OSError: If the disk is full; TensorFlow raises a `tf.errors.OpError`.
         """
+        if not workers.is_chief():
+            # Metrics are summed up over all workers when they are saved.
+            with tempfile.TemporaryDirectory() as folder:
+                self._checkpoint({_METRICS: self._groups.get(_METRICS, [])}).write(f"{folder}/metrics")
+            return
         name = f"ckpt-{self._number + 1}"
         self._remove_unnamed()  # what an interrupted save left may be what fills the disk
         try:
@@ -174,12 +190,17 @@ class Checkpoints:
     def restore(self) -> Progress:
         """Restores the last saved state, if there is one; if it is damaged, the one before, with a warning.
 
+        Of several workers, only the chief restores its variables; see `tas_tf.workers.share`.
+
         Returns:
             The saved progress, or an empty one.
 
         Raises:
             UserError: If the saved state doesn't fit the variables, or all saved states are damaged.
         """
+        return workers.once(self._restore_newest)
+
+    def _restore_newest(self) -> Progress:
         there = [path for path in (self._progress_path, self._previous_path) if path.exists()]
         if not there and (self._directory / "checkpoint").exists():  # of fine-tuning for 8 bits
             raise UserError(f"{self._directory} holds a checkpoint of an earlier version of tas_tf. {_ADVICE}")
@@ -191,7 +212,7 @@ class Checkpoints:
                 damages.append(damage)
                 continue
             if damages:
-                warnings.warn(f"{damages[0]} The training goes on from the one before, after {progress}.", stacklevel=3)
+                warnings.warn(f"{damages[0]} The training goes on from the one before, after {progress}.", stacklevel=5)
                 self._progress_path.unlink()
             self._saved_at = time.monotonic()
             return progress
@@ -232,13 +253,7 @@ class Checkpoints:
 
     @staticmethod
     def _checkpoint(groups: Mapping[str, Sequence[Any]]) -> tf.train.Checkpoint:
-        # Keras's variables hold one of TensorFlow's, `value`; those of TensorFlow have a method of that name.
-        return tf.train.Checkpoint(
-            **{
-                name: [one.value if isinstance(one, keras.Variable) else one for one in group]
-                for name, group in groups.items()
-            }
-        )
+        return tf.train.Checkpoint(**{name: list(map(tensorflow_variable, group)) for name, group in groups.items()})
 
     def _remove_unnamed(self) -> None:
         """Removes checkpoints that no record names."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,10 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 import keras
 import tensorflow as tf
 
+from tas_tf import workers
 from tas_tf.errors import UserError
 from tas_tf.interruption import REQUESTS, deferred
 from tas_tf.training.answers import OTHER_ORDER
-from tas_tf.training.checkpoint import Checkpoints, Progress, Saving, list_optimizers, variables_of
+from tas_tf.training.checkpoint import Checkpoints, Progress, Saving, list_optimizers, tensorflow_variable, variables_of
 from tas_tf.training.strategy import check_batch_size
 
 #: Key of the durations of epochs, including validation, in a history.
@@ -81,8 +83,10 @@ def fit(
             raise UserError(f"`{name}` must be at least 1. Received: {value}.")
     spec = getattr(epochs_dataset, "element_spec", None) or epochs_dataset(0).element_spec
     _prepare(model, strategy, spec)
-    checkpoints = None if saving is None else Checkpoints(saving, variables_of(model))
+    variables = variables_of(model)
+    checkpoints = None if saving is None else Checkpoints(saving, variables)
     progress = Progress() if checkpoints is None else checkpoints.restore()
+    workers.share(map(tensorflow_variable, itertools.chain(*variables.values())))
     progress.check(steps_per_epoch)
     if progress.epochs > epochs:
         raise UserError(
@@ -133,6 +137,7 @@ def fit(
             if checkpoints is not None:
                 # Save after the callbacks, since their changes to the model belong to this epoch.
                 checkpoints.save(progress)
+                workers.any_wants(False)  # all of them end if one is to
         if progress.stopped:
             break
     callback_list.on_train_end(logs)
@@ -204,18 +209,21 @@ class Steps:
                 break
         return self._epoch_logs(logs)
 
-    @staticmethod
-    def _mean_over_replicas(strategy, value) -> tf.Tensor:
-        values = [tf.cast(local, tf.float32) for local in strategy.experimental_local_results(value)]
-        return tf.reduce_mean(tf.stack(values), axis=0)
-
     def _make_step(self, model, strategy):
+        names = []
+
+        def train_replica(batch):
+            results = model.train_step(batch)
+            names[:] = results
+            return tf.stack([tf.cast(value, tf.float32) for value in results.values()])
+
         # As in Keras, AutoGraph doesn't rewrite `train_step`.
         @tf.function(reduce_retracing=True)
         @tf.autograph.experimental.do_not_convert
         def train(batches, step):
-            results = strategy.run(model.train_step, args=(batches.get_next(),))
-            logs = {name: self._mean_over_replicas(strategy, value) for name, value in results.items()}
+            results = strategy.run(train_replica, args=(batches.get_next(),))
+            means = strategy.reduce(tf.distribute.ReduceOp.MEAN, results, axis=None)
+            logs = dict(zip(names, tf.unstack(means), strict=True))
             losses = [value for name, value in logs.items() if name == "loss" or name.endswith("_loss")]
             if losses:
                 finite = tf.reduce_all(tf.math.is_finite(tf.stack(losses)))
@@ -269,7 +277,7 @@ class _InsideEpoch:
             KeyboardInterrupt: The process is to end, and the state is saved.
             Terminated: Likewise, on SIGTERM.
         """
-        if self._checkpoints is None or steps == self._steps or not (REQUESTS.received or self._checkpoints.due):
+        if self._checkpoints is None or steps == self._steps or not workers.any_wants(self._checkpoints.due):
             return
         check_losses()
         _check_weights(self._model, self._progress.epochs)

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tas_tf import workers
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.data.training_data import TrainingData
 from tas_tf.errors import UserError
@@ -155,9 +156,13 @@ def train_network(
         saving=saving,
         verbose=verbose,
     )
-    recalibrated = trainee.settle(task)
     scored_on = task.test() if scored_on is None else scored_on
-    scores = {} if scored_on is None else trainee.score(scored_on)
+
+    def finish() -> tuple[bool, dict[str, float]]:
+        recalibrated = trainee.settle(task)
+        return recalibrated, {} if scored_on is None else trainee.score(scored_on)
+
+    recalibrated, scores = workers.once(finish)
     progress = task.objective.progress_name
     metrics = {
         **network_metrics(space, shape, scores, task),

@@ -5,8 +5,9 @@ import functools
 import tensorflow as tf
 
 from tas_tf.errors import UserError
+from tas_tf.training.cluster import join_cluster
 
-STRATEGIES = ("auto", "one_device", "mirrored")
+STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker")
 
 
 def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
@@ -15,13 +16,15 @@ def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
     Args:
         name: `one_device` trains on the first GPU, or on the CPU if there is no GPU. `mirrored` keeps a copy of the
             model on every visible GPU or, without GPUs, on every logical CPU device. `auto` is `mirrored` with two or
-            more GPUs, otherwise `one_device`.
+            more GPUs, otherwise `one_device`. `multi_worker` does so on several machines, see `join_cluster`.
 
     Raises:
-        UserError: If the name is unknown.
+        UserError: If the name is unknown, or there are no other workers.
     """
     if name not in STRATEGIES:
         raise UserError(f"`strategy` is unknown. Expected one of: {', '.join(STRATEGIES)}. Received: {name!r}.")
+    if name == "multi_worker":
+        return join_cluster()
     gpus = tf.config.list_logical_devices("GPU")
     if name == "one_device" or (name == "auto" and len(gpus) < 2):
         # The default strategy places everything on the first GPU by itself and adds no wrappers.
