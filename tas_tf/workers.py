@@ -156,9 +156,7 @@ def is_loss_of_worker(error: BaseException) -> bool:
         return False
     import tensorflow as tf
 
-    return isinstance(error, WorkerLost | tf.errors.UnavailableError | tf.errors.AbortedError) or (
-        isinstance(error, tf.errors.OpError) and "Collective ops is aborted" in str(error)
-    )
+    return isinstance(error, WorkerLost | tf.errors.UnavailableError)
 
 
 def _from_chief(content: bytes) -> bytes:

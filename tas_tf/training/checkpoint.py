@@ -146,6 +146,12 @@ class Checkpoints:
     def __init__(self, saving: Saving, variables: Mapping[str, Sequence[Any]]) -> None:
         self._directory, self._seconds, self._on_saved = Path(saving.folder), 60 * saving.minutes, saving.on_saved
         self._groups = {name: list(group) for name, group in variables.items()}
+        # Before only the chief looks at it: of some variables, TensorFlow asks all workers for the shape.
+        self._signature = [
+            [f"{name}: {getattr(variable, 'path', variable.name)}", list(variable.shape), _name(variable.dtype)]
+            for name, group in self._groups.items()
+            for variable in group
+        ]
         workers.once(self._make_folder)
         self._number, self._saved_at = 0, time.monotonic()
 
@@ -167,9 +173,9 @@ class Checkpoints:
             OSError: If the disk is full; TensorFlow raises a `tf.errors.OpError`.
         """
         if not workers.is_chief():
-            # Metrics are summed up over all workers when they are saved.
-            with tempfile.TemporaryDirectory() as folder:
-                self._checkpoint({_METRICS: self._groups.get(_METRICS, [])}).write(f"{folder}/metrics")
+            # Saving reads metrics and some statistics on all workers, in the same order.
+            with tempfile.TemporaryDirectory() as nowhere:
+                self._checkpoint(self._groups).write(f"{nowhere}/ckpt")
             return
         name = f"ckpt-{self._number + 1}"
         self._remove_unnamed()  # what an interrupted save left may be what fills the disk
@@ -181,7 +187,7 @@ class Checkpoints:
         self._number += 1
         if self._progress_path.exists():
             write_json(self._previous_path, read_json(self._progress_path))
-        record = {**dataclasses.asdict(progress), "checkpoint": name, "variables": self._signature(self._groups)}
+        record = {**dataclasses.asdict(progress), "checkpoint": name, "variables": self._signature}
         write_json(self._progress_path, record)
         self._remove_unnamed()
         self._saved_at = time.monotonic()
@@ -271,16 +277,8 @@ class Checkpoints:
             else:
                 path.unlink(missing_ok=True)
 
-    @staticmethod
-    def _signature(groups: Mapping[str, Sequence[Any]]) -> list[list]:
-        return [
-            [f"{name}: {getattr(variable, 'path', variable.name)}", list(variable.shape), _name(variable.dtype)]
-            for name, group in groups.items()
-            for variable in group
-        ]
-
     def _check_signature(self, saved: Sequence[Sequence], groups: Mapping[str, Sequence[Any]]) -> None:
-        expected = self._signature(groups)
+        expected = [entry for entry in self._signature if entry[0].partition(": ")[0] in groups]
         if len(saved) != len(expected):
             raise UserError(
                 f"The checkpoint in {self._directory} belongs to another model: it has {len(saved)} variables, "
