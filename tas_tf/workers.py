@@ -8,6 +8,7 @@ Without other workers, a process is the chief, and all functions do what their n
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pickle
 import signal
 from collections.abc import Callable, Iterable
@@ -111,6 +112,16 @@ def once(compute: Callable[[], _Result]) -> _Result:
     if error is not None:
         raise error
     return result
+
+
+def on_chief(function: Callable[..., _Result]) -> Callable[..., _Result]:
+    """Decorates a function that runs on the chief alone, see `once`."""
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> _Result:
+        return once(lambda: function(*args, **kwargs))
+
+    return run
 
 
 def share(variables: Iterable[tf.Variable]) -> None:

@@ -6,6 +6,7 @@ import math
 import tensorflow as tf
 
 from tas_tf.data.colour import change_colours
+from tas_tf.data.share import WHOLE, Share
 from tas_tf.errors import UserError
 from tas_tf.settings import Settings, setting
 
@@ -77,13 +78,15 @@ class Augmentation(Settings):
             )
 
 
-def augment_batch(images: tf.Tensor, augment: Augmentation, *, seed: tf.Tensor) -> tf.Tensor:
+def augment_batch(images: tf.Tensor, augment: Augmentation, *, seed: tf.Tensor, share: Share = WHOLE) -> tf.Tensor:
     """Changes the images of a batch at random.
 
     Args:
         images: `[batch, height, width, channels]`; must be uint8 if windows are resized or colours change.
         augment: Changes to apply.
         seed: Random seed, two integers.
+        share: Which part of a batch `images` is. Parts change as they do in the whole batch, but windows can't be
+            resized and colours can't change in a part.
 
     Returns:
         Changed images, with the shape and type of `images`.
@@ -95,11 +98,11 @@ def augment_batch(images: tf.Tensor, augment: Augmentation, *, seed: tf.Tensor) 
         images = change_colours(images, color_jitter=augment.color_jitter, lighting=augment.lighting, seed=colour_seed)
     if augment.pad_crop or augment.flip:
         shift_seed = tf.random.fold_in(seed, _SHIFT)
-        images = shift_and_flip(images, pad=augment.pad_crop, flip=augment.flip, seed=shift_seed)
+        images = shift_and_flip(images, pad=augment.pad_crop, flip=augment.flip, seed=shift_seed, share=share)
     return images
 
 
-def shift_and_flip(images: tf.Tensor, *, pad: int, flip: bool, seed: tf.Tensor) -> tf.Tensor:
+def shift_and_flip(images: tf.Tensor, *, pad: int, flip: bool, seed: tf.Tensor, share: Share = WHOLE) -> tf.Tensor:
     """Pads with black, cuts out a window of the old size, and mirrors, in a single gather for the whole batch.
 
     Args:
@@ -107,6 +110,7 @@ def shift_and_flip(images: tf.Tensor, *, pad: int, flip: bool, seed: tf.Tensor) 
         pad: Pixels added on each side.
         flip: Whether to mirror half of the images.
         seed: Random seed, two integers.
+        share: Which part of a batch `images` is.
 
     Returns:
         Changed images, with the shape and type of `images`.
@@ -114,18 +118,19 @@ def shift_and_flip(images: tf.Tensor, *, pad: int, flip: bool, seed: tf.Tensor) 
     height, width, channels = images.shape[1:]
     batch = tf.shape(images)[0]
     shift_seed, flip_seed = tf.unstack(tf.random.split(seed))
-    top, left = tf.unstack(
-        tf.random.stateless_uniform([2, batch], shift_seed, minval=0, maxval=2 * pad + 1, dtype=tf.int32)
-    )
+    whole = batch * share.count
+    rows = slice(share.number * batch, (share.number + 1) * batch)
+    shifts = tf.random.stateless_uniform([2, whole], shift_seed, minval=0, maxval=2 * pad + 1, dtype=tf.int32)
+    top, left = tf.unstack(shifts[:, rows])
     columns = tf.range(width)[tf.newaxis]
     if flip:
-        mirrored = tf.random.stateless_uniform([batch, 1], flip_seed) < 0.5
+        mirrored = tf.random.stateless_uniform([whole, 1], flip_seed)[rows] < 0.5
         columns = tf.where(mirrored, width - 1 - columns, columns)
     columns = columns + left[:, tf.newaxis]
-    rows = tf.range(height)[tf.newaxis] + top[:, tf.newaxis]
+    lines = tf.range(height)[tf.newaxis] + top[:, tf.newaxis]
     padded = tf.pad(images, [[0, 0], [pad, pad], [pad, pad], [0, 0]])
     pixels = tf.reshape(padded, [batch, (height + 2 * pad) * (width + 2 * pad), channels])
-    picked = rows[:, :, tf.newaxis] * (width + 2 * pad) + columns[:, tf.newaxis, :]
+    picked = lines[:, :, tf.newaxis] * (width + 2 * pad) + columns[:, tf.newaxis, :]
     gathered = tf.gather(pixels, tf.reshape(picked, [batch, height * width]), axis=1, batch_dims=1)
     return tf.ensure_shape(tf.reshape(gathered, [batch, height, width, channels]), images.shape)
 

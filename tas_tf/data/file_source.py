@@ -11,7 +11,7 @@ import tensorflow as tf
 from tas_tf.data.folder_layout import Label, Listing, without_empty_classes
 from tas_tf.data.image_files import Broken, ImageFile, as_png, check_readable, look_at, read_image, remarks
 from tas_tf.data.resizing import changes_proportions, resize_image
-from tas_tf.data.source import Source, StreamedSource, make_array_source
+from tas_tf.data.source import Positions, Source, StreamedSource, make_array_source
 from tas_tf.data.split import strata_of, stratified_halves
 from tas_tf.errors import UserError
 
@@ -31,12 +31,16 @@ class FileSource(StreamedSource):
     split_paths: Mapping[str, np.ndarray] = dataclasses.field(repr=False)
     split_readable: Mapping[str, np.ndarray] = dataclasses.field(repr=False)
 
-    def examples(self, split: str, indices: np.ndarray, *, seed: tf.Tensor | None = None) -> tf.data.Dataset:
+    def examples(
+        self, split: str, indices: np.ndarray, *, seed: tf.Tensor | None = None, only: Positions | None = None
+    ) -> tf.data.Dataset:
         """Yields `(index, encoded image, label)`, in the order of `indices` if there is no seed."""
         image, label = self.image_reader(split), self.row_reader(split)
         order = tf.constant(indices, tf.int64)
         if seed is not None:
             order = tf.random.experimental.stateless_shuffle(order, seed=seed)
+        if only is not None:
+            order = tf.boolean_mask(order, only(tf.range(len(indices), dtype=tf.int64)))
         return tf.data.Dataset.from_tensor_slices(order).map(
             lambda index: (index, image(index), label(index)), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
         )

@@ -10,6 +10,7 @@ from tas_tf.data.augmentation import Augmentation, augment_batch, random_resized
 from tas_tf.data.colour import change_colours
 from tas_tf.data.preprocessing import Preprocessing
 from tas_tf.data.resizing import central_view
+from tas_tf.data.share import WHOLE, Share, current_share
 from tas_tf.data.source import ArraySource, Source, StreamedSource
 from tas_tf.errors import UserError
 
@@ -191,9 +192,10 @@ class _Plan:
     augment: Augmentation
     seed: tuple[int, int]
     test_resize: int | None = None
+    share: Share = dataclasses.field(default_factory=current_share)
 
     def batches(self, first_epoch: int) -> tf.data.Dataset:
-        """Yields `(images, labels)` from `first_epoch` on, endlessly."""
+        """Yields `(images, labels)` from `first_epoch` on, endlessly; of streamed sources, the share of each batch."""
         read = self._streamed_epoch if isinstance(self.source, StreamedSource) else self._row_epoch
         dataset = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max).flat_map(
             lambda epoch: _with_number(epoch, read(self._epoch_seed(epoch)).take(self.num_steps))
@@ -226,8 +228,9 @@ class _Plan:
             # Recolour one by one, so that no batch of large images is held as floats.
             return self._recoloured(image[tf.newaxis], image_seed)[0], label
 
-        examples = self.source.examples("train", self.indices, seed=tf.random.fold_in(seed, _ORDER))
-        return _parallel(examples, read).batch(self.batch_size, drop_remainder=True)
+        only = None if self.share == WHOLE else (lambda position: self.share.holds(position, self.batch_size))
+        examples = self.source.examples("train", self.indices, seed=tf.random.fold_in(seed, _ORDER), only=only)
+        return _parallel(examples, read).batch(self.share.size(self.batch_size), drop_remainder=True)
 
     def _finish(
         self, epoch: tf.Tensor, step: tf.Tensor, batch: tf.Tensor | tuple[tf.Tensor, tf.Tensor]
@@ -238,11 +241,11 @@ class _Plan:
             images, labels = batch
         else:
             images, labels = _gather(self.source, "train", batch, self.test_resize)
-        todo = self.augment
+        todo, share = self.augment, WHOLE
         if isinstance(batch, tuple):
             # Streamed images have already been cropped and recoloured one by one.
-            todo = Augmentation(pad_crop=todo.pad_crop, flip=todo.flip)
-        return self.preprocessing.apply(augment_batch(images, todo, seed=seed)), labels
+            todo, share = Augmentation(pad_crop=todo.pad_crop, flip=todo.flip), self.share
+        return self.preprocessing.apply(augment_batch(images, todo, seed=seed, share=share)), labels
 
     def _recoloured(self, images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         augment = self.augment
@@ -283,9 +286,9 @@ def _parallel(dataset: tf.data.Dataset, function) -> tf.data.Dataset:
 
 
 def dataset_options() -> tf.data.Options:
-    """Returns options of all datasets: a fixed order, and shares of each batch for the workers of a strategy."""
+    """Returns options of all datasets: a fixed order, and shares of each batch for the replicas of a strategy."""
     options = tf.data.Options()
     options.deterministic = True
-    # Every worker makes all batches and keeps its share of each, instead of sharding files.
+    # Sharding files would mix the batches.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return options

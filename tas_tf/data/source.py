@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,9 @@ import tensorflow as tf
 
 from tas_tf.data.split import has_classes, strata_of
 from tas_tf.errors import UserError
+
+#: Selects examples by their positions in an order.
+Positions = Callable[[tf.Tensor], tf.Tensor]
 
 SPLITS = ("train", "test")
 
@@ -127,13 +130,16 @@ class StreamedSource(Source, abc.ABC):
     """A source too large for memory, whose images are read again in every epoch."""
 
     @abc.abstractmethod
-    def examples(self, split: str, indices: np.ndarray, *, seed: tf.Tensor | None = None) -> tf.data.Dataset:
+    def examples(
+        self, split: str, indices: np.ndarray, *, seed: tf.Tensor | None = None, only: Positions | None = None
+    ) -> tf.data.Dataset:
         """Yields `(index, image, label)` once for each of `indices`.
 
         Args:
             split: "train" or "test".
             indices: Examples to read, `[n]`.
             seed: Two integers, which alone determine the order; without a seed, the order is fixed.
+            only: Selects examples by their position in that order; by default all.
 
         Returns:
             Elements: int64 scalar, the encoded image (a string scalar; see `decode`), the label of one image.

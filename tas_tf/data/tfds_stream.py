@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from tas_tf.data.source import StreamedSource
+from tas_tf.data.source import Positions, StreamedSource
 
 _FILES_AT_ONCE = 8
 # Encoded images that are shuffled together, and their size, of which memory holds twice as much. Chunks may be small:
@@ -33,7 +33,9 @@ class TfdsSource(StreamedSource):
     tfds_splits: Mapping[str, str]
     rows: Mapping[str, np.ndarray] = dataclasses.field(repr=False)
 
-    def examples(self, split: str, indices: np.ndarray, *, seed: tf.Tensor | None = None) -> tf.data.Dataset:
+    def examples(
+        self, split: str, indices: np.ndarray, *, seed: tf.Tensor | None = None, only: Positions | None = None
+    ) -> tf.data.Dataset:
         """Yields `(index, encoded image, label)`, in the order of the files if there is no seed."""
         image_key, label_key = self.keys
         features = self.builder.info.features
@@ -47,6 +49,8 @@ class TfdsSource(StreamedSource):
         dataset = dataset.filter(lambda row, record: index_of[row] >= 0)  # before parsing, which is expensive
         if seed is not None:
             dataset = _shuffled_in_chunks(dataset, seed, self._chunk(split))
+        if only is not None:
+            dataset = dataset.enumerate().filter(lambda position, _: only(position)).map(lambda _, example: example)
         return dataset.map(parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
     def sample(self, indices: np.ndarray, count: int) -> np.ndarray:

@@ -299,15 +299,13 @@ class Step:
         finally:
             self._pending_path.unlink(missing_ok=True)
 
+    @workers.on_chief
     def finish(self) -> None:
         """Records that the result is complete, and removes the checkpoints.
 
         Raises:
             FileNotFoundError: If an output was not written.
         """
-        workers.once(self._finish)
-
-    def _finish(self) -> None:
         self._check_outputs()
         # Keeps the hashes that `begin` recorded: an input that changed since must show up as a difference.
         write_json(self.digest_path, self._read_record() | {"complete": True, "files": self._files()})

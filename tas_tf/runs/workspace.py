@@ -205,15 +205,13 @@ class Workspace(RunNetworks):
         self.check_deployable(model)  # last: it takes seconds
         return space
 
+    @workers.on_chief
     def check_deployable(self, model: keras.Model) -> None:
         """Checks that a network can be exported as the run's settings say; converts each network only once.
 
         Raises:
             UserError: The network can't be exported.
         """
-        workers.once(lambda: self._check_deployable(model))
-
-    def _check_deployable(self, model: keras.Model) -> None:
         export, passed = self.config.export, self.shared.deployable
         tflite = set(export.formats) != {"saved_model"}
         key = (

@@ -46,10 +46,11 @@ class HeldOutScore:
 
     def __call__(self, shape: Shape) -> float:
         """Computes the score of a shape that counts for the objective, such as its accuracy, 0 to 1."""
-        score = workers.once(lambda: self._score(shape))
+        score = self._score(shape)
         workers.share(variable.value for variable in self._supernet.non_trainable_variables)
         return score
 
+    @workers.on_chief
     def _score(self, shape: Shape) -> float:
         sample = tuple(tf.constant(array) for array in Sample.one_hot(self._space, shape).arrays(self._space))
         self.calibrate(sample)

@@ -9,8 +9,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tas_tf.data.share import WHOLE, reading
 from tas_tf.data.training_data import EpochsDataset, TrainingData
 from tas_tf.training.settings import TrainSettings
+from tas_tf.training.strategy import distribute, own_share
 
 #: Message of the error that ends a training whose images came in another order than before.
 OTHER_ORDER = "The data came in another order when they were read again"
@@ -67,10 +69,13 @@ class Answers:
         Raises:
             tf.errors.InvalidArgumentError: While the result is read: it came in another order than the first time.
         """
-        ask = functools.cache(lambda: self._ask(read().take(steps)))
+        ask = functools.cache(lambda: self._ask(read, steps))
 
         def join(batch: tuple[tf.Tensor, tf.Tensor], kept: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, ...]:
             (images, labels), (expected, logits) = batch, kept
+            if labels.shape[0] != logits.shape[0]:  # this worker's part
+                rows = own_share().rows(logits.shape[0])
+                expected, logits = expected[rows], logits[rows]
             same = tf.debugging.assert_equal(labels, expected, OTHER_ORDER)
             with tf.control_dependencies([same]):
                 return images, labels, tf.identity(logits)
@@ -82,14 +87,18 @@ class Answers:
 
         return answered
 
-    def _ask(self, batches: tf.data.Dataset) -> tf.data.Dataset:
-        """Labels and logits of each batch."""
+    def _ask(self, read: Callable[[], tf.data.Dataset], steps: int) -> tf.data.Dataset:
+        """Labels and logits of each global batch."""
+        with reading(WHOLE):
+            batch_size = read().element_spec[1].shape[0]
+        with reading(own_share()):
+            batches = distribute(self._strategy, read().take(steps), batch_size)
         gathered = [
             [
                 self._strategy.gather(part, axis=0).numpy()
                 for part in (labels, self._strategy.run(self._teach, (images,)))
             ]
-            for images, labels in self._strategy.experimental_distribute_dataset(batches)
+            for images, labels in batches
         ]
         return tf.data.Dataset.from_tensor_slices(tuple(np.stack(parts) for parts in zip(*gathered, strict=True)))
 

@@ -152,9 +152,10 @@ class Checkpoints:
             for name, group in self._groups.items()
             for variable in group
         ]
-        workers.once(self._make_folder)
+        self._make_folder()
         self._number, self._saved_at = 0, time.monotonic()
 
+    @workers.on_chief
     def _make_folder(self) -> None:
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
@@ -193,6 +194,7 @@ class Checkpoints:
         self._saved_at = time.monotonic()
         self._on_saved()
 
+    @workers.on_chief
     def restore(self) -> Progress:
         """Restores the last saved state, if there is one; if it is damaged, the one before, with a warning.
 
@@ -204,9 +206,6 @@ class Checkpoints:
         Raises:
             UserError: If the saved state doesn't fit the variables, or all saved states are damaged.
         """
-        return workers.once(self._restore_newest)
-
-    def _restore_newest(self) -> Progress:
         there = [path for path in (self._progress_path, self._previous_path) if path.exists()]
         if not there and (self._directory / "checkpoint").exists():  # of fine-tuning for 8 bits
             raise UserError(f"{self._directory} holds a checkpoint of an earlier version of tas_tf. {_ADVICE}")

@@ -13,11 +13,13 @@ import keras
 import tensorflow as tf
 
 from tas_tf import workers
+from tas_tf.data.share import reading
 from tas_tf.errors import UserError
 from tas_tf.interruption import REQUESTS, deferred
 from tas_tf.training.answers import OTHER_ORDER
 from tas_tf.training.checkpoint import Checkpoints, Progress, Saving, list_optimizers, tensorflow_variable, variables_of
-from tas_tf.training.strategy import check_batch_size
+from tas_tf.training.prepare import prepare
+from tas_tf.training.strategy import distribute, own_share
 
 #: Key of the durations of epochs, including validation, in a history.
 SECONDS = "seconds"
@@ -82,7 +84,8 @@ def fit(
         if value < 1:
             raise UserError(f"`{name}` must be at least 1. Received: {value}.")
     spec = getattr(epochs_dataset, "element_spec", None) or epochs_dataset(0).element_spec
-    _prepare(model, strategy, spec)
+    batch_size = tf.nest.flatten(spec)[0].shape[0]
+    prepare(model, strategy, spec)
     variables = variables_of(model)
     checkpoints = None if saving is None else Checkpoints(saving, variables)
     progress = Progress() if checkpoints is None else checkpoints.restore()
@@ -118,9 +121,10 @@ def fit(
     for epoch in range(progress.epochs, epochs):
         done, inside = progress.steps, _InsideEpoch(model, checkpoints, progress, steps_per_epoch)
         if batches is None:
-            dataset = epochs_dataset(epoch)
+            with reading(own_share()):
+                dataset = epochs_dataset(epoch)
             ends = int(dataset.cardinality()) == steps_per_epoch
-            batches = iter(strategy.experimental_distribute_dataset(dataset.skip(done) if done else dataset))
+            batches = iter(distribute(strategy, dataset.skip(done) if done else dataset, batch_size))
         if not done:
             model.reset_metrics()
         callback_list.on_epoch_begin(epoch)
@@ -284,49 +288,6 @@ class _InsideEpoch:
         inside = {"steps": steps, "seconds": self.seconds, "steps_per_epoch": self._steps}
         self._checkpoints.save(dataclasses.replace(self._progress, **inside))
         REQUESTS.check()
-
-
-def _prepare(model: keras.Model, strategy: tf.distribute.Strategy, batch_spec) -> None:
-    """Checks that everything a step needs exists, and builds what Keras would build lazily.
-
-    Lazily built optimizers and metrics fail with several replicas and are not restored from a checkpoint.
-    """
-    check_batch_size(strategy, tf.nest.flatten(batch_spec)[0].shape[0])
-    if strategy.num_replicas_in_sync > 1 and model.distribute_strategy is not strategy:
-        raise ValueError(f"The model {model.name!r} must be created inside `strategy.scope()`.")
-    if type(model).train_step is keras.Model.train_step:
-        if not model.compiled:
-            raise ValueError(f"The model {model.name!r} is not compiled.")
-        with strategy.scope():
-            _build_lazy_parts(model, _example_batch(batch_spec, strategy.num_replicas_in_sync))
-    unbuilt = [part.name for part in (model, *list_optimizers(model)) if not part.built]
-    if unbuilt:
-        raise ValueError(
-            f"Not built: {', '.join(unbuilt)}. A model with its own `train_step` must have been called on a "
-            "batch, and have called `optimizer.build(variables)`, inside `strategy.scope()`."
-        )
-
-
-def _example_batch(batch_spec, replicas: int):
-    def zeros(spec: tf.TensorSpec) -> tf.Tensor:
-        batch, *rest = (size or 1 for size in spec.shape)
-        return tf.zeros([max(1, batch // replicas), *rest], spec.dtype)
-
-    return tf.nest.map_structure(zeros, batch_spec)
-
-
-def _build_lazy_parts(model: keras.Model, batch) -> None:
-    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
-    if not model.built:
-        model(x, training=False)
-    if not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
-    # This scope allows creating variables but keeps updates from reaching them.
-    values = [(variable, tf.convert_to_tensor(variable.value)) for variable in model.variables]
-    with keras.StatelessScope(state_mapping=values):
-        predictions = model(x, training=False)
-        model.compute_loss(x=x, y=y, y_pred=predictions, sample_weight=sample_weight, training=False)
-        model.compute_metrics(x, y, predictions, sample_weight=sample_weight)
 
 
 def _check_weights(model: keras.Model, epoch: int) -> None:

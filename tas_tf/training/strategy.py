@@ -4,6 +4,8 @@ import functools
 
 import tensorflow as tf
 
+from tas_tf import workers
+from tas_tf.data.share import Share
 from tas_tf.errors import UserError
 from tas_tf.training.cluster import join_cluster
 
@@ -38,6 +40,37 @@ def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
     # One object per process: each new object numbers its collective operations from the start, and fails if an
     # operation of another shape has already run under the same number.
     return tf.distribute.MirroredStrategy(devices)
+
+
+def own_share() -> Share:
+    """The part of each global batch that this worker trains on."""
+    return Share(workers.number(), workers.count())
+
+
+def distribute(
+    strategy: tf.distribute.Strategy, dataset: tf.data.Dataset, batch_size: int | None
+) -> tf.distribute.DistributedDataset | tf.data.Dataset:
+    """Gives each replica its rows of all batches, in the order of the replicas.
+
+    Args:
+        strategy: Distribution strategy.
+        dataset: Global batches; or those rows of them that are this worker's, see `tas_tf.data.share.reading`.
+        batch_size: Rows of a global batch; `None` if it varies, which several replicas can't train on.
+    """
+    if workers.count() == 1:
+        return strategy.experimental_distribute_dataset(dataset)
+    share = own_share()
+    if tf.nest.flatten(dataset.element_spec)[0].shape[0] == batch_size:
+        rows = share.rows(batch_size)
+        dataset = dataset.map(
+            lambda *batch: tf.nest.map_structure(lambda tensor: tensor[rows], batch),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    dataset = dataset.rebatch(batch_size // strategy.num_replicas_in_sync).prefetch(tf.data.AUTOTUNE)
+    return strategy.distribute_datasets_from_function(lambda context: dataset.with_options(options))
 
 
 def check_batch_size(strategy: tf.distribute.Strategy, batch_size: int | None, parts: int = 1) -> None:
