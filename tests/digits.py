@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import keras
 from keras import layers
 
@@ -24,12 +26,21 @@ TINY_SEARCH = {
 }
 
 
-def tiny_network(activation: str | None = "softmax") -> keras.Model:
-    """A residual net of one stage of two blocks for digits; all its layers are named."""
+def _norm(name: str) -> keras.Layer:
+    return layers.BatchNormalization(momentum=0.9, name=name)
+
+
+def tiny_network(activation: str | None = "softmax", *, norm: Callable[[str], keras.Layer] = _norm) -> keras.Model:
+    """A residual net of one stage of two blocks for digits; all its layers are named.
+
+    Args:
+        activation: Activation of the last layer.
+        norm: Makes the layer of a name that follows each convolution.
+    """
 
     def conv_bn(x, width: int, name: str, strides: int = 1):
         x = layers.Conv2D(width, 3, strides=strides, padding="same", use_bias=False, name=name)(x)
-        return layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x)
+        return norm(f"{name}_bn")(x)
 
     images = keras.Input((8, 8, 1), name="pixels")
     x = layers.ReLU(name="stem_relu")(conv_bn(images, 8, "stem", strides=2))
