@@ -167,7 +167,8 @@ class RunConfig(Settings):
     )
     strategy: str = setting(
         "auto",
-        "Devices: all GPUs if there are two or more, else one (auto); one (one_device); or all (mirrored).",
+        "Devices: all GPUs if there are two or more, else one (auto); one (one_device); all (mirrored); or all of "
+        "several machines (multi_worker), on each of which the same command is started.",
         choices=STRATEGIES,
         recorded=False,
     )

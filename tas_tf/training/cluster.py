@@ -45,7 +45,7 @@ def _resolve() -> tuple[tf.distribute.cluster_resolver.ClusterResolver, int, int
         _check_config(os.environ["TF_CONFIG"])
         resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
     elif "SLURM_STEP_NUM_TASKS" in os.environ:  # the process was started by srun
-        resolver = tf.distribute.cluster_resolver.SlurmClusterResolver()
+        resolver = _slurm_resolver()
     else:
         raise UserError(
             "`strategy`=multi_worker needs TF_CONFIG in the environment of each worker, or srun to start them. "
@@ -56,6 +56,23 @@ def _resolve() -> tuple[tf.distribute.cluster_resolver.ClusterResolver, int, int
     # The chief may be a job of its own, before the workers.
     before = len(jobs.get("chief", ())) if resolver.task_type == "worker" else 0
     return resolver, before + resolver.task_id, size
+
+
+def _slurm_resolver() -> tf.distribute.cluster_resolver.ClusterResolver:
+    """Finds the tasks of a Slurm step. Which GPUs each of them sees is left to Slurm."""
+    most = int(os.environ["SLURM_STEP_NUM_TASKS"])
+    # With its defaults, it asks nvidia-smi, which may be missing, and hands out GPUs that the task may not use.
+    resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(
+        gpus_per_node=most, gpus_per_task=1, auto_set_gpu=False
+    )
+    spec = resolver.cluster_spec()
+    host = spec.task_address(resolver.task_type, resolver.task_id).rpartition(":")[0]
+    if (node := os.environ.get("SLURMD_NODENAME", host)) != host:  # it sorts node10 before node2
+        raise UserError(
+            f"`strategy`=multi_worker: TensorFlow takes this task for one on {host}, but it runs on {node}. Name nodes "
+            "so that sorting keeps their order, or set TF_CONFIG in the environment of each task."
+        )
+    return resolver
 
 
 def _check_config(text: str) -> None:
