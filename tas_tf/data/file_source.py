@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import os
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -35,15 +37,31 @@ class FileSource(StreamedSource):
         self, split: str, indices: np.ndarray, *, seed: tf.Tensor | None = None, only: Positions | None = None
     ) -> tf.data.Dataset:
         """Yields `(index, encoded image, label)`, in the order of `indices` if there is no seed."""
-        image, label = self.image_reader(split), self.row_reader(split)
-        order = tf.constant(indices, tf.int64)
+        image = self.image_reader(split)
+        return self.labelled(split, indices, seed=seed, only=only).map(
+            lambda index, label: (index, image(index), label), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        )
+
+    def labelled(
+        self, split: str, indices: np.ndarray, *, seed: tf.Tensor | None = None, only: Positions | None = None
+    ) -> tf.data.Dataset:
+        """Yields `(index, label)` in the order of `examples`, without reading images."""
+        label, order = self.row_reader(split), tf.constant(indices, tf.int64)
         if seed is not None:
             order = tf.random.experimental.stateless_shuffle(order, seed=seed)
         if only is not None:
             order = tf.boolean_mask(order, only(tf.range(len(indices), dtype=tf.int64)))
         return tf.data.Dataset.from_tensor_slices(order).map(
-            lambda index: (index, image(index), label(index)), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+            lambda index: (index, label(index)), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
         )
+
+    def fingerprint(self, split: str) -> str:
+        """Hash of paths, sizes and times of change."""
+        found = hashlib.sha256()
+        for path in self.split_paths[split]:
+            status = os.stat(path)
+            found.update(f"{os.path.abspath(path)} {status.st_size} {status.st_mtime_ns}\n".encode())
+        return found.hexdigest()
 
     def image_reader(self, split: str) -> Callable[[tf.Tensor], tf.Tensor]:
         """Returns a function from an index to the encoded image."""

@@ -58,6 +58,12 @@ class DataSettings(Augmentation, Seeded):
         at_least=1,
         recorded=False,  # the network, which is recorded, has as many
     )
+    cache_dir: str | None = setting(
+        None,
+        "Folder in which training images too large for memory are kept decoded and resized, so that this isn't done "
+        "again in every epoch.",
+        recorded=False,
+    )
     skip_broken: bool = setting(
         False, "Leaves out image files that can't be read, instead of stopping, and lists them.", before=False
     )
@@ -85,6 +91,12 @@ class DataSettings(Augmentation, Seeded):
     def augment(self) -> Augmentation:
         """The random changes to training images."""
         return Augmentation(**{field.name: getattr(self, field.name) for field in fields(Augmentation)})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        originals = [name for name in ("random_resized_crop", "test_resize") if getattr(self, name)]
+        if self.cache_dir is not None and originals:
+            raise UserError(f"`cache_dir` keeps resized images, but `{originals[0]}` needs whole ones. Leave out one.")
 
     def check_plain(self, needed: str) -> None:
         """Checks that images aren't changed at random, nor cut.

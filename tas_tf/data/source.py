@@ -145,6 +145,16 @@ class StreamedSource(Source, abc.ABC):
             Elements: int64 scalar, the encoded image (a string scalar; see `decode`), the label of one image.
         """
 
+    def labelled(
+        self, split: str, indices: np.ndarray, *, seed: tf.Tensor | None = None, only: Positions | None = None
+    ) -> tf.data.Dataset:
+        """Yields `(index, label)` in the order of `examples`, whose arguments these are."""
+        return self.examples(split, indices, seed=seed, only=only).map(lambda index, _, label: (index, label))
+
+    @abc.abstractmethod
+    def fingerprint(self, split: str) -> str:
+        """Changes when the files of a split do."""
+
     def decode(self, encoded: tf.Tensor) -> tf.Tensor:
         """Decodes one image, uint8 `[height, width, channels]` in its original size."""
         image = tf.io.decode_image(encoded, channels=self.image_shape[-1], expand_animations=False)

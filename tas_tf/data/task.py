@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tas_tf.data.augmentation import Augmentation
+from tas_tf.data.decoded import keep_decoded
 from tas_tf.data.form import Arrays, Form
 from tas_tf.data.pipeline import epochs, evaluation, evaluation_batch, paired_epochs, steps_per_epoch
 from tas_tf.data.preprocessing import Preprocessing
@@ -42,6 +43,7 @@ class Task(RunData):
             see `evaluation`.
         trained_for: What networks are trained for; by default, the classes of the images.
         form: What networks take, if they have several inputs.
+        cache_dir: Folder for decoded training images of streamed data, see `keep_decoded`.
     """
 
     source: Source
@@ -52,6 +54,7 @@ class Task(RunData):
     test_resize: int | None = None
     trained_for: Objective | None = None
     form: Form | None = None
+    cache_dir: str | None = None
 
     def __post_init__(self) -> None:
         height, width, channels = self.source.image_shape
@@ -123,6 +126,7 @@ class Task(RunData):
             test_resize=wanted.test_resize,
             trained_for=objective,
             form=form,
+            cache_dir=wanted.cache_dir,
         )
 
     def prepared_as(self, kind: str) -> Task:
@@ -226,7 +230,7 @@ class Task(RunData):
 
         def dataset(first_epoch: int) -> tf.data.Dataset:
             batches = epochs(
-                self.source,
+                self._trained_on,
                 self.indices,
                 batch_size=batch_size,
                 preprocessing=self.preprocessing,
@@ -237,6 +241,11 @@ class Task(RunData):
             return self._apart(batches)
 
         return dataset, steps_per_epoch(len(self.indices), batch_size)
+
+    @cached_property
+    def _trained_on(self) -> Source:
+        """The source that a training reads."""
+        return keep_decoded(self.source, self.cache_dir) if self.cache_dir and self.is_streamed else self.source
 
     def halves(self, share: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
         """Returns disjoint training images for weights and architecture, stratified by class if there are classes.
@@ -258,7 +267,7 @@ class Task(RunData):
 
         def dataset(first_epoch: int) -> tf.data.Dataset:
             pairs = paired_epochs(
-                self.source,
+                self._trained_on,
                 weights,
                 architecture,
                 batch_size=batch_size,

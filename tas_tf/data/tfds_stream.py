@@ -1,6 +1,7 @@
 """Streams a TensorFlow Datasets data set that is too large for memory from its record files."""
 
 import dataclasses
+import hashlib
 import os
 import pathlib
 from collections.abc import Mapping
@@ -52,6 +53,12 @@ class TfdsSource(StreamedSource):
         if only is not None:
             dataset = dataset.enumerate().filter(lambda position, _: only(position)).map(lambda _, example: example)
         return dataset.map(parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+    def fingerprint(self, split: str) -> str:
+        """Name, version and files of the data set, and which of its examples the split has."""
+        info = self.builder.info.splits[self.tfds_splits[split]]
+        rows = hashlib.sha256(np.ascontiguousarray(self.rows[split]).tobytes()).hexdigest()
+        return repr((str(self.builder.data_dir), self.builder.info.full_name, self.keys, info.shard_lengths, rows))
 
     def sample(self, indices: np.ndarray, count: int) -> np.ndarray:
         """Picks the first examples in the files, which TFDS has shuffled."""
