@@ -15,6 +15,8 @@ from typing import Any
 
 #: Exit code after SIGTERM, "try again later" in sysexits.h: the same command goes on.
 EXIT_CODE = 75
+#: Exit code of a worker that has lost another one, "unavailable" in sysexits.h: below 75, as Slurm returns the highest.
+LOST_CODE = 69
 # Seconds after which a request is repeated.
 _AGAIN = 1.0
 
@@ -37,15 +39,22 @@ class Requests:
     def __init__(self) -> None:
         self.received: int | None = None
         self.deferring = False
+        self._heard = False
 
     def receive(self, number: int, frame: FrameType | None = None) -> None:
         """Handles a signal. The second one ends the process at once."""
         del frame
-        first, self.received = self.received is None, number
+        first = self.received is None or self._heard
+        self.received, self._heard = number, False
         if not (self.deferring and first):
             # Once more if the exception is lost: Python ignores those that are raised while it deletes an object.
             _set_timer(_AGAIN)
             self.check()
+
+    def hear(self, number: int) -> None:
+        """Notes a request that another process received; one to this process still counts as the first."""
+        if self.received is None:
+            self.received, self._heard = number, True
 
     def repeat(self, number: int, frame: FrameType | None = None) -> None:
         """Handles the timer that a request has set."""

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import pickle
 import signal
+import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -20,9 +23,12 @@ from tas_tf.errors import UserError
 from tas_tf.interruption import REQUESTS, Terminated
 
 if TYPE_CHECKING:
+    import keras
     import tensorflow as tf
 
 _Result = TypeVar("_Result")
+# Seconds to wait for files; NFS looks again for a missing one after a minute.
+_PATIENCE = 100.0
 #: What the chief may raise, which then ends the other workers in the same way.
 _TOLD = (UserError, KeyboardInterrupt, Terminated)
 
@@ -98,17 +104,22 @@ def once(compute: Callable[[], _Result]) -> _Result:
     if not is_chief():
         result, error = pickle.loads(_from_chief(b""))  # from a process of the same program
     else:
+        result = error = failure = None
         _team.is_alone = True
         try:
-            result, error = compute(), None
+            result = compute()
+            content = pickle.dumps((result, None))
         except _TOLD as told:
-            result, error = None, told
+            error = told
+            content = pickle.dumps((None, told))
         except BaseException as other:
-            _from_chief(pickle.dumps((None, RuntimeError(f"The chief has failed: {other}"))))
-            raise
+            failure = other
+            content = pickle.dumps((None, WorkerLost(f"Worker 0 has failed: {other!r}")))
         finally:
             _team.is_alone = False
-        _from_chief(pickle.dumps((result, error)))
+        _from_chief(content)
+        if failure is not None:
+            raise failure
     if error is not None:
         raise error
     return result
@@ -124,18 +135,20 @@ def on_chief(function: Callable[..., _Result]) -> Callable[..., _Result]:
     return run
 
 
-def share(variables: Iterable[tf.Variable]) -> None:
+def share(variables: Iterable[keras.Variable | tf.Variable]) -> None:
     """Gives variables on all workers and devices the values that they have on the chief's first device.
 
     Args:
-        variables: Variables of TensorFlow, the same ones on all workers.
+        variables: Variables of Keras or TensorFlow, the same ones on all workers.
 
     Raises:
         WorkerLost: Another worker has ended.
     """
     if _team is None:
         return
-    copies = [_team.strategy.experimental_local_results(one) for one in variables]
+    from tas_tf.variables import tensorflow_variable
+
+    copies = [_team.strategy.experimental_local_results(tensorflow_variable(one)) for one in variables]
     values = once(lambda: [on_devices[0].numpy() for on_devices in copies])
     for on_devices, value in zip(copies, values, strict=True):
         for copy in on_devices:
@@ -143,7 +156,7 @@ def share(variables: Iterable[tf.Variable]) -> None:
 
 
 def any_wants(wish: bool) -> bool:
-    """Whether any worker wants something, such as to save now; a request to end that one received counts for all.
+    """Whether any worker wants something, such as to save now. A request to end that one received counts for all.
 
     Args:
         wish: Whether this one wants it.
@@ -156,9 +169,38 @@ def any_wants(wish: bool) -> bool:
         return wish
     stopped = REQUESTS.received == signal.SIGINT
     wishes, stops, ends = _sum([wish, stopped, REQUESTS.received is not None and not stopped])
-    if REQUESTS.received is None and (stops or ends):
-        REQUESTS.received = signal.SIGINT if stops else signal.SIGTERM
+    if stops or ends:
+        REQUESTS.hear(signal.SIGINT if stops else signal.SIGTERM)
     return bool(wishes)
+
+
+def any_true(value: bool) -> bool:
+    """Whether a value is true on any worker.
+
+    Raises:
+        WorkerLost: Another worker has ended.
+    """
+    return value if _team is None else bool(_sum([value])[0])
+
+
+def wait_for(paths: Iterable[Path]) -> bool:
+    """Waits until this worker sees what the chief has written; a folder shared over a network may take a minute.
+
+    Args:
+        paths: Files and folders.
+
+    Returns:
+        Whether it sees all of them.
+    """
+    given_up = time.monotonic() + _PATIENCE
+    for path in paths:
+        while not path.exists():
+            if is_chief() or time.monotonic() > given_up:
+                return False
+            time.sleep(0.2)
+            if path.parent.is_dir():
+                os.listdir(path.parent)  # looks at the folder anew
+    return True
 
 
 def is_loss_of_worker(error: BaseException) -> bool:
@@ -167,7 +209,8 @@ def is_loss_of_worker(error: BaseException) -> bool:
         return False
     import tensorflow as tf
 
-    return isinstance(error, WorkerLost | tf.errors.UnavailableError)
+    lost = isinstance(error, WorkerLost | tf.errors.UnavailableError)
+    return lost or (isinstance(error, tf.errors.OpError) and "Collective ops is aborted" in str(error))
 
 
 def _from_chief(content: bytes) -> bytes:
@@ -182,6 +225,8 @@ def _sum(values: Iterable[int] | np.ndarray) -> np.ndarray:
     """Returns the sums over all workers."""
     import tensorflow as tf
 
+    if _team.is_alone:
+        raise RuntimeError("Workers can't train or talk while the others wait for the chief's result.")
     strategy = _team.strategy
     own = np.asarray(values, np.int64)
     none = np.zeros_like(own)

@@ -23,7 +23,7 @@ from tas_tf import workers
 from tas_tf.cost.budget import Budget
 from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
-from tas_tf.interruption import REQUESTS
+from tas_tf.interruption import Terminated, deferred, listening
 from tas_tf.searching.run import run_search
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
@@ -95,11 +95,21 @@ def talk(strategy: tf.distribute.Strategy, folder: Path) -> dict[str, np.ndarray
     workers.share([variable])
     assert not workers.any_wants(False)
     assert workers.any_wants(workers.number() == 1)
-    received = {0: None, 1: signal.SIGTERM}[workers.number()]
-    REQUESTS.received = received
-    assert workers.any_wants(False)
-    told, REQUESTS.received = REQUESTS.received, None
-    return {"shared": variable.numpy(), "told": np.array(int(told))}
+    noted = []
+
+    def work() -> None:
+        with listening(), deferred():
+            if workers.number() == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            assert workers.any_wants(False)
+            noted.append("told")
+            os.kill(os.getpid(), signal.SIGTERM)  # clusters send it to all workers
+            noted.append("not at once, as at a second one")
+
+    with pytest.raises(Terminated):
+        work()
+    assert workers.any_true(workers.number() == 1)
+    return {"shared": variable.numpy(), "noted": np.array(len(noted))}
 
 
 def _weights(model: keras.Model, metrics: dict) -> dict[str, np.ndarray]:

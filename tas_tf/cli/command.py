@@ -22,7 +22,7 @@ from tas_tf.cli.options import FLAGS, Parsed, parse
 from tas_tf.cli.table import OPTIONS, options_of
 from tas_tf.cli.wording import message, translate
 from tas_tf.errors import UserError
-from tas_tf.interruption import EXIT_CODE, Terminated, listening
+from tas_tf.interruption import EXIT_CODE, LOST_CODE, Terminated, listening
 from tas_tf.pipeline.plan import show_plan
 from tas_tf.pipeline.steps import PipelineStep
 from tas_tf.runs.lock import check_free, release_all
@@ -48,8 +48,8 @@ def run(main: Callable[[], Any]) -> None:
     """Runs a command on the arguments of the process, and ends the process.
 
     With `--json`, what `main` returns is printed to stdout as JSON, and everything else goes to stderr. The exit code
-    is 0 on success, 1 after an error that the user can fix, 130 after Ctrl-C and 75 after SIGTERM. Any other error
-    keeps its traceback.
+    is 0 on success, 1 after an error that the user can fix, 130 after Ctrl-C, 75 after SIGTERM, and 69 if another worker
+    was lost. Any other error keeps its traceback.
     """
     try:
         code = _exit_code(main, sys.argv)
@@ -137,7 +137,7 @@ def _exit_code(main: Callable[[], Any], argv: Sequence[str]) -> int:
                 "again with the same commands, without --overwrite, to continue.",
                 file=sys.stderr,
             )
-            return EXIT_CODE
+            return LOST_CODE
         trouble = _disk_trouble(error)
         if trouble is None:
             raise

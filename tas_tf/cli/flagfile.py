@@ -36,6 +36,8 @@ def keep_settings(workspace: Workspace, names: Collection[str]) -> None:
     for option in OPTIONS:
         if option.flag in earlier and not flags.FLAGS[option.flag].present and option.flag not in used:
             lines += earlier[option.flag]
+        elif option.flag == "strategy" and config.strategy == "multi_worker":
+            continue  # a later command may run on one machine
         elif option.kept and not (config.time and set(option.targets) & set(DECIDED)):
             lines += _lines(option.flag, config)
     places = {name: getattr(config, name) for name in _PLACES}

@@ -78,8 +78,7 @@ def _rows() -> Iterator[Option]:
     )
     yield from group("Run", "", "run_dir", "teacher_from", kept=False)
     yield Option("seed", tuple(f"{name}.seed" for name in ("data", "teacher", "search", "student", "qat")), "Run")
-    yield from group("Run", "", "strategy", kept=False)  # a later call may run on another machine
-    yield from group("Run", "", "precision")
+    yield from group("Run", "", "strategy", "precision")
     yield from group("Run", "", "deterministic")
     yield from group("Run", "", "checkpoint_minutes")
     yield from group("Run", "", "overwrite", "progress", kept=False)

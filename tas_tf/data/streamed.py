@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import tensorflow as tf
 
+from tas_tf import workers
 from tas_tf.data.augmentation import Augmentation, augment_batch
 from tas_tf.data.form import Form
 from tas_tf.data.labels import Labels
@@ -222,7 +223,7 @@ def open_data(
     _check_augmentation(augment, streams[0], objective)
     objective = weighed(objective, streams[0].spec[1])
     labels = tuple(make_labels(stream.argument, stream.spec[1], objective, stream.class_names) for stream in streams)
-    surveys = tuple(map(survey, streams, labels))
+    surveys = workers.once(lambda: tuple(map(survey, streams, labels)))
     names = labels[0].class_names(surveys[0].counts)
     for kind, found in zip(labels[1:], surveys[1:], strict=True):
         kind.check_known(found.counts, names)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from tas_tf.data.form import Form
 from tas_tf.data.source import Source
+from tas_tf.data.split import stratified_subset
 from tas_tf.errors import UserError
 from tas_tf.objectives.classification import Classification
 from tas_tf.objectives.decisions import Binary
@@ -83,3 +86,24 @@ def check_takes_images(source: Source, form: Form) -> None:
             f"`model` takes images of {wanted}, but those of `{source.name}` are {got}. Change `dataset`, `model`, "
             "`image_size` or `channels`."
         )
+
+
+def chosen_images(source: Source, limit: int | None) -> np.ndarray:
+    """The training images to use.
+
+    Args:
+        source: The data set.
+        limit: How many, stratified by class if there are classes; by default all.
+
+    Raises:
+        UserError: There are fewer, or fewer than classes are asked for.
+    """
+    if limit is None:
+        return np.arange(source.num_train)
+    least, what = (source.num_classes, ", the number of classes,") if source.has_classes else (1, "")
+    if not least <= limit <= source.num_train:
+        raise UserError(
+            f"`train_limit` must be from {least}{what} to {source.num_train}, the number of training images. "
+            f"Received: {limit}."
+        )
+    return stratified_subset(source.strata("train"), count=limit)

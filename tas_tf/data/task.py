@@ -22,7 +22,7 @@ from tas_tf.data.several_labels import all_weighed
 from tas_tf.data.source import Source, StreamedSource
 from tas_tf.data.sources import load_source
 from tas_tf.data.split import stratified_halves, stratified_subset
-from tas_tf.data.suitable import check_takes_images
+from tas_tf.data.suitable import check_takes_images, chosen_images
 from tas_tf.data.training_data import EpochsDataset
 from tas_tf.errors import UserError
 from tas_tf.objectives.classification import Classification
@@ -107,16 +107,7 @@ class Task(RunData):
             streamed=streamed,
             form=form,
         )
-        limit = wanted.train_limit
-        least, what = (source.num_classes, ", the number of classes,") if source.has_classes else (1, "")
-        if limit is not None and not least <= limit <= source.num_train:
-            raise UserError(
-                f"`train_limit` must be from {least}{what} to {source.num_train}, the number of training images. "
-                f"Received: {limit}."
-            )
-        indices = np.arange(source.num_train)
-        if limit is not None:
-            indices = stratified_subset(source.strata("train"), count=limit)
+        indices = chosen_images(source, wanted.train_limit)
         return cls(
             source=source,
             preprocessing=Preprocessing.fit(source, _trained_with(wanted.preprocess), indices=indices),

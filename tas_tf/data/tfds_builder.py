@@ -4,6 +4,7 @@ import difflib
 
 import tensorflow_datasets as tfds
 
+from tas_tf import workers
 from tas_tf.data.fashion_mnist import FashionMnistIdx, idx_files_installed
 from tas_tf.data.reachable import any_host_answers
 from tas_tf.errors import UserError
@@ -41,6 +42,11 @@ def prepare(builder: tfds.core.DatasetBuilder) -> None:
     Raises:
         UserError: If the download fails (immediately if you are offline), or files are wrong or missing.
     """
+    workers.once(lambda: _prepare(builder))
+    _prepare(builder)  # in a folder of this worker's own
+
+
+def _prepare(builder: tfds.core.DatasetBuilder) -> None:
     if builder.is_prepared():
         return
     if not isinstance(builder, FashionMnistIdx) and not builder.MANUAL_DOWNLOAD_INSTRUCTIONS:

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import os
 import pathlib
+import uuid
 from collections.abc import Mapping
 
 import numpy as np
@@ -86,7 +87,7 @@ def read_labels(builder: tfds.core.DatasetBuilder, split: str, label_key: str) -
         return np.load(kept)
     labels = _scan_labels(builder, split, label_key)
     if os.access(kept.parent, os.W_OK):
-        aside = kept.with_suffix(f".{os.getpid()}.npy")
+        aside = kept.with_suffix(f".{uuid.uuid4().hex}.npy")  # processes of several machines may have one number
         np.save(aside, labels)
         aside.replace(kept)
     return labels

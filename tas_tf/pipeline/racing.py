@@ -133,4 +133,5 @@ class RaceStep(SearchedShapeStep):
             meter=meter,
         )
         options = {"limit": limit, "count": config.race.searched, "meter": meter, "seed": config.search.seed}
-        return drawn_proposals(cost, result.shape, result.probabilities, **options), tuple(result.warnings)
+        drawn = workers.once(lambda: drawn_proposals(cost, result.shape, result.probabilities, **options))
+        return drawn, tuple(result.warnings)

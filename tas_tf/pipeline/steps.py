@@ -142,10 +142,12 @@ class RunStep(PipelineStep):
             UserError: See `work`, or a result from other settings exists and may not be replaced.
         """
         with speaking_of(self.section):
-            return self._run() if self.trains else workers.once(self._run)
+            record = workers.once(lambda: self.record)
+            ran = self._run(record) if self.trains else workers.once(lambda: self._run(record))
+            workers.wait_for(record.outputs)
+            return ran
 
-    def _run(self) -> bool:
-        record = self.record
+    def _run(self, record: Step) -> bool:
         if workers.once(lambda: self.stays(record)):
             return False
         self.work(record)
@@ -159,7 +161,7 @@ class RunStep(PipelineStep):
                 all workers see it.
         """
         workers.once(lambda: self._begin(record))
-        if not record.folder.is_dir():
+        if not (record.folder.is_dir() or workers.wait_for([record.folder])):
             raise UserError(
                 f"`run_dir` must be a folder that all workers share. Received: {self.workspace.config.run.path}, which "
                 f"worker {workers.number()} doesn't see."

@@ -210,6 +210,7 @@ class StudentStep(RunStep):
         space = workspace.checked_space(teacher)
         shape = workspace.load_shape(space)
         start = load_initial_network(workspace, teacher, space, shape)
+        settings = workers.once(lambda: self._settings)
         self.begin(record)
         with workspace.strategy.scope():
             taught_by = logits_of(teacher, space) if config.kd else None
@@ -217,7 +218,7 @@ class StudentStep(RunStep):
             space,
             shape,
             workspace.task,
-            self._settings,
+            settings,
             strategy=workspace.strategy,
             teacher=taught_by,
             start=start,
@@ -229,7 +230,7 @@ class StudentStep(RunStep):
         original = workspace.original
         if original is not None and takes_any_size(original):
             write_model(config.run.student_any_size, with_sizes_of(result.model, original))
-        metrics = {**result.metrics, "lr": self._settings.lr, "shape": config.shape}
+        metrics = {**result.metrics, "lr": settings.lr, "shape": config.shape}
         write_json(config.run.metrics("student"), metrics)
         record.finish()
 

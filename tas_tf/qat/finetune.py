@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,7 +14,8 @@ import tensorflow_model_optimization as tfmot
 import tf_keras
 
 from tas_tf import workers
-from tas_tf.data.training_data import EpochsDataset, TrainingData
+from tas_tf.data.share import reading
+from tas_tf.data.training_data import TrainingData
 from tas_tf.errors import UserError
 from tas_tf.interruption import REQUESTS, deferred
 from tas_tf.objectives.objective import Objective
@@ -24,7 +26,7 @@ from tas_tf.training.distill import distillation_loss
 from tas_tf.training.evaluation import evaluate
 from tas_tf.training.loop import verbosity
 from tas_tf.training.optimizers import add_l2
-from tas_tf.training.strategy import check_batch_size
+from tas_tf.training.strategy import check_batch_size, distribute, own_share
 
 
 def fine_tune(
@@ -73,7 +75,14 @@ def fine_tune(
     if progress.epochs < settings.epochs:
         saves = [] if checkpoints is None else [_Saves(checkpoints, progress, steps)]
         with contextlib.nullcontext() if checkpoints is None else deferred():
-            _fit(learner, dataset, progress, steps, settings, [*saves, *callbacks], verbose)
+
+            def batches(epoch: int, done: int = 0) -> tf.data.Dataset | tf.distribute.DistributedDataset:
+                with reading(own_share()):
+                    rest = dataset(epoch).skip(done)
+                # Alone, tf_keras does it.
+                return rest if workers.count() == 1 else distribute(strategy, rest, settings.batch_size)
+
+            _fit(learner, batches, progress, steps, settings, [*saves, *callbacks], verbose)
     if trained is not network:
         network.set_weights(trained.get_weights())
 
@@ -90,7 +99,7 @@ def _replicated(network: tf_keras.Model, strategy: tf.distribute.Strategy) -> tf
 
 def _fit(
     learner: _Learner,
-    dataset: EpochsDataset,
+    batches: Callable[..., Any],
     progress: Progress,
     steps: int,
     settings: FineTuneSettings,
@@ -101,10 +110,10 @@ def _fit(
     done, first = progress.steps, progress.epochs
     if done:  # the rest of an interrupted epoch
         rest = {"initial_epoch": first, "epochs": first + 1, "steps_per_epoch": steps - done}
-        learner.fit(dataset(first).skip(done), **rest, **options)
+        learner.fit(batches(first, done), **rest, **options)
         first += 1
     if first < settings.epochs:
-        learner.fit(dataset(first), initial_epoch=first, epochs=settings.epochs, steps_per_epoch=steps, **options)
+        learner.fit(batches(first), initial_epoch=first, epochs=settings.epochs, steps_per_epoch=steps, **options)
 
 
 def score(network: tf_keras.Model, task: TrainingData) -> float:
@@ -180,7 +189,7 @@ class _Saves(tf_keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         earlier = self._before.steps if self._epoch == self._before.epochs else 0
         steps = earlier + batch + 1
-        if steps < self._steps and workers.any_wants(self._checkpoints.due):
+        if steps < self._steps and self._checkpoints.wanted():
             _check_finite(self.model.network, self._epoch)
             self._checkpoints.save(Progress(self._epoch, steps=steps, steps_per_epoch=self._steps))
             REQUESTS.check()
@@ -200,7 +209,7 @@ class _StopsAtNaN(tf_keras.callbacks.Callback):
 
 def _check_finite(network: tf_keras.Model, epoch: int, loss: float = 0.0) -> None:
     finite = all(np.isfinite(weight).all() for weight in network.get_weights())
-    if not finite or not math.isfinite(loss):
+    if workers.any_true(not finite or not math.isfinite(loss)):
         raise UserError(
             f"Fine-tuning diverged in epoch {epoch + 1}: loss or weights are not finite. Start again with "
             "`overwrite` and a lower learning rate, `lr`. The last checkpoint is kept."

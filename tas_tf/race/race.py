@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from tas_tf import workers
 from tas_tf.cost.cost_model import CostModel, reported
+from tas_tf.data.share import reading
 from tas_tf.data.training_data import TrainingData
 from tas_tf.errors import UserError
 from tas_tf.proposals.shortlist import Proposal
@@ -31,6 +32,7 @@ from tas_tf.training.checkpoint import Saving
 from tas_tf.training.loop import SECONDS, Diverged
 from tas_tf.training.network import Trainee, inherited
 from tas_tf.training.settings import TrainSettings
+from tas_tf.training.strategy import own_share
 
 #: Largest number of held-out images that a shape is scored on.
 MOST_SCORED = 10_000
@@ -120,12 +122,14 @@ def run_race(
     def train(contestant: _Contestant, number: int, factor: float) -> Lap:
         """Trains a shape; if training diverges, its loss is infinite and its weights stay as they were."""
         trainee, steps, started = contestant.trainee, rounds.steps[number - 1], time.monotonic()
-        batches = images[number - 1]()
+        read = images[number - 1]
+        with reading(own_share()):
+            batches = read(0)
         asked, started, before = time.monotonic() - started, time.monotonic(), 0.0
         trainee.network.set_weights(contestant.weights)
         try:
             history = trainee.train(
-                lambda done: batches,
+                _Images(lambda: batches, read.element_spec),
                 lr=settings.lr * factor,
                 epochs=1,
                 steps_per_epoch=steps,
@@ -139,7 +143,8 @@ def run_race(
         except Diverged:
             scores = {"loss": math.inf}
         if math.isfinite(scores["loss"]):
-            contestant.weights = workers.once(trainee.network.get_weights)
+            workers.share(trainee.network.variables)
+            contestant.weights = trainee.network.get_weights()
         else:
             scores["loss"] = math.inf
         times = {"seconds": round(before + time.monotonic() - started, 1), "asked": round(asked, 1)}
@@ -198,16 +203,35 @@ def _images_of_rounds(
     rounds: Rounds,
     teacher: keras.Model | None,
     strategy: tf.distribute.Strategy,
-) -> list[Callable[[], tf.data.Dataset]]:
-    """Functions that return the batches of each round, with the teacher's logits if these can be kept."""
+) -> list[_Images]:
+    """The batches of each round, with the teacher's logits if these can be kept."""
     dataset, per_epoch = data.training(settings.batch_size)
     # Each round sees images in orders of its own.
     epochs_before = [0, *itertools.accumulate(-(-steps // per_epoch) for steps in rounds.steps)]
     images = [functools.partial(dataset, epoch) for epoch in epochs_before[: len(rounds.steps)]]
-    if teacher is None or not shares_answers(data, settings, rounds):
-        return images
-    answers = Answers(teacher, strategy)
-    return [answers.to(read, steps) for read, steps in zip(images, rounds.steps, strict=True)]
+    spec = images[0]().element_spec
+    if teacher is not None and shares_answers(data, settings, rounds):
+        answers = Answers(teacher, strategy)
+        images = [answers.to(read, steps) for read, steps in zip(images, rounds.steps, strict=True)]
+        spec = answers.spec(*spec)
+    return [_Images(read, spec) for read in images]
+
+
+class _Images:
+    """Batches of a round, as `fit` takes them.
+
+    Args:
+        read: Returns them.
+        element_spec: Specification of a global batch.
+    """
+
+    def __init__(self, read: Callable[[], tf.data.Dataset], element_spec: Any) -> None:
+        self._read, self.element_spec = read, element_spec
+
+    def __call__(self, epoch: int) -> tf.data.Dataset:
+        """The batches, the same ones in every epoch."""
+        del epoch
+        return self._read()
 
 
 def shares_answers(data: TrainingData, settings: TrainSettings, rounds: Rounds) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import keras
 
+from tas_tf import workers
 from tas_tf.errors import UserError
 from tas_tf.runs.config import RunConfig
 from tas_tf.runs.records import read_result
@@ -80,7 +81,7 @@ def load_initial_network(
     Raises:
         UserError: The network has another shape.
     """
-    source, path = find_initial_weights(workspace.config)
+    source, path = workers.once(lambda: find_initial_weights(workspace.config))
     if path is None:
         return inherited(workspace.ranked(teacher, space), space, shape) if source == "teacher" else None
     start = workspace.load(path)

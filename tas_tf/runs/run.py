@@ -158,9 +158,8 @@ class Run:
         """
         if not name.isidentifier():
             raise ValueError(f"`name` must be a plain name, since its folder may be removed. Received: {name!r}.")
-        for output in outputs:
-            if not Path(output).is_relative_to(self.path):
-                raise ValueError(f"`outputs` must lie inside {self.path}. Received: {output}.")
+        if outside := [path for path in outputs if not Path(path).is_relative_to(self.path)]:
+            raise ValueError(f"`outputs` must lie inside {self.path}. Received: {outside[0]}.")
         return Step(
             run=self,
             name=name,
@@ -323,8 +322,7 @@ class Step:
 
     def _files(self) -> dict[str, str]:
         """Hashes of the results that `read_result` reads, by name."""
-        paths = [path for path in self.outputs if path.parent == self.folder and path.suffix == ".json"]
-        return {path.name: hash_content(path) for path in paths}
+        return {path.name: hash_content(path) for path in self.outputs if path == self.folder / f"{path.stem}.json"}
 
     def _check_outputs(self) -> None:
         REQUESTS.check()  # a library may have lost the exception, and with it a part of the result

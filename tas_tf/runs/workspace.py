@@ -102,9 +102,13 @@ class Workspace(RunNetworks):
             if len(tasks) > 1 or len(kinds) > 1:
                 model = self.make_network()
                 space = self.space_of(model, anew=True)
-                found = workers.once(lambda: find_preprocessing(model, space, tasks, kinds))
-                known = {"resize": found.resize, "preprocess": found.kind}
-                for line in found.lines(str(config.model_file)):
+
+                def find() -> tuple[dict[str, str], list[str]]:
+                    found = find_preprocessing(model, space, tasks, kinds)
+                    return {"resize": found.resize, "preprocess": found.kind}, found.lines(str(config.model_file))
+
+                known, lines = workers.once(find)
+                for line in lines:
                     self.say(line)
         elif prepared_elsewhere and "preprocess" in missing:
             raise UserError(

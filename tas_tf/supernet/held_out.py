@@ -47,7 +47,7 @@ class HeldOutScore:
     def __call__(self, shape: Shape) -> float:
         """Computes the score of a shape that counts for the objective, such as its accuracy, 0 to 1."""
         score = self._score(shape)
-        workers.share(variable.value for variable in self._supernet.non_trainable_variables)
+        workers.share(self._supernet.non_trainable_variables)
         return score
 
     @workers.on_chief

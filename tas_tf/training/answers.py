@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tas_tf import workers
 from tas_tf.data.share import WHOLE, reading
 from tas_tf.data.training_data import EpochsDataset, TrainingData
 from tas_tf.training.settings import TrainSettings
@@ -53,7 +54,7 @@ class Answers:
     """
 
     def __init__(self, teacher: keras.Model, strategy: tf.distribute.Strategy) -> None:
-        self._strategy, self.logits_shape = strategy, tuple(teacher.outputs[0].shape[1:])
+        self._strategy, self._logits_shape = strategy, tuple(teacher.outputs[0].shape[1:])
         self._teach = tf.function(lambda images: tf.cast(teacher(images, training=False), tf.float32))
 
     def to(self, read: Callable[[], tf.data.Dataset], steps: int) -> Callable[[], tf.data.Dataset]:
@@ -87,10 +88,16 @@ class Answers:
 
         return answered
 
+    def spec(self, images: tf.TensorSpec, labels: tf.TensorSpec) -> tuple[tf.TensorSpec, ...]:
+        """Specification of a batch with logits, of that of a batch."""
+        return images, labels, tf.TensorSpec([images.shape[0], *self._logits_shape], tf.float32)
+
     def _ask(self, read: Callable[[], tf.data.Dataset], steps: int) -> tf.data.Dataset:
         """Labels and logits of each global batch."""
-        with reading(WHOLE):
-            batch_size = read().element_spec[1].shape[0]
+        batch_size = None
+        if workers.count() > 1:
+            with reading(WHOLE):
+                batch_size = read().element_spec[1].shape[0]
         with reading(own_share()):
             batches = distribute(self._strategy, read().take(steps), batch_size)
         gathered = [
@@ -115,9 +122,8 @@ class Turns:
 
     def __init__(self, dataset: EpochsDataset, answers: Answers, *, steps_per_epoch: int, views: int) -> None:
         self._kept = [answers.to(functools.partial(dataset, number), steps_per_epoch) for number in range(views)]
-        images, labels = dataset(0).element_spec
         #: Specification of a batch, for which the teacher isn't asked.
-        self.element_spec = (images, labels, tf.TensorSpec([images.shape[0], *answers.logits_shape], tf.float32))
+        self.element_spec = answers.spec(*dataset(0).element_spec)
 
     def __call__(self, epoch: int) -> tf.data.Dataset:
         """Batches of `(images, labels, logits)` of a single epoch. The teacher is asked when an epoch is new."""

@@ -18,11 +18,15 @@ import tensorflow as tf
 from tas_tf import workers
 from tas_tf.errors import UserError
 from tas_tf.files import read_json, write_json
+from tas_tf.interruption import REQUESTS
+from tas_tf.variables import tensorflow_variable
 
 _ADVICE = "Use `overwrite` to start again, or another `run_dir`."
 #: What TensorFlow raises for a checkpoint that is missing, damaged or cut short.
 _UNREADABLE = (tf.errors.OpError, AssertionError, ValueError, IndexError, RuntimeError)
 _PROGRESS = "progress.json"
+# Seconds between questions to the workers.
+_PAUSE = 2.0
 #: Variables that hold the mean loss and scores of an unfinished epoch.
 _METRICS = "metrics"
 
@@ -115,12 +119,6 @@ def variables_of(model: keras.Model) -> dict[str, Sequence[keras.Variable]]:
     return {"model": model.variables, **optimizers, _METRICS: model.metrics_variables}
 
 
-def tensorflow_variable(variable: keras.Variable | tf.Variable) -> tf.Variable:
-    """The variable of TensorFlow that one of Keras holds, or the variable itself."""
-    # Those of TensorFlow have a method of the name `value`.
-    return variable.value if isinstance(variable, keras.Variable) else variable
-
-
 def saved_progress(folder: Path) -> Progress | None:
     """The progress that a folder's newest checkpoint has saved; `None` without one that can be read."""
     with contextlib.suppress(UserError, KeyError, TypeError):
@@ -154,6 +152,8 @@ class Checkpoints:
         ]
         self._make_folder()
         self._number, self._saved_at = 0, time.monotonic()
+        # When the workers are asked whether to save: after which steps, and the time of the last one.
+        self._steps, self._asks_at, self._asked_at, self._asked = 0, 1, 0, self._saved_at
 
     @workers.on_chief
     def _make_folder(self) -> None:
@@ -161,6 +161,24 @@ class Checkpoints:
             self._directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"Can't create the folder {self._directory}: {error.strerror}.") from error
+
+    def wanted(self) -> bool:
+        """Whether to save after a step: it is time to, or the process is to end. To be called after each step.
+
+        All workers get the same answer. As asking them takes milliseconds, they are asked every other second.
+        """
+        if workers.count() == 1:
+            return self.due or REQUESTS.received is not None
+        self._steps += 1
+        if self._steps < self._asks_at:
+            return False
+        now = time.monotonic()
+        pause = min(_PAUSE, self._seconds - (now - self._saved_at))
+        steps = int(pause * (self._steps - self._asked_at) / max(now - self._asked, 1e-6))
+        wanted = workers.any_wants(self.due)
+        self._asked_at, self._asked = self._steps, now
+        self._asks_at = self._steps + workers.once(lambda: max(1, steps))
+        return wanted
 
     @property
     def due(self) -> bool:
@@ -173,18 +191,25 @@ class Checkpoints:
         Raises:
             OSError: If the disk is full; TensorFlow raises a `tf.errors.OpError`.
         """
-        if not workers.is_chief():
+        name, failure = f"ckpt-{self._number + 1}", None
+        if workers.is_chief():
+            self._remove_unnamed()  # what an interrupted save left may be what fills the disk
+            try:
+                self._checkpoint(self._groups).write(str(self._directory / name))
+            except tf.errors.OpError as error:
+                failure = error
+        else:
             # Saving reads metrics and some statistics on all workers, in the same order.
             with tempfile.TemporaryDirectory() as nowhere:
                 self._checkpoint(self._groups).write(f"{nowhere}/ckpt")
-            return
-        name = f"ckpt-{self._number + 1}"
-        self._remove_unnamed()  # what an interrupted save left may be what fills the disk
-        try:
-            self._checkpoint(self._groups).write(str(self._directory / name))
-        except tf.errors.OpError:
+        self._name(name, progress, failure)
+
+    @workers.on_chief
+    def _name(self, name: str, progress: Progress, failure: Exception | None) -> None:
+        """Makes a checkpoint the newest one, unless it couldn't be written."""
+        if failure is not None:
             self._remove_unnamed()
-            raise
+            raise failure
         self._number += 1
         if self._progress_path.exists():
             write_json(self._previous_path, read_json(self._progress_path))
@@ -217,7 +242,7 @@ class Checkpoints:
                 damages.append(damage)
                 continue
             if damages:
-                warnings.warn(f"{damages[0]} The training goes on from the one before, after {progress}.", stacklevel=5)
+                warnings.warn(f"{damages[0]} The training goes on from the one before, after {progress}.", stacklevel=6)
                 self._progress_path.unlink()
             self._saved_at = time.monotonic()
             return progress

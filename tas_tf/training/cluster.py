@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
 
 import tensorflow as tf
 
@@ -24,8 +29,10 @@ def join_cluster() -> tf.distribute.Strategy:
         UserError: The process isn't one of several workers, `TF_CONFIG` is invalid, or TensorFlow has computed already.
     """
     resolver, number, size = _resolve()
+    print(f"Worker {number} waits for the others, {size} in all.", file=sys.stderr)
     try:
-        strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+        with _ending_at_once():
+            strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
     except RuntimeError as error:
         if "program startup" not in str(error):
             raise
@@ -34,9 +41,31 @@ def join_cluster() -> tf.distribute.Strategy:
             "own for each command."
         ) from error
     except tf.errors.OpError as error:
-        raise UserError(f"`strategy`=multi_worker: the other workers can't be reached. {error.message}") from error
+        raise UserError(
+            "`strategy`=multi_worker: the other workers can't be reached, or another program uses this one's port. "
+            f"{error.message}"
+        ) from error
     workers.join(strategy, number, size)
     return strategy
+
+
+@contextlib.contextmanager
+def _ending_at_once() -> Iterator[None]:
+    """Lets signals end the process: the handlers of Python would wait as long as TensorFlow does.
+
+    Afterwards, they are set again, as TensorFlow sets a handler of its own for SIGTERM.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in handlers:
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _resolve() -> tuple[tf.distribute.cluster_resolver.ClusterResolver, int, int]:

@@ -17,7 +17,7 @@ from tas_tf.data.share import reading
 from tas_tf.errors import UserError
 from tas_tf.interruption import REQUESTS, deferred
 from tas_tf.training.answers import OTHER_ORDER
-from tas_tf.training.checkpoint import Checkpoints, Progress, Saving, list_optimizers, tensorflow_variable, variables_of
+from tas_tf.training.checkpoint import Checkpoints, Progress, Saving, list_optimizers, variables_of
 from tas_tf.training.prepare import prepare
 from tas_tf.training.strategy import distribute, own_share
 
@@ -89,7 +89,10 @@ def fit(
     variables = variables_of(model)
     checkpoints = None if saving is None else Checkpoints(saving, variables)
     progress = Progress() if checkpoints is None else checkpoints.restore()
-    workers.share(map(tensorflow_variable, itertools.chain(*variables.values())))
+    _check_same_data(epochs, steps_per_epoch, batch_size)
+    # New optimizers are equal everywhere.
+    shared = itertools.chain(*variables.values()) if progress != Progress() else model.variables
+    workers.share(shared)
     progress.check(steps_per_epoch)
     if progress.epochs > epochs:
         raise UserError(
@@ -202,10 +205,12 @@ class Steps:
                     f"The dataset ended at step {step + 1} of epoch {epoch + 1}. "
                     "`epochs_dataset` must return an endless one, or one of known cardinality for each epoch."
                 ) from error
-            due = step + 1 == steps.stop or time.monotonic() - last_read > _SECONDS_BETWEEN_LOGS
+            is_last = step + 1 == steps.stop
+            due = is_last or time.monotonic() - last_read > _SECONDS_BETWEEN_LOGS
             if due:
-                self._check_losses(epoch)
                 last_read = time.monotonic()
+            if is_last or (due and workers.count() == 1):  # the clocks of several workers differ
+                self._check_losses(epoch)
             callback_list.on_train_batch_end(step, logs if due else {})
             after_step(step + 1, lambda: self._check_losses(epoch))
             if self._model.stop_training:
@@ -214,12 +219,13 @@ class Steps:
         return self._epoch_logs(logs)
 
     def _make_step(self, model, strategy):
-        names = []
+        names = []  # of what a step logs, known once it is traced
 
         def train_replica(batch):
             results = model.train_step(batch)
             names[:] = results
-            return tf.stack([tf.cast(value, tf.float32) for value in results.values()])
+            values = [tf.cast(value, tf.float32) for value in results.values()]
+            return tf.stack(values) if values else tf.zeros([0])
 
         # As in Keras, AutoGraph doesn't rewrite `train_step`.
         @tf.function(reduce_retracing=True)
@@ -281,7 +287,7 @@ class _InsideEpoch:
             KeyboardInterrupt: The process is to end, and the state is saved.
             Terminated: Likewise, on SIGTERM.
         """
-        if self._checkpoints is None or steps == self._steps or not workers.any_wants(self._checkpoints.due):
+        if self._checkpoints is None or steps == self._steps or not self._checkpoints.wanted():
             return
         check_losses()
         _check_weights(self._model, self._progress.epochs)
@@ -292,10 +298,26 @@ class _InsideEpoch:
 
 def _check_weights(model: keras.Model, epoch: int) -> None:
     """Stops training if weights aren't finite, before they overwrite a good checkpoint."""
+    bad = None
     for variable in model.variables:
         value = tf.convert_to_tensor(variable.value)
         if value.dtype.is_floating and not bool(tf.reduce_all(tf.math.is_finite(value))):
-            raise _diverged(model, f"the variable {variable.path} in epoch {epoch + 1}")
+            bad = bad or f"the variable {variable.path}"
+    if workers.any_true(bad is not None):  # statistics may differ from worker to worker
+        raise _diverged(model, f"{bad or 'a variable of another worker'} in epoch {epoch + 1}")
+
+
+def _check_same_data(*sizes: int | None) -> None:
+    """Checks that all workers have as much data.
+
+    Raises:
+        UserError: They haven't.
+    """
+    if workers.any_true(workers.once(lambda: sizes) != sizes):
+        raise UserError(
+            "`dataset` must be the same on all workers, and come in the same order. Received: another number of steps, "
+            f"or batches of another size, on one of them. Worker {workers.number()} has {sizes[1]} steps of {sizes[2]}."
+        )
 
 
 def _diverged(model: keras.Model, what: str) -> Diverged:

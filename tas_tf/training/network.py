@@ -163,7 +163,7 @@ def train_network(
         return recalibrated, {} if scored_on is None else trainee.score(scored_on)
 
     recalibrated, scores = workers.once(finish)
-    workers.share(variable.value for variable in trainee.network.non_trainable_variables)
+    workers.share(trainee.network.non_trainable_variables)
     progress = task.objective.progress_name
     metrics = {
         **network_metrics(space, shape, scores, task),

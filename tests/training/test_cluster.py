@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import tensorflow as tf
 
 from tas_tf.errors import UserError
 from tas_tf.training import cluster
@@ -41,6 +42,7 @@ def test_configurations_that_make_no_sense(monkeypatch, config, message):
 
 def test_after_tensorflow_has_computed(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": _JOBS, "task": {"type": "worker", "index": 1}}))
+    assert int(tf.constant(1) + 1) == 2
     with pytest.raises(UserError, match="must be the first thing that a process does with TensorFlow"):
         join_cluster()
 
