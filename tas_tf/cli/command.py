@@ -48,8 +48,8 @@ def run(main: Callable[[], Any]) -> None:
     """Runs a command on the arguments of the process, and ends the process.
 
     With `--json`, what `main` returns is printed to stdout as JSON, and everything else goes to stderr. The exit code
-    is 0 on success, 1 after an error that the user can fix, 130 after Ctrl-C, 75 after SIGTERM, and 69 if another worker
-    was lost. Any other error keeps its traceback.
+    is 0 on success, 1 after an error that the user can fix, 130 after Ctrl-C, 75 after SIGTERM, and 69 if another
+    worker was lost. Any other error keeps its traceback.
     """
     try:
         code = _exit_code(main, sys.argv)
