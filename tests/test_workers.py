@@ -82,12 +82,15 @@ def result_of(run_dir: Path) -> dict[str, Any]:
     return {**metrics, "seconds": 0, "probabilities": probabilities}
 
 
+def saved_steps(run_dir: Path) -> int:
+    progress = saved_progress(run_dir / "search" / "checkpoints")
+    return 0 if progress is None else 3 * progress.epochs + progress.steps
+
+
 def wait_for(processes: list[subprocess.Popen], run_dir: Path, step: int) -> None:
-    """Waits until a step has been saved, or the workers have ended."""
-    while all(process.poll() is None for process in processes):
-        progress = saved_progress(run_dir / "search" / "checkpoints")
-        if progress is not None and 3 * progress.epochs + progress.steps >= step:
-            return
+    """Waits until a step has been saved and one of these workers has saved one, or until they have ended."""
+    step = max(step, saved_steps(run_dir) + 1)
+    while all(process.poll() is None for process in processes) and saved_steps(run_dir) < step:
         time.sleep(0.01)
 
 
