@@ -12,7 +12,7 @@ SUITABLE = import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info
 PYTHON ?= $(shell for name in $(CANDIDATES); do \
 	if "$$name" -c '$(SUITABLE)' >/dev/null 2>&1; then echo "$$name"; break; fi; done)
 
-.PHONY: install test test-all lint format docs demo results clean
+.PHONY: install test test-all lint format docs docs-serve demo results clean
 
 install: $(VENV)/.installed
 
@@ -40,9 +40,19 @@ format: install
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
-# The table of all settings, from the dataclasses that describe them.
-docs: install
+$(VENV)/.installed-docs: $(VENV)/.installed requirements-docs.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check --requirement requirements-docs.txt
+	touch $@
+
+# The table of all settings and the figures, from the code, and the site, in site/. Only the installation uses a network.
+docs: install $(VENV)/.installed-docs
 	TF_CPP_MIN_LOG_LEVEL=3 $(RUN) -m tas_tf.cli.document docs/METHOD.md
+	$(RUN) docs/tools/figures.py
+	$(RUN) -m mkdocs build --strict
+
+# Shows the site on http://127.0.0.1:8000, and builds it again when a page changes.
+docs-serve: install $(VENV)/.installed-docs
+	$(RUN) -m mkdocs serve
 
 demo: install
 	$(RUN) -m trainers.pipeline --flagfile=flags/digits.cfg $(DEMO_FLAGS)
@@ -52,4 +62,4 @@ results: install
 	$(RUN) -m benchmarks.results $(RESULTS_FLAGS)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .hypothesis .ruff_cache
+	rm -rf $(VENV) build dist site *.egg-info .hypothesis .ruff_cache
