@@ -29,7 +29,7 @@ $(VENV)/.installed: requirements.txt
 test: install
 	TF_CPP_MIN_LOG_LEVEL=2 $(RUN) -m pytest -m "not slow" $(TEST_FLAGS)
 
-test-all: install
+test-all: install $(VENV)/.installed-docs
 	TF_CPP_MIN_LOG_LEVEL=2 $(RUN) -m pytest $(TEST_FLAGS)
 
 lint: install
