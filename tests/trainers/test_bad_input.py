@@ -137,7 +137,7 @@ def test_a_subclassed_model_in_python():
         (["--image_size=0x8"], "`--image_size` must be at least 1"),
         (["--strategy=many"], "`--strategy` must be one of auto, one_device, mirrored, multi_worker"),
         (["--jit_compile", "--strategy=mirrored"], "`--jit_compile` works on one device"),
-        (["--strategy=multi_worker"], "`--strategy`=multi_worker needs TF_CONFIG in the environment of each worker"),
+        (["--strategy=multi_worker"], "`--strategy=multi_worker` needs TF_CONFIG in the environment of each worker"),
         (["--strategy=mirrored", "--batch_size=33"], "divisible by the number of replicas"),
         (["--search_from_teacher"], "there is no teacher"),
         (["--flagfile=nowhere.cfg"], "nowhere.cfg"),
