@@ -1,14 +1,16 @@
-"""Measures the peak memory of training steps whose batches are computed in parts.
+"""Measures the peak memory of training steps, beside the estimate that plans show.
 
-    python -m benchmarks.memory [--network=keras.applications.ResNet50] [--batch_size=16] [--parts=1,2,4,8]
+    python -m benchmarks.memory [--networks=keras.applications.ResNet50:224:16] [--steps=labels] [--parts=1,2,4,8]
 
-Each number of parts runs in a process of its own: two steps of training on labels, on random images. Memory is that of
-the whole process, TensorFlow and weights included; `without steps` is what it takes before the first one.
+Each row runs in a process of its own: two steps on random images, with and without recomputed activations, of training
+on labels, of distillation from the unpruned network itself, or of the search. Memory is that of the whole process at
+its peak, less what the process takes before the network is built.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import multiprocessing
 import os
 import resource
@@ -19,57 +21,93 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 import tensorflow as tf
 
+from tas_tf.cost.cost_model import CostModel
+from tas_tf.cost.expected_cost import ExpectedCost
 from tas_tf.objectives.classification import Classification
+from tas_tf.searching.step import CostTarget, Searcher
 from tas_tf.space.space import SearchSpace
+from tas_tf.supernet.build import build_supernet
 from tas_tf.training.distill import distiller
+from tas_tf.training.memory import MEGABYTE, estimate_step
 from tas_tf.training.network import logits_of
-from tas_tf.training.optimizers import sgd
+from tas_tf.training.optimizers import arch_adam, sgd
 from tas_tf.zoo.loading import load_network
+
+_CLASSES = 1000
+_STEPS = ("labels", "teacher", "search")
 
 
 def main() -> None:
     options = _parse()
-    print("| parts | peak memory | without steps | seconds of a step |")
-    print("| ---: | ---: | ---: | ---: |")
-    for parts in options.parts:
+    print("| network | batch | step | parts | recompute | estimate | measured | error | seconds of a step |")
+    print("| --- | ---: | --- | ---: | --- | ---: | ---: | ---: | ---: |")
+    for network, step, recompute, parts in itertools.product(
+        options.networks, options.steps, options.recompute, options.parts
+    ):
+        name, image_size, batch_size = network.split(":")
         ours, theirs = multiprocessing.Pipe()
-        arguments = (theirs, options.network, options.image_size, options.batch_size, parts)
+        arguments = (theirs, name, int(image_size), int(batch_size), step, parts, recompute)
         process = multiprocessing.get_context("spawn").Process(target=_measure, args=arguments)
         process.start()
         theirs.close()
+        row = f"| {name.rpartition('.')[2]}, {image_size}x{image_size} | {batch_size} | {step} | {parts} | "
+        row += "yes | " if recompute else "no | "
         try:
-            peak, before, seconds = ours.recv()
-            print(f"| {parts} | {peak:.0f} MB | {before:.0f} MB | {seconds:.2f} |", flush=True)
+            estimate, peak, seconds = ours.recv()
+            print(f"{row}{estimate:.0f} MB | {peak:.0f} MB | {estimate / peak - 1:+.0%} | {seconds:.2f} |", flush=True)
         except EOFError:
-            print(f"| {parts} | out of memory | | |", flush=True)
+            print(f"{row}| out of memory | | |", flush=True)
         process.join()
 
 
-def _measure(out: Connection, network: str, image_size: int, batch_size: int, parts: int) -> None:
-    model = load_network(network, num_classes=1000, image_size=image_size)
-    student = logits_of(model, SearchSpace.from_model(model))
+def _measure(
+    out: Connection, network: str, image_size: int, batch_size: int, step: str, parts: int, recompute: bool
+) -> None:
+    before = _peak()
+    model = load_network(network, num_classes=_CLASSES, image_size=image_size)
+    space = SearchSpace.from_model(model)
+    options = {"parts": parts, "recompute": recompute}
+    if step == "search":
+        supernet, cost = build_supernet(space), ExpectedCost(CostModel(space))
+        learner = Searcher(supernet, Classification(_CLASSES), cost, CostTarget(0.5), **options)
+        learner.compile(sgd(0.01, l2=1e-4), arch_adam(1e-3))
+        student, teacher = supernet.body, None
+    else:
+        student, teacher = logits_of(model, space), logits_of(model, space) if step == "teacher" else None
+        alpha = 0.9 if step == "teacher" else 0.0
+        learner = distiller(
+            student, teacher, sgd(0.01, l2=1e-4), objective=Classification(_CLASSES), alpha=alpha, **options
+        )
+    batch = tf.random.normal([batch_size, *space.graph.input.shape[1:]]), tf.zeros([batch_size], tf.int32)
     del model
-    learner = distiller(student, None, sgd(0.01, l2=1e-4), objective=Classification(1000), alpha=0.0, parts=parts)
-    images, labels = tf.random.normal([batch_size, *student.input_shape[1:]]), tf.zeros([batch_size], tf.int32)
-    step = tf.function(learner.train_step).get_concrete_function((images, labels))
-    before, seconds = _peak(), []
+    seconds, run = [], tf.function(learner.train_step)
     for _ in range(2):
         started = time.perf_counter()
-        float(step((images, labels))["loss"])
+        tf.nest.map_structure(lambda one: one.numpy(), run((batch, batch) if step == "search" else batch))
         seconds.append(time.perf_counter() - started)
-    out.send((_peak(), before, min(seconds)))
+    peak = _peak() - before  # before the estimate, which traces the network again
+    estimate = estimate_step(student, batch_size, accumulate=parts, recompute=recompute, teacher=teacher)
+    print(estimate, flush=True) if os.environ.get("MEMORY_PARTS") else None
+    out.send((estimate.total / MEGABYTE, peak, seconds[-1]))
 
 
 def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """Largest memory of the process so far, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MEGABYTE
 
 
 def _parse() -> argparse.Namespace:
+    def texts(text: str) -> list[str]:
+        return text.split(",")
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--network", default="keras.applications.ResNet50", help="the network")
-    parser.add_argument("--image_size", type=int, default=224, help="height and width of images")
-    parser.add_argument("--batch_size", type=int, default=16, help="images in a batch")
+    network = "keras.applications.ResNet50:224:16"
+    parser.add_argument("--networks", type=texts, default=[network], help="NAME:IMAGE_SIZE:BATCH_SIZE, ...")
+    parser.add_argument("--steps", type=texts, default=["labels"], help=f"some of {', '.join(_STEPS)}")
     parser.add_argument("--parts", type=lambda text: [*map(int, text.split(","))], default=[1, 2, 4, 8], help="parts")
+    parser.add_argument(
+        "--recompute", type=lambda text: [one == "yes" for one in texts(text)], default=[False, True], help="no, yes"
+    )
     return parser.parse_args()
 
 

@@ -85,6 +85,7 @@ def _rows() -> Iterator[Option]:
     yield from group("Plan", "call", "dry_run", kept=False)
     yield shared("batch_size", "teacher", "search", "student", "qat")
     yield shared("accumulate", "teacher", "search", "student", "qat")
+    yield shared("recompute", "teacher", "search", "student")
     yield shared("lr", "teacher", "search", "student")
     yield shared("momentum", "teacher", "search", "student", "qat")
     yield shared("l2", "teacher", "search", "student", "qat")

@@ -108,6 +108,11 @@ def check_before(workspace: Workspace, steps: Sequence[PipelineStep]) -> None:
     config = workspace.config
     if QAT_FORMAT in config.export.formats:
         require_extra("qat")
+        if config.student.recompute:
+            raise UserError(
+                f"`recompute` isn't supported by the fine-tuning for {QAT_FORMAT}. Leave out one of the two, or run "
+                f"`export` with {QAT_FORMAT} later."
+            )
     timed = config.latency.table is None and any(budget.kind == "latency" for budget in config.budgets)
     if timed and config.latency.file_format not in config.export.formats:
         raise UserError(

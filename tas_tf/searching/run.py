@@ -120,6 +120,7 @@ def _make_searcher(space, cost, limit, settings: SearchSettings, steps: int, tas
         CostTarget(limit / cost.full, settings.tolerance, settings.cost_weight, settings.cost_driver),
         arch_l2=settings.arch_l2,
         parts=settings.accumulate,
+        recompute=settings.recompute,
         jit_compile=settings.jit_compile,
         name="searcher",
     )

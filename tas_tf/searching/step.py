@@ -15,6 +15,7 @@ from tas_tf.supernet.build import Supernet
 from tas_tf.supernet.layers.statistics import running_momentum
 from tas_tf.training.accumulation import over_parts
 from tas_tf.training.optimizers import add_l2
+from tas_tf.training.recompute import make_forward
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Searcher(keras.Model):
         target: Target of the cost.
         arch_l2: L2 penalty in the gradient of trained logits.
         parts: Parts of a batch that are computed one after another, see `over_parts`.
+        recompute: Whether activations are computed again instead of being kept, see `Recomputing`.
         jit_compile: Whether to compile the two gradient functions with XLA.
     """
 
@@ -75,6 +77,7 @@ class Searcher(keras.Model):
         *,
         arch_l2: float = SearchSettings.arch_l2,
         parts: int = 1,
+        recompute: bool = False,
         jit_compile: bool = False,
         **kwargs: Any,
     ):
@@ -83,6 +86,7 @@ class Searcher(keras.Model):
         self.target = target
         self.arch_l2 = arch_l2
         self._parts = parts
+        self._forward = make_forward(supernet.body, recompute=recompute)
         self.expected_cost = expected_cost
         self._loss = objective.keras_loss()
         self._means = {
@@ -167,7 +171,7 @@ class Searcher(keras.Model):
         sample = tuple(map(tf.stop_gradient, self.supernet.gates(draw)))
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([variable.value for variable in variables])
-            logits = self.supernet(images, sample=sample, training=True)
+            logits = self._run(images, sample)
             loss = self._loss(labels, logits)
         # A bias before batch normalisation has no effect, but must decay as in ordinary training.
         sources, none = [variable.value for variable in variables], tf.UnconnectedGradients.ZERO
@@ -179,12 +183,17 @@ class Searcher(keras.Model):
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         with running_momentum(1.0), tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([variable.value for variable in variables])
-            logits = self.supernet(images, sample=self.supernet.gates(draw), training=True)
+            logits = self._run(images, self.supernet.gates(draw))
             loss = self._loss(labels, logits)
             costs = self.costs()
             # Gradients are summed over replicas, so the loss object divides by their number; so must the cost.
             total = loss + self.target.weight * costs[0] / replicas
         return loss, logits, costs, tape.gradient(total, [variable.value for variable in variables])
+
+    def _run(self, images: tf.Tensor, sample: tuple[tf.Tensor, ...]) -> tf.Tensor:
+        """Logits of a sample in training mode, as `Supernet` returns them."""
+        logits, _ = self._forward([images, *sample])
+        return tf.cast(logits, tf.float32)
 
     def costs(self) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Returns cost loss, expected cost and exact argmax cost; costs are shares of the unpruned network's."""

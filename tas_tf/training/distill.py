@@ -13,6 +13,7 @@ from tas_tf.averaging import cumulative
 from tas_tf.graph.layers import plain_model
 from tas_tf.objectives.objective import Objective
 from tas_tf.training.accumulation import over_parts
+from tas_tf.training.recompute import make_forward
 from tas_tf.training.settings import ChangingDistillation, Distillation
 
 #: Largest share of their initial values that settled running statistics may hold.
@@ -66,6 +67,7 @@ def distiller(
     alpha_end: float | None = ChangingDistillation.alpha_end,
     steps: int | tf.Variable = 1,
     parts: int = 1,
+    recompute: bool = False,
 ) -> Distiller:
     """Prepares a student for training with `distillation_loss`. Call it inside the strategy's scope.
 
@@ -79,14 +81,15 @@ def distiller(
         alpha_end: Weight at the end, if it changes along half a cosine.
         steps: Steps of the whole training, for `alpha_end`.
         parts: Parts of a batch that are computed one after another, see `over_parts`.
+        recompute: Whether activations are computed again instead of being kept, see `Recomputing`.
 
     Raises:
-        UserError: `alpha`, `alpha_end` or `temperature` is out of range.
+        UserError: `alpha`, `alpha_end` or `temperature` is out of range, or the student can't be recomputed.
     """
     ChangingDistillation(alpha=alpha, temperature=temperature, alpha_end=alpha_end)  # checks all
     weight = constant(alpha) if alpha_end is None else falling(alpha, alpha_end, steps)
     options = {"objective": objective, "alpha": weight, "temperature": temperature, "parts": parts}
-    result = Distiller(student, teacher, name="distiller", **options)
+    result = Distiller(student, teacher, name="distiller", recompute=recompute, **options)
     result.compile(optimizer=optimizer)
     return result
 
@@ -122,6 +125,7 @@ class Distiller(keras.Model):
         alpha: Takes the number of steps done; returns the weight of the divergence from the teacher.
         temperature: Divisor of both networks' logits.
         parts: Parts of a batch that are computed one after another, see `over_parts`.
+        recompute: Whether activations are computed again instead of being kept, see `Recomputing`.
         **kwargs: Arguments of `keras.Model`.
     """
 
@@ -134,6 +138,7 @@ class Distiller(keras.Model):
         alpha: Callable[[tf.Tensor], tf.Tensor | float],
         temperature: float,
         parts: int = 1,
+        recompute: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -141,6 +146,7 @@ class Distiller(keras.Model):
         # A closure, so that Keras doesn't track the teacher's weights.
         self._teach = None if teacher is None else (lambda images: teacher(images, training=False))
         self._objective, self._alpha, self._temperature, self._parts = objective, alpha, temperature, parts
+        self._forward = make_forward(student, recompute=recompute)
         self._loss_mean = keras.metrics.Mean(name="loss")
         self._progress = objective.keras_metric()
         self.built = True
@@ -175,10 +181,10 @@ class Distiller(keras.Model):
         wanted = self._teach(images) if known is None and self._teach is not None else known
         options = {"alpha": alpha, "temperature": self._temperature, "objective": self._objective}
         with tf.GradientTape() as tape:
-            logits = self.student(images, training=True)
+            logits, added = self._forward(images)
             loss = tf.reduce_mean(distillation_loss(labels, logits, wanted, **options))
-            if self._teach is None and self.student.losses:  # as in Keras's own training
-                loss += tf.add_n(self.student.losses)
+            if self._teach is None and added:  # as in Keras's own training
+                loss += tf.add_n(added)
             # Optimizers sum gradients over replicas.
             share = loss / tf.distribute.get_strategy().num_replicas_in_sync
         gradients = tape.gradient(share, [variable.value for variable in self.student.trainable_variables])

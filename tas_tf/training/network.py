@@ -210,12 +210,13 @@ class Trainee:
             self.network = build_student(space, shape, logits=True)
             self._course = Course()
             optimizer = sgd(self._course.schedule, momentum=settings.momentum, l2=settings.l2)
-            if teacher is None and settings.accumulate == 1:
+            if teacher is None and settings.accumulate == 1 and not settings.recompute:
                 self._learner = compile_network(self.network, optimizer, objective)
                 optimizer.build(self.network.trainable_variables)
             else:
                 weights = {name: getattr(settings, name) for name in ("alpha", "alpha_end", "temperature")}
-                options = {"objective": objective, "steps": self._course.steps, "parts": settings.accumulate, **weights}
+                options = {"objective": objective, "steps": self._course.steps, **weights}
+                options |= {"parts": settings.accumulate, "recompute": settings.recompute}
                 self._learner = distiller(self.network, teacher, optimizer, **options)
         self._steps = Steps(self._learner, strategy)
         # What a training changes besides weights: random states of layers, and the optimizer's variables.

@@ -21,6 +21,12 @@ class Optimisation(Seeded):
         at_least=1,
         before=1,
     )
+    recompute: bool = setting(
+        False,
+        "Keeps few activations for the backward pass and computes the others again, which takes a third more time and "
+        "much less memory. Results are the same. Fine-tuning for 8 bits doesn't support it.",
+        recorded=False,
+    )
     momentum: float = setting(0.9, "Nesterov momentum of the weights.", at_least=0, at_most=1)
     l2: float = setting(5e-4, "L2 penalty in the gradient of the weights.", at_least=0)
 
