@@ -24,7 +24,7 @@ import tensorflow as tf
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.cost.expected_cost import ExpectedCost
 from tas_tf.objectives.classification import Classification
-from tas_tf.searching.step import CostTarget, Searcher
+from tas_tf.searching.step import PASSES, CostTarget, Searcher
 from tas_tf.space.space import SearchSpace
 from tas_tf.supernet.build import build_supernet
 from tas_tf.training.distill import distiller
@@ -86,7 +86,8 @@ def _measure(
         tf.nest.map_structure(lambda one: one.numpy(), run((batch, batch) if step == "search" else batch))
         seconds.append(time.perf_counter() - started)
     peak = _peak() - before  # before the estimate, which traces the network again
-    estimate = estimate_step(student, batch_size, accumulate=parts, recompute=recompute, teacher=teacher)
+    passes = PASSES if step == "search" else 1
+    estimate = estimate_step(student, batch_size, accumulate=parts, recompute=recompute, teacher=teacher, passes=passes)
     print(estimate, flush=True) if os.environ.get("MEMORY_PARTS") else None
     out.send((estimate.total / MEGABYTE, peak, seconds[-1]))
 

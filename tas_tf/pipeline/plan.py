@@ -1,10 +1,9 @@
-"""What a dry run shows: which steps would run, what they cost, and roughly how long they take."""
+"""What a dry run shows: which steps would run, what they cost, and roughly how much time and memory they take."""
 
 from __future__ import annotations
 
-import resource
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import keras
 import tensorflow as tf
@@ -20,6 +19,7 @@ from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student
 from tas_tf.timing.duration import format_duration
 from tas_tf.training.distill import compile_network
+from tas_tf.training.memory import MEGABYTE, StepMemory, shortage
 from tas_tf.training.optimizers import sgd
 
 _TIMED_STEPS = 3
@@ -48,9 +48,9 @@ def show_plan(workspace: Workspace, steps: Sequence[PipelineStep], schedule: Sch
     plain, start = _time_training(space, workspace)
     source, images = workspace.task.name, workspace.task.num_train
     table = Table(title=f"{space.graph.network} on {source}, {images:,} training images")
-    for column in ("step", "state", "epochs or laps", "iterations", "estimated time"):
+    for column in ("step", "state", "epochs or laps", "iterations", "estimated time", "estimated memory"):
         table.add_column(column, justify="left" if column in ("step", "state") else "right")
-    refused = []
+    refused, memories = [], {}
     for step in _flat(steps):
         effort = step.effort(space)
         if effort is None:
@@ -62,18 +62,36 @@ def show_plan(workspace: Workspace, steps: Sequence[PipelineStep], schedule: Sch
         elif schedule is not None:
             seconds = step.scheduled(schedule) or seconds
         shown = workspace.shared.wording(state, None).replace("`", "")
-        table.add_row(step.label, shown, str(effort.epochs), f"{effort.iterations:,}", format_duration(seconds))
+        memory = step.memory(space) if state != _FRESH else None
+        if memory is not None:
+            memories[step.label] = memory
+        table.add_row(
+            *(step.label, shown, str(effort.epochs), f"{effort.iterations:,}", format_duration(seconds)),
+            "" if memory is None else f"{memory.total / MEGABYTE:,.0f} MB",
+        )
         refused += [step.label] if state == _REFUSED else []
     workspace.shared.console.print(table)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     budgets = f" Budget: {', '.join(amount(cost.kind, limit) for cost, limit in limits)}." if limits else ""
     workspace.say(
         f"Unpruned: {full.full:,} MACs.{budgets} A plain step at batch "
-        f"{workspace.config.student.batch_size} took {1000 * plain:.0f} ms here, with a peak memory of {peak:.0f} MB; "
-        "a search needs up to twice as much. The estimates don't include the time to write, check and time files."
+        f"{workspace.config.student.batch_size} took {1000 * plain:.0f} ms here. The estimates don't include the time "
+        "to write, check and time files."
     )
+    _say_memory(workspace, memories)
     if refused:
         raise _stops(refused[0])
+
+
+def _say_memory(workspace: Workspace, memories: Mapping[str, StepMemory]) -> None:
+    """Says what takes most memory, and warns if there isn't enough."""
+    if not memories:
+        return
+    label, most = max(memories.items(), key=lambda item: item[1].total)
+    replicas = workspace.strategy.num_replicas_in_sync
+    each = " on each replica" if replicas > 1 else ""
+    workspace.say(f"Estimated peak memory of a training step{each}: at most {most}, at {label}.")
+    if text := shortage(most, replicas=replicas):
+        workspace.say(f"warning: {text}", style="yellow")
 
 
 def check_replaceable(steps: Sequence[PipelineStep]) -> None:

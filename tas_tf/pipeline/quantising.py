@@ -11,6 +11,7 @@ from tas_tf.baselines.rivals import RIVALS
 from tas_tf.errors import UserError, speaking_of
 from tas_tf.extras import require_extra
 from tas_tf.files import write_json
+from tas_tf.pipeline.memory import expected_shape, fine_tuning_memory
 from tas_tf.pipeline.steps import DISTILLATION, VERSION, Effort, RunStep, data_inputs, settings_of
 from tas_tf.pipeline.training import TEACHER_PASS, student_share
 from tas_tf.qat.errors import QatError
@@ -18,7 +19,9 @@ from tas_tf.qat.train import check_quantisable, train_quantised
 from tas_tf.runs.run import Step
 from tas_tf.runs.workspace import Workspace
 from tas_tf.settings import recorded
+from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
+from tas_tf.training.memory import StepMemory
 from tas_tf.training.network import logits_of
 
 QAT_FORMAT, CALIBRATED_FORMAT = "qat_int8", "int8"
@@ -56,6 +59,11 @@ class QatStep(RunStep):
         return self.name == "student" and self.workspace.config.qat.float_control
 
     @property
+    def _is_unpruned(self) -> bool:
+        rival = RIVALS.get(self.name)
+        return self.role == "teacher" or (rival is not None and rival.shape == "full")
+
+    @property
     def record(self) -> Step:
         """Record of the result, which depends on the network, the teacher, the data and the training.
 
@@ -86,12 +94,16 @@ class QatStep(RunStep):
         """A training whose cost follows that of the network, plus the teacher's forward pass."""
         config = self.workspace.config
         _, per_epoch = self.workspace.task.training(config.qat.batch_size)
-        rival = RIVALS.get(self.name)
-        unpruned = self.role == "teacher" or (rival is not None and rival.shape == "full")
-        share = 1.0 if unpruned else student_share(self._costs_like, space)
+        share = 1.0 if self._is_unpruned else student_share(self._costs_like, space)
         relative = share + (TEACHER_PASS if config.kd else 0.0)
         epochs = config.qat.epochs * (2 if self.float_control else 1)
         return Effort(epochs, epochs * per_epoch, relative)
+
+    def memory(self, space: SearchSpace) -> StepMemory:
+        """That of a network whose activations are rounded, and of the teacher."""
+        config = self.workspace.config
+        shape = Shape.full(space) if self._is_unpruned else expected_shape(self._costs_like, space)
+        return fine_tuning_memory(self.workspace, space, shape, config.qat, taught=config.kd)
 
     def work(self, record: Step) -> None:
         """Fine-tunes the network for 8 bits and writes it.

@@ -7,6 +7,7 @@ import keras
 from tas_tf import workers
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.files import write_json, write_model
+from tas_tf.pipeline.memory import expected_shape, search_memory, training_memory
 from tas_tf.pipeline.searched_shapes import SearchedShapeStep
 from tas_tf.pipeline.steps import DISTILLATION, Effort, budget_inputs, budget_settings, data_inputs, merged, settings_of
 from tas_tf.pipeline.training import TEACHER_PASS, student_share
@@ -24,6 +25,7 @@ from tas_tf.settings import recorded
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.meter import real_cost
 from tas_tf.timing.plan import BEFORE_RACE
+from tas_tf.training.memory import StepMemory
 from tas_tf.training.network import logits_of
 
 
@@ -62,6 +64,13 @@ class RaceStep(SearchedShapeStep):
         asked = sum(rounds.steps) if shares_answers(task, config.student, rounds) else rounds.num_steps
         share = student_share(self.workspace, space) + config.kd * TEACHER_PASS * asked / max(1, rounds.num_steps)
         return Effort(rounds.num_laps, rounds.num_steps, share, BEFORE_RACE + rounds.num_shapes)
+
+    def memory(self, space: SearchSpace) -> StepMemory:
+        """That of the search if there is one, which needs most; else that of a network of about the student's size."""
+        workspace, config = self.workspace, self.workspace.config
+        if config.race.searched:
+            return search_memory(workspace, space, config.search)
+        return training_memory(workspace, space, expected_shape(workspace, space), config.student, taught=config.kd)
 
     def scheduled(self, schedule: Schedule) -> float:
         """Seconds for the race."""

@@ -9,6 +9,7 @@ from tas_tf.cost.cost_model import MEASURED, told
 from tas_tf.decode.decode import decode
 from tas_tf.errors import UserError
 from tas_tf.files import write_json, write_model
+from tas_tf.pipeline.memory import search_memory
 from tas_tf.pipeline.steps import (
     VERSION,
     Effort,
@@ -32,6 +33,7 @@ from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student
 from tas_tf.student.meter import budget_figures, find_within
 from tas_tf.supernet.transfer import inherit_from_supernet
+from tas_tf.training.memory import StepMemory
 
 #: Time of a search iteration, in training steps of the unpruned network: measured on residual networks, see
 #: benchmarks/search_step.py.
@@ -109,6 +111,10 @@ class SearchStep(SearchedShapeStep):
         settings = self.workspace.config.search
         _, per_epoch = self.workspace.task.searching(settings.batch_size, settings.split_share)
         return Effort(settings.all_epochs, settings.all_epochs * per_epoch, _SEARCH_ITERATION)
+
+    def memory(self, space: SearchSpace) -> StepMemory:
+        """That of the supernet."""
+        return search_memory(self.workspace, space, self.workspace.config.search)
 
     def work(self, record: Step) -> None:
         """Searches, and writes the shape, the probabilities and the network of that shape.

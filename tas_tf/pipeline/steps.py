@@ -20,6 +20,7 @@ from tas_tf.runs.workspace import Workspace
 from tas_tf.settings import describe_settings, recorded
 from tas_tf.space.space import SearchSpace
 from tas_tf.training.checkpoint import saved_progress
+from tas_tf.training.memory import StepMemory
 from tas_tf.training.settings import ChangingDistillation
 
 #: Version of all results. Raise it when settings are recorded under other names or give other results.
@@ -111,6 +112,14 @@ class RunStep(PipelineStep):
 
     def effort(self, space: SearchSpace) -> Effort | None:
         """How much work the step is; `None` if a plan leaves the step out.
+
+        Args:
+            space: The search space of the unpruned network.
+        """
+        del space
+
+    def memory(self, space: SearchSpace) -> StepMemory | None:
+        """Estimated memory of one step of the training; `None` if nothing is trained.
 
         Args:
             space: The search space of the unpruned network.

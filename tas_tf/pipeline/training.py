@@ -14,6 +14,7 @@ from tas_tf.errors import UserError
 from tas_tf.files import write_json, write_model
 from tas_tf.graph.image_size import takes_any_size, with_sizes_of
 from tas_tf.pipeline.baseline_shapes import RivalShapeStep
+from tas_tf.pipeline.memory import expected_shape, training_memory
 from tas_tf.pipeline.steps import (
     DISTILLATION,
     VERSION,
@@ -34,6 +35,7 @@ from tas_tf.space.space import SearchSpace
 from tas_tf.timing.duration import format_duration
 from tas_tf.training.answers import kept_views
 from tas_tf.training.evaluation import evaluate
+from tas_tf.training.memory import StepMemory
 from tas_tf.training.network import check_above_chance, logits_of, network_metrics, train_network
 from tas_tf.training.settings import TrainSettings
 
@@ -73,6 +75,13 @@ class TeacherStep(RunStep):
             return Effort(0, 0, 1.0, starts=0.0)
         _, per_epoch = self.workspace.task.training(settings.batch_size)
         return Effort(settings.all_epochs, settings.all_epochs * per_epoch, 1.0)
+
+    def memory(self, space: SearchSpace) -> StepMemory | None:
+        """That of the unpruned network; nothing is trained if it is taken over."""
+        config = self.workspace.config
+        if config.takes_over:
+            return None
+        return training_memory(self.workspace, space, Shape.full(space), config.teacher, taught=False)
 
     def scheduled(self, schedule: Schedule) -> float:
         """Seconds for the teacher."""
@@ -186,6 +195,11 @@ class StudentStep(RunStep):
         taught = self.workspace.config.kd * TEACHER_PASS * min(epochs, views or epochs) / epochs
         return Effort(epochs, epochs * per_epoch, self._share(space) + taught)
 
+    def memory(self, space: SearchSpace) -> StepMemory:
+        """That of a network of about the student's size, and of the teacher."""
+        config = self.workspace.config
+        return training_memory(self.workspace, space, self._like(space), config.student, taught=config.kd)
+
     def scheduled(self, schedule: Schedule) -> float:
         """Seconds for one of all students."""
         return schedule.student_seconds / schedule.students
@@ -197,6 +211,9 @@ class StudentStep(RunStep):
 
     def _share(self, space: SearchSpace) -> float:
         return student_share(self.workspace, space)
+
+    def _like(self, space: SearchSpace) -> Shape:
+        return expected_shape(self.workspace, space)
 
     def work(self, record: Step) -> None:
         """Trains the student and writes it.
@@ -261,6 +278,9 @@ class RivalStep(StudentStep):
         if self.rival.shape == "full":
             return 1.0
         return student_share(self._compared_with, space)
+
+    def _like(self, space: SearchSpace) -> Shape:
+        return Shape.full(space) if self.rival.shape == "full" else expected_shape(self._compared_with, space)
 
 
 def student_share(workspace: Workspace, space: SearchSpace) -> float:

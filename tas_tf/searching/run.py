@@ -15,7 +15,7 @@ from tas_tf.data.training_data import TrainingData
 from tas_tf.errors import UserError
 from tas_tf.searching.monitor import BestShape, SearchMonitor, SearchResult
 from tas_tf.searching.settings import SearchSettings
-from tas_tf.searching.step import CostTarget, Searcher
+from tas_tf.searching.step import PASSES, CostTarget, Searcher
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.meter import Meter, check_smallest, make_cost
 from tas_tf.supernet.build import Supernet, build_supernet
@@ -24,6 +24,7 @@ from tas_tf.supernet.initial_logits import lean_towards_budget
 from tas_tf.supernet.transfer import load_teacher
 from tas_tf.training.checkpoint import Saving
 from tas_tf.training.loop import fit
+from tas_tf.training.memory import warn_of_shortage
 from tas_tf.training.optimizers import arch_adam, cosine, sgd
 from tas_tf.training.strategy import check_batch_size
 
@@ -87,6 +88,9 @@ def run_search(
     with strategy.scope():
         searcher = _make_searcher(space, cost, limit, settings, steps, task, teacher)
         searcher.best = BestShape(space, name="best")  # saved with each epoch, as a part of the searcher
+    memory = {"accumulate": settings.accumulate, "recompute": settings.recompute, "momentum": settings.momentum > 0}
+    replicas = strategy.num_replicas_in_sync
+    warn_of_shortage(searcher.supernet.body, settings.batch_size, replicas=replicas, passes=PASSES, **memory)
     score = _make_score(searcher.supernet, space, task, settings)
     monitor = SearchMonitor(searcher.supernet, cost, limit, settings, score, searcher.best, meter)
     history = fit(

@@ -17,6 +17,9 @@ from tas_tf.training.accumulation import over_parts
 from tas_tf.training.optimizers import add_l2
 from tas_tf.training.recompute import make_forward
 
+#: Batches that a step computes gradients for, one after another: for the weights, and for the logits.
+PASSES = 2
+
 
 @dataclass(frozen=True)
 class CostTarget:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import warnings
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import keras
 import tensorflow as tf
+from tensorflow.python.client import device_lib  # not public, but it alone knows how much memory a GPU has
 
 from tas_tf.training.calls import ModelCalls, record_calls, size_of
 from tas_tf.training.segments import Flow
@@ -17,6 +22,10 @@ MEGABYTE = 1e6
 _PROGRAM = 1.5 * MEGABYTE
 #: Operations of a step with recomputed activations, in times those of one without.
 _RECOMPUTED = 4 / 3
+#: Memory of a step in times all outputs and weights, above which an estimate is worth its time.
+_ROUGH = 10
+#: Where a container's limit stands.
+_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +73,7 @@ def estimate_step(
     momentum: bool = True,
     teacher: keras.Model | None = None,
     replicas: int = 1,
+    passes: int = 1,
 ) -> StepMemory:
     """Estimates the memory of a training step, on each replica.
 
@@ -79,6 +89,7 @@ def estimate_step(
         momentum: Whether the optimizer has momentum.
         teacher: Network whose outputs are computed in each step.
         replicas: Number of replicas.
+        passes: Batches that a step computes gradients for, one after another: two in a search.
 
     Example:
         >>> images = keras.Input((100, 100, 1))
@@ -100,8 +111,58 @@ def estimate_step(
         gradients=gradients + trained * (accumulate > 1),
         activations=activations,
         teacher=0.0 if teacher is None else _teaching(teacher, images),
-        program=_PROGRAM * flow.length * accumulate * (_RECOMPUTED if recompute else 1),
+        program=_PROGRAM * flow.length * passes * accumulate * (_RECOMPUTED if recompute else 1),
     )
+
+
+def machine_memory() -> tuple[float, str]:
+    """Bytes of memory that training steps share, and whose they are: those of a GPU, or else of the machine.
+
+    Containers may have less than the machine.
+    """
+    if tf.config.list_physical_devices("GPU"):
+        limits = [one.memory_limit for one in device_lib.list_local_devices() if one.device_type == "GPU"]
+        return float(min(limits)), "each GPU"
+    found = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    with contextlib.suppress(OSError, ValueError):  # there is no limit, or the word `max`
+        found = min(found, float(_CONTAINER_LIMIT.read_text()))
+    return found, "this machine"
+
+
+def shortage(memory: StepMemory, *, replicas: int = 1) -> str | None:
+    """Says that a step needs more memory than there is, and what helps; `None` if there is enough.
+
+    Args:
+        memory: What the step needs on each replica.
+        replicas: Number of replicas, which share the machine's memory if they have no GPUs.
+    """
+    there, whose = machine_memory()
+    needed = memory.total * (replicas if whose == "this machine" else 1)
+    if needed <= there:
+        return None
+    return (
+        f"A training step needs about {needed / MEGABYTE:,.0f} MB of memory, but {whose} has {there / MEGABYTE:,.0f}. "
+        "A smaller `batch_size` needs less; `accumulate` and `recompute` need less for the same batch."
+    )
+
+
+def warn_of_shortage(network: keras.Model, batch_size: int, **options: Any) -> None:
+    """Warns if a training step needs more memory than there is.
+
+    Args:
+        network: See `estimate_step`.
+        batch_size: See `estimate_step`.
+        **options: Further arguments of `estimate_step`.
+    """
+    replicas = options.get("replicas", 1)
+    images = batch_size / (replicas * options.get("accumulate", 1))
+    outputs = sum(size_of(one) for call in record_calls(network).calls for one in call.makes)
+    rough = images * outputs + sum(map(bytes_of, network.variables))
+    if rough * replicas * _ROUGH < machine_memory()[0]:
+        return  # enough by far; an estimate takes seconds
+    text = shortage(estimate_step(network, batch_size, **options), replicas=replicas)
+    if text is not None:
+        warnings.warn(text, stacklevel=2)
 
 
 def bytes_of(variable: Any) -> int:

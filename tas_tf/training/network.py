@@ -23,6 +23,7 @@ from tas_tf.training.checkpoint import Saving
 from tas_tf.training.distill import Recalibration, compile_network, distiller, is_unsettled
 from tas_tf.training.evaluation import Evaluator, make_evaluator
 from tas_tf.training.loop import SECONDS, Steps, fit
+from tas_tf.training.memory import warn_of_shortage
 from tas_tf.training.optimizers import Course, sgd
 from tas_tf.training.settings import TrainSettings
 from tas_tf.training.strategy import check_batch_size
@@ -218,6 +219,9 @@ class Trainee:
                 options = {"objective": objective, "steps": self._course.steps, **weights}
                 options |= {"parts": settings.accumulate, "recompute": settings.recompute}
                 self._learner = distiller(self.network, teacher, optimizer, **options)
+        memory = {"accumulate": settings.accumulate, "recompute": settings.recompute, "momentum": settings.momentum > 0}
+        replicas = strategy.num_replicas_in_sync
+        warn_of_shortage(self.network, settings.batch_size, teacher=teacher, replicas=replicas, **memory)
         self._steps = Steps(self._learner, strategy)
         # What a training changes besides weights: random states of layers, and the optimizer's variables.
         weights = {id(weight) for weight in self.network.weights}

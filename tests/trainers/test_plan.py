@@ -17,7 +17,7 @@ def test_iterations_and_states(command, interrupted):
     rows = {
         cells[0]: cells[1:]
         for line in outcome.out.splitlines()
-        if len(cells := [cell.strip() for cell in re.split("[│┃]", line)[1:-1]]) == 5
+        if len(cells := [cell.strip() for cell in re.split("[│┃]", line)[1:-1]]) == 6
     }
     task = Task.load("digits", train_limit=200)
     plain, halves = task.training(32)[1], task.searching(32)[1]
@@ -71,3 +71,29 @@ def test_a_plan_looks_only_at_budgets_that_the_command_uses(command, trained_tin
     assert outcome.code == 0, outcome
     assert "Budget" not in outcome.out
     assert command(pipeline, *given).code == 1
+
+
+def test_the_memory_of_each_training_is_estimated(command, trained_tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("tas_tf.training.memory.machine_memory", lambda: (1e6, "this machine"))
+    given = [
+        f"--run_dir={tmp_path / 'run'}",
+        f"--model={trained_tiny}",
+        "--recipe=paper",
+        "--batch_size=32",
+        "--dry_run",
+    ]
+    outcome = command(pipeline, *given, "--budget=macs:0.5")
+    assert outcome.code == 0, outcome
+    sizes = dict(re.findall(r"│ (teacher|search|student) .*│\s+([\d,]*)(?: MB)? │", outcome.out))
+    assert sizes["teacher"] == ""  # taken over
+    assert int(sizes["search"]) > int(sizes["student"]) > 0
+    assert re.search(r"training step: at most \d+ MB \(program .*\), at search\.", outcome.out)
+    assert re.search(r"warning: A training step needs about \d+ MB .* `--accumulate` and `--recompute`", outcome.out)
+
+
+def test_recomputing_is_refused_where_a_fine_tuning_for_8_bits_follows(command, trained_tiny, tmp_path):
+    given = [f"--run_dir={tmp_path / 'run'}", f"--model={trained_tiny}", "--recompute", "--formats=qat_int8"]
+    outcome = command(pipeline, *given)
+    assert outcome.code == 1
+    assert "`--recompute` isn't supported by the fine-tuning for qat_int8" in outcome.err
+    assert not (tmp_path / "run").exists()
