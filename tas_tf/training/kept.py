@@ -12,14 +12,12 @@ import tensorflow as tf
 
 from tas_tf.training.calls import ModelCall, ModelCalls, replace_tensors, run_call
 
-#: Images in the batches that calls are traced with. With a single one, gradients of sums over a batch would be missing.
-_IMAGES = 2
+#: Images in the batches that calls are traced with: a prime number, by which hardly any other size can be divided.
+_IMAGES = 997
 #: Operations whose output shares the memory of their input.
 _VIEWS = frozenset(["Reshape", "Identity", "IdentityN", "Squeeze", "ExpandDims", "StopGradient", "PreventGradient"])
 #: Operations that only look at the shape of what they read.
 _SHAPES = frozenset(["Shape", "ShapeN", "Size", "Rank", "ZerosLike", "OnesLike"])
-#: How operations that draw random numbers begin.
-_RANDOM = ("Random", "StatelessRandom", "StatelessTruncated", "StatelessParameterized")
 
 
 @dataclass(frozen=True)
@@ -29,10 +27,12 @@ class Kept:
     Attributes:
         tensors: Tensors that it reads or makes, by their `id`.
         inside: Bytes that it keeps besides, for each image.
+        fixed: Bytes that it keeps however many images there are, such as matrices made from weights.
     """
 
     tensors: frozenset[int] = frozenset()
     inside: float = 0.0
+    fixed: float = 0.0
 
 
 def kept_by_calls(model: ModelCalls) -> list[Kept]:
@@ -58,7 +58,7 @@ def kept_by_calls(model: ModelCalls) -> list[Kept]:
         if key is not None:
             traces[key] = trace
         tensors = [id(call.reads[place]) for place in trace.reads] + [id(call.makes[place]) for place in trace.makes]
-        found.append(Kept(frozenset(roots.get(one, one) for one in tensors), trace.inside))
+        found.append(Kept(frozenset(roots.get(one, one) for one in tensors), trace.inside, trace.fixed))
         for made, read in trace.views.items():
             source = id(call.reads[read])
             roots[id(call.makes[made])] = roots.get(source, source)
@@ -72,18 +72,25 @@ class _Trace:
     Attributes:
         reads: Places of the call's inputs among it.
         makes: Places of the call's outputs among it.
-        inside: Bytes of other tensors that depend on the inputs, for each image.
+        inside: Bytes of other tensors with an axis for the images, for each image.
+        fixed: Bytes of other tensors, without those of weights.
         views: For each output that shares the memory of an input, the place of the input.
     """
 
     reads: tuple[int, ...]
     makes: tuple[int, ...]
     inside: float
+    fixed: float
     views: Mapping[int, int]
 
 
 def _trace(call: ModelCall, differentiable: Sequence[bool]) -> _Trace:
-    """Traces a call with its gradient. Nothing is computed, and no state changes."""
+    """Traces a call with its gradient. Nothing is computed, and no state changes.
+
+    Args:
+        call: The call.
+        differentiable: For each tensor that it reads, whether a gradient is computed.
+    """
     found: list[_Trace] = []
 
     @tf.autograph.experimental.do_not_convert
@@ -103,14 +110,15 @@ def _trace(call: ModelCall, differentiable: Sequence[bool]) -> _Trace:
         tape.gradient(targets, [*sources, *weights])
         backward = [one for one in graph.get_operations() if one not in forward and one.type not in _SHAPES]
         read = {_root(tensor, forward).ref() for one in backward for tensor in one.inputs}
-        of_images = _dependent(forward, graph, inputs)
         ins, outs = [one.ref() for one in inputs], [_root(one, forward).ref() for one in outputs]
-        inside = [one.deref() for one in read - {*ins, *outs}]
+        given = {one.ref() for one in values.values()}
+        inside = [one.deref() for one in read - {*ins, *outs} - given if one.deref().op in forward]
         found.append(
             _Trace(
                 tuple(place for place, one in enumerate(ins) if one in read),
                 tuple(place for place, one in enumerate(outs) if one in read and one not in ins),
-                sum(_bytes(one) for one in inside if one.op in of_images) / _IMAGES,
+                sum(_bytes(one) for one in inside if _has_images(one)) / _IMAGES,
+                sum(_bytes(one) for one in inside if not _has_images(one)),
                 {place: ins.index(one) for place, one in enumerate(outs) if one in ins},
             )
         )
@@ -126,14 +134,9 @@ def _root(tensor: tf.Tensor, forward: set[tf.Operation]) -> tf.Tensor:
     return tensor
 
 
-def _dependent(forward: set[tf.Operation], graph: tf.Graph, inputs: Sequence[tf.Tensor]) -> set[tf.Operation]:
-    """The forward operations whose results depend on images, or are random numbers for them; not those of weights."""
-    found = {one.op for one in inputs}
-    for operation in graph.get_operations():  # in the order in which they were made
-        depends = operation.type.startswith(_RANDOM) or any(one.op in found for one in operation.inputs)
-        if operation in forward and depends:
-            found.add(operation)
-    return found
+def _has_images(tensor: tf.Tensor) -> bool:
+    """Whether an axis counts images, perhaps together with positions."""
+    return tensor.shape.rank is not None and any(size and size % _IMAGES == 0 for size in tensor.shape)
 
 
 def _bytes(tensor: tf.Tensor) -> int:
@@ -159,6 +162,6 @@ def _key(call: ModelCall, differentiable: Sequence[bool]) -> str | None:
         config = {**call.operation.get_config(), "name": ""}
         given = replace_tensors((call.args, dict(call.kwargs)), lambda one: [str(one.shape), str(one.dtype)])
         order = [call.reads.index(one) for one in call.reads]
-        return json.dumps([type(call.operation).__qualname__, config, given, order, list(differentiable)], default=str)
+        return json.dumps([type(call.operation).__qualname__, config, given, order, differentiable], default=str)
     except (NotImplementedError, TypeError, ValueError):
         return None

@@ -109,7 +109,7 @@ def estimate_step(
         weights=sum(map(bytes_of, network.variables)),
         slots=trained * momentum,
         gradients=gradients + trained * (accumulate > 1),
-        activations=activations,
+        activations=activations + flow.fixed(ends),
         teacher=0.0 if teacher is None else _teaching(teacher, images),
         program=_PROGRAM * flow.length * passes * accumulate * (_RECOMPUTED if recompute else 1),
     )

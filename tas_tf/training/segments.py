@@ -84,6 +84,14 @@ class Flow:
             before += self._passed_on(start, end)
         return found
 
+    def fixed(self, ends: Sequence[int]) -> float:
+        """Bytes that the calls of a segment keep however many images there are, of the segment where these are most.
+
+        Args:
+            ends: Ends of the segments, as in `backward_pass`.
+        """
+        return max(sum(one.fixed for one in self._kept[start:end]) for start, end in itertools.pairwise([0, *ends]))
+
     def _narrows(self) -> list[int]:
         """Places between calls where segments may end: in each stretch of the network, the one where least passes."""
         changes = [0] * (self.length + 2)
