@@ -88,7 +88,6 @@ def _measure(
     peak = _peak() - before  # before the estimate, which traces the network again
     passes = PASSES if step == "search" else 1
     estimate = estimate_step(student, batch_size, accumulate=parts, recompute=recompute, teacher=teacher, passes=passes)
-    print(estimate, flush=True) if os.environ.get("MEMORY_PARTS") else None
     out.send((estimate.total / MEGABYTE, peak, seconds[-1]))
 
 

@@ -111,7 +111,8 @@ def estimate_step(
         gradients=gradients + trained * (accumulate > 1),
         activations=activations + flow.fixed(ends),
         teacher=0.0 if teacher is None else _teaching(teacher, images),
-        program=_PROGRAM * flow.length * passes * accumulate * (_RECOMPUTED if recompute else 1),
+        # Of the parts of a batch, each further one takes half as much as the first.
+        program=_PROGRAM * flow.length * passes * (1 + accumulate) / 2 * (_RECOMPUTED if recompute else 1),
     )
 
 
