@@ -151,7 +151,7 @@ def test_a_plan_counts_laps(command, trained_tiny, tmp_path):
     run = tmp_path / "run"
     outcome = command(pipeline, f"--run_dir={run}", f"--model={trained_tiny}", "--dry_run", *BRIEF)
     assert outcome.code == 0, outcome.err
-    (row,) = [line for line in outcome.out.splitlines() if "race" in line]
+    (row,) = [line for line in outcome.out.splitlines() if line.startswith("│ race")]
     assert row.split("│")[3].strip() == "3"
     assert not run.exists()
 
