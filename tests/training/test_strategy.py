@@ -10,7 +10,7 @@ def test_names():
     mirrored = make_strategy("mirrored")
     assert isinstance(mirrored, tf.distribute.MirroredStrategy)
     assert mirrored.num_replicas_in_sync == len(tf.config.list_logical_devices("CPU")) == 2
-    with pytest.raises(UserError, match=r"`strategy` is unknown.*mirrored. Received: 'tpu'"):
+    with pytest.raises(UserError, match=r"`strategy` is unknown.*multi_worker. Received: 'tpu'"):
         make_strategy("tpu")
 
 
