@@ -192,12 +192,16 @@ class _Saves(tf_keras.callbacks.Callback):
         if steps < self._steps and self._checkpoints.wanted():
             _check_finite(self.model.network, self._epoch)
             self._checkpoints.save(Progress(self._epoch, steps=steps, steps_per_epoch=self._steps))
-            REQUESTS.check()
+            self._end_together()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self._checkpoints.save(Progress(epoch + 1))
-        workers.any_wants(False)  # all of them end if one is to
-        REQUESTS.check()
+        self._end_together()
+
+    @staticmethod
+    def _end_together() -> None:
+        if workers.any_wants(False):
+            REQUESTS.check()
 
 
 class _StopsAtNaN(tf_keras.callbacks.Callback):

@@ -293,7 +293,8 @@ class _InsideEpoch:
         _check_weights(self._model, self._progress.epochs)
         inside = {"steps": steps, "seconds": self.seconds, "steps_per_epoch": self._steps}
         self._checkpoints.save(dataclasses.replace(self._progress, **inside))
-        REQUESTS.check()
+        if workers.any_wants(False):  # a request may have come meanwhile, and all workers end together
+            REQUESTS.check()
 
 
 def _check_weights(model: keras.Model, epoch: int) -> None:
