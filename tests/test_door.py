@@ -91,8 +91,9 @@ def test_every_name_has_an_example_that_runs(name):
 @pytest.mark.filterwarnings("ignore:The .* distributions have not converged:UserWarning")
 def test_the_readme_as_written(trained_tiny, tmp_path, monkeypatch, capfd):
     """From a user's file and arrays to files that compute what the student does; with fewer epochs than by default."""
-    monkeypatch.setitem(RECIPES, "balanced", {**RECIPES["balanced"], "race.proposals": 2, "student.epochs": 10})
-    monkeypatch.setattr(defaults, "EPOCHS", 5)
+    brief = {**RECIPES["balanced"], "race.proposals": 2, "race.rate_factors": (0.5,), "student.epochs": 6}
+    monkeypatch.setitem(RECIPES, "balanced", brief)
+    monkeypatch.setattr(defaults, "EPOCHS", 2)
     task = tiny_task()
     datasets = (task.plain(task.indices), task.test())
     train, validation = (tuple(map(np.concatenate, zip(*data.as_numpy_iterator(), strict=True))) for data in datasets)

@@ -16,6 +16,7 @@ from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student
 from tests.costs import tiled_cost
 from tests.networks import BODIES, classify, conv_bn, count_macs, graph_of, make, network
+from tests.parts import slow_except
 
 
 def any_shape(space: SearchSpace, seed: int) -> Shape:
@@ -40,7 +41,7 @@ def resnet20() -> SearchSpace:
     return SearchSpace.from_graph(graph_of("resnet20"))
 
 
-@pytest.mark.parametrize("seed", range(50))
+@pytest.mark.parametrize("seed", slow_except(range(50), range(10)))
 def test_costs_of_random_resnet20_shapes_are_counts(resnet20, seed):
     shape = Shape.random(resnet20, seed)
     student = assert_costs_are_counts(resnet20, [shape])
@@ -52,7 +53,13 @@ def test_costs_of_random_resnet20_shapes_are_counts(resnet20, seed):
         assert entry["macs"] == int(np.prod(layer.output.shape[1:])) * entry["in"]
 
 
-@pytest.mark.parametrize("name", ["keras.applications.MobileNetV2", "keras.applications.ResNet50V2"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "keras.applications.MobileNetV2",
+        pytest.param("keras.applications.ResNet50V2", marks=pytest.mark.slow),
+    ],
+)
 def test_costs_of_random_application_shapes_are_counts(name):
     model, space = network(name), SearchSpace.from_graph(graph_of(name), couple_trunk=False)
     assert CostModel(space).full == count_macs(model)

@@ -1,5 +1,7 @@
 """Expected cost: exact where certain, by its rules of independence elsewhere, and differentiable."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -53,16 +55,21 @@ def cost_of(space, kind):
 def test_certain_choices_cost_exactly_what_the_shape_costs(resnet56, kind):
     cost = cost_of(resnet56, kind)
     expected = tf.function(ExpectedCost(cost))
-    shapes = [Shape.random(resnet56, seed) for seed in range(98)] + [Shape.full(resnet56), Shape.smallest(resnet56)]
-    assert sum(bool(projections(resnet56, shape)) for shape in shapes) > 90
+    shapes = [Shape.random(resnet56, seed) for seed in range(28)] + [Shape.full(resnet56), Shape.smallest(resnet56)]
+    assert sum(bool(projections(resnet56, shape)) for shape in shapes) > 25
     for shape in shapes:
         assert float(expected(*one_hot(resnet56, shape))) * cost.full == pytest.approx(cost(shape), rel=2e-6)
+
+
+@functools.cache
+def space_named(name):
+    return space_of(make(name))
 
 
 @pytest.mark.parametrize("name", [*BODIES])
 @pytest.mark.parametrize("kind", ["macs", "params", "bytes", "latency"])
 def test_certain_choices_of_other_structures(name, kind):
-    space = space_of(make(name))
+    space = space_named(name)
     cost = cost_of(space, kind)
     for seed in range(5):
         shape = Shape.random(space, seed)

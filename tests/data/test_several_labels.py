@@ -1,5 +1,7 @@
 """Data with several inputs, several outputs or weights of images: every form arrives, packed as networks take it."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from tas_tf.objectives.classification import Classification
 from tas_tf.objectives.decisions import Binary
 from tas_tf.objectives.regression import Regression
 from tas_tf.objectives.several import Part, Several
+from tests.parts import slow_except
 
 COUNT = 60
 RNG = np.random.default_rng(0)
@@ -96,8 +99,13 @@ def with_weights(kind: str):
     return {"one for all": WEIGHTS, "by name": each, "in a list": as_list(each)}[kind], kind == "one for all"
 
 
-@pytest.mark.parametrize("kind", ["one for all", "by name", "in a list"])
-@pytest.mark.parametrize("form", ["arrays", "dataset", "PyDataset"])
+@pytest.mark.parametrize(
+    ("form", "kind"),
+    slow_except(
+        itertools.product(["arrays", "dataset", "PyDataset"], ["one for all", "by name", "in a list"]),
+        [("arrays", "one for all"), ("arrays", "by name"), ("dataset", "in a list"), ("PyDataset", "by name")],
+    ),
+)
 def test_weights_stand_behind_the_labels_of_their_output(kind, form):
     weights, alike = with_weights(kind)
     if form == "arrays":

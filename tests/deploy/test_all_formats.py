@@ -237,6 +237,15 @@ def test_preprocessing_inside_takes_pixels_in_every_format(
 NO_NUMBER = np.full((2, 8, 8, 3), np.nan, np.float32)
 
 
+@pytest.fixture(scope="module")
+def fitting(make_classifier) -> dict:
+    """Arguments of an export in any format, as far as they are looked at before anything is written."""
+    models = {name: make_classifier(seed=2, filters=filters) for name, filters in (("student", 6), ("teacher", 12))}
+    images = np.zeros((4, 8, 8, 3), np.float32)
+    extras = Extras(calibration=images, quantised=models, metadata={})
+    return {"models": models, "images": images, "labels": np.zeros(4, int), "extras": extras}
+
+
 @pytest.mark.parametrize(
     ("formats", "changes", "match"),
     [
@@ -249,16 +258,10 @@ NO_NUMBER = np.full((2, 8, 8, 3), np.nan, np.float32)
     ],
 )
 def test_what_a_format_lacks_is_told_before_anything_is_written(
-    everything, tmp_path, monkeypatch, formats, changes, match
+    fitting, tmp_path, monkeypatch, formats, changes, match
 ):
     monkeypatch.setattr(artefacts, "_staging", None)  # nor is anything begun
+    extras = dataclasses.replace(fitting["extras"], **changes)
     with pytest.raises(UserError, match=match):
-        export_models(
-            everything.models,
-            tmp_path / "export",
-            images=everything.images,
-            labels=everything.labels,
-            formats=formats,
-            extras=dataclasses.replace(everything.extras, **changes),
-        )
+        export_models(out_dir=tmp_path / "export", formats=formats, **{**fitting, "extras": extras})
     assert list(tmp_path.iterdir()) == []

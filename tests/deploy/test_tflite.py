@@ -28,6 +28,12 @@ from tas_tf.student.build import build_student
 from tests.networks import make, randomize
 
 
+@pytest.fixture(scope="module")
+def plain_file(make_classifier, tmp_path_factory) -> Path:
+    """The first of the classifiers in fp32."""
+    return export_tflite(make_classifier(), tmp_path_factory.mktemp("plain") / "net.tflite")
+
+
 @pytest.mark.parametrize("activation", [None, "softmax"])
 def test_outputs_equal_keras_at_any_batch_size(make_classifier, test_set, tmp_path, activation):
     model, images = make_classifier(activation=activation), test_set[0]
@@ -37,26 +43,22 @@ def test_outputs_equal_keras_at_any_batch_size(make_classifier, test_set, tmp_pa
         np.testing.assert_allclose(loaded.predict(images, batch_size=batch_size), expected, atol=1e-4)
 
 
-def test_batch_normalisation_is_folded_and_batch_is_free(make_classifier, tmp_path, capsys):
-    path = export_tflite(make_classifier(), tmp_path / "model.tflite")
-    assert Interpreter(model_path=str(path)).get_input_details()[0]["shape_signature"].tolist() == [-1, 8, 8, 3]
-    tf.lite.experimental.Analyzer.analyze(model_path=str(path))
+def test_batch_normalisation_is_folded_and_batch_is_free(plain_file, capsys):
+    assert Interpreter(model_path=str(plain_file)).get_input_details()[0]["shape_signature"].tolist() == [-1, 8, 8, 3]
+    tf.lite.experimental.Analyzer.analyze(model_path=str(plain_file))
     operations = re.findall(r"Op#\d+ (\w+)", capsys.readouterr().out)
     # ReLU and normalisation went into the convolutions: the first, the second, the sum, the head.
     assert operations == ["CONV_2D", "CONV_2D", "ADD", "MEAN", "FULLY_CONNECTED"]
 
 
-def test_saved_model_folder_as_source_gives_the_same_function(make_classifier, test_set, tmp_path):
-    model = make_classifier()
-    folder = export_saved_model(model, tmp_path / "saved_model")
-    from_folder = TFLiteModel(export_tflite(folder, tmp_path / "a.tflite"))
-    from_model = TFLiteModel(export_tflite(model, tmp_path / "b.tflite"))
+def test_saved_model_folder_as_source_gives_the_same_function(make_classifier, plain_file, test_set, tmp_path):
+    folder = export_saved_model(make_classifier(), tmp_path / "saved_model")
+    from_folder, from_model = TFLiteModel(export_tflite(folder, tmp_path / "net.tflite")), TFLiteModel(plain_file)
     np.testing.assert_array_equal(from_folder.predict(test_set[0]), from_model.predict(test_set[0]))
 
 
-def test_threads_do_not_change_outputs(make_classifier, test_set, tmp_path):
-    path = export_tflite(make_classifier(), tmp_path / "model.tflite")
-    one, two = (TFLiteModel(path, num_threads=threads).predict(test_set[0]) for threads in (1, 2))
+def test_threads_do_not_change_outputs(plain_file, test_set):
+    one, two = (TFLiteModel(plain_file, num_threads=threads).predict(test_set[0]) for threads in (1, 2))
     np.testing.assert_allclose(one, two, atol=1e-6)
 
 
@@ -106,6 +108,7 @@ np.savez(folder + "/outputs.npz", saved=saved, lite=lite)
 """
 
 
+@pytest.mark.slow
 def test_artefacts_run_where_this_package_cannot_be_imported(make_classifier, test_set, tmp_path):
     model, images = make_classifier(activation="softmax"), test_set[0][:5]
     folder = export_saved_model(model, tmp_path / "saved_model")
@@ -134,7 +137,7 @@ class Formats:
     expected: Mapping[str, np.ndarray]
 
 
-@pytest.fixture(scope="module", params=[None, "softmax"], ids=["logits", "softmax"])
+@pytest.fixture(scope="module", params=[pytest.param(None, marks=pytest.mark.slow, id="logits"), "softmax"])
 def formats(request, make_classifier, make_pixels, settle, make_quantised, tmp_path_factory) -> Formats:
     images = (make_pixels(64, seed=5).astype(np.float32) - 128) / 74
     # The second kernel has 1,296 weights: those below 1,024 stay as they are in `dynamic`.
@@ -368,8 +371,8 @@ def test_a_useless_file_is_not_put_in_place(make_classifier, test_set, tmp_path,
     assert sorted(each.name for each in tmp_path.iterdir()) == ["model.tflite", "other"]
 
 
-def test_a_file_that_can_not_be_prepared_is_a_users_error(make_classifier, tmp_path, monkeypatch):
-    model = TFLiteModel(export_tflite(make_classifier(), tmp_path / "net.tflite"))
+def test_a_file_that_can_not_be_prepared_is_a_users_error(plain_file, monkeypatch):
+    model = TFLiteModel(plain_file)
 
     def fail():
         raise RuntimeError("Node number 9 failed to prepare.")
@@ -382,18 +385,17 @@ def test_a_file_that_can_not_be_prepared_is_a_users_error(make_classifier, tmp_p
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.uint8])
-def test_images_of_other_types_are_converted(make_classifier, make_pixels, tmp_path, dtype):
-    model = TFLiteModel(export_tflite(make_classifier(), tmp_path / "student.tflite"))
+def test_images_of_other_types_are_converted(plain_file, make_pixels, dtype):
+    model = TFLiteModel(plain_file)
     pixels = make_pixels(3, seed=1)
     expected = model.predict(pixels.astype(np.float32))
     np.testing.assert_array_equal(model.predict(pixels.astype(dtype)), expected)
 
 
 @pytest.mark.parametrize("shape", [(0, 8, 8, 3), (3, 4, 4, 3), (8, 8, 3)])
-def test_images_of_another_shape_are_refused(make_classifier, tmp_path, shape):
-    path = export_tflite(make_classifier(), tmp_path / "student.tflite")
+def test_images_of_another_shape_are_refused(plain_file, shape):
     with pytest.raises(UserError, match=r"`images` must be at least one image of 8x8x3, .* Received: shape"):
-        TFLiteModel(path).predict(np.zeros(shape, np.float32))
+        TFLiteModel(plain_file).predict(np.zeros(shape, np.float32))
 
 
 @pytest.mark.parametrize("name", ["u_net", "grouped", "multiplied"])

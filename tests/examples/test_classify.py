@@ -162,9 +162,16 @@ def test_tflite_reads_other_images_with_pillow(tmp_path, photos, colour_file):
     check(done.stdout, COLOUR, paths)
 
 
-@pytest.mark.parametrize(
-    "network", [GREY, BLUE_FIRST, RAW, OLD, PADDED], ids=["grey", "blue_first", "raw", "old", "padded"]
-)
+OTHER_INPUTS = [
+    pytest.param(GREY, id="grey"),
+    pytest.param(BLUE_FIRST, id="blue_first"),
+    pytest.param(RAW, id="raw", marks=pytest.mark.slow),
+    pytest.param(OLD, id="old", marks=pytest.mark.slow),
+    pytest.param(PADDED, id="padded"),
+]
+
+
+@pytest.mark.parametrize("network", OTHER_INPUTS)
 def test_tflite_with_other_inputs(tmp_path, photos, network):
     path = network.write_tflite(tmp_path / "model.tflite")
     paths = [photos[name] for name in ("wide", "tall", "grey", "png", "grey_png")]
@@ -201,8 +208,15 @@ def test_values(tmp_path, photos, monkeypatch, capsys):
         np.testing.assert_allclose(list(found.values()), list(expected.values()), atol=0.05)
 
 
-@pytest.mark.parametrize("network", [COLOUR, RAW], ids=["normalised", "raw"])
-@pytest.mark.parametrize("dtype", [tf.int8, tf.uint8], ids=["int8", "uint8"])
+@pytest.mark.parametrize(
+    ("network", "dtype"),
+    [
+        pytest.param(COLOUR, tf.int8, id="normalised-int8"),
+        pytest.param(COLOUR, tf.uint8, id="normalised-uint8", marks=pytest.mark.slow),
+        pytest.param(RAW, tf.int8, id="raw-int8", marks=pytest.mark.slow),
+        pytest.param(RAW, tf.uint8, id="raw-uint8"),
+    ],
+)
 def test_tflite_of_integers_in_and_out(tmp_path, photos, network, dtype):
     path = network.write_integers(tmp_path / "model.tflite", list(photos.values()), dtype)
     assert Interpreter(str(path)).get_input_details()[0]["dtype"] == dtype.as_numpy_dtype
@@ -248,9 +262,7 @@ def test_saved_model_in_a_process_of_its_own(tmp_path, photos, colour_folder):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(
-    "network", [GREY, BLUE_FIRST, RAW, OLD, PADDED], ids=["grey", "blue_first", "raw", "old", "padded"]
-)
+@pytest.mark.parametrize("network", OTHER_INPUTS)
 def test_saved_model_with_other_inputs(tmp_path, photos, network, monkeypatch, capsys):
     folder = network.write_saved_model(tmp_path / "saved_model")
     paths = [photos[name] for name in ("png", "grey_png", "jpeg")]

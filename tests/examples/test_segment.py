@@ -11,6 +11,7 @@ from PIL import Image
 
 import tas_tf
 from tas_tf.data.preprocessing import Preprocessing
+from tests.parts import slow_except
 
 PROGRAM = Path(__file__).parents[2] / "examples" / "segment_tflite.py"
 
@@ -38,8 +39,13 @@ def run(monkeypatch, *arguments) -> None:
     runpy.run_path(str(PROGRAM))
 
 
-@pytest.mark.parametrize(("outputs", "activation"), [(4, "softmax"), (1, "sigmoid"), (1, None)])
-@pytest.mark.parametrize("format", ["fp32", "int8"])
+@pytest.mark.parametrize(
+    ("format", "outputs", "activation"),
+    slow_except(
+        [(format, *end) for format in ("fp32", "int8") for end in ((4, "softmax"), (1, "sigmoid"), (1, None))],
+        [("int8", 4, "softmax"), ("fp32", 1, "sigmoid"), ("fp32", 1, None)],
+    ),
+)
 def test_masks(tmp_path, photo, monkeypatch, capsys, outputs, activation, format):
     model = network(outputs, activation)
     pixels = np.asarray(Image.open(photo), np.float32)[None] / 255

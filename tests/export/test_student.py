@@ -78,6 +78,7 @@ def test_flags_come_from_the_run(run_folder):
     assert "Test set results" in done.stdout
 
 
+@pytest.mark.slow
 def test_files_are_written_without_the_extra_for_the_page(run_folder, monkeypatch):
     for name in EXTRAS["report"]:
         monkeypatch.setitem(sys.modules, name, None)

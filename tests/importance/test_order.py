@@ -43,7 +43,7 @@ def test_a_layer_without_a_scale_follows_those_it_meets():
     [
         ("resnet14", 8, {}),
         ("resnet14", 8, {"couple_trunk": True}),
-        ("keras.applications.MobileNetV3Small", 32, {}),
+        pytest.param("keras.applications.MobileNetV3Small", 32, {}, marks=pytest.mark.slow),
         pytest.param("keras.applications.DenseNet121", 32, {}, marks=pytest.mark.slow),
     ],
 )

@@ -19,7 +19,7 @@ from tests.digits import tiny_space
 
 @pytest.fixture(autouse=True)
 def _brief(monkeypatch):
-    monkeypatch.setattr(measure, "_GROUP_SECONDS", 0.05)
+    monkeypatch.setattr(measure, "_GROUP_SECONDS", 0.01)
 
 
 def operations(path) -> list[str]:

@@ -17,7 +17,7 @@ from tas_tf.latency.table import LatencyTable
 from tas_tf.space.shape import Shape
 from tests.digits import tiny_space
 
-_COUNT = 5
+_COUNT = 3
 
 
 @pytest.fixture(scope="module")

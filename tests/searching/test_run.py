@@ -203,7 +203,7 @@ def values(variables) -> list[np.ndarray]:
 
 def test_each_half_trains_its_own_variables(batches):
     searcher = make_searcher()
-    supernet, step = searcher.supernet, tf.function(searcher.train_step)
+    supernet = searcher.supernet
     state = [*searcher.variables, *searcher.optimizer.variables, *searcher.arch_optimizer.variables]
     start = values(state)
 
@@ -212,7 +212,7 @@ def test_each_half_trains_its_own_variables(batches):
         for variable, value in zip(state, start, strict=True):
             variable.assign(value)
         searcher.optimizer.learning_rate = lr
-        step(batch)
+        searcher.train_step(batch)
         return values(supernet.weight_variables), values(supernet.architecture_variables)
 
     def difference(one, other) -> float:

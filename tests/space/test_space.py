@@ -34,7 +34,9 @@ def groups(space: SearchSpace) -> list[tuple[str, ...]]:
     ("name", "ends"),
     [
         ("resnet20", [(f"stage{stage}_block{{}}_relu2", 1, 3) for stage in (1, 2, 3)]),
-        ("resnet56", [(f"stage{stage}_block{{}}_relu2", 1, 9) for stage in (1, 2, 3)]),
+        pytest.param(
+            "resnet56", [(f"stage{stage}_block{{}}_relu2", 1, 9) for stage in (1, 2, 3)], marks=pytest.mark.slow
+        ),
         ("ResNet50", [(f"conv{stage}_block{{}}_out", 1, last) for stage, last in ((2, 3), (3, 4), (4, 6), (5, 3))]),
         # Its strided blocks stand last, so belong to no stage.
         ("ResNet50V2", [(f"conv{stage}_block{{}}_out", 1, last) for stage, last in ((2, 2), (3, 3), (4, 5), (5, 3))]),
@@ -54,7 +56,7 @@ def test_residual_networks_have_their_stages(name, ends):
         ("EfficientNetB0", [2, 2, 3, 3, 4]),
         ("ConvNeXtTiny", [3, 3, 9, 3]),
         ("VGG16", []),
-        ("DenseNet121", []),
+        pytest.param("DenseNet121", [], marks=pytest.mark.slow),
     ],
 )
 def test_other_networks_have_their_stages(name, blocks):

@@ -12,11 +12,21 @@ from tests.digits import tiny_space
 from tests.supernets import freeze
 
 
+@pytest.fixture(scope="module")
+def started():
+    """A supernet, its space, and its logits at the start."""
+    space = SearchSpace.from_graph(Graph.from_model(load_network("resnet14", image_size=8)))
+    supernet = build_supernet(space)
+    return supernet, space, [np.array(logits) for logits in supernet.architecture_variables]
+
+
 @pytest.mark.parametrize("kind", ["macs", "params", "bytes"])
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
-def test_the_expected_cost_is_the_budget(kind, share):
-    space = SearchSpace.from_graph(Graph.from_model(load_network("resnet14", image_size=8)))
-    supernet, expected_cost = build_supernet(space), ExpectedCost(CostModel(space, kind))
+def test_the_expected_cost_is_the_budget(started, kind, share):
+    supernet, space, start = started
+    for logits, value in zip(supernet.architecture_variables, start, strict=True):
+        logits.assign(value)
+    expected_cost = ExpectedCost(CostModel(space, kind))
     reached = lean_towards_budget(supernet, expected_cost, share)
     assert reached == pytest.approx(share, rel=0.02)
     assert float(expected_cost(*supernet.gates.probabilities())) == pytest.approx(share, rel=0.02)

@@ -188,7 +188,7 @@ def test_sequences():
 
 @pytest.mark.filterwarnings("ignore:You are using a softmax over axis -1")  # of a map of one channel
 @settings(
-    max_examples=6,
+    max_examples=3,
     derandomize=True,
     database=None,
     phases=[Phase.explicit, Phase.generate],  # a smaller seed is no smaller network

@@ -21,6 +21,12 @@ def command() -> Callable[..., Outcome]:
     return run_command
 
 
+@pytest.fixture
+def untimed(monkeypatch) -> None:
+    """Plans without timing a step of training, which has to be traced; `test_pipeline.py` has one with it."""
+    monkeypatch.setattr("tas_tf.pipeline.plan._time_training", lambda space, workspace: (0.01, 1.0))
+
+
 @pytest.fixture(scope="session")
 def tiny_flags() -> list[str]:
     """Flags of a run that takes seconds; tests add `--model`."""

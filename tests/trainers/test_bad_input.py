@@ -88,7 +88,9 @@ def check(outcome, run_dir: Path, *messages: str) -> None:
         "subclassed": "Subclassed",
     }.items(),
 )
-@pytest.mark.parametrize("module", [teacher, pipeline], ids=["teacher", "pipeline"])
+@pytest.mark.parametrize(
+    "module", [pytest.param(teacher, marks=pytest.mark.slow), pipeline], ids=["teacher", "pipeline"]
+)
 def test_models(command, models, tmp_path, tiny_flags, module, name, message):
     outcome = command(module, f"--run_dir={tmp_path}/run", f"--model={models[name]}", *tiny_flags)
     check(outcome, tmp_path / "run", message)

@@ -122,6 +122,7 @@ def test_baselines_at_several_budgets(run, command, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("untimed")
 def test_budgets_of_the_command_line_replace_those_of_a_flagfile(unbudgeted, command, tmp_path):
     (tmp_path / "some.cfg").write_text("--budget=macs:0.9\n--budget=macs:0.8\n")
     common = [f"--flagfile={tmp_path / 'some.cfg'}", f"--run_dir={tmp_path / 'run'}", *unbudgeted, "--dry_run"]
@@ -133,6 +134,7 @@ def test_budgets_of_the_command_line_replace_those_of_a_flagfile(unbudgeted, com
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("untimed")
 def test_the_last_file_that_names_budgets_wins(unbudgeted, command, tmp_path):
     """As for every other flag, though this one can be repeated: files within files, and one behind another."""
     flags = [f"--run_dir={tmp_path / 'run'}", *unbudgeted, "--dry_run"]

@@ -81,6 +81,7 @@ def test_without_kd_and_with_inherited_weights(command, interrupted, tmp_path, t
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.usefixtures("untimed")
 def test_dry_run_needs_no_model_flag_and_writes_nothing(command, interrupted, tmp_path, tiny_flags):
     places = [f"--teacher_from={interrupted.path}", f"--shape={interrupted.path}/search/shape.json"]
     outcome = command(distill, f"--run_dir={tmp_path}/run", *places, *tiny_flags, "--dry_run")

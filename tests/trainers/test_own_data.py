@@ -63,8 +63,9 @@ def arguments(folder):
 
 
 def test_from_a_signal_and_an_image_to_a_class_and_a_mask(command, folder, arguments, tmp_path):
-    short = ["--student_epochs=1", "--proposals=2", "--batch_size=32", "--formats=fp32,int8", "--progress=none"]
-    outcome = command(pipeline, f"--run_dir={tmp_path}/run", *arguments, *short, "--max_accuracy_drop=0.5")
+    quiet = ["--progress=none", "--max_accuracy_drop=0.5"]
+    short = ["--student_epochs=1", "--proposals=1", "--rate_factors=0.5", "--batch_size=32", "--formats=fp32,int8"]
+    outcome = command(pipeline, f"--run_dir={tmp_path}/run", *arguments, *short, *quiet)
     assert outcome.code == 0, outcome
     found = json.loads((tmp_path / "run/report.json").read_text())
     inputs, labels = made(folder).test
@@ -119,6 +120,7 @@ train, test = make(160, 0), make(80, 1)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:When providing `inputs` as a dict")
 def test_sequences_and_whole_numbers_become_files(command, tmp_path, monkeypatch):
     (tmp_path / "steps_and_places.py").write_text(SEQUENCES)

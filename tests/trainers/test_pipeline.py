@@ -192,30 +192,43 @@ def test_teacher_and_shape_of_another_run(interrupted, command, tmp_path, tiny_f
     assert read(tmp_path / "run/report.json")["rivals"] == ["l1", "no_kd"]
 
 
-def test_a_folder_of_images(command, interrupted, tmp_path, trained_tiny, tiny_flags):
-    source = Task.load("digits").source
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> list[str]:
+    """Flags for a folder of images, some of the digits."""
+    source, root = Task.load("digits").source, tmp_path_factory.mktemp("photos")
     for split, count in (("train", 20), ("test", 6)):
         labels = source.labels(split)
         for label in range(10):
-            folder = tmp_path / "photos" / split / str(label)
+            folder = root / split / str(label)
             folder.mkdir(parents=True)
             for row in np.flatnonzero(labels == label)[:count]:
                 Image.fromarray(source.images(split)[row, ..., 0]).save(folder / f"{row}.png")
-    data = [f"--dataset=folder:{tmp_path}/photos", "--image_size=8", "--train_limit=150"]
+    return [f"--dataset=folder:{root}", "--image_size=8", "--train_limit=150"]
+
+
+def test_a_folder_of_images(command, photos, tmp_path, trained_tiny, tiny_flags):
+    outcome = command(teacher, f"--run_dir={tmp_path}/run", f"--model={trained_tiny}", *tiny_flags, *photos)
+    assert outcome.code == 0, outcome
+    assert read(tmp_path / "run/teacher/metrics.json")["accuracy"] > 0.3
+    assert photos[0] in (tmp_path / "run/flags.cfg").read_text().splitlines()
+
+
+@pytest.mark.slow
+def test_a_student_for_a_folder_of_images(command, interrupted, photos, tmp_path, trained_tiny, tiny_flags):
     outcome = command(
         pipeline,
         f"--run_dir={tmp_path}/run",
         f"--model={trained_tiny}",
         f"--shape={interrupted.path}/search/shape.json",
         *tiny_flags,
-        *data,
+        *photos,
         "--preprocessing_inside",
         "--formats=fp32",
     )
     assert outcome.code == 0, outcome
     found = read(tmp_path / "run/report.json")
     assert found["teacher"]["accuracy"] > 0.3
-    assert found["settings"]["dataset"] == f"folder:{tmp_path}/photos"
+    assert f"--dataset={found['settings']['dataset']}" == photos[0]
     exported = read(tmp_path / "run/export/metrics.json")
     assert exported["teacher"]["fp32"]["accuracy"] == pytest.approx(found["teacher"]["accuracy"], abs=0.02)
 

@@ -9,6 +9,7 @@ from tas_tf.deploy.errors import ExportError
 from trainers import pipeline, search, teacher
 
 
+@pytest.mark.usefixtures("untimed")
 def test_iterations_and_states(command, interrupted):
     outcome = command(
         pipeline, f"--run_dir={interrupted.path}", *interrupted.flags, "--dry_run", "--rivals=uniform,full_kd"
@@ -58,6 +59,7 @@ def test_a_network_is_converted_once(command, trained_tiny, tiny_flags, tmp_path
     assert (len(checked), len(trained)) == (1, 1)
 
 
+@pytest.mark.usefixtures("untimed")
 def test_a_plan_refuses_what_the_run_would(command, trained_tiny, tmp_path):
     given = [f"--run_dir={tmp_path / 'run'}", f"--model={trained_tiny}", "--inherit=supernet", "--rivals=uniform"]
     outcome = command(pipeline, *given, "--dry_run")
@@ -65,8 +67,10 @@ def test_a_plan_refuses_what_the_run_would(command, trained_tiny, tmp_path):
     assert "`--inherit=supernet` works only for the shape found" in outcome.err
 
 
+@pytest.mark.usefixtures("untimed")
 def test_a_plan_looks_only_at_budgets_that_the_command_uses(command, trained_tiny, tmp_path):
     given = [f"--run_dir={tmp_path / 'run'}", f"--model={trained_tiny}", "--budget=macs:0.01", "--dry_run"]
+    given.append("--preprocess=standardise")
     outcome = command(teacher, *given)
     assert outcome.code == 0, outcome
     assert "Budget" not in outcome.out

@@ -147,6 +147,7 @@ def test_a_race_needs_a_trained_teacher(command, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.usefixtures("untimed")
 def test_a_plan_counts_laps(command, trained_tiny, tmp_path):
     run = tmp_path / "run"
     outcome = command(pipeline, f"--run_dir={run}", f"--model={trained_tiny}", "--dry_run", *BRIEF)
@@ -180,6 +181,7 @@ def test_mistakes_are_found_before_anything_is_written(command, trained_tiny, tm
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("untimed")
 def test_epochs_of_a_search_mean_a_search(command, trained_tiny, tmp_path):
     flags = [f"--model={trained_tiny}", "--dry_run", *BRIEF]
     flags.remove("--proposals=2")

@@ -139,6 +139,7 @@ def test_another_network_than_the_teacher_is_refused(command, interrupted, tmp_p
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.usefixtures("untimed")
 def test_dry_run_writes_nothing(command, tmp_path, trained_tiny, tiny_flags):
     outcome = command(search, f"--run_dir={tmp_path}/run", f"--model={trained_tiny}", *tiny_flags, "--dry_run")
     assert outcome.code == 0, outcome

@@ -51,6 +51,7 @@ def test_a_network_by_name_is_trained(command, tmp_path):
     assert "teacher_epochs: was 2, now 3" in outcome.err
 
 
+@pytest.mark.slow
 def test_a_file_is_trained_again(command, tmp_path, trained_tiny):
     """The first training's metrics name a preprocessing; the second one finds it anew."""
     arguments = [f"--run_dir={tmp_path}/run", f"--model={trained_tiny}", "--train_model", "--teacher_epochs=1"]
@@ -61,8 +62,16 @@ def test_a_file_is_trained_again(command, tmp_path, trained_tiny):
         assert json.loads((tmp_path / "run/teacher/metrics.json").read_text())["preprocess"] == "standardise"
 
 
+@pytest.mark.usefixtures("untimed")
 def test_dry_run_writes_nothing(command, tmp_path, trained_tiny):
-    outcome = command(teacher, f"--run_dir={tmp_path}/run", f"--model={trained_tiny}", "--dry_run", "--batch_size=32")
+    outcome = command(
+        teacher,
+        f"--run_dir={tmp_path}/run",
+        f"--model={trained_tiny}",
+        "--dry_run",
+        "--batch_size=32",
+        "--preprocess=standardise",
+    )
     assert outcome.code == 0, outcome
     assert "is taken over" in outcome.out
     assert "305" not in outcome.out  # epochs that it would be trained for
@@ -70,6 +79,7 @@ def test_dry_run_writes_nothing(command, tmp_path, trained_tiny):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("untimed")
 def test_what_is_done_with_a_folder_is_said_once(command, tmp_path):
     folder = tmp_path / "photos [2024]"
     for name in ("Train/a", "Train/b", "Val/a", "Val/b"):
@@ -106,6 +116,7 @@ def test_sigterm_saves_inside_the_epoch_and_the_same_command_goes_on(command, tm
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.usefixtures("untimed")
 def test_a_run_folder_that_another_process_works_on_is_refused(command, tmp_path, trained_tiny, tiny_flags):
     """Before anything is loaded, but not in a dry run."""
     with (tmp_path / ".lock").open("w") as file:

@@ -91,6 +91,7 @@ def test_the_flagfile_leaves_out_what_the_time_decides(interrupted):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("untimed")
 def test_a_time_for_networks_that_only_lose_blocks(command, tmp_path, trained_tiny):
     """Uniform widths aren't among the choices."""
     flags = ["--axes=depth", "--budget=macs:0.9", "--dry_run", *FLAGS]
@@ -122,6 +123,7 @@ def test_other_commands_need_a_plan(command, tmp_path, trained_tiny):
     assert "there is no teacher" in outcome.err
 
 
+@pytest.mark.usefixtures("untimed")
 def test_a_dry_run_says_the_plan_and_writes_nothing(command, tmp_path, trained_tiny):
     outcome = command(pipeline, f"--run_dir={tmp_path / 'run'}", f"--model={trained_tiny}", "--dry_run", *FLAGS)
     assert outcome.code == 0, outcome.err
@@ -130,6 +132,7 @@ def test_a_dry_run_says_the_plan_and_writes_nothing(command, tmp_path, trained_t
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("untimed")
 def test_a_teacher_that_has_to_be_trained_gets_its_share(command, tmp_path):
     flags = [*FLAGS, "--model=resnet8", "--dry_run"]
     outcome = command(pipeline, f"--run_dir={tmp_path / 'run'}", *flags)

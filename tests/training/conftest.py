@@ -41,7 +41,7 @@ def epochs_dataset(examples) -> Callable[[int], tf.data.Dataset]:
     return lambda first_epoch: tf.data.Dataset.counter(first_epoch).flat_map(one_epoch)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_classifier() -> Callable[..., keras.Model]:
     """Gives models of equal weights, dropout and batch normalisation on request."""
 
@@ -59,7 +59,7 @@ def make_classifier() -> Callable[..., keras.Model]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def compile_classifier() -> Callable[[keras.Model], keras.Model]:
     def compile_model(model, learning_rate=0.05):
         model.compile(

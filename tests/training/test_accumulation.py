@@ -90,7 +90,7 @@ def test_a_part_waits_for_the_one_before():
         assert before in reached
 
 
-@pytest.mark.parametrize("taught", [False, True])
+@pytest.mark.parametrize("taught", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_training_in_parts_is_the_same(task, taught):
     model = network()
     model.get_layer("conv1").kernel_regularizer = keras.regularizers.L2(0.01)
@@ -109,6 +109,7 @@ def test_a_training_in_parts_is_the_same(task, taught):
     assert parts.metrics["loss"] == pytest.approx(whole.metrics["loss"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_search_in_parts_is_the_same(task):
     space = SearchSpace.from_model(network())
 

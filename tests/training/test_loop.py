@@ -207,7 +207,21 @@ def interrupt():
     os.kill(os.getpid(), signal.SIGINT)
 
 
-@pytest.mark.parametrize("learner", ["classifier", pytest.param("two_optimizers", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module")
+def learner(request, make_classifier, compile_classifier, epochs_dataset):
+    """A function that makes a learner of this kind, the trained one, and its history."""
+
+    def make():
+        classifier = make_classifier(dropout=0.5, normalise=True)
+        return TwoOptimizers(classifier) if request.param == "two_optimizers" else compile_classifier(classifier)
+
+    whole = make()
+    return make, whole, run(whole, epochs_dataset)
+
+
+@pytest.mark.parametrize(
+    "learner", ["classifier", pytest.param("two_optimizers", marks=pytest.mark.slow)], indirect=True
+)
 @pytest.mark.parametrize(
     ("act", "ends_with", "step", "expected"),
     [
@@ -219,18 +233,14 @@ def interrupt():
     ],
 )
 def test_a_run_that_ended_inside_an_epoch_goes_on_there(
-    make_classifier, compile_classifier, epochs_dataset, tmp_path, learner, act, ends_with, step, expected
+    learner, epochs_dataset, tmp_path, act, ends_with, step, expected
 ):
-    def make():
-        classifier = make_classifier(dropout=0.5, normalise=True)
-        return TwoOptimizers(classifier) if learner == "two_optimizers" else compile_classifier(classifier)
+    make, whole, wanted = learner
 
     def state(model):
         optimizers = getattr(model, "optimizers", [model.optimizer])
         return values([*model.variables, *(v for optimizer in optimizers for v in optimizer.variables)])
 
-    whole = make()
-    wanted = run(whole, epochs_dataset)
     # SIGTERM saves even if it isn't time to.
     saving = Saving(tmp_path, minutes=1e-9 if act is kill else 10.0)
     with pytest.raises(ends_with), listening():

@@ -101,6 +101,7 @@ def test_two_replicas_train(task, teacher, two_replicas):
         logits = logits_of(teacher, space)
     result = train(task, teacher=logits, strategy=two_replicas)
     assert 0 <= result.metrics["accuracy"] <= 1
+    assert result.metrics["recalibrated"]
     assert "Mirrored" not in type(result.model.weights[0].value).__name__
 
 
@@ -147,7 +148,7 @@ def test_settings_that_make_no_sense(changes):
         TrainSettings(**changes)
 
 
-@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("replicas", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_statistics_are_averaged_anew_where_training_was_too_short_for_them(two_replicas, replicas):
     """Momentum as in MobileNetV2: after 66 steps, running statistics are still far from those of the images."""
     slow = keras.models.clone_model(tiny_network(), clone_function=_with_slow_statistics)

@@ -18,6 +18,7 @@ from tas_tf.graph.graph import Graph
 from tas_tf.graph.kinds import Kind
 from tas_tf.zoo.keras2 import compare, convert
 from tas_tf.zoo.loading import load_file, load_network
+from tests.parts import slow_except
 
 # tf_keras says so of every HDF5 file, and of functions given as activations.
 pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file:UserWarning")
@@ -95,7 +96,10 @@ def images_of(model):
 @pytest.mark.parametrize(
     ("name", "suffix"),
     # tf_keras can't write colours in reverse order, `x[..., ::-1]`, into its `.keras` files.
-    [(name, suffix) for name in OLD for suffix in (".h5", ".keras") if (name, suffix) != ("caffe", ".keras")],
+    slow_except(
+        [(name, suffix) for name in OLD for suffix in (".h5", ".keras") if (name, suffix) != ("caffe", ".keras")],
+        [("arithmetic", ".keras"), ("caffe", ".h5"), ("teachable_machine", ".h5"), ("frozen_base", ".keras")],
+    ),
 )
 def test_old_files_are_converted(name, suffix, tmp_path):
     old, said = randomized(OLD[name]()), []
