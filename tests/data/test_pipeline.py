@@ -27,7 +27,12 @@ _COLOURS = {"color_jitter": (0.4, 0.4, 0.4, 0.2), "lighting": 0.1}
 
 @pytest.mark.parametrize(
     "augment",
-    [None, _STANDARD, Augmentation(random_resized_crop=True, **_COLOURS)],
+    [
+        None,
+        _STANDARD,
+        pytest.param(Augmentation(random_resized_crop=True), marks=pytest.mark.slow),
+        Augmentation(random_resized_crop=True, **_COLOURS),
+    ],
 )
 def test_an_epoch_is_a_function_of_seed_and_number(small_source, augment):
     make = {"batch_size": 8, "preprocessing": Preprocessing.fit(small_source, "standardise"), "augment": augment}

@@ -89,6 +89,11 @@ class TwoOptimizers(keras.Model):
         return {"loss": loss * replicas, "first_factor": self.factor[0]}
 
 
+def state(model) -> list[np.ndarray]:
+    optimizers = getattr(model, "optimizers", [model.optimizer])
+    return values([*model.variables, *(v for optimizer in optimizers for v in optimizer.variables)])
+
+
 def logs_of(history: keras.callbacks.History) -> dict[str, list[float]]:
     """Logs by epoch, without the seconds, which differ between equal trainings."""
     return {name: values for name, values in history.history.items() if name != SECONDS}
@@ -158,10 +163,6 @@ def test_resumed_run_equals_uninterrupted_one(make_classifier, compile_classifie
                 objective=Classification(3),
             )
         return TwoOptimizers(classifier) if learner == "two_optimizers" else compile_classifier(classifier)
-
-    def state(model):
-        optimizers = getattr(model, "optimizers", [model.optimizer])
-        return values([*model.variables, *(v for optimizer in optimizers for v in optimizer.variables)])
 
     whole = make()
     expected = run(whole, epochs_dataset, epochs=4)
@@ -236,10 +237,6 @@ def test_a_run_that_ended_inside_an_epoch_goes_on_there(
     learner, epochs_dataset, tmp_path, act, ends_with, step, expected
 ):
     make, whole, wanted = learner
-
-    def state(model):
-        optimizers = getattr(model, "optimizers", [model.optimizer])
-        return values([*model.variables, *(v for optimizer in optimizers for v in optimizer.variables)])
 
     # SIGTERM saves even if it isn't time to.
     saving = Saving(tmp_path, minutes=1e-9 if act is kill else 10.0)
