@@ -68,6 +68,7 @@ def test_no_shape_is_made_beside_a_given_one(module, more, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_with_json_messages_reach_stderr_at_once():
     done = subprocess.run(
         [sys.executable, "-c", COMMAND, "--json"],

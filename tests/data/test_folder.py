@@ -102,7 +102,10 @@ def test_classes_differ(image_folder):
         load_source(f"folder:{image_folder}", image_size=4)
 
 
-@pytest.mark.parametrize("limit", [100, 1 << 30], ids=["streamed", "in memory"])
+@pytest.mark.parametrize(
+    "limit",
+    [pytest.param(100, id="streamed"), pytest.param(1 << 30, id="in memory", marks=pytest.mark.slow)],
+)
 def test_colours_change_image_by_image(image_folder, monkeypatch, limit):
     monkeypatch.setattr(sources, "MEMORY_LIMIT_BYTES", limit)
     source = load_source(f"folder:{image_folder}", image_size=4)

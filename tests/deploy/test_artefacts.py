@@ -174,6 +174,7 @@ def test_a_file_in_the_place_of_the_folder(models, test_set, tmp_path):
         export_models(models, tmp_path / "x", images=test_set[0], labels=test_set[1])
 
 
+@pytest.mark.slow
 def test_it_fits_into_a_step_of_a_run(models, test_set, tmp_path):
     outputs = [tmp_path / "export" / "metrics.json", artefact_path(tmp_path / "export", "fp32", model="teacher")]
     step = Run(tmp_path).step("export", settings={}, inputs={}, outputs=outputs)

@@ -47,7 +47,7 @@ def _exported(student: keras.Model, task: Task, shape: Shape, path: Path, *, ins
     return write_tflite(folder, path, metadata=metadata).stat().st_size
 
 
-@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("inside", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_measured_is_what_is_exported_with_all_it_carries(task, tmp_path, inside):
     space = tiny_space()
     shape = Shape.random(space, 1)  # all widths of one digit, as in the unpruned network

@@ -9,6 +9,7 @@ from tas_tf.graph.graph import Graph, conv_signature
 from tas_tf.graph.kinds import Kind
 from tas_tf.zoo.loading import load_network
 from tests.networks import BODIES, classify, conv_bn, make
+from tests.parts import slow_except
 
 
 def named(body) -> keras.Model:
@@ -62,7 +63,12 @@ def test_digest_is_the_same_in_another_process():
     assert done.stdout.split()[-1] == Graph.from_model(named(two)).digest
 
 
-@pytest.mark.parametrize("name", [*BODIES, "resnet8"])
+@pytest.mark.parametrize(
+    "name",
+    slow_except(
+        [*BODIES, "resnet8"], ["residual", "gate_of_dense", "concat_in_space", "u_net", "nested", "arithmetic"]
+    ),
+)
 def test_a_saved_model_has_the_same_graph(name, tmp_path):
     model = make(name) if name in BODIES else load_network(name, image_size=8)
     model.save(tmp_path / "model.keras")

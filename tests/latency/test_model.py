@@ -14,6 +14,7 @@ from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.zoo.loading import load_network
 from tests.networks import BODIES, make
+from tests.parts import slow_except
 from tests.supernets import residual_network
 
 _SECONDS = {"present": 4e-7, "reads": 2e-11, "makes": 3e-11, "products": 2e-11, "weights": 1e-10}
@@ -88,7 +89,10 @@ def test_the_model_decodes_within_its_own_budget(space):
     assert np.isfinite(float(ExpectedCost(cost)(widths.astype(np.float32), depths.astype(np.float32))))
 
 
-@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize(
+    "body",
+    slow_except(BODIES, ["plain", "preactivation", "gate_of_convs", "concat", "flatten", "u_net", "grouped", "nested"]),
+)
 def test_every_structure_has_operators_and_a_model(body):
     space = SearchSpace.from_graph(Graph.from_model(make(body)))
     shapes = shapes_to_measure(space, 12)

@@ -20,6 +20,7 @@ from tas_tf.student.build import build_student, inherit_weights
 from tas_tf.zoo.loading import load_network
 from tests.commands import run_command
 from tests.networks import count_macs, randomize
+from tests.parts import slow_except
 from trainers import describe, distill
 
 #: Counted once over the built networks; 22.444472 M, 59.858430 M, 61.233836 M and 1210.757120 M are the known ones.
@@ -66,7 +67,13 @@ def test_costs_are_real(name):
     assert CostModel(space)(shape) == MACS[name]
 
 
-@pytest.mark.parametrize("name", ["cifar10-resnet20", "cifar10-resnet56", "cifar100-resnet56", "imagenet-resnet18"])
+@pytest.mark.parametrize(
+    "name",
+    slow_except(
+        ["cifar10-resnet20", "cifar10-resnet56", "cifar100-resnet56", "imagenet-resnet18"],
+        ["cifar10-resnet20", "imagenet-resnet18"],
+    ),
+)
 def test_students_cost_what_they_should_and_run(name):
     """benchmarks/published_shapes.py builds all twelve."""
     student, known = build_student(*published(name)), PUBLISHED[name]

@@ -94,10 +94,13 @@ def test_a_killed_search_ends_where_an_uninterrupted_one_ends(whole, tmp_path, m
         np.testing.assert_array_equal(ours, theirs)
     assert {**resumed.metrics, "seconds": 0} == {**expected.metrics, "seconds": 0}
     assert resumed.history == expected.history
-    # Killed once more, after the last epoch: it is only told again.
-    again = search(settings=settings, saving=Saving(tmp_path))
-    assert again.shape == expected.shape
-    assert again.history == resumed.history
+
+
+@pytest.mark.slow
+def test_a_search_killed_after_its_last_epoch_is_only_told_again(tmp_path):
+    found, again = (search(saving=Saving(tmp_path)) for _ in range(2))
+    assert again.shape == found.shape
+    assert again.history == found.history
 
 
 def test_the_best_epochs_shape_is_kept(whole):

@@ -13,8 +13,14 @@ from tests.networks import count_macs
 from tests.parts import slow_except
 from tests.supernets import Comparison, apply_supernet, space_of
 
-#: Long ones, each of which differs from another in one operation.
-VARIANTS = {"shortcut with zeros behind", "blocks divided by root mean squares", "shared with what is outside"}
+#: Networks that differ from another one in a detail.
+VARIANTS = {
+    *("shortcut with zeros behind", "shared with what is outside", "shared transposed convolution"),
+    *("shared grouped convolution", "shared group normalisation", "only the second output", "halves"),
+    *("split into positions", "slice of positions", "one row", "cropped and padded images", "instance normalisation"),
+    *("group normalisation of a concatenation", "group normalisation of multiplied channels"),
+    *("blocks divided by root mean squares", "root mean square of a concatenation", "reciprocal", "mean of all"),
+}
 
 
 @pytest.mark.parametrize("name", slow_except(NETWORKS, NETWORKS.keys() - VARIANTS))

@@ -13,6 +13,7 @@ from benchmarks.random_cases import can_be_searched, check, draw_case
 from tas_tf.space.shape import Shape
 from tas_tf.zoo.loading import load_network
 from tests.networks import BODIES, make
+from tests.parts import slow_except
 from tests.supernets import Comparison, space_of
 
 
@@ -140,7 +141,15 @@ TRAPS = {
 }
 
 
-@pytest.mark.parametrize("name", TRAPS)
+#: Traps that differ from another one in a detail.
+VARIANTS = {
+    *("map of one channel subtracted", "map of one channel in a maximum", "depthwise with sigmoid", "shifted ReLU"),
+    *("BN with two readers", "synchronized BN", "LN of a concatenation", "transposed with gaps", "groups with sigmoid"),
+    *("groups of a concatenation", "multiplied, then groups", "multiplied, then LN", "separable and multiplied"),
+}
+
+
+@pytest.mark.parametrize("name", slow_except(TRAPS, TRAPS.keys() - VARIANTS))
 def test_traps(name):
     images = keras.Input((6, 6, 3))
     assert_is_its_students(keras.Model(images, end(TRAPS[name](images))), seed=3)

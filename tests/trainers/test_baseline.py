@@ -71,9 +71,19 @@ def test_the_student_starts_from_the_filters_chosen(command, tmp_path, interrupt
     outcome = command(distill, *places, *tiny_flags, "--lr=0", "--inherit=none")
     assert outcome.code == 1
     assert "start: was" in outcome.err
-    assert command(distill, *places, *tiny_flags, "--lr=0", "--inherit=none", "--overwrite").code == 0
-    fresh = keras.models.load_model(tmp_path / "run/student/model.keras")
-    assert np.abs(np.array(fresh.trainable_weights[0]) - np.array(student.trainable_weights[0])).max() > 1e-3
+
+
+@pytest.mark.slow
+def test_a_student_from_scratch_on_request(command, tmp_path, interrupted, tiny_flags):
+    places = [f"--run_dir={tmp_path}/run", f"--teacher_from={interrupted.path}"]
+    assert command(baseline, *places, "--kind=fpgm", "--budget=macs:0.6").code == 0
+    first, second = [], []
+    for found, more in ((first, []), (second, ["--inherit=none", "--overwrite"])):
+        outcome = command(distill, *places, *tiny_flags, "--lr=0", *more)
+        assert outcome.code == 0, outcome
+        student = keras.models.load_model(tmp_path / "run/student/model.keras")
+        found.append(np.array(student.trainable_weights[0]))
+    assert np.abs(first[0] - second[0]).max() > 1e-3
 
 
 def test_filters_need_a_teacher(command, tmp_path, trained_tiny):

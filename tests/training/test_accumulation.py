@@ -127,6 +127,7 @@ def test_a_search_in_parts_is_the_same(task):
     np.testing.assert_allclose(parts.history["expected_macs"], whole.history["expected_macs"], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_on_two_replicas(task, two_replicas):
     model = network()
     space = SearchSpace.from_model(model)

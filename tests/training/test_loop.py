@@ -151,7 +151,7 @@ def test_two_replicas_with_two_optimizers(make_classifier, epochs_dataset, two_r
     np.testing.assert_allclose(history.history["loss"], replicated.history["loss"], rtol=1e-4)
 
 
-@pytest.mark.parametrize("learner", ["classifier", "two_optimizers", "distiller"])
+@pytest.mark.parametrize("learner", [pytest.param("classifier", marks=pytest.mark.slow), "two_optimizers", "distiller"])
 def test_resumed_run_equals_uninterrupted_one(make_classifier, compile_classifier, epochs_dataset, tmp_path, learner):
     def make():
         classifier = make_classifier(dropout=0.5, normalise=True)
@@ -227,7 +227,7 @@ def learner(request, make_classifier, compile_classifier, epochs_dataset):
     ("act", "ends_with", "step", "expected"),
     [
         (kill, MemoryError, 3, (1, 3)),
-        (kill, MemoryError, 0, (1, 0)),
+        pytest.param(kill, MemoryError, 0, (1, 0), marks=pytest.mark.slow),
         (terminate, Terminated, 1, (1, 2)),
         (interrupt, KeyboardInterrupt, 1, (1, 2)),
         (terminate, Terminated, STEPS - 1, (2, 0)),
