@@ -1,5 +1,6 @@
 """What tests share: two logical CPU devices that stand in for two GPUs, fixtures, and measures that save time."""
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -7,12 +8,15 @@ from collections.abc import Iterator
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import keras
 import pytest
 import tensorflow as tf
 from hypothesis import HealthCheck, settings
+from keras.src.backend.common import global_state
+from tensorflow.lite.python import lite
 
 from tas_tf import description
 from tas_tf.compression import compress, search
@@ -44,6 +48,16 @@ def _cache_of_its_own(tmp_path_factory) -> Iterator[None]:
     """Keeps measurements of tests out of the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _only_recent_garbage_is_collected() -> Iterator[None]:
+    """Spares the full collections that TFLite and Keras ask for with each network: they scan all that tests keep."""
+    recent = SimpleNamespace(collect=lambda: gc.collect(1))
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (lite, global_state):
+            patch.setattr(module, "gc", recent)
         yield
 
 
