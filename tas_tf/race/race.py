@@ -209,7 +209,7 @@ def _images_of_rounds(
     # Each round sees images in orders of its own.
     epochs_before = [0, *itertools.accumulate(-(-steps // per_epoch) for steps in rounds.steps)]
     images = [functools.partial(dataset, epoch) for epoch in epochs_before[: len(rounds.steps)]]
-    spec = images[0]().element_spec
+    spec = dataset(0).element_spec
     if teacher is not None and shares_answers(data, settings, rounds):
         answers = Answers(teacher, strategy)
         images = [answers.to(read, steps) for read, steps in zip(images, rounds.steps, strict=True)]
