@@ -7,11 +7,16 @@ from collections.abc import Callable
 import keras
 from keras import layers
 
+from tas_tf.cost.budget import Budget
 from tas_tf.data.task import Task
+from tas_tf.data.training_data import TrainingData
 from tas_tf.graph.graph import Graph
 from tas_tf.objectives.classification import Classification
+from tas_tf.searching.monitor import SearchResult
+from tas_tf.searching.run import run_search
 from tas_tf.searching.settings import SearchSettings
 from tas_tf.space.space import SearchSpace
+from tas_tf.training.strategy import make_strategy
 
 #: What the tiny network is for.
 CLASSES = Classification(10)
@@ -65,3 +70,9 @@ def tiny_task(**options) -> Task:
 def tiny_search(**changes) -> SearchSettings:
     """Settings of a search of one epoch."""
     return SearchSettings(**{**TINY_SEARCH, **changes})
+
+
+def search_quickly(model: keras.Model, task: TrainingData, **changes) -> SearchResult:
+    """Searches a model on one device with the settings of `tiny_search`."""
+    options = {"strategy": make_strategy("one_device"), "verbose": 0}
+    return run_search(SearchSpace.from_model(model), task, Budget.parse("macs:0.5"), tiny_search(**changes), **options)

@@ -89,7 +89,7 @@ def keep_decoded(source: StreamedSource, folder: str | Path) -> DecodedSource:
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(path.with_suffix(".lock")):
             if not path.exists():
-                _check_room(folder, source, int(np.prod(shape)), path)
+                _check_room(source, path, int(np.prod(shape)))
                 _decode(source, path, shape)
     except OSError as error:
         raise UserError(f"`cache_dir` can't be used: {error.strerror} ({folder}).") from error
@@ -97,13 +97,14 @@ def keep_decoded(source: StreamedSource, folder: str | Path) -> DecodedSource:
     return DecodedSource(**common, source=source, images=np.load(path, mmap_mode="r"))
 
 
-def _check_room(folder: Path, source: StreamedSource, needed: int, path: Path) -> None:
-    there = sum(file.stat().st_size for file in _unfinished(path) if file.exists())
-    free = shutil.disk_usage(folder).free
+def _check_room(source: StreamedSource, path: Path, needed: int) -> None:
+    partial, _ = _unfinished(path)
+    there = 512 * partial.stat().st_blocks if partial.exists() else 0  # a file may have holes
+    free = shutil.disk_usage(path.parent).free
     if needed - there > free:
         raise UserError(
             f"`cache_dir` needs {needed / 1e9:.1f} GB for the decoded training images of {source.name}. "
-            f"Received: {folder}, where {free / 1e9:.1f} GB are free."
+            f"Received: {path.parent}, where {free / 1e9:.1f} GB are free."
         )
 
 
@@ -117,6 +118,8 @@ def _decode(source: StreamedSource, path: Path, shape: tuple[int, ...]) -> None:
     partial, note = _unfinished(path)
     done = int(note.read_text()) if partial.exists() and note.exists() else 0
     images = np.lib.format.open_memmap(partial, "r+" if done else "w+", np.uint8, None if done else shape)
+    with partial.open("r+b") as file:  # takes the room now: without any left, writing to memory would kill the process
+        os.posix_fallocate(file.fileno(), 0, partial.stat().st_size)
     print(f"cache: decoding the {shape[0]:,} training images of {source.name} into {path.parent}")
     bar = keras.utils.Progbar(shape[0], unit_name="image", verbose=1 if sys.stdout.isatty() else 0)
 
@@ -140,6 +143,7 @@ def _decode(source: StreamedSource, path: Path, shape: tuple[int, ...]) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
+    """Writes a text atomically; unlike those of `tas_tf.files` on each worker, as the folder may be its own."""
     aside = path.with_suffix(".aside")
     aside.write_text(text)
     os.replace(aside, path)

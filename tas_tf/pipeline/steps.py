@@ -170,7 +170,7 @@ class RunStep(PipelineStep):
                 all workers see it.
         """
         workers.once(lambda: self._begin(record))
-        if not (record.folder.is_dir() or workers.wait_for([record.folder])):
+        if not workers.wait_for([record.folder]):
             raise UserError(
                 f"`run_dir` must be a folder that all workers share. Received: {self.workspace.config.run.path}, which "
                 f"worker {workers.number()} doesn't see."

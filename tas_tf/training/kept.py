@@ -160,8 +160,8 @@ def _key(call: ModelCall, differentiable: Sequence[bool]) -> str | None:
         return None
     try:
         config = {**call.operation.get_config(), "name": ""}
-        given = replace_tensors((call.args, dict(call.kwargs)), lambda one: [str(one.shape), str(one.dtype)])
-        order = [call.reads.index(one) for one in call.reads]
-        return json.dumps([type(call.operation).__qualname__, config, given, order, differentiable], default=str)
+        places = {id(one): [place, str(one.shape), str(one.dtype)] for place, one in enumerate(call.reads)}
+        given = replace_tensors((call.args, dict(call.kwargs)), lambda one: places[id(one)])
+        return json.dumps([type(call.operation).__qualname__, config, given, differentiable], default=str)
     except (NotImplementedError, TypeError, ValueError):
-        return None
+        return None  # a layer of the user's without a config, or one that isn't JSON: it is traced at each call

@@ -23,8 +23,8 @@ class Optimisation(Seeded):
     )
     recompute: bool = setting(
         False,
-        "Keeps few activations for the backward pass and computes the others again, which takes a third more time and "
-        "much less memory. Results are the same. Fine-tuning for 8 bits doesn't support it.",
+        "Keeps few activations for the backward pass and computes the others again: about a third more computation "
+        "and much less memory. Results are the same. Fine-tuning for 8 bits doesn't support it.",
         recorded=False,
     )
     momentum: float = setting(0.9, "Nesterov momentum of the weights.", at_least=0, at_most=1)

@@ -11,7 +11,6 @@ from tas_tf.zoo.loading import load_network
 from tests.digits import tiny_search
 
 
-@pytest.mark.slow
 def test_a_shape_within_the_budget(model, arrays):
     space = SearchSpace.from_model(model, axes="width")
     found = search(model, arrays[0], budget="params:0.6", space=space, settings=tiny_search(), verbose=0)

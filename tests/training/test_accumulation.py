@@ -7,20 +7,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tas_tf.cost.budget import Budget
 from tas_tf.data.task import Task
 from tas_tf.errors import UserError
 from tas_tf.qat.finetune import fine_tune
 from tas_tf.qat.settings import FineTuneSettings
 from tas_tf.qat.twin import make_twin
-from tas_tf.searching.run import run_search
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.training.accumulation import over_parts
 from tas_tf.training.network import logits_of, train_network
 from tas_tf.training.settings import TrainSettings
 from tas_tf.training.strategy import check_batch_size, make_strategy
-from tests.digits import tiny_search
+from tests.digits import search_quickly
 
 BATCH = 24
 
@@ -111,15 +109,10 @@ def test_a_training_in_parts_is_the_same(task, taught):
 
 @pytest.mark.slow
 def test_a_search_in_parts_is_the_same(task):
-    space = SearchSpace.from_model(network())
-
-    def search(accumulate):
-        settings = tiny_search(batch_size=BATCH, accumulate=accumulate, arch_lr=0.1)
-        return run_search(
-            space, task, Budget.parse("macs:0.5"), settings, strategy=make_strategy("one_device"), verbose=0
-        )
-
-    whole, parts = search(1), search(2)
+    model = network()
+    whole, parts = (
+        search_quickly(model, task, batch_size=BATCH, arch_lr=0.1, accumulate=accumulate) for accumulate in (1, 2)
+    )
     for name in ("width_logits", "depth_logits"):
         found, wanted = ([np.array(one) for one in getattr(result.supernet.gates, name)] for result in (parts, whole))
         for one, other in zip(found, wanted, strict=True):

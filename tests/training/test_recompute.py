@@ -5,11 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tas_tf.cost.budget import Budget
 from tas_tf.data.task import Task
 from tas_tf.errors import UserError
 from tas_tf.qat.settings import FineTuneSettings
-from tas_tf.searching.run import run_search
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.training.checkpoint import Saving
@@ -17,7 +15,7 @@ from tas_tf.training.network import logits_of, train_network
 from tas_tf.training.recompute import Recomputing, make_forward
 from tas_tf.training.settings import TrainSettings
 from tas_tf.training.strategy import make_strategy
-from tests.digits import tiny_search
+from tests.digits import search_quickly
 
 BATCH = 24
 
@@ -235,15 +233,10 @@ def test_an_interrupted_training_goes_on_with_or_without(task, plain, tmp_path, 
 
 @pytest.mark.slow
 def test_a_search_is_the_same(task):
-    space = SearchSpace.from_model(network())
-
-    def search(recompute):
-        settings = tiny_search(batch_size=BATCH, recompute=recompute, arch_lr=0.1)
-        return run_search(
-            space, task, Budget.parse("macs:0.5"), settings, strategy=make_strategy("one_device"), verbose=0
-        )
-
-    plain, recomputed = search(False), search(True)
+    model = network()
+    plain, recomputed = (
+        search_quickly(model, task, batch_size=BATCH, arch_lr=0.1, recompute=recompute) for recompute in (False, True)
+    )
     found, wanted = ([one.numpy() for one in result.supernet.variables] for result in (recomputed, plain))
     assert_all_close(found, wanted, rtol=1e-4, atol=1e-5)
 
