@@ -24,6 +24,7 @@ from tas_tf.qat.train import check_quantisable, train_quantised
 from tas_tf.report.report import build_report
 from tas_tf.report.show import render_html
 from tas_tf.searching.logs import SearchSummaries
+from tas_tf.space.choices import ChoiceTable
 from tas_tf.zoo.loading import load_file
 from tests.commands import run_command
 from tests.digits import tiny_network
@@ -160,7 +161,7 @@ class _Monitor:
     """A search of a single width and depth, with a cost of 10."""
 
     class space:
-        width_choices = depth_choices = (1,)
+        width_choices = depth_choices = ChoiceTable(("one",), ((1, 2),))
 
     class cost:
         full, kind = 10, "macs"
@@ -184,7 +185,7 @@ def test_a_search_goes_on_without_images_and_says_so_once(without, tmp_path, cap
     (file,) = tmp_path.rglob("events.*")
     events = [event for event in tf.compat.v1.train.summary_iterator(str(file)) if event.HasField("summary")]
     tags = [value.tag for event in events for value in event.summary.value]
-    assert tags == ["cost_in_macs/budget", "cost_in_macs/expected"] * 2
+    assert tags == ["widths/one", "depths/one", "cost_in_macs/budget", "cost_in_macs/expected"] * 2
 
 
 def test_a_file_of_keras_2_needs_its_extra(without, tmp_path):

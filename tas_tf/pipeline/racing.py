@@ -93,12 +93,12 @@ class RaceStep(SearchedShapeStep):
         found, notes = self._searched(record, model, cost, limit) if config.race.searched else ((), ())
         with workspace.strategy.scope():
             taught_by = logits_of(teacher, space) if config.kd else None
-        write = RaceSummaries(config.run.logs("search"))
+        write = RaceSummaries(config.run.logs("search"), cost)
 
         def on_lap(lap: Lap, kept: bool) -> None:
             workspace.note_time()
-            if not kept and workers.is_chief():
-                write(lap)
+            if workers.is_chief():
+                write(lap, kept)
 
         result = find_by_race(
             *(cost, limit, workspace.task, config.student, config.race),

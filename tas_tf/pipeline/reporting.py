@@ -12,13 +12,14 @@ from tas_tf.deploy.converters import CONVERTERS
 from tas_tf.errors import UserError
 from tas_tf.extras import explain_missing
 from tas_tf.files import write_json
+from tas_tf.pipeline.logged_results import log_results
 from tas_tf.pipeline.steps import PipelineStep
-from tas_tf.report.report import build_report, summarise_shape
+from tas_tf.report.report import build_report
 from tas_tf.report.show import print_table, render_html
 from tas_tf.runs.records import read_result
 from tas_tf.runs.run import Run
 from tas_tf.runs.workspace import Workspace
-from tas_tf.space.shape import Shape, dropped_nodes
+from tas_tf.space.summary import summarise_shape
 
 
 def show_report(workspace: Workspace, rivals: Sequence[str] | None = None) -> dict[str, Any]:
@@ -69,6 +70,7 @@ def report_run(workspace: Workspace, rivals: Sequence[str] | None = None) -> dic
     if not any(report[name].get(report["metric"]) is not None for name in ("teacher", "student")):
         raise UserError(f"`run_dir`: nothing has been measured in {config.run.path} yet.")
     write_json(config.run.report_json, report)
+    log_results(workspace, report)
     if no_page is None:
         render_html(report, config.run.report_html)
     else:
@@ -111,14 +113,7 @@ def _shape_summary(workspace: Workspace) -> dict[str, Any] | None:
     if not all(path.exists() for path in paths):
         return None
     space = workspace.space_of(workspace.load(paths[0]))
-    shape = workspace.load_shape(space)
-    dropped, _ = dropped_nodes(space, shape)
-    return summarise_shape(
-        [{"name": unit.name, "width": unit.width} for unit in space.units],
-        [{"name": stage.name, "blocks": stage.blocks} for stage in space.stages],
-        Shape.to_json(shape),
-        dropped_units=[unit.name for unit in space.units if dropped.issuperset(unit.members)],
-    )
+    return summarise_shape(space, workspace.load_shape(space))
 
 
 def _files(run_folder: Run, *, page: bool) -> dict[str, str]:

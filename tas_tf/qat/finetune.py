@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -14,6 +15,7 @@ import tensorflow_model_optimization as tfmot
 import tf_keras
 
 from tas_tf import workers
+from tas_tf.board.scalars import EpochScalars
 from tas_tf.data.share import reading
 from tas_tf.data.training_data import TrainingData
 from tas_tf.errors import UserError
@@ -202,6 +204,26 @@ class _Saves(tf_keras.callbacks.Callback):
     def _end_together() -> None:
         if workers.any_wants(False):
             REQUESTS.check()
+
+
+class WritesScalars(tf_keras.callbacks.Callback):
+    """Writes the logs of each epoch for TensorBoard, as `tas_tf.training.callbacks.TensorBoardScalars` in Keras 3.
+
+    Args:
+        log_dir: Folder of the event files.
+    """
+
+    def __init__(self, log_dir: Path) -> None:
+        super().__init__()
+        self._scalars = EpochScalars(log_dir)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Writes one epoch."""
+        self._scalars.write(epoch, logs or {}, [self.model.optimizer.learning_rate])
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        """Closes the event files."""
+        self._scalars.close()
 
 
 class _StopsAtNaN(tf_keras.callbacks.Callback):

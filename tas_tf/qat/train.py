@@ -75,10 +75,8 @@ def train_quantised(
             `qat` is missing.
     """
     require_extra("qat")
-    import tf_keras
-
     from tas_tf.qat.calibrate import calibrate
-    from tas_tf.qat.finetune import fine_tune, score
+    from tas_tf.qat.finetune import WritesScalars, fine_tune, score
     from tas_tf.qat.quantise import quantise
     from tas_tf.qat.twin import make_twin
 
@@ -99,7 +97,7 @@ def train_quantised(
             strategy=strategy,
             teacher=teacher,
             saving=None if saving is None else saving.within(name),
-            callbacks=[] if logs is None else [tf_keras.callbacks.TensorBoard(str(logs / name))],
+            callbacks=[] if logs is None else [WritesScalars(logs / name)],
             verbose=verbose,
         )
         found = workers.once(functools.partial(score, one, task))

@@ -42,7 +42,7 @@ def build_report(
         rivals: `metrics.json` of other models to compare with, by name, read like the student's.
         qat: `metrics.json` of trainings with fake quantisation, by name of the model; `float_accuracy`, or that of
             the score that counts, is shown.
-        shape: Result of `summarise_shape`.
+        shape: Result of `tas_tf.space.summary.summarise_shape`.
         history: Values by epoch: `expected_macs`, `argmax_macs`, `held_out_accuracy` or that of the score that
             counts.
         budget: Budget as the user gave it, e.g. `macs:0.5`.
@@ -82,46 +82,6 @@ def build_report(
         "versions": installed_versions(),
     }
     return _jsonable(report)
-
-
-def summarise_shape(
-    units: Sequence[Mapping],
-    stages: Sequence[Mapping],
-    shape: Mapping,
-    *,
-    dropped_units: Sequence[str] = (),
-) -> dict:
-    """Compares a found shape with the unpruned one.
-
-    Args:
-        units: Width units in order, each with `name` and its full `width`.
-        stages: Stages in order, each with `name` and the number of its `blocks`.
-        shape: The found shape: `widths` by unit, `depths` by stage.
-        dropped_units: Units in dropped blocks.
-
-    Returns:
-        `{"units": [{"name", "width", "kept", "dropped"}], "stages": [{"name", "blocks", "kept"}]}`.
-    """
-    widths, depths, dropped = shape["widths"], shape["depths"], set(dropped_units)
-    return {
-        "units": [
-            {
-                "name": unit["name"],
-                "width": unit["width"],
-                "kept": widths.get(unit["name"], unit["width"]),
-                "dropped": unit["name"] in dropped,
-            }
-            for unit in units
-        ],
-        "stages": [
-            {
-                "name": stage["name"],
-                "blocks": stage["blocks"],
-                "kept": depths.get(stage["name"], stage["blocks"]),
-            }
-            for stage in stages
-        ],
-    }
 
 
 def installed_versions() -> dict[str, str]:

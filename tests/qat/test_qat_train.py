@@ -48,7 +48,7 @@ def logged_epochs(folder: Path) -> dict[str, set[int]]:
     found: dict[str, set[int]] = {}
     for file in folder.rglob("events.*"):
         for event in tf.compat.v1.train.summary_iterator(str(file)):
-            if any(value.tag == "epoch_loss" for value in event.summary.value):
+            if any(value.tag == "loss/loss" for value in event.summary.value):
                 found.setdefault(file.relative_to(folder).parts[0], set()).add(event.step)
     return found
 

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from tas_tf.report import formatting
-from tas_tf.report.report import build_report, summarise_shape
+from tas_tf.report.report import build_report
 from tas_tf.report.show import print_table, render_html
 from tests.parts import slow_except
 
@@ -300,22 +300,6 @@ def test_speed_ups_are_drawn_once_there_are_two(tmp_path):
     unknown = {**all_formats(), "teacher": {"accuracy": 0.98}}
     (label,) = [label for label in labels(build_report(**unknown)) if "faster than the teacher" in label]
     assert "fewer" not in label
-
-
-def test_summarise_shape():
-    units = [{"name": "a", "width": 16, "candidates": [4, 16]}, {"name": "b", "width": 32}]
-    stages = [{"name": "stage_1", "blocks": 3}, {"name": "stage_2", "blocks": 2}]
-    summary = summarise_shape(
-        units, stages, {"widths": {"a": 4, "b": 32}, "depths": {"stage_1": 2}}, dropped_units=["b"]
-    )
-    assert summary["units"] == [
-        {"name": "a", "width": 16, "kept": 4, "dropped": False},
-        {"name": "b", "width": 32, "kept": 32, "dropped": True},
-    ]
-    assert summary["stages"] == [
-        {"name": "stage_1", "blocks": 3, "kept": 2},
-        {"name": "stage_2", "blocks": 2, "kept": 2},
-    ]
 
 
 def test_report_needs_no_tensorflow():

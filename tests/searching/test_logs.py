@@ -8,9 +8,8 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tas_tf.cost.budget import Budget
-from tas_tf.searching.logs import SearchSummaries, draw_distributions
+from tas_tf.searching.logs import SearchSummaries
 from tas_tf.searching.run import run_search
-from tas_tf.space.choices import ChoiceTable
 from tas_tf.training.callbacks import TensorBoardScalars
 from tas_tf.training.strategy import make_strategy
 from tests.digits import tiny_search, tiny_space, tiny_task
@@ -43,16 +42,17 @@ def read(folder: Path) -> dict[str, list]:
 def test_losses_accuracies_costs_temperature_and_entropies(searched):
     result, logs = searched
     train, validation = read(logs / "train"), read(logs / "validation")
-    for tag in ("loss/weight_loss", "loss/arch_loss", "loss/cost_loss", "accuracy/weight_accuracy"):
+    for tag in ("loss/weight_loss", "loss/arch_loss", "loss/cost_loss", "score/weight_accuracy"):
         assert len(train[tag]) == 2, tag
         assert np.isfinite(train[tag]).all()
-    np.testing.assert_allclose(np.ravel(train["training/temperature"]), [5.0, 0.1], rtol=1e-6)
-    np.testing.assert_allclose(
-        np.ravel(validation["accuracy/accuracy"]), result.history["held_out_accuracy"], rtol=1e-6
-    )
-    assert float(validation["training/width_entropy"][-1]) == pytest.approx(result.metrics["width_entropy"], rel=1e-6)
-    assert float(validation["training/depth_entropy"][-1]) == pytest.approx(result.metrics["depth_entropy"], rel=1e-6)
-    assert len([tag for tag in train if tag.startswith("learning_rate/")]) == 2
+    np.testing.assert_allclose(np.ravel(train["search/temperature"]), [5.0, 0.1], rtol=1e-6)
+    np.testing.assert_allclose(np.ravel(validation["score/accuracy"]), result.history["held_out_accuracy"], rtol=1e-6)
+    assert float(validation["search/width_entropy"][-1]) == pytest.approx(result.metrics["width_entropy"], rel=1e-6)
+    assert float(validation["search/depth_entropy"][-1]) == pytest.approx(result.metrics["depth_entropy"], rel=1e-6)
+    assert {tag for tag in train if tag.startswith("learning_rate/")} == {
+        "learning_rate/weights",
+        "learning_rate/architecture",
+    }
 
 
 def test_costs_stand_beside_the_budget(searched):
@@ -69,7 +69,7 @@ def test_costs_stand_beside_the_budget(searched):
 def test_distributions_are_images_and_the_shape_is_a_text(searched):
     result, logs = searched
     found = read(logs / "architecture")
-    for tag in ("architecture/widths", "architecture/depths"):
+    for tag in ("architecture/widths", "architecture/depths", "architecture/decoded"):
         assert len(found[tag]) == 2
         width, height, encoded = found[tag][-1].tolist()
         assert tf.io.decode_png(encoded).shape[:2] == (int(height), int(width))
@@ -80,15 +80,14 @@ def test_distributions_are_images_and_the_shape_is_a_text(searched):
     assert f"{result.metrics['shape_macs']:,} macs" in text
 
 
-def test_the_more_probable_the_darker():
-    choices = ChoiceTable.from_choices(tiny_space().units[:2])
-    probabilities = np.zeros((2, 7))
-    probabilities[:, 0] = 1.0
-    (image,) = draw_distributions(probabilities, choices)
-    (swapped,) = draw_distributions(probabilities[:, ::-1], choices)
-    assert image.dtype == np.uint8
-    # Blue where red is missing; the certain candidate stands left in one image, right in the other.
-    red, other = (picture[..., 0].astype(float).mean(0) for picture in (image, swapped))
-    middle = image.shape[1] * 2 // 3
-    assert red[:middle].mean() < other[:middle].mean()
-    assert red[middle:].mean() > other[middle:].mean()
+def test_every_choice_has_a_histogram_of_its_candidates(searched):
+    result, logs = searched
+    found = read(logs / "architecture")
+    widths, depths = result.probabilities
+    space = tiny_space()
+    for axis, rows, choices in (("widths", widths, space.width_choices), ("depths", depths, space.depth_choices)):
+        for name, candidates, chances in zip(choices.names, choices.candidates, choices.unpack(rows), strict=True):
+            first, last = found[f"{axis}/{name}"]
+            assert first.shape == last.shape == (len(candidates), 3)
+            np.testing.assert_allclose(last[:, 2], chances, rtol=1e-6)
+            assert all(left < one < right for one, (left, right, _) in zip(candidates, last, strict=True))

@@ -1,0 +1,180 @@
+"""Pictures of distributions and shapes for TensorBoard; they need the extra `report`."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+
+from tas_tf.extras import missing_modules
+from tas_tf.space.choices import ChoiceTable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_ROW_INCHES = 0.22
+_FULL, _KEPT, _EDGE = "#cdd4de", "#0f6fb8", "#1c2430"
+# With more bars than this, names don't fit under them.
+_MOST_NAMED = 60
+
+_logger = logging.getLogger(__name__)
+
+
+def can_draw() -> bool:
+    """Whether matplotlib is installed; logs how to install it if it isn't."""
+    if missing_modules("report"):
+        _logger.warning('TensorBoard shows no images of the search. To get them: pip install "tas-tf[report]"')
+        return False
+    return True
+
+
+def draw_distributions(probabilities: np.ndarray, choices: ChoiceTable) -> np.ndarray:
+    """Draws a row for each choice and a cell for each candidate; darker is more probable, the argmax has a frame.
+
+    Args:
+        probabilities: Probabilities, `[choices, candidates]`.
+        choices: Units or stages in the order of the rows, at least one.
+
+    Returns:
+        An image, uint8 `[1, height, width, 4]`.
+    """
+    from matplotlib.patches import Rectangle
+
+    figure = _figure(2.5 + 0.6 * choices.longest, 0.8 + _ROW_INCHES * len(choices))
+    axes = figure.subplots()
+    rows = choices.unpack(probabilities)
+    shown = choices.pack(rows, fill=np.nan, dtype=np.float64)
+    for row, (chances, candidates) in enumerate(zip(rows, choices.candidates, strict=True)):
+        best = int(np.argmax(chances))
+        axes.add_patch(Rectangle((best - 0.5, row - 0.5), 1, 1, fill=False, ec="tab:red", lw=1))
+        for column, candidate in enumerate(candidates):
+            dark = shown[row, column] > 0.5
+            axes.text(column, row, candidate, ha="center", va="center", size=6, color="white" if dark else "black")
+    axes.imshow(shown, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    axes.set_yticks(range(len(choices)), choices.names, fontsize=6)
+    axes.set_xticks([])
+    return _image(figure)
+
+
+def draw_shape(summary: Mapping[str, Sequence[Mapping[str, Any]]], title: str) -> np.ndarray:
+    """Draws the widths of a shape as bars, dropped blocks hatched, and the blocks that each stage keeps.
+
+    Args:
+        summary: Result of `tas_tf.space.summary.summarise_shape`.
+        title: Text above the bars.
+
+    Returns:
+        An image, uint8 `[1, height, width, 4]`.
+    """
+    units, stages = summary["units"], summary["stages"]
+    figure = _figure(max(5.0, 1.5 + 0.2 * len(units)), 3.5 + 0.3 * len(stages))
+    panels = figure.subplots(2 if stages else 1, 1, squeeze=False, height_ratios=[3, 1][: 2 if stages else 1])[:, 0]
+    panels[0].set_title(title, fontsize=9)
+    draw_widths(panels[0], units)
+    if stages:
+        draw_depths(panels[1], stages)
+    return _image(figure)
+
+
+def draw_widths(
+    axes: Any,
+    units: Sequence[Mapping[str, Any]],
+    *,
+    full: str = _FULL,
+    kept: str = _KEPT,
+    edge: str = _EDGE,
+    most_named: int = _MOST_NAMED,
+) -> None:
+    """Draws a bar for each unit: the channels that are kept in front of all; units in dropped blocks are hatched.
+
+    Args:
+        axes: Axes of matplotlib.
+        units: `name`, `width`, `kept` and `dropped` of each unit.
+        full: Colour of all channels.
+        kept: Colour of the channels that are kept.
+        edge: Colour of the hatches.
+        most_named: Number of units above which they aren't named.
+    """
+    places, widths = range(len(units)), [unit["width"] for unit in units]
+    axes.bar(places, widths, color=full, width=0.8)
+    axes.bar(places, [0 if unit["dropped"] else unit["kept"] for unit in units], color=kept, width=0.8)
+    dropped = [place for place in places if units[place]["dropped"]]
+    hatched = {"color": "none", "edgecolor": edge, "hatch": "////", "linewidth": 0.5}
+    axes.bar(dropped, [widths[place] for place in dropped], width=0.8, **hatched)
+    axes.set_ylabel("channels")
+    axes.set_xlim(-0.7, len(units) - 0.3)
+    if len(units) <= most_named:
+        axes.set_xticks(places, [unit["name"] for unit in units], rotation=90, fontsize=8)
+    else:
+        axes.set_xlabel("width units in network order")
+
+
+def draw_depths(axes: Any, stages: Sequence[Mapping[str, Any]], *, full: str = _FULL, kept: str = _KEPT) -> None:
+    """Draws a bar for each stage: the blocks that are kept in front of all.
+
+    Args:
+        axes: Axes of matplotlib.
+        stages: `name`, `blocks` and `kept` of each stage.
+        full: Colour of all blocks.
+        kept: Colour of the blocks that are kept.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    places, blocks = range(len(stages)), [stage["blocks"] for stage in stages]
+    axes.barh(places, blocks, color=full, height=0.6)
+    axes.barh(places, [stage["kept"] for stage in stages], color=kept, height=0.6)
+    for place, stage in enumerate(stages):
+        text = f"{stage['kept']} of {stage['blocks']}"
+        axes.annotate(text, (stage["blocks"], place), xytext=(5, 0), textcoords="offset points", va="center")
+    axes.set_yticks(places, [stage["name"] for stage in stages])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.15 * max(blocks))
+    axes.set_xlabel("blocks")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def draw_shapes(summaries: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]) -> np.ndarray:
+    """Draws a row for each shape and a cell for each unit: darker keeps more; units in dropped blocks are hatched.
+
+    Args:
+        summaries: Results of `tas_tf.space.summary.summarise_shape` by name, at least one, all of the same network.
+
+    Returns:
+        An image, uint8 `[1, height, width, 4]`.
+    """
+    from matplotlib.patches import Rectangle
+
+    names = [unit["name"] for unit in next(iter(summaries.values()))["units"]]
+    figure = _figure(3.0 + 0.24 * len(names), 1.8 + 0.3 * len(summaries))
+    axes = figure.subplots()
+    shares = np.array(
+        [
+            [np.nan if unit["dropped"] else unit["kept"] / unit["width"] for unit in summary["units"]]
+            for summary in summaries.values()
+        ]
+    )
+    drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for row, column in np.argwhere(np.isnan(shares)):
+        cell = (column - 0.5, row - 0.5)
+        axes.add_patch(Rectangle(cell, 1, 1, fill=False, hatch="////", edgecolor=_EDGE, linewidth=0.3))
+    axes.set_yticks(range(len(summaries)), list(summaries), fontsize=8)
+    if len(names) <= _MOST_NAMED:
+        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=6)
+    figure.colorbar(drawn, label="channels kept")
+    return _image(figure)
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=80, layout="constrained")
+
+
+def _image(figure: Figure) -> np.ndarray:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return tf.image.decode_png(buffer.getvalue(), channels=4)[None].numpy()

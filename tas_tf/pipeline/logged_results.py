@@ -1,0 +1,58 @@
+"""Writes what a report knows about each network for TensorBoard, so that it compares runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tas_tf.board.results import Result, write_result
+from tas_tf.report.scores import SCORES
+from tas_tf.runs.config import RunConfig
+from tas_tf.runs.origins import flatten
+from tas_tf.runs.workspace import Workspace
+from tas_tf.settings import recorded
+
+
+def log_results(workspace: Workspace, report: Mapping[str, Any]) -> None:
+    """Writes a row for teacher, student and each rival that was measured, in place of those of an earlier report.
+
+    Args:
+        workspace: The run.
+        report: The report, see `tas_tf.report.report.build_report`.
+    """
+    config = workspace.config
+    runs = {"teacher": config, "student": config, **{name: config.rival(name) for name in report["rivals"]}}
+    for name, run in runs.items():
+        scalars = dict(_measured(report[name]))
+        if not scalars:
+            continue
+        settings = {"network": name, **_settings(run)}
+        texts = {} if name != "student" else {"run/command": f"```\n{report['command']}\n```"}
+        write_result(config.run.logs("results") / name, Result(settings, scalars, texts))
+
+
+def _settings(config: RunConfig) -> dict[str, Any]:
+    """All settings that results depend on, by section and name; those of a step that the run lacks are left out."""
+    finding = ["race"] if config.races else []
+    searching = ["search"] if config.race.searched or not config.races else []
+    sections = ("network", "data", "space", "teacher", "ranking", *finding, *searching, "student")
+    return {
+        "model": config.network.model,
+        "budget": str(config.budget),
+        **{name: getattr(config, name) for name in ("recipe", "time", "inherit", "kd", "shape", "precision")},
+        **flatten({name: recorded(getattr(config, name)) for name in sections}),
+    }
+
+
+def _measured(model: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Measurements of a network by tag: scores on the test set, costs, and size and latency of each file."""
+    for name in ("loss", *SCORES):
+        if isinstance(value := model.get(name), int | float):
+            yield f"test/{name}", value
+    for name in ("macs", "params"):
+        if model.get(name) is not None:
+            yield f"cost/{name}", model[name]
+    for format, file in model["tflite"].items():
+        for name in ("bytes", "latency_ms", "score", "accuracy"):
+            if isinstance(value := file.get(name), int | float):
+                yield f"{format}/{name}", value
