@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from tas_tf.cli.command import run, start
+from tas_tf.pipeline.behaviour import BehaviourStep
 from tas_tf.pipeline.exporting import ExportStep
 from tas_tf.pipeline.reporting import by_budget, show_report
 
@@ -21,6 +22,7 @@ def main() -> dict[str, Any]:
     for one in workspace.at_budgets():
         if not ExportStep(one).run():
             one.say(f"{one.config.run.export_dir} is up to date.")
+        BehaviourStep(one).run()
         reports.append(show_report(one))
     return by_budget(reports)
 

@@ -14,7 +14,7 @@ LINE = (
     *("version", "errors", "extras", "settings", "recipes", "quiet", "interruption", "variables", "workers", "files"),
     *("scripts", "averaging"),
     *("published", "graph", "objectives", "space", "cost", "decode", "student", "importance", "supernet", "proposals"),
-    *("zoo", "data", "board", "training", "searching", "race", "timing", "baselines", "qat"),
+    *("zoo", "data", "board", "training", "behaviour", "searching", "race", "timing", "baselines", "qat"),
     *("deploy", "latency", "description", "runs", "report", "pipeline", "compression", "cli"),
 )
 #: What only describes networks and counts: it loads no TensorFlow.

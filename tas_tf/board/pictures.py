@@ -20,6 +20,8 @@ _ROW_INCHES = 0.22
 _FULL, _KEPT, _EDGE = "#cdd4de", "#0f6fb8", "#1c2430"
 # With more bars than this, names don't fit under them.
 _MOST_NAMED = 60
+# With more classes than this, numbers don't fit into the cells of a confusion matrix.
+_MOST_CLASSES = 25
 
 _logger = logging.getLogger(__name__)
 
@@ -165,6 +167,57 @@ def draw_shapes(summaries: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]
     if len(names) <= _MOST_NAMED:
         axes.set_xticks(range(len(names)), names, rotation=90, fontsize=6)
     figure.colorbar(drawn, label="channels kept")
+    return _image(figure)
+
+
+def draw_confusion(matrices: Mapping[str, np.ndarray], classes: Sequence[str]) -> np.ndarray:
+    """Draws confusion matrices side by side; darker is a larger share of the true class.
+
+    Args:
+        matrices: Numbers of images by name of the network, `[true class, predicted class]`.
+        classes: Names of the classes.
+
+    Returns:
+        An image, uint8 `[1, height, width, 4]`.
+    """
+    side = min(8.0, 2.2 + 0.28 * len(classes))
+    figure = _figure(side * len(matrices), side)
+    for axes, (name, matrix) in zip(figure.subplots(1, len(matrices), squeeze=False)[0], matrices.items(), strict=True):
+        shares = matrix / np.maximum(1, matrix.sum(1, keepdims=True))
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        axes.set_title(name, fontsize=9)
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("true")
+        if len(classes) <= _MOST_CLASSES:
+            axes.set_xticks(range(len(classes)), classes, rotation=90, fontsize=7)
+            axes.set_yticks(range(len(classes)), classes, fontsize=7)
+            for row, column in np.argwhere(matrix):
+                colour = "white" if shares[row, column] > 0.5 else "black"
+                axes.text(column, row, matrix[row, column], ha="center", va="center", size=6, color=colour)
+    return _image(figure)
+
+
+def draw_captioned(pngs: Sequence[bytes], captions: Sequence[str]) -> np.ndarray:
+    """Draws images in rows of four, with a caption above each.
+
+    Args:
+        pngs: At least one grey or colour image as PNG, of any sizes.
+        captions: Text above each image.
+
+    Returns:
+        An image, uint8 `[1, height, width, 4]`.
+    """
+    from PIL import Image
+
+    columns = min(4, len(pngs))
+    rows = -(-len(pngs) // columns)
+    figure = _figure(2.2 * columns, 2.4 * rows)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in panels:
+        axes.axis("off")
+    for axes, png, caption in zip(panels, pngs, captions, strict=False):
+        axes.imshow(np.asarray(Image.open(io.BytesIO(png))), cmap="gray", vmin=0, vmax=255)
+        axes.set_title(caption, fontsize=7)
     return _image(figure)
 
 

@@ -94,6 +94,16 @@ class Preprocessing:
         scale, offset = self._scale_and_offset()
         return images * tf.constant(scale, tf.float32) + tf.constant(offset, tf.float32)
 
+    def undo(self, inputs: np.ndarray) -> np.ndarray:
+        """Maps what `apply` returned back to pixel values, float32 of the same shape.
+
+        >>> Preprocessing("scale_-1_1").undo(np.array([[-1.0, 1.0]])).round(3).tolist()
+        [[0.0, 255.0]]
+        """
+        described = self.affine()
+        pixels = (np.asarray(inputs, np.float32) - np.float32(described["offset"])) / np.float32(described["scale"])
+        return pixels[..., ::-1] if described["channel_order"] == "bgr" else pixels
+
     def layers(self) -> list[keras.Layer]:
         """Returns Keras layers equivalent to `apply`: none, or a `Rescaling` (after a channel swap for `caffe`)."""
         if self.kind == "none":

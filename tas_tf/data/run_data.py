@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tas_tf.data.form import Arrays
+from tas_tf.data.form import Arrays, Form
 from tas_tf.data.preprocessing import Preprocessing
 from tas_tf.data.training_data import TrainingData
 
@@ -17,9 +17,11 @@ class RunData(TrainingData):
 
     Attributes:
         preprocessing: Map from pixels to the network's input.
+        form: What networks take; `None` for images alone.
     """
 
     preprocessing: Preprocessing
+    form: Form | None
 
     @property
     @abstractmethod
@@ -68,3 +70,13 @@ class RunData(TrainingData):
             limit: Largest number of images.
             raw: Whether to return uint8 pixels, 0 to 255, instead of the network's input.
         """
+
+    def pictures(self, inputs: np.ndarray) -> np.ndarray:
+        """Returns the images among a batch of inputs as they were before `preprocessing`, float32.
+
+        Args:
+            inputs: A batch as `test` yields it.
+        """
+        if self.inputs:
+            inputs = self.form.unpack(inputs)[self.form.inputs[self.form.image]]
+        return self.preprocessing.undo(inputs)

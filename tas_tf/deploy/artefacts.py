@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -18,8 +19,9 @@ from tas_tf.deploy.arrays import Arrays, each, listed
 from tas_tf.deploy.converters import INTEGER_FORMATS, check_calibration
 from tas_tf.deploy.jobs import Extras, Job, make_job
 from tas_tf.deploy.latency import time_interleaved
+from tas_tf.deploy.layers import layers_of_file
 from tas_tf.deploy.lite_model import TFLiteModel
-from tas_tf.deploy.profile import OperatorTime, profile_operators
+from tas_tf.deploy.profile import profile_file
 from tas_tf.deploy.saved_model import LoadedSavedModel, write_frozen, write_saved_model
 from tas_tf.deploy.scored_on import ScoredOn
 from tas_tf.deploy.settings import FORMATS, Checks, ExportSettings
@@ -166,12 +168,17 @@ def _export_format(
                 check_score(verified[job.name], format, name=label, test=test, **against)
         calls[job.name] = artefact.bind(each(lambda array: array[:1], test.images))
     latencies = time_interleaved(calls, rounds=checks.rounds, warmup=checks.warmup)
+    models = {} if format == "saved_model" else {job.name: job.model for job in jobs}
     return {
         name: dataclasses.replace(
             metrics,
             latency_ms=latencies[name].median_ms,
             latency_spread_ms=latencies[name].spread_ms,
-            operators=None if several else _profile(artefact_path(root, format, model=name), format, checks),
+            **(
+                _inside(artefact_path(root, format, model=name), models[name], checks, several=several)
+                if name in models
+                else {}
+            ),
         )
         for name, metrics in verified.items()
     }
@@ -182,11 +189,12 @@ def _tolerance(format: str, checks: Checks) -> float | None:
     return own if own is None or checks.max_difference is None else checks.max_difference
 
 
-def _profile(path: Path, format: str, checks: Checks) -> list[OperatorTime] | None:
-    if format == "saved_model":
-        return None
-    found = profile_operators(path, threads=checks.threads, timeout=_PROFILE_SECONDS)
-    return None if found is None else list(found)
+def _inside(path: Path, model: keras.Model, checks: Checks, *, several: bool) -> dict[str, Any]:
+    """What operators and layers of a `.tflite` file take; a file with several inputs isn't profiled."""
+    found = None if several else profile_file(path, threads=checks.threads, timeout=_PROFILE_SECONDS)
+    calls = () if found is None else found.calls
+    operators = None if found is None else list(found.operators)
+    return {"operators": operators, "layers": list(layers_of_file(path, model, calls))}
 
 
 def _write(job: Job, format: str, root: Path, extras: Extras) -> Path:

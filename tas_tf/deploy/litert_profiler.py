@@ -74,8 +74,8 @@ def profile(
         seconds: Seconds after which no further run is started; there is always at least one timed run.
 
     Returns:
-        `copies`, how many times a run repeats `images`, and `rounds`, one mapping for each timed run from the type of
-        operator to the number of such operators and the microseconds that they took together.
+        `copies`, how many times a run repeats `images`, and `rounds`, for each timed run the operators in the order in
+        which they ran, each as its type and the microseconds that it took.
 
     Raises:
         OSError: If the library doesn't exist.
@@ -101,9 +101,8 @@ def _feed_enough(session: "_Session", shape: list[int], images: bytes, *, most_c
     while True:
         session.feed([copies * shape[0], *shape[1:]], copies * images)
         session.run()  # The first run with a new shape also prepares the kernels.
-        operators = session.run().values()
-        enough = _MICROSECONDS_AN_OPERATOR * sum(count for count, _ in operators)
-        if sum(microseconds for _, microseconds in operators) >= enough:
+        operators = session.run()
+        if sum(microseconds for _, microseconds in operators) >= _MICROSECONDS_AN_OPERATOR * len(operators):
             return copies
         if copies >= most_copies or time.monotonic() > deadline:
             return copies
@@ -158,8 +157,8 @@ class _Session:
             self._call.free("LiteRtDestroyTensorBuffer", buffer)
         self._buffers = (self._input_buffer(shape, content), *self._output_buffers())
 
-    def run(self) -> dict[str, tuple[int, int]]:
-        """Runs the model once; returns number and total microseconds of its operators by type."""
+    def run(self) -> list[tuple[str, int]]:
+        """Runs the model once; returns type and microseconds of its operators in the order in which they ran."""
         one, first = ctypes.c_size_t(1), ctypes.c_size_t(0)
         fed, *made = self._buffers
         self._call("LiteRtStartProfiler", self._profiler)  # also clears the events of the previous run
@@ -168,13 +167,7 @@ class _Session:
             one, ctypes.byref(fed), ctypes.c_size_t(len(made)), (ctypes.c_void_p * len(made))(*made),
         )  # fmt: skip
         self._call("LiteRtStopProfiler", self._profiler)
-        operators: dict[str, tuple[int, int]] = {}
-        for event in self._events():
-            if event.kind in _OPERATOR_EVENTS:
-                name = event.tag.decode()
-                count, microseconds = operators.get(name, (0, 0))
-                operators[name] = (count + 1, microseconds + event.elapsed_us)
-        return operators
+        return [(event.tag.decode(), event.elapsed_us) for event in self._events() if event.kind in _OPERATOR_EVENTS]
 
     def _events(self) -> list[_Event]:
         count = ctypes.c_int()

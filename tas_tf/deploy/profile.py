@@ -8,6 +8,7 @@ import logging
 import math
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,11 +46,24 @@ class OperatorTime:
     share: float
 
 
+@dataclass(frozen=True)
+class Profile:
+    """Times of a network's operators, for one image.
+
+    Attributes:
+        operators: Types of operator, the most expensive first.
+        calls: Type and milliseconds of each operator, in the order in which they run; empty if that order changes.
+    """
+
+    operators: tuple[OperatorTime, ...]
+    calls: tuple[tuple[str, float], ...]
+
+
 class _NoProfileError(Exception):
     """LiteRT gave no profile; the message says why."""
 
 
-def profile_operators(path: str | Path, *, threads: int = 1, timeout: float = 60) -> tuple[OperatorTime, ...] | None:
+def profile_file(path: str | Path, *, threads: int = 1, timeout: float = 60) -> Profile | None:
     """Times each operator of a network on this machine's CPU, with LiteRT's own profiler.
 
     The model runs as it does for users, with XNNPACK. Times are means over the middle half of the rounds, sorted by
@@ -66,7 +80,7 @@ def profile_operators(path: str | Path, *, threads: int = 1, timeout: float = 60
         timeout: Seconds after which profiling is abandoned. Rounds end after half of them.
 
     Returns:
-        The types of operator, the most expensive first; None if LiteRT gives no profile. The reason is then logged.
+        The times; `None` if LiteRT gives no profile. The reason is then logged.
 
     Raises:
         UserError: If the file isn't such a model, or a number isn't positive.
@@ -148,21 +162,24 @@ def _find_library() -> Path:
     raise _NoProfileError("The package ai_edge_litert has no libLiteRt.")
 
 
-def _summarise(rounds: Sequence[Mapping[str, tuple[int, int]]], *, num_images: int) -> tuple[OperatorTime, ...]:
+def _summarise(rounds: Sequence[Sequence[tuple[str, int]]], *, num_images: int) -> Profile:
     """Averages over the middle half of the rounds, each with `num_images` images."""
 
-    def total(run: Mapping[str, tuple[int, int]]) -> int:
-        return sum(microseconds for _, microseconds in run.values())
+    def total(run: Sequence[tuple[str, int]]) -> int:
+        return sum(microseconds for _, microseconds in run)
 
     quarter = len(rounds) // 4
     typical = sorted(rounds, key=total)[quarter : len(rounds) - quarter]
     whole = sum(map(total, typical))
     if not whole:
         raise _NoProfileError("LiteRT's profiler lists no operator that takes at least a microsecond.")
-    counts = {name: count for run in typical for name, (count, _) in run.items()}
+    unit = len(typical) * num_images * 1000  # microseconds of all rounds in a millisecond of an image
     operators = []
-    for name, count in counts.items():
-        microseconds = sum(run[name][1] for run in typical if name in run)
-        milliseconds = microseconds / len(typical) / num_images / 1000
-        operators.append(OperatorTime(name, count, milliseconds, microseconds / whole))
-    return tuple(sorted(operators, key=lambda operator: operator.milliseconds, reverse=True))
+    for name, count in Counter(name for name, _ in typical[-1]).items():
+        microseconds = sum(each for run in typical for kind, each in run if kind == name)
+        operators.append(OperatorTime(name, count, microseconds / unit, microseconds / whole))
+    calls: tuple[tuple[str, float], ...] = ()
+    if len({tuple(name for name, _ in run) for run in typical}) == 1:
+        times = zip(*([microseconds for _, microseconds in run] for run in typical), strict=True)
+        calls = tuple((name, sum(each) / unit) for (name, _), each in zip(typical[0], times, strict=True))
+    return Profile(tuple(sorted(operators, key=lambda operator: operator.milliseconds, reverse=True)), calls)

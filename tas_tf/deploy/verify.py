@@ -12,6 +12,7 @@ import numpy as np
 
 from tas_tf.deploy.arrays import Arrays, count, listed
 from tas_tf.deploy.errors import ExportError
+from tas_tf.deploy.layers import LayerFigures
 from tas_tf.deploy.profile import OperatorTime
 from tas_tf.deploy.scored_on import ScoredOn
 
@@ -46,6 +47,7 @@ class ArtefactMetrics:
         latency_spread_ms: Milliseconds between the 10th and the 90th percentile.
         max_abs_diff: Largest absolute difference between the outputs of artefact and Keras model.
         operators: Types of operator with their times, the most expensive first; `None` if there is no profile.
+        layers: Size and time of each layer with weights; `None` for a SavedModel.
     """
 
     metric: str
@@ -57,6 +59,7 @@ class ArtefactMetrics:
     latency_spread_ms: float | None
     max_abs_diff: float
     operators: list[OperatorTime] | None = None
+    layers: list[LayerFigures] | None = None
 
 
 def verify_artefact(
@@ -80,7 +83,7 @@ def verify_artefact(
             allows any finite difference.
 
     Returns:
-        All measurements except latency and operators, which are `None`.
+        All measurements except latency, operators and layers, which are `None`.
 
     Raises:
         ExportError: If the outputs differ by more than the tolerance, or have another shape. The message has the

@@ -32,7 +32,7 @@ from tas_tf.student.build import build_student
 _STREAMED_TEST_LIMIT, _STREAMED_TEST_BYTES = 5_000, 2**32
 _EXPORT_VERSION = VERSION + 1  # latencies are now those of the second of two calls
 #: Settings of the data that files depend on: training images determine preprocessing, test images the scores.
-_DATA = (
+SCORED_DATA = (
     *("dataset", "features", "label_columns", "image_size", "resize", "skip_broken", "test_share"),
     *("train_limit", "preprocess", "test_resize", "seed"),
 )
@@ -84,7 +84,7 @@ class ExportStep(RunStep):
             settings=settings_of(
                 workspace,
                 export={**export, "formats": formats},
-                data={name: value for name, value in recorded(config.data).items() if name in _DATA},
+                data={name: value for name, value in recorded(config.data).items() if name in SCORED_DATA},
                 **({"budget": str(config.budget)} if checks_latency(workspace) else {}),
             ),
             inputs={

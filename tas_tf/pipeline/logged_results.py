@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
+from tas_tf.board.pictures import draw_captioned, draw_confusion
 from tas_tf.board.results import Result, write_result
+from tas_tf.extras import missing_modules
+from tas_tf.pipeline.behaviour import read_behaviour
 from tas_tf.report.scores import SCORES
 from tas_tf.runs.config import RunConfig
 from tas_tf.runs.origins import flatten
 from tas_tf.runs.workspace import Workspace
 from tas_tf.settings import recorded
+
+# A picture of more classes is only noise.
+_MOST_CLASSES = 200
 
 
 def log_results(workspace: Workspace, report: Mapping[str, Any]) -> None:
@@ -27,8 +35,11 @@ def log_results(workspace: Workspace, report: Mapping[str, Any]) -> None:
         if not scalars:
             continue
         settings = {"network": name, **_settings(run)}
-        texts = {} if name != "student" else {"run/command": f"```\n{report['command']}\n```"}
-        write_result(config.run.logs("results") / name, Result(settings, scalars, texts))
+        texts = images = {}
+        if name == "student":
+            texts = {"run/command": f"```\n{report['command']}\n```"}
+            images = _pictures(config)
+        write_result(config.run.logs("results") / name, Result(settings, scalars, texts, images))
 
 
 def _settings(config: RunConfig) -> dict[str, Any]:
@@ -42,6 +53,24 @@ def _settings(config: RunConfig) -> dict[str, Any]:
         **{name: getattr(config, name) for name in ("recipe", "time", "inherit", "kd", "shape", "precision")},
         **flatten({name: recorded(getattr(config, name)) for name in sections}),
     }
+
+
+def _pictures(config: RunConfig) -> dict[str, np.ndarray]:
+    """What teacher and student confuse, and images that only the teacher recognises, by tag."""
+    found = read_behaviour(config.run)
+    if found is None or missing_modules("report"):
+        return {}
+    matrices = {name: getattr(found, name).matrix(len(found.classes)) for name in ("teacher", "student")}
+    pictures = {}
+    if len(found.classes) <= _MOST_CLASSES:
+        pictures["behaviour/confusion"] = draw_confusion(matrices, found.classes)
+    if found.pngs:
+        captions = [
+            f"{found.classes[one.label]}\nstudent: {found.classes[one.predicted]} ({one.student:.2f})"
+            for one in found.mistakes
+        ]
+        pictures["behaviour/only_the_teacher_is_right"] = draw_captioned(found.pngs, captions)
+    return pictures
 
 
 def _measured(model: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

@@ -12,6 +12,7 @@ from tas_tf.deploy.converters import CONVERTERS
 from tas_tf.errors import UserError
 from tas_tf.extras import explain_missing
 from tas_tf.files import write_json
+from tas_tf.pipeline.behaviour import BehaviourStep
 from tas_tf.pipeline.logged_results import log_results
 from tas_tf.pipeline.steps import PipelineStep
 from tas_tf.report.report import build_report
@@ -145,6 +146,7 @@ class ReportStep(PipelineStep):
         self.report: dict[str, Any] = {}
 
     def run(self) -> bool:
-        """Writes the report and prints its table."""
+        """Compares the answers of teacher and student, writes the report and prints its table."""
+        BehaviourStep(self.workspace).run()
         self.report = show_report(self.workspace, self._rivals)
         return True

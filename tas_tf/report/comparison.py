@@ -16,8 +16,8 @@ from tas_tf.errors import UserError
 from tas_tf.published import shape_file
 from tas_tf.report.formatting import MISSING, format_bytes, format_count, format_ms, format_ratio
 from tas_tf.report.scores import SCORES, Score, score_of
-from tas_tf.runs.origins import flatten, hash_content
-from tas_tf.runs.records import read_record, read_result
+from tas_tf.runs.origins import flatten
+from tas_tf.runs.records import is_made_from, read_record, read_result
 from tas_tf.runs.run import Run
 
 _DEFAULT_FORMAT = "fp32"
@@ -166,19 +166,14 @@ def _figures(run: Run, own: Mapping[str, Any], format: str, score: Score) -> dic
     """Returns the figures of one run, without measurements of an earlier student or shape."""
     figures = {key: own[key] for key in (score.name, "macs", "params", "seconds") if key in own}
     searched, searched_seconds = _shape_folder(run), _read(_shape_folder(run) / "metrics.json").get("seconds")
-    if searched_seconds is not None and _made_from(run, "student", "shape", searched / "shape.json"):
+    if searched_seconds is not None and is_made_from(run.path / "student", "shape", searched / "shape.json"):
         figures["search_seconds"] = searched_seconds
     exported = _read(run.export_dir / "metrics.json")
-    if format in exported and _made_from(run, "export", "student", run.student_model):
+    if format in exported and is_made_from(run.export_dir, "student", run.student_model):
         lite, teacher = exported[format], exported["teacher"][format]
         figures |= {key: lite[key] for key in ("bytes", "latency_ms")}
         figures |= {"teacher_latency_ms": teacher["latency_ms"], "speedup": teacher["latency_ms"] / lite["latency_ms"]}
     return figures
-
-
-def _made_from(run: Run, step: str, label: str, path: Path) -> bool:
-    """Whether a step read this file with its current content."""
-    return path.exists() and read_record(run.path / step / "digest.json")["inputs"].get(label) == hash_content(path)
 
 
 def _shape_folder(run: Run) -> Path:

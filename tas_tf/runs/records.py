@@ -47,6 +47,17 @@ def read_result(path: Path) -> dict[str, Any]:
     return content
 
 
+def is_made_from(folder: Path, label: str, path: Path) -> bool:
+    """Whether a step read a file with its current content.
+
+    Args:
+        folder: Folder of the step.
+        label: Name of the input in the step's record.
+        path: The file.
+    """
+    return path.exists() and read_record(folder / "digest.json")["inputs"].get(label) == hash_content(path)
+
+
 def digest_of(made_from: Mapping[str, Any]) -> str:
     """Fingerprint of what a result was made from: `version`, `settings` and `inputs`."""
     canonical = json.dumps(made_from, sort_keys=True, separators=(",", ":"))

@@ -1,6 +1,13 @@
 import numpy as np
+import tensorflow as tf
 
-from tas_tf.board.pictures import draw_distributions, draw_shape, draw_shapes
+from tas_tf.board.pictures import (
+    draw_captioned,
+    draw_confusion,
+    draw_distributions,
+    draw_shape,
+    draw_shapes,
+)
 from tas_tf.space.choices import ChoiceTable
 from tas_tf.space.shape import Shape
 from tas_tf.space.summary import summarise_shape
@@ -49,3 +56,26 @@ def test_wider_shapes_are_darker():
     other_upper, other_lower = np.array_split(swapped[..., 0].astype(float), 2)
     assert upper.mean() < other_upper.mean()
     assert lower.mean() > other_lower.mean()
+
+
+def test_confusion_is_darkest_where_a_class_goes():
+    certain = draw_confusion({"a": np.array([[9, 0], [0, 9]])}, ["cat", "dog"])
+    split = draw_confusion({"a": np.array([[5, 4], [4, 5]])}, ["cat", "dog"])
+    # Shares of 1 are the darkest blue there is; half shares aren't.
+    darkest = [int((image[0, ..., :3].sum(-1) < 170).sum()) for image in (certain, split)]
+    assert darkest[0] > 10 * max(1, darkest[1])
+    wide = draw_confusion({"a": np.eye(2), "b": np.eye(2)}, ["cat", "dog"])
+    assert abs(wide.shape[2] - 2 * certain.shape[2]) <= 1  # rounded pixels
+
+
+def test_captioned_images_stand_in_rows_of_four():
+    def png(value: int, channels: int) -> bytes:
+        return tf.io.encode_png(np.full((8, 6, channels), value, np.uint8)).numpy()
+
+    image = draw_captioned([png(0, 1), png(255, 3), png(0, 3), png(0, 1), png(120, 1)], list("abcde"))
+    one = draw_captioned([png(120, 1)], ["e"])
+    assert image.shape[1] == 2 * one.shape[1]
+    assert image.shape[2] == 4 * one.shape[2]
+    grey = (image[0, ..., :3] == 120).all(-1)
+    assert grey.any()
+    assert not grey[: image.shape[1] // 2].any()  # the fifth stands in the second row

@@ -51,6 +51,12 @@ def test_the_description_is_enough_to_do_it_in_numpy(small_source, kind):
     np.testing.assert_allclose(found, preprocessing.apply(images), rtol=1e-6, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", PREPROCESSING_KINDS)
+def test_it_can_be_undone(small_source, kind):
+    images, preprocessing = small_source.images("test"), Preprocessing.fit(small_source, kind)
+    np.testing.assert_allclose(preprocessing.undo(preprocessing.apply(images).numpy()), images, atol=1e-3)
+
+
 def test_grey_images_are_described_alike():
     images = np.arange(4 * 16, dtype=np.uint8).reshape(4, 4, 4, 1)
     source = make_array_source("grey", "ab", train=(images, np.arange(4) % 2), test=(images, np.zeros(4)), flip_ok=True)

@@ -23,6 +23,7 @@ KEYS = {
     "latency_spread_ms",
     "max_abs_diff",
     "operators",
+    "layers",
 }
 
 
@@ -63,6 +64,10 @@ def test_files_and_metrics(exported, models, test_set):
             assert found[format]["max_abs_diff"] < 1e-4
     assert metrics["fp32"]["bytes"] == (out_dir / "fp32.tflite").stat().st_size
     assert metrics["fp32"]["bytes"] < metrics["teacher"]["fp32"]["bytes"]
+    assert metrics["saved_model"]["layers"] is None
+    for found in (metrics["fp32"], metrics["teacher"]["fp32"]):
+        assert sum(layer["bytes"] for layer in found["layers"]) == found["bytes"]
+        assert all(layer["name"] for layer in found["layers"])
     assert any("fp32" in line for line in lines)
 
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 from tas_tf.deploy import profile
-from tas_tf.deploy.profile import OperatorTime, profile_operators
+from tas_tf.deploy.profile import OperatorTime, profile_file
 from tas_tf.deploy.saved_model import export_saved_model
 from tas_tf.deploy.tflite import export_tflite
 from tas_tf.errors import UserError
@@ -44,6 +44,12 @@ def stand_in(monkeypatch, tmp_path):
         monkeypatch.setattr(profile, "_PROFILER", script)
 
     return put
+
+
+def profile_operators(path: Path, **options) -> tuple[OperatorTime, ...] | None:
+    """The types of operator; `None` without a profile."""
+    found = profile_file(path, **options)
+    return None if found is None else found.operators
 
 
 def _count(operators: tuple[OperatorTime, ...], kind: str) -> int:
@@ -109,9 +115,8 @@ for size in map(int, sizes):
     started = time.perf_counter_ns()
     operators = session.run()
     wall = (time.perf_counter_ns() - started) / 1000
-    total = sum(microseconds for _, microseconds in operators.values())
-    counts = {name: count for name, (count, _) in operators.items()}
-    found.append({"operators": counts, "microseconds": total, "wall_microseconds": wall})
+    total = sum(microseconds for _, microseconds in operators)
+    found.append({"operators": [name for name, _ in operators], "microseconds": total, "wall_microseconds": wall})
 json.dump(found, sys.stdout)
 """
 
@@ -147,15 +152,24 @@ def test_outlying_rounds_do_not_count_and_times_are_for_one_image(narrow, stand_
         """
 import json
 times = (200, 5000, 0, 100)
-rounds = [{"CONV": (2, time), "ADD": (1, time // 2), "PAD": (3, 0)} for time in times]
+rounds = [[("CONV", time // 2), ("ADD", time // 2), ("CONV", time // 2), *3 * [("PAD", 0)]] for time in times]
 print(json.dumps({"copies": 5, "rounds": rounds}))
 """
     )
-    assert profile_operators(narrow) == (
+    found = profile_file(narrow)
+    assert found.operators == (
         OperatorTime("CONV", 2, 0.03, 2 / 3),
         OperatorTime("ADD", 1, 0.015, 1 / 3),
         OperatorTime("PAD", 3, 0.0, 0.0),
     )
+    assert found.calls == (("CONV", 0.015), ("ADD", 0.015), ("CONV", 0.015), *3 * (("PAD", 0.0),))
+
+
+def test_no_order_where_rounds_differ(narrow, stand_in):
+    stand_in("""print('{"copies": 1, "rounds": [[["A", 2], ["B", 4]], [["B", 4], ["A", 2]]]}')""")
+    found = profile_file(narrow)
+    assert found.operators == (OperatorTime("B", 1, 0.004, 2 / 3), OperatorTime("A", 1, 0.002, 1 / 3))
+    assert found.calls == ()
 
 
 def _with_input(saved_model: Path, shape: list[int | None], path: Path) -> Path:
@@ -187,7 +201,7 @@ def test_a_fixed_batch_size_is_kept(saved_model, tmp_path, monkeypatch):
 
 def test_the_time_of_a_fixed_batch_is_divided_by_it(saved_model, tmp_path, stand_in):
     path = _with_input(saved_model, [4, 8, 8, 3], tmp_path / "four.tflite")
-    stand_in("""print('{"copies": 1, "rounds": [{"CONV": [2, 8]}]}')""")
+    stand_in("""print('{"copies": 1, "rounds": [[["CONV", 4], ["CONV", 4]]]}')""")
     assert profile_operators(path) == (OperatorTime("CONV", 2, 0.002, 1.0),)
 
 
@@ -209,7 +223,7 @@ def test_the_memory_of_a_batch_is_bounded(wide, monkeypatch):
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "status -11"),
         ("raise RuntimeError('LiteRtStartProfiler returned status 3.')", "LiteRtStartProfiler returned status 3"),
         ("print('INFO: no JSON')", "could not be run"),
-        ("""print('{"copies": 4096, "rounds": [{"CONV": [2, 0]}, {"CONV": [2, 0]}]}')""", "microsecond"),
+        ("""print('{"copies": 4096, "rounds": [[["CONV", 0]], [["CONV", 0]]]}')""", "microsecond"),
     ],
 )
 def test_a_profiler_that_fails_leaves_a_reason(narrow, stand_in, caplog, source, reason):

@@ -121,6 +121,7 @@ def test_values_in_a_table(command, photos, table, values_model, flags, tmp_path
     arguments = [f"--run_dir={tmp_path}/run", f"--model={values_model}", *flags, *data, "--rivals=uniform"]
     outcome = command(pipeline, *arguments)
     assert outcome.code == 0, outcome
+    assert not (tmp_path / "run/behaviour").exists()  # there are no classes to confuse
     assert f"--dataset: labels of {table}: 2 columns (left, right), regression." in outcome.out.replace("`", "")
     found = read_report(tmp_path / "run")
     assert found["metric"] == "mae"

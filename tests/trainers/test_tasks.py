@@ -63,6 +63,10 @@ def test_a_single_decision(command, photos, model, tmp_path, tiny_flags):
         assert (report[name]["task"], report[name]["metric"]) == ("binary", "accuracy")
         assert {"roc_auc", "balanced_accuracy"} <= report[name].keys()
         assert report[name]["tflite"]["fp32"]["accuracy"] == pytest.approx(report[name]["accuracy"])
+    behaviour = json.loads((tmp_path / "run/behaviour/metrics.json").read_text())
+    assert (behaviour["classes"], behaviour["images"]) == (["one", "zero"], 40)
+    right = sum(number for true, predicted, number in behaviour["student"]["confusion"] if true == predicted)
+    assert right / 40 == pytest.approx(report["student"]["accuracy"])
     # Later commands know the task from the run, without the user's file.
     task = Workspace.open(
         RunConfig(

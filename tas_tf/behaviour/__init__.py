@@ -1,0 +1,1 @@
+"""How teacher and student behave on the test set: what they confuse, where they disagree, how sure they are."""
