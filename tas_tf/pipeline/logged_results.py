@@ -13,9 +13,8 @@ from tas_tf.extras import missing_modules
 from tas_tf.pipeline.behaviour import read_behaviour
 from tas_tf.report.scores import SCORES
 from tas_tf.runs.config import RunConfig
-from tas_tf.runs.origins import flatten
 from tas_tf.runs.workspace import Workspace
-from tas_tf.settings import recorded
+from tas_tf.settings import describe_settings, recorded
 
 # A picture of more classes is only noise.
 _MOST_CLASSES = 200
@@ -43,16 +42,19 @@ def log_results(workspace: Workspace, report: Mapping[str, Any]) -> None:
 
 
 def _settings(config: RunConfig) -> dict[str, Any]:
-    """All settings that results depend on, by section and name; those of a step that the run lacks are left out."""
+    """What tells runs apart: the main settings, and those of the run's steps that differ from their defaults."""
     finding = ["race"] if config.races else []
     searching = ["search"] if config.race.searched or not config.races else []
     sections = ("network", "data", "space", "teacher", "ranking", *finding, *searching, "student")
-    return {
-        "model": config.network.model,
-        "budget": str(config.budget),
-        **{name: getattr(config, name) for name in ("recipe", "time", "inherit", "kd", "shape", "precision")},
-        **flatten({name: recorded(getattr(config, name)) for name in sections}),
+    changed = {
+        f"{section}.{name}": value
+        for section in sections
+        for name, value in recorded(getattr(config, section)).items()
+        if value != describe_settings(type(getattr(config, section)))[name].default
     }
+    main = {"model": config.network.model, "data.dataset": config.data.dataset, "data.seed": config.data.seed}
+    main |= {name: getattr(config, name) for name in ("recipe", "time", "inherit", "kd", "shape", "precision")}
+    return {**main, "budget": str(config.budget), **changed}
 
 
 def _pictures(config: RunConfig) -> dict[str, np.ndarray]:

@@ -1,0 +1,58 @@
+"""What TensorBoard shows of a finished run, read as its own plugins read it."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import plugin_data_pb2
+
+from trainers import report
+
+
+def read(folder):
+    """Values by tag and settings by name of the only event file in a folder."""
+    assert len(list(folder.glob("events.*"))) == 1
+    events = EventAccumulator(str(folder), size_guidance={"tensors": 0})
+    events.Reload()
+    values, settings = {}, {}
+    for tag in events.Tags()["tensors"]:
+        (event,) = events.Tensors(tag)
+        values[tag] = tf.make_ndarray(event.tensor_proto)
+        content = events.SummaryMetadata(tag).plugin_data.content
+        if tag.startswith("_hparams_/session_start"):
+            start = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
+            settings = {name: getattr(one, one.WhichOneof("kind")) for name, one in start.hparams.items()}
+    return values, settings
+
+
+def test_every_network_is_a_row_with_its_settings_and_figures(finished):
+    found = json.loads((finished / "report.json").read_text())
+    names = {path.name for path in (finished / "logs/results").iterdir()}
+    assert names == {"teacher", "student", *found["rivals"]}
+    for name in names:
+        values, settings = read(finished / "logs/results" / name)
+        assert settings["network"] == name
+        assert (settings["budget"], settings["data.dataset"]) == (found["budget"], "digits")
+        assert float(values["test/accuracy"]) == pytest.approx(found[name]["accuracy"])
+        assert float(values["cost/macs"]) == pytest.approx(found[name]["macs"])
+        for format, file in found[name]["tflite"].items():
+            assert float(values[f"{format}/latency_ms"]) == pytest.approx(file["latency_ms"])
+            assert float(values[f"{format}/bytes"]) == pytest.approx(file["bytes"])
+    assert any("." in name and name not in ("data.dataset", "data.seed") for name in settings)  # what isn't the default
+
+
+def test_the_student_has_its_command_and_pictures(command, finished):
+    for _ in range(2):  # a second report takes the place of the first
+        assert command(report, f"--run_dir={finished}").code == 0
+        values, _ = read(finished / "logs/results/student")
+    text = values["run/command"].item().decode()
+    assert json.loads((finished / "report.json").read_text())["command"] in text
+    for tag in ("behaviour/confusion", "behaviour/only_the_teacher_is_right"):
+        width, height, encoded = values[tag].tolist()
+        image = Image.open(io.BytesIO(encoded))
+        assert image.size == (int(width), int(height))
+        assert np.ptp(np.asarray(image)) > 100
