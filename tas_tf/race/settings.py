@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tas_tf.errors import UserError
 from tas_tf.settings import Settings, setting
 
 # A lap of fewer steps says nothing about a shape.
@@ -40,6 +41,11 @@ class RaceSettings(Settings):
         "well as the best also trains the student.",
         above=0,
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.rate_factors:
+            raise UserError("`rate_factors` must name at least one factor, such as 1. Received: none.")
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ class Optimisation(Seeded):
         "and much less memory. Results are the same. Fine-tuning for 8 bits doesn't support it.",
         recorded=False,
     )
-    momentum: float = setting(0.9, "Nesterov momentum of the weights.", at_least=0, at_most=1)
+    momentum: float = setting(0.9, "Nesterov momentum of the weights.", at_least=0, below=1)
     l2: float = setting(5e-4, "L2 penalty in the gradient of the weights.", at_least=0)
 
 

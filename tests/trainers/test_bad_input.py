@@ -151,6 +151,72 @@ def test_flags_of_the_search(command, tmp_path, trained_tiny, tiny_flags, argume
     check(outcome, tmp_path / "run", message)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--time=5x", "`--time` must be a duration, such as 20m, 2h or 1h30m"),
+        ("--time=1s", "`--time`"),
+        ("--recipe=best", "`--recipe` must be one of fast, balanced, paper"),
+        ("--rivals=none", "`--rivals` must name some of random, uniform"),
+        ("--inherit=magic", "`--inherit` must be one of auto, none, teacher, race, supernet"),
+        ("--importance=l3", "`--importance` must be one of l1, fpgm, lfh, taylor, bn_scale, none"),
+        ("--importance_images=0", "`--importance_images` must be at least 1"),
+        ("--proposals=0", "`--proposals` must be at least 1"),
+        ("--rate_factors=", "`--rate_factors` must name at least one factor"),
+        ("--rate_factors=0", "`--rate_factors` must be above 0"),
+        ("--race_share=1", "`--race_share` must be above 0 and below 1"),
+        ("--race_effort=0", "`--race_effort` must be above 0"),
+        ("--formats=onnx", "`--formats` must name some of saved_model, fp32"),
+        ("--latency_format=onnx", "`--latency_format` must be one of fp32, fp16"),
+        ("--threads=0", "`--threads` must be at least 1"),
+        ("--latency_rounds=0", "`--latency_rounds` must be at least 1"),
+        ("--max_accuracy_drop=2", "`--max_accuracy_drop` must be from 0 to 1"),
+        ("--calibration_images=0", "`--calibration_images` must be at least 1"),
+        ("--qat_lr=-1", "`--qat_lr` must be at least 0"),
+        ("--preprocess=bgr", "`--preprocess` must be one of auto, standardise"),
+        ("--resize=stretch", "`--resize` must be one of auto, squash, crop, pad"),
+        ("--seed=-1", "`--seed` must be from 0 to 4294967295"),
+        ("--precision=float16", "`--precision` must be one of float32, mixed_bfloat16"),
+        ("--checkpoint_minutes=0", "`--checkpoint_minutes` must be above 0"),
+        ("--accumulate=0", "`--accumulate` must be at least 1"),
+        ("--accumulate=3", "`--accumulate`"),
+        ("--kd_views=-1", "`--kd_views` must be at least 0"),
+        ("--num_drawn=0", "`--num_drawn` must be a whole number of at least 1, or all"),
+        ("--random_shapes=0", "`--random_shapes` must be at least 1"),
+        ("--held_out_limit=0", "`--held_out_limit` must be at least 1"),
+        ("--color_jitter=1,2", "`--color_jitter` must be 4 numbers"),
+        ("--momentum=1", "`--momentum` must be at least 0 and below 1"),
+        ("--budget=latency:0", "`--budget` must be above 0"),
+        ("--budget=latency:1ns", "`--budget` must be KIND:VALUE"),
+        ("--budget=bytes:1k", "Expected at least bytes:"),
+        ("--budget=latency:0.5 --latency_from=nowhere.json", "nowhere.json"),
+        ("--shape=nowhere.json", "there is no nowhere.json"),
+        ("--shape=published/none", "no shape 'none' was published"),
+        ("--teacher_from=nowhere", "nowhere"),
+        ("--custom_objects=nowhere.py", "`--custom_objects` must name a Python file"),
+        ("--task=magic", "`--task` must be one of classification, binary, multilabel, regression"),
+        ("--loss=magic", "`--loss` must be a loss that Keras knows"),
+        ("--label_columns=a", "`--label_columns` is for csv:FILE"),
+        ("--features=a,b", "`--features` is for data sets of TensorFlow Datasets"),
+        ("--dataset=csv:nowhere.csv", "`--dataset` names a missing table"),
+        ("--dataset=python:nowhere.py", "`--dataset` must name a Python file"),
+        ("--progress=loud", "`--progress` must be one of auto, bar, lines, none"),
+        ("--width_divisor=0", "`--width_divisor` must be at least 1"),
+        ("--axes=none", "`--axes` must be one of both, width, depth"),
+        ("--formats=qat_int8 --recompute", "`--recompute`"),
+    ],
+)
+def test_flags_of_the_pipeline(command, tmp_path, trained_tiny, tiny_flags, arguments, message):
+    left_out = (
+        ("--student_", "--train_limit", "--preprocess", "--test_limit", "--search_epochs")
+        if arguments.startswith(("--time", "--dataset"))
+        else ()
+    )
+    flags = [one for one in tiny_flags if not one.startswith(left_out)]
+    outcome = command(pipeline, f"--run_dir={tmp_path}/run", f"--model={trained_tiny}", *flags, *arguments.split())
+    check(outcome, tmp_path / "run", message)
+
+
 def test_a_run_dir_that_can_not_be_written(command, tmp_path, trained_tiny, tiny_flags):
     (tmp_path / "file").write_text("")
     outcome = command(teacher, f"--run_dir={tmp_path}/file/run", f"--model={trained_tiny}", *tiny_flags)
