@@ -78,7 +78,7 @@ def requests(driver: webdriver.Chrome) -> list[str]:
 
 
 def screenshot(driver: webdriver.Chrome, path: str | Path, *, top: int = 0, height: int | None = None) -> None:
-    """Writes a PNG of a part of the page, with few colours so that the file stays small.
+    """Writes a PNG of a part of the page.
 
     Args:
         driver: The browser.
@@ -92,5 +92,4 @@ def screenshot(driver: webdriver.Chrome, path: str | Path, *, top: int = 0, heig
     clip = {"x": 0, "y": top, "width": width, "height": min(height or whole, whole - top), "scale": 1}
     options = {"format": "png", "clip": clip, "captureBeyondViewport": True}
     content = driver.execute_cdp_cmd("Page.captureScreenshot", options)["data"]
-    image = Image.open(io.BytesIO(base64.b64decode(content))).convert("RGB")
-    image.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(path, optimize=True)
+    Image.open(io.BytesIO(base64.b64decode(content))).convert("RGB").save(path, optimize=True)

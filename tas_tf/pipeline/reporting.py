@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,13 @@ def show_report(workspace: Workspace, rivals: Sequence[str] | None = None) -> di
 
 def show_budgets(workspace: Workspace) -> None:
     """Compares the students of a run's budgets in a table and, if the extra `report` is installed, on a page."""
-    run, rows = workspace.config.run, compare_runs([one.config.run.path for one in workspace.at_budgets()])
+    runs = workspace.at_budgets()
+    rows = compare_runs([one.config.run.path for one in runs])
     print_comparison(rows, workspace.shared.console)
     if explain_missing("report") is None:
-        workspace.say(
-            f"page: {render_comparison(rows, run.path / 'budgets.html', heading='All budgets')}", markup=False
-        )
+        named = [replace(row, name=str(one.config.budget)) for row, one in zip(rows, runs, strict=True)]
+        page = render_comparison(named, workspace.config.run.path / "budgets.html", heading="All budgets")
+        workspace.say(f"page: {page}", markup=False)
 
 
 def by_budget(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
