@@ -21,9 +21,11 @@ class BehaviourStep(RunStep):
 
     @property
     def applies(self) -> bool:
-        """Whether there is a student whose outputs are exclusive classes."""
-        metrics = self.workspace.config.run.metrics("student")
-        return metrics.exists() and has_exclusive_classes(read_result(metrics))
+        """Whether both networks are there, and their outputs are exclusive classes."""
+        config = self.workspace.config
+        metrics = config.run.metrics("student")
+        there = (config.teacher_run.teacher_model, config.run.student_model, metrics)
+        return all(path.exists() for path in there) and has_exclusive_classes(read_result(metrics))
 
     @property
     def record(self) -> Step:
