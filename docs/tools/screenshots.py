@@ -1,4 +1,4 @@
-"""Takes the pictures of reports in docs/images: `python docs/tools/screenshots.py RUN`, with the folder of a finished run.
+"""Takes the pictures of reports in docs/images: `python docs/tools/screenshots.py RUN`, RUN being a finished run.
 
 The pictures in the repository show this run:
 

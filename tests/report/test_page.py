@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tas_tf.report.comparison import Figure, Member, Row
 from tas_tf.report.page import render_comparison, render_html
@@ -256,3 +258,14 @@ def test_a_comparison_links_to_pages_that_exist(tmp_path):
     text = render_comparison([row], tmp_path / "pages/all.html").read_text()
     assert '<a href="../run/report.html">' in text
     assert text.count("report.html") == 1
+
+
+@pytest.mark.slow
+def test_pictures_for_the_documentation_are_taken(tools, pages, tmp_path):
+    from docs.tools import screenshots
+
+    page = Path(urllib.parse.unquote(urllib.parse.urlparse(pages["report"]).path))
+    sizes = {path.name: Image.open(path).size for path in screenshots.take(page, tmp_path)}
+    assert set(sizes) == {path.name for path in (screenshots.ROOT / "docs/images").glob("report*.png")}
+    assert sizes["report-phone.png"][0] == tools.PHONE[0]
+    assert all(path.stat().st_size < 300_000 for path in tmp_path.iterdir())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import re
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from tas_tf.errors import UserError
 from tas_tf.report.report import build_report
 from tas_tf.report.snippets import kotlin_lines, make_snippets, python_lines
 from tests.networks import randomize
+from tests.parts import slow_except
 from tests.report.pieces import deployable
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (8, 8, 3)).astype(np.float32)
@@ -51,8 +53,13 @@ def run(file: dict[str, Any], *images: np.ndarray) -> tuple[np.ndarray, str]:
     return names["y"], printed.getvalue().strip()
 
 
-@pytest.mark.parametrize("format", ["fp32", "fp16", "dynamic", "int8"])
-@pytest.mark.parametrize("kind", ["torch", "caffe"])
+@pytest.mark.parametrize(
+    ("format", "kind"),
+    slow_except(
+        itertools.product(["fp32", "fp16", "dynamic", "int8"], ["torch", "caffe"]),
+        [("fp32", "torch"), ("int8", "caffe")],
+    ),
+)
 def test_classes_in_all_formats(tmp_path, format, kind):
     model, preprocessing = network(), Preprocessing(kind)
     many = np.random.default_rng(1).integers(0, 256, (64, 8, 8, 3))
