@@ -155,12 +155,16 @@ def examples(behaviour: Behaviour) -> list[Example]:
             image="data:image/png;base64," + base64.b64encode(png).decode(),
             label=behaviour.classes[mistake.label],
             predicted=behaviour.classes[mistake.predicted],
-            teacher=f"{100 * mistake.teacher:.0f} %",
-            student=f"{100 * mistake.student:.0f} %",
+            teacher=_percent(mistake.teacher),
+            student=_percent(mistake.student),
             index=mistake.index,
         )
         for mistake, png in zip(behaviour.mistakes, behaviour.pngs, strict=False)
     ]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
 
 
 def sureness(behaviour: Behaviour) -> list[Sureness]:

@@ -46,7 +46,7 @@ def test_examples_carry_their_images(behaviour):
     first, *_ = found = answers.examples(behaviour)
     assert len(found) == 3
     assert base64.b64decode(first.image.removeprefix("data:image/png;base64,")) == behaviour.pngs[0]
-    assert (first.label, first.predicted, first.teacher, first.student) == ("cat", "dog", "90 %", "95 %")
+    assert (first.label, first.predicted, first.teacher, first.student) == ("cat", "dog", "90\xa0%", "95\xa0%")
     assert first.alt == "Test image 0 of class cat, which the student takes for dog."
 
 
