@@ -21,8 +21,8 @@ from tas_tf.pipeline.exporting import ExportStep
 from tas_tf.pipeline.racing import RaceStep
 from tas_tf.pipeline.training import StudentStep, TeacherStep
 from tas_tf.qat.train import check_quantisable, train_quantised
+from tas_tf.report.page import render_html
 from tas_tf.report.report import build_report
-from tas_tf.report.show import render_html
 from tas_tf.searching.logs import SearchSummaries
 from tas_tf.space.choices import ChoiceTable
 from tas_tf.zoo.loading import load_file

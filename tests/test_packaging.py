@@ -41,7 +41,7 @@ def test_it_has_one_name_at_the_top(wheel):
 
 @pytest.mark.parametrize("folder", PLACES)
 def test_every_file_of_the_packages_is_in_it(wheel, folder):
-    ours = [path for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".json", ".html")]
+    ours = [path for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".json", ".html", ".css", ".js")]
     assert ours
     for path in ours:
         name = f"{PLACES[folder]}/{path.relative_to(ROOT / folder).as_posix()}"

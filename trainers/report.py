@@ -3,6 +3,7 @@
 Examples:
     python -m trainers.report --run_dir=runs/digits
     python -m trainers.report --compare runs/seed0/tas runs/seed1/tas runs/seed0/uniform runs/seed1/uniform
+    python -m trainers.report --page=runs/comparison.html --compare runs/seed0/tas runs/seed1/tas
 """
 
 from __future__ import annotations
@@ -11,15 +12,23 @@ from typing import Any
 
 from tas_tf.cli.command import make_console, run, start
 from tas_tf.cli.options import parse
+from tas_tf.errors import UserError
 from tas_tf.pipeline.reporting import by_budget, show_report
 from tas_tf.report.comparison import compare_runs, print_comparison
+from tas_tf.report.page import render_comparison
 
 
 def main() -> Any:
     """Reports on the run, or compares the runs, that the flags name; returns the figures."""
     call = parse().call
+    if call.page and not call.compare:
+        raise UserError(
+            "`page` is the page of a comparison. Give the runs to `compare`; a run's own page is report.html."
+        )
     if call.compare:
         rows = compare_runs(call.compare)
+        if call.page:
+            render_comparison(rows, call.page)
         if not call.json:
             print_comparison(rows, make_console())
         return [row.to_json() for row in rows]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
+from tas_tf.board.bars import EDGE, MOST_NAMED, draw_depths, draw_widths
 from tas_tf.extras import missing_modules
 from tas_tf.space.choices import ChoiceTable
 
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _ROW_INCHES = 0.22
-_FULL, _KEPT, _EDGE = "#cdd4de", "#0f6fb8", "#1c2430"
-# With more bars than this, names don't fit under them.
-_MOST_NAMED = 60
 # With more classes than this, numbers don't fit into the cells of a confusion matrix.
 _MOST_CLASSES = 25
 
@@ -82,63 +80,6 @@ def draw_shape(summary: Mapping[str, Sequence[Mapping[str, Any]]], title: str) -
     return _image(figure)
 
 
-def draw_widths(
-    axes: Any,
-    units: Sequence[Mapping[str, Any]],
-    *,
-    full: str = _FULL,
-    kept: str = _KEPT,
-    edge: str = _EDGE,
-    most_named: int = _MOST_NAMED,
-) -> None:
-    """Draws a bar for each unit: the channels that are kept in front of all; units in dropped blocks are hatched.
-
-    Args:
-        axes: Axes of matplotlib.
-        units: `name`, `width`, `kept` and `dropped` of each unit.
-        full: Colour of all channels.
-        kept: Colour of the channels that are kept.
-        edge: Colour of the hatches.
-        most_named: Number of units above which they aren't named.
-    """
-    places, widths = range(len(units)), [unit["width"] for unit in units]
-    axes.bar(places, widths, color=full, width=0.8)
-    axes.bar(places, [0 if unit["dropped"] else unit["kept"] for unit in units], color=kept, width=0.8)
-    dropped = [place for place in places if units[place]["dropped"]]
-    hatched = {"color": "none", "edgecolor": edge, "hatch": "////", "linewidth": 0.5}
-    axes.bar(dropped, [widths[place] for place in dropped], width=0.8, **hatched)
-    axes.set_ylabel("channels")
-    axes.set_xlim(-0.7, len(units) - 0.3)
-    if len(units) <= most_named:
-        axes.set_xticks(places, [unit["name"] for unit in units], rotation=90, fontsize=8)
-    else:
-        axes.set_xlabel("width units in network order")
-
-
-def draw_depths(axes: Any, stages: Sequence[Mapping[str, Any]], *, full: str = _FULL, kept: str = _KEPT) -> None:
-    """Draws a bar for each stage: the blocks that are kept in front of all.
-
-    Args:
-        axes: Axes of matplotlib.
-        stages: `name`, `blocks` and `kept` of each stage.
-        full: Colour of all blocks.
-        kept: Colour of the blocks that are kept.
-    """
-    from matplotlib.ticker import MaxNLocator
-
-    places, blocks = range(len(stages)), [stage["blocks"] for stage in stages]
-    axes.barh(places, blocks, color=full, height=0.6)
-    axes.barh(places, [stage["kept"] for stage in stages], color=kept, height=0.6)
-    for place, stage in enumerate(stages):
-        text = f"{stage['kept']} of {stage['blocks']}"
-        axes.annotate(text, (stage["blocks"], place), xytext=(5, 0), textcoords="offset points", va="center")
-    axes.set_yticks(places, [stage["name"] for stage in stages])
-    axes.invert_yaxis()
-    axes.set_xlim(0, 1.15 * max(blocks))
-    axes.set_xlabel("blocks")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-
-
 def draw_shapes(summaries: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]) -> np.ndarray:
     """Draws a row for each shape and a cell for each unit: darker keeps more; units in dropped blocks are hatched.
 
@@ -162,9 +103,9 @@ def draw_shapes(summaries: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]
     drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for row, column in np.argwhere(np.isnan(shares)):
         cell = (column - 0.5, row - 0.5)
-        axes.add_patch(Rectangle(cell, 1, 1, fill=False, hatch="////", edgecolor=_EDGE, linewidth=0.3))
+        axes.add_patch(Rectangle(cell, 1, 1, fill=False, hatch="////", edgecolor=EDGE, linewidth=0.3))
     axes.set_yticks(range(len(summaries)), list(summaries), fontsize=8)
-    if len(names) <= _MOST_NAMED:
+    if len(names) <= MOST_NAMED:
         axes.set_xticks(range(len(names)), names, rotation=90, fontsize=6)
     figure.colorbar(drawn, label="channels kept")
     return _image(figure)

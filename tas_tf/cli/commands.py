@@ -125,7 +125,7 @@ COMMANDS = {
             name="report",
             module="trainers.report",
             summary="report on a run, or compare runs",
-            flags=("run_dir", "teacher_from", "shape", "compare", "json"),
+            flags=("run_dir", "teacher_from", "shape", "compare", "page", "json"),
             takes_more="compare",
         ),
     )

@@ -24,6 +24,7 @@ class CallSettings(Settings):
     compare: tuple[str, ...] = setting(
         (), "Run folders to compare in one table; folders of the same name count as seeds of one row."
     )
+    page: str | None = setting(None, "HTML page to write of runs compared by --compare, such as comparison.html.")
     json: bool = setting(False, "Prints the results to stdout as JSON, and everything else to stderr.")
 
 
@@ -120,7 +121,7 @@ def _rows() -> Iterator[Option]:
     yield from group("Quantisation", "export", "calibration_images")
     yield from own("Quantisation", "qat", ("qat_epochs", "epochs"), ("qat_lr", "lr"))
     yield from group("Quantisation", "qat", ("qat_fallback", "fallback"), ("qat_float", "float_control"))
-    yield from group("Output", "call", "compare", "json", kept=False)
+    yield from group("Output", "call", "compare", "page", "json", kept=False)
 
 
 #: All flags, in the order of the help.

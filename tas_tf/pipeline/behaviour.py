@@ -21,14 +21,16 @@ class BehaviourStep(RunStep):
 
     @property
     def applies(self) -> bool:
-        """Whether there is a student whose outputs are exclusive classes."""
-        metrics = self.workspace.config.run.metrics("student")
-        return metrics.exists() and has_exclusive_classes(read_result(metrics))
+        """Whether both networks are there, and their outputs are exclusive classes."""
+        config = self.workspace.config
+        metrics = config.run.metrics("student")
+        there = (config.teacher_run.teacher_model, config.run.student_model, metrics)
+        return all(path.exists() for path in there) and has_exclusive_classes(read_result(metrics))
 
     @property
     def record(self) -> Step:
         """Record of the comparison, which depends on both networks and on the test images."""
-        config = self.workspace.config
+        config, folder = self.workspace.config, _folder(self.workspace.config.run)
         data = {name: value for name, value in recorded(config.data).items() if name in SCORED_DATA}
         return config.run.step(
             "behaviour",
@@ -38,7 +40,7 @@ class BehaviourStep(RunStep):
                 "student": config.run.student_model,
                 **data_inputs(self.workspace),
             },
-            outputs=[config.run.behaviour_dir / METRICS_FILE, config.run.behaviour_dir / EXAMPLES],
+            outputs=[folder / METRICS_FILE, folder / EXAMPLES],
             version=VERSION,
         )
 
@@ -68,10 +70,14 @@ def read_behaviour(run: Run) -> Behaviour | None:
     Raises:
         UserError: The comparison was damaged or changed.
     """
-    folder = run.behaviour_dir
+    folder = _folder(run)
     path = folder / METRICS_FILE
     if not path.exists() or not is_made_from(folder, "student", run.student_model):
         return None
     content = read_result(path)
     files = [folder / one["file"] for one in content["mistakes"] if one["file"] is not None]
     return Behaviour.from_json(content, [file.read_bytes() for file in files] if all(map(Path.exists, files)) else ())
+
+
+def _folder(run: Run) -> Path:
+    return run.path / BehaviourStep.kind

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from tas_tf.behaviour.behaviour import Behaviour
 from tas_tf.board.pictures import draw_captioned, draw_confusion
 from tas_tf.board.results import Result, write_result
 from tas_tf.extras import missing_modules
-from tas_tf.pipeline.behaviour import read_behaviour
 from tas_tf.report.scores import SCORES
 from tas_tf.runs.config import RunConfig
 from tas_tf.runs.workspace import Workspace
@@ -20,12 +20,13 @@ from tas_tf.settings import describe_settings, recorded
 _MOST_CLASSES = 200
 
 
-def log_results(workspace: Workspace, report: Mapping[str, Any]) -> None:
+def log_results(workspace: Workspace, report: Mapping[str, Any], behaviour: Behaviour | None) -> None:
     """Writes a row for teacher, student and each rival that was measured, in place of those of an earlier report.
 
     Args:
         workspace: The run.
         report: The report, see `tas_tf.report.report.build_report`.
+        behaviour: What teacher and student answer on the test images, if that is known.
     """
     config = workspace.config
     runs = {"teacher": config, "student": config, **{name: config.rival(name) for name in report["rivals"]}}
@@ -37,7 +38,7 @@ def log_results(workspace: Workspace, report: Mapping[str, Any]) -> None:
         texts = images = {}
         if name == "student":
             texts = {"run/command": f"```\n{report['command']}\n```"}
-            images = _pictures(config)
+            images = _pictures(behaviour)
         write_result(config.run.logs("results") / name, Result(settings, scalars, texts, images))
 
 
@@ -57,9 +58,8 @@ def _settings(config: RunConfig) -> dict[str, Any]:
     return {**main, "budget": str(config.budget), **changed}
 
 
-def _pictures(config: RunConfig) -> dict[str, np.ndarray]:
+def _pictures(found: Behaviour | None) -> dict[str, np.ndarray]:
     """What teacher and student confuse, and images that only the teacher recognises, by tag."""
-    found = read_behaviour(config.run)
     if found is None or missing_modules("report"):
         return {}
     matrices = {name: getattr(found, name).matrix(len(found.classes)) for name in ("teacher", "student")}

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tas_tf import workers
 from tas_tf.deploy.artefacts import artefact_path
 from tas_tf.deploy.converters import CONVERTERS
+from tas_tf.deploy.described import describe_file
 from tas_tf.errors import UserError
 from tas_tf.extras import explain_missing
 from tas_tf.files import write_json
-from tas_tf.pipeline.behaviour import BehaviourStep
+from tas_tf.pipeline.behaviour import BehaviourStep, read_behaviour
 from tas_tf.pipeline.logged_results import log_results
 from tas_tf.pipeline.steps import PipelineStep
+from tas_tf.report.comparison import compare_runs, print_comparison
+from tas_tf.report.page import render_comparison, render_html
 from tas_tf.report.report import build_report
-from tas_tf.report.show import print_table, render_html
+from tas_tf.report.show import print_table
 from tas_tf.runs.records import read_result
 from tas_tf.runs.run import Run
 from tas_tf.runs.workspace import Workspace
@@ -28,6 +32,17 @@ def show_report(workspace: Workspace, rivals: Sequence[str] | None = None) -> di
     report = workers.once(lambda: report_run(workspace, rivals))
     print_table(report, console=workspace.shared.console)
     return report
+
+
+def show_budgets(workspace: Workspace) -> None:
+    """Compares the students of a run's budgets in a table and, if the extra `report` is installed, on a page."""
+    runs = workspace.at_budgets()
+    rows = compare_runs([one.config.run.path for one in runs])
+    print_comparison(rows, workspace.shared.console)
+    if explain_missing("report") is None:
+        named = [replace(row, name=str(one.config.budget)) for row, one in zip(rows, runs, strict=True)]
+        page = render_comparison(named, workspace.config.run.path / "budgets.html", heading="All budgets")
+        workspace.say(f"page: {page}", markup=False)
 
 
 def by_budget(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -52,6 +67,7 @@ def report_run(workspace: Workspace, rivals: Sequence[str] | None = None) -> dic
     config = workspace.config
     made_by = workspace.shared.made_by(config.run)
     rivals = {name: config.rival(name).run for name in (config.trained_rivals if rivals is None else rivals)}
+    behaviour = read_behaviour(config.run)
     report = build_report(
         teacher=_read(config.teacher_run.metrics("teacher")),
         student=_read(config.run.metrics("student")),
@@ -62,6 +78,8 @@ def report_run(workspace: Workspace, rivals: Sequence[str] | None = None) -> dic
         qat=_qat_metrics(workspace, rivals),
         shape=_shape_summary(workspace),
         history=(_read(config.run.metrics("search")) or {}).get("history"),
+        behaviour=behaviour,
+        deploy=_deployable(config.run),
         budget=str(config.budget),
         seed=config.data.seed,
         settings=made_by.settings,
@@ -71,9 +89,9 @@ def report_run(workspace: Workspace, rivals: Sequence[str] | None = None) -> dic
     if not any(report[name].get(report["metric"]) is not None for name in ("teacher", "student")):
         raise UserError(f"`run_dir`: nothing has been measured in {config.run.path} yet.")
     write_json(config.run.report_json, report)
-    log_results(workspace, report)
+    log_results(workspace, report, behaviour)
     if no_page is None:
-        render_html(report, config.run.report_html)
+        render_html(report, config.run.report_html, behaviour)
     else:
         old = f" {config.run.report_html} is out of date." if config.run.report_html.exists() else ""
         # Without markup, since `[report]` would be taken for a style.
@@ -115,6 +133,16 @@ def _shape_summary(workspace: Workspace) -> dict[str, Any] | None:
         return None
     space = workspace.space_of(workspace.load(paths[0]))
     return summarise_shape(space, workspace.load_shape(space))
+
+
+def _deployable(run: Run) -> dict[str, dict[str, Any]]:
+    """The student's TFLite files by format, described for the programs that run them."""
+    paths = {format: artefact_path(run.export_dir, format) for format in CONVERTERS}
+    return {
+        format: {"path": str(path), **describe_file(path)}
+        for format, path in paths.items()
+        if path.exists() and run.metrics("export").exists()
+    }
 
 
 def _files(run_folder: Run, *, page: bool) -> dict[str, str]:

@@ -14,11 +14,10 @@ from tas_tf.importance.order import check_rankable
 from tas_tf.pipeline.exporting import ExportStep
 from tas_tf.pipeline.quantising import QAT_FORMAT, check_trainable
 from tas_tf.pipeline.racing import RaceStep
-from tas_tf.pipeline.reporting import ReportStep, by_budget
+from tas_tf.pipeline.reporting import ReportStep, by_budget, show_budgets
 from tas_tf.pipeline.searched_shapes import DecodeStep, SearchedShapeStep, SearchStep
 from tas_tf.pipeline.steps import PipelineStep, RunStep, refuse_shape
 from tas_tf.pipeline.training import RivalStep, StudentStep, TeacherStep
-from tas_tf.report.comparison import compare_runs, print_comparison
 from tas_tf.runs.initial_weights import find_initial_weights
 from tas_tf.runs.schedule import load_schedule
 from tas_tf.runs.workspace import Workspace
@@ -89,7 +88,7 @@ def run_pipeline(workspace: Workspace, steps: Sequence[PipelineStep]) -> dict[st
         workspace.note_time()
     if len(workspace.config.budgets) > 1 and workers.is_chief():
         console.rule("all budgets", align="left")
-        print_comparison(compare_runs([str(one.config.run.path) for one in workspace.at_budgets()]), console)
+        show_budgets(workspace)
     if (schedule := load_schedule(workspace.config)) is not None:
         workspace.say(f"Used {format_duration(schedule.used)} of {schedule.time}.")
     return by_budget([step.report for step in steps if isinstance(step, ReportStep)])

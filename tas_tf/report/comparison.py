@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from rich.table import Table
 from tas_tf.errors import UserError
 from tas_tf.published import shape_file
 from tas_tf.report.formatting import MISSING, format_bytes, format_count, format_ms, format_ratio
-from tas_tf.report.scores import SCORES, Score, score_of
+from tas_tf.report.scores import SCORES, Score, score_of, value_of
 from tas_tf.runs.origins import flatten
 from tas_tf.runs.records import is_made_from, read_record, read_result
 from tas_tf.runs.run import Run
@@ -45,6 +45,21 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Member:
+    """One run of a row.
+
+    Attributes:
+        path: Its folder.
+        seed: Its seed.
+        figures: Its figures by name, see `Row`.
+    """
+
+    path: Path
+    seed: int
+    figures: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Row:
     """Runs whose folders have the same name.
 
@@ -58,6 +73,8 @@ class Row:
             only figures that all runs have.
         format: Format of that file: the one that a budget in time refers to, otherwise fp32.
         metric: Name of the score that counts.
+        members: The runs.
+        teacher: Figures of the teachers of these students, as far as they are known.
     """
 
     name: str
@@ -66,6 +83,8 @@ class Row:
     figures: Mapping[str, Figure]
     format: str = _DEFAULT_FORMAT
     metric: str = "accuracy"
+    members: tuple[Member, ...] = ()
+    teacher: Mapping[str, Figure] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the row as plain data."""
@@ -100,8 +119,8 @@ def print_comparison(rows: Sequence[Row], console: Console) -> None:
     for column in ("", "seeds", "KD", "format"):
         table.add_column(column)
     scores = [SCORES[name] for name in dict.fromkeys(row.metric for row in rows)]
-    for column in (*(f"test {score.note}" for score in scores), *_COLUMNS):
-        table.add_column(column, justify="right")
+    for title, _, _ in table_columns(scores):
+        table.add_column(title, justify="right")
     for row in rows:
         kd = {True: "yes", False: "no", None: MISSING}[row.kd]
         format = row.format if "bytes" in row.figures else MISSING
@@ -116,18 +135,27 @@ def cells(row: Row, scores: Sequence[Score] | None = None) -> list[str]:
         row: The row.
         scores: Scores of all rows, which the table shows first; by default, the one that counts for this row.
     """
-    scores = [SCORES[row.metric]] if scores is None else scores
-    columns = [*((score.name, score.written) for score in scores), *_COLUMNS.values()]
-    return [_with_spread(row.figures.get(name), write) for name, write in columns]
+    columns = table_columns([SCORES[row.metric]] if scores is None else scores)
+    return [with_spread(row.figures.get(name), write) for _, name, write in columns]
 
 
-def _with_spread(figure: Figure | None, write: Callable[[float], str]) -> str:
+def table_columns(scores: Sequence[Score]) -> list[tuple[str, str, Callable[[float | None], str]]]:
+    """Title, name of the figure and its form in text of each column.
+
+    Args:
+        scores: Scores of all rows, which come first.
+    """
+    first = [(f"test {score.note}", score.name, score.written) for score in scores]
+    return [*first, *((title, name, write) for title, (name, write) in _COLUMNS.items())]
+
+
+def with_spread(figure: Figure | None, write: Callable[[float], str]) -> str:
+    """Writes a mean and, if there is one, its spread with the same unit and number of decimals."""
     if figure is None:
         return MISSING
     text = write(figure.mean)
     if not figure.spread or not figure.mean:
         return text
-    # The spread has the mean's unit and number of decimals.
     number, unit = re.match(r"([\d.]+)(.*)", text).groups()
     spread = figure.spread * float(number) / figure.mean
     return f"{number} ± {spread:.{len(number.partition('.')[2])}f}{unit}"
@@ -158,8 +186,25 @@ def _row(name: str, runs: Sequence[Run]) -> Row:
     format = _read(runs[0].latency_json).get("format", _DEFAULT_FORMAT)
     score = score_of(metrics[0])
     each = [_figures(run, own, format, score) for run, own in zip(runs, metrics, strict=True)]
-    figures = {key: Figure.over([one[key] for one in each]) for key in each[0] if all(key in one for one in each)}
-    return Row(name, seeds, metrics[0].get("kd") if step == "student" else None, figures, format, score.name)
+    teachers = [_teacher_figures(run, format, score) for run in runs] if step == "student" else []
+    members = tuple(Member(run.path, *pair) for run, *pair in zip(runs, seeds, each, strict=True))
+    kd = metrics[0].get("kd") if step == "student" else None
+    return Row(name, seeds, kd, _over(each), format, score.name, members, _over(teachers))
+
+
+def _over(each: Sequence[Mapping[str, float]]) -> dict[str, Figure]:
+    """Mean and spread of the figures that all runs have."""
+    shared = [key for key in (each[0] if each else ()) if all(key in one for one in each)]
+    return {key: Figure.over([one[key] for one in each]) for key in shared}
+
+
+def _teacher_figures(run: Run, format: str, score: Score) -> dict[str, float]:
+    """Figures of a student's teacher: those of its file, timed in turns with the student's, and its cost."""
+    own, file = _read(run.metrics("teacher")), _read(run.export_dir / "metrics.json").get("teacher", {}).get(format, {})
+    found = {key: own[key] for key in ("macs", "params") if key in own}
+    found |= {key: file[key] for key in ("bytes", "latency_ms") if file.get(key) is not None}
+    value = own.get(score.name, value_of(file, score))
+    return found if value is None else {score.name: value, **found}
 
 
 def _figures(run: Run, own: Mapping[str, Any], format: str, score: Score) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Figures of a report: widths and depths kept, scores against cost, the race and the search by epoch."""
+"""Figures of a report: widths and depths kept, the race, the search by epoch, calibration."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
 
+from tas_tf.behaviour.counts import Calibration
+from tas_tf.board.bars import draw_depths, draw_widths
 from tas_tf.report.drawing import (
     FAINT,
     INK,
@@ -23,11 +24,7 @@ from tas_tf.report.drawing import (
     scaled,
 )
 from tas_tf.report.formatting import KIND_NAMES
-from tas_tf.report.scores import Score, score_of, value_of
-
-# With more bars than this, names don't fit under them.
-MOST_NAMED_BARS = 45
-RIVAL_MARKERS = "s^vDP*X<>"
+from tas_tf.report.scores import Score, score_of
 
 
 def draw_all(report: Mapping) -> list[Drawing]:
@@ -38,11 +35,6 @@ def draw_all(report: Mapping) -> list[Drawing]:
         drawings.append(_draw_widths(shape["units"]))
     if shape.get("stages"):
         drawings.append(_draw_depths(shape["stages"]))
-    points = _score_points(report, score)
-    if points:
-        drawings.append(_draw_scores(points, score))
-    if (format := _timed_format(report)) is not None:
-        drawings.append(_draw_scores(_score_points(report, score, format), score, format))
     speedups = {format: value for format, value in report["comparison"]["speedup"].items() if value is not None}
     if len(speedups) > 1:
         drawings.append(_draw_speedups(speedups, report["comparison"]["macs_reduction"]))
@@ -60,35 +52,38 @@ def draw_all(report: Mapping) -> list[Drawing]:
     return drawings
 
 
+def draw_calibration(teacher: Calibration, student: Calibration) -> Drawing:
+    """Draws accuracy over confidence of both networks; larger points stand for more images."""
+    named = {"teacher": (teacher, TEACHER, "s"), "student": (student, STUDENT, "o")}
+    filled = {name: [one for one in each.bins if one.images] for name, (each, _, _) in named.items()}
+
+    def draw(axes: Axes) -> None:
+        axes.plot([0, 100], [0, 100], color=FAINT, linewidth=1.5, label="perfect")
+        for name, (_, colour, marker) in named.items():
+            bins = filled[name]
+            most = max((one.images for one in bins), default=1)
+            places = [100 * one.confidence for one in bins], [100 * one.accuracy for one in bins]
+            sizes = [14 + 90 * one.images / most for one in bins]
+            axes.scatter(*places, sizes, colour, marker=marker, alpha=0.8, label=name)
+        axes.set_xlabel("confidence, percent")
+        axes.set_ylabel("right, percent")
+        axes.set_xlim(0, 102)
+        axes.set_ylim(0, 104)
+        legend_above(axes, markerscale=0.7)
+
+    def told(name: str) -> str:
+        return ", ".join(f"{100 * one.confidence:.0f} and {100 * one.accuracy:.0f}" for one in filled[name])
+
+    alt = f"Percent of confidence and of right answers. Teacher: {told('teacher')}. Student: {told('student')}."
+    return render("Right answers by confidence", alt, draw, size=NARROW)
+
+
 def _draw_widths(units: Sequence[Mapping]) -> Drawing:
     def draw(axes: Axes) -> None:
-        places = range(len(units))
-        axes.bar(places, [unit["width"] for unit in units], color=FAINT, width=0.8)
-        axes.bar(
-            places,
-            [0 if unit["dropped"] else unit["kept"] for unit in units],
-            color=STUDENT,
-            width=0.8,
-        )
-        dropped = [place for place in places if units[place]["dropped"]]
-        axes.bar(
-            dropped,
-            [units[place]["width"] for place in dropped],
-            color="none",
-            edgecolor=INK,
-            hatch="////",
-            linewidth=0.5,
-            width=0.8,
-        )
-        axes.set_ylabel("channels")
-        axes.set_xlim(-0.7, len(units) - 0.3)
+        draw_widths(axes, units, full=FAINT, kept=STUDENT, edge=INK)
         axes.grid(axis="x", visible=False)
-        if len(units) <= MOST_NAMED_BARS:
-            axes.set_xticks(places, [unit["name"] for unit in units], rotation=90, fontsize=8)
-        else:
-            axes.set_xlabel("width units in network order")
         handles = [Patch(color=FAINT, label="full"), Patch(color=STUDENT, label="kept")]
-        if dropped:
+        if any(unit["dropped"] for unit in units):
             handles.append(Patch(facecolor=FAINT, edgecolor=INK, hatch="////", label="in a dropped block"))
         legend_above(axes, handles=handles)
 
@@ -103,77 +98,13 @@ def _draw_widths(units: Sequence[Mapping]) -> Drawing:
 
 def _draw_depths(stages: Sequence[Mapping]) -> Drawing:
     def draw(axes: Axes) -> None:
-        places = range(len(stages))
-        axes.barh(places, [stage["blocks"] for stage in stages], color=FAINT, height=0.6)
-        axes.barh(places, [stage["kept"] for stage in stages], color=STUDENT, height=0.6)
-        for place, stage in enumerate(stages):
-            axes.annotate(
-                f"{stage['kept']} of {stage['blocks']}",
-                (stage["blocks"], place),
-                xytext=(5, 0),
-                textcoords="offset points",
-                va="center",
-            )
-        axes.set_yticks(places, [stage["name"] for stage in stages])
-        axes.invert_yaxis()
-        axes.set_xlim(0, 1.15 * max(stage["blocks"] for stage in stages))
-        axes.set_xlabel("blocks")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        draw_depths(axes, stages, full=FAINT, kept=STUDENT)
         axes.grid(axis="y", visible=False)
         legend_above(axes, handles=[Patch(color=FAINT, label="full"), Patch(color=STUDENT, label="kept")])
 
     kept = ", ".join(f"{stage['name']} {stage['kept']} of {stage['blocks']}" for stage in stages)
     height = 1.4 + 0.42 * len(stages)
     return render("Blocks kept in each stage", f"Blocks kept: {kept}.", draw, size=(NARROW[0], height))
-
-
-def _timed_format(report: Mapping) -> str | None:
-    """The format of a budget in time, else the first that both teacher and student were timed in."""
-    timed = [format for format, value in report["comparison"]["speedup"].items() if value is not None]
-    wanted = (report["search"] or {}).get("latency_format")
-    return wanted if wanted in timed else next(iter(timed), None)
-
-
-def _score_points(report: Mapping, score: Score, format: str | None = None) -> dict[str, tuple[float, float]]:
-    """Returns cost and score, for every model that has both.
-
-    Args:
-        report: The report.
-        score: The score that counts.
-        format: Format of the files, whose latency in milliseconds and score count; by default, multiply-adds in
-            millions and the Keras model's score.
-    """
-    points = {}
-    for name in ("teacher", "student", *report["rivals"]):
-        model = report[name]
-        artefact = model if format is None else model["tflite"].get(format) or {}
-        cost, value = artefact.get("macs" if format is None else "latency_ms"), value_of(artefact, score)
-        if cost is not None and value is not None:
-            points[name] = (cost / (1e6 if format is None else 1), score.scaled(value))
-    return points
-
-
-def _draw_scores(points: Mapping[str, tuple[float, float]], score: Score, format: str | None = None) -> Drawing:
-    cost, unit = ("multiply-adds", "millions") if format is None else (f"latency of the {format} file", "ms")
-
-    def draw(axes: Axes) -> None:
-        markers = iter(RIVAL_MARKERS * len(points))
-        for name, point in points.items():
-            colour = {"teacher": TEACHER, "student": STUDENT}.get(name, RIVAL)
-            marker = "o" if name in ("teacher", "student") else next(markers)
-            axes.plot(*point, marker, color=colour, markersize=9, label=name, linestyle="none")
-        axes.margins(0.15)
-        axes.set_xlim(left=0)
-        axes.set_xlabel(f"{cost}, {unit}")
-        axes.set_ylabel(f"test {score.axis}")
-        axes.ticklabel_format(useOffset=False)
-        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-
-    written = "{:.4g}" if score.is_error else "{:.2f} percent"
-    listed = "; ".join(f"{name} {value:.4g}, {written.format(reached)}" for name, (value, reached) in points.items())
-    title = f"{score.title[0].upper()}{score.title[1:]} against {'cost' if format is None else f'latency, {format}'}"
-    alt = f"{cost[0].upper()}{cost[1:]} in {unit} and {score.title}: {listed}."
-    return render(title, alt, draw, size=NARROW)
 
 
 def _draw_latencies(timed: Sequence[Mapping], latency: Mapping | None) -> Drawing:

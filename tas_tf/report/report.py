@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import math
 import platform
 from collections.abc import Mapping, Sequence
+
+from tas_tf.behaviour.behaviour import Behaviour
 
 PACKAGES = ("tensorflow", "keras", "ai-edge-litert", "numpy")
 SAVED_MODEL = "saved_model"
@@ -22,6 +25,8 @@ def build_report(
     qat: Mapping[str, Mapping] | None = None,
     shape: Mapping | None = None,
     history: Mapping[str, Sequence[float]] | None = None,
+    behaviour: Behaviour | None = None,
+    deploy: Mapping[str, Mapping] | None = None,
     budget: str | None = None,
     seed: int | None = None,
     settings: Mapping | None = None,
@@ -45,6 +50,8 @@ def build_report(
         shape: Result of `tas_tf.space.summary.summarise_shape`.
         history: Values by epoch: `expected_macs`, `argmax_macs`, `held_out_accuracy` or that of the score that
             counts.
+        behaviour: Answers of teacher and student on the test images; agreement and calibration errors are kept.
+        deploy: The student's TFLite files by format, each with its `path` and what `describe_file` returns.
         budget: Budget as the user gave it, e.g. `macs:0.5`.
         seed: Seed of the run.
         settings: Further settings by name.
@@ -74,6 +81,8 @@ def build_report(
         "latency": latency,
         "shape": shape,
         "history": history,
+        "behaviour": None if behaviour is None else _summarise_behaviour(behaviour),
+        "deploy": deploy or {},
         "budget": budget,
         "seed": seed,
         "settings": settings or {},
@@ -104,6 +113,16 @@ def _describe_model(metrics: Mapping | None, exported: Mapping | None) -> dict:
         "params": metrics.get("params"),
         "tflite": {name: dict(value) for name, value in exported.items() if name != SAVED_MODEL},
         SAVED_MODEL: exported.get(SAVED_MODEL),
+    }
+
+
+def _summarise_behaviour(behaviour: Behaviour) -> dict:
+    """Agreement and calibration; the rest is in the folder of the comparison."""
+    both = {"teacher": behaviour.teacher, "student": behaviour.student}
+    return {
+        "images": behaviour.images,
+        "agreement": dataclasses.asdict(behaviour.agreement),
+        "calibration_error": {name: answers.calibration.error for name, answers in both.items()},
     }
 
 

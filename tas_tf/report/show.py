@@ -1,16 +1,13 @@
-"""Shows a report: as tables in the terminal and as an HTML page."""
+"""Shows a report as tables in the terminal; the words and figures are those of the page too."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from tas_tf.cost.cost_model import told
-from tas_tf.extras import require_extra
-from tas_tf.files import write_bytes
 from tas_tf.report import speed
 from tas_tf.report.by_class import class_rows, worst_in_words
 from tas_tf.report.formatting import (
@@ -69,37 +66,6 @@ def _print_speed(speeds: Sequence[speed.Speed], console: Console) -> None:
     for each in speeds:
         if each.falls_short:
             console.print(speed.explain(each), markup=False, highlight=False, soft_wrap=True)
-
-
-def render_html(report: Mapping, path: str | Path) -> Path:
-    """Writes the report as one self-contained page; an existing page is replaced only by a complete one.
-
-    Raises:
-        UserError: If the extra `report` isn't installed.
-    """
-    require_extra("report")
-    import jinja2
-
-    from tas_tf.report import figures
-
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    page = environment.get_template("report.html").render(
-        report=report,
-        names=model_names(report),
-        rows=comparison_rows(report),
-        classes=class_rows(report, model_names(report)),
-        tiles=headline(report),
-        facts=search_facts(report),
-        speeds=[(each, speed.speed_cells(each)) for each in speed.compare_speed(report)],
-        operator_cells=speed.operator_cells,
-        overhead=speed.OVERHEAD,
-        format_ms=format_ms,
-        figures=figures.draw_all(report),
-    )
-    return write_bytes(path, page.encode())
 
 
 def model_names(report: Mapping) -> list[str]:

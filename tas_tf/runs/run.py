@@ -91,11 +91,6 @@ class Run:
         return self.path / "export"
 
     @property
-    def behaviour_dir(self) -> Path:
-        """The folder that tells how teacher and student behave on the test images."""
-        return self.path / "behaviour"
-
-    @property
     def probe_dir(self) -> Path:
         """The folder of networks to time on another device."""
         return self.path / "probe"

@@ -170,6 +170,7 @@ def test_the_help_of_the_pipeline_leaves_out_what_only_other_commands_use():
     assert {option.flag for option in OPTIONS} - {option.flag for option in options_of(COMMANDS["pipeline"])} == {
         "kind",
         "compare",
+        "page",
     }
 
 

@@ -10,6 +10,7 @@ from tas_tf.deploy import layers
 from tas_tf.deploy.layers import REST, layers_of_file
 from tas_tf.deploy.profile import profile_file
 from tas_tf.deploy.tflite import export_tflite
+from tests.parts import slow_except
 
 #: Bytes of a weight in each format; biases and small kernels are exceptions, see below.
 WIDTHS = {"fp32": 4, "fp16": 2, "dynamic": 1, "int8": 1}
@@ -41,7 +42,7 @@ def file_of(model, tmp_path_factory):
     return write
 
 
-@pytest.mark.parametrize("format", WIDTHS)
+@pytest.mark.parametrize("format", slow_except(WIDTHS, ["fp16", "int8"]))
 def test_each_kernel_is_a_layer_of_the_models(model, file_of, format):
     path = file_of(format)
     *found, rest = layers_of_file(path, model)

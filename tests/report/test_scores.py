@@ -9,9 +9,10 @@ from tas_tf.objectives.classification import Classification
 from tas_tf.objectives.decisions import Binary, Multilabel
 from tas_tf.objectives.regression import Regression
 from tas_tf.report.comparison import compare_runs, print_comparison
+from tas_tf.report.page import render_html
 from tas_tf.report.report import build_report
 from tas_tf.report.scores import SCORES
-from tas_tf.report.show import comparison_rows, headline, print_table, render_html, search_facts
+from tas_tf.report.show import comparison_rows, headline, print_table, search_facts
 from tests.report.test_comparison import write_run
 
 
@@ -60,7 +61,8 @@ def test_nothing_is_called_accuracy(tmp_path):
     for text in (console.file.getvalue(), page):
         assert "ccuracy" not in text
         assert "percent" not in text.replace("percentile", "")
-    assert "Mean absolute error against cost" in page
+    assert "Mean absolute error and cost" in page
+    assert "Lower and further left is better" in page
     assert "Mean absolute error during the search" in page
     assert "Held-out mean absolute error of the decoded shape by epoch; 2.75 in the last epoch." in page
 

@@ -49,7 +49,11 @@ def test_each_budget_has_a_run_of_its_own_and_the_search_is_shared(run):
     assert not (path / FURTHER / "rivals/full_kd").exists()
     assert (path / FURTHER / "rivals/random/student/model.keras").exists()
     assert "all budgets" in outcome.out
-    assert outcome.out.splitlines()[-2].split("│")[1].strip() == "macs_0.4"
+    assert outcome.out.splitlines()[-3].split("│")[1].strip() == "macs_0.4"
+    page = (path / "budgets.html").read_text()
+    assert 'href="report.html"' in page
+    assert f'href="{FURTHER}/report.html"' in page
+    assert "teacher: latency" in page
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import json
 import shutil
 
 from export import student
+from tas_tf.report.snippets import make_snippets
 from trainers import distill, report
 
 
@@ -22,6 +23,16 @@ def test_it_is_written_again_from_the_folder_alone(command, interrupted, finishe
     shape = json.loads((finished / "search/shape.json").read_text())
     assert {unit["name"]: unit["kept"] for unit in found["shape"]["units"]} == shape["widths"]
     assert len(found["history"]["held_out_accuracy"]) == 1
+
+
+def test_its_lines_run_the_files_of_the_run(command, finished, capsys):
+    assert command(report, f"--run_dir={finished}").code == 0
+    found = json.loads((finished / "report.json").read_text())
+    (lines,) = make_snippets(found)
+    assert lines.path == str(finished / "export/fp32.tflite")
+    assert lines.python.replace('"', "&#34;") in (finished / "report.html").read_text()
+    exec(compile(lines.python, "lines", "exec"), {})
+    assert capsys.readouterr().out.strip() in found["student"]["by_class"]
 
 
 def test_it_is_printed_as_json(command, finished):
@@ -61,7 +72,7 @@ def test_the_comparison_finds_a_shape_from_elsewhere(command, interrupted, tmp_p
     assert row["search_seconds"]["mean"] == searched["seconds"]
 
 
-def test_runs_side_by_side(command, interrupted):
+def test_runs_side_by_side(command, interrupted, tmp_path):
     rival = interrupted.path / "rivals/uniform"
     outcome = command(report, "--compare", interrupted.path, rival)
     assert outcome.code == 0, outcome
@@ -73,6 +84,12 @@ def test_runs_side_by_side(command, interrupted):
     assert own["accuracy"]["mean"] == student["accuracy"]
     assert own["macs"]["mean"] == student["macs"]
     assert (other["name"], other["seeds"], other["accuracy"]["spread"]) == ("uniform", [0], None)
+    page = tmp_path / "pages/all.html"
+    assert command(report, "--compare", interrupted.path, rival, f"--page={page}").code == 0
+    assert f"{interrupted.path.name}/report.html" in page.read_text()
+    alone = command(report, f"--run_dir={interrupted.path}", f"--page={page}")
+    assert alone.code == 1
+    assert "--compare" in alone.err
     assert command(report, "--compare", interrupted.path, interrupted.path).code == 1
     assert "Expected flags only" in command(report, "--compare", interrupted.path, "run_dir=x").err
 
