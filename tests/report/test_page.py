@@ -265,7 +265,10 @@ def test_pictures_for_the_documentation_are_taken(tools, pages, tmp_path):
     from docs.tools import screenshots
 
     page = Path(urllib.parse.unquote(urllib.parse.urlparse(pages["report"]).path))
-    sizes = {path.name: Image.open(path).size for path in screenshots.take(page, tmp_path)}
+    sizes = {}
+    for path in screenshots.take(page, tmp_path):
+        with Image.open(path) as picture:
+            sizes[path.name] = picture.size
     assert set(sizes) == {path.name for path in (screenshots.ROOT / "docs/images").glob("report*.png")}
     assert sizes["report-phone.png"][0] == tools.PHONE[0]
     assert all(path.stat().st_size < 300_000 for path in tmp_path.iterdir())
