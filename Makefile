@@ -32,9 +32,11 @@ test: install
 test-all: install $(VENV)/.installed-docs
 	TF_CPP_MIN_LOG_LEVEL=2 $(RUN) -m pytest $(TEST_FLAGS)
 
+# Rules, format, and types: strict for what users import, see pyproject.toml.
 lint: install
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
 
 format: install
 	$(RUN) -m ruff check --fix .
@@ -62,4 +64,4 @@ results: install
 	$(RUN) -m benchmarks.results $(RESULTS_FLAGS)
 
 clean:
-	rm -rf $(VENV) build dist site *.egg-info .hypothesis .ruff_cache
+	rm -rf $(VENV) build dist site *.egg-info .hypothesis .ruff_cache .mypy_cache

@@ -58,7 +58,7 @@ def _rows() -> Iterator[Option]:
     def shared(flag: str, *sections: str) -> Option:
         return Option(flag, tuple(f"{section}.{flag}" for section in sections), "Training")
 
-    def own(name: str, section: str, *fields: str, **details: Any) -> Iterator[Option]:
+    def own(name: str, section: str, *fields: str | tuple[str, str], **details: Any) -> Iterator[Option]:
         return group(name, section, *fields, phase=section, **details)
 
     yield from group("Network", "network", "model", "num_classes", "task", "loss", "train_model")

@@ -51,7 +51,7 @@ def convert_int8(saved_model: Path, calibration: Arrays) -> bytes:
 
 
 # Format name -> function from SavedModel folder and calibration images to flatbuffer. A new format is one more entry.
-CONVERTERS: MappingProxyType[str, Callable[[Path, np.ndarray | None], bytes]] = MappingProxyType(
+CONVERTERS: MappingProxyType[str, Callable[[Path, Any], bytes]] = MappingProxyType(
     {
         "fp32": convert_fp32,
         "fp16": convert_fp16,

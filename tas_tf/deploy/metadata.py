@@ -77,10 +77,9 @@ class Metadata:
         changes their proportions, `crop` cuts borders off, `pad` adds black ones.
         """
         outside = Preprocessing("none") if self.inside else self.preprocessing
+        size: dict[str, Any] = {"shape": list(self.input_shape)}
         if len(self.input_shape) == 3:
             size = dict(zip(("height", "width", "channels"), self.input_shape, strict=True))
-        else:
-            size = {"shape": list(self.input_shape)}
         several = {"inputs": {name: list(shape) for name, shape in self.inputs.items()}, "outputs": dict(self.outputs)}
         return {
             "tas_tf": __version__,

@@ -173,7 +173,7 @@ def write_frozen(model: keras.Model, path: str | Path) -> Path:
         for variables in (model.trainable_variables, model.non_trainable_variables)
     ]
 
-    def serve(images: tf.Tensor | dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    def serve(images: tf.Tensor | dict[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
         outputs, _ = model.stateless_call(*weights, images, training=False)
         return outputs if isinstance(outputs, Mapping) else {_OUTPUT: outputs}
 
@@ -258,7 +258,7 @@ def _as_float32(model: keras.Model) -> keras.Model:
     return copy_model(model, config) if mixed else model
 
 
-def _without_mixed_precision(config: object) -> tuple[object, bool]:
+def _without_mixed_precision(config: Any) -> tuple[Any, bool]:
     """Returns a config with every mixed policy replaced by float32, and whether there was one."""
     if isinstance(config, list | tuple):
         items = [_without_mixed_precision(item) for item in config]

@@ -70,6 +70,7 @@ def export_tflite(
     """
     _check_format(format, calibration)
     with tempfile.TemporaryDirectory() as scratch:
+        expect: Callable[[Arrays], Any]
         if isinstance(source, keras.Model):
             if takes_any_size(source):
                 source = with_image_size(source, _size_of_images(calibration, metadata))

@@ -52,7 +52,7 @@ class ExportStep(RunStep):
     def __init__(self, workspace: Workspace, rivals: Sequence[str] | None = None, label: str | None = None) -> None:
         super().__init__(workspace, label)
         self._rivals = rivals
-        self._formats: list[str] | None = None
+        self._formats: list[str] = []  # that can be written, once the step runs
 
     @property
     def parts(self) -> Sequence[QatStep]:

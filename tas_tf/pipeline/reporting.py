@@ -49,15 +49,15 @@ def report_run(workspace: Workspace, rivals: Sequence[str] | None = None) -> dic
     no_page = explain_missing("report")
     config = workspace.config
     made_by = workspace.shared.made_by(config.run)
-    rivals = {name: config.rival(name).run for name in (config.trained_rivals if rivals is None else rivals)}
+    shown = {name: config.rival(name).run for name in (config.trained_rivals if rivals is None else rivals)}
     report = build_report(
         teacher=_read(config.teacher_run.metrics("teacher")),
         student=_read(config.run.metrics("student")),
         search=_search_metrics(workspace),
         export=_read(config.run.export_dir / "metrics.json"),
         latency=_read(config.run.latency_json),
-        rivals={name: metrics for name, other in rivals.items() if (metrics := _read(other.metrics("student")))},
-        qat=_qat_metrics(workspace, rivals),
+        rivals={name: metrics for name, other in shown.items() if (metrics := _read(other.metrics("student")))},
+        qat=_qat_metrics(workspace, shown),
         shape=_shape_summary(workspace),
         history=(_read(config.run.metrics("search")) or {}).get("history"),
         budget=str(config.budget),
