@@ -50,7 +50,7 @@ def test_every_file_of_the_packages_is_in_it(wheel, folder):
 
 def test_extras_are_not_installed_by_default(wheel):
     metadata = message_from_bytes(wheel.read(f"tas_tf-{__version__}.dist-info/METADATA"))
-    assert set(metadata.get_all("Provides-Extra")) == {"datasets", "keras2", "qat", "report", "all", "gpu"}
+    assert set(metadata.get_all("Provides-Extra")) == {"datasets", "keras2", "qat", "report", "micro", "all", "gpu"}
     required = [text for text in metadata.get_all("Requires-Dist") if "extra ==" not in text]
     assert any(text.startswith("tensorflow~=") for text in required)
     for name in ("tensorflow-datasets", "tf_keras", "tensorflow-model-optimization", "matplotlib", "Jinja2"):

@@ -113,7 +113,7 @@ def _rows() -> Iterator[Option]:
     yield from group("Rivals", "", "rivals")
     yield from group("Baseline", "baseline", "kind", kept=False)
     yield from group("Baseline", "baseline", "random_shapes", "random_epochs")
-    yield from group("Export", "export", "formats", "preprocessing_inside", "test_limit")
+    yield from group("Export", "export", "formats", "c_array", "preprocessing_inside", "test_limit")
     yield Option("threads", ("export.threads", "latency.threads"), "Export")
     yield from group("Export", "export", ("latency_rounds", "rounds"), ("latency_warmup", "warmup"))
     yield from group("Export", "export", ("export_tolerance", "max_difference"), "max_accuracy_drop")

@@ -60,8 +60,6 @@ CONVERTERS: MappingProxyType[str, Callable[[Path, Any], bytes]] = MappingProxyTy
         "qat_int8": convert_int8,
     }
 )
-#: Formats that compute in integers throughout and need calibration images.
-INTEGER_FORMATS = ("int8", "qat_int8")
 
 
 def check_calibration(images: Arrays | None) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import sys
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -46,6 +46,7 @@ class ArtefactMetrics:
         latency_spread_ms: Milliseconds between the 10th and the 90th percentile.
         max_abs_diff: Largest absolute difference between the outputs of artefact and Keras model.
         operators: Types of operator with their times, the most expensive first; `None` if there is no profile.
+        micro: What a microcontroller needs, see `MicroReport.to_json`; `None` without a C array.
     """
 
     metric: str
@@ -57,6 +58,7 @@ class ArtefactMetrics:
     latency_spread_ms: float | None
     max_abs_diff: float
     operators: list[OperatorTime] | None = None
+    micro: dict[str, Any] | None = None
 
 
 def verify_artefact(

@@ -14,10 +14,10 @@ import numpy as np
 
 from tas_tf.deploy.agreement import probes_for
 from tas_tf.deploy.arrays import Arrays
-from tas_tf.deploy.converters import INTEGER_FORMATS
 from tas_tf.deploy.latency import time_interleaved
 from tas_tf.deploy.lite_model import TFLiteModel
 from tas_tf.deploy.saved_model import serving_model, write_frozen
+from tas_tf.deploy.settings import INTEGER_FORMATS
 from tas_tf.deploy.tflite import write_tflite
 from tas_tf.quiet import without_notes
 from tas_tf.space.shape import Shape
