@@ -12,7 +12,7 @@ SUITABLE = import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info
 PYTHON ?= $(shell for name in $(CANDIDATES); do \
 	if "$$name" -c '$(SUITABLE)' >/dev/null 2>&1; then echo "$$name"; break; fi; done)
 
-.PHONY: install test test-all lint format docs docs-serve demo results clean
+.PHONY: install test test-all lint format docs docs-serve notebook demo results clean
 
 install: $(VENV)/.installed
 
@@ -55,6 +55,10 @@ docs: install $(VENV)/.installed-docs
 # Shows the site on http://127.0.0.1:8000, and builds it again when a page changes.
 docs-serve: install $(VENV)/.installed-docs
 	$(RUN) -m mkdocs serve
+
+# examples/compress.ipynb of examples/compress.py, with its outputs: some minutes.
+notebook: install
+	$(RUN) docs/tools/notebook.py
 
 demo: install
 	$(RUN) -m trainers.pipeline --flagfile=flags/digits.cfg $(DEMO_FLAGS)

@@ -92,7 +92,7 @@ def run(
         write_bytes(model, flatbuffer)
         write_arrays(given, inputs)
         # Isolated: modules in the script's folder would hide others of the same names.
-        command = [sys.executable, "-I", _RUNNER, model, str(arena), str(num_outputs), given, found]
+        command = [sys.executable, "-I", *map(str, (_RUNNER, model, arena, num_outputs, given, found))]
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_SECONDS)
         used = dict(re.findall(r"Arena allocation (head|tail) (\d+) bytes", done.stderr))
         if done.returncode or len(used) < 2:
