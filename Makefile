@@ -12,7 +12,7 @@ SUITABLE = import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info
 PYTHON ?= $(shell for name in $(CANDIDATES); do \
 	if "$$name" -c '$(SUITABLE)' >/dev/null 2>&1; then echo "$$name"; break; fi; done)
 
-.PHONY: install test test-all lint format docs docs-serve notebook demo results clean
+.PHONY: install test test-all lint format docs docs-serve notebook dist demo results clean
 
 install: $(VENV)/.installed
 
@@ -59,6 +59,12 @@ docs-serve: install $(VENV)/.installed-docs
 # examples/compress.ipynb of examples/compress.py, with its outputs: some minutes.
 notebook: install
 	$(RUN) docs/tools/notebook.py
+
+# The wheel and the source distribution, in dist/, as an index takes them.
+dist: install
+	rm -rf dist
+	$(RUN) -m build --no-isolation
+	$(RUN) -m twine check --strict dist/*
 
 demo: install
 	$(RUN) -m trainers.pipeline --flagfile=flags/digits.cfg $(DEMO_FLAGS)
