@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from tas_tf import workers
-from tas_tf.deploy.artefacts import artefact_path
+from tas_tf.deploy.artefacts import artefact_path, files_of
 from tas_tf.deploy.converters import CONVERTERS
+from tas_tf.deploy.settings import INTEGER_FORMATS
 from tas_tf.errors import UserError
 from tas_tf.extras import explain_missing
 from tas_tf.files import write_json
@@ -127,6 +128,7 @@ def _files(run_folder: Run, *, page: bool) -> dict[str, str]:
         "student": run_folder.student_model,
         "SavedModel": run_folder.export_dir / "saved_model",
         **{f"TFLite {format}": artefact_path(run_folder.export_dir, format) for format in CONVERTERS},
+        **{f"C++ array {format}": files_of(run_folder.export_dir, format)[1] for format in INTEGER_FORMATS},
         **({"report": run_folder.report_html} if page else {}),
         "TensorBoard logs": run_folder.path / "logs",
     }
