@@ -12,7 +12,7 @@ SUITABLE = import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info
 PYTHON ?= $(shell for name in $(CANDIDATES); do \
 	if "$$name" -c '$(SUITABLE)' >/dev/null 2>&1; then echo "$$name"; break; fi; done)
 
-.PHONY: install test test-all lint format docs docs-serve demo results clean
+.PHONY: install test test-all lint format docs docs-serve notebook dist demo results clean
 
 install: $(VENV)/.installed
 
@@ -32,9 +32,11 @@ test: install
 test-all: install $(VENV)/.installed-docs
 	TF_CPP_MIN_LOG_LEVEL=2 $(RUN) -m pytest $(TEST_FLAGS)
 
+# Rules, format, and types: strict for what users import, see pyproject.toml.
 lint: install
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
 
 format: install
 	$(RUN) -m ruff check --fix .
@@ -54,6 +56,16 @@ docs: install $(VENV)/.installed-docs
 docs-serve: install $(VENV)/.installed-docs
 	$(RUN) -m mkdocs serve
 
+# examples/compress.ipynb of examples/compress.py, with its outputs: some minutes.
+notebook: install
+	$(RUN) docs/tools/notebook.py
+
+# The wheel and the source distribution, in dist/, as an index takes them.
+dist: install
+	rm -rf dist
+	$(RUN) -m build --no-isolation
+	$(RUN) -m twine check --strict dist/*
+
 demo: install
 	$(RUN) -m trainers.pipeline --flagfile=flags/digits.cfg $(DEMO_FLAGS)
 
@@ -62,4 +74,4 @@ results: install
 	$(RUN) -m benchmarks.results $(RESULTS_FLAGS)
 
 clean:
-	rm -rf $(VENV) build dist site *.egg-info .hypothesis .ruff_cache
+	rm -rf $(VENV) build dist site *.egg-info .hypothesis .ruff_cache .mypy_cache

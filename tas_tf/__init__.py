@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from tas_tf.data.preprocessing import Preprocessing
     from tas_tf.deploy.lite_model import TFLiteModel
     from tas_tf.deploy.metadata import Metadata, read_metadata
+    from tas_tf.deploy.micro.export import export_c_array
+    from tas_tf.deploy.micro.report import MicroReport
     from tas_tf.deploy.saved_model import export_saved_model
     from tas_tf.deploy.tflite import export_tflite
     from tas_tf.description import Description, describe
@@ -44,6 +46,15 @@ if TYPE_CHECKING:
     from tas_tf.training.network import TrainResult
     from tas_tf.training.settings import TrainSettings
     from tas_tf.zoo.loading import load_network
+else:  # a type checker takes a module that has this function for one that has every name
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+
 
 #: The module that defines each public name.
 _HOMES = {
@@ -73,6 +84,8 @@ _HOMES = {
     "register_layer": "graph.custom",
     "export_saved_model": "deploy.saved_model",
     "export_tflite": "deploy.tflite",
+    "export_c_array": "deploy.micro.export",
+    "MicroReport": "deploy.micro.report",
     "TFLiteModel": "deploy.lite_model",
     "Metadata": "deploy.metadata",
     "read_metadata": "deploy.metadata",
@@ -105,20 +118,14 @@ __all__ = [
     "register_layer",
     "export_saved_model",
     "export_tflite",
+    "export_c_array",
+    "MicroReport",
     "TFLiteModel",
     "Metadata",
     "read_metadata",
     "UserError",
     "__version__",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
 
 
 def __dir__() -> list[str]:

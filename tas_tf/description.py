@@ -174,7 +174,7 @@ class Description:
 
     def _frozen_line(self) -> str:
         """How much of the cost is frozen, and in which layers most of it is."""
-        largest = sorted(self.frozen_shares, key=self.frozen_shares.get, reverse=True)[:_MOST_NAMED]
+        largest = sorted(self.frozen_shares, key=lambda layer: self.frozen_shares[layer], reverse=True)[:_MOST_NAMED]
         named = ", ".join(f"{layer} {_percent(self.frozen_shares[layer])}" for layer in largest)
         more = len(self.frozen_shares) - len(largest)
         where = f": {named}{f' and {more} more' if more else ''}" if named else ""

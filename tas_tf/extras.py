@@ -12,6 +12,7 @@ EXTRAS = {
     "keras2": ("tf_keras",),
     "qat": ("tensorflow_model_optimization", "tf_keras"),
     "report": ("matplotlib", "jinja2"),
+    "micro": ("tflite_micro",),
 }
 #: What needs each extra, as the beginning of a sentence.
 PURPOSES = {
@@ -19,6 +20,7 @@ PURPOSES = {
     "keras2": "A file of Keras 2",
     "qat": "Quantisation-aware training (qat_int8)",
     "report": "The page report.html",
+    "micro": "Measuring a network for microcontrollers",
 }
 
 

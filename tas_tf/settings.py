@@ -56,7 +56,7 @@ class Setting:
         named = {"at least": self.at_least, "above": self.above, "at most": self.at_most, "below": self.below}
         return " and ".join(f"{words} {bound}" for words, bound in named.items() if bound is not None)
 
-    def admits(self, value: float) -> bool:
+    def admits(self, value: Any) -> bool:
         """Whether a number is finite and within the bounds."""
         return (
             math.isfinite(value)
@@ -103,7 +103,7 @@ def setting(default: Any, help: str, **details: Any) -> Any:
     return dataclasses.field(default=default, metadata={_KEY: Setting(help, **details)})
 
 
-def other_default(base: type, name: str, default: Any) -> Any:
+def other_default(base: type[Any], name: str, default: Any) -> Any:
     """Gives an inherited field a new default; its help and bounds stay.
 
     Args:
@@ -111,12 +111,17 @@ def other_default(base: type, name: str, default: Any) -> Any:
         name: Name of the field.
         default: The new default.
     """
-    return dataclasses.field(default=default, metadata=base.__dataclass_fields__[name].metadata)
+    fields = {field.name: field for field in dataclasses.fields(base)}
+    return dataclasses.field(default=default, metadata=fields[name].metadata)
+
+
+def describe_settings(cls: type) -> dict[str, Described]:
+    """The settings of a class by name, in the order of its fields; fields that hold a settings class are left out."""
+    return _described(cls)
 
 
 @functools.cache
-def describe_settings(cls: type) -> dict[str, Described]:
-    """The settings of a class by name, in the order of its fields; fields that hold a settings class are left out."""
+def _described(cls: type) -> dict[str, Described]:
     hints = typing.get_type_hints(cls)
     return {
         field.name: Described(field.name, field.default, field.metadata[_KEY], *_resolve(hints[field.name]))

@@ -73,7 +73,7 @@ def test_commands_take_the_flags_that_pages_show(block, monkeypatch):
 def test_targets_and_files_that_pages_name_exist(block):
     known = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert {*re.findall(r"^make ([\w-]+)", block.text, re.MULTILINE)} <= {*known}
-    for name in re.findall(r"(?:flags|examples)/[\w/]+\.(?:cfg|py)", block.text):
+    for name in re.findall(r"(?:flags|examples)/[\w/]+\.(?:cfg|py|ipynb)", block.text):
         assert (ROOT / name).exists()
     for name in re.findall(r"python -m (benchmarks\.\w+)", block.text):
         assert importlib.util.find_spec(name)
@@ -185,6 +185,17 @@ def test_links_into_the_repository_become_links_into_the_site():
     )
     with pytest.raises(ValueError, match="isn't part of the site"):
         with_links("[a](tas_tf/errors.py)", "index.md")
+
+
+def test_a_notebook_becomes_a_page():
+    outputs = [{"text": ["1\n"], "name": "stdout"}, {"data": {"image/png": "iVBO\n", "text/plain": ["<Figure>"]}}]
+    cells = [
+        {"cell_type": "markdown", "source": ["# Title\n", "Text."]},
+        {"cell_type": "code", "source": ["print(1)"], "outputs": outputs},
+    ]
+    made = load_tool("repository").notebook_page({"cells": cells})
+    code, shown, figure = "````python\nprint(1)\n````", "````text\n1\n````", "![Figure](data:image/png;base64,iVBO)"
+    assert made == f"# Title\nText.\n\n{code}\n\n{shown}\n\n{figure}\n"
 
 
 @pytest.mark.slow

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from posixpath import normpath, relpath
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 #: Pages at the top level of the repository, which lie at the top level of the site too.
 PAGES = ("CHANGELOG.md", "BUILD.md", "SECURITY.md")
 #: Files that pages link to, each of which becomes a page that shows it.
-SHOWN = ("flags/*.cfg", "examples/*.py", "LICENSE", ".ci/run")
+SHOWN = ("flags/*.cfg", "examples/*.py", "examples/*.ipynb", "LICENSE", ".ci/run")
 #: Sections of README that end the first page of the site; the others have pages of their own.
 _LAST = ("tests-and-contributing", "reference", "licence")
 _FENCE = re.compile(r"^( *)```[^\n]*\n.*?^\1```$", re.DOTALL | re.MULTILINE)
@@ -65,8 +67,29 @@ def _shown() -> Iterator[Path]:
 
 
 def _as_page(path: Path) -> str:
+    if path.suffix == ".ipynb":
+        return notebook_page(json.loads(path.read_text()))
     name = path.relative_to(ROOT)
     return f"# {name}\n\n````{_LANGUAGES.get(path.suffix, 'text')}\n{path.read_text().rstrip()}\n````\n"
+
+
+def notebook_page(notebook: Mapping[str, Any]) -> str:
+    """A notebook as a page: texts, code, and what the code shows, images as part of the page.
+
+    Args:
+        notebook: Content of the notebook's file.
+    """
+    parts = []
+    for cell in notebook["cells"]:
+        text = "".join(cell["source"])
+        parts.append(text if cell["cell_type"] == "markdown" else f"````python\n{text}\n````")
+        for output in cell.get("outputs", ()):
+            data = output.get("data", {"text/plain": output.get("text", "")})
+            if "image/png" in data:
+                parts.append(f"![Figure](data:image/png;base64,{''.join(data['image/png']).strip()})")
+            elif shown := "".join(data["text/plain"]).strip():
+                parts.append(f"````text\n{shown}\n````")
+    return "\n\n".join(parts) + "\n"
 
 
 def place_of(name: str, anchor: str = "") -> str:

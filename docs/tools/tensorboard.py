@@ -1,4 +1,4 @@
-"""Takes the pictures of TensorBoard in docs/images: `python docs/tools/tensorboard.py RUN`, with a finished run's folder.
+"""Takes the pictures of TensorBoard in docs/images: `python docs/tools/tensorboard.py RUN`, with a run's folder.
 
 The pictures in the repository show this run:
 
@@ -29,7 +29,8 @@ _SIZE = (1400, 1000)
 _START, _DRAW = 120, 60
 #: Whether a tab shows something: a curve or a picture with pixels, in whatever shadow tree it lies.
 _SHOWN = """
-const walk = (node) => [node, ...[...node.children, ...(node.shadowRoot ? node.shadowRoot.children : [])].flatMap(walk)];
+const inside = (node) => [...node.children, ...(node.shadowRoot ? node.shadowRoot.children : [])];
+const walk = (node) => [node, ...inside(node).flatMap(walk)];
 return walk(document.body).filter((one) =>
   (one.tagName === "IMG" && one.naturalWidth > 100) || (one.tagName === "path" && one.getTotalLength() > 50)).length;
 """

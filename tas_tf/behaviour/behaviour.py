@@ -47,7 +47,7 @@ class Behaviour:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data without the images; `mistakes` name their files."""
-        files = [f"{EXAMPLES}/{number:02}.png" for number in range(len(self.pngs))]
+        files: list[str | None] = [f"{EXAMPLES}/{number:02}.png" for number in range(len(self.pngs))]
         files += [None] * (len(self.mistakes) - len(files))
         return {
             "images": self.images,

@@ -7,7 +7,7 @@ from tensorboard.plugins.custom_scalar import summary
 from tensorboard.plugins.custom_scalar.layout_pb2 import Category, Chart, Layout, MultilineChartContent
 
 #: Charts by category: a title, and regular expressions of the tags that it shows.
-CHARTS = {
+CHARTS: dict[str, dict[str, tuple[str, ...]]] = {
     "Networks": {
         "score: teacher, held out in the search, student": (
             r"score/(?!weight_|arch_).*",

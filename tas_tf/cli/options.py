@@ -78,7 +78,7 @@ def parse() -> Parsed:
             if value is not None or not option.overrides:
                 found[section][field] = value
     own, call = found.pop(""), found.pop("call")
-    nested = {}
+    nested: dict[str, Any] = {}
     for name, values in found.items():
         with speaking_of(name):
             nested[name] = sections()[name](**values)

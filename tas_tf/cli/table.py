@@ -59,7 +59,7 @@ def _rows() -> Iterator[Option]:
     def shared(flag: str, *sections: str) -> Option:
         return Option(flag, tuple(f"{section}.{flag}" for section in sections), "Training")
 
-    def own(name: str, section: str, *fields: str, **details: Any) -> Iterator[Option]:
+    def own(name: str, section: str, *fields: str | tuple[str, str], **details: Any) -> Iterator[Option]:
         return group(name, section, *fields, phase=section, **details)
 
     yield from group("Network", "network", "model", "num_classes", "task", "loss", "train_model")
@@ -114,7 +114,7 @@ def _rows() -> Iterator[Option]:
     yield from group("Rivals", "", "rivals")
     yield from group("Baseline", "baseline", "kind", kept=False)
     yield from group("Baseline", "baseline", "random_shapes", "random_epochs")
-    yield from group("Export", "export", "formats", "preprocessing_inside", "test_limit")
+    yield from group("Export", "export", "formats", "c_array", "preprocessing_inside", "test_limit")
     yield Option("threads", ("export.threads", "latency.threads"), "Export")
     yield from group("Export", "export", ("latency_rounds", "rounds"), ("latency_warmup", "warmup"))
     yield from group("Export", "export", ("export_tolerance", "max_difference"), "max_accuracy_drop")

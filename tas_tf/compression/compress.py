@@ -233,7 +233,10 @@ def compress(
         class_weight=class_weight,
     )
     check_deployable(model)
-    measuring = {"settings": latency_settings(latency), "say": print if verbose != 0 else lambda text: None}
+    measuring: dict[str, Any] = {
+        "settings": latency_settings(latency),
+        "say": print if verbose != 0 else lambda text: None,
+    }
     meter = meter_of(wanted.kind, space, measure_file=measure or file_size, **measuring)
     if wanted.kind != "latency":  # timing shapes takes longer than to check data and model
         cost_and_limit(space, wanted, meter)  # rejects most budgets before any data is read
@@ -271,7 +274,11 @@ def compress(
         found = finder.by_search(searching)
     else:
         found = finder.by_race(racing, teacher, searching=searching, divisor=width_divisor, deadline=deadline)
-    starts = {"none": lambda: None, "teacher": lambda: inherited(ranked, space, found.shape)}
+    starts: dict[str, Callable[[], keras.Model | None]] = {
+        "none": lambda: None,
+        "teacher": lambda: inherited(ranked, space, found.shape),
+    }
+    start = starts.get(inherit, lambda: found.network)
     trained = train_network(
         space,
         found.shape,
@@ -279,7 +286,7 @@ def compress(
         found.training,
         strategy=strategy,
         teacher=teacher,
-        start=starts.get(inherit, lambda: found.network)(),
+        start=start(),
         callbacks=callbacks,
         verbose=verbose,
     )
@@ -288,7 +295,7 @@ def compress(
     _warn_of_chance(trained.metrics, data)
     metadata = describe_contents(space, found.shape, data.objective, data.class_names)
     student_metrics = trained.metrics
-    if wanted.kind == "latency":
+    if wanted.kind == "latency" and meter is not None:
         spent = meter(found.shape)
         student_metrics |= {"latency_ms": reported(cost.kind, spent), "latency_share": spent / cost.full}
     student = with_sizes_of(trained.model, compiled)

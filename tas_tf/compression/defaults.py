@@ -57,7 +57,7 @@ def seed_of(given: Settings | Changes | None) -> int:
     """The seed in settings that `check_settings` passed."""
     if given is None or isinstance(given, Mapping):
         return (given or {}).get("seed", 0)
-    return given.seed
+    return getattr(given, "seed", 0)
 
 
 def latency_settings(given: LatencySettings | Changes | None) -> LatencySettings:

@@ -97,7 +97,12 @@ def search(
     admit(custom_objects, unsafe_load=unsafe_load)
     compiled, model = model, at_size_of(train, model)
     graph = Graph.from_model(model)
-    named = {"axes": axes, "width_divisor": width_divisor, "couple_trunk": couple_trunk, "search_dense": search_dense}
+    named: dict[str, Any] = {
+        "axes": axes,
+        "width_divisor": width_divisor,
+        "couple_trunk": couple_trunk,
+        "search_dense": search_dense,
+    }
     options = {name: value for name, value in named.items() if value is not None}
     if space is None:
         space = SearchSpace.from_graph(graph, **options)
@@ -111,7 +116,10 @@ def search(
     strategy = make_strategy() if strategy is None else strategy
     check_deployable(model)
     wanted = Budget.parse(budget)
-    measuring = {"settings": latency_settings(latency), "say": print if verbose != 0 else lambda text: None}
+    measuring: dict[str, Any] = {
+        "settings": latency_settings(latency),
+        "say": print if verbose != 0 else lambda text: None,
+    }
     meter = meter_of(wanted.kind, space, measure_file=measure or file_size, **measuring)
     cost_and_limit(space, wanted, meter)  # rejects most budgets before any data is read
     data = open_data(

@@ -111,7 +111,7 @@ class CostModel:
             self.terms = _calibrated(space, file_bytes)
         else:
             self.terms = tuple(_TERMS[kind](space))
-        self.sources = {choice.name: place for place, choice in enumerate((*space.units, *space.stages))}
+        self.sources = {choice.name: place for place, choice in enumerate(space.choices)}
         self.factors = np.array([term.factor for term in self.terms], np.int64)
         self.reads = self._linear([term.reads for term in self.terms])
         self.makes = self._linear([term.makes for term in self.terms])
@@ -140,7 +140,7 @@ class CostModel:
 
     def scale(self, segment: Segment) -> float:
         """Channels of a segment for each channel of its source."""
-        return segment.width / self.space.full_width(segment.source)
+        return segment.width / self.space.full_width(segment.source) if segment.source is not None else 1.0
 
     def __call__(self, shape: Shape) -> int:
         """Computes the cost of a shape."""

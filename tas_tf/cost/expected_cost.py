@@ -176,9 +176,9 @@ class ExpectedCost:
         stage = self._space.stage[later]
         for index, end in enumerate(self._ends(stage)):
             inner = self._space.segments[end][0]
-            replaced = [inner if segment.source == later else segment for segment in sides]
+            one, other = (inner if segment.source == later else segment for segment in sides)
             more = ((later, index),) if later in self._stage_row else ()
-            yield from self._expand(*replaced, (*factors, *more))
+            yield from self._expand(one, other, (*factors, *more))
 
     def _difference(self, widths: tf.Tensor, depths: tf.Tensor) -> tf.Tensor:
         """Probability that the two sides of a projection differ, `[terms]`; 1 for all other terms."""

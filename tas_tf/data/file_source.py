@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import os
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -132,12 +133,13 @@ def load_files(
     notes = check_readable(name, [*listing.unusable, *broken], skip=skip_broken)
     listing = _without(listing, dict(broken))
     listing = without_empty_classes(listing, name) if listing.has_classes else _not_empty(listing, name)
-    files = [looked[path] for pairs in listing.files.values() for path, _ in pairs]
+    usable = {path: found for path, found in looked.items() if isinstance(found, ImageFile)}
+    files = [usable[path] for pairs in listing.files.values() for path, _ in pairs]
     channels = channels or (1 if all(file.grey for file in files) else 3)
     source = _file_source(
         name,
         listing,
-        looked,
+        usable,
         kind,
         test_share=test_share,
         image_shape=(*image_size, channels),
@@ -232,7 +234,8 @@ def _halves(labels: np.ndarray, test_share: float) -> tuple[np.ndarray, np.ndarr
 def _in_memory(source: FileSource, *, skip_broken: bool) -> Source:
     """Reads all images, and so finds those that are damaged in the middle."""
     broken: list[tuple[str, Broken]] = []
-    arrays, further = {}, {"split_weights": {}, "split_inputs": {}}
+    arrays: dict[str, Any] = {}
+    further: dict[str, dict[str, np.ndarray]] = {"split_weights": {}, "split_inputs": {}}
     for split, paths in source.split_paths.items():
         images, fails = _read_images(source, split)
         broken += [(paths[row], reason) for row, reason in fails.items()]

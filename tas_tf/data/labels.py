@@ -74,10 +74,11 @@ class _Numbered(_Classes):
     """Labels that hold class numbers in any form."""
 
     def class_names(self, counts: Mapping[int | str, int]) -> tuple[str, ...]:
-        if min(counts) < 0 or max(counts) >= self.num_classes:
+        numbers = [int(number) for number in counts]
+        if min(numbers) < 0 or max(numbers) >= self.num_classes:
             raise UserError(
                 f"`{self.argument}` must have labels from 0 to {self.num_classes - 1}, one for each class of the "
-                f"network. Received: {min(counts)} to {max(counts)}."
+                f"network. Received: {min(numbers)} to {max(numbers)}."
             )
         return self.known if len(self.known) == self.num_classes else tuple(map(str, range(self.num_classes)))
 
@@ -236,7 +237,7 @@ def make_single_labels(argument: str, spec: tf.TensorSpec, objective: Objective,
     if objective.task == Classification.task:
         if shape == (*wanted, objective.num_outputs) and objective.num_outputs > 1:
             return _OneHotPixels(argument, objective, known)
-        kind = _ClassesOfPixels
+        kind: type[Labels] = _ClassesOfPixels
     else:
         kind = _Numeric if objective.task == Regression.task else _Decisions
     # An axis of size 1 may be missing or added.

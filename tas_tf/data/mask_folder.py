@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -75,14 +74,15 @@ def list_masked_folder(root: Path) -> tuple[Listing, dict[str, Mask]]:
     pairs: dict[str, list[tuple[str, str]]] = {}
     unusable: list[tuple[str, Broken]] = []
     for split, (images, masks) in splits.items():
-        by_stem = [_by_stem(part, unusable) for part in (images, masks)]
-        pairs[split] = [(path, by_stem[1][stem]) for stem, path in by_stem[0].items() if stem in by_stem[1]]
-        for own, other, kind in ((*by_stem, f"mask in {masks.name}/"), (*by_stem[::-1], f"image in {images.name}/")):
+        shown, marked = (_by_stem(part, unusable) for part in (images, masks))
+        pairs[split] = [(path, marked[stem]) for stem, path in shown.items() if stem in marked]
+        kinds = (shown, marked, f"mask in {masks.name}/"), (marked, shown, f"image in {images.name}/")
+        for own, other, kind in kinds:
             unusable += [(path, Broken(f"it has no {kind}")) for stem, path in own.items() if stem not in other]
         notes += unused_files(images.parent, [path for part in (images, masks) for path in images_in(part)[1]])
-    masks = _check_masks([pair for of_split in pairs.values() for pair in of_split], unusable)
-    files = {split: [pair for pair in of_split if pair[1] in masks] for split, of_split in pairs.items()}
-    return Listing((), files, tuple(notes), False, unusable=tuple(unusable)), masks
+    found = _check_masks([pair for of_split in pairs.values() for pair in of_split], unusable)
+    files = {split: [pair for pair in of_split if pair[1] in found] for split, of_split in pairs.items()}
+    return Listing((), files, tuple(notes), False, unusable=tuple(unusable)), found
 
 
 def _find_parts(root: Path) -> tuple[dict[str, tuple[Path, Path]], list[str]]:
@@ -144,14 +144,14 @@ def _by_stem(folder: Path, unusable: list[tuple[str, Broken]]) -> dict[str, str]
     return {stem: paths[0] for stem, paths in found.items() if len(paths) == 1}
 
 
-def _check_masks(pairs: list[tuple[str, str]], unusable: list[tuple[str, Broken]]) -> Mapping[str, Mask]:
+def _check_masks(pairs: list[tuple[str, str]], unusable: list[tuple[str, Broken]]) -> dict[str, Mask]:
     """Reads all masks and returns what they hold, by path; adds those that can't be used to others.
 
     Args:
         pairs: Paths of images and masks.
         unusable: Gets the masks that can't be read or differ in size from their image.
     """
-    good = {}
+    good: dict[str, Mask] = {}
     images, masks = zip(*pairs, strict=True) if pairs else ((), ())
     for path, image, mask in zip(masks, look_at(images), look_at_masks(masks), strict=True):
         if isinstance(mask, Broken):

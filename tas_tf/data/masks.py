@@ -111,7 +111,8 @@ def _look_at_one(path: str) -> Mask | Broken:
         values = read_mask(path)
     except Broken as broken:
         return broken
-    return Mask(*values.shape, tuple(np.flatnonzero(np.bincount(values.reshape(-1))).tolist()))
+    height, width = values.shape
+    return Mask(height, width, tuple(np.flatnonzero(np.bincount(values.reshape(-1))).tolist()))
 
 
 def number_classes(masks: Mapping[str, Mask], num_classes: int) -> np.ndarray:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -26,10 +26,12 @@ from tas_tf.objectives.objective import Objective
 from tas_tf.scripts import import_file, reason_of
 
 #: Settings that say how data is read from files; the user's file reads it in its own way.
-_OF_FILES = ("features", "label_columns", "image_size", "channels", "skip_broken", "test_share", "train_limit")
-_OF_FILES += ("test_resize",)
+_OF_FILES = (
+    *("features", "label_columns", "image_size", "channels", "skip_broken", "test_share", "train_limit"),
+    "test_resize",
+)
 #: Settings that prepare pixels, and what they are for data that networks take as it is.
-_AS_IT_IS = {"preprocess": "none", "resize": "squash"}
+_AS_IT_IS: dict[str, Any] = {"preprocess": "none", "resize": "squash"}
 
 
 @dataclass(frozen=True, eq=False)

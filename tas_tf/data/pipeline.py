@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from functools import partial
 
 import numpy as np
 import tensorflow as tf
@@ -196,7 +197,9 @@ class _Plan:
 
     def batches(self, first_epoch: int) -> tf.data.Dataset:
         """Yields `(images, labels)` from `first_epoch` on, endlessly; of streamed sources, the share of each batch."""
-        read = self._streamed_epoch if isinstance(self.source, StreamedSource) else self._row_epoch
+        read = (
+            partial(self._streamed_epoch, self.source) if isinstance(self.source, StreamedSource) else self._row_epoch
+        )
         dataset = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max).flat_map(
             lambda epoch: _with_number(epoch, read(self._epoch_seed(epoch)).take(self.num_steps))
         )
@@ -213,23 +216,23 @@ class _Plan:
         )
         return tf.data.Dataset.from_tensor_slices(order).batch(self.batch_size, drop_remainder=True)
 
-    def _streamed_epoch(self, seed: tf.Tensor) -> tf.data.Dataset:
+    def _streamed_epoch(self, source: StreamedSource, seed: tf.Tensor) -> tf.data.Dataset:
         """Yields `(images, labels)`, uint8; images differ in size, so they are cropped and resized one by one."""
         crop_seed = tf.random.fold_in(seed, _CROP)
 
         def read(index: tf.Tensor, encoded: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            image = self.source.decode(encoded)
-            size = self.source.image_shape[:2]
+            image = source.decode(encoded)
+            size = source.image_shape[:2]
             image_seed = tf.random.fold_in(crop_seed, index)
             if self.augment.random_resized_crop:
                 image = random_resized_crop(image[tf.newaxis], size=size, seed=image_seed)[0]
             else:
-                image = central_view(image, size, self.source.resize, self.test_resize)
+                image = central_view(image, size, source.resize, self.test_resize)
             # Recolour one by one, so that no batch of large images is held as floats.
             return self._recoloured(image[tf.newaxis], image_seed)[0], label
 
         only = None if self.share == WHOLE else (lambda position: self.share.holds(position, self.batch_size))
-        examples = self.source.examples("train", self.indices, seed=tf.random.fold_in(seed, _ORDER), only=only)
+        examples = source.examples("train", self.indices, seed=tf.random.fold_in(seed, _ORDER), only=only)
         return _parallel(examples, read).batch(self.share.size(self.batch_size), drop_remainder=True)
 
     def _finish(

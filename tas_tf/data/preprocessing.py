@@ -1,6 +1,7 @@
 """Maps pixel values to network inputs, in the pipeline or as Keras layers."""
 
 import dataclasses
+from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
 import keras
@@ -8,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tas_tf.data.resizing import resize_image
-from tas_tf.data.source import ArraySource, Source, StreamedSource
+from tas_tf.data.source import ArraySource, StreamedSource
 from tas_tf.errors import UserError
 
 PREPROCESSING_KINDS = ("standardise", "none", "scale_0_1", "scale_-1_1", "torch", "caffe")
@@ -44,7 +45,7 @@ class Preprocessing:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.kind not in PREPROCESSING_KINDS:
             raise UserError(
                 f"`preprocessing` is unknown. Expected one of {', '.join(PREPROCESSING_KINDS)}. "
@@ -58,7 +59,7 @@ class Preprocessing:
             )
 
     @classmethod
-    def fit(cls, source: Source, kind: str, *, indices: np.ndarray | None = None) -> Self:
+    def fit(cls, source: ArraySource | StreamedSource, kind: str, *, indices: np.ndarray | None = None) -> Self:
         """Makes a preprocessing for the training images of `source`.
 
         Args:
@@ -80,7 +81,7 @@ class Preprocessing:
         if isinstance(source, StreamedSource):
             chunks = _streamed_chunks(source, source.sample(indices, _STREAMED_SAMPLE))
         else:
-            chunks = _array_chunks(source, indices)
+            chunks = _array_chunks(source.images("train"), indices)
         mean, std = _mean_and_std(chunks, num_channels=source.image_shape[-1])
         return cls(kind, tuple(mean.tolist()), tuple(std.tolist()))
 
@@ -134,7 +135,7 @@ class Preprocessing:
             return 1.0, [-mean for mean in _CAFFE_MEANS]
         mean, std = self.mean, self.std
         if self.kind == "torch":
-            mean, std = ([255.0 * value for value in values] for values in _IMAGENET)
+            mean, std = (tuple(255.0 * value for value in values) for values in _IMAGENET)
         return [1.0 / one for one in std], [-one / other for one, other in zip(mean, std, strict=True)]
 
 
@@ -147,13 +148,12 @@ def _blue_first() -> list[keras.Layer]:
     return [as_float, swap]
 
 
-def _array_chunks(source: ArraySource, indices: np.ndarray):
-    images = source.images("train")
+def _array_chunks(images: np.ndarray, indices: np.ndarray) -> Iterator[np.ndarray]:
     for start in range(0, len(indices), _CHUNK):
         yield images[indices[start : start + _CHUNK]]
 
 
-def _streamed_chunks(source: StreamedSource, indices: np.ndarray):
+def _streamed_chunks(source: StreamedSource, indices: np.ndarray) -> Iterator[np.ndarray]:
     dataset = source.examples("train", indices).take(len(indices))
     dataset = dataset.map(
         lambda _, encoded, __: resize_image(source.decode(encoded), source.image_shape[:2], source.resize),
@@ -162,7 +162,7 @@ def _streamed_chunks(source: StreamedSource, indices: np.ndarray):
     return dataset.batch(64).as_numpy_iterator()
 
 
-def _mean_and_std(chunks, *, num_channels: int) -> tuple[np.ndarray, np.ndarray]:
+def _mean_and_std(chunks: Iterable[np.ndarray], *, num_channels: int) -> tuple[np.ndarray, np.ndarray]:
     """Measures uint8 images through their histograms, so that results are exact in any order of images."""
     counts = np.zeros([num_channels, 256], np.int64)
     for chunk in chunks:

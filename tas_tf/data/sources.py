@@ -76,7 +76,7 @@ def load_source(
             f"`dataset` must be csv:FILE with columns for the inputs of the network, {', '.join(inputs_of(form))}. "
             f"Received: {name}."
         )
-    options = {"image_size": size, "test_share": test_share, "resize": resize, "channels": channels}
+    options: dict[str, Any] = {"image_size": size, "test_share": test_share, "resize": resize, "channels": channels}
     options["memory_limit"] = 0 if streamed else MEMORY_LIMIT_BYTES
     if name.startswith(_TABLE_PREFIX):
         options |= {"label_columns": label_columns, "form": form, "skip_broken": skip_broken}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
@@ -16,7 +16,7 @@ from tas_tf.data.user_pipeline import random_changes, steps_of
 from tas_tf.errors import UserError
 
 #: The three forms of `(images, labels)` that users may pass as data; weights of images may follow.
-UserData = tf.data.Dataset | keras.utils.PyDataset | tuple[Any, ...]
+UserData: TypeAlias = tf.data.Dataset | keras.utils.PyDataset | tuple[Any, ...]
 
 _BATCH = 128
 #: Limits of the buffer that shuffles images: number of images and bytes.

@@ -322,8 +322,8 @@ class Task(RunData):
 
     def _arrays(self, split: str, indices: np.ndarray, *, raw: bool) -> tuple[Arrays, np.ndarray]:
         batches = self._evaluation(split, indices, raw=raw)
-        images, found = zip(*batches.as_numpy_iterator(), strict=True)
-        images = np.concatenate(images)
+        read, found = zip(*batches.as_numpy_iterator(), strict=True)
+        images = np.concatenate(read)
         if self.form is not None:
             return self.form.unpack(images), np.concatenate(found)
         return images.astype(np.uint8) if raw else images, np.concatenate(found)

@@ -29,7 +29,7 @@ class TrainingData(ABC):
 
     @property
     @abstractmethod
-    def image_shape(self) -> tuple[int, int, int]:
+    def image_shape(self) -> tuple[int, ...]:
         """Height, width and channels of an image."""
 
     @property

@@ -170,14 +170,14 @@ class Choices:
         """Column of each unit and stage in an array of the searched choices followed by the fixed ones."""
         place = self._searched.row
         columns, fixed = [], self.size
-        for choice in (*self.space.units, *self.space.stages):
+        for choice in self.space.choices:
             columns.append(place.get(choice.name, fixed))
             fixed += choice.name not in place
         return np.array(columns, np.int64)
 
     @cached_property
     def _fixed_counts(self) -> np.ndarray:
-        choices = (*self.space.units, *self.space.stages)
+        choices = self.space.choices
         return np.array([choice.candidates[0] for choice in choices if len(choice.candidates) == 1], np.int64)
 
     @cached_property
@@ -186,10 +186,11 @@ class Choices:
         stage_place = {stage.name: row for row, stage in enumerate(self.space.stages)}
         found = []
         for row, unit in enumerate(self.space.searched_units):
-            where = [self.space.block_of.get(member) for member in unit.members]
-            if None not in where:
+            where = [self.space.block_of[member] for member in unit.members if member in self.space.block_of]
+            if len(where) == len(unit.members):
                 found += [(row, stage_place[stage], number) for stage, number in where]
-        return tuple(np.array(found, np.int64).reshape(-1, 3).T)
+        units, stages, numbers = np.array(found, np.int64).reshape(-1, 3).T
+        return units, stages, numbers
 
     def _there(self, depths: np.ndarray) -> np.ndarray:
         """Whether the width of each searched unit matters because a convolution of it is kept, `[shapes, units]`."""

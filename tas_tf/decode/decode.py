@@ -107,7 +107,8 @@ def _ranked(choices: Choices, states: np.ndarray, window: Window) -> np.ndarray:
 
 def _starts(choices: Choices, smallest: Shape) -> list[np.ndarray]:
     """The most probable state, the same widths with the next most probable depths, and the cheapest shape."""
-    frontier, seen, starts = [choices.argmax], {tuple(choices.argmax)}, []
+    frontier, seen = [choices.argmax], {tuple(choices.argmax)}
+    starts: list[np.ndarray] = []
     while frontier and len(starts) < _STARTS:
         nearest = int(choices.depth_losses(np.stack(frontier)).argmin())
         state = frontier.pop(nearest)

@@ -16,15 +16,16 @@ import numpy as np
 
 from tas_tf.deploy.agreement import TOLERANCES
 from tas_tf.deploy.arrays import Arrays, each, listed
-from tas_tf.deploy.converters import INTEGER_FORMATS, check_calibration
+from tas_tf.deploy.converters import check_calibration
 from tas_tf.deploy.jobs import Extras, Job, make_job
 from tas_tf.deploy.latency import time_interleaved
 from tas_tf.deploy.layers import layers_of_file
 from tas_tf.deploy.lite_model import TFLiteModel
+from tas_tf.deploy.micro.export import export_c_array
 from tas_tf.deploy.profile import profile_file
 from tas_tf.deploy.saved_model import LoadedSavedModel, write_frozen, write_saved_model
 from tas_tf.deploy.scored_on import ScoredOn
-from tas_tf.deploy.settings import FORMATS, Checks, ExportSettings
+from tas_tf.deploy.settings import FORMATS, INTEGER_FORMATS, Checks, ExportSettings
 from tas_tf.deploy.tflite import write_tflite
 from tas_tf.deploy.verify import ArtefactMetrics, check_score, verify_artefact
 from tas_tf.errors import UserError
@@ -35,6 +36,7 @@ from tas_tf.objectives.objective import Objective
 
 METRICS_FILE = "metrics.json"
 STUDENT = "student"
+_SOURCE = ".cc"
 # With the usual number of rounds, a large network would take minutes.
 _PROFILE_SECONDS = 20
 
@@ -47,6 +49,7 @@ def export_models(
     labels: np.ndarray,
     objective: Objective | None = None,
     formats: Sequence[str] = ExportSettings.formats,
+    c_array: bool = ExportSettings.c_array,
     preprocessing_layers: Sequence[keras.layers.Layer] = (),
     extras: Extras | None = None,
     checks: Checks | None = None,
@@ -67,6 +70,7 @@ def export_models(
         labels: Labels as the objective has them: for classes, integers `[n]`.
         objective: What the outputs mean; by default, the end of the student tells.
         formats: Names from `FORMATS`.
+        c_array: Whether the student's integer formats are also written as C++ arrays, see `export_c_array`.
         preprocessing_layers: Layers put inside the graphs.
         extras: Calibration images, quantised networks and metadata that some formats need.
         checks: How files are checked and timed.
@@ -94,6 +98,12 @@ def export_models(
         for format in formats:
             report(f"{format}: writing, checking and timing {', '.join(models)}")
             measured[format] = _export_format(format, jobs, partial, test, extras, checks)
+            if c_array and format in INTEGER_FORMATS:
+                path = artefact_path(partial, format)
+                micro = export_c_array(path, path.with_suffix(_SOURCE))
+                report(f"{format}: {micro.summary}")
+                own = measured[format]
+                own[STUDENT] = dataclasses.replace(own[STUDENT], micro=micro.to_json())
         metrics = _by_model(measured)
         write_json(partial / METRICS_FILE, metrics)
         _publish(partial, out_dir, models=list(models))
@@ -104,6 +114,20 @@ def artefact_path(root: str | Path, format: str, *, model: str = STUDENT) -> Pat
     """Returns the path of a model's artefact in an export folder: the student's at the top, others under their name."""
     folder = Path(root) if model == STUDENT else Path(root) / model
     return folder / (format if format == "saved_model" else f"{format}.tflite")
+
+
+def files_of(root: str | Path, format: str, *, model: str = STUDENT, c_array: bool = True) -> list[Path]:
+    """Lists the files of a model in a format: the artefact, and the C++ array and its header that belong to it.
+
+    Args:
+        root: The export folder.
+        format: Name of the format.
+        model: Name of the model.
+        c_array: Whether there is an array, for the student in formats of integers.
+    """
+    path = artefact_path(root, format, model=model)
+    has_array = c_array and model == STUDENT and format in INTEGER_FORMATS
+    return [path, *([path.with_suffix(_SOURCE), path.with_suffix(".h")] if has_array else [])]
 
 
 @contextlib.contextmanager
@@ -130,13 +154,14 @@ def _publish(partial: Path, out_dir: Path, *, models: Sequence[str]) -> None:
     (out_dir / METRICS_FILE).unlink(missing_ok=True)
     for model in dict.fromkeys([*models, *(set(earlier) - set(FORMATS))]):
         for format in FORMATS:
-            made, place = (artefact_path(root, format, model=model) for root in (partial, out_dir))
-            if place.is_dir():
-                shutil.rmtree(place)
-            place.unlink(missing_ok=True)
-            if made.exists():
-                place.parent.mkdir(exist_ok=True)
-                made.replace(place)
+            paths = (files_of(root, format, model=model) for root in (partial, out_dir))
+            for made, place in zip(*paths, strict=True):
+                if place.is_dir():
+                    shutil.rmtree(place)
+                place.unlink(missing_ok=True)
+                if made.exists():
+                    place.parent.mkdir(exist_ok=True)
+                    made.replace(place)
     (partial / METRICS_FILE).replace(out_dir / METRICS_FILE)
 
 

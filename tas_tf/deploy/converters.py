@@ -51,7 +51,7 @@ def convert_int8(saved_model: Path, calibration: Arrays) -> bytes:
 
 
 # Format name -> function from SavedModel folder and calibration images to flatbuffer. A new format is one more entry.
-CONVERTERS: MappingProxyType[str, Callable[[Path, np.ndarray | None], bytes]] = MappingProxyType(
+CONVERTERS: MappingProxyType[str, Callable[[Path, Any], bytes]] = MappingProxyType(
     {
         "fp32": convert_fp32,
         "fp16": convert_fp16,
@@ -60,8 +60,6 @@ CONVERTERS: MappingProxyType[str, Callable[[Path, np.ndarray | None], bytes]] = 
         "qat_int8": convert_int8,
     }
 )
-#: Formats that compute in integers throughout and need calibration images.
-INTEGER_FORMATS = ("int8", "qat_int8")
 
 
 def check_calibration(images: Arrays | None) -> None:

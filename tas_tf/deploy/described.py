@@ -33,7 +33,7 @@ def describe_file(path: str | Path) -> dict[str, Any]:
         interpreter = Interpreter(model_path=str(path))
     except ValueError as error:
         raise UserError(f"`path` must be a TFLite model. Received: {str(path)!r} ({error}).") from error
-    found = {
+    found: dict[str, Any] = {
         "inputs": [_tensor(detail) for detail in interpreter.get_input_details()],
         "outputs": [_tensor(detail) for detail in interpreter.get_output_details()],
     }

@@ -54,8 +54,10 @@ class Job:
 
     def references(self, format: str) -> list[tuple[Arrays, str]]:
         """Returns the outputs that a file's accuracy is compared with, each with a description of their source."""
-        own = [(self.expected_quantised, "the network trained for 8 bits")] if format == "qat_int8" else []
-        return [(self.expected, "its Keras model"), *own]
+        found = [(self.expected, "its Keras model")]
+        if format == "qat_int8" and self.expected_quantised is not None:
+            found.append((self.expected_quantised, "the network trained for 8 bits"))
+        return found
 
     def source(self, format: str) -> keras.Model:
         """Returns the graph that a format is converted from."""
@@ -112,9 +114,9 @@ def _raw_dtype(images: np.ndarray) -> str:
 
 def _check_images(name: str, model: keras.Model, images: Arrays) -> None:
     """Rejects images that don't fit the model."""
-    several = isinstance(images, Mapping)
     for tensor in model.inputs:
-        wanted, found = tuple(tensor.shape[1:]), images[tensor.name] if several else images
+        wanted = tuple(tensor.shape[1:])
+        found = images[tensor.name] if isinstance(images, Mapping) else images
         given = found.shape[1:]
         if len(given) != len(wanted) or any(size not in (None, got) for size, got in zip(wanted, given, strict=True)):
             raise UserError(f"`images` must have the shape {wanted} each for the {name}. Received: {given}.")

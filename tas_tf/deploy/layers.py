@@ -71,7 +71,8 @@ def layers_of_file(
     operators = [one for one in _operators(content) if one.kind in _KERNELS]
     names = _named(operators, _layers_with_kernels(model))
     times = _times(operators, calls)
-    rows, counted = [], set()
+    rows: list[LayerFigures] = []
+    counted: set[int] = set()
     for operator, name, time in zip(operators, names, times, strict=True):
         size = sum(size for number, size in operator.buffers.items() if number not in counted)
         counted |= operator.buffers.keys()  # of weights that several operators share, the first has the bytes
@@ -110,7 +111,7 @@ def _size(buffer: schema.Buffer) -> int:
 
 def _layers_with_kernels(model: keras.Model) -> list[str]:
     """Names of layers that multiply by weights, also inside other layers."""
-    names = []
+    names: list[str] = []
     for layer in getattr(model, "layers", ()):
         inner = _layers_with_kernels(layer)
         has_kernel = not inner and any(len(weight.shape) > 1 for weight in layer.weights)

@@ -77,10 +77,9 @@ class Metadata:
         changes their proportions, `crop` cuts borders off, `pad` adds black ones.
         """
         outside = Preprocessing("none") if self.inside else self.preprocessing
+        size: dict[str, Any] = {"shape": list(self.input_shape)}
         if len(self.input_shape) == 3:
             size = dict(zip(("height", "width", "channels"), self.input_shape, strict=True))
-        else:
-            size = {"shape": list(self.input_shape)}
         several = {"inputs": {name: list(shape) for name, shape in self.inputs.items()}, "outputs": dict(self.outputs)}
         return {
             "tas_tf": __version__,
@@ -123,6 +122,16 @@ def append_files(flatbuffer: bytes, files: Mapping[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
+def without_files(content: bytes) -> bytes:
+    """Returns a TFLite model without the files behind it."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            starts = [entry.header_offset for entry in archive.infolist()]
+    except zipfile.BadZipFile:  # there are none
+        return content
+    return content[: min(starts, default=len(content))]
+
+
 def write_extra(saved_model: Path, files: Mapping[str, bytes]) -> None:
     """Puts files into a SavedModel that is being written."""
     folder = saved_model / EXTRA_FOLDER
@@ -155,3 +164,8 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         return {**json.loads(contents[0]), "labels": contents[1].decode().splitlines()}
     except _DAMAGE as error:
         raise UserError(f"`path` must be a file exported with metadata. Received: {path} ({error}).") from error
+
+
+def read_labels(path: Path) -> list[str]:
+    """Names of the classes in a `.tflite` file; none if it has no metadata."""
+    return read_metadata(path)["labels"] if zipfile.is_zipfile(path) else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -145,7 +146,7 @@ def write_saved_model(
     """
     path = Path(path)
     with atomic_folder(path) as scratch:
-        with _export_errors(path):
+        with _writing(path):
             model.export(str(scratch), verbose=False)
         if metadata is not None:
             write_extra(scratch, metadata.files("saved_model"))
@@ -173,7 +174,7 @@ def write_frozen(model: keras.Model, path: str | Path) -> Path:
         for variables in (model.trainable_variables, model.non_trainable_variables)
     ]
 
-    def serve(images: tf.Tensor | dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    def serve(images: tf.Tensor | dict[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
         outputs, _ = model.stateless_call(*weights, images, training=False)
         return outputs if isinstance(outputs, Mapping) else {_OUTPUT: outputs}
 
@@ -182,7 +183,7 @@ def write_frozen(model: keras.Model, path: str | Path) -> Path:
     else:
         spec = tf.TensorSpec(model.input_shape, model.inputs[0].dtype, name=INPUT_NAME)
     path = Path(path)
-    with atomic_folder(path) as scratch, _export_errors(path):
+    with atomic_folder(path) as scratch, _writing(path):
         traced = tf.function(serve, input_signature=[spec], autograph=False).get_concrete_function()
         module = tf.Module()
         module.held = list(traced.variables)  # those that aren't Keras's own, for example of a loaded SavedModel
@@ -193,13 +194,21 @@ def write_frozen(model: keras.Model, path: str | Path) -> Path:
 
 
 @contextlib.contextmanager
-def _export_errors(path: Path) -> Iterator[None]:
-    """Turns what goes wrong while a model is written into an `ExportError`, or an `OSError` if the disk is full."""
+def _writing(path: Path) -> Iterator[None]:
+    """Turns what goes wrong while a model is written into an `ExportError`, or an `OSError` if the disk is full.
+
+    In notebooks, TensorFlow would say where it writes: into folders that are gone at once.
+    """
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel(max(level, logging.WARNING))
     try:
         yield
     except Exception as error:  # layers may raise anything while they are traced
         raise_if_full(error, path)
         raise ExportError(f"The model can't be written as a SavedModel: {error}") from error
+    finally:
+        logger.setLevel(level)
 
 
 class LoadedSavedModel:
@@ -258,7 +267,7 @@ def _as_float32(model: keras.Model) -> keras.Model:
     return copy_model(model, config) if mixed else model
 
 
-def _without_mixed_precision(config: object) -> tuple[object, bool]:
+def _without_mixed_precision(config: Any) -> tuple[Any, bool]:
     """Returns a config with every mixed policy replaced by float32, and whether there was one."""
     if isinstance(config, list | tuple):
         items = [_without_mixed_precision(item) for item in config]

@@ -9,6 +9,8 @@ from tas_tf.settings import Settings, setting
 
 #: Names of the formats that can be written.
 FORMATS = ("saved_model", "fp32", "fp16", "dynamic", "int8", "qat_int8")
+#: Those that compute in integers throughout and need calibration images.
+INTEGER_FORMATS = ("int8", "qat_int8")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +62,22 @@ class ExportSettings(Checks):
         200, "Training images used to find the activation ranges of int8 formats.", at_least=1
     )
 
+    c_array: bool = setting(
+        False,
+        "Also writes the student's int8 and qat_int8 files as C++ arrays for microcontrollers, .cc and .h, with their "
+        "operators and the memory that they need.",
+        before=False,
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.formats:
             raise UserError(f"`formats` must name some of {', '.join(FORMATS)}. Received none.")
+        if self.c_array and not {*self.formats} & {*INTEGER_FORMATS}:
+            raise UserError(
+                f"`c_array` needs a format of integers among `formats`. Expected {' or '.join(INTEGER_FORMATS)}. "
+                f"Received: {', '.join(self.formats)}."
+            )
 
     @property
     def checks(self) -> Checks:

@@ -14,11 +14,12 @@ import numpy as np
 
 from tas_tf.deploy.agreement import check_agreement, probes_of, some_of
 from tas_tf.deploy.arrays import Arrays, listed
-from tas_tf.deploy.converters import CONVERTERS, INTEGER_FORMATS, check_calibration, not_calibration
+from tas_tf.deploy.converters import CONVERTERS, check_calibration, not_calibration
 from tas_tf.deploy.errors import ExportError, raise_if_full
 from tas_tf.deploy.lite_model import TFLiteModel
 from tas_tf.deploy.metadata import Metadata, append_files
 from tas_tf.deploy.saved_model import LoadedSavedModel, serving_model, write_frozen
+from tas_tf.deploy.settings import INTEGER_FORMATS
 from tas_tf.errors import UserError
 from tas_tf.files import write_bytes
 from tas_tf.graph.image_size import takes_any_size, with_image_size
@@ -70,6 +71,7 @@ def export_tflite(
     """
     _check_format(format, calibration)
     with tempfile.TemporaryDirectory() as scratch:
+        expect: Callable[[Arrays], Any]
         if isinstance(source, keras.Model):
             if takes_any_size(source):
                 source = with_image_size(source, _size_of_images(calibration, metadata))

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import sys
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -48,6 +48,7 @@ class ArtefactMetrics:
         max_abs_diff: Largest absolute difference between the outputs of artefact and Keras model.
         operators: Types of operator with their times, the most expensive first; `None` if there is no profile.
         layers: Size and time of each layer with weights; `None` for a SavedModel.
+        micro: What a microcontroller needs, see `MicroReport.to_json`; `None` without a C array.
     """
 
     metric: str
@@ -60,6 +61,7 @@ class ArtefactMetrics:
     max_abs_diff: float
     operators: list[OperatorTime] | None = None
     layers: list[LayerFigures] | None = None
+    micro: dict[str, Any] | None = None
 
 
 def verify_artefact(

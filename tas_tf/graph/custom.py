@@ -202,7 +202,7 @@ class _Tried(NamedTuple):
     @classmethod
     def make(cls, node: Node, images: Mapping[str, np.ndarray]) -> _Tried:
         """Makes a copy for images of any number of channels."""
-        found = cls(node, make_layer(node, node.config | _FLOAT32 if "dtype" in node.config else None))
+        found = cls(node, make_layer(node, {**node.config, **_FLOAT32} if "dtype" in node.config else None))
         try:
             found.run(images)
         except Exception as error:  # the user's code may raise anything

@@ -133,8 +133,8 @@ def selected_channels(node: Node, channels: int) -> tuple[int, int]:
     if node.class_name == "GetItem":
         start, stop, _ = _key(node, len(node.shape))[-1].indices(channels)
         return start, stop
-    points = split_points(node, channels)
-    return points[node.output], points[node.output + 1]
+    points, part = split_points(node, channels), node.output or 0
+    return points[part], points[part + 1]
 
 
 def split_points(node: Node, channels: int) -> tuple[int, ...]:
@@ -147,7 +147,8 @@ def split_points(node: Node, channels: int) -> tuple[int, ...]:
 
 def padded_channels(node: Node) -> tuple[int, int]:
     """Zero channels that a `PAD` node adds before and after those that it reads."""
-    return tuple(_pad_widths(node, len(node.shape))[-1])
+    before, after = _pad_widths(node, len(node.shape))[-1]
+    return before, after
 
 
 def _kind_with_constant(node: Node) -> Kind:

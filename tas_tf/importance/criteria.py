@@ -68,7 +68,7 @@ def score_channels(
 def _filters(model: keras.Model, space: SearchSpace, member: str) -> np.ndarray:
     """The filters of a layer as rows, `[width, weights]`."""
     weights = named_weights(original_layer(model, space.graph[member]))
-    kernel = weights.get("pointwise_kernel", weights.get("kernel"))
+    kernel = weights["pointwise_kernel" if "pointwise_kernel" in weights else "kernel"]
     if space.graph[member].kind is Kind.TRANSPOSED:
         kernel = np.swapaxes(kernel, -1, -2)
     return kernel.reshape(-1, kernel.shape[-1]).T.astype(np.float64)

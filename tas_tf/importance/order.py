@@ -51,7 +51,8 @@ def channel_order(
         UserError: See `score_channels`, or channels that meet have no score.
     """
     scores = score_channels(criterion, model, space, batches, objective)
-    order, fixed = {}, _aligned_by_place(space)
+    order: dict[str, np.ndarray] = {}
+    fixed = _aligned_by_place(space)
     for names in meeting_units(space):
         if not fixed.isdisjoint(names):
             order |= {name: np.arange(space.unit[name].width) for name in names}

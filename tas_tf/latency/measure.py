@@ -13,10 +13,11 @@ import keras
 import numpy as np
 
 from tas_tf.deploy.agreement import probes_for
-from tas_tf.deploy.converters import INTEGER_FORMATS
+from tas_tf.deploy.arrays import Arrays
 from tas_tf.deploy.latency import time_interleaved
 from tas_tf.deploy.lite_model import TFLiteModel
 from tas_tf.deploy.saved_model import serving_model, write_frozen
+from tas_tf.deploy.settings import INTEGER_FORMATS
 from tas_tf.deploy.tflite import write_tflite
 from tas_tf.quiet import without_notes
 from tas_tf.space.shape import Shape
@@ -91,10 +92,10 @@ def write_student(space: SearchSpace, shape: Shape, path: Path, target: Target) 
         served = serving_model(
             build_student(space, shape), preprocessing_layers=layers, input_dtype="float32" if integer else None
         )
-        calibration = None
+        calibration: Arrays | None = None
         if integer:
             calibration = probes_for(served)
-            if layers:
+            if layers and isinstance(calibration, np.ndarray):
                 calibration = np.random.default_rng(0).integers(0, 256, calibration.shape).astype(np.uint8)
         frozen = write_frozen(served, Path(scratch) / "frozen")
         return write_tflite(frozen, path, format=target.format, calibration=calibration)

@@ -83,7 +83,7 @@ class LatencyMeter:
         return table
 
     def _measured_here(self) -> LatencyTable:
-        said = []
+        said: list[int] = []
 
         def on_timed(done: int, all_shapes: int) -> None:
             if done == 0:

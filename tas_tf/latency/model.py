@@ -113,8 +113,8 @@ def fit(space: SearchSpace, widths: np.ndarray, depths: np.ndarray, seconds: np.
             weights, _ = _solve(features.matrix(chosen)[train], seconds[train])
             errors += (features.matrix(chosen)[test] @ weights / seconds[test] - 1).tolist()
     weights, _ = _solve(features.matrix(tiles), seconds)
-    errors = np.abs(errors or [0.0])  # a single shape is its own model
-    return features.model(tiles, weights), Error(float(errors.mean()), float(errors.max()))
+    distances = np.abs(errors or [0.0])  # a single shape is its own model
+    return features.model(tiles, weights), Error(float(distances.mean()), float(distances.max()))
 
 
 _Chosen = tuple[tuple[Tiles, Tiles], ...]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from tas_tf.space.choices import Choice
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 
@@ -28,11 +29,12 @@ def shapes_to_measure(space: SearchSpace, count: int, *, seed: int = 0) -> list[
         (5, True, True)
     """
     rng = np.random.default_rng(seed)
+    by_kind: tuple[tuple[Choice, ...], ...] = (space.units, space.stages)
 
     def drawn(spread: float) -> Shape:
         widths, depths = (
             [_near(choice.candidates, level, spread, rng) for choice in choices]
-            for level, choices in zip(rng.uniform(size=2), (space.units, space.stages), strict=True)
+            for level, choices in zip(rng.uniform(size=2), by_kind, strict=True)
         )
         return Shape.from_counts(space, widths, depths)
 

@@ -251,7 +251,7 @@ class KeptRatios:
 def _cache_path(space: SearchSpace, target: Target) -> Path:
     key: dict[str, Any] = {
         "digest": digest_of(space, target),
-        "candidates": [choice.candidates for choice in (*space.units, *space.stages)],
+        "candidates": [choice.candidates for choice in space.choices],
         "format": target.format,
         "threads": target.threads,
         "runtime": runtime_version(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -134,7 +134,11 @@ def _of_end(graph: Graph, end: End, task: str | None, loss: Any, class_weight: M
     if task == Regression.task:
         squashed = graph.activation_of(end) == "sigmoid"
         return Regression(outputs, positions, regression_loss or "mse", squashed, **options)
-    kinds = {"classification": Classification, "binary": Binary, "multilabel": Multilabel}
+    kinds: dict[str, Callable[..., Objective]] = {
+        "classification": Classification,
+        "binary": Binary,
+        "multilabel": Multilabel,
+    }
     return kinds[task](outputs, positions, **options)
 
 

@@ -58,7 +58,7 @@ class Several(Objective):
     task, metric, activation = "several", "mean_score", "linear"
 
     @classmethod
-    def of(cls, parts: list[Part]) -> Several:
+    def of(cls, parts: list[Part]) -> Self:
         """Puts outputs together."""
         return cls(sum(part.objective.num_values for part in parts), parts=tuple(parts))
 
@@ -119,7 +119,9 @@ class Several(Objective):
     def divergences(self, wanted: tf.Tensor, logits: tf.Tensor, temperature: float) -> tf.Tensor:
         """Distances of all outputs from the teacher's, added up with their weights."""
         pairs = zip(self.parts, self.logits_of(wanted), self.logits_of(logits), strict=True)
-        return tf.add_n([part.weight * part.objective.divergences(*both, temperature) for part, *both in pairs])
+        return tf.add_n(
+            [part.weight * part.objective.divergences(theirs, own, temperature) for part, theirs, own in pairs]
+        )
 
     def training_losses(
         self,
@@ -188,7 +190,8 @@ class Several(Objective):
     def scores(self, sums: Mapping[str, np.ndarray], ranked: tuple[np.ndarray, np.ndarray] | None) -> dict[str, Any]:
         """The mean quality, and all scores of each output with its name before them, such as `age_mae`."""
         apart = {} if ranked is None else self._ranking.apart_by_name(*ranked)
-        found, qualities = {}, []
+        found: dict[str, Any] = {}
+        qualities = []
         for part in self.parts:
             start = f"{part.name}/"
             mine = {name.removeprefix(start): value for name, value in sums.items() if name.startswith(start)}
@@ -236,4 +239,6 @@ class Several(Objective):
         pairs = zip(
             self.parts, *(self.logits_of(tf.convert_to_tensor(each)) for each in (logits, expected)), strict=True
         )
-        return float(np.mean([part.objective.agreement(*map(np.asarray, both)) for part, *both in pairs]))
+        return float(
+            np.mean([part.objective.agreement(np.asarray(mine), np.asarray(wanted)) for part, mine, wanted in pairs])
+        )

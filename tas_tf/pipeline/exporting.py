@@ -11,10 +11,10 @@ import keras
 
 from tas_tf import workers
 from tas_tf.deploy.arrays import as_inputs
-from tas_tf.deploy.artefacts import artefact_path, export_models
-from tas_tf.deploy.converters import INTEGER_FORMATS
+from tas_tf.deploy.artefacts import export_models, files_of
 from tas_tf.deploy.file_contents import file_metadata, layers_inside
 from tas_tf.deploy.jobs import Extras
+from tas_tf.deploy.settings import INTEGER_FORMATS
 from tas_tf.errors import UserError, speaking_of
 from tas_tf.pipeline.kept_latency import check_latency, checks_latency
 from tas_tf.pipeline.quantising import QAT_FORMAT, QatStep, qat_steps, run_qat, settle_formats
@@ -52,7 +52,7 @@ class ExportStep(RunStep):
     def __init__(self, workspace: Workspace, rivals: Sequence[str] | None = None, label: str | None = None) -> None:
         super().__init__(workspace, label)
         self._rivals = rivals
-        self._formats: list[str] | None = None
+        self._formats: list[str] = []  # that can be written, once the step runs
 
     @property
     def parts(self) -> Sequence[QatStep]:
@@ -96,9 +96,10 @@ class ExportStep(RunStep):
             outputs=[
                 run.export_dir / "metrics.json",
                 *(
-                    artefact_path(run.export_dir, format, model=model)
+                    path
                     for model in ("student", "teacher", *others)
                     for format in formats
+                    for path in files_of(run.export_dir, format, model=model, c_array=config.export.c_array)
                 ),
                 *([run.latency_json] if checks_latency(workspace) else []),
             ],
@@ -145,6 +146,7 @@ class ExportStep(RunStep):
                 labels=labels,
                 objective=workspace.task.objective,
                 formats=formats,
+                c_array=config.export.c_array,
                 preprocessing_layers=layers_inside(workspace.task, inside=inside),
                 extras=extras,
                 checks=config.export.checks,

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from tas_tf import workers
-from tas_tf.deploy.artefacts import artefact_path
+from tas_tf.deploy.artefacts import artefact_path, files_of
 from tas_tf.deploy.converters import CONVERTERS
 from tas_tf.deploy.described import describe_file
+from tas_tf.deploy.settings import INTEGER_FORMATS
 from tas_tf.errors import UserError
 from tas_tf.extras import explain_missing
 from tas_tf.files import write_json
@@ -66,7 +67,7 @@ def report_run(workspace: Workspace, rivals: Sequence[str] | None = None) -> dic
     no_page = explain_missing("report")
     config = workspace.config
     made_by = workspace.shared.made_by(config.run)
-    rivals = {name: config.rival(name).run for name in (config.trained_rivals if rivals is None else rivals)}
+    shown = {name: config.rival(name).run for name in (config.trained_rivals if rivals is None else rivals)}
     behaviour = read_behaviour(config.run)
     report = build_report(
         teacher=_read(config.teacher_run.metrics("teacher")),
@@ -74,8 +75,8 @@ def report_run(workspace: Workspace, rivals: Sequence[str] | None = None) -> dic
         search=_search_metrics(workspace),
         export=_read(config.run.export_dir / "metrics.json"),
         latency=_read(config.run.latency_json),
-        rivals={name: metrics for name, other in rivals.items() if (metrics := _read(other.metrics("student")))},
-        qat=_qat_metrics(workspace, rivals),
+        rivals={name: metrics for name, other in shown.items() if (metrics := _read(other.metrics("student")))},
+        qat=_qat_metrics(workspace, shown),
         shape=_shape_summary(workspace),
         history=(_read(config.run.metrics("search")) or {}).get("history"),
         behaviour=behaviour,
@@ -151,6 +152,7 @@ def _files(run_folder: Run, *, page: bool) -> dict[str, str]:
         "student": run_folder.student_model,
         "SavedModel": run_folder.export_dir / "saved_model",
         **{f"TFLite {format}": artefact_path(run_folder.export_dir, format) for format in CONVERTERS},
+        **{f"C++ array {format}": files_of(run_folder.export_dir, format)[1] for format in INTEGER_FORMATS},
         **({"report": run_folder.report_html} if page else {}),
         "TensorBoard logs": run_folder.path / "logs",
     }

@@ -117,6 +117,7 @@ class RunStep(PipelineStep):
             space: The search space of the unpruned network.
         """
         del space
+        return None
 
     def memory(self, space: SearchSpace) -> StepMemory | None:
         """Estimated memory of one step of the training; `None` if nothing is trained.
@@ -125,6 +126,7 @@ class RunStep(PipelineStep):
             space: The search space of the unpruned network.
         """
         del space
+        return None
 
     def scheduled(self, schedule: Schedule) -> float | None:
         """Seconds that a schedule gives the step; `None` if it doesn't name the step.
@@ -133,6 +135,7 @@ class RunStep(PipelineStep):
             schedule: How the run uses its time.
         """
         del schedule
+        return None
 
     @property
     def is_up_to_date(self) -> bool:

@@ -95,7 +95,8 @@ def depth_choices(space: SearchSpace, most: int) -> list[tuple[int, ...]]:
     candidates = [stage.candidates for stage in space.stages]
     if math.prod(map(len, candidates)) <= most:
         return sorted(itertools.product(*candidates), key=lambda depths: (-sum(depths), depths))
-    places, leaning = np.linspace(-1, 1, len(candidates)), {}
+    places = np.linspace(-1, 1, len(candidates))
+    leaning: dict[tuple[int, ...], bool] = {}
     for share in np.linspace(1, 0, max(2, most)):
         for lean in (0.0, 1.0, -1.0):
             kept = np.clip(share + lean * places * min(share, 1 - share), 0, 1)

@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import tensorflow as tf
-import tensorflow_model_optimization as tfmot
+import tensorflow_model_optimization.quantization.keras as _toolkit
 import tf_keras
 
 from tas_tf.averaging import cumulative
 from tas_tf.errors import UserError
-
-_toolkit = tfmot.quantization.keras
 
 
 def calibrate(network: tf_keras.Model, images: tf.data.Dataset) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import tensorflow as tf
-import tensorflow_model_optimization as tfmot
+import tensorflow_model_optimization.quantization.keras as _toolkit
 import tf_keras
 
 from tas_tf.qat.errors import QatError
 
-_toolkit = tfmot.quantization.keras
 _REGISTRY = _toolkit.default_8bit.Default8BitQuantizeRegistry()
 #: Layers that batch normalisation is folded into.
 _CONVOLUTIONS = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Conv2DTranspose", "Dense")

@@ -163,9 +163,10 @@ def run_race(
         return lap
 
     field = [enter(one) for one in proposals]
-    first, factor, known = field[0], race.rate_factors[0], {}
+    first, factor = field[0], race.rate_factors[0]
+    known: dict[_Contestant, Lap] = {}
     if rounds.tries:
-        tried = []
+        tried: list[tuple[Lap, list[np.ndarray]]] = []
         untrained = first.weights
         for each in rates_to_try(race.rate_factors, lambda: [lap.loss for lap, _ in tried]):
             first.weights = untrained
@@ -175,7 +176,7 @@ def run_race(
         lap, first.weights = max((one for one in tried if one[0].loss <= enough), key=lambda one: one[0].rate_factor)
         factor, known = lap.rate_factor, {first: lap}
     for number, entries in enumerate(rounds.entries, 1):
-        results = {one: known.pop(one, None) or run(one, number, factor) for one in field}
+        results = {one: known.pop(one) if one in known else run(one, number, factor) for one in field}
         _check_converges(list(results.values()), settings.lr)
         field.sort(key=lambda one: results[one].loss)
         if number == 1 and (further := combine([one.proposal for one in field])) is not None:
@@ -208,7 +209,9 @@ def _images_of_rounds(
     dataset, per_epoch = data.training(settings.batch_size)
     # Each round sees images in orders of its own.
     epochs_before = [0, *itertools.accumulate(-(-steps // per_epoch) for steps in rounds.steps)]
-    images = [functools.partial(dataset, epoch) for epoch in epochs_before[: len(rounds.steps)]]
+    images: list[Callable[[], Any]] = [
+        functools.partial(dataset, epoch) for epoch in epochs_before[: len(rounds.steps)]
+    ]
     spec = dataset(0).element_spec
     if teacher is not None and shares_answers(data, settings, rounds):
         answers = Answers(teacher, strategy)

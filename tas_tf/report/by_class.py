@@ -54,7 +54,8 @@ def class_rows(report: Mapping[str, Any], names: Sequence[str]) -> list[ClassRow
         known = [model.get(key) or {} for model in models]
         for name in dict.fromkeys(name for each in known for name in each):
             scores = tuple(each.get(name) for each in known)
-            change = None if None in scores[:2] else scores[1] - scores[0]
+            before, after = scores[:2]
+            change = None if before is None or after is None else after - before
             rows.append(ClassRow(f"{output}: {name}" if output else name, scores, change))
     return sorted(rows, key=lambda row: 0.0 if row.change is None else row.change)[:_MOST_ROWS]
 

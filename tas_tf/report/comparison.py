@@ -139,13 +139,15 @@ def cells(row: Row, scores: Sequence[Score] | None = None) -> list[str]:
     return [with_spread(row.figures.get(name), write) for _, name, write in columns]
 
 
-def table_columns(scores: Sequence[Score]) -> list[tuple[str, str, Callable[[float | None], str]]]:
+def table_columns(scores: Sequence[Score]) -> list[tuple[str, str, Callable[[float], str]]]:
     """Title, name of the figure and its form in text of each column.
 
     Args:
         scores: Scores of all rows, which come first.
     """
-    first = [(f"test {score.note}", score.name, score.written) for score in scores]
+    first: list[tuple[str, str, Callable[[float], str]]] = [
+        (f"test {score.note}", score.name, score.written) for score in scores
+    ]
     return [*first, *((title, name, write) for title, (name, write) in _COLUMNS.items())]
 
 
@@ -201,7 +203,7 @@ def _over(each: Sequence[Mapping[str, float]]) -> dict[str, Figure]:
 def _teacher_figures(run: Run, format: str, score: Score) -> dict[str, float]:
     """Figures of a student's teacher: those of its file, timed in turns with the student's, and its cost."""
     own, file = _read(run.metrics("teacher")), _read(run.export_dir / "metrics.json").get("teacher", {}).get(format, {})
-    found = {key: own[key] for key in ("macs", "params") if key in own}
+    found: dict[str, float] = {key: own[key] for key in ("macs", "params") if key in own}
     found |= {key: file[key] for key in ("bytes", "latency_ms") if file.get(key) is not None}
     value = own.get(score.name, value_of(file, score))
     return found if value is None else {score.name: value, **found}

@@ -7,6 +7,7 @@ import importlib.metadata
 import math
 import platform
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tas_tf.behaviour.behaviour import Behaviour
 
@@ -144,14 +145,14 @@ def _divide_tflite(teacher: Mapping, student: Mapping, format: str, key: str) ->
 
 
 def _subtract(first: float | None, second: float | None) -> float | None:
-    return None if None in (first, second) else first - second
+    return None if first is None or second is None else first - second
 
 
 def _divide(numerator: float | None, denominator: float | None) -> float | None:
     return numerator / denominator if numerator is not None and denominator else None
 
 
-def _jsonable(value: object) -> object:
+def _jsonable(value: Any) -> Any:
     """Copies nested mappings and sequences in a form that JSON can represent."""
     if isinstance(value, Mapping):
         return {str(key): _jsonable(item) for key, item in value.items()}

@@ -109,7 +109,7 @@ def comparison_rows(report: Mapping) -> list[tuple[str, list[str]]]:
 def _further_scores(models: Sequence[Mapping], main: Score) -> Iterator[tuple[str, list[str]]]:
     """Rows of scores that say more than the one that counts; accuracies of balanced classes don't."""
     pairs = [(model.get("accuracy"), model.get("balanced_accuracy")) for model in models]
-    unbalanced = any(None not in pair and abs(pair[0] - pair[1]) > _BALANCED for pair in pairs)
+    unbalanced = any(abs(one - other) > _BALANCED for one, other in pairs if one is not None and other is not None)
     for name in (*(["balanced_accuracy"] if unbalanced else []), *_FURTHER):
         score = SCORES[name]
         if score != main and any(model.get(name) is not None for model in models):

@@ -34,7 +34,7 @@ from tas_tf.zoo.loading import in_precision, load_file, load_network, losses_in_
 
 #: Only data with a class for each image comes without a given size; its objective doesn't depend on the size.
 _ANY_SIZE = 224
-_VERBOSE = {"auto": "auto", "bar": 1, "lines": 2, "none": 0}
+_VERBOSE: dict[str, int | str] = {"auto": "auto", "bar": 1, "lines": 2, "none": 0}
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,7 +210,7 @@ class RunNetworks:
         """The network in the user's file, which is read only once: old files are converted, which takes time."""
         path, loaded = self.config.model_file, self.shared.loaded
         if path not in loaded:
-            options = {"unsafe_load": self.config.network.unsafe_load, "say": self.say}
+            options: dict[str, Any] = {"unsafe_load": self.config.network.unsafe_load, "say": self.say}
             loaded[path] = load_network(str(path), **options)
         return loaded[path]
 

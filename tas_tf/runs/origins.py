@@ -75,7 +75,7 @@ def compare_inputs(was: Mapping[str, str], now: Mapping[str, str], paths: Mappin
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Flattens nested settings to one level with dotted names."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for name, value in settings.items():
         if isinstance(value, Mapping) and value:
             flat |= flatten(value, f"{prefix}{name}.")

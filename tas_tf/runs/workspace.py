@@ -14,6 +14,7 @@ from tas_tf import workers
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.data.own_data import taken_as_it_is
 from tas_tf.data.settings import script_file
+from tas_tf.data.task import Task
 from tas_tf.deploy.checks import check_deployable
 from tas_tf.deploy.file_contents import layers_inside, measure_file
 from tas_tf.errors import UserError
@@ -90,7 +91,9 @@ class Workspace(RunNetworks):
         config = self.config
         if (file := script_file(config.data.dataset)) is not None:
             return replace(self, config=replace(config, data=taken_as_it_is(config.data, file)))
-        missing = {name: default for name, default in _FOUND.items() if getattr(config.data, name) == "auto"}
+        missing: dict[str, Any] = {
+            name: default for name, default in _FOUND.items() if getattr(config.data, name) == "auto"
+        }
         if not missing:
             return self
         known, model = {} if self.replaces_teacher else kept_preparation(config.teacher_run), None
@@ -117,7 +120,7 @@ class Workspace(RunNetworks):
             )
         data = replace(config.data, **{name: known.get(name, default) for name, default in missing.items()})
         loaded = self.shared.tasks.pop(config.data, None)
-        if loaded is not None and loaded.source.resize == data.resize:
+        if isinstance(loaded, Task) and loaded.source.resize == data.resize:
             self.shared.tasks[data] = loaded.prepared_as(data.preprocess)
         if model is not None:
             self.shared.networks[config.network, data, config.precision] = model
@@ -239,7 +242,7 @@ class Workspace(RunNetworks):
         config, meters = self.config, self.shared.meters
         kind, inside = config.budget.kind, config.export.preprocessing_inside
         names = tuple(node.name for node in space.graph)
-        choices = tuple((choice.name, choice.candidates) for choice in (*space.units, *space.stages))
+        choices = tuple((choice.name, choice.candidates) for choice in space.choices)
         key = (kind, config.data, config.latency, inside, space.graph.digest, names, choices)
         if key not in meters:
             meters[key] = meter_of(

@@ -129,11 +129,11 @@ class Searcher(keras.Model):
 
     def train_step(self, data):
         """Updates the weights on the first batch, then the logits on the second."""
-        for_weights, for_logits = data
+        (images, labels), (more_images, more_labels) = data
         # Weights use even draws, logits odd ones. The optimizer's count is the same on all replicas.
         draw = 2 * tf.cast(self.optimizer.iterations, tf.int32)
-        self.update_weights(*for_weights, draw)
-        self.update_logits(*for_logits, draw + 1)
+        self.update_weights(images, labels, draw)
+        self.update_logits(more_images, more_labels, draw + 1)
         return self.get_metrics_result()
 
     def update_weights(self, images: tf.Tensor, labels: tf.Tensor, draw: tf.Tensor) -> None:

@@ -14,7 +14,7 @@ from tas_tf.graph.graph import Graph
 from tas_tf.graph.kinds import CONV_CLASSES, TRANSPOSED_CLASSES, Kind
 from tas_tf.space.candidates import depth_candidates, width_candidates
 from tas_tf.space.channels import ChannelFlow, Segment
-from tas_tf.space.choices import ChoiceTable
+from tas_tf.space.choices import Choice, ChoiceTable
 from tas_tf.space.settings import AXES, SpaceSettings
 from tas_tf.space.stages import find_chains
 
@@ -208,7 +208,7 @@ class SearchSpace:
             norms=flow.norms,
             unit_of={member: unit.name for unit in units for member in unit.members},
         )
-        if not may_be_fixed and all(len(choice.candidates) == 1 for choice in (*units, *stages)):
+        if not may_be_fixed and all(len(choice.candidates) == 1 for choice in space.choices):
             if not search_dense:
                 return cls._derive(graph, couple_trunk, axes, width_divisor, True, may_be_fixed)
             reasons = "; ".join(f"{layer}: {reason}" for layer, reason in list(flow.frozen.items())[:3])
@@ -233,6 +233,11 @@ class SearchSpace:
     def full_width(self, source: str) -> int:
         """Channels that a unit, or the blocks of a stage, make in the unpruned network."""
         return self.graph[self.stage[source].ends[0]].channels if source in self.stage else self.unit[source].width
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """Everything that has candidates: the width units, then the stages."""
+        return (*self.units, *self.stages)
 
     @property
     def is_coupled(self) -> bool:
@@ -324,11 +329,13 @@ class SearchSpace:
 
     def units_behind(self, segment: Segment) -> Iterator[str]:
         """Yields the units that a segment's channels may come from. After a stage, these are units of all blocks."""
+        if segment.source is None:
+            return
         if segment.source in self.stage:
             for end in self.stage[segment.source].ends:
                 for inner in self.segments[end]:
                     yield from self.units_behind(inner)
-        elif segment.source is not None:
+        else:
             yield segment.source
 
 

@@ -88,7 +88,7 @@ def build_student(
         tensors[node.name] = caller.call(adapted, make, inputs)
     for head in heads.values():
         if head.name not in tensors:
-            config = head.config if is_op(head.module) else {**head.config, "name": head.name}
+            config = dict(head.config) if is_op(head.module) else {**head.config, "name": head.name}
             tensors[head.name] = call_layer(library.layer(head, config), head, tensors)
     if packing is None:
         inputs, outputs = tensors[graph.input.name], tensors[graph.end.output if logits else graph.end.last]

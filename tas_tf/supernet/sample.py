@@ -39,7 +39,7 @@ class Sample:
         for stage in space.searched_stages:
             chosen = _index(stage, shape.depths[stage.name])
             depths[stage.name] = tuple(float(place == chosen) for place in range(len(stage.candidates)))
-        for choice in (*space.units, *space.stages):
+        for choice in space.choices:
             if len(choice.candidates) == 1:
                 _index(choice, shape.widths.get(choice.name) or shape.depths.get(choice.name))
         return cls(widths, depths)

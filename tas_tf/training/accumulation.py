@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 
 #: A tensor, or tensors in tuples and lists.
-Tensors = tf.Tensor | Sequence["Tensors"]
+Tensors: TypeAlias = tf.Tensor | Sequence["Tensors"]
 
 
 def over_parts(compute: Callable[..., Tensors], batch: Sequence[Tensors | None], parts: int) -> Tensors:
@@ -33,7 +34,7 @@ def over_parts(compute: Callable[..., Tensors], batch: Sequence[Tensors | None],
         return compute(*batch)
     total = None
     for number in range(parts):
-        waits = [] if total is None else [one for one in tf.nest.flatten(total) if one is not None]
+        waits: list[Any] = [] if total is None else [one for one in tf.nest.flatten(total) if one is not None]
         with tf.control_dependencies(waits):
             part = tf.nest.map_structure(lambda tensor, number=number: _part(tensor, number, parts), list(batch))
         found = compute(*part)

@@ -145,7 +145,7 @@ class Checkpoints:
         self._directory, self._seconds, self._on_saved = Path(saving.folder), 60 * saving.minutes, saving.on_saved
         self._groups = {name: list(group) for name, group in variables.items()}
         # Before only the chief looks at it: of some variables, TensorFlow asks all workers for the shape.
-        self._signature = [
+        self._signature: list[list[Any]] = [
             [f"{name}: {getattr(variable, 'path', variable.name)}", list(variable.shape), _name(variable.dtype)]
             for name, group in self._groups.items()
             for variable in group

@@ -170,7 +170,11 @@ class Distiller(keras.Model):
         images, labels, *known = data  # Keras's own loop appends sample weights, which are None
         alpha = self._alpha(self.optimizer.iterations)
         batch = [images, labels, known[0] if known else None]
-        gradients = over_parts(lambda *part: self._gradients(*part, alpha), batch, self._parts)
+
+        def compute(images: tf.Tensor, labels: tf.Tensor, known: tf.Tensor | None) -> list[tf.Tensor]:
+            return self._gradients(images, labels, known, alpha)
+
+        gradients = over_parts(compute, batch, self._parts)
         self.optimizer.apply_gradients(zip(gradients, self.student.trainable_variables, strict=True))
         return self.get_metrics_result()
 

@@ -219,7 +219,7 @@ class Steps:
         return self._epoch_logs(logs)
 
     def _make_step(self, model, strategy):
-        names = []  # of what a step logs, known once it is traced
+        names: list[str] = []  # of what a step logs, known once it is traced
 
         def train_replica(batch):
             results = model.train_step(batch)

@@ -224,8 +224,8 @@ class Trainee:
         warn_of_shortage(self.network, settings.batch_size, teacher=teacher, replicas=replicas, **memory)
         self._steps = Steps(self._learner, strategy)
         # What a training changes besides weights: random states of layers, and the optimizer's variables.
-        weights = {id(weight) for weight in self.network.weights}
-        states = [one for one in self.network.variables if id(one) not in weights] + optimizer.variables
+        known = {id(weight) for weight in self.network.weights}
+        states = [one for one in self.network.variables if id(one) not in known] + optimizer.variables
         self._fresh = [(state, state.numpy()) for state in states]
         self._trained_steps = 0
 

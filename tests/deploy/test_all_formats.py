@@ -13,13 +13,13 @@ from ai_edge_litert.interpreter import Interpreter
 from tas_tf.data.preprocessing import Preprocessing
 from tas_tf.deploy import artefacts
 from tas_tf.deploy.artefacts import artefact_path, export_models
-from tas_tf.deploy.converters import CONVERTERS, INTEGER_FORMATS
+from tas_tf.deploy.converters import CONVERTERS
 from tas_tf.deploy.errors import ExportError
 from tas_tf.deploy.jobs import Extras
 from tas_tf.deploy.lite_model import TFLiteModel
 from tas_tf.deploy.metadata import Metadata, read_metadata
 from tas_tf.deploy.saved_model import LoadedSavedModel, write_saved_model
-from tas_tf.deploy.settings import FORMATS, Checks
+from tas_tf.deploy.settings import FORMATS, INTEGER_FORMATS, Checks
 from tas_tf.deploy.tflite import file_size
 from tas_tf.deploy.verify import ArtefactMetrics
 from tas_tf.errors import UserError

@@ -7,9 +7,10 @@ import pytest
 from tas_tf.deploy import artefacts
 from tas_tf.deploy.artefacts import artefact_path, export_models
 from tas_tf.deploy.errors import ExportError
+from tas_tf.deploy.jobs import Extras
 from tas_tf.deploy.lite_model import TFLiteModel
 from tas_tf.deploy.saved_model import LoadedSavedModel, write_saved_model
-from tas_tf.deploy.settings import Checks
+from tas_tf.deploy.settings import Checks, ExportSettings
 from tas_tf.errors import UserError
 from tas_tf.runs.run import Run
 
@@ -24,6 +25,7 @@ KEYS = {
     "max_abs_diff",
     "operators",
     "layers",
+    "micro",
 }
 
 
@@ -171,6 +173,32 @@ def test_other_files_stay_and_artefacts_left_out_go(models, test_set, tmp_path):
     assert {path.name for path in (tmp_path / "teacher").iterdir()} == {"digest.json", "fp32.tflite"}
     assert (tmp_path / "digest.json").read_text() == "kept"
     assert TFLiteModel(tmp_path / "fp32.tflite").predict(test_set[0]).shape == (37, 4)
+
+
+def test_the_students_int8_file_as_a_c_array(models, test_set, tmp_path):
+    """Beside the file, and gone with the next export that doesn't ask for it."""
+    extras, checks = Extras(calibration=test_set[0]), Checks(rounds=1, max_accuracy_drop=1.0)
+    given = {"images": test_set[0], "labels": test_set[1], "formats": ("int8",), "extras": extras, "checks": checks}
+    lines = []
+    metrics = export_models(models, tmp_path, **given, c_array=True, progress=lines.append)
+    assert {path.name for path in tmp_path.iterdir()} == {"int8.tflite", "int8.cc", "int8.h", "teacher", "metrics.json"}
+    assert [path.name for path in (tmp_path / "teacher").iterdir()] == ["int8.tflite"]
+    micro = metrics["int8"]["micro"]
+    assert micro["flash"] == (tmp_path / "int8.tflite").stat().st_size
+    assert micro["arena"] == micro["planned"] + micro["kept"]
+    assert micro["operators"] == ["AddAdd", "AddConv2D", "AddFullyConnected", "AddMean"]
+    assert metrics["teacher"]["int8"]["micro"] is None
+    assert any(f"{micro['flash']:,} bytes of flash" in line for line in lines)
+    assert '#include "int8.h"' in (tmp_path / "int8.cc").read_text()
+
+    export_models({"student": models["student"]}, tmp_path, **given)
+    assert {path.name for path in tmp_path.iterdir()} == {"int8.tflite", "teacher", "metrics.json"}
+
+
+def test_a_c_array_needs_a_format_of_integers():
+    with pytest.raises(UserError, match=r"`c_array` needs .* int8 or qat_int8\. Received: saved_model, fp32"):
+        ExportSettings(c_array=True)
+    assert ExportSettings(c_array=True, formats=("fp32", "qat_int8")).c_array
 
 
 def test_a_file_in_the_place_of_the_folder(models, test_set, tmp_path):

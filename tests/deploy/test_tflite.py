@@ -15,11 +15,12 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from tas_tf.data.preprocessing import Preprocessing
 from tas_tf.deploy import tflite
-from tas_tf.deploy.converters import CONVERTERS, INTEGER_FORMATS
+from tas_tf.deploy.converters import CONVERTERS
 from tas_tf.deploy.errors import ExportError
 from tas_tf.deploy.lite_model import TFLiteModel
 from tas_tf.deploy.metadata import Metadata, read_metadata
 from tas_tf.deploy.saved_model import LoadedSavedModel, export_saved_model, serving_model, write_frozen
+from tas_tf.deploy.settings import INTEGER_FORMATS
 from tas_tf.deploy.tflite import export_tflite, file_size, write_tflite
 from tas_tf.errors import UserError
 from tas_tf.space.shape import Shape

@@ -18,7 +18,7 @@ from tas_tf.data.task import Task
 from tas_tf.deploy import artefacts
 from tas_tf.deploy.metadata import read_metadata
 from tas_tf.extras import EXTRAS
-from tas_tf.files import write_json, write_model
+from tas_tf.files import read_json, write_json, write_model
 from tas_tf.graph.graph import Graph
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
@@ -200,6 +200,23 @@ def test_other_formats_simply_are_exported_again(quantised_run):
     assert outcome.code == 0
     assert "up to date" in outcome.out
     assert contents(quantised_run / "export") == before
+
+
+@pytest.mark.slow
+def test_int8_as_a_c_array(quantised_run):
+    """The flag makes the export stale; the files are listed, and gone without it."""
+    folder, flags = quantised_run / "export", ("--formats=int8", "--preprocessing_inside", *QUICK)
+    outcome = run_command(student, f"--run_dir={quantised_run}", *flags, "--c_array")
+    assert outcome.code == 0, outcome.err
+    micro = read_json(folder / "metrics.json")["int8"]["micro"]
+    assert {"AddConv2D", "AddQuantize"} <= {*micro["operators"]}
+    header = (folder / "int8.h").read_text()
+    assert f"int8_model_size = {micro['flash']};" in header
+    assert f"int8_arena_size = {micro['arena']};" in header
+    assert "//   9: " in header
+    assert read_json(quantised_run / "report.json")["files"]["C++ array int8"] == str(folder / "int8.cc")
+    assert run_command(student, f"--run_dir={quantised_run}", *flags, "--noc_array").code == 0
+    assert not [*folder.glob("int8.[ch]*")]
 
 
 def test_int8_that_is_never_right_leaves_the_earlier_export(quantised_run, monkeypatch):

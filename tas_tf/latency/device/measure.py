@@ -91,7 +91,7 @@ def time_in_turns(calls, seconds):
     """
 
     def rounds(count):
-        times = [[] for _ in calls]
+        times: list[list[float]] = [[] for _ in calls]
         for _ in range(count):
             for call, own in zip(calls, times, strict=True):
                 call()
@@ -148,7 +148,7 @@ def read_android(log):
     text = log.read_text()
     found = re.findall(r"^== (\d+)\.tflite$.*?Inference \(avg\):\s*([\d.e+]+)", text, re.MULTILINE | re.DOTALL)
     device = re.search(r"^device: (.+)$", text, re.MULTILINE)
-    times = {}
+    times: dict[int, list[float]] = {}
     for number, microseconds in found:
         times.setdefault(int(number), []).append(float(microseconds) / 1000)
     if sorted(times) != list(range(len(times))) or any(len(own) < 2 for own in times.values()):

@@ -11,7 +11,7 @@ PACKAGE = "tas_tf"
 _LEAST_FUSED_EPSILON = 1e-5  # the fused kernel raises smaller values to this one
 
 
-class _OfActiveChannels:
+class _OfActiveChannels(keras.layers.Layer):
     """A normalisation that is called with a mask of the active channels."""
 
     def build(self, inputs_shape, kept_shape=None):

@@ -1,0 +1,126 @@
+"""Compares LiteRT for Microcontrollers with LiteRT on this computer, and measures the arena."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+from tas_tf.deploy.errors import ExportError
+from tas_tf.deploy.micro.lite_graph import LiteGraph, LiteTensor
+from tas_tf.extras import missing_modules
+from tas_tf.files import read_arrays, write_arrays, write_bytes
+
+_RUNNER = Path(__file__).with_name("tflm_runner.py")
+_EXAMPLES = 4
+#: Steps of the output by which kernels may differ: some round halves in another way.
+_MOST_STEPS = 1
+_SECONDS = 600
+
+
+@dataclass(frozen=True)
+class Usage:
+    """How much of an arena is used.
+
+    Attributes:
+        planned: Bytes at its start, shared by tensors that aren't needed at the same time.
+        kept: Bytes at its end.
+    """
+
+    planned: int
+    kept: int
+
+
+def simulate(flatbuffer: bytes, graph: LiteGraph, *, arena: int) -> Usage | None:
+    """Runs a network with an arena on random integers, if the package tflite-micro is installed.
+
+    Args:
+        flatbuffer: The network.
+        graph: Its tensors and operators.
+        arena: Bytes of the arena.
+
+    Returns:
+        How much of the arena is used; `None` without the package, or if it takes more than ten minutes.
+
+    Raises:
+        ExportError: The runtime can't run the network in that arena, or computes something else than LiteRT.
+    """
+    if missing_modules("micro"):
+        return None
+    rng = np.random.default_rng(0)
+    inputs = [_examples(graph.tensors[number], rng) for number in graph.inputs.values()]
+    try:
+        outputs, usage = run(flatbuffer, inputs, num_outputs=len(graph.outputs), arena=arena)
+    except subprocess.TimeoutExpired:
+        return None
+    for name, got, wanted in zip(graph.outputs, outputs, _reference(flatbuffer, graph, inputs), strict=True):
+        steps = int(np.abs(got.astype(np.int64) - wanted).max())
+        if steps > _MOST_STEPS:
+            raise ExportError(
+                f"LiteRT for Microcontrollers computes something else than LiteRT: `{name}` differs by {steps} steps "
+                f"on random inputs; at most {_MOST_STEPS} is allowed. Nothing was written."
+            )
+    return usage
+
+
+def run(
+    flatbuffer: bytes, inputs: Sequence[np.ndarray], *, num_outputs: int, arena: int
+) -> tuple[list[np.ndarray], Usage]:
+    """Runs examples on LiteRT for Microcontrollers.
+
+    Args:
+        flatbuffer: The network.
+        inputs: An array `[examples, 1, ...]` for each input, in the order of the file.
+        num_outputs: Number of the network's outputs.
+        arena: Bytes of the arena.
+
+    Returns:
+        An array `[examples, 1, ...]` for each output, and how much of the arena is used.
+
+    Raises:
+        ExportError: The runtime can't run the network in that arena.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        model, given, found = (Path(scratch) / name for name in ("model.tflite", "inputs.npz", "outputs.npz"))
+        write_bytes(model, flatbuffer)
+        write_arrays(given, inputs)
+        # Isolated: modules in the script's folder would hide others of the same names.
+        command = [sys.executable, "-I", *map(str, (_RUNNER, model, arena, num_outputs, given, found))]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_SECONDS)
+        used = dict(re.findall(r"Arena allocation (head|tail) (\d+) bytes", done.stderr))
+        if done.returncode or len(used) < 2:
+            said = next((line for line in done.stderr.splitlines() if line.strip()), f"status {done.returncode}")
+            raise ExportError(
+                f"LiteRT for Microcontrollers can't run the network in an arena of {arena:,} bytes: {said.strip()}."
+            )
+        return read_arrays(found), Usage(int(used["head"]), int(used["tail"]))
+
+
+def _examples(tensor: LiteTensor, rng: np.random.Generator) -> np.ndarray:
+    """Random inputs, `[examples, 1, ...]`: any integers that stand for numbers, 0 or 1 where they are numbers."""
+    limits = np.iinfo(tensor.type.lower())
+    lowest, highest = (limits.min, limits.max) if tensor.scales else (0, 1)
+    return rng.integers(lowest, highest, (_EXAMPLES, *tensor.shape), limits.dtype, endpoint=True)
+
+
+def _reference(flatbuffer: bytes, graph: LiteGraph, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """What LiteRT's reference kernels compute: its fast ones round in other ways."""
+    interpreter = Interpreter(
+        model_content=flatbuffer, experimental_op_resolver_type=OpResolverType.BUILTIN_REF, num_threads=1
+    )
+    interpreter.allocate_tensors()
+    found: list[list[np.ndarray]] = [[] for _ in graph.outputs]
+    for example in zip(*inputs, strict=True):
+        for number, array in zip(graph.inputs.values(), example, strict=True):
+            interpreter.set_tensor(number, array)
+        interpreter.invoke()
+        for own, number in zip(found, graph.outputs.values(), strict=True):
+            own.append(interpreter.get_tensor(number).copy())
+    return [np.stack(own) for own in found]
