@@ -8,6 +8,7 @@ from tas_tf.deploy.micro.arena import ALIGNMENT, Buffer, buffers_of, kept_bytes,
 from tas_tf.deploy.micro.lite_graph import LiteGraph
 from tas_tf.deploy.micro.simulate import run
 from tests.deploy.micro.conftest import NETWORKS
+from tests.parts import slow_except
 
 
 def live_bytes(path) -> list[int]:
@@ -45,7 +46,7 @@ def test_a_chain_needs_two_neighbours_at_once(make_int8):
     assert max(live_bytes(path)) == planned_bytes(LiteGraph.read(path.read_bytes())) == 3 * 8 * 8 * 8
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", slow_except(NETWORKS, ["per_pixel"]))
 def test_the_runtime_plans_the_same(make_int8, name):
     pytest.importorskip("tflite_micro", reason="the package is there for Linux on x86-64 alone")
     flatbuffer = make_int8(name).read_bytes()

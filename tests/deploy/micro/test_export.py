@@ -13,6 +13,7 @@ from tas_tf.deploy.micro.export import export_c_array
 from tas_tf.deploy.tflite import export_tflite
 from tas_tf.errors import UserError
 from tests.deploy.micro.conftest import NETWORKS
+from tests.parts import slow_except
 
 COMPILER = shutil.which("g++") or shutil.which("clang++")
 #: A program that writes the array as it lies in memory, and what the header says of it.
@@ -49,7 +50,7 @@ def compiled(report, folder, values: str = "") -> tuple[bytes, list[str]]:
 
 
 @pytest.mark.skipif(COMPILER is None, reason="there is no C++ compiler")
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", slow_except(NETWORKS, ["plain"]))
 def test_a_compiler_makes_the_file_of_it(make_int8, tmp_path, name):
     source = make_int8(name)
     report = export_c_array(source, tmp_path / "net-1.cc")

@@ -7,6 +7,7 @@ from tas_tf.deploy.micro.arena import kept_bytes, planned_bytes
 from tas_tf.deploy.micro.lite_graph import LiteGraph
 from tas_tf.deploy.micro.simulate import run, simulate
 from tests.deploy.micro.conftest import NETWORKS
+from tests.parts import slow_except
 
 pytest.importorskip("tflite_micro", reason="the package is there for Linux on x86-64 alone")
 
@@ -17,7 +18,7 @@ def plain(make_int8) -> tuple[bytes, LiteGraph]:
     return flatbuffer, LiteGraph.read(flatbuffer)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", slow_except(NETWORKS, ["per_pixel"]))
 def test_networks_run_in_the_arena_that_is_reported(make_int8, name):
     """As computed, and no larger than measured."""
     flatbuffer = make_int8(name).read_bytes()
