@@ -78,8 +78,10 @@ def serving(logs: Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "tensorboard.main", f"--logdir={logs}", f"--port={port}", "--load_fast=false"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    command = [sys.executable, "-m", "tensorboard.main", f"--logdir={logs.name}", f"--port={port}", "--load_fast=false"]
+    # The page shows the path that it was given.
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, cwd=logs.parent, **quiet) as process:
         try:
             url = f"http://127.0.0.1:{port}/"
             _wait(lambda: _answers(f"{url}data/runs"), _START, "TensorBoard doesn't start")

@@ -56,3 +56,18 @@ def test_the_student_has_its_command_and_pictures(command, finished):
         image = Image.open(io.BytesIO(encoded))
         assert image.size == (int(width), int(height))
         assert np.ptp(np.asarray(image)) > 100
+
+
+@pytest.mark.slow
+def test_tensorboard_itself_shows_curves_and_pictures(finished, tmp_path):
+    """In a browser, since only that shows whether TensorBoard takes the layout."""
+    pytest.importorskip("selenium", reason="needs Selenium, of the contributors' part of requirements.txt")
+    from docs.tools import tensorboard
+    from docs.tools.browser import missing
+
+    if reason := missing():
+        pytest.skip(reason)
+    for path in tensorboard.take(finished, tmp_path):
+        with Image.open(path) as picture:
+            assert picture.size == (1400, 1000)
+            assert len(picture.convert("RGB").getcolors(1 << 24)) > 50
