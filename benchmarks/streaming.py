@@ -90,7 +90,8 @@ def _in_process(function: Any, *arguments: Any) -> Any:
 
 def _read(out: Connection, folder: str, size: int, kind: str, cache: str | None) -> None:
     changes = {"cache_dir": cache, "flip": True} if cache else {"random_resized_crop": True, "flip": True}
-    task = Task.load(f"folder:{folder}", image_size=size, preprocess="scale_0_1", **changes)
+    # Without `streamed`, small folders would be read into memory.
+    task = Task.load(f"folder:{folder}", streamed=True, image_size=size, preprocess="scale_0_1", **changes)
     dataset, steps = task.training(_BATCH) if kind == "epoch" else task.searching(_BATCH)
     batches = dataset(0).take(steps)
     before, started, read = _peak(), time.perf_counter(), 0

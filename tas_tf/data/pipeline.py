@@ -292,6 +292,9 @@ def dataset_options() -> tf.data.Options:
     """Returns options of all datasets: a fixed order, and shares of each batch for the replicas of a strategy."""
     options = tf.data.Options()
     options.deterministic = True
+    # To rewrite a pipeline, TensorFlow writes it down as a graph with all its tensors: a second copy of the images, and
+    # a third of those of a search. Pipelines here are parallel and prefetch already, so that it makes none faster.
+    options.experimental_optimization.apply_default_optimizations = False
     # Sharding files would mix the batches.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return options

@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -186,3 +190,34 @@ def test_indices_out_of_range(small_source):
 def test_unknown_split(small_source):
     with pytest.raises(UserError, match='Expected "train" or "test"'):
         evaluation(small_source, "validation", batch_size=8, preprocessing=_PLAIN)
+
+
+#: Prints the megabytes that a pipeline takes beyond the tensors that it reads.
+MEASURE = """
+import sys
+import numpy as np
+from tas_tf.data.pipeline import epochs, paired_epochs
+from tas_tf.data.preprocessing import Preprocessing
+from tas_tf.data.source import make_array_source
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096 / 1e6
+
+images, labels = np.ones((4000, 160, 160, 3), np.uint8), np.arange(4000) % 10
+source = make_array_source("a", list("0123456789"), train=(images, labels), test=(images[:1], labels[:1]), flip_ok=True)
+options = {"batch_size": 16, "preprocessing": Preprocessing.fit(source, "scale_0_1", indices=np.arange(10))}
+source.tensors
+before, most, rows = resident(), 0, np.arange(4000)
+pairs = paired_epochs(source, rows[::2], rows[1::2], **options)
+for batches in (epochs(source, **options) if sys.argv[1] == "epochs" else pairs).take(20):
+    most = max(most, resident())
+print(most - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc to read the memory of a process")
+@pytest.mark.parametrize("kind", ["epochs", "pairs"])
+def test_pipelines_read_images_in_memory_without_a_copy(kind):
+    done = subprocess.run([sys.executable, "-c", MEASURE, kind], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 0.5 * 4000 * 160 * 160 * 3 / 1e6
