@@ -22,7 +22,7 @@ def main() -> dict[str, Any]:
     for one in workspace.at_budgets():
         if not ExportStep(one).run():
             one.say(f"{one.config.run.export_dir} is up to date.")
-        BehaviourStep(one).run()
+        BehaviourStep(one).run_if_possible()
         reports.append(show_report(one))
     return by_budget(reports)
 

@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 from packaging.requirements import Requirement
 
+from tas_tf.board.pictures import can_draw
 from tas_tf.data.sources import load_source
 from tas_tf.errors import UserError
 from tas_tf.extras import EXTRAS, missing_modules, require_extra
@@ -173,15 +174,17 @@ class _Monitor:
         return np.ones((1, 2)) / 2, np.ones((1, 2)) / 2
 
 
-def test_a_search_goes_on_without_images_and_says_so_once(without, tmp_path, caplog):
+def test_a_search_goes_on_without_images_and_says_so_once(without, tmp_path, caplog, request):
     without("report")
+    can_draw.cache_clear()
+    request.addfinalizer(can_draw.cache_clear)
     summaries = SearchSummaries(tmp_path, _Monitor())
     with caplog.at_level(logging.WARNING):
         for epoch in range(2):
             summaries.on_epoch_end(epoch, {"expected_cost": 0.5})
     summaries.on_train_end()
     assert [record.getMessage() for record in caplog.records if "tas-tf[report]" in record.getMessage()] == [
-        'TensorBoard shows no images of the search. To get them: pip install "tas-tf[report]"'
+        'TensorBoard shows no pictures. To get them: pip install "tas-tf[report]"'
     ]
     (file,) = tmp_path.rglob("events.*")
     events = [event for event in tf.compat.v1.train.summary_iterator(str(file)) if event.HasField("summary")]

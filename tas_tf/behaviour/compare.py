@@ -12,6 +12,7 @@ from tas_tf.behaviour.behaviour import Behaviour
 from tas_tf.behaviour.counts import AgreementCounts, AnswerCounts
 from tas_tf.behaviour.examples import Mistake, Mistakes, is_picture, to_png
 from tas_tf.data.run_data import RunData
+from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
 from tas_tf.space.space import SearchSpace
 from tas_tf.training.network import logits_of
@@ -35,12 +36,17 @@ def compare_behaviour(
         data: Data with test images.
         examples: Largest number of example images.
 
+    Raises:
+        UserError: There are no test images, or a network gives NaN or infinity.
+
     Example:
         ```python
         found = compare_behaviour(teacher, student, task)
         print(found.agreement, found.student.calibration.error)
         ```
     """
+    if not data.num_test:
+        raise UserError("`test` must hold at least one image. Received: none.")
     answers = {"teacher": AnswerCounts(), "student": AnswerCounts()}
     agreement, mistakes, total = AgreementCounts(), Mistakes(examples), 0
     ask = _both(*(_probabilities(model, several=bool(data.inputs)) for model in (teacher, student)))
@@ -49,6 +55,9 @@ def compare_behaviour(
     for inputs, labels in data.test():
         labels = np.asarray(data.objective.split(labels)[0]).reshape(len(labels)).astype(np.int64)
         by_teacher, by_student = (np.asarray(one, np.float64) for one in ask(inputs))
+        for name, found in (("teacher", by_teacher), ("student", by_student)):
+            if not np.isfinite(found).all():
+                raise UserError(f"`{name}` must give finite outputs. Received: NaN or infinity for a test image.")
         teachers, students = answers["teacher"].add(labels, by_teacher), answers["student"].add(labels, by_student)
         agreement.add(labels, teachers, students)
         images = data.pictures(np.asarray(inputs)) if shown else np.zeros(len(labels))

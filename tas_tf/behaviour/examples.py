@@ -12,6 +12,8 @@ import numpy as np
 _LARGEST, _SMALLEST = 128, 64
 # How far rounding may take the values of pixels beyond their range.
 _SLACK = 1e-3
+# Data whose largest value is lower isn't made of bytes.
+_BRIGHT = 128
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,10 @@ class Mistakes:
         """Keeps a mistake and its image, `[height, width, channels]`, unless the student is surer of enough others."""
         # Of equal probabilities, the earlier image counts, whatever the batches.
         entry = (mistake.student, -mistake.index, mistake, image)
-        if len(self._kept) < self.limit:
-            heapq.heappush(self._kept, entry)
-        elif self._kept and entry[:2] > self._kept[0][:2]:
-            heapq.heapreplace(self._kept, entry)
+        keep = heapq.heappush if len(self._kept) < self.limit else heapq.heapreplace
+        if keep is heapq.heappush or (self._kept and entry[:2] > self._kept[0][:2]):
+            # A copy, since a view would keep its whole batch in memory.
+            keep(self._kept, (*entry[:3], image.copy()))
 
     def saw(self, images: np.ndarray) -> None:
         """Notes the range of pixel values, over all images that are looked at."""
@@ -83,14 +85,14 @@ def to_pixels(image: np.ndarray, low: float, high: float) -> np.ndarray:
         high: Highest value in the data.
 
     Returns:
-        Pixels of the same shape. Values from 0 to 255 stay, those from 0 to 1 or from -1 to 1 are scaled, and those of
-        any other range are stretched.
+        Pixels of the same shape. Values from 0 to 255 stay if some are above 128, those from 0 to 1 or from -1 to 1 are
+        scaled, and those of any other range are stretched.
 
     Example:
         >>> to_pixels(np.array([-1.0, 0.0, 1.0]), -1.0, 1.0).tolist()
         [0, 128, 255]
     """
-    if low >= -_SLACK and 1 + _SLACK < high <= 255 + _SLACK:
+    if low >= -_SLACK and _BRIGHT < high <= 255 + _SLACK:
         low, high = 0.0, 255.0
     elif low >= -_SLACK and high <= 1 + _SLACK:
         low, high = 0.0, 1.0

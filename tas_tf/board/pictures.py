@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import logging
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,18 +22,45 @@ if TYPE_CHECKING:
 _ROW_INCHES = 0.22
 # With more classes than this, numbers don't fit into the cells of a confusion matrix.
 _MOST_CLASSES = 25
+# Letters of a name.
+_LONGEST = 20
 
 _logger = logging.getLogger(__name__)
 
 
+@functools.cache
 def can_draw() -> bool:
-    """Whether matplotlib is installed; logs how to install it if it isn't."""
+    """Whether matplotlib is installed; logs once how to install it if it isn't."""
     if missing_modules("report"):
-        _logger.warning('TensorBoard shows no images of the search. To get them: pip install "tas-tf[report]"')
+        _logger.warning('TensorBoard shows no pictures. To get them: pip install "tas-tf[report]"')
         return False
     return True
 
 
+def _draws(function: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+    """Makes a function draw names as they are, also those with dollar signs, or with letters that the font lacks."""
+
+    @functools.wraps(function)
+    def draw(*arguments: Any, **options: Any) -> np.ndarray:
+        import matplotlib
+
+        with matplotlib.rc_context({"text.parse_math": False}), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+            return function(*arguments, **options)
+
+    return draw
+
+
+def _short(name: str) -> str:
+    """A name that leaves room for the picture.
+
+    >>> _short("cat"), _short("a name that takes more room than a picture")
+    ('cat', 'a name that takes m…')
+    """
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
+
+
+@_draws
 def draw_distributions(probabilities: np.ndarray, choices: ChoiceTable) -> np.ndarray:
     """Draws a row for each choice and a cell for each candidate; darker is more probable, the argmax has a frame.
 
@@ -60,6 +89,7 @@ def draw_distributions(probabilities: np.ndarray, choices: ChoiceTable) -> np.nd
     return _image(figure)
 
 
+@_draws
 def draw_shape(summary: Mapping[str, Sequence[Mapping[str, Any]]], title: str) -> np.ndarray:
     """Draws the widths of a shape as bars, dropped blocks hatched, and the blocks that each stage keeps.
 
@@ -80,6 +110,7 @@ def draw_shape(summary: Mapping[str, Sequence[Mapping[str, Any]]], title: str) -
     return _image(figure)
 
 
+@_draws
 def draw_shapes(summaries: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]) -> np.ndarray:
     """Draws a row for each shape and a cell for each unit: darker keeps more; units in dropped blocks are hatched.
 
@@ -111,6 +142,7 @@ def draw_shapes(summaries: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]
     return _image(figure)
 
 
+@_draws
 def draw_confusion(matrices: Mapping[str, np.ndarray], classes: Sequence[str]) -> np.ndarray:
     """Draws confusion matrices side by side; darker is a larger share of the true class.
 
@@ -130,14 +162,16 @@ def draw_confusion(matrices: Mapping[str, np.ndarray], classes: Sequence[str]) -
         axes.set_xlabel("predicted")
         axes.set_ylabel("true")
         if len(classes) <= _MOST_CLASSES:
-            axes.set_xticks(range(len(classes)), classes, rotation=90, fontsize=7)
-            axes.set_yticks(range(len(classes)), classes, fontsize=7)
+            names = [_short(name) for name in classes]
+            axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
+            axes.set_yticks(range(len(names)), names, fontsize=7)
             for row, column in np.argwhere(matrix):
                 colour = "white" if shares[row, column] > 0.5 else "black"
                 axes.text(column, row, matrix[row, column], ha="center", va="center", size=6, color=colour)
     return _image(figure)
 
 
+@_draws
 def draw_captioned(pngs: Sequence[bytes], captions: Sequence[str]) -> np.ndarray:
     """Draws images in rows of four, with a caption above each.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,13 +30,12 @@ class Result:
 
 
 def write_result(folder: str | Path, result: Result) -> None:
-    """Writes the result of a network in place of an earlier one.
+    """Writes the result of a network.
 
     Args:
-        folder: Folder of the event file; everything in it is removed.
+        folder: Folder of the event file, which must be empty: TensorBoard would show those in it as well.
         result: What is known about the network.
     """
-    shutil.rmtree(folder, ignore_errors=True)
     writer = tf.summary.create_file_writer(str(folder))
     with writer.as_default(step=0):
         api.hparams({name: _plain(value) for name, value in result.settings.items()})

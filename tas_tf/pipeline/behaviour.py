@@ -7,8 +7,10 @@ from pathlib import Path
 from tas_tf import workers
 from tas_tf.behaviour.behaviour import EXAMPLES, METRICS_FILE, Behaviour, has_exclusive_classes
 from tas_tf.behaviour.compare import compare_behaviour
+from tas_tf.errors import UserError
 from tas_tf.pipeline.exporting import SCORED_DATA
 from tas_tf.pipeline.steps import VERSION, RunStep, data_inputs, settings_of
+from tas_tf.runs.config import RunConfig
 from tas_tf.runs.records import is_made_from, read_result
 from tas_tf.runs.run import Run, Step
 from tas_tf.settings import recorded
@@ -48,6 +50,14 @@ class BehaviourStep(RunStep):
         """Compares the networks if that applies and hasn't been done; returns whether it ran."""
         return workers.once(lambda: self.applies) and super().run()
 
+    def run_if_possible(self) -> None:
+        """Does the same, and says so if the data isn't there any more, since reports do without."""
+        try:
+            self.run()
+        except UserError as error:
+            reason = self.workspace.shared.wording(str(error), "data")
+            self.workspace.say(f"The answers of teacher and student can't be compared. {reason}", markup=False)
+
     def work(self, record: Step) -> None:
         """Runs both networks on the test images and writes what they answer.
 
@@ -61,18 +71,19 @@ class BehaviourStep(RunStep):
             compare_behaviour(*map(workspace.load, paths), workspace.task).write(record.folder)
 
 
-def read_behaviour(run: Run) -> Behaviour | None:
-    """The comparison of a run's teacher and its present student; `None` if there is none.
+def read_behaviour(config: RunConfig) -> Behaviour | None:
+    """The comparison of a run's present teacher and its present student; `None` if there is none.
 
     Args:
-        run: The run folder.
+        config: The run.
 
     Raises:
         UserError: The comparison was damaged or changed.
     """
-    folder = _folder(run)
+    folder = _folder(config.run)
     path = folder / METRICS_FILE
-    if not path.exists() or not is_made_from(folder, "student", run.student_model):
+    made_from = {"teacher": config.teacher_run.teacher_model, "student": config.run.student_model}
+    if not path.exists() or not all(is_made_from(folder, name, network) for name, network in made_from.items()):
         return None
     content = read_result(path)
     files = [folder / one["file"] for one in content["mistakes"] if one["file"] is not None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -29,6 +30,7 @@ def log_results(workspace: Workspace, report: Mapping[str, Any], behaviour: Beha
         behaviour: What teacher and student answer on the test images, if that is known.
     """
     config = workspace.config
+    shutil.rmtree(config.run.logs("results"), ignore_errors=True)
     runs = {"teacher": config, "student": config, **{name: config.rival(name) for name in report["rivals"]}}
     for name, run in runs.items():
         scalars = dict(_measured(report[name]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import keras
 
 from tas_tf import workers
@@ -93,25 +95,25 @@ class RaceStep(SearchedShapeStep):
         found, notes = self._searched(record, model, cost, limit) if config.race.searched else ((), ())
         with workspace.strategy.scope():
             taught_by = logits_of(teacher, space) if config.kd else None
-        write = RaceSummaries(config.run.logs("search"), cost)
+        with contextlib.closing(RaceSummaries(config.run.logs("search"), cost)) as write:
 
-        def on_lap(lap: Lap, kept: bool) -> None:
-            workspace.note_time()
-            if workers.is_chief():
-                write(lap, kept)
+            def on_lap(lap: Lap, kept: bool) -> None:
+                workspace.note_time()
+                if workers.is_chief():
+                    write(lap, kept)
 
-        result = find_by_race(
-            *(cost, limit, workspace.task, config.student, config.race),
-            model=model,
-            found=found,
-            proposing=workspace.proposing(space),
-            say=workspace.say,
-            teacher=taught_by,
-            strategy=workspace.strategy,
-            saving=workspace.saving(record),
-            verbose=0 if workspace.verbose == "auto" else workspace.verbose,
-            on_lap=on_lap,
-        )
+            result = find_by_race(
+                *(cost, limit, workspace.task, config.student, config.race),
+                model=model,
+                found=found,
+                proposing=workspace.proposing(space),
+                say=workspace.say,
+                teacher=taught_by,
+                strategy=workspace.strategy,
+                saving=workspace.saving(record),
+                verbose=0 if workspace.verbose == "auto" else workspace.verbose,
+                on_lap=on_lap,
+            )
         shape = result.winner.shape
         metrics = race_metrics(result, cost, limit, real_cost(cost, shape, workspace.meter(space)))
         write_json(config.run.search_shape, shape.to_json())

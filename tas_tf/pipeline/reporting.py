@@ -68,7 +68,7 @@ def report_run(workspace: Workspace, rivals: Sequence[str] | None = None) -> dic
     config = workspace.config
     made_by = workspace.shared.made_by(config.run)
     shown = {name: config.rival(name).run for name in (config.trained_rivals if rivals is None else rivals)}
-    behaviour = read_behaviour(config.run)
+    behaviour = read_behaviour(config)
     report = build_report(
         teacher=_read(config.teacher_run.metrics("teacher")),
         student=_read(config.run.metrics("student")),
@@ -90,13 +90,13 @@ def report_run(workspace: Workspace, rivals: Sequence[str] | None = None) -> dic
     if not any(report[name].get(report["metric"]) is not None for name in ("teacher", "student")):
         raise UserError(f"`run_dir`: nothing has been measured in {config.run.path} yet.")
     write_json(config.run.report_json, report)
-    log_results(workspace, report, behaviour)
     if no_page is None:
         render_html(report, config.run.report_html, behaviour)
     else:
         old = f" {config.run.report_html} is out of date." if config.run.report_html.exists() else ""
         # Without markup, since `[report]` would be taken for a style.
         workspace.say(f"{no_page} {config.run.report_json} has the same figures.{old}", markup=False)
+    log_results(workspace, report, behaviour)
     return report
 
 

@@ -29,7 +29,6 @@ class RaceSummaries:
         self._log_dir, self._cost = Path(log_dir) / "race", cost
         self._laps: list[Lap] = []
         self._writers: dict[str, tf.summary.SummaryWriter] = {}
-        self._draws = can_draw()
 
     def __call__(self, lap: Lap, kept: bool) -> None:
         """Writes one lap.
@@ -48,11 +47,17 @@ class RaceSummaries:
                 tf.summary.scalar(f"race/held_out_{lap.metric}", lap.score)
         with self._writing("standings", len(self._laps)):
             tf.summary.text("race/standings", standings(self._laps, self._cost))
-            if self._draws:
+            if can_draw():
                 shapes = {
                     one.proposal.name: summarise_shape(self._cost.space, one.proposal.shape) for one in self._laps
                 }
                 tf.summary.image("race/shapes", draw_shapes(shapes))
+
+    def close(self) -> None:
+        """Closes the event files."""
+        for writer in self._writers.values():
+            writer.close()
+        self._writers.clear()
 
     @contextlib.contextmanager
     def _writing(self, name: str, step: int) -> Iterator[None]:

@@ -23,6 +23,7 @@ STYLE = {
     "font.family": "sans-serif",
     "font.size": 10,
     "text.color": INK,
+    "text.parse_math": False,  # names may hold dollar signs
     "axes.edgecolor": GRID,
     "axes.labelcolor": INK,
     "axes.titlesize": 11,

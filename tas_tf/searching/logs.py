@@ -28,24 +28,23 @@ class SearchSummaries(keras.callbacks.Callback):
         super().__init__()
         self._log_dir, self._monitor = Path(log_dir) / "architecture", monitor
         self._writer: tf.summary.SummaryWriter | None = None
-        self._draws = True
 
     def on_epoch_end(self, epoch, logs=None):
         """Writes one epoch."""
         if self._writer is None:
             self._writer = tf.summary.create_file_writer(str(self._log_dir))
-            self._draws = can_draw()
         monitor = self._monitor
         space = monitor.space
+        draws = can_draw()
         tables = {"widths": space.width_choices, "depths": space.depth_choices}
         with self._writer.as_default(step=epoch):
             for (axis, choices), rows in zip(tables.items(), monitor.probabilities(), strict=True):
                 write_distributions(axis, rows, choices, epoch)
-                if len(choices) and self._draws:
+                if len(choices) and draws:
                     tf.summary.image(f"architecture/{axis}", draw_distributions(rows, choices))
             if monitor.shape is not None:
                 tf.summary.text("architecture/shape", _describe(monitor))
-                if self._draws:
+                if draws:
                     summary = summarise_shape(space, monitor.shape)
                     title = f"Shape after epoch {epoch + 1}: {_told_cost(monitor)}"
                     tf.summary.image("architecture/decoded", draw_shape(summary, title))

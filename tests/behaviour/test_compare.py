@@ -17,6 +17,7 @@ from tas_tf.data.form import Form
 from tas_tf.data.preprocessing import Preprocessing
 from tas_tf.data.run_data import RunData
 from tas_tf.data.task import Task
+from tas_tf.errors import UserError
 from tas_tf.objectives.classification import Classification
 from tas_tf.objectives.decisions import Binary
 from tests.digits import tiny_network
@@ -147,3 +148,10 @@ def test_weights_of_images_are_no_labels():
     inputs, labels = np.ones((8, 2, 2, 1), np.float32), np.array([[0, 0.5], [1, 2.0]] * 4, np.float32)
     data = Given(inputs, labels, Classification(2, weighs=True), Form.of_images(2, 2, 1))
     assert compare_behaviour(model, model, data).teacher.matrix(2).sum(1).tolist() == [4, 4]
+
+
+def test_what_is_not_finite_is_refused(pair):
+    broken = keras.models.clone_model(pair[1])
+    broken.set_weights([np.full_like(one, np.nan) for one in pair[1].get_weights()])
+    with pytest.raises(UserError, match="`student` must give finite outputs"):
+        compare_behaviour(pair[0], broken, Task.load("digits"))

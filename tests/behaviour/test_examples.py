@@ -20,7 +20,16 @@ def test_those_the_student_is_surest_of_are_kept_in_order(order):
     found = kept.result()
     assert [mistake.index for mistake, _ in found] == [5, 1, 3]
     # The range of all images counts, not that of those that are kept.
-    assert [int(pixels[0, 0, 0]) for _, pixels in found] == [5, 1, 3]
+    assert [int(pixels[0, 0, 0]) for _, pixels in found] == [255, 51, 153]
+
+
+def test_what_is_kept_keeps_no_batch_in_memory():
+    batch = np.zeros((16, 2, 2, 1))
+    kept = Mistakes(1)
+    for index in range(2):
+        kept.add(Mistake(index, 1, 2, 0.8, 0.5 + index / 10), batch[index])
+    ((*_, image),) = kept._kept
+    assert not np.shares_memory(image, batch)
 
 
 def test_none_may_be_kept():
@@ -33,11 +42,12 @@ def test_none_may_be_kept():
     ("values", "expected"),
     [
         ([0, 16, 255], [0, 16, 255]),
-        ([0, 4, 16], [0, 4, 16]),
+        ([0, 4, 16], [0, 64, 255]),
+        ([0, 4, 200], [0, 4, 200]),
         ([0.0, 0.5, 1.0], [0, 128, 255]),
         ([-1.0, 0.0, 1.0], [0, 128, 255]),
         ([-2.0, 0.0, 6.0], [0, 64, 255]),
-        ([3.0, 3.0], [3, 3]),
+        ([3.0, 3.0], [0, 0]),
     ],
 )
 def test_values_of_any_range_become_pixels(values, expected):

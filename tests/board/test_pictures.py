@@ -79,3 +79,14 @@ def test_captioned_images_stand_in_rows_of_four():
     grey = (image[0, ..., :3] == 120).all(-1)
     assert grey.any()
     assert not grey[: image.shape[1] // 2].any()  # the fifth stands in the second row
+
+
+def test_names_are_drawn_as_they_are():
+    """Dollar signs would start formulas, and long names leave no room; warnings are errors here."""
+    matrix = np.array([[3, 1, 0], [0, 4, 0], [0, 0, 2]])
+    plain = draw_confusion({"a": matrix}, ["one", "two", "three"])
+    for names in (["$5-$10", "a$_$", "b"], ["x" * 75] * 3, ["\u732b", "\u72ac", "\u9ce5"]):
+        image = draw_confusion({"a": matrix}, names)
+        assert abs(image.shape[1] - plain.shape[1]) <= 1
+        assert np.ptp(image) > 100
+    draw_captioned([tf.io.encode_png(np.zeros((8, 8, 1), np.uint8)).numpy()], ["$_$ and $"])

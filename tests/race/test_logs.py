@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import tensorflow as tf
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.proposals.shortlist import Proposal
@@ -12,6 +11,7 @@ from tas_tf.race.lap import Lap
 from tas_tf.race.logs import RaceSummaries, standings
 from tas_tf.space.shape import Shape
 from tests.digits import tiny_space
+from tests.events import read_events
 
 COST = CostModel(tiny_space())
 WIDE = Proposal("uniform 2", Shape.full(COST.space))
@@ -22,25 +22,17 @@ def lap(proposal: Proposal, number: int, loss: float, factor: float = 0.5) -> La
     return Lap(proposal, number, factor, 3, loss, "accuracy", 0.5, 1.0)
 
 
-def read(folder):
-    events = EventAccumulator(str(folder), size_guidance={"tensors": 0})
-    events.Reload()
-    return {
-        tag: [(event.step, tf.make_ndarray(event.tensor_proto)) for event in events.Tensors(tag)]
-        for tag in events.Tags()["tensors"]
-    }
-
-
 def test_a_run_for_each_shape_and_standings_after_each_lap(tmp_path):
     write = RaceSummaries(tmp_path, COST)
     write(lap(WIDE, 1, 2.0), True)  # run before an interruption
     write(lap(NARROW, 1, 1.0), False)
     write(lap(NARROW, 2, 0.5), False)
+    write.close()
     assert {folder.name for folder in (tmp_path / "race").iterdir()} == {"smallest_rate_x0.5", "standings"}
-    found = read(tmp_path / "race" / "smallest_rate_x0.5")
+    found = read_events(tmp_path / "race" / "smallest_rate_x0.5")
     assert [(step, float(loss)) for step, loss in found["race/held_out_loss"]] == [(1, 1.0), (2, 0.5)]
     assert [step for step, _ in found["race/held_out_accuracy"]] == [1, 2]
-    found = read(tmp_path / "race" / "standings")
+    found = read_events(tmp_path / "race" / "standings")
     assert [step for step, _ in found["race/standings"]] == [2, 3]
     text = found["race/standings"][-1][1].item().decode()
     assert text.index("| smallest |") < text.index("| uniform 2 |")

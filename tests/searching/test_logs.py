@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tas_tf.cost.budget import Budget
 from tas_tf.searching.logs import SearchSummaries
@@ -13,6 +12,7 @@ from tas_tf.searching.run import run_search
 from tas_tf.training.callbacks import TensorBoardScalars
 from tas_tf.training.strategy import make_strategy
 from tests.digits import tiny_search, tiny_space, tiny_task
+from tests.events import read_events
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +30,9 @@ def searched(tmp_path_factory):
     return result, logs
 
 
-def read(folder: Path) -> dict[str, list]:
-    """Values by tag: numbers, texts and encoded images, one for each epoch."""
-    events = EventAccumulator(str(folder), size_guidance={"tensors": 0})
-    events.Reload()
-    return {
-        tag: [tf.make_ndarray(event.tensor_proto) for event in events.Tensors(tag)] for tag in events.Tags()["tensors"]
-    }
+def read(folder: Path) -> dict[str, list[np.ndarray]]:
+    """Values by tag, one for each epoch."""
+    return {tag: [value for _, value in found] for tag, found in read_events(folder).items()}
 
 
 def test_losses_accuracies_costs_temperature_and_entropies(searched):

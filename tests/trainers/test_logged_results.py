@@ -5,28 +5,16 @@ import json
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.plugins.hparams import plugin_data_pb2
 
+from tests.events import read_events, read_settings
 from trainers import report
 
 
 def read(folder):
-    """Values by tag and settings by name of the only event file in a folder."""
+    """Values by tag of the only event file in a folder."""
     assert len(list(folder.glob("events.*"))) == 1
-    events = EventAccumulator(str(folder), size_guidance={"tensors": 0})
-    events.Reload()
-    values, settings = {}, {}
-    for tag in events.Tags()["tensors"]:
-        (event,) = events.Tensors(tag)
-        values[tag] = tf.make_ndarray(event.tensor_proto)
-        content = events.SummaryMetadata(tag).plugin_data.content
-        if tag.startswith("_hparams_/session_start"):
-            start = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
-            settings = {name: getattr(one, one.WhichOneof("kind")) for name, one in start.hparams.items()}
-    return values, settings
+    return {tag: value for tag, ((_, value),) in read_events(folder).items()}
 
 
 def test_every_network_is_a_row_with_its_settings_and_figures(finished):
@@ -34,7 +22,7 @@ def test_every_network_is_a_row_with_its_settings_and_figures(finished):
     names = {path.name for path in (finished / "logs/results").iterdir()}
     assert names == {"teacher", "student", *found["rivals"]}
     for name in names:
-        values, settings = read(finished / "logs/results" / name)
+        values, settings = read(finished / "logs/results" / name), read_settings(finished / "logs/results" / name)
         assert settings["network"] == name
         assert (settings["budget"], settings["data.dataset"]) == (found["budget"], "digits")
         assert float(values["test/accuracy"]) == pytest.approx(found[name]["accuracy"])
@@ -46,9 +34,11 @@ def test_every_network_is_a_row_with_its_settings_and_figures(finished):
 
 
 def test_the_student_has_its_command_and_pictures(command, finished):
+    (finished / "logs/results/earlier").mkdir()
     for _ in range(2):  # a second report takes the place of the first
         assert command(report, f"--run_dir={finished}").code == 0
-        values, _ = read(finished / "logs/results/student")
+        values = read(finished / "logs/results/student")
+    assert not (finished / "logs/results/earlier").exists()
     text = values["run/command"].item().decode()
     assert json.loads((finished / "report.json").read_text())["command"] in text
     for tag in ("behaviour/confusion", "behaviour/only_the_teacher_is_right"):
