@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tas_tf.compression.checks import check_alike, check_order, warn_of_chance
 from tas_tf.compression.choices import check_undecided, checked_inherit, checked_recipe
 from tas_tf.compression.contents import describe_contents, measure_file
 from tas_tf.compression.defaults import (
@@ -30,11 +31,9 @@ from tas_tf.data.form import Form
 from tas_tf.data.sized import at_size_of
 from tas_tf.data.stream import UserData
 from tas_tf.data.streamed import open_data
-from tas_tf.data.training_data import TrainingData
 from tas_tf.deploy.checks import check_deployable
 from tas_tf.deploy.metadata import Metadata
 from tas_tf.deploy.tflite import file_size
-from tas_tf.errors import UserError
 from tas_tf.graph.custom import CustomObjects, admit
 from tas_tf.graph.graph import Graph
 from tas_tf.graph.image_size import with_sizes_of
@@ -58,16 +57,12 @@ from tas_tf.training.evaluation import evaluate
 from tas_tf.training.network import (
     check_above_chance,
     inherited,
-    is_near_chance,
     logits_of,
     network_metrics,
     train_network,
 )
 from tas_tf.training.settings import TrainSettings
 from tas_tf.training.strategy import make_strategy
-
-# Training images to score the model on, to check that they are prepared like the validation images.
-_COMPARED = {"batch_size": 100, "batches": 10}
 
 
 @dataclass(frozen=True)
@@ -99,6 +94,16 @@ class Compressed:
     race: RaceResult | None = field(repr=False)
     search: SearchResult | None = field(repr=False)
     metadata: Metadata = field(repr=False)
+
+    def __str__(self) -> str:
+        teacher, student = self.teacher_metrics, self.student_metrics
+        score = student["metric"]
+        return "\n".join(
+            f"{name.replace('_', ' ')}: {teacher[name]:,} to {student[name]:,}"
+            if isinstance(student[name], int)
+            else f"{name.replace('_', ' ')}: {teacher[name]:.4f} to {student[name]:.4f}"
+            for name in (score, "macs", "params")
+        )
 
 
 def compress(
@@ -263,8 +268,9 @@ def compress(
     teacher_metrics = network_metrics(space, Shape.full(space), evaluate(teacher, data.test(), objective), data)
     if deadline is not None:
         deadline = replace(deadline, reserved=monotonic() - began)  # to score the student on the same images
+    check_order(teacher, data)
     check_above_chance(teacher_metrics, data)
-    _check_alike(teacher, data, teacher_metrics)
+    check_alike(teacher, data, teacher_metrics)
     ranked = rank(model, space, ranking, data.calibration, objective)
     if wanted.kind == "bytes":  # files hold the names of the classes
         meter = meter_of("bytes", space, measure_file=measure or measure_file(space, data), **measuring)
@@ -292,7 +298,7 @@ def compress(
     )
     for text in found.search.warnings if found.search else ():
         warnings.warn(text, stacklevel=2)
-    _warn_of_chance(trained.metrics, data)
+    warn_of_chance(trained.metrics, data)
     metadata = describe_contents(space, found.shape, data.objective, data.class_names)
     student_metrics = trained.metrics
     if wanted.kind == "latency" and meter is not None:
@@ -300,33 +306,3 @@ def compress(
         student_metrics |= {"latency_ms": reported(cost.kind, spent), "latency_share": spent / cost.full}
     student = with_sizes_of(trained.model, compiled)
     return Compressed(student, found.shape, teacher_metrics, student_metrics, found.race, found.search, metadata)
-
-
-def _warn_of_chance(metrics: Mapping[str, Any], data: TrainingData) -> None:
-    if is_near_chance(metrics, data):
-        warnings.warn(
-            f"The student is near chance level: its {_in_words(data)} on `validation` is "
-            f"{metrics[data.objective.metric]:.3f}, guessing gives {data.chance:.3f}. Try more epochs, a lower "
-            "learning rate (`lr` of `training`) or a higher budget.",
-            stacklevel=3,
-        )
-
-
-def _check_alike(teacher: keras.Model, data: TrainingData, validated: Mapping[str, Any]) -> None:
-    """Checks that the model also works on the training images; if not, they are prepared in a different way."""
-    objective = data.objective
-    trained = evaluate(teacher, data.calibration(**_COMPARED), objective)
-    found, wanted = (scores[objective.metric] for scores in (trained, validated))
-    if (
-        found < wanted / 2
-        if objective.higher_is_better
-        else found > 2 * wanted and objective.is_near(found, data.chance)
-    ):
-        raise UserError(
-            f"`train` must be prepared like `validation`. Received: the model's {_in_words(data)} is {found:.3f} on "
-            f"`train` and {wanted:.3f} on `validation`. Check that both are scaled and labelled in the same way."
-        )
-
-
-def _in_words(data: TrainingData) -> str:
-    return data.objective.metric.replace("_", " ")

@@ -1,6 +1,7 @@
 """Finds a TFDS data set by name and prepares it if necessary."""
 
 import difflib
+from pathlib import Path
 
 import tensorflow_datasets as tfds
 
@@ -33,6 +34,9 @@ def find_builder(name: str, *, data_dir: str | None = None) -> tfds.core.Dataset
         raise UserError(_unknown_name(name)) from error
     except (ValueError, AssertionError, ImportError, RuntimeError) as error:
         # Malformed name, unknown config or version, or missing package that the data set's code needs.
+        if Path(name).exists():
+            kind = {".py": "python", ".csv": "csv"}.get(Path(name).suffix, "folder")
+            raise UserError(f"`dataset`: {name!r} is no name of a data set. Did you mean {kind}:{name}?") from error
         raise UserError(f"`dataset` {name!r} can't be used: {_first_line(error)}") from error
 
 

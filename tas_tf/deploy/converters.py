@@ -62,6 +62,17 @@ CONVERTERS: MappingProxyType[str, Callable[[Path, Any], bytes]] = MappingProxyTy
 )
 
 
+def as_float32(images: Arrays | None) -> Arrays | None:
+    """Rounds float64 and float16 to float32, which networks take; anything else stays.
+
+    >>> as_float32(np.zeros(2)).dtype, as_float32(np.zeros(2, np.uint8)).dtype
+    (dtype('float32'), dtype('uint8'))
+    """
+    if isinstance(images, Mapping):
+        return {name: as_float32(one) for name, one in images.items()}
+    return images.astype(np.float32) if isinstance(images, np.ndarray) and images.dtype.kind == "f" else images
+
+
 def check_calibration(images: Arrays | None) -> None:
     """Checks that images can be used for calibration.
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from tas_tf.deploy.agreement import check_agreement, probes_of, some_of
 from tas_tf.deploy.arrays import Arrays, listed
-from tas_tf.deploy.converters import CONVERTERS, check_calibration, not_calibration
+from tas_tf.deploy.converters import CONVERTERS, as_float32, check_calibration, not_calibration
 from tas_tf.deploy.errors import ExportError, raise_if_full
 from tas_tf.deploy.lite_model import TFLiteModel
 from tas_tf.deploy.metadata import Metadata, append_files
@@ -69,6 +69,7 @@ def export_tflite(
         tas_tf.export_tflite(result.student, "student.tflite", metadata=result.metadata)
         ```
     """
+    calibration = as_float32(calibration)
     _check_format(format, calibration)
     with tempfile.TemporaryDirectory() as scratch:
         expect: Callable[[Arrays], Any]

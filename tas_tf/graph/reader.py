@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
@@ -69,7 +70,8 @@ def _check_model(model: Any) -> None:
             "Save it and load it with `keras.models.load_model`."
         )
     if not isinstance(model, keras.Model):
-        raise UserError(f"`model` must be a Keras model. Received: {type(model).__name__}.")
+        hint = ": load it with `keras.models.load_model`" if isinstance(model, str | Path) else ""
+        raise UserError(f"`model` must be a Keras model. Received: {type(model).__name__}{hint}.")
     if not is_graph(model):
         raise UserError(
             f"`model` is a subclassed model ({type(model).__name__}), whose structure can't be read. Expected a "

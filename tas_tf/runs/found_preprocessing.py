@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 import tensorflow as tf
-from scipy.optimize import linear_sum_assignment
 
 from tas_tf.data.preprocessing import PREPROCESSING_KINDS, Preprocessing
 from tas_tf.data.resizing import RESIZE_WAYS
@@ -22,16 +21,13 @@ from tas_tf.runs.records import read_record, read_result
 from tas_tf.runs.run import Run
 from tas_tf.settings import describe_settings
 from tas_tf.space.space import SearchSpace
+from tas_tf.training.class_order import better_order, count_answers
 from tas_tf.training.network import check_fits, is_near_chance, logits_of
 
 # Training images to score each kind on.
 _SCORED = {"batch_size": 100, "batches": 20}
 # Images of streamed data to compute mean and deviation from.
 _MEASURED = 2000
-# How much better classes must fit in another order. Untrained networks gain less.
-_REORDERED = 0.3
-# With fewer images of a class, chance alone fits classes in some order.
-_PER_CLASS = 20
 # How much better than all others the best kind must be, see `Objective.drop_of`.
 _CLEARLY = 0.03
 
@@ -194,10 +190,7 @@ def _try(network: keras.Model, task: Task, kinds: Sequence[str]) -> dict[str, _O
             tally, logits = answer(images, labels)
             scorers[kind].add(tally, labels, logits)
             if task.source.has_classes:
-                said = logits.numpy()
-                said = said.argmax(-1) if said.shape[-1] > 1 else said[:, 0] > 0
-                there = task.objective.split(labels)[0].numpy().reshape(-1)
-                np.add.at(counts[kind], (said.astype(np.int64), there.astype(np.int64)), 1)
+                count_answers(logits.numpy(), task.objective.split(labels)[0].numpy(), counts[kind])
     return {kind: _Outcome(scorers[kind].result()[task.objective.metric], counts[kind]) for kind in kinds}
 
 
@@ -208,11 +201,8 @@ def _check_order(task: Task, counts: Mapping[str, np.ndarray], accuracy: float) 
         UserError: They do. The message says the order.
     """
     for kind, table in counts.items():
-        if table.sum() < _PER_CLASS * len(table):
-            continue
-        outputs, classes = linear_sum_assignment(table, maximize=True)
-        reordered = table[outputs, classes].sum() / table.sum()
-        if reordered > accuracy + _REORDERED:
+        if (better := better_order(table, accuracy)) is not None:
+            classes, reordered = better
             order = ", ".join(task.class_names[number] for number in classes)
             raise UserError(
                 "`dataset`: the classes are in another order than the outputs of the network. With "

@@ -1,6 +1,7 @@
 """The console command."""
 
 import importlib
+import subprocess
 import sys
 from unittest import mock
 
@@ -64,3 +65,9 @@ def test_every_command_has_its_module(name):
     module = importlib.import_module(console.module_name(name))
     assert callable(module.main)
     assert command_of(module) is COMMANDS[name]
+
+
+@pytest.mark.slow
+def test_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "tas_tf", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"tas-tf {__version__}\n"

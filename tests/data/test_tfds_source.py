@@ -1,5 +1,6 @@
 import itertools
 import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -260,3 +261,10 @@ def test_features_can_be_named(varying_dir):
             load_source("varying_images/withheld", features=named, **options)
     with pytest.raises(UserError, match="`features` is for data sets of TensorFlow Datasets"):
         load_source("digits", features="image,label")
+
+
+@pytest.mark.parametrize(("name", "meant"), [("photos", "folder"), ("table.csv", "csv"), ("data.py", "python")])
+def test_a_path_is_taken_for_a_forgotten_prefix(tmp_path, name, meant):
+    (tmp_path / name).mkdir()
+    with pytest.raises(UserError, match=f"Did you mean {meant}:{re.escape(str(tmp_path / name))}"):
+        load_source(str(tmp_path / name))
