@@ -15,7 +15,7 @@ from tas_tf.cli.options import parse
 from tas_tf.errors import UserError
 from tas_tf.pipeline.reporting import by_budget, show_report
 from tas_tf.report.comparison import compare_runs, print_comparison
-from tas_tf.report.page import render_comparison
+from tas_tf.report.page import check_page, render_comparison
 
 
 def main() -> Any:
@@ -25,6 +25,8 @@ def main() -> Any:
         raise UserError(
             "`page` is the page of a comparison. Give the runs to `compare`; a run's own page is report.html."
         )
+    if call.page:
+        check_page(call.page)
     if call.compare:
         rows = compare_runs(call.compare)
         if call.page:

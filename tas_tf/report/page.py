@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from tas_tf.behaviour.behaviour import Behaviour
+from tas_tf.errors import UserError
 from tas_tf.extras import require_extra
 from tas_tf.files import write_bytes
 from tas_tf.report import answers, speed
@@ -71,6 +72,19 @@ def render_html(report: Mapping[str, Any], path: str | Path, behaviour: Behaviou
     return write_page(path, "report.html", title="Report of a smaller network", sections=_sections(content), **content)
 
 
+def check_page(path: str | Path) -> None:
+    """Rejects a path that can't be a page.
+
+    Raises:
+        UserError: If the path doesn't end in .html or is a folder.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"`page` must be a file that ends in .html, such as comparison.html. Received: {path}.")
+    if path.is_dir():
+        raise UserError(f"`page` must be a file. Received: {path}, which is a folder. Name a file in it, or elsewhere.")
+
+
 def render_comparison(rows: Sequence[Row], path: str | Path, *, heading: str = "Runs side by side") -> Path:
     """Writes a comparison of runs as one self-contained page, with links to the runs' own pages.
 
@@ -80,8 +94,9 @@ def render_comparison(rows: Sequence[Row], path: str | Path, *, heading: str = "
         heading: Heading of the page.
 
     Raises:
-        UserError: If the extra `report` isn't installed.
+        UserError: If the extra `report` isn't installed, or `path` can't be a page.
     """
+    check_page(path)
     require_extra("report")
     scores = [SCORES[name] for name in dict.fromkeys(row.metric for row in rows)]
     folder = Path(path).resolve().parent

@@ -3,6 +3,8 @@
 import json
 import shutil
 
+import pytest
+
 from export import student
 from tas_tf.report.snippets import make_snippets
 from trainers import distill, report
@@ -92,6 +94,19 @@ def test_runs_side_by_side(command, interrupted, tmp_path):
     assert "--compare" in alone.err
     assert command(report, "--compare", interrupted.path, interrupted.path).code == 1
     assert "Expected flags only" in command(report, "--compare", interrupted.path, "run_dir=x").err
+
+
+@pytest.mark.parametrize(("name", "told"), [("pages.html", "which is a folder"), ("pages", "ends in .html")])
+def test_a_page_never_replaces_a_folder(command, tmp_path, name, told):
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / "precious").write_text("1")
+    # The runs don't exist: the page is checked first.
+    outcome = command(report, "--compare", tmp_path / "none", f"--page={folder}")
+    assert outcome.code == 1
+    assert "--page" in outcome.err
+    assert told in outcome.err
+    assert (folder / "precious").read_text() == "1"
 
 
 def test_only_the_report_compares(command, interrupted, tmp_path):
