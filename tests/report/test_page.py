@@ -70,8 +70,13 @@ def pages(tmp_path_factory) -> dict[str, str]:
     own, teacher = pieces["export"], pieces["export"]["teacher"]
     own["fp32"]["layers"], teacher["fp32"]["layers"] = layers(2.0), layers(4.0)
     laps = [
-        {"proposal": name, "round": 1, "rate_factor": 0.5, "loss": loss, "accuracy": 0.5}
-        for name, loss in (("uniform", 0.75), ("late", 0.5), ("early", None))
+        {"proposal": name, "round": 1, "rate_factor": rate, "steps": steps, "loss": loss, "accuracy": 0.5}
+        for name, rate, steps, loss in (
+            ("uniform", 5.0, 100, 0.75),
+            ("late", 0.5, 20, 0.5),
+            ("first", 1.0, None, 0.6),
+            ("early", 0.25, 3, None),
+        )
     ]
     search = {"budget_kind": "macs", "proposal": "late", "rate_factor": 0.5, "proposals": {"late": {}}, "laps": laps}
     behaviour = make_behaviour()
@@ -172,6 +177,25 @@ def test_tables_are_sorted_by_mouse_and_by_keyboard(opened):
         other.click()
         assert texts(opened, f"{table} tbody th")[-1] == "emu"
     assert head.get_attribute("aria-sort") is None
+
+
+def test_laps_are_sorted_by_value(opened):
+    opened.execute_script("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+    table = "[aria-label='Laps of the race'] "
+    orders = {3: ["early", "late", "first", "uniform"], 4: ["early", "late", "uniform", "first"]}
+    for column, order in orders.items():
+        opened.find_element("css selector", f"{table} thead th:nth-child({column}) button").click()
+        assert texts(opened, f"{table} tbody th") == order
+
+
+def test_a_dash_is_unknown(tools, driver, pages):
+    tools.view(driver, tools.DESKTOP)
+    driver.get(pages["comparison"])
+    table = "[aria-label='Comparison table'] "
+    button = driver.find_element("css selector", f"{table} thead th:nth-child(4) button")
+    for _ in range(2):
+        button.click()
+        assert texts(driver, f"{table} tbody td:nth-child(4)") == ["fp32", "-"]
 
 
 def test_points_tell_what_they_are(opened):

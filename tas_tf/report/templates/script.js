@@ -7,7 +7,9 @@
   const valueOf = (row, column) => {
     const cell = row.cells[column];
     const given = cell.dataset.v;
-    return given === undefined ? cell.textContent.trim() : given === "" ? null : Number(given);
+    if (given !== undefined) return given === "" ? null : Number(given);
+    const text = cell.textContent.trim();
+    return text === "-" ? null : text;
   };
   const compare = (one, other) =>
     typeof one === "number" ? one - other : one.localeCompare(other, "en", { numeric: true });
