@@ -47,7 +47,7 @@ def python_lines(file: Mapping[str, Any]) -> str:
     lines = ["# pip install ai-edge-litert numpy"]
     lines += ["import zipfile", ""] if file.get("num_labels") else []
     lines += ["import numpy as np", "from ai_edge_litert.interpreter import Interpreter", ""]
-    lines += [f"path = {json.dumps(file['path'])}", "model = Interpreter(path)", "model.allocate_tensors()", ""]
+    lines += [f"path = {_quoted(file['path'])}", "model = Interpreter(path)", "model.allocate_tensors()", ""]
     for number, one in enumerate(inputs):
         lines += [*_given(file, one, alone=len(inputs) == 1), f"given = model.get_input_details()[{number}]"]
         if one["scale"]:
@@ -60,8 +60,17 @@ def python_lines(file: Mapping[str, Any]) -> str:
         lines += [f"made = model.get_output_details()[{number}]", 'y = model.get_tensor(made["index"])[0]']
         if one["scale"]:
             lines += ['scale, zero_point = made["quantization"]', "y = scale * (y.astype(np.float32) - zero_point)"]
-        lines += [f"print({json.dumps(one['name'])}, y)"] if len(outputs) > 1 else []
+        lines += [f"print({_quoted(one['name'])}, y)"] if len(outputs) > 1 else []
     return "\n".join([*lines, *(_answer(file) if len(outputs) == 1 else [])]) + "\n"
+
+
+def _quoted(text: str) -> str:
+    """A text as Python writes it, in double quotes; JSON's pairs of surrogates would be two characters.
+
+    >>> print(_quoted('a "b"'))
+    "a \\"b\\""
+    """
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _given(file: Mapping[str, Any], tensor: Mapping[str, Any], *, alone: bool) -> list[str]:

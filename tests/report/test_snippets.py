@@ -125,6 +125,17 @@ def test_several_inputs_and_outputs(tmp_path):
     assert len(printed.splitlines()) == 2
 
 
+def test_paths_and_names_of_all_characters(tmp_path):
+    folder = tmp_path / '\U0001f600 "quoted" é'
+    folder.mkdir()
+    path = export_tflite(network(), folder / "fp32.tflite")
+    found, printed = run(described(path), IMAGE)
+    assert printed == str(found)
+    file = deployable("a")
+    outputs = [{**file["outputs"][0], "name": name} for name in ("\U0001f600", "b")]
+    assert 'print("\U0001f600", y)' in python_lines({**file, "outputs": outputs})
+
+
 def test_lines_for_android():
     lines = kotlin_lines(deployable("runs/mine/export/int8.tflite", integers=True))
     assert '"int8.tflite"' in lines
