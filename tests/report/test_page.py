@@ -198,6 +198,24 @@ def test_a_dash_is_unknown(tools, driver, pages):
         assert texts(driver, f"{table} tbody td:nth-child(4)") == ["fp32", "-"]
 
 
+def test_long_names_stand_upright_in_all_browsers(opened):
+    """Browsers without `sideways-lr` turn the names in another way; all others must not turn them twice."""
+    rules = """
+    const found = [];
+    const walk = (rules, inside) => [...rules].forEach((rule) => {
+      if (rule.selectorText === ".matrix.long thead th")
+        found.push([inside, rule.style.writingMode, rule.style.transform]);
+      if (rule.cssRules) walk(rule.cssRules, rule.conditionText || inside);
+    });
+    walk(document.styleSheets[0].cssRules, "");
+    return found;
+    """
+    assert opened.execute_script(rules) == [
+        ["", "vertical-rl", "rotate(180deg)"],
+        ["(writing-mode: sideways-lr)", "sideways-lr", "none"],
+    ]
+
+
 def test_points_tell_what_they_are(opened):
     from selenium.webdriver import ActionChains, Keys
 
