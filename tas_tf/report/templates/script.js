@@ -1,5 +1,5 @@
 "use strict";
-// Without this script the page shows the same: tables can't be sorted then, and points tell what they are by their titles.
+// Without this script the page shows the same: tables can't be sorted then, and points show their values as titles.
 (() => {
   const status = document.getElementById("status");
   const say = (text) => { status.textContent = text; };
@@ -100,7 +100,7 @@
       await navigator.clipboard.writeText(code.textContent);
       return true;
     } catch {
-      // Pages that were opened in other ways than from a file or by https may not use the clipboard.
+      // The clipboard is only available on file: and https: pages.
       const selection = window.getSelection();
       selection.selectAllChildren(code);
       const done = document.execCommand("copy");
