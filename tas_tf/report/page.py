@@ -163,13 +163,13 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    script = (_FOLDER / "script.js").read_text()
+    script = (_FOLDER / "script.js").read_text(encoding="utf-8")
     digest = hashlib.sha256(script.encode()).digest()
     environment.globals |= {
         # Ours, so nothing in them is escaped. The page's policy lets browsers run this script alone.
         "script": markupsafe.Markup(script),
         "script_hash": f"sha256-{base64.b64encode(digest).decode()}",
-        "style": markupsafe.Markup((_FOLDER / "style.css").read_text()),
+        "style": markupsafe.Markup((_FOLDER / "style.css").read_text(encoding="utf-8")),
         "operator_cells": speed.operator_cells,
         "overhead": speed.OVERHEAD,
         "format_bytes": format_bytes,
