@@ -102,7 +102,8 @@ def is_text_without_encoding(call: ast.Call) -> bool:
     else:
         # `tas_tf.files.read_text(path)` is a function of ours.
         is_text = name in ("read_text", "write_text") and isinstance(call.func, ast.Attribute)
-    return (is_text or "text" in keywords and name in ("run", "Popen", "check_output")) and "encoding" not in keywords
+    is_text = is_text or ("text" in keywords and name in ("run", "Popen", "check_output"))
+    return is_text and "encoding" not in keywords
 
 
 @pytest.mark.parametrize("folder", ["tas_tf", "trainers", "export", "examples", "docs/tools"])

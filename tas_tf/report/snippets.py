@@ -65,10 +65,10 @@ def python_lines(file: Mapping[str, Any]) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A text as Python writes it, in double quotes; JSON's pairs of surrogates would be two characters.
+    r"""A text as Python writes it, in double quotes; JSON's pairs of surrogates would be two characters.
 
     >>> print(_quoted('a "b"'))
-    "a \\"b\\""
+    "a \"b\""
     """
     return json.dumps(text, ensure_ascii=False)
 
