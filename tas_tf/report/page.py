@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import math
 import os
 import urllib.parse
 from collections.abc import Mapping, Sequence
@@ -170,6 +171,7 @@ def _environment() -> jinja2.Environment:
         "script": markupsafe.Markup(script),
         "script_hash": f"sha256-{base64.b64encode(digest).decode()}",
         "style": markupsafe.Markup((_FOLDER / "style.css").read_text(encoding="utf-8")),
+        "is_known": lambda value: value is not None and math.isfinite(value),
         "operator_cells": speed.operator_cells,
         "overhead": speed.OVERHEAD,
         "format_bytes": format_bytes,

@@ -303,6 +303,13 @@ def test_a_comparison_links_to_pages_that_exist(tmp_path):
     assert text.count("report.html") == 1
 
 
+def test_a_score_that_is_no_number_is_unknown(tmp_path):
+    row = Row("run", (0,), True, {"accuracy": Figure(float("nan"), None, 1), "macs": Figure(2e6, None, 1)})
+    text = render_comparison([row], tmp_path / "all.html").read_text(encoding="utf-8")
+    assert '<td data-v="">nan %</td>' in text
+    assert 'class="plot"' not in text
+
+
 @pytest.mark.slow
 def test_pictures_for_the_documentation_are_taken(tools, pages, tmp_path):
     from docs.tools import screenshots
