@@ -20,6 +20,7 @@ class Snippets:
         facts: Shapes, types and quantisation, as labels and texts.
         python: Lines for Python.
         kotlin: Lines for Android.
+        has_c_array: Whether there is a C++ array for microcontrollers, which `facts` describe.
     """
 
     format: str
@@ -27,14 +28,18 @@ class Snippets:
     facts: tuple[tuple[str, str], ...]
     python: str
     kotlin: str
+    has_c_array: bool = False
 
 
 def make_snippets(report: Mapping[str, Any]) -> list[Snippets]:
     """Lines for each TFLite file of the student that the report describes; empty for reports of earlier versions."""
-    return [
-        Snippets(format, one["path"], _facts(one), python_lines(one), kotlin_lines(one))
-        for format, one in (report.get("deploy") or {}).items()
-    ]
+    files = report.get("student", {}).get("tflite", {})
+    found = []
+    for format, one in (report.get("deploy") or {}).items():
+        micro = files.get(format, {}).get("micro")
+        facts = (*_facts(one), *(_micro_facts(one["path"], micro) if micro else ()))
+        found.append(Snippets(format, one["path"], facts, python_lines(one), kotlin_lines(one), bool(micro)))
+    return found
 
 
 def python_lines(file: Mapping[str, Any]) -> str:
@@ -155,6 +160,18 @@ def _facts(file: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     if file.get("num_labels"):
         facts.append(("labels", f"{file['num_labels']}, in the file's labels.txt"))
     return tuple(facts)
+
+
+def _micro_facts(path: str, micro: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Files and memory of the C++ array beside a file."""
+    header, source = (str(PurePath(path).with_suffix(suffix)) for suffix in (".h", ".cc"))
+    how = "measured" if micro["is_measured"] else "partly estimated"
+    return (
+        ("C++ header", header),
+        ("C++ array", source),
+        ("flash", f"{micro['flash']:,} bytes"),
+        ("arena", f"{micro['arena']:,} bytes, {how}"),
+    )
 
 
 def _numbers(values: Sequence[float]) -> str:
