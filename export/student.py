@@ -12,7 +12,7 @@ from typing import Any
 from tas_tf.cli.command import run, start
 from tas_tf.pipeline.behaviour import BehaviourStep
 from tas_tf.pipeline.exporting import ExportStep
-from tas_tf.pipeline.reporting import by_budget, show_report
+from tas_tf.pipeline.reporting import by_budget, show_budgets, show_report
 
 
 def main() -> dict[str, Any]:
@@ -24,6 +24,7 @@ def main() -> dict[str, Any]:
             one.say(f"{one.config.run.export_dir} is up to date.")
         BehaviourStep(one).run_if_possible()
         reports.append(show_report(one))
+    show_budgets(workspace)
     return by_budget(reports)
 
 

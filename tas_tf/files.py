@@ -4,6 +4,7 @@ Of several workers, the chief alone writes: what the others write goes nowhere.
 """
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -111,7 +112,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     An existing folder is replaced as a whole: it is moved away, then the new folder is renamed to `path`. A kill
     between the two steps leaves no folder, never a mixture.
     """
-    with _aside(Path(path)) as partial:
+    with _aside(Path(path), folder=True) as partial:
         partial.mkdir()
         yield partial
 
@@ -129,7 +130,14 @@ def remove_partial(folder: str | Path, *, of: str | None = None) -> None:
 
 
 @contextlib.contextmanager
-def _aside(path: Path) -> Iterator[Path]:
+def _aside(path: Path, *, folder: bool = False) -> Iterator[Path]:
+    """Yields a scratch path that becomes `path`.
+
+    Raises:
+        IsADirectoryError: If there is a folder in the place of a file. Only a folder may replace a folder.
+    """
+    if path.is_dir() and not folder:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not workers.is_chief():
         with tempfile.TemporaryDirectory() as nowhere:
             yield Path(nowhere) / path.name
@@ -141,7 +149,7 @@ def _aside(path: Path) -> Iterator[Path]:
         partial = scratch / path.name
         yield partial
         _flush(partial)
-        if path.is_dir():
+        if folder and path.is_dir():
             os.replace(path, scratch / "replaced")
         os.replace(partial, path)
         _flush_entry(path.parent)

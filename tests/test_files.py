@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from tas_tf.errors import UserError
-from tas_tf.files import atomic_folder, read_json, read_text, remove_partial, write_json, write_model
+from tas_tf.files import (
+    atomic_folder,
+    read_json,
+    read_text,
+    remove_partial,
+    write_arrays,
+    write_bytes,
+    write_json,
+    write_model,
+)
 
 
 def names(folder):
@@ -72,6 +81,24 @@ def test_folder_appears_whole_or_not(tmp_path):
         (partial / "b").write_text("3")
     assert names(target) == ["b"]
     assert names(tmp_path) == ["saved_model"]
+
+
+@pytest.mark.parametrize(
+    ("write", "content"),
+    [(write_json, {"a": 1}), (write_bytes, b"a"), (write_arrays, [np.zeros(2)]), (write_model, None)],
+)
+def test_a_file_never_replaces_a_folder(tmp_path, write, content):
+    target = tmp_path / "runs.keras"
+    target.mkdir()
+    (target / "precious").write_text("1")
+    if write is write_model:
+        images = keras.Input((2,))
+        content = keras.Model(images, keras.layers.Dense(1)(images))
+    with pytest.raises(IsADirectoryError) as caught:
+        write(target, content)
+    assert caught.value.filename == str(target)
+    assert names(tmp_path) == ["runs.keras"]
+    assert (target / "precious").read_text() == "1"
 
 
 def test_leftovers_of_a_kill_are_no_results(tmp_path):

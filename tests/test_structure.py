@@ -88,3 +88,30 @@ def test_graphs_and_costs_load_no_tensorflow():
     program = f"import sys; {imports}; print([name for name in ('tensorflow', 'keras') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def is_text_without_encoding(call: ast.Call) -> bool:
+    """Whether a call reads or writes a text in the encoding of the user's system."""
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    keywords = {keyword.arg for keyword in call.keywords}
+    if name == "open":
+        # `Path.open("w")`, `open(path, "w")`, `open(path)`; other modules' `open` has no such mode.
+        own = isinstance(call.func, ast.Name)
+        modes = [each.value for each in call.args[own:] if isinstance(each, ast.Constant)] or (["r"] if own else [])
+        is_text = any(isinstance(mode, str) and set(mode) <= set("rwax+t") for mode in modes)
+    else:
+        # `tas_tf.files.read_text(path)` is a function of ours.
+        is_text = name in ("read_text", "write_text") and isinstance(call.func, ast.Attribute)
+    is_text = is_text or ("text" in keywords and name in ("run", "Popen", "check_output"))
+    return is_text and "encoding" not in keywords
+
+
+@pytest.mark.parametrize("folder", ["tas_tf", "trainers", "export", "examples", "docs/tools"])
+def test_texts_name_their_encoding(folder):
+    found = [
+        f"{path.relative_to(ROOT)}:{call.lineno}"
+        for path in (ROOT / folder).rglob("*.py")
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and is_text_without_encoding(call)
+    ]
+    assert found == []

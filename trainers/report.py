@@ -13,9 +13,9 @@ from typing import Any
 from tas_tf.cli.command import make_console, run, start
 from tas_tf.cli.options import parse
 from tas_tf.errors import UserError
-from tas_tf.pipeline.reporting import by_budget, show_report
+from tas_tf.pipeline.reporting import by_budget, show_budgets, show_report
 from tas_tf.report.comparison import compare_runs, print_comparison
-from tas_tf.report.page import render_comparison
+from tas_tf.report.page import check_page, render_comparison
 
 
 def main() -> Any:
@@ -25,6 +25,8 @@ def main() -> Any:
         raise UserError(
             "`page` is the page of a comparison. Give the runs to `compare`; a run's own page is report.html."
         )
+    if call.page:
+        check_page(call.page)
     if call.compare:
         rows = compare_runs(call.compare)
         if call.page:
@@ -32,9 +34,12 @@ def main() -> Any:
         if not call.json:
             print_comparison(rows, make_console())
         return [row.to_json() for row in rows]
-    first, *others = start(earlier=True)[0].at_budgets()
+    workspace, _ = start(earlier=True)
+    first, *others = workspace.at_budgets()
     finished = [first, *(other for other in others if other.config.run.metrics("student").exists())]
-    return by_budget([show_report(one) for one in finished])
+    reports = [show_report(one) for one in finished]
+    show_budgets(workspace)
+    return by_budget(reports)
 
 
 if __name__ == "__main__":

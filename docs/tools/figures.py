@@ -146,7 +146,9 @@ def draw_speed() -> Figure:
     """Shapes of ResNet-56 that take equal time have unequal multiply-adds."""
     figure, axes = plt.subplots(figsize=(4.5, 3.4), layout="constrained")
     for name, marker, colour in (("fp32", "o", _ACCENT), ("int8", "s", _INK)):
-        rows = json.loads((ROOT / f"benchmarks/records/latency/published/{name}.json").read_text()).values()
+        rows = json.loads(
+            (ROOT / f"benchmarks/records/latency/published/{name}.json").read_text(encoding="utf-8")
+        ).values()
         places = [row["macs"] for row in rows], [row["latency"] for row in rows]
         axes.scatter(*places, marker=marker, color=colour, label=name)
     axes.plot([0, 0.65], [0, 0.65], color=_PALE, zorder=0)

@@ -42,7 +42,11 @@ def _filled(nav: list, made: dict[str, list[str]]) -> list:
 
 def on_files(files: Files, config: MkDocsConfig) -> None:
     """Adds the pages."""
-    pages = {**readme_pages(), **{name: (ROOT / name).read_text() for name in PAGES}, **reference_pages()}
+    pages = {
+        **readme_pages(),
+        **{name: (ROOT / name).read_text(encoding="utf-8") for name in PAGES},
+        **reference_pages(),
+    }
     for name, text in pages.items():
         files.append(File.generated(config, name, content=text))
     for name, text in shown_pages().items():

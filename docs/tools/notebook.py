@@ -66,7 +66,7 @@ def run(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
 def main() -> None:
     """Writes the notebook with its outputs."""
     with tempfile.TemporaryDirectory() as folder:
-        notebook = run(to_notebook(PROGRAM.read_text()), Path(folder))
+        notebook = run(to_notebook(PROGRAM.read_text(encoding="utf-8")), Path(folder))
     notebook.metadata.pop("language_info", None)  # the version of Python
     nbformat.write(notebook, NOTEBOOK)
 

@@ -61,7 +61,7 @@ def _docstring(command: Command) -> str:
     """A command's docstring, with its examples as blocks of code; a list of flags follows it."""
     path = ROOT / f"{command.module.replace('.', '/')}.py"
     lines, inside = [], False
-    for line in with_commands(ast.get_docstring(ast.parse(path.read_text()))).splitlines():
+    for line in with_commands(ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))).splitlines():
         is_example = line.lstrip().startswith("tas-tf ") or (inside and line.startswith("    "))
         if is_example != inside:
             lines.append("```text" if is_example else "```")

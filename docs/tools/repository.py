@@ -47,7 +47,7 @@ def sections(text: str) -> dict[str, tuple[str, str]]:
 
 def readme_pages() -> dict[str, str]:
     """The pages of the site that README's sections make, by path: the first page and the handbook."""
-    parts = sections((ROOT / "README.md").read_text())
+    parts = sections((ROOT / "README.md").read_text(encoding="utf-8"))
     last = "\n".join(f"## {parts[name][0]}\n\n{parts[name][1]}" for name in _LAST)
     pages = {"index.md": f"{parts[''][1]}\n{last}"}
     for name, (title, body) in parts.items():
@@ -68,9 +68,10 @@ def _shown() -> Iterator[Path]:
 
 def _as_page(path: Path) -> str:
     if path.suffix == ".ipynb":
-        return notebook_page(json.loads(path.read_text()))
+        return notebook_page(json.loads(path.read_text(encoding="utf-8")))
     name = path.relative_to(ROOT)
-    return f"# {name}\n\n````{_LANGUAGES.get(path.suffix, 'text')}\n{path.read_text().rstrip()}\n````\n"
+    text = path.read_text(encoding="utf-8").rstrip()
+    return f"# {name}\n\n````{_LANGUAGES.get(path.suffix, 'text')}\n{text}\n````\n"
 
 
 def notebook_page(notebook: Mapping[str, Any]) -> str:

@@ -33,8 +33,10 @@ from tas_tf.timing.plan import DECIDED
 from tas_tf.training.strategy import make_strategy
 
 _HELP = frozenset(["-h", "-help", "--help", "--helpshort", "--helpfull"])
-#: Errors of a disk that is full or read-only, or on which the user may not write.
-_DISK_TROUBLE = frozenset([errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM])
+#: Errors of a disk that is full or read-only, or on which the user may not write, and of a folder in a file's place.
+_DISK_TROUBLE = frozenset(
+    [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EISDIR]
+)
 #: How messages for a text of the wrong type begin, and what the user is told instead.
 _TYPES = {
     "invalid literal for int": "expected a whole number",

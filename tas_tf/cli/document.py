@@ -21,7 +21,7 @@ END = "<!-- end of settings -->"
 def main() -> None:
     """Writes the table into the file that the command line names."""
     (path,) = map(Path, sys.argv[1:])
-    write_bytes(path, with_table(path.read_text()).encode())
+    write_bytes(path, with_table(path.read_text(encoding="utf-8")).encode())
 
 
 def with_table(text: str, known: dict[str, Flag] | None = None) -> str:

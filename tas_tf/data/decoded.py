@@ -116,7 +116,7 @@ def _unfinished(path: Path) -> tuple[Path, Path]:
 def _decode(source: StreamedSource, path: Path, shape: tuple[int, ...]) -> None:
     """Writes the file, from where an earlier process stopped."""
     partial, note = _unfinished(path)
-    done = int(note.read_text()) if partial.exists() and note.exists() else 0
+    done = int(note.read_text(encoding="utf-8")) if partial.exists() and note.exists() else 0
     images = np.lib.format.open_memmap(partial, "r+" if done else "w+", np.uint8, None if done else shape)
     with partial.open("r+b") as file:  # takes the room now: without any left, writing to memory would kill the process
         os.posix_fallocate(file.fileno(), 0, partial.stat().st_size)
@@ -145,7 +145,7 @@ def _decode(source: StreamedSource, path: Path, shape: tuple[int, ...]) -> None:
 def _replace(path: Path, text: str) -> None:
     """Writes a text atomically; unlike those of `tas_tf.files` on each worker, as the folder may be its own."""
     aside = path.with_suffix(".aside")
-    aside.write_text(text)
+    aside.write_text(text, encoding="utf-8")
     os.replace(aside, path)
 
 
@@ -155,7 +155,7 @@ def _locked(path: Path) -> Iterator[None]:
     if fcntl is None:
         yield
         return
-    with path.open("w") as file:
+    with path.open("w", encoding="utf-8") as file:
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -77,7 +77,7 @@ def runtime_version() -> str:
 def device_name() -> str:
     """Name of this machine's processor."""
     if _CPU_INFO.exists():
-        for line in _CPU_INFO.read_text(errors="replace").splitlines():
+        for line in _CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines():
             name, _, value = line.partition(":")
             if name.strip() in ("model name", "Model", "Hardware") and value.strip():
                 return value.strip()

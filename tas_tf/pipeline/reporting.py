@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from tas_tf.files import write_json
 from tas_tf.pipeline.behaviour import BehaviourStep, read_behaviour
 from tas_tf.pipeline.logged_results import log_results
 from tas_tf.pipeline.steps import PipelineStep
-from tas_tf.report.comparison import compare_runs, print_comparison
+from tas_tf.report.comparison import make_row, print_comparison
 from tas_tf.report.page import render_comparison, render_html
 from tas_tf.report.report import build_report
 from tas_tf.report.show import print_table
@@ -35,15 +34,24 @@ def show_report(workspace: Workspace, rivals: Sequence[str] | None = None) -> di
     return report
 
 
+@workers.on_chief
 def show_budgets(workspace: Workspace) -> None:
-    """Compares the students of a run's budgets in a table and, if the extra `report` is installed, on a page."""
-    runs = workspace.at_budgets()
-    rows = compare_runs([one.config.run.path for one in runs])
+    """Compares the students of a run's budgets in a table and, if the extra `report` is installed, on a page.
+
+    Budgets without a student are left out. A run with a single budget has neither table nor page.
+    """
+    runs = [one.config for one in workspace.at_budgets()]
+    trained = [config for config in runs if config.run.metrics("student").exists()]
+    if len(runs) == 1 or not trained:
+        return
+    rows = [make_row(str(config.budget), [config.run], workspace.config.teacher_run) for config in trained]
+    workspace.shared.console.rule("all budgets", align="left")
     print_comparison(rows, workspace.shared.console)
+    page = workspace.config.run.path / "budgets.html"
     if explain_missing("report") is None:
-        named = [replace(row, name=str(one.config.budget)) for row, one in zip(rows, runs, strict=True)]
-        page = render_comparison(named, workspace.config.run.path / "budgets.html", heading="All budgets")
-        workspace.say(f"page: {page}", markup=False)
+        workspace.say(f"page: {render_comparison(rows, page, heading='All budgets')}", markup=False)
+    elif page.exists():
+        workspace.say(f"{page} is out of date.", markup=False)
 
 
 def by_budget(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:

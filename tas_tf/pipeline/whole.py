@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tas_tf import workers
 from tas_tf.baselines.rivals import RIVALS
 from tas_tf.baselines.shapes import RANKED_KINDS, baseline_shape
 from tas_tf.errors import UserError
@@ -86,9 +85,7 @@ def run_pipeline(workspace: Workspace, steps: Sequence[PipelineStep]) -> dict[st
             workspace.say("up to date")
         step.workspace.free_memory()
         workspace.note_time()
-    if len(workspace.config.budgets) > 1 and workers.is_chief():
-        console.rule("all budgets", align="left")
-        show_budgets(workspace)
+    show_budgets(workspace)
     if (schedule := load_schedule(workspace.config)) is not None:
         workspace.say(f"Used {format_duration(schedule.used)} of {schedule.time}.")
     return by_budget([step.report for step in steps if isinstance(step, ReportStep)])

@@ -15,7 +15,7 @@ from rich.table import Table
 from tas_tf.errors import UserError
 from tas_tf.published import shape_file
 from tas_tf.report.formatting import MISSING, format_bytes, format_count, format_ms, format_ratio
-from tas_tf.report.scores import SCORES, Score, score_of, value_of
+from tas_tf.report.scores import SCORES, Score, score_of
 from tas_tf.runs.origins import flatten
 from tas_tf.runs.records import is_made_from, read_record, read_result
 from tas_tf.runs.run import Run
@@ -110,7 +110,7 @@ def compare_runs(folders: Sequence[str | Path]) -> list[Row]:
     for folder in folders:
         run = Run(folder)
         groups.setdefault(run.path.resolve().name, []).append(run)
-    return [_row(name, runs) for name, runs in groups.items()]
+    return [make_row(name, runs) for name, runs in groups.items()]
 
 
 def print_comparison(rows: Sequence[Row], console: Console) -> None:
@@ -156,9 +156,10 @@ def with_spread(figure: Figure | None, write: Callable[[float], str]) -> str:
     if figure is None:
         return MISSING
     text = write(figure.mean)
-    if not figure.spread or not figure.mean:
+    found = re.match(r"(-?[\d.]+)(.*)", text)  # None for NaN and infinity
+    if not figure.spread or not figure.mean or found is None:
         return text
-    number, unit = re.match(r"([\d.]+)(.*)", text).groups()
+    number, unit = found.groups()
     spread = figure.spread * float(number) / figure.mean
     return f"{number} ± {spread:.{len(number.partition('.')[2])}f}{unit}"
 
@@ -172,7 +173,17 @@ _COLUMNS: Mapping[str, tuple[str, Callable[[float], str]]] = {
 }
 
 
-def _row(name: str, runs: Sequence[Run]) -> Row:
+def make_row(name: str, runs: Sequence[Run], teacher: Run | None = None) -> Row:
+    """Reads runs that differ only in the seed.
+
+    Args:
+        name: Name of the row.
+        runs: The runs, at least one. A run without a student is represented by its teacher.
+        teacher: The run that holds the teacher of all of them; by default, what each run knows of its own.
+
+    Raises:
+        UserError: See `compare_runs`.
+    """
     step = "student" if runs[0].metrics("student").exists() else "teacher"
     for run in runs:
         if not run.metrics(step).exists():
@@ -188,7 +199,7 @@ def _row(name: str, runs: Sequence[Run]) -> Row:
     format = _read(runs[0].latency_json).get("format", _DEFAULT_FORMAT)
     score = score_of(metrics[0])
     each = [_figures(run, own, format, score) for run, own in zip(runs, metrics, strict=True)]
-    teachers = [_teacher_figures(run, format, score) for run in runs] if step == "student" else []
+    teachers = [_teacher_figures(run, teacher, format, score) for run in runs] if step == "student" else []
     members = tuple(Member(run.path, *pair) for run, *pair in zip(runs, seeds, each, strict=True))
     kd = metrics[0].get("kd") if step == "student" else None
     return Row(name, seeds, kd, _over(each), format, score.name, members, _over(teachers))
@@ -200,13 +211,28 @@ def _over(each: Sequence[Mapping[str, float]]) -> dict[str, Figure]:
     return {key: Figure.over([one[key] for one in each]) for key in shared}
 
 
-def _teacher_figures(run: Run, format: str, score: Score) -> dict[str, float]:
-    """Figures of a student's teacher: those of its file, timed in turns with the student's, and its cost."""
-    own, file = _read(run.metrics("teacher")), _read(run.export_dir / "metrics.json").get("teacher", {}).get(format, {})
-    found: dict[str, float] = {key: own[key] for key in ("macs", "params") if key in own}
-    found |= {key: file[key] for key in ("bytes", "latency_ms") if file.get(key) is not None}
-    value = own.get(score.name, value_of(file, score))
-    return found if value is None else {score.name: value, **found}
+def _teacher_figures(run: Run, teacher: Run | None, format: str, score: Score) -> dict[str, float]:
+    """Figures of a student's teacher: its own, as the student's are, and those of its file, timed with the student's.
+
+    The score is the Keras model's on the whole test set, never the file's, which may be of fewer images.
+    """
+    own, exported = _teacher_metrics(run, teacher), _read(run.export_dir / "metrics.json")
+    found = {key: own[key] for key in (score.name, "macs", "params") if own.get(key) is not None}
+    if is_made_from(run.export_dir, "student", run.student_model):
+        file = exported.get("teacher", {}).get(format, {})
+        found |= {key: file[key] for key in ("bytes", "latency_ms") if file.get(key) is not None}
+    return found
+
+
+def _teacher_metrics(run: Run, teacher: Run | None) -> dict[str, Any]:
+    """Metrics of the teacher, which may be in another folder: the report has them, if it is of the current student."""
+    path = (teacher or run).metrics("teacher")
+    if path.exists():
+        return read_result(path)
+    report, student = _read(run.report_json), _read(run.metrics("student"))
+    shown = report.get("student") or {}
+    is_current = bool(student) and all(shown.get(key) == value for key, value in student.items() if key in shown)
+    return report.get("teacher") or {} if is_current else {}
 
 
 def _figures(run: Run, own: Mapping[str, Any], format: str, score: Score) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import math
 import os
 import urllib.parse
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from tas_tf.behaviour.behaviour import Behaviour
+from tas_tf.errors import UserError
 from tas_tf.extras import require_extra
 from tas_tf.files import write_bytes
 from tas_tf.report import answers, speed
@@ -71,6 +73,19 @@ def render_html(report: Mapping[str, Any], path: str | Path, behaviour: Behaviou
     return write_page(path, "report.html", title="Report of a smaller network", sections=_sections(content), **content)
 
 
+def check_page(path: str | Path) -> None:
+    """Rejects a path that can't be a page.
+
+    Raises:
+        UserError: If the path doesn't end in .html or is a folder.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"`page` must be a file that ends in .html, such as comparison.html. Received: {path}.")
+    if path.is_dir():
+        raise UserError(f"`page` must be a file. Received: {path}, which is a folder. Name a file in it, or elsewhere.")
+
+
 def render_comparison(rows: Sequence[Row], path: str | Path, *, heading: str = "Runs side by side") -> Path:
     """Writes a comparison of runs as one self-contained page, with links to the runs' own pages.
 
@@ -80,8 +95,9 @@ def render_comparison(rows: Sequence[Row], path: str | Path, *, heading: str = "
         heading: Heading of the page.
 
     Raises:
-        UserError: If the extra `report` isn't installed.
+        UserError: If the extra `report` isn't installed, or `path` can't be a page.
     """
+    check_page(path)
     require_extra("report")
     scores = [SCORES[name] for name in dict.fromkeys(row.metric for row in rows)]
     folder = Path(path).resolve().parent
@@ -148,13 +164,14 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    script = (_FOLDER / "script.js").read_text()
+    script = (_FOLDER / "script.js").read_text(encoding="utf-8")
     digest = hashlib.sha256(script.encode()).digest()
     environment.globals |= {
         # Ours, so nothing in them is escaped. The page's policy lets browsers run this script alone.
         "script": markupsafe.Markup(script),
         "script_hash": f"sha256-{base64.b64encode(digest).decode()}",
-        "style": markupsafe.Markup((_FOLDER / "style.css").read_text()),
+        "style": markupsafe.Markup((_FOLDER / "style.css").read_text(encoding="utf-8")),
+        "is_known": lambda value: value is not None and math.isfinite(value),
         "operator_cells": speed.operator_cells,
         "overhead": speed.OVERHEAD,
         "format_bytes": format_bytes,

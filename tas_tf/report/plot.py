@@ -158,15 +158,9 @@ def plots_of(report: Mapping[str, Any]) -> list[Plot]:
             details = (("multiply-adds", format_count(model["macs"])), (score.title, score.written(value)))
             models.append(Point(name, role, "", model["macs"] / 1e6, score.scaled(value), details=details))
     label = f"test {score.axis}"
-    latency = "latency of one image, milliseconds"
-    found = [Plot("latency-plot", "Files: latency", latency, label, tuple(files))] if files else []
     return [
-        *found,
-        *(
-            [Plot("cost-plot", "Networks: multiply-adds", "multiply-adds, millions", label, tuple(models))]
-            if models
-            else []
-        ),
+        *_plot("latency-plot", "Files: latency", "latency of one image, milliseconds", label, files),
+        *_plot("cost-plot", "Networks: multiply-adds", "multiply-adds, millions", label, models),
     ]
 
 
@@ -178,20 +172,55 @@ def plots_of_rows(rows: Sequence[Row]) -> list[Plot]:
         "multiply-adds": ("macs", 1e6, "multiply-adds, millions", format_count),
     }
     for score in (SCORES[name] for name in dict.fromkeys(row.metric for row in rows)):
+        of_score = [row for row in rows if row.metric == score.name]
         for key, (cost, unit, label, write) in costs.items():
             points = []
-            for row in (row for row in rows if row.metric == score.name):
-                points += _row_point(
-                    row.name, RIVAL if row.kd is not None else TEACHER, row.figures, score, cost, unit, write
-                )
-            known = next((row.teacher for row in rows if row.metric == score.name and cost in row.teacher), {})
-            if points and not any(point.role == TEACHER for point in points):
-                points += _row_point("teacher", TEACHER, known, score, cost, unit, write)
-            if points:
-                title = f"{score.title[0].upper()}{score.title[1:]} and {key}"
-                names = tuple(row.name for row in rows)
-                found.append(Plot(f"{key}-{score.name}", title, label, f"test {score.axis}", tuple(points), names))
+            for row in of_score:
+                role = RIVAL if row.kd is not None else TEACHER
+                points += _row_point(row.name, role, row.figures, score, cost, unit, write)
+            for name, figures in _teachers(of_score, score, cost) if points else ():
+                points += _row_point(name, TEACHER, figures, score, cost, unit, write)
+            title = f"{score.title[0].upper()}{score.title[1:]} and {key}"
+            found += _plot(
+                f"{key}-{score.name}", title, label, f"test {score.axis}", points, [row.name for row in rows]
+            )
     return found
+
+
+def _plot(
+    key: str, title: str, x_label: str, y_label: str, points: Sequence[Point], names: Sequence[str] = ()
+) -> list[Plot]:
+    """A plot of the points that have places, if there are any."""
+    placed = tuple(point for point in points if math.isfinite(point.x + point.y + point.x_spread + point.y_spread))
+    return [Plot(key, title, x_label, y_label, placed, tuple(names))] if placed else []
+
+
+def _teachers(rows: Sequence[Row], score: Score, cost: str) -> list[tuple[str, Mapping[str, Figure]]]:
+    """The teachers of students: names and figures, one for each network that has no row of its own.
+
+    Networks are told apart by score, multiply-adds and parameters. A network that was timed with several students has
+    the mean of its latencies.
+    """
+    networks: dict[tuple, list[Row]] = {}
+    for row in rows:
+        if score.name in row.teacher and cost in row.teacher:
+            of_file = row.format if cost == "latency_ms" else None
+            networks.setdefault((*_network(row.teacher, score), of_file), []).append(row)
+    shown = [_network(row.figures, score) for row in rows if row.kd is None and cost in row.figures]
+    networks = {key: students for key, students in networks.items() if key[:-1] not in shown}
+    found = []
+    for students in networks.values():
+        first, *more = students
+        name = f"teacher of {first.name}{f' and {len(more)} more' if more else ''}" if len(networks) > 1 else "teacher"
+        costs = dict.fromkeys(row.teacher[cost] for row in students)
+        mean = next(iter(costs)) if len(costs) == 1 else Figure.over([each.mean for each in costs])
+        found.append((name, {**first.teacher, cost: mean}))
+    return found
+
+
+def _network(figures: Mapping[str, Figure], score: Score) -> tuple[Figure | None, ...]:
+    """What tells networks apart."""
+    return tuple(figures.get(name) for name in (score.name, "macs", "params"))
 
 
 def _row_point(

@@ -20,6 +20,7 @@ class Snippets:
         facts: Shapes, types and quantisation, as labels and texts.
         python: Lines for Python.
         kotlin: Lines for Android.
+        has_c_array: Whether there is a C++ array for microcontrollers, which `facts` describe.
     """
 
     format: str
@@ -27,14 +28,18 @@ class Snippets:
     facts: tuple[tuple[str, str], ...]
     python: str
     kotlin: str
+    has_c_array: bool = False
 
 
 def make_snippets(report: Mapping[str, Any]) -> list[Snippets]:
     """Lines for each TFLite file of the student that the report describes; empty for reports of earlier versions."""
-    return [
-        Snippets(format, one["path"], _facts(one), python_lines(one), kotlin_lines(one))
-        for format, one in (report.get("deploy") or {}).items()
-    ]
+    files = report.get("student", {}).get("tflite", {})
+    found = []
+    for format, one in (report.get("deploy") or {}).items():
+        micro = files.get(format, {}).get("micro")
+        facts = (*_facts(one), *(_micro_facts(one["path"], micro) if micro else ()))
+        found.append(Snippets(format, one["path"], facts, python_lines(one), kotlin_lines(one), bool(micro)))
+    return found
 
 
 def python_lines(file: Mapping[str, Any]) -> str:
@@ -47,7 +52,7 @@ def python_lines(file: Mapping[str, Any]) -> str:
     lines = ["# pip install ai-edge-litert numpy"]
     lines += ["import zipfile", ""] if file.get("num_labels") else []
     lines += ["import numpy as np", "from ai_edge_litert.interpreter import Interpreter", ""]
-    lines += [f"path = {json.dumps(file['path'])}", "model = Interpreter(path)", "model.allocate_tensors()", ""]
+    lines += [f"path = {_quoted(file['path'])}", "model = Interpreter(path)", "model.allocate_tensors()", ""]
     for number, one in enumerate(inputs):
         lines += [*_given(file, one, alone=len(inputs) == 1), f"given = model.get_input_details()[{number}]"]
         if one["scale"]:
@@ -60,8 +65,17 @@ def python_lines(file: Mapping[str, Any]) -> str:
         lines += [f"made = model.get_output_details()[{number}]", 'y = model.get_tensor(made["index"])[0]']
         if one["scale"]:
             lines += ['scale, zero_point = made["quantization"]', "y = scale * (y.astype(np.float32) - zero_point)"]
-        lines += [f"print({json.dumps(one['name'])}, y)"] if len(outputs) > 1 else []
+        lines += [f"print({_quoted(one['name'])}, y)"] if len(outputs) > 1 else []
     return "\n".join([*lines, *(_answer(file) if len(outputs) == 1 else [])]) + "\n"
+
+
+def _quoted(text: str) -> str:
+    r"""A text as Python writes it, in double quotes; JSON's pairs of surrogates would be two characters.
+
+    >>> print(_quoted('a "b"'))
+    "a \"b\""
+    """
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _given(file: Mapping[str, Any], tensor: Mapping[str, Any], *, alone: bool) -> list[str]:
@@ -146,6 +160,18 @@ def _facts(file: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     if file.get("num_labels"):
         facts.append(("labels", f"{file['num_labels']}, in the file's labels.txt"))
     return tuple(facts)
+
+
+def _micro_facts(path: str, micro: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Files and memory of the C++ array beside a file."""
+    header, source = (str(PurePath(path).with_suffix(suffix)) for suffix in (".h", ".cc"))
+    how = "measured" if micro["is_measured"] else "partly estimated"
+    return (
+        ("C++ header", header),
+        ("C++ array", source),
+        ("flash", f"{micro['flash']:,} bytes"),
+        ("arena", f"{micro['arena']:,} bytes, {how}"),
+    )
 
 
 def _numbers(values: Sequence[float]) -> str:

@@ -88,7 +88,7 @@ class Shape:
         """
         path = Path(path)
         try:
-            data = json.loads(path.read_text())
+            data = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise UserError(f"`shape`: can't read {path}: {error.strerror}.") from error
         except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -126,7 +126,7 @@ def machine_memory() -> tuple[float, str]:
         return float(min(limits)), "each GPU"
     found = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     with contextlib.suppress(OSError, ValueError):  # there is no limit, or the word `max`
-        found = min(found, float(_CONTAINER_LIMIT.read_text()))
+        found = min(found, float(_CONTAINER_LIMIT.read_text(encoding="utf-8")))
     return found, "this machine"
 
 

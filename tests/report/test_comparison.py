@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import math
 import statistics
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 from rich.console import Console
 
 from tas_tf.errors import UserError
-from tas_tf.report.comparison import cells, compare_runs, print_comparison
+from tas_tf.report.comparison import Figure, cells, compare_runs, make_row, print_comparison, with_spread
+from tas_tf.report.scores import SCORES
 from tas_tf.runs.origins import hash_content
+from tas_tf.runs.run import Run
 
 
 def record(settings: dict, inputs: dict | None = None) -> str:
@@ -118,3 +121,43 @@ def test_what_was_measured_of_an_earlier_student_is_left_out(tmp_path):
     assert compare_runs([run])[0].figures["latency_ms"].mean == 1.0
     (run / "student/model.keras").write_text("trained again")
     assert "latency_ms" not in compare_runs([run])[0].figures
+
+
+def test_the_teacher_in_another_folder_is_known_from_the_report(tmp_path):
+    run = write_run(tmp_path / "tas", seed=0, accuracy=0.9, latency=1.0)
+    student = json.loads((run / "student/metrics.json").read_text())
+    teacher = {"accuracy": 0.95, "macs": 40_000_000, "params": 300_000}
+    (run / "report.json").write_text(json.dumps({"teacher": teacher, "student": student}))
+    (row,) = compare_runs([run])
+    assert {name: figure.mean for name, figure in row.teacher.items()} == {
+        **teacher,
+        **{"bytes": 900_000, "latency_ms": 3.0},
+    }
+    # A report of an earlier student may be of another teacher's.
+    (run / "report.json").write_text(json.dumps({"teacher": teacher, "student": {**student, "accuracy": 0.8}}))
+    assert set(compare_runs([run])[0].teacher) == {"bytes", "latency_ms"}
+    elsewhere = write_run(tmp_path / "other", seed=0, accuracy=0.97, step="teacher")
+    row = make_row("tas", [Run(run)], Run(elsewhere))
+    assert row.teacher["accuracy"].mean == 0.97
+
+
+def test_scores_of_networks_and_of_files_are_not_mixed(tmp_path):
+    run = write_run(tmp_path / "tas", seed=0, accuracy=0.9, latency=1.0)
+    exported = json.loads((run / "export/metrics.json").read_text())
+    exported["teacher"]["fp32"] |= {"metric": "accuracy", "score": 0.5}  # of 50 images
+    (run / "export/metrics.json").write_text(json.dumps(exported))
+    assert "accuracy" not in compare_runs([run])[0].teacher
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ((-0.02, -0.04), "-3.00 ± 1.41 %"),
+        ((0.02, 0.04), "3.00 ± 1.41 %"),
+        ((math.nan, 0.5), "nan %"),
+        ((math.inf, 0.5), "inf %"),
+    ],
+)
+def test_means_of_all_signs_and_none(values, text):
+    figure = Figure(statistics.fmean(values), statistics.stdev(values) if math.isfinite(sum(values)) else math.nan, 2)
+    assert with_spread(figure, SCORES["r2"].written) == text

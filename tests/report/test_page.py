@@ -70,8 +70,13 @@ def pages(tmp_path_factory) -> dict[str, str]:
     own, teacher = pieces["export"], pieces["export"]["teacher"]
     own["fp32"]["layers"], teacher["fp32"]["layers"] = layers(2.0), layers(4.0)
     laps = [
-        {"proposal": name, "round": 1, "rate_factor": 0.5, "loss": loss, "accuracy": 0.5}
-        for name, loss in (("uniform", 0.75), ("late", 0.5), ("early", None))
+        {"proposal": name, "round": 1, "rate_factor": rate, "steps": steps, "loss": loss, "accuracy": 0.5}
+        for name, rate, steps, loss in (
+            ("uniform", 5.0, 100, 0.75),
+            ("late", 0.5, 20, 0.5),
+            ("first", 1.0, None, 0.6),
+            ("early", 0.25, 3, None),
+        )
     ]
     search = {"budget_kind": "macs", "proposal": "late", "rate_factor": 0.5, "proposals": {"late": {}}, "laps": laps}
     behaviour = make_behaviour()
@@ -174,6 +179,43 @@ def test_tables_are_sorted_by_mouse_and_by_keyboard(opened):
     assert head.get_attribute("aria-sort") is None
 
 
+def test_laps_are_sorted_by_value(opened):
+    opened.execute_script("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+    table = "[aria-label='Laps of the race'] "
+    orders = {3: ["early", "late", "first", "uniform"], 4: ["early", "late", "uniform", "first"]}
+    for column, order in orders.items():
+        opened.find_element("css selector", f"{table} thead th:nth-child({column}) button").click()
+        assert texts(opened, f"{table} tbody th") == order
+
+
+def test_a_dash_is_unknown(tools, driver, pages):
+    tools.view(driver, tools.DESKTOP)
+    driver.get(pages["comparison"])
+    table = "[aria-label='Comparison table'] "
+    button = driver.find_element("css selector", f"{table} thead th:nth-child(4) button")
+    for _ in range(2):
+        button.click()
+        assert texts(driver, f"{table} tbody td:nth-child(4)") == ["fp32", "-"]
+
+
+def test_long_names_stand_upright_in_all_browsers(opened):
+    """Browsers without `sideways-lr` turn the names in another way; all others must not turn them twice."""
+    rules = """
+    const found = [];
+    const walk = (rules, inside) => [...rules].forEach((rule) => {
+      if (rule.selectorText === ".matrix.long thead th")
+        found.push([inside, rule.style.writingMode, rule.style.transform]);
+      if (rule.cssRules) walk(rule.cssRules, rule.conditionText || inside);
+    });
+    walk(document.styleSheets[0].cssRules, "");
+    return found;
+    """
+    assert opened.execute_script(rules) == [
+        ["", "vertical-rl", "rotate(180deg)"],
+        ["(writing-mode: sideways-lr)", "sideways-lr", "none"],
+    ]
+
+
 def test_points_tell_what_they_are(opened):
     from selenium.webdriver import ActionChains, Keys
 
@@ -259,6 +301,13 @@ def test_a_comparison_links_to_pages_that_exist(tmp_path):
     text = render_comparison([row], tmp_path / "pages/all.html").read_text()
     assert '<a href="../run/report.html">' in text
     assert text.count("report.html") == 1
+
+
+def test_a_score_that_is_no_number_is_unknown(tmp_path):
+    row = Row("run", (0,), True, {"accuracy": Figure(float("nan"), None, 1), "macs": Figure(2e6, None, 1)})
+    text = render_comparison([row], tmp_path / "all.html").read_text(encoding="utf-8")
+    assert '<td data-v="">nan %</td>' in text
+    assert 'class="plot"' not in text
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """Places of points, ticks and words of plots."""
 
+import math
+
 import pytest
 
 from tas_tf.report.comparison import Figure, Row
@@ -84,3 +86,39 @@ def test_rows_of_a_comparison_with_their_teacher():
     assert latency.points[0].details == (("latency", "1.5 ms"), ("accuracy", "90.00 ± 1.00 %"))
     assert [point.name for point in cost.points] == ["tas", "uniform"]
     assert plots_of_rows([]) == []
+
+
+def test_each_network_has_one_teacher_point():
+    def figures(accuracy: float, latency: float, macs: float = 2e6) -> dict[str, Figure]:
+        values = {"accuracy": accuracy, "latency_ms": latency, "macs": macs}
+        return {name: Figure(value, None, 1) for name, value in values.items()}
+
+    def teachers(rows: list[Row]) -> list[list[tuple[str, float, float]]]:
+        return [
+            [(point.name, point.x, point.y) for point in one.points if point.role == TEACHER]
+            for one in plots_of_rows(rows)
+        ]
+
+    student = figures(0.9, 1.0)
+    first = Row("a", (0,), True, student, teacher=figures(0.95, 3.0, 4e6))
+    again = Row("b", (0,), True, student, teacher=figures(0.95, 4.0, 4e6))
+    other = Row("c", (0,), True, student, teacher=figures(0.98, 9.0, 8e6))
+    # Timed twice, with each student.
+    assert teachers([first, again]) == [[("teacher", 3.5, 95.0)], [("teacher", 4.0, 95.0)]]
+    assert teachers([first, other, again]) == [
+        [("teacher of a and 1 more", 3.5, 95.0), ("teacher of c", 9.0, 98.0)],
+        [("teacher of a and 1 more", 4.0, 95.0), ("teacher of c", 8.0, 98.0)],
+    ]
+    # A teacher with a row of its own has a point already.
+    own = Row("large", (0,), None, figures(0.98, 9.0, 8e6))
+    assert teachers([first, other, own])[1] == [("large", 8.0, 98.0), ("teacher", 4.0, 95.0)]
+
+
+def test_what_is_not_finite_has_no_point():
+    def row(name: str, accuracy: float) -> Row:
+        return Row(name, (0,), True, {"accuracy": Figure(accuracy, None, 1), "macs": Figure(2e6, None, 1)})
+
+    (found,) = plots_of_rows([row("a", 0.5), row("b", math.nan), row("c", math.inf)])
+    assert [point.name for point in found.points] == ["a"]
+    assert len(found.placed) == 1
+    assert plots_of_rows([row("b", math.nan)]) == []

@@ -18,6 +18,7 @@ from tas_tf.deploy.described import describe_file
 from tas_tf.deploy.metadata import Metadata
 from tas_tf.deploy.saved_model import serving_model
 from tas_tf.deploy.tflite import export_tflite
+from tas_tf.report.page import render_html
 from tas_tf.report.report import build_report
 from tas_tf.report.snippets import kotlin_lines, make_snippets, python_lines
 from tests.networks import randomize
@@ -125,6 +126,17 @@ def test_several_inputs_and_outputs(tmp_path):
     assert len(printed.splitlines()) == 2
 
 
+def test_paths_and_names_of_all_characters(tmp_path):
+    folder = tmp_path / '\U0001f600 "quoted" é'
+    folder.mkdir()
+    path = export_tflite(network(), folder / "fp32.tflite")
+    found, printed = run(described(path), IMAGE)
+    assert printed == str(found)
+    file = deployable("a")
+    outputs = [{**file["outputs"][0], "name": name} for name in ("\U0001f600", "b")]
+    assert 'print("\U0001f600", y)' in python_lines({**file, "outputs": outputs})
+
+
 def test_lines_for_android():
     lines = kotlin_lines(deployable("runs/mine/export/int8.tflite", integers=True))
     assert '"int8.tflite"' in lines
@@ -143,3 +155,15 @@ def test_a_report_has_lines_for_each_file():
     assert second.facts[0] == ("input", "int8 1x8x8x3, number = 0.5 * (integer - -3)")
     assert ("from pixels 0 to 255", "times 0.1, 0.2, 0.3, plus -1") in first.facts
     assert make_snippets(build_report()) == make_snippets({}) == []
+
+
+@pytest.mark.parametrize("has_array", [False, True])
+def test_the_page_tells_what_microcontrollers_need(tmp_path, has_array):
+    micro = {"flash": 12_345, "arena": 6_789, "planned": 6_000, "kept": 789, "is_measured": True, "operators": ["Add"]}
+    metrics = {"bytes": 13_000, "metric": "accuracy", "score": 0.9, "micro": micro if has_array else None}
+    report = build_report(export={"int8": metrics}, deploy={"int8": deployable("export/int8.tflite", integers=True)})
+    text = render_html(report, tmp_path / "report.html").read_text(encoding="utf-8")
+    for told in ("export/int8.h", "export/int8.cc", "12,345 bytes", "6,789 bytes, measured"):
+        assert (told in text) == has_array
+    assert ("--c_array" in text) != has_array
+    assert "docs/" not in text

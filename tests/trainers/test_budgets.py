@@ -49,7 +49,7 @@ def test_each_budget_has_a_run_of_its_own_and_the_search_is_shared(run):
     assert not (path / FURTHER / "rivals/full_kd").exists()
     assert (path / FURTHER / "rivals/random/student/model.keras").exists()
     assert "all budgets" in outcome.out
-    assert outcome.out.splitlines()[-3].split("│")[1].strip() == "macs_0.4"
+    assert outcome.out.splitlines()[-3].split("│")[1].strip() == "macs:0.4"
     page = (path / "budgets.html").read_text()
     assert 'href="report.html"' in page
     assert f'href="{FURTHER}/report.html"' in page
@@ -174,7 +174,7 @@ def test_rivals_and_reports_know_their_own_budget(run, command):
         assert [line for line in lines if line.startswith("--budget")] == [f"--budget={budget}" for budget in budgets]
     outcome = command(report, f"--run_dir={path}")
     assert outcome.code == 0, outcome.err
-    assert outcome.out.count("Test set results") == 2
+    assert outcome.out.count("Test set results") == 3  # of each budget, then of all
     assert read(path / "report.json")["settings"]["budget"] == "bytes:0.6, macs:0.4"
     assert command(report, f"--run_dir={path / 'rivals/random'}").code == 0
 

@@ -2,8 +2,13 @@
 
 import json
 import shutil
+from unittest import mock
+
+import pytest
 
 from export import student
+from tas_tf.pipeline.behaviour import BehaviourStep
+from tas_tf.pipeline.exporting import ExportStep
 from tas_tf.report.snippets import make_snippets
 from trainers import distill, report
 
@@ -92,6 +97,44 @@ def test_runs_side_by_side(command, interrupted, tmp_path):
     assert "--compare" in alone.err
     assert command(report, "--compare", interrupted.path, interrupted.path).code == 1
     assert "Expected flags only" in command(report, "--compare", interrupted.path, "run_dir=x").err
+
+
+@pytest.mark.parametrize("name", ["copy", "macs_0.25"])
+def test_the_page_of_all_budgets_is_written_again(command, finished, name):
+    """Also if the run's folder has the name of a further budget's."""
+    run = finished.rename(finished.with_name(name))
+    further = run / "budgets/macs_0.25"
+    for step in ("student", "search"):
+        shutil.copytree(run / step, further / step)
+    budgets = ["--budget=macs:0.5", "--budget=macs:0.25"]
+    outcome = command(report, f"--run_dir={run}", *budgets)
+    assert outcome.code == 0, outcome
+    page = (run / "budgets.html").read_text(encoding="utf-8")
+    for link in ("report.html", "budgets/macs_0.25/report.html"):
+        assert f'href="{link}"' in page
+    # The teacher's point is there though the further budget has no teacher of its own.
+    assert page.count('data-title="teacher"') == 2
+    metrics = json.loads((further / "student/metrics.json").read_text())
+    (further / "student/digest.json").unlink()
+    (further / "student/metrics.json").write_text(json.dumps({**metrics, "accuracy": 0.1234}))
+    shutil.copytree(run / "export", further / "export")
+    with mock.patch.object(ExportStep, "run", return_value=False), mock.patch.object(BehaviourStep, "run"):
+        outcome = command(student, f"--run_dir={run}", *budgets)
+    assert outcome.code == 0, outcome
+    assert "12.34 %" in (run / "budgets.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("name", "told"), [("pages.html", "which is a folder"), ("pages", "ends in .html")])
+def test_a_page_never_replaces_a_folder(command, tmp_path, name, told):
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / "precious").write_text("1")
+    # The runs don't exist: the page is checked first.
+    outcome = command(report, "--compare", tmp_path / "none", f"--page={folder}")
+    assert outcome.code == 1
+    assert "--page" in outcome.err
+    assert told in outcome.err
+    assert (folder / "precious").read_text() == "1"
 
 
 def test_only_the_report_compares(command, interrupted, tmp_path):

@@ -93,7 +93,7 @@ def run(
         write_arrays(given, inputs)
         # Isolated: modules in the script's folder would hide others of the same names.
         command = [sys.executable, "-I", *map(str, (_RUNNER, model, arena, num_outputs, given, found))]
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_SECONDS)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=_SECONDS)
         used = dict(re.findall(r"Arena allocation (head|tail) (\d+) bytes", done.stderr))
         if done.returncode or len(used) < 2:
             said = next((line for line in done.stderr.splitlines() if line.strip()), f"status {done.returncode}")

@@ -46,7 +46,7 @@ def device_name():
     for path in ("/proc/device-tree/model", "/proc/cpuinfo"):
         if not Path(path).exists():
             continue
-        text = Path(path).read_text(errors="replace").strip("\0\n ")
+        text = Path(path).read_text(encoding="utf-8", errors="replace").strip("\0\n ")
         if "cpuinfo" not in path:
             return text
         found = re.search(r"^(?:model name|Model|Hardware)\s*:\s*(.+)$", text, re.MULTILINE)
@@ -145,7 +145,7 @@ def measure(header):
 
 def read_android(log):
     """Reads the times that TFLite's benchmark_model printed for all networks, twice."""
-    text = log.read_text()
+    text = log.read_text(encoding="utf-8")
     found = re.findall(r"^== (\d+)\.tflite$.*?Inference \(avg\):\s*([\d.e+]+)", text, re.MULTILINE | re.DOTALL)
     device = re.search(r"^device: (.+)$", text, re.MULTILINE)
     times: dict[int, list[float]] = {}
@@ -171,12 +171,12 @@ def main():
     parser.add_argument("--pair", nargs=2, metavar=("TEACHER", "STUDENT"), help="two .tflite files")
     parser.add_argument("--from_android", type=Path, metavar="LOG", help="the log of measure_android.sh")
     options = parser.parse_args()
-    header = json.loads((FOLDER / "shapes.json").read_text())
+    header = json.loads((FOLDER / "shapes.json").read_text(encoding="utf-8"))
     if options.pair:
         compare(options.pair, header["threads"])
         return
     found = read_android(options.from_android) if options.from_android else measure(header)
-    (FOLDER / "latency.json").write_text(json.dumps({**header, **found}, indent=2) + "\n")
+    (FOLDER / "latency.json").write_text(json.dumps({**header, **found}, indent=2) + "\n", encoding="utf-8")
     if "without XNNPACK" in found["runtime"]:
         print("warning: this runtime lacks XNNPACK, whose kernels are several times faster. Do you deploy on it?")
     print(

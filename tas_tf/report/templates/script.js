@@ -1,5 +1,5 @@
 "use strict";
-// Without this script the page shows the same: tables can't be sorted then, and points tell what they are by their titles.
+// Without this script the page shows the same: tables can't be sorted then, and points show their values as titles.
 (() => {
   const status = document.getElementById("status");
   const say = (text) => { status.textContent = text; };
@@ -7,7 +7,9 @@
   const valueOf = (row, column) => {
     const cell = row.cells[column];
     const given = cell.dataset.v;
-    return given === undefined ? cell.textContent.trim() : given === "" ? null : Number(given);
+    if (given !== undefined) return given === "" ? null : Number(given);
+    const text = cell.textContent.trim();
+    return text === "-" ? null : text;
   };
   const compare = (one, other) =>
     typeof one === "number" ? one - other : one.localeCompare(other, "en", { numeric: true });
@@ -98,7 +100,7 @@
       await navigator.clipboard.writeText(code.textContent);
       return true;
     } catch {
-      // Pages that were opened in other ways than from a file or by https may not use the clipboard.
+      // The clipboard is only available on file: and https: pages.
       const selection = window.getSelection();
       selection.selectAllChildren(code);
       const done = document.execCommand("copy");
