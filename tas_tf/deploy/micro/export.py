@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tas_tf.deploy.lite_graph import LiteGraph, LiteTensor
 from tas_tf.deploy.lite_model import TFLiteModel
 from tas_tf.deploy.metadata import read_labels, without_files
 from tas_tf.deploy.micro.arena import kept_bytes, planned_bytes
-from tas_tf.deploy.micro.lite_graph import LiteGraph, LiteTensor
 from tas_tf.deploy.micro.operators import resolver_methods
 from tas_tf.deploy.micro.report import MicroReport, Port
 from tas_tf.deploy.micro.simulate import simulate
@@ -57,6 +57,8 @@ def export_c_array(source: str | Path, path: str | Path) -> MicroReport:
     TFLiteModel(source)  # rejects files that aren't TFLite's
     flatbuffer = without_files(source.read_bytes())
     graph = LiteGraph.read(flatbuffer)
+    if not graph.is_plain:
+        raise UserError(f"`source` must be a network without branches, loops and variables. Received: {source}.")
     operators = resolver_methods(one.name for one in graph.operators)
     _check_integers(source, graph)
     planned, kept = planned_bytes(graph), kept_bytes(graph)

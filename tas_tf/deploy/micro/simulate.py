@@ -14,7 +14,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from tas_tf.deploy.errors import ExportError
-from tas_tf.deploy.micro.lite_graph import LiteGraph, LiteTensor
+from tas_tf.deploy.lite_graph import LiteGraph, LiteTensor
 from tas_tf.extras import missing_modules
 from tas_tf.files import read_arrays, write_arrays, write_bytes
 

@@ -12,7 +12,7 @@ from tas_tf.deploy.micro import export
 from tas_tf.deploy.micro.export import export_c_array
 from tas_tf.deploy.tflite import export_tflite
 from tas_tf.errors import UserError
-from tests.deploy.micro.conftest import NETWORKS
+from tests.deploy.conftest import NETWORKS
 from tests.parts import slow_except
 
 COMPILER = shutil.which("g++") or shutil.which("clang++")

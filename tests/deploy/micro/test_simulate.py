@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 
 from tas_tf.deploy.errors import ExportError
+from tas_tf.deploy.lite_graph import LiteGraph
 from tas_tf.deploy.micro import simulate as module
 from tas_tf.deploy.micro.arena import kept_bytes, planned_bytes
-from tas_tf.deploy.micro.lite_graph import LiteGraph
 from tas_tf.deploy.micro.simulate import run, simulate
-from tests.deploy.micro.conftest import NETWORKS
+from tests.deploy.conftest import NETWORKS
 from tests.parts import slow_except
 
 pytest.importorskip("tflite_micro", reason="the package is there for Linux on x86-64 alone")
