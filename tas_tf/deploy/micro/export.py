@@ -30,8 +30,9 @@ def export_c_array(source: str | Path, path: str | Path) -> MicroReport:
     are comments in the header.
 
     If the package tflite-micro is installed (extra `micro`; Linux on x86-64), the network runs on LiteRT for
-    Microcontrollers first: outputs must equal LiteRT's on random inputs, and the arena is measured. Otherwise, the
-    arena is computed from the tensors' sizes as the runtime does, and what it keeps besides is estimated.
+    Microcontrollers first: on random inputs, outputs must be within one step of those of LiteRT's reference kernels,
+    and the arena is measured. Otherwise, or if this takes more than ten minutes, the arena is computed from the
+    tensors' sizes as the runtime does, and what it keeps besides is estimated.
 
     Args:
         source: A file that `export_tflite` wrote in the format `int8` or `qat_int8`.

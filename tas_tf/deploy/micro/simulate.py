@@ -60,10 +60,9 @@ def simulate(flatbuffer: bytes, graph: LiteGraph, *, arena: int) -> Usage:
     """
     if missing_modules("micro"):
         raise NotMeasuredError("the extra `micro` measures it")
-    rng = np.random.default_rng(0)
-    inputs = [_examples(graph.tensors[number], rng) for number in graph.inputs.values()]
+    inputs = random_inputs(graph)
     outputs, usage = run(flatbuffer, inputs, num_outputs=len(graph.outputs), arena=arena)
-    for name, got, wanted in zip(graph.outputs, outputs, _reference(flatbuffer, graph, inputs), strict=True):
+    for name, got, wanted in zip(graph.outputs, outputs, run_reference(flatbuffer, graph, inputs), strict=True):
         steps = int(np.abs(got.astype(np.int64) - wanted).max())
         if steps > _MOST_STEPS:
             raise ExportError(
@@ -71,6 +70,12 @@ def simulate(flatbuffer: bytes, graph: LiteGraph, *, arena: int) -> Usage:
                 f"on random inputs; at most {_MOST_STEPS} is allowed. Nothing was written."
             )
     return usage
+
+
+def random_inputs(graph: LiteGraph) -> list[np.ndarray]:
+    """The same few examples each time, `[examples, 1, ...]` for each input in the order of the file."""
+    rng = np.random.default_rng(0)
+    return [_examples(graph.tensors[number], rng) for number in graph.inputs.values()]
 
 
 def run(
@@ -133,8 +138,8 @@ def _examples(tensor: LiteTensor, rng: np.random.Generator) -> np.ndarray:
     return rng.integers(lowest, highest, (_EXAMPLES, *tensor.shape), limits.dtype, endpoint=True)
 
 
-def _reference(flatbuffer: bytes, graph: LiteGraph, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """What LiteRT's reference kernels compute: its fast ones round in other ways."""
+def run_reference(flatbuffer: bytes, graph: LiteGraph, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """What LiteRT's reference kernels compute, `[examples, 1, ...]` for each output: fast ones round in other ways."""
     interpreter = Interpreter(
         model_content=flatbuffer, experimental_op_resolver_type=OpResolverType.BUILTIN_REF, num_threads=1
     )

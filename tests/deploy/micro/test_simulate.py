@@ -36,12 +36,12 @@ def test_a_small_arena_is_an_error_that_says_so(plain):
 
 
 def test_other_outputs_than_litert_has_are_an_error(plain, monkeypatch):
-    found = module._reference
+    found = module.run_reference
 
     def changed(*arguments):
         return [array + np.int8(2) * (array < 100) - np.int8(2) * (array >= 100) for array in found(*arguments)]
 
-    monkeypatch.setattr(module, "_reference", changed)
+    monkeypatch.setattr(module, "run_reference", changed)
     with pytest.raises(ExportError, match="`output_0` differs by 2 steps"):
         simulate(*plain, arena=2**17)
 
