@@ -63,7 +63,7 @@ def test_each_kernel_is_a_layer_of_the_models(model, file_of, format):
 def test_times_of_a_profile_are_handed_to_layers(make_classifier, tmp_path):
     model = make_classifier(filters=32)
     path = export_tflite(model, tmp_path / "fp32.tflite")
-    profile = profile_file(path, timeout=20)
+    profile = profile_file(path)
     if profile is None:
         pytest.skip("LiteRT's profiler gave no times: this machine is busy, or the profiler doesn't run on it")
     *found, rest = layers_of_file(path, model, profile.calls)
