@@ -7,7 +7,7 @@ Every method gets what the default recipe computes: images forward and backward,
 spends to find its shape, it doesn't have for its student's training. All students learn from the same teacher in the
 same way.
 
-What a finished run measured is a small JSON file in benchmarks/records, which belongs into the repository: the same
+What a finished run measured is a small JSON file in benchmarks/records, which belongs in the repository: the same
 command goes on from them on any machine. At the end, it writes tables and a plot into docs/; `--table` does only that.
 """
 

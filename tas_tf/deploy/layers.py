@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import keras
-from ai_edge_litert import schema_py_generated as schema
+
+from tas_tf.deploy.layer_names import name_operators
+from tas_tf.deploy.lite_graph import LiteGraph
 
 #: TFLite's operators with kernels, and XNNPACK's names for what computes them.
 _KERNELS = {
@@ -19,7 +20,6 @@ _KERNELS = {
     "FULLY_CONNECTED": ("Fully Connected",),
 }
 _CALLS = tuple({*_KERNELS, *(name for names in _KERNELS.values() for name in names)})
-_NAMES = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
 #: What stands for everything without kernels.
 REST = "everything else"
 
@@ -29,7 +29,8 @@ class LayerFigures:
     """One layer in a file, or everything that has no kernel.
 
     Attributes:
-        name: Name of the Keras layer, or `REST`.
+        name: Name of the Keras layer, or `REST`. Where several have that name, with the names of the models around it,
+            such as `block/conv`; empty where it isn't known.
         operator: TFLite's name of the operator; empty for the rest.
         bytes: Size of its weights in the file; of the rest, all other bytes of the file.
         milliseconds: Time for one image, from a profile of the operators; `None` where the profile doesn't tell.
@@ -68,8 +69,8 @@ def layers_of_file(
             times only if these are the file's kernels in order.
     """
     content = Path(path).read_bytes()
-    operators = [one for one in _operators(content) if one.kind in _KERNELS]
-    names = _named(operators, _layers_with_kernels(model))
+    operators = list(_operators(LiteGraph.read(content)))
+    names = name_operators([one.texts for one in operators], model)
     times = _times(operators, calls)
     rows: list[LayerFigures] = []
     counted: set[int] = set()
@@ -81,60 +82,17 @@ def layers_of_file(
     return (*rows, LayerFigures(REST, "", len(content) - sum(row.bytes for row in rows), rest))
 
 
-def _operators(content: bytes) -> Iterator[_Operator]:
-    """The operators of a file."""
-    model = schema.Model.GetRootAs(content, 0)
-    graph = model.Subgraphs(0)
-    numbers = range(graph.OperatorsLength())
-    found = [graph.Operators(number) for number in numbers]
-    codes = [model.OperatorCodes(one.OpcodeIndex()) for one in found]
-    kinds = [_NAMES.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()), "CUSTOM") for code in codes]
+def _operators(graph: LiteGraph) -> Iterator[_Operator]:
+    """The operators with kernels."""
     # Weights in float16 pass an operator that makes them float32.
-    made_from = {
-        int(one.Outputs(0)): int(one.Inputs(0)) for one, kind in zip(found, kinds, strict=True) if kind == "DEQUANTIZE"
-    }
-    for one, kind in zip(found, kinds, strict=True):
-        read = [int(one.Inputs(place)) for place in range(one.InputsLength())]
-        read = [made_from.get(number, number) for number in read if number >= 0]
-        weights = {graph.Tensors(number).Buffer(): number for number in read}
-        sizes = {buffer: _size(model.Buffers(buffer)) for buffer in weights}
-        made = [int(one.Outputs(place)) for place in range(one.OutputsLength())]
-        named = [number for buffer, number in weights.items() if sizes[buffer]] + made
-        texts = tuple(graph.Tensors(number).Name().decode(errors="replace") for number in named)
-        yield _Operator(kind, texts, {buffer: size for buffer, size in sizes.items() if size})
-
-
-def _size(buffer: schema.Buffer) -> int:
-    """Bytes of a buffer, which lies behind the model in very large files."""
-    return max(buffer.DataLength(), buffer.Size())
-
-
-def _layers_with_kernels(model: keras.Model) -> list[str]:
-    """Names of layers that multiply by weights, also inside other layers."""
-    names: list[str] = []
-    for layer in getattr(model, "layers", ()):
-        inner = _layers_with_kernels(layer)
-        has_kernel = not inner and any(len(weight.shape) > 1 for weight in layer.weights)
-        names += [layer.name] if has_kernel else inner
-    return names
-
-
-def _named(operators: Sequence[_Operator], layers: Sequence[str]) -> list[str]:
-    """Names of the layers that operators come from; empty where that isn't known."""
-    known = set(layers)
-    names = [next(filter(None, (_layer_in(text, known) for text in one.texts)), "") for one in operators]
-    missing = [layer for layer in dict.fromkeys(layers) if layer not in names]
-    # The last operator may be called after the output alone.
-    return [name or missing[0] for name in names] if len(missing) == names.count("") == 1 else names
-
-
-def _layer_in(text: str, known: Collection[str]) -> str:
-    """The layer that a tensor's name mentions, as in `net/stem_relu_1/Relu;net/stem_1/convolution`."""
-    for part in re.split("[/;]", text):
-        for name in (part, re.sub(r"_\d+$", "", part), re.sub(r"^quant_|_\d+$", "", part)):
-            if name in known:
-                return name
-    return ""
+    made_from = {one.outputs[0]: one.inputs[0] for one in graph.operators if one.name == "DEQUANTIZE"}
+    for one in graph.operators:
+        if one.name in _KERNELS:
+            read = [graph.tensors[made_from.get(number, number)] for number in one.inputs]
+            weights = [tensor for tensor in read if tensor.is_constant]
+            made = [graph.tensors[number] for number in one.outputs]
+            texts = tuple(tensor.name for tensor in weights + made)
+            yield _Operator(one.name, texts, {tensor.buffer: tensor.stored for tensor in weights})
 
 
 def _times(operators: Sequence[_Operator], calls: Sequence[tuple[str, float]]) -> list[float | None]:

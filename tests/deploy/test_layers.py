@@ -6,7 +6,6 @@ import keras
 import numpy as np
 import pytest
 
-from tas_tf.deploy import layers
 from tas_tf.deploy.layers import REST, layers_of_file
 from tas_tf.deploy.profile import profile_file
 from tas_tf.deploy.tflite import export_tflite
@@ -65,6 +64,8 @@ def test_times_of_a_profile_are_handed_to_layers(make_classifier, tmp_path):
     model = make_classifier(filters=32)
     path = export_tflite(model, tmp_path / "fp32.tflite")
     profile = profile_file(path)
+    if profile is None:
+        pytest.skip("LiteRT's profiler gave no times: this machine is busy, or the profiler doesn't run on it")
     *found, rest = layers_of_file(path, model, profile.calls)
     times = [one.milliseconds for one in found]
     assert sum(times) + rest.milliseconds == pytest.approx(sum(one.milliseconds for one in profile.operators))
@@ -83,20 +84,6 @@ def test_calls_in_another_order_give_no_times(model, file_of):
     assert timed([*names[:3], "Add (ND)", *names[3:]]) == [0, 1, 2, 4, 5, 3]
     for wrong in (names[::-1], names[1:], [*names, "Convolution"]):
         assert set(timed(wrong)) == {None}
-
-
-@pytest.mark.parametrize(
-    ("text", "layer"),
-    [
-        ("net/stem_relu_1/Relu;net/stem_1/convolution", "stem"),
-        ("net/quant_stem/Conv2D", "stem"),
-        ("net/block_2/convolution", "block_2"),
-        ("net/block_2_1/convolution", "block_2"),
-        ("StatefulPartitionedCall:0", ""),
-    ],
-)
-def test_names_of_tensors(text, layer):
-    assert layers._layer_in(text, {"stem", "block_2"}) == layer
 
 
 def test_shared_weights_count_once(tmp_path):

@@ -79,15 +79,15 @@ def test_what_is_kept_is_small_and_says_nothing_of_the_machine():
 
 
 def test_what_is_kept_is_a_good_example():
-    """The student has half of the cost, and its int8 file is about as accurate as the model and faster."""
+    """The student has half of the cost, and its int8 file is about as accurate as the model and clearly faster."""
     text = printed()
     rows = re.findall(r"^(\w+), (\w+) +accuracy +([\d.]+)%  latency +([\d.]+) ms$", text, re.MULTILINE)
     accuracy, latency = ({row[:2]: float(row[place]) for row in rows} for place in (2, 3))
     assert len(rows) == 6
     assert accuracy["student", "int8"] > accuracy["model", "Keras"] - 2 > 90
-    assert (
-        latency["student", "int8"] < latency["student", "fp32"] < latency["model", "fp32"] < latency["model", "Keras"]
-    )
+    # Files of one network are too close to order on a busy machine.
+    assert latency["student", "int8"] < 0.8 * latency["model", "fp32"]
+    assert latency["student", "int8"] < 0.5 * latency["model", "Keras"]
     macs = [
         int(number.replace(",", "")) for number in re.findall(r"([\d,]+) MACs, [\d,]+ parameters$", text, re.MULTILINE)
     ]

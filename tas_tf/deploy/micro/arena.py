@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tas_tf.deploy.micro.lite_graph import LiteGraph, LiteOperator
+from tas_tf.deploy.lite_graph import LiteGraph, LiteOperator
 
 #: Each tensor begins at a multiple of this number of bytes.
 ALIGNMENT = 16

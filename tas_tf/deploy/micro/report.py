@@ -40,8 +40,8 @@ class MicroReport:
         flash: Bytes of the array.
         planned: Bytes of the arena for tensors, which share memory, and for what kernels need while they run.
         kept: Bytes of the arena that stay in use: descriptions of tensors and operators, and scales of channels.
-        is_measured: Whether `planned` and `kept` were measured, and outputs compared with LiteRT's; otherwise `kept` is
-            estimated, rather too large.
+        not_measured: Why `planned` and `kept` weren't measured nor outputs compared with LiteRT's, so that `kept` is
+            estimated, rather too large; empty if they were.
         operators: Methods of a `MicroMutableOpResolver` that register the operators.
         inputs: The inputs.
         outputs: The outputs.
@@ -57,10 +57,15 @@ class MicroReport:
     flash: int
     planned: int
     kept: int
-    is_measured: bool
+    not_measured: str
     operators: tuple[str, ...]
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether `planned` and `kept` were measured, and outputs compared with LiteRT's."""
+        return not self.not_measured
 
     @property
     def arena(self) -> int:
@@ -77,7 +82,7 @@ class MicroReport:
     @property
     def summary(self) -> str:
         """The numbers in a line."""
-        how = "measured" if self.is_measured else "partly estimated; the extra `micro` measures it"
+        how = "measured" if self.is_measured else f"partly estimated; {self.not_measured}"
         return (
             f"{self.flash:,} bytes of flash, an arena of {self.arena:,} bytes ({how}), of which {self.planned:,} for "
             f"tensors; {len(self.operators)} kinds of operator"

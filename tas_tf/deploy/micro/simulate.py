@@ -14,7 +14,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from tas_tf.deploy.errors import ExportError
-from tas_tf.deploy.micro.lite_graph import LiteGraph, LiteTensor
+from tas_tf.deploy.lite_graph import LiteGraph, LiteTensor
 from tas_tf.extras import missing_modules
 from tas_tf.files import read_arrays, write_arrays, write_bytes
 
@@ -38,8 +38,12 @@ class Usage:
     kept: int
 
 
-def simulate(flatbuffer: bytes, graph: LiteGraph, *, arena: int) -> Usage | None:
-    """Runs a network with an arena on random integers, if the package tflite-micro is installed.
+class NotMeasuredError(Exception):
+    """The network didn't run; the message says why, or what would measure it."""
+
+
+def simulate(flatbuffer: bytes, graph: LiteGraph, *, arena: int) -> Usage:
+    """Runs a network with an arena on random integers, and compares its outputs with LiteRT's.
 
     Args:
         flatbuffer: The network.
@@ -47,20 +51,18 @@ def simulate(flatbuffer: bytes, graph: LiteGraph, *, arena: int) -> Usage | None
         arena: Bytes of the arena.
 
     Returns:
-        How much of the arena is used; `None` without the package, or if it takes more than ten minutes.
+        How much of the arena is used.
 
     Raises:
+        NotMeasuredError: The package tflite-micro is missing or can't be imported, or the run takes more than ten
+            minutes.
         ExportError: The runtime can't run the network in that arena, or computes something else than LiteRT.
     """
     if missing_modules("micro"):
-        return None
-    rng = np.random.default_rng(0)
-    inputs = [_examples(graph.tensors[number], rng) for number in graph.inputs.values()]
-    try:
-        outputs, usage = run(flatbuffer, inputs, num_outputs=len(graph.outputs), arena=arena)
-    except subprocess.TimeoutExpired:
-        return None
-    for name, got, wanted in zip(graph.outputs, outputs, _reference(flatbuffer, graph, inputs), strict=True):
+        raise NotMeasuredError("the extra `micro` measures it")
+    inputs = random_inputs(graph)
+    outputs, usage = run(flatbuffer, inputs, num_outputs=len(graph.outputs), arena=arena)
+    for name, got, wanted in zip(graph.outputs, outputs, run_reference(flatbuffer, graph, inputs), strict=True):
         steps = int(np.abs(got.astype(np.int64) - wanted).max())
         if steps > _MOST_STEPS:
             raise ExportError(
@@ -68,6 +70,12 @@ def simulate(flatbuffer: bytes, graph: LiteGraph, *, arena: int) -> Usage | None
                 f"on random inputs; at most {_MOST_STEPS} is allowed. Nothing was written."
             )
     return usage
+
+
+def random_inputs(graph: LiteGraph) -> list[np.ndarray]:
+    """The same few examples each time, `[examples, 1, ...]` for each input in the order of the file."""
+    rng = np.random.default_rng(0)
+    return [_examples(graph.tensors[number], rng) for number in graph.inputs.values()]
 
 
 def run(
@@ -85,33 +93,53 @@ def run(
         An array `[examples, 1, ...]` for each output, and how much of the arena is used.
 
     Raises:
+        NotMeasuredError: The package tflite-micro can't be imported, or the run takes more than ten minutes.
         ExportError: The runtime can't run the network in that arena.
     """
     with tempfile.TemporaryDirectory() as scratch:
         model, given, found = (Path(scratch) / name for name in ("model.tflite", "inputs.npz", "outputs.npz"))
         write_bytes(model, flatbuffer)
         write_arrays(given, inputs)
-        # Isolated: modules in the script's folder would hide others of the same names.
-        command = [sys.executable, "-I", *map(str, (_RUNNER, model, arena, num_outputs, given, found))]
-        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=_SECONDS)
+        # -P: modules in the script's folder would hide others of the same names.
+        command = [sys.executable, "-P", *map(str, (_RUNNER, model, arena, num_outputs, given, found))]
+        try:
+            done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            raise NotMeasuredError(f"its simulation takes more than {_SECONDS // 60} minutes") from error
         used = dict(re.findall(r"Arena allocation (head|tail) (\d+) bytes", done.stderr))
         if done.returncode or len(used) < 2:
-            said = next((line for line in done.stderr.splitlines() if line.strip()), f"status {done.returncode}")
+            said = _reason(done.stderr) or f"status {done.returncode}"
+            if said.startswith(("ImportError", "ModuleNotFoundError")):
+                raise NotMeasuredError(f"the extra `micro` can't be imported: {said}")
             raise ExportError(
-                f"LiteRT for Microcontrollers can't run the network in an arena of {arena:,} bytes: {said.strip()}."
+                f"LiteRT for Microcontrollers can't run the network in an arena of {arena:,} bytes: {said}."
             )
         return read_arrays(found), Usage(int(used["head"]), int(used["tail"]))
 
 
+def _reason(stderr: str) -> str:
+    r"""What ended a run: the runtime says it first, Python last; empty if nothing is said.
+
+    >>> _reason("Failed to resize buffer.\nTraceback ...")
+    'Failed to resize buffer'
+    >>> _reason("Traceback (most recent call last):\n  ...\nValueError: wrong\n")
+    'ValueError: wrong'
+    """
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()] or [""]
+    return lines[-1 if lines[0].startswith("Traceback") else 0].rstrip(".")
+
+
 def _examples(tensor: LiteTensor, rng: np.random.Generator) -> np.ndarray:
     """Random inputs, `[examples, 1, ...]`: any integers that stand for numbers, 0 or 1 where they are numbers."""
+    if tensor.type == "BOOL":
+        return rng.integers(0, 2, (_EXAMPLES, *tensor.shape)).astype(bool)
     limits = np.iinfo(tensor.type.lower())
     lowest, highest = (limits.min, limits.max) if tensor.scales else (0, 1)
     return rng.integers(lowest, highest, (_EXAMPLES, *tensor.shape), limits.dtype, endpoint=True)
 
 
-def _reference(flatbuffer: bytes, graph: LiteGraph, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """What LiteRT's reference kernels compute: its fast ones round in other ways."""
+def run_reference(flatbuffer: bytes, graph: LiteGraph, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """What LiteRT's reference kernels compute, `[examples, 1, ...]` for each output: fast ones round in other ways."""
     interpreter = Interpreter(
         model_content=flatbuffer, experimental_op_resolver_type=OpResolverType.BUILTIN_REF, num_threads=1
     )

@@ -4,10 +4,10 @@ from ai_edge_litert.interpreter import Interpreter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tas_tf.deploy.lite_graph import LiteGraph
 from tas_tf.deploy.micro.arena import ALIGNMENT, Buffer, buffers_of, kept_bytes, place, planned_bytes
-from tas_tf.deploy.micro.lite_graph import LiteGraph
 from tas_tf.deploy.micro.simulate import run
-from tests.deploy.micro.conftest import NETWORKS
+from tests.deploy.conftest import NETWORKS
 from tests.parts import slow_except
 
 
