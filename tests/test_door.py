@@ -113,7 +113,7 @@ def test_the_readme_as_written(trained_tiny, tmp_path, monkeypatch, capfd):
     assert names["result"].student_metrics["accuracy"] > names["result"].teacher_metrics["accuracy"] - 0.15
 
     exec(files, names)
-    np.testing.assert_allclose(tas_tf.TFLiteModel("student.tflite").predict(images), expected, atol=1e-4)
+    np.testing.assert_allclose(tas_tf.TFLiteModel("student_fp32.tflite").predict(images), expected, atol=1e-4)
     np.testing.assert_allclose(names["outputs"], np.asarray(student(names["images"])), atol=1e-4)
     assert capfd.readouterr().out.splitlines()[-1] == str([str(number) for number in range(10)])
     assert Path("saved_model/saved_model.pb").exists()

@@ -34,7 +34,7 @@ def find_builder(name: str, *, data_dir: str | None = None) -> tfds.core.Dataset
         raise UserError(_unknown_name(name)) from error
     except (ValueError, AssertionError, ImportError, RuntimeError) as error:
         # Malformed name, unknown config or version, or missing package that the data set's code needs.
-        if Path(name).exists():
+        if name and Path(name).exists():
             kind = {".py": "python", ".csv": "csv"}.get(Path(name).suffix, "folder")
             raise UserError(f"`dataset`: {name!r} is no name of a data set. Did you mean {kind}:{name}?") from error
         raise UserError(f"`dataset` {name!r} can't be used: {_first_line(error)}") from error

@@ -30,7 +30,7 @@ class TFLiteModel:
 
     Example:
         ```python
-        outputs = tas_tf.TFLiteModel("student.tflite").predict(images)
+        outputs = tas_tf.TFLiteModel("student_fp32.tflite").predict(images)
         ```
     """
 

@@ -151,7 +151,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
 
     Example:
         ```python
-        print(tas_tf.read_metadata("student.tflite")["labels"])
+        print(tas_tf.read_metadata("student_fp32.tflite")["labels"])
         ```
     """
     path = Path(path)

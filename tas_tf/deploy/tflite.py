@@ -66,7 +66,7 @@ def export_tflite(
 
     Example:
         ```python
-        tas_tf.export_tflite(result.student, "student.tflite", metadata=result.metadata)
+        tas_tf.export_tflite(result.student, "student_fp32.tflite", metadata=result.metadata)
         ```
     """
     calibration = as_float32(calibration)

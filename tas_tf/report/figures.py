@@ -45,7 +45,7 @@ def draw_all(report: Mapping) -> list[Drawing]:
         drawings.append(_draw_cost_history(history, kind, search.get(f"budget_{kind}")))
     if search.get("latency_timed"):
         drawings.append(_draw_latencies(search["latency_timed"], report.get("latency")))
-    if search.get("laps"):
+    if len({lap["proposal"] for lap in search.get("laps") or ()}) > 1:  # a single shape has no rivals
         drawings.append(_draw_race(search["laps"], search["proposal"], search["rate_factor"]))
     if f"held_out_{score.name}" in history:
         drawings.append(_draw_score_history(history[f"held_out_{score.name}"], score))

@@ -121,7 +121,9 @@ def _further_scores(models: Sequence[Mapping], main: Score) -> Iterator[tuple[st
 def headline(report: Mapping) -> list[tuple[str, str, str]]:
     """Returns the key figures: value, label, detail."""
     comparison, teacher, student = report["comparison"], report["teacher"], report["student"]
-    format = (report["search"] or {}).get("latency_format", "fp32")
+    wanted = (report["search"] or {}).get("latency_format", "fp32")
+    # What was exported, if the format that counts wasn't.
+    format = wanted if wanted in student["tflite"] else next(iter(student["tflite"]), wanted)
     tflite = [model["tflite"].get(format) or {} for model in (teacher, student)]
     score = score_of(report)
     scores = [value_of(model, score) for model in (teacher, student)]

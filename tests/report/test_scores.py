@@ -87,3 +87,16 @@ def test_runs_of_several_tasks_have_a_column_each(tmp_path):
     assert "test accuracy ┃ test mean absolute error (less is better)" in next(line for line in lines if "KD" in line)
     assert [line.split("│")[5].strip() for line in lines if "photos" in line or "ages" in line] == ["90.00 %", "-"]
     assert [line.split("│")[6].strip() for line in lines if "photos" in line or "ages" in line] == ["-", "3.25"]
+
+
+def test_without_the_format_that_counts_the_first_one_is_in_the_headline():
+    file = {"bytes": 1000, "latency_ms": 0.5}
+    found = build_report(
+        teacher={"accuracy": 0.9, "macs": 2},
+        student={"accuracy": 0.9, "macs": 1},
+        export={"int8": file, "teacher": {"int8": {**file, "latency_ms": 1.0}}},
+    )
+    assert [tile[:2] for tile in headline(found)[2:]] == [
+        ("2.00x", "measured speed, int8 TFLite"),
+        ("1.00x", "smaller int8 TFLite file"),
+    ]
