@@ -97,6 +97,6 @@ def test_without_the_format_that_counts_the_first_one_is_in_the_headline():
         export={"int8": file, "teacher": {"int8": {**file, "latency_ms": 1.0}}},
     )
     assert [tile[:2] for tile in headline(found)[2:]] == [
-        ("2.00x", "measured speed, int8 TFLite"),
-        ("1.00x", "smaller int8 TFLite file"),
+        ("2x", "measured speed, int8 TFLite"),
+        ("1x", "smaller int8 TFLite file"),
     ]
