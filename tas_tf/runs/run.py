@@ -261,8 +261,7 @@ class Step:
             False if the result exists and is up to date.
 
         Raises:
-            UserError: If existing files were made from other settings or inputs, an input is missing, or the folder
-                isn't writable.
+            UserError: If existing files were made otherwise, an input is missing, or the folder isn't writable.
         """
         record = self._record(complete=False)
         if overwrite:
@@ -272,9 +271,10 @@ class Step:
         if status == "fresh":
             return False
         if status == "stale":
+            listing = list_differences(self.differences(), decided)
             raise UserError(
                 f"The step `{self.name}` in {self.run.path} was made from other settings or inputs:\n"
-                f"{list_differences(self.differences(), decided)}\nUse `overwrite` to make it again, or another `run_dir`."
+                f"{listing}\nUse `overwrite` to make it again, or another `run_dir`."
             )
         self._start(self.digest_path, record)
         return True
