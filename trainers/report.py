@@ -29,10 +29,12 @@ def main() -> Any:
         check_page(call.page)
     if call.compare:
         rows = compare_runs(call.compare)
-        if call.page:
-            render_comparison(rows, call.page)
+        page = render_comparison(rows, call.page) if call.page else None
         if not call.json:
-            print_comparison(rows, make_console())
+            console = make_console()
+            print_comparison(rows, console)
+            if page:
+                console.print(f"page: {page}", markup=False, highlight=False, soft_wrap=True)
         return [row.to_json() for row in rows]
     workspace, _ = start(earlier=True)
     first, *others = workspace.at_budgets()

@@ -17,7 +17,7 @@ from tas_tf.files import write_json
 from tas_tf.pipeline.behaviour import BehaviourStep, read_behaviour
 from tas_tf.pipeline.logged_results import log_results
 from tas_tf.pipeline.steps import PipelineStep
-from tas_tf.report.comparison import make_row, print_comparison
+from tas_tf.report.comparison import make_rows, print_comparison
 from tas_tf.report.page import render_comparison, render_html
 from tas_tf.report.report import build_report
 from tas_tf.report.show import print_table
@@ -44,7 +44,7 @@ def show_budgets(workspace: Workspace) -> None:
     trained = [config for config in runs if config.run.metrics("student").exists()]
     if len(runs) == 1 or not trained:
         return
-    rows = [make_row(str(config.budget), [config.run], workspace.config.teacher_run) for config in trained]
+    rows = make_rows({str(config.budget): [config.run] for config in trained}, workspace.config.teacher_run)
     workspace.shared.console.rule("all budgets", align="left")
     print_comparison(rows, workspace.shared.console)
     page = workspace.config.run.path / "budgets.html"

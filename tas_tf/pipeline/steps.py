@@ -19,6 +19,7 @@ from tas_tf.runs.schedule import Schedule
 from tas_tf.runs.workspace import Workspace
 from tas_tf.settings import describe_settings, recorded
 from tas_tf.space.space import SearchSpace
+from tas_tf.timing.plan import DECIDED
 from tas_tf.training.checkpoint import saved_progress
 from tas_tf.training.memory import StepMemory
 from tas_tf.training.settings import ChangingDistillation
@@ -183,7 +184,9 @@ class RunStep(PipelineStep):
         if record.name != "teacher":
             check_same_data(self.workspace)
         again = not self.workspace.keeps_fresh or record.status() == "stale"
-        record.begin(overwrite=self.workspace.config.overwrite and again)
+        config = self.workspace.config
+        decided = DECIDED if config.outermost.run.plan.exists() else ()
+        record.begin(overwrite=config.overwrite and again, decided=decided)
         self.workspace.keep_settings(record)
         if (progress := saved_progress(record.checkpoints)) is not None:
             self.workspace.say(f"{record.name}: continues after {progress}.")

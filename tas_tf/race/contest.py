@@ -68,5 +68,5 @@ def find_by_race(
         show(lap, kept)
         on_lap(lap, kept)
 
-    options |= {"model": model, "combine": combine, "on_lap": after}
+    options |= {"model": model, "combine": combine, "say": say, "on_lap": after}
     return run_race(proposals, data, cost.space, settings, race, **options)

@@ -22,7 +22,7 @@ from tas_tf.data.training_data import TrainingData
 from tas_tf.errors import UserError
 from tas_tf.proposals.shortlist import Proposal
 from tas_tf.race.lap import Lap, LapRecords
-from tas_tf.race.rates import rates_to_try
+from tas_tf.race.rates import choose_rate, rates_to_try
 from tas_tf.race.settings import RaceSettings, Rounds
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student, copy_weights
@@ -36,8 +36,6 @@ from tas_tf.training.strategy import own_share
 
 #: Largest number of held-out images that a shape is scored on.
 MOST_SCORED = 10_000
-# Short trainings favour low learning rates: the highest one counts whose loss is at most this much that of the best.
-_NEARLY = 1.1
 
 
 @dataclass(frozen=True)
@@ -76,6 +74,7 @@ def run_race(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     saving: Saving | None = None,
     verbose: int | str = "auto",
+    say: Callable[[str], None] = lambda line: None,
     on_lap: Callable[[Lap, bool], None] = lambda lap, kept: None,
 ) -> RaceResult:
     """Finds the best of several shapes by brief trainings; resumes where an earlier call with the same folder stopped.
@@ -102,6 +101,7 @@ def run_race(
         callbacks: Keras callbacks for each training.
         saving: Where to save laps to, finished and unfinished ones, and how often inside laps.
         verbose: As in Keras.
+        say: Prints a line.
         on_lap: Called with each lap, and whether it was read from the folder.
 
     Raises:
@@ -171,9 +171,11 @@ def run_race(
         for each in rates_to_try(race.rate_factors, lambda: [lap.loss for lap, _ in tried]):
             first.weights = untrained
             tried.append((run(first, 1, each), first.weights))
-        enough = _NEARLY * min(lap.loss for lap, _ in tried)
         _check_converges([lap for lap, _ in tried], settings.lr)
-        lap, first.weights = max((one for one in tried if one[0].loss <= enough), key=lambda one: one[0].rate_factor)
+        index, why = choose_rate([lap for lap, _ in tried])
+        lap, first.weights = tried[index]
+        if why:
+            say(why)
         factor, known = lap.rate_factor, {first: lap}
     for number, entries in enumerate(rounds.entries, 1):
         results = {one: known.pop(one) if one in known else run(one, number, factor) for one in field}

@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 
+from tas_tf.race.lap import Lap
+
+# Short trainings favour low learning rates: the highest one counts whose loss is at most this much that of the best.
+_NEARLY = 1.1
 # Each lower rate is this much lower, and there are so many of them at most.
 _LOWER, _LOWERED = 4, 6
 
@@ -35,3 +39,23 @@ def rates_to_try(factors: Sequence[float], losses: Callable[[], Sequence[float]]
         if math.isfinite(losses()[-1]):
             yield min(factors) / _LOWER ** (times + 1)
             return
+
+
+def choose_rate(tried: Sequence[Lap]) -> tuple[int, str]:
+    """Chooses the highest rate that does nearly as well as the best.
+
+    Args:
+        tried: A lap with each rate, one of which has a finite loss.
+
+    Returns:
+        Index of the lap, and a line that tells why it isn't the best one; empty if it is.
+    """
+    best = min(tried, key=lambda lap: lap.loss)
+    enough = [lap for lap in tried if lap.loss <= _NEARLY * best.loss]
+    lap = max(enough, key=lambda lap: lap.rate_factor)
+    if lap.loss == best.loss:
+        return tried.index(lap), ""
+    return tried.index(lap), (
+        f"learning rate x{lap.rate_factor:g} goes on: nearly as good as x{best.rate_factor:g} (loss {lap.loss:.3g} and "
+        f"{best.loss:.3g}), and higher rates do better in longer trainings"
+    )

@@ -71,7 +71,7 @@ class Row:
             `seconds` (of the last training), `search_seconds`, `bytes` and `latency_ms` (of the TFLite file),
             `teacher_latency_ms` (timed in turns with the student) and `speedup` (teacher's latency over student's);
             only figures that all runs have.
-        format: Format of that file: the one that a budget in time refers to, otherwise fp32.
+        format: Format of that file, see `compare_runs`.
         metric: Name of the score that counts.
         members: The runs.
         teacher: Figures of the teachers of these students, as far as they are known.
@@ -96,6 +96,9 @@ class Row:
 def compare_runs(folders: Sequence[str | Path]) -> list[Row]:
     """Reads runs and groups them by folder name: `seed0/tas` and `seed1/tas` make the row `tas`.
 
+    A row shows the TFLite file of the format that a budget in time refers to; otherwise of one that all runs have,
+    fp32 if possible, or else of the row's own first format.
+
     Args:
         folders: Run folders. A run without a student is represented by its teacher.
 
@@ -110,7 +113,21 @@ def compare_runs(folders: Sequence[str | Path]) -> list[Row]:
     for folder in folders:
         run = Run(folder)
         groups.setdefault(run.path.resolve().name, []).append(run)
-    return [make_row(name, runs) for name, runs in groups.items()]
+    return make_rows(groups)
+
+
+def make_rows(groups: Mapping[str, Sequence[Run]], teacher: Run | None = None) -> list[Row]:
+    """Reads the runs of each row; the rows show files of one format if there is one that all of them have.
+
+    Args:
+        groups: The runs by name of the row.
+        teacher: See `make_row`.
+
+    Raises:
+        UserError: See `compare_runs`.
+    """
+    preferred = next(iter(_shared_formats([run for runs in groups.values() for run in runs])), _DEFAULT_FORMAT)
+    return [make_row(name, runs, teacher, preferred) for name, runs in groups.items()]
 
 
 def print_comparison(rows: Sequence[Row], console: Console) -> None:
@@ -126,6 +143,16 @@ def print_comparison(rows: Sequence[Row], console: Console) -> None:
         format = row.format if "bytes" in row.figures else MISSING
         table.add_row(row.name, ", ".join(map(str, row.seeds)), kd, format, *cells(row, scores))
     console.print(table)
+    if note := formats_note(rows):
+        console.print(note)
+
+
+def formats_note(rows: Sequence[Row]) -> str:
+    """Tells that files of different formats are compared; empty if they are of one."""
+    formats = dict.fromkeys(row.format for row in rows if "bytes" in row.figures)
+    if len(formats) < 2:
+        return ""
+    return f"File, latency and speed-up are of files of different formats: {', '.join(formats)}."
 
 
 def cells(row: Row, scores: Sequence[Score] | None = None) -> list[str]:
@@ -173,13 +200,14 @@ _COLUMNS: Mapping[str, tuple[str, Callable[[float], str]]] = {
 }
 
 
-def make_row(name: str, runs: Sequence[Run], teacher: Run | None = None) -> Row:
+def make_row(name: str, runs: Sequence[Run], teacher: Run | None = None, preferred: str = _DEFAULT_FORMAT) -> Row:
     """Reads runs that differ only in the seed.
 
     Args:
         name: Name of the row.
         runs: The runs, at least one. A run without a student is represented by its teacher.
         teacher: The run that holds the teacher of all of them; by default, what each run knows of its own.
+        preferred: Format of the file to show if no budget in time names one and the runs have it.
 
     Raises:
         UserError: See `compare_runs`.
@@ -196,13 +224,31 @@ def make_row(name: str, runs: Sequence[Run], teacher: Run | None = None) -> Row:
             f"seeds {', '.join(map(str, seeds))}. Give each run its own `seed`, or their folders different names."
         )
     _check_alike(name, runs)
-    format = _read(runs[0].latency_json).get("format", _DEFAULT_FORMAT)
+    format, there = _read(runs[0].latency_json).get("format", preferred), _shared_formats(runs)
+    if there and format not in there:
+        format = preferred if preferred in there else there[0]
     score = score_of(metrics[0])
     each = [_figures(run, own, format, score) for run, own in zip(runs, metrics, strict=True)]
     teachers = [_teacher_figures(run, teacher, format, score) for run in runs] if step == "student" else []
     members = tuple(Member(run.path, *pair) for run, *pair in zip(runs, seeds, each, strict=True))
     kd = metrics[0].get("kd") if step == "student" else None
     return Row(name, seeds, kd, _over(each), format, score.name, members, _over(teachers))
+
+
+def _shared_formats(runs: Sequence[Run]) -> list[str]:
+    """Formats that all runs with files have, fp32 first."""
+    each = [formats for run in runs if (formats := _exported(run))]
+    shared = [format for format in (each[0] if each else ()) if all(format in formats for formats in each)]
+    return sorted(shared, key=lambda format: format != _DEFAULT_FORMAT)
+
+
+def _exported(run: Run) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+    """Figures of the files of student and teacher by format, without those of an earlier student."""
+    exported = _read(run.export_dir / "metrics.json")
+    if not exported or not is_made_from(run.export_dir, "student", run.student_model):
+        return {}
+    teachers = exported.get("teacher", {})
+    return {format: (exported[format], file) for format, file in teachers.items() if format in exported}
 
 
 def _over(each: Sequence[Mapping[str, float]]) -> dict[str, Figure]:
@@ -216,10 +262,10 @@ def _teacher_figures(run: Run, teacher: Run | None, format: str, score: Score) -
 
     The score is the Keras model's on the whole test set, never the file's, which may be of fewer images.
     """
-    own, exported = _teacher_metrics(run, teacher), _read(run.export_dir / "metrics.json")
+    own = _teacher_metrics(run, teacher)
     found = {key: own[key] for key in (score.name, "macs", "params") if own.get(key) is not None}
-    if is_made_from(run.export_dir, "student", run.student_model):
-        file = exported.get("teacher", {}).get(format, {})
+    if format in (files := _exported(run)):
+        file = files[format][1]
         found |= {key: file[key] for key in ("bytes", "latency_ms") if file.get(key) is not None}
     return found
 
@@ -241,9 +287,8 @@ def _figures(run: Run, own: Mapping[str, Any], format: str, score: Score) -> dic
     searched, searched_seconds = _shape_folder(run), _read(_shape_folder(run) / "metrics.json").get("seconds")
     if searched_seconds is not None and is_made_from(run.path / "student", "shape", searched / "shape.json"):
         figures["search_seconds"] = searched_seconds
-    exported = _read(run.export_dir / "metrics.json")
-    if format in exported and is_made_from(run.export_dir, "student", run.student_model):
-        lite, teacher = exported[format], exported["teacher"][format]
+    if format in (files := _exported(run)):
+        lite, teacher = files[format]
         figures |= {key: lite[key] for key in ("bytes", "latency_ms")}
         figures |= {"teacher_latency_ms": teacher["latency_ms"], "speedup": teacher["latency_ms"] / lite["latency_ms"]}
     return figures

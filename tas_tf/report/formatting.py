@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 MISSING = "-"
 #: Names of the kinds of cost in running text.
 KIND_NAMES = {"macs": "multiply-adds", "params": "parameters", "bytes": "bytes"}
@@ -60,3 +62,12 @@ def format_ratio(value: float | None) -> str:
     '2.04x'
     """
     return MISSING if value is None else f"{value:.3g}x"
+
+
+def unbroken(text: str) -> str:
+    r"""Keeps numbers and units together on a line, which may end only before `±`.
+
+    >>> unbroken("1.23 ms ± 0.05")
+    '1.23\xa0ms ±\xa00.05'
+    """
+    return re.sub(r" (?!±)", "\N{NO-BREAK SPACE}", text)

@@ -19,8 +19,8 @@ from tas_tf.extras import require_extra
 from tas_tf.files import write_bytes
 from tas_tf.report import answers, speed
 from tas_tf.report.by_class import class_rows
-from tas_tf.report.comparison import Row, cells, table_columns
-from tas_tf.report.formatting import format_bytes, format_ms, format_share
+from tas_tf.report.comparison import Row, cells, formats_note, table_columns
+from tas_tf.report.formatting import format_bytes, format_ms, format_share, unbroken
 from tas_tf.report.layer_rows import layer_tables
 from tas_tf.report.plot import plots_of, plots_of_rows
 from tas_tf.report.scores import SCORES, Score, score_of, value_of
@@ -106,6 +106,7 @@ def render_comparison(rows: Sequence[Row], path: str | Path, *, heading: str = "
         "scores": scores,
         "columns": table_columns(scores),
         "rows": [(row, cells(row, scores)) for row in rows],
+        "note": formats_note(rows),
         "plots": plots_of_rows(rows),
         "runs": [
             (
@@ -166,6 +167,7 @@ def _environment() -> jinja2.Environment:
     )
     script = (_FOLDER / "script.js").read_text(encoding="utf-8")
     digest = hashlib.sha256(script.encode()).digest()
+    environment.filters["unbroken"] = unbroken
     environment.globals |= {
         # Ours, so nothing in them is escaped. The page's policy lets browsers run this script alone.
         "script": markupsafe.Markup(script),

@@ -145,18 +145,24 @@ def headline(report: Mapping) -> list[tuple[str, str, str]]:
 def search_facts(report: Mapping) -> list[tuple[str, str]]:
     """Returns the facts that identify a run: labels and values."""
     search, score = report["search"] or {}, score_of(report)
-    entropy = search.get("width_entropy")
+    entropy, ended = search.get("width_entropy"), "at the end of the search"
     found = [("mean width entropy (1 = undecided)", MISSING if entropy is None else f"{entropy:.3f}")]
     if "laps" in search:
+        several = len(search["proposals"]) > 1
+        ended = "after the race" if several else "after the brief training"
         found = [
-            ("winner of the race", f"{search['proposal']} of {len(search['proposals'])} shapes"),
+            ("winner of the race", f"{search['proposal']} of {len(search['proposals'])} shapes")
+            if several
+            else ("shape", f"{search['proposal']} (no race: one shape)"),
             ("learning rate, as a share of the highest tried", f"{search['rate_factor']:g}"),
         ]
+    held_out = search.get(f"held_out_{score.name}")
+    trained = search.get("laps") != []  # a single shape and learning rate is neither trained nor scored before
     return [
         ("budget", report["budget"] or MISSING),
         *_budget_facts(search, report.get("latency")),
         ("seed", MISSING if report["seed"] is None else str(report["seed"])),
-        (f"held-out {score.note} at the end of the search", score.written(search.get(f"held_out_{score.name}"))),
+        *([(f"held-out {score.note} {ended}", score.written(held_out))] if trained else []),
         *found,
         *report["versions"].items(),
     ]

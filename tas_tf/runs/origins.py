@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,20 @@ def compare_inputs(was: Mapping[str, str], now: Mapping[str, str], paths: Mappin
         elif was[label] != now[label]:
             lines.append(f"input {label}: was another file, now {paths[label]} (content differs)")
     return lines
+
+
+def list_differences(differences: Sequence[str], decided: Collection[str] = ()) -> str:
+    """Lists differences as indented lines.
+
+    Args:
+        differences: The differences, at least one.
+        decided: Settings that the user didn't give. They are left out, unless nothing else differs.
+
+    >>> list_differences(["budget: was 1, now 2", "epochs: was 22, now 50"], ["epochs"])
+    '  budget: was 1, now 2'
+    """
+    given = [line for line in differences if line.partition(": was ")[0] not in decided]
+    return "\n".join(f"  {line}" for line in given or differences)
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from tas_tf.errors import UserError
 from tas_tf.files import PARTIAL_PREFIX, remove_partial, write_json
 from tas_tf.interruption import REQUESTS
 from tas_tf.runs.lock import acquire
-from tas_tf.runs.origins import compare_inputs, compare_settings, flatten, hash_content
+from tas_tf.runs.origins import compare_inputs, compare_settings, flatten, hash_content, list_differences
 from tas_tf.runs.records import digest_of, read_record
 
 Status = Literal["missing", "unfinished", "fresh", "stale"]
@@ -250,18 +250,18 @@ class Step:
             *compare_inputs(was.get("inputs", {}), now["inputs"], self.inputs),
         ]
 
-    def begin(self, *, overwrite: bool = False) -> bool:
+    def begin(self, *, overwrite: bool = False, decided: Collection[str] = ()) -> bool:
         """Decides whether the step has to run; if so, prepares its folder.
 
         Args:
             overwrite: Whether to remove everything that the step left first, including checkpoints and logs.
+            decided: Settings that the user didn't give, which the message about others leaves out.
 
         Returns:
             False if the result exists and is up to date.
 
         Raises:
-            UserError: If existing files were made from other settings or inputs, an input is missing, or the folder
-                isn't writable.
+            UserError: If existing files were made otherwise, an input is missing, or the folder isn't writable.
         """
         record = self._record(complete=False)
         if overwrite:
@@ -271,7 +271,7 @@ class Step:
         if status == "fresh":
             return False
         if status == "stale":
-            listing = "\n".join(f"  {line}" for line in self.differences())
+            listing = list_differences(self.differences(), decided)
             raise UserError(
                 f"The step `{self.name}` in {self.run.path} was made from other settings or inputs:\n"
                 f"{listing}\nUse `overwrite` to make it again, or another `run_dir`."

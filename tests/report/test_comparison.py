@@ -84,6 +84,34 @@ def test_a_budget_in_time_compares_files_of_its_format(tmp_path):
     assert "int8" in console.file.getvalue()
 
 
+def keep_formats(run: Path, *formats: str) -> Path:
+    """Leaves out the other formats of an exported run."""
+    path = run / "export/metrics.json"
+    exported = json.loads(path.read_text())
+    teacher = {format: exported["teacher"][format] for format in formats}
+    path.write_text(json.dumps({**{format: exported[format] for format in formats}, "teacher": teacher}))
+    return run
+
+
+def test_files_of_a_format_that_all_have_are_compared(tmp_path):
+    names = ("both", "small", "large")
+    both, small, large = (write_run(tmp_path / name, seed=0, accuracy=0.9, latency=1.0) for name in names)
+    keep_formats(small, "int8")
+    keep_formats(large, "fp32")
+    untimed = write_run(tmp_path / "untimed", seed=0, accuracy=0.9)
+    assert [row.format for row in compare_runs([both, large, untimed])] == ["fp32", "fp32", "fp32"]
+    rows = compare_runs([both, small, untimed])
+    assert [row.format for row in rows[:2]] == ["int8", "int8"]
+    assert [row.figures["latency_ms"].mean for row in rows[:2]] == [0.5, 0.5]
+    assert rows[0].teacher["bytes"].mean == 900_000
+    mixed = compare_runs([both, small, large])
+    assert [row.format for row in mixed] == ["fp32", "int8", "fp32"]
+    for shown, told in ((rows, False), (mixed, True)):
+        console = Console(file=io.StringIO(), width=120)
+        print_comparison(shown, console)
+        assert ("different formats: fp32, int8." in console.file.getvalue()) == told
+
+
 def test_what_is_no_seed_of_the_same_is_refused(tmp_path):
     first = write_run(tmp_path / "0/tas", seed=0, accuracy=0.9)
     with pytest.raises(UserError, match="have the seeds 0, 0"):

@@ -188,6 +188,17 @@ def test_laps_are_sorted_by_value(opened):
         assert texts(opened, f"{table} tbody th") == order
 
 
+def test_a_comparison_fits_a_desktop(tools, driver, tmp_path):
+    values = {"accuracy": 0.8765, "macs": 40.81e6, "params": 272.5e3, "bytes": 1.09e6}
+    values |= {"latency_ms": 0.0936, "speedup": 2.04}
+    figures = {name: Figure(value, value / 50, 3) for name, value in values.items()}
+    row = Row("uniform-of-a-run", (0, 1, 2), True, figures, "qat_int8")
+    tools.view(driver, tools.DESKTOP)
+    driver.get(render_comparison([row], tmp_path / "all.html").as_uri())
+    scroll = "const one = document.querySelector('.scroll'); return one.scrollWidth - one.clientWidth"
+    assert driver.execute_script(scroll) == 0
+
+
 def test_a_dash_is_unknown(tools, driver, pages):
     tools.view(driver, tools.DESKTOP)
     driver.get(pages["comparison"])
@@ -303,10 +314,17 @@ def test_a_comparison_links_to_pages_that_exist(tmp_path):
     assert text.count("report.html") == 1
 
 
+def test_numbers_stay_with_their_units(tmp_path):
+    pieces = all_formats()
+    pieces["export"]["fp32"] |= {"latency_ms": 0.0936, "latency_spread_ms": 0.00184}
+    text = render_html(build_report(**pieces), tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<td>0.0936\xa0ms ±\xa00.00092</td>" in text
+
+
 def test_a_score_that_is_no_number_is_unknown(tmp_path):
     row = Row("run", (0,), True, {"accuracy": Figure(float("nan"), None, 1), "macs": Figure(2e6, None, 1)})
     text = render_comparison([row], tmp_path / "all.html").read_text(encoding="utf-8")
-    assert '<td data-v="">nan %</td>' in text
+    assert '<td data-v="">nan\xa0%</td>' in text
     assert 'class="plot"' not in text
 
 

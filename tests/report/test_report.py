@@ -248,7 +248,7 @@ def test_the_float_control_is_a_row_of_its_own(tmp_path):
     assert print_lines(report, tmp_path / "table.txt")[1][CONTROL] == ["-", "97.31 %"]
     text = render_html(report, tmp_path / "report.html").read_text()
     assert CONTROL in text
-    assert "97.31 %" in text
+    assert "97.31\xa0%" in text
 
 
 @pytest.mark.parametrize("qat", [None, {}, {"student": {"accuracy": 0.968, "epochs": 10}}])

@@ -14,6 +14,7 @@ from tas_tf.report.report import build_report
 from tas_tf.report.scores import SCORES
 from tas_tf.report.show import comparison_rows, headline, print_table, search_facts
 from tests.report.test_comparison import write_run
+from tests.report.test_report import PIECES
 
 
 def artefact(value: float, **more) -> dict:
@@ -100,3 +101,16 @@ def test_without_the_format_that_counts_the_first_one_is_in_the_headline():
         ("2x", "measured speed, int8 TFLite"),
         ("1x", "smaller int8 TFLite file"),
     ]
+
+
+def test_facts_tell_a_race_from_a_single_shape():
+    def facts(*names: str, laps: list) -> dict[str, str]:
+        raced = {"proposal": "uniform", "rate_factor": 0.5, "proposals": {name: {} for name in names}, "laps": laps}
+        return dict(search_facts(build_report(**{**PIECES, "search": {**raced, "held_out_accuracy": 0.5}})))
+
+    raced, alone = facts("uniform", "late", laps=[{}]), facts("uniform", laps=[{}])
+    assert raced["winner of the race"] == "uniform of 2 shapes"
+    assert raced["held-out accuracy after the race"] == "50.00 %"
+    assert alone["shape"] == "uniform (no race: one shape)"
+    assert alone["held-out accuracy after the brief training"] == "50.00 %"
+    assert not any("held-out" in label for label in facts("uniform", laps=[]))

@@ -90,7 +90,9 @@ def test_runs_side_by_side(command, interrupted, tmp_path):
     assert own["macs"]["mean"] == student["macs"]
     assert (other["name"], other["seeds"], other["accuracy"]["spread"]) == ("uniform", [0], None)
     page = tmp_path / "pages/all.html"
-    assert command(report, "--compare", interrupted.path, rival, f"--page={page}").code == 0
+    outcome = command(report, "--compare", interrupted.path, rival, f"--page={page}")
+    assert outcome.code == 0
+    assert f"page: {page}" in outcome.out
     assert f"{interrupted.path.name}/report.html" in page.read_text()
     alone = command(report, f"--run_dir={interrupted.path}", f"--page={page}")
     assert alone.code == 1

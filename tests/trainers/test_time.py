@@ -83,6 +83,16 @@ def test_another_time_is_refused_and_leaves_the_plan(command, interrupted, train
     assert read_json(interrupted / "plan.json") == before
 
 
+def test_what_the_time_decided_is_not_named_beside_what_the_user_changed(command, interrupted, trained_tiny):
+    flags = [flag for flag in FLAGS if not flag.startswith(("--time", "--budget"))]
+    places = [f"--run_dir={interrupted}", f"--model={trained_tiny}"]
+    other = command(search, *places, "--budget=macs:0.6", *flags)
+    assert other.code == 1
+    assert "budget: was " in other.err
+    assert "proposals: was " not in other.err
+    assert "epochs: was " not in other.err
+
+
 def test_the_flagfile_leaves_out_what_the_time_decides(interrupted):
     text = (interrupted / "flags.cfg").read_text()
     assert "--time=5m" in text
