@@ -49,6 +49,11 @@ def readme_blocks() -> list[str]:
     return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
 
+def test_newcomers_find_the_quick_start_first():
+    text = (ROOT / "README.md").read_text()
+    assert 0 <= text.find("docs/QUICKSTART.md") < min(text.index("\n|"), text.index("\n## "))
+
+
 def test_it_opens_without_tensorflow():
     program = (
         "import sys, tas_tf; assert set(tas_tf.__all__) <= set(dir(tas_tf)); tas_tf.UserError; tas_tf.__version__; "

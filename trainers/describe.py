@@ -24,12 +24,12 @@ from tas_tf.cost.cost_model import reported
 from tas_tf.data.form import Form
 from tas_tf.data.own_data import OwnData, Script, needs_own_network
 from tas_tf.data.resizing import pair
-from tas_tf.data.sources import load_source
+from tas_tf.data.sources import load_source, needs_size
 from tas_tf.decode.decode import smallest_shape
 from tas_tf.deploy.tflite import file_size
 from tas_tf.description import describe_space, find_deployment, find_objective
 from tas_tf.graph.graph import Graph
-from tas_tf.graph.image_size import with_image_size
+from tas_tf.graph.image_size import fixed_size, with_image_size
 from tas_tf.latency.meter import meter_of
 from tas_tf.objectives.classification import Classification
 from tas_tf.objectives.decisions import Binary
@@ -64,6 +64,8 @@ def main() -> dict[str, Any]:
     if config.model_file:
         model = load_network(name, **options)
         meant["loss"] = meant["loss"] or losses_in_file(config.model_file)["loss"]
+        if config.data.image_size is None and needs_size(config.data.dataset):
+            config = replace(config, data=replace(config.data, image_size=fixed_size(model)))
         graph = graph_at(model, config.data, script) if is_given("dataset") else None
         labelled_for = None if graph is None else find_objective(graph, **meant)
         if script is not None:

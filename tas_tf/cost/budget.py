@@ -1,4 +1,4 @@
-"""Budgets and their text form: `macs:0.5`, `macs:40M`, `params:200k`, `bytes:400k`, `latency:0.5`, `latency:2ms`."""
+"""Budgets and their text form: `macs:0.5`, `macs:50%`, `macs:40M`, `params:200k`, `bytes:400k`, `latency:2ms`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from tas_tf.cost.cost_model import COST_KINDS, MILLISECOND
 from tas_tf.errors import UserError
 
-_PATTERN = re.compile(r"^(?P<kind>[a-z]+):(?P<number>\d+(\.\d*)?|\.\d+)(?P<unit>k|M|G|us|ms|s|)$")
+_PATTERN = re.compile(r"^(?P<kind>[A-Za-z]+):(?P<number>\d+(\.\d*)?|\.\d+)(?P<unit>k|M|G|us|ms|s|%|)$")
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 _TIMES = {"us": MILLISECOND // 1000, "ms": MILLISECOND, "s": 1000 * MILLISECOND}
 
@@ -36,7 +36,9 @@ class Budget:
 
     @classmethod
     def parse(cls, text: str) -> Budget:
-        """Reads `kind:value`. A value up to 1 without a unit is a share; the units k, M and G are decimal.
+        """Reads `kind:value`. A value up to 1 without a unit is a share, as is one up to 100%.
+
+        The units k, M and G are decimal. The kind may be written in capitals.
 
         Latencies that aren't shares have one of the units us, ms and s.
 
@@ -49,30 +51,32 @@ class Budget:
         if not isinstance(text, str):
             raise UserError(f"`budget` must be a string such as 'macs:0.5'. Received: {text!r}.")
         match = _PATTERN.match(text.strip())
-        if match is None or match["kind"] not in COST_KINDS:
+        kind = "" if match is None else match["kind"].lower()
+        if match is None or kind not in COST_KINDS:
             raise UserError(
-                f"`budget` must be KIND:VALUE, such as macs:0.5 (half the cost), macs:40M or latency:2ms. KIND is "
-                f"one of {', '.join(COST_KINDS)}. Received: {text!r}."
+                f"`budget` must be KIND:VALUE, such as macs:0.5 or macs:50% (half the cost), macs:40M or "
+                f"latency:2ms. KIND is one of {', '.join(COST_KINDS)}. Received: {text!r}."
             )
-        number, is_latency = float(match["number"]), match["kind"] == "latency"
+        in_percent, is_latency = match["unit"] == "%", kind == "latency"
+        number = float(match["number"] + ("e-2" if in_percent else ""))
         if number <= 0:
             raise UserError(f"`budget` must be above 0. Received: {text!r}.")
         units = _TIMES if is_latency else _UNITS
-        is_share = not match["unit"] and number <= 1
+        is_share = (in_percent or not match["unit"]) and number <= 1
         if not is_share and match["unit"] not in units:
-            expected = "2ms or 800us" if is_latency else f"40{'M' if match['kind'] == 'macs' else 'k'}"
+            expected = "2ms or 800us" if is_latency else f"40{'M' if kind == 'macs' else 'k'}"
             raise UserError(
-                f"`budget` must be a share up to 1, such as {match['kind']}:0.5, or an amount such as "
-                f"{match['kind']}:{expected}. Received: {text!r}."
+                f"`budget` must be a share up to 1, such as {kind}:0.5, or an amount such as "
+                f"{kind}:{expected}. Received: {text!r}."
             )
         if not is_share and not match["unit"] and "." in match["number"]:
             raise UserError(
-                f"`budget` must be a share up to 1, such as {match['kind']}:0.5, or a count: a whole number, or a "
+                f"`budget` must be a share up to 1, such as {kind}:0.5, or a count: a whole number, or a "
                 f"number with k, M or G. Received: {text!r}."
             )
         if not is_share and number * units[match["unit"]] < 1:
             raise UserError(f"`budget` must be a share, or a count of at least 1. Received: {text!r}.")
-        return cls(match["kind"], number if is_share else float(round(number * units[match["unit"]])), is_share)
+        return cls(kind, number if is_share else float(round(number * units[match["unit"]])), is_share)
 
     def limit(self, full: int) -> int:
         """The budget as a whole number.

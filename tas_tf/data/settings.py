@@ -39,8 +39,8 @@ class DataSettings(Augmentation, Seeded):
     )
     image_size: int | tuple[int, int] | None = setting(
         None,
-        "Height and width to resize images to, such as 96 or 48x144; by default the size of the data, or 32 without "
-        "data.",
+        "Height and width to resize images to, such as 96 or 48x144; by default the size of the data; of "
+        "image files, the size that the model takes; or 32 without data.",
         at_least=1,
     )
     resize: str = setting(

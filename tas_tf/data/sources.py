@@ -22,6 +22,15 @@ _FOLDER_PREFIX = "folder:"
 _TABLE_PREFIX = "csv:"
 
 
+def needs_size(name: str) -> bool:
+    """Whether a data set of a name consists of image files, which may have any size.
+
+    >>> needs_size("folder:photos"), needs_size("digits")
+    (True, False)
+    """
+    return name.startswith((_FOLDER_PREFIX, _TABLE_PREFIX))
+
+
 def load_source(
     name: str,
     objective: Objective | None = None,

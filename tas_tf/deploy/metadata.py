@@ -48,6 +48,8 @@ class Metadata:
         outputs: What each output is, by name, if there are several: its `task`, the number of its `outputs` (for each
             pixel, if it is per pixel), whether they are `probabilities`, `logits` or `values`, and its `labels` if
             they are known.
+        input_range: Lowest and highest value of some training images, as the network takes them. `export_tflite`
+            compares calibration images with it; files don't hold it.
 
     Example:
         >>> import tas_tf
@@ -67,6 +69,7 @@ class Metadata:
     resize: str = "squash"
     inputs: Mapping[str, Sequence[int]] = field(default_factory=dict)
     outputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    input_range: tuple[float, float] | None = None
 
     def describe(self, format: str) -> dict[str, Any]:
         """Returns the content of `metadata.json` for a file in a format.

@@ -14,7 +14,8 @@ import numpy as np
 
 from tas_tf.deploy.agreement import check_agreement, probes_of, some_of
 from tas_tf.deploy.arrays import Arrays, listed
-from tas_tf.deploy.converters import CONVERTERS, as_float32, check_calibration, not_calibration
+from tas_tf.deploy.calibration import check_axes, check_range
+from tas_tf.deploy.converters import CONVERTERS, as_float32, check_calibration
 from tas_tf.deploy.errors import ExportError, raise_if_full
 from tas_tf.deploy.lite_model import TFLiteModel
 from tas_tf.deploy.metadata import Metadata, append_files
@@ -53,7 +54,8 @@ def export_tflite(
         calibration: For `INTEGER_FORMATS`, about a hundred or more training images in the source's input format,
             float32 `[n, height, width, channels]`. For a source that contains its preprocessing and takes float32, pass
             uint8 pixels; the file then takes uint8. Other formats use some of the images, if given, for the check.
-        metadata: Metadata to put into the file.
+        metadata: Metadata to put into the file. If it is that of a result of `compress`, the values of the calibration
+            images are compared with those of the training images.
 
     Returns:
         The path of the file.
@@ -87,7 +89,8 @@ def export_tflite(
         if isinstance(calibration, Mapping) and len(inputs) == len(calibration) == 1:
             (calibration,) = calibration.values()
         if calibration is not None:
-            _check_axes(calibration, inputs)
+            check_axes(calibration, inputs)
+            check_range(calibration, metadata)
         if isinstance(calibration, Mapping):
             calibration = _typed(calibration, dtypes)
         probes = probes_of(inputs) if calibration is None else some_of(calibration)
@@ -104,18 +107,6 @@ def export_tflite(
             )
 
         return write_tflite(folder, path, format=format, calibration=calibration, metadata=metadata, check=check)
-
-
-def _check_axes(calibration: Arrays, inputs: Mapping[str, Any]) -> None:
-    """Rejects calibration images that have another number of axes than a model's inputs."""
-    if len(inputs) > 1 and (not isinstance(calibration, Mapping) or set(calibration) != set(inputs)):
-        received = ", ".join(calibration) if isinstance(calibration, Mapping) else type(calibration).__name__
-        raise UserError(f"`calibration` must be a dictionary of arrays for {', '.join(inputs)}. Received: {received}.")
-    given = calibration if isinstance(calibration, Mapping) else dict.fromkeys(inputs, calibration)
-    for (name, spec), array in zip(inputs.items(), given.values(), strict=True):
-        array = given.get(name, array)
-        if not isinstance(array, np.ndarray) or array.ndim != len(spec.shape):
-            raise not_calibration(array)
 
 
 def _typed(images: Arrays, dtypes: Mapping[str, np.dtype]) -> Arrays:

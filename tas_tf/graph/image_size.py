@@ -17,6 +17,14 @@ def takes_any_size(model: Any) -> bool:
     return len(tensors) == 1 and None in tensors[0].shape[1:]
 
 
+def fixed_size(model: keras.Model) -> int | tuple[int, int] | None:
+    """Height and width of the images that a model takes, or one number for both; `None` if it leaves any open."""
+    for tensor in model.inputs:
+        if len(tensor.shape) == 4 and None not in (sides := tuple(tensor.shape[1:3])):
+            return sides[0] if sides[0] == sides[1] else sides
+    return None
+
+
 def with_image_size(model: keras.Model, image_shape: Sequence[int]) -> keras.Model:
     """Returns a model of the same layers for images of one size; other models are returned as they are.
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import keras
 import tensorflow as tf
@@ -16,10 +16,11 @@ from tas_tf.data.own_data import OwnData, Script, needs_own_network
 from tas_tf.data.resizing import pair
 from tas_tf.data.run_data import RunData
 from tas_tf.data.settings import DataSettings
+from tas_tf.data.sources import needs_size
 from tas_tf.data.task import Task
 from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
-from tas_tf.graph.image_size import takes_any_size, with_image_size
+from tas_tf.graph.image_size import fixed_size, takes_any_size, with_image_size
 from tas_tf.objectives.choose import choose_objective
 from tas_tf.objectives.classification import Classification
 from tas_tf.objectives.losses import is_standard
@@ -74,6 +75,19 @@ class RunNetworks:
     def strategy(self) -> tf.distribute.Strategy:
         """The strategy for the run's devices."""
         return make_strategy(self.config.strategy)
+
+    def sized(self) -> Self:
+        """This run with the size of its network's images, if image files need a size and the user gave none."""
+        config, teacher = self.config, self.config.teacher_run.teacher_model
+        if config.data.image_size is not None or not needs_size(config.data.dataset):
+            return self
+        if teacher.exists() and not self.replaces_teacher:
+            model = self.load(teacher)
+        elif config.model_file:
+            model = self._loaded_file()
+        else:
+            return self
+        return replace(self, config=replace(config, data=replace(config.data, image_size=fixed_size(model))))
 
     @property
     def task(self) -> RunData:

@@ -77,7 +77,7 @@ class Workspace(RunNetworks):
         keras.mixed_precision.set_global_policy(config.precision)
         seed_everything(config.search.seed, deterministic=config.deterministic)
         make_known(config.network.custom_objects)
-        workspace = cls(config, shared or Shared(Console()), keeps_fresh)._prepared()
+        workspace = cls(config, shared or Shared(Console()), keeps_fresh).sized()._prepared()
         if config.search.jit_compile and workspace.strategy.num_replicas_in_sync > 1:
             raise UserError("`jit_compile` works on one device. Expected `strategy`=one_device with it.")
         return workspace

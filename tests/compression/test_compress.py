@@ -76,6 +76,7 @@ def test_a_student_within_the_budget(model, arrays):
         np.testing.assert_array_equal(before, after)
     assert counted.epochs == ["Searcher", "Distiller"]
     assert result.metadata.labels == tuple(map(str, range(10)))
+    assert result.metadata.input_range == pytest.approx((arrays[0][0].min(), arrays[0][0].max()))
     assert f"macs: {count_macs(model):,} to {macs:,}" in str(result)
     assert f"accuracy: {result.teacher_metrics['accuracy']:.4f} to " in str(result)
 

@@ -1,6 +1,8 @@
 """A user's network with a single decision, from a folder of two classes to checked files."""
 
 import json
+import shutil
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -12,7 +14,7 @@ from tas_tf.data.settings import DataSettings
 from tas_tf.data.task import Task
 from tas_tf.deploy.lite_model import TFLiteModel
 from tas_tf.deploy.metadata import read_metadata
-from tas_tf.runs.config import RunConfig
+from tas_tf.runs.config import NetworkSettings, RunConfig
 from tas_tf.runs.workspace import Workspace
 from trainers import describe, pipeline
 
@@ -78,6 +80,22 @@ def test_a_single_decision(command, photos, model, tmp_path, tiny_flags):
     file = tmp_path / "run/export/fp32.tflite"
     assert (read_metadata(file)["task"], read_metadata(file)["labels"]) == ("binary", ["one", "zero"])
     assert TFLiteModel(file).predict(np.zeros((3, 8, 8, 1), np.float32)).shape == (3, 1)
+
+
+def test_image_files_get_the_size_that_the_model_takes(command, photos, model, tmp_path, tiny_flags):
+    data = [f"--model={model}", f"--dataset=folder:{photos}", "--train_limit=100", "--preprocess=scale_0_1"]
+    outcome = command(pipeline, f"--run_dir={tmp_path}/run", *tiny_flags, *data, "--dry_run")
+    assert outcome.code == 0, outcome
+    described = command(describe, *data[:2])
+    assert described.code == 0, described
+    settings = DataSettings(dataset=f"folder:{photos}", preprocess="scale_0_1")
+    network = NetworkSettings(model=str(model))
+    config = RunConfig(run_dir=str(tmp_path / "run"), data=settings, network=network)
+    assert Workspace.open(config).task.image_shape == (8, 8, 1)
+    (tmp_path / "run/teacher").mkdir(parents=True)
+    shutil.copy(model, tmp_path / "run/teacher/model.keras")
+    later = Workspace.open(replace(config, network=NetworkSettings()))
+    assert later.config.data.image_size == 8
 
 
 def test_what_does_not_fit(command, photos, model, tmp_path, tiny_flags):

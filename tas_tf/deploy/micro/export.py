@@ -48,7 +48,6 @@ def export_c_array(source: str | Path, path: str | Path) -> MicroReport:
 
     Example:
         ```python
-        tas_tf.export_tflite(result.student, "student.tflite", format="int8", calibration=images)
         print(tas_tf.export_c_array("student.tflite", "student.cc"))
         ```
     """
