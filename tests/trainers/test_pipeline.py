@@ -25,9 +25,9 @@ def read(path: Path) -> dict:
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
-    """All files except the report, which is always written again."""
-    files = [path for path in folder.rglob("*") if path.is_file() and path.stem != "report"]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+    """All files except the report and its figures in TensorBoard, which are always written again."""
+    files = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and path.stem != "report"]
+    return {str(path): (folder / path).read_bytes() for path in files if path.parts[:2] != ("logs", "results")}
 
 
 def up_to_date(out: str) -> list[str]:
