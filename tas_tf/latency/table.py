@@ -116,7 +116,7 @@ class LatencyTable:
                 **{name: float(content[name]) for name in ("full_ms", "noise")},
                 **arrays,
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, OverflowError, TypeError, ValueError) as error:
             raise UserError(f"{path} isn't a table of latencies: {error}.") from error
         count = len(table.ratios)
         numbers = (table.ratios, np.array([table.full_ms]))

@@ -118,7 +118,7 @@ def _check_config(text: str) -> None:
             problem = f"jobs of the kinds worker and chief, but there is {', '.join(wrong)}"
         elif not 0 <= int(task["index"]) < len(jobs.get(task["type"], ())):
             problem = f"a task among those of its cluster, but task {task['index']} of {task['type']} isn't"
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, OverflowError, KeyError, TypeError, AttributeError):
         problem = f"something like {_EXAMPLE}"
     if problem:
         raise UserError(f"TF_CONFIG is invalid: expected {problem}. Received: {text}")

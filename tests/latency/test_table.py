@@ -50,6 +50,7 @@ def test_a_whole_table_is_read(path):
         ("ratios", lambda value: [1.0, -1.0, 0.5], "must be above 0"),
         ("ratios", lambda value: [], "of the same shapes"),
         ("full_ms", lambda value: None, "isn't a table"),
+        ("threads", lambda value: float("inf"), "isn't a table"),
     ],
 )
 def test_what_is_no_table_is_told(path, name, change, message):

@@ -32,6 +32,7 @@ def test_without_other_workers():
         (json.dumps({"cluster": {**_JOBS, "ps": ["x:1"]}, "task": {"type": "worker", "index": 0}}), "but there is ps"),
         (json.dumps({"cluster": _JOBS, "task": {"type": "worker", "index": 2}}), "task 2 of worker isn't"),
         (json.dumps({"cluster": _JOBS, "task": {"type": "chief", "index": 0}}), "task 0 of chief isn't"),
+        (json.dumps({"cluster": _JOBS, "task": {"type": "worker", "index": float("inf")}}), "something like"),
     ],
 )
 def test_configurations_that_make_no_sense(monkeypatch, config, message):
