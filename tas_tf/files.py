@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 PARTIAL_PREFIX = ".partial-"
 
 
-#: What reading a damaged zip archive raises.
+#: What reading a damaged zip archive raises; `zipfile` says NotImplementedError where damage changed the way in which
+#: a file in it is compressed.
 DAMAGED_ZIP = (zipfile.BadZipFile, KeyError, NotImplementedError, RuntimeError, EOFError, ValueError, zlib.error)
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
+import tensorflow as tf
 
 from tas_tf.data.training_data import TrainingData
 from tas_tf.errors import UserError
 from tas_tf.objectives.classification import Classification
-from tas_tf.training.class_order import answers, better_order
+from tas_tf.training.class_order import better_order, count_answers
 from tas_tf.training.evaluation import evaluate
 from tas_tf.training.network import is_near_chance
 
@@ -30,34 +33,70 @@ def warn_of_chance(metrics: Mapping[str, Any], data: TrainingData) -> None:
         )
 
 
-def check_alike(teacher: keras.Model, data: TrainingData, validated: Mapping[str, Any]) -> None:
-    """Checks that the model also works on the training images; if not, they are prepared in a different way."""
+@dataclass(frozen=True)
+class OnTraining:
+    """How the model does on some training images.
+
+    Attributes:
+        scores: Its scores.
+        answers: Numbers of images, `[output, class]`; `None` if images don't have one of several classes.
+    """
+
+    scores: Mapping[str, float]
+    answers: np.ndarray | None
+
+
+def score_training(teacher: keras.Model, data: TrainingData) -> OnTraining:
+    """Runs the model on training images.
+
+    Args:
+        teacher: The model, which ends in logits.
+        data: Its data.
+    """
     objective = data.objective
-    trained = evaluate(teacher, data.calibration(**_COMPARED), objective)
-    found, wanted = (scores[objective.metric] for scores in (trained, validated))
+    if objective.task != Classification.task or objective.positions:
+        return OnTraining(evaluate(teacher, data.calibration(**_COMPARED), objective), None)
+    table = np.zeros([len(data.class_names)] * 2, np.int64)
+
+    def see(labels: tf.Tensor, logits: tf.Tensor) -> None:
+        count_answers(logits.numpy(), objective.split(labels)[0].numpy(), table)
+
+    return OnTraining(evaluate(teacher, data.calibration(**_COMPARED), objective, see), table)
+
+
+def check_alike(found: OnTraining, validated: Mapping[str, Any], data: TrainingData) -> None:
+    """Checks that the model also works on the training images; if not, they are prepared in a different way.
+
+    Raises:
+        UserError: It doesn't.
+    """
+    objective = data.objective
+    trained, wanted = (scores[objective.metric] for scores in (found.scores, validated))
     if (
-        found < wanted / 2
+        trained < wanted / 2
         if objective.higher_is_better
-        else found > 2 * wanted and objective.is_near(found, data.chance)
+        else trained > 2 * wanted and objective.is_near(trained, data.chance)
     ):
         raise UserError(
-            f"`train` must be prepared like `validation`. Received: the model's {_in_words(data)} is {found:.3f} on "
+            f"`train` must be prepared like `validation`. Received: the model's {_in_words(data)} is {trained:.3f} on "
             f"`train` and {wanted:.3f} on `validation`. Check that both are scaled and labelled in the same way."
         )
 
 
-def check_order(teacher: keras.Model, data: TrainingData) -> None:
+def check_order(found: OnTraining, names: Sequence[str]) -> None:
     """Checks that the outputs of the model don't fit the classes much better in another order.
+
+    Args:
+        found: How the model does on training images.
+        names: Names of the classes.
 
     Raises:
         UserError: They do. The message says the order.
     """
-    names, objective = data.class_names, data.objective
-    if objective.task != Classification.task:
+    if found.answers is None:
         return
-    table = answers(teacher, data.calibration(**_COMPARED), objective, len(names))
-    accuracy = table.trace() / table.sum()
-    if (better := better_order(table, accuracy)) is not None:
+    accuracy = found.answers.trace() / found.answers.sum()
+    if (better := better_order(found.answers, accuracy)) is not None:
         classes, share = better
         order = ", ".join(names[number] for number in classes)
         raise UserError(

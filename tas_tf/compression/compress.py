@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tas_tf.compression.checks import check_alike, check_order, warn_of_chance
+from tas_tf.compression.checks import check_alike, check_order, score_training, warn_of_chance
 from tas_tf.compression.choices import check_undecided, checked_inherit, checked_recipe
 from tas_tf.compression.contents import describe_contents, measure_file, range_of_images
 from tas_tf.compression.defaults import (
@@ -268,9 +268,10 @@ def compress(
     teacher_metrics = network_metrics(space, Shape.full(space), evaluate(teacher, data.test(), objective), data)
     if deadline is not None:
         deadline = replace(deadline, reserved=monotonic() - began)  # to score the student on the same images
-    check_order(teacher, data)
+    on_training = score_training(teacher, data)
+    check_order(on_training, data.class_names)
     check_above_chance(teacher_metrics, data)
-    check_alike(teacher, data, teacher_metrics)
+    check_alike(on_training, teacher_metrics, data)
     ranked = rank(model, space, ranking, data.calibration, objective)
     if wanted.kind == "bytes":  # files hold the names of the classes
         meter = meter_of("bytes", space, measure_file=measure or measure_file(space, data), **measuring)

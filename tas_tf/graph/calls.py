@@ -80,6 +80,7 @@ def list_calls(model: keras.Model) -> Calls:
 
 
 def _lacks_config(layer: Any) -> bool:
+    """Whether a class has no `get_config`: Keras's own one raises NotImplementedError then."""
     try:
         layer.get_config()
     except NotImplementedError:

@@ -244,7 +244,7 @@ class _Reader:
         tensors = {name: keras.KerasTensor(self._shapes[name]) for name in node.inputs}
         try:
             spec = call_layer(layer.compute_output_spec, node, tensors)
-        except (TypeError, ValueError, NotImplementedError) as error:
+        except (TypeError, ValueError, NotImplementedError) as error:  # the last: a class without a rule for shapes
             raise UserError(
                 f"Layer `{node.name}` ({node.class_name}) can't be called with its inputs: {first_line(error)}"
             ) from error

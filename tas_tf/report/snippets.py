@@ -9,6 +9,11 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
+#: Smallest and largest integers by type.
+_LIMITS = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}
+#: Kotlin's arrays and LiteRT's names by type.
+_BUFFERS = {"float32": ("FloatArray", "Float"), "int8": ("ByteArray", "Int8"), "uint8": ("ByteArray", "Int8")}
+
 
 @dataclass(frozen=True)
 class Snippets:
@@ -132,12 +137,6 @@ def kotlin_lines(file: Mapping[str, Any]) -> str:
         kind, shape = _BUFFERS.get(one["dtype"], _BUFFERS["float32"]), "x".join(map(str, one["shape"]))
         lines.append(f"val made{number} = outputs[{number}].read{kind[1]}()  // {shape}{_quantised(one)}")
     return "\n".join(lines) + "\n"
-
-
-#: Smallest and largest integers by type.
-_LIMITS = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}
-#: Kotlin's arrays and LiteRT's names by type.
-_BUFFERS = {"float32": ("FloatArray", "Float"), "int8": ("ByteArray", "Int8"), "uint8": ("ByteArray", "Int8")}
 
 
 def _quantised(tensor: Mapping[str, Any]) -> str:

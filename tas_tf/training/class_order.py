@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
-import tensorflow as tf
 from scipy.optimize import linear_sum_assignment
-
-from tas_tf.objectives.objective import Objective
 
 # How much better classes must fit in another order. Untrained networks gain less.
 _REORDERED = 0.3
@@ -50,23 +45,3 @@ def count_answers(logits: np.ndarray, labels: np.ndarray, table: np.ndarray) -> 
     """
     said = logits.argmax(-1) if logits.shape[-1] > 1 else logits[:, 0] > 0
     np.add.at(table, (said.astype(np.int64), np.asarray(labels).reshape(-1).astype(np.int64)), 1)
-
-
-def answers(
-    model: Callable[..., tf.Tensor], dataset: tf.data.Dataset, objective: Objective, num_classes: int
-) -> np.ndarray:
-    """Counts which output a network chooses for which class.
-
-    Args:
-        model: Network that ends in logits.
-        dataset: Batches of images and labels.
-        objective: What the outputs mean: classes of whole images.
-        num_classes: Number of classes.
-
-    Returns:
-        Numbers of images, int64 `[output, class]`.
-    """
-    table = np.zeros([num_classes] * 2, np.int64)
-    for images, labels in dataset:
-        count_answers(model(images, training=False).numpy(), objective.split(labels)[0].numpy(), table)
-    return table

@@ -12,12 +12,17 @@ from tas_tf.objectives.scoring import Scorer, tally_with_loss
 Evaluator = Callable[[tf.data.Dataset], dict[str, float]]
 
 
-def make_evaluator(model: Callable[[tf.Tensor], tf.Tensor], objective: Objective) -> Evaluator:
+def make_evaluator(
+    model: Callable[[tf.Tensor], tf.Tensor],
+    objective: Objective,
+    see: Callable[[tf.Tensor, tf.Tensor], None] | None = None,
+) -> Evaluator:
     """Returns a function that scores `model` and is traced only once, however often it is called.
 
     Args:
         model: Maps images to *logits*, `[batch, ..., outputs]`. Layers and models are called with `training=False`.
         objective: What the outputs mean.
+        see: Called with labels and logits of each batch.
 
     Returns:
         A function that takes a finite dataset of `(images, labels)` batches and returns the objective's scores, such as
@@ -34,6 +39,8 @@ def make_evaluator(model: Callable[[tf.Tensor], tf.Tensor], objective: Objective
         for images, labels in dataset:
             found, logits = tally(images, labels)
             scorer.add(found, labels, logits)
+            if see is not None:
+                see(labels, logits)
         scores = scorer.result()
         if not scores:
             raise UserError("The dataset to evaluate on is empty. Check the split and its share.")
@@ -55,7 +62,10 @@ class _Tally:
 
 
 def evaluate(
-    model: Callable[[tf.Tensor], tf.Tensor], dataset: tf.data.Dataset, objective: Objective
+    model: Callable[[tf.Tensor], tf.Tensor],
+    dataset: tf.data.Dataset,
+    objective: Objective,
+    see: Callable[[tf.Tensor, tf.Tensor], None] | None = None,
 ) -> dict[str, float]:
     """Scores `model` on `dataset` once; see `make_evaluator`."""
-    return make_evaluator(model, objective)(dataset)
+    return make_evaluator(model, objective, see)(dataset)

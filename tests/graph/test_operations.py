@@ -97,7 +97,7 @@ def _call(name, found, options, args):
     try:
         operation = found(**options)
         config = operation.get_config()
-    except (TypeError, ValueError, NotImplementedError):
+    except (TypeError, ValueError, NotImplementedError):  # these options don't suit the operation
         return None
 
     def function(x):
