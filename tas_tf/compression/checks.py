@@ -39,29 +39,34 @@ class OnTraining:
 
     Attributes:
         scores: Its scores.
+        input_range: Lowest and highest value of the images, as the model takes them.
         answers: Numbers of images, `[output, class]`; `None` if images don't have one of several classes.
     """
 
     scores: Mapping[str, float]
+    input_range: tuple[float, float]
     answers: np.ndarray | None
 
 
 def score_training(teacher: keras.Model, data: TrainingData) -> OnTraining:
-    """Runs the model on training images.
+    """Runs the model on training images, once for everything that is to be known of them.
 
     Args:
         teacher: The model, which ends in logits.
         data: Its data.
     """
-    objective = data.objective
-    if objective.task != Classification.task or objective.positions:
-        return OnTraining(evaluate(teacher, data.calibration(**_COMPARED), objective), None)
-    table = np.zeros([len(data.class_names)] * 2, np.int64)
+    objective, bounds = data.objective, []
+    has_classes = objective.task == Classification.task and not objective.positions
+    table = np.zeros([len(data.class_names)] * 2, np.int64) if has_classes else None
 
-    def see(labels: tf.Tensor, logits: tf.Tensor) -> None:
-        count_answers(logits.numpy(), objective.split(labels)[0].numpy(), table)
+    def see(images: tf.Tensor, labels: tf.Tensor, logits: tf.Tensor) -> None:
+        bounds.append((float(tf.reduce_min(images)), float(tf.reduce_max(images))))
+        if table is not None:
+            count_answers(logits.numpy(), objective.split(labels)[0].numpy(), table)
 
-    return OnTraining(evaluate(teacher, data.calibration(**_COMPARED), objective, see), table)
+    scores = evaluate(teacher, data.calibration(**_COMPARED), objective, see)
+    lowest, highest = zip(*bounds, strict=True)
+    return OnTraining(scores, (min(lowest), max(highest)), table)
 
 
 def check_alike(found: OnTraining, validated: Mapping[str, Any], data: TrainingData) -> None:

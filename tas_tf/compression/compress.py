@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tas_tf.compression.checks import check_alike, check_order, score_training, warn_of_chance
 from tas_tf.compression.choices import check_undecided, checked_inherit, checked_recipe
-from tas_tf.compression.contents import describe_contents, measure_file, range_of_images
+from tas_tf.compression.contents import describe_contents, measure_file
 from tas_tf.compression.defaults import (
     Changes,
     check_settings,
@@ -302,7 +302,7 @@ def compress(
     warn_of_chance(trained.metrics, data)
     metadata = describe_contents(space, found.shape, data.objective, data.class_names)
     if not metadata.inputs:
-        metadata = replace(metadata, input_range=range_of_images(data))
+        metadata = replace(metadata, input_range=on_training.input_range)
     student_metrics = trained.metrics
     if wanted.kind == "latency" and meter is not None:
         spent = meter(found.shape)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import keras
-import tensorflow as tf
 
 from tas_tf.data.form import Form
 from tas_tf.data.preprocessing import Preprocessing
@@ -18,9 +17,6 @@ from tas_tf.objectives.classification import Classification
 from tas_tf.objectives.objective import Objective
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
-
-# Batches that show the range of the images, and images in each.
-_BATCHES, _BATCH = 4, 64
 
 
 def describe_contents(space: SearchSpace, shape: Shape, objective: Objective | None, labels: Sequence[str]) -> Metadata:
@@ -46,13 +42,6 @@ def describe_contents(space: SearchSpace, shape: Shape, objective: Objective | N
         inputs=form.several,
         outputs=outputs,
     )
-
-
-def range_of_images(data: TrainingData) -> tuple[float, float]:
-    """Lowest and highest value in a few batches of training images, as the network takes them."""
-    bounds = [(tf.reduce_min(images), tf.reduce_max(images)) for images, _ in data.calibration(_BATCH, _BATCHES)]
-    lowest, highest = zip(*bounds, strict=True)
-    return float(min(lowest)), float(max(highest))
 
 
 def measure_file(space: SearchSpace, data: TrainingData) -> Callable[[keras.Model], int]:

@@ -15,14 +15,14 @@ Evaluator = Callable[[tf.data.Dataset], dict[str, float]]
 def make_evaluator(
     model: Callable[[tf.Tensor], tf.Tensor],
     objective: Objective,
-    see: Callable[[tf.Tensor, tf.Tensor], None] | None = None,
+    see: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], None] | None = None,
 ) -> Evaluator:
     """Returns a function that scores `model` and is traced only once, however often it is called.
 
     Args:
         model: Maps images to *logits*, `[batch, ..., outputs]`. Layers and models are called with `training=False`.
         objective: What the outputs mean.
-        see: Called with labels and logits of each batch.
+        see: Called with images, labels and logits of each batch.
 
     Returns:
         A function that takes a finite dataset of `(images, labels)` batches and returns the objective's scores, such as
@@ -40,7 +40,7 @@ def make_evaluator(
             found, logits = tally(images, labels)
             scorer.add(found, labels, logits)
             if see is not None:
-                see(labels, logits)
+                see(images, labels, logits)
         scores = scorer.result()
         if not scores:
             raise UserError("The dataset to evaluate on is empty. Check the split and its share.")
@@ -65,7 +65,7 @@ def evaluate(
     model: Callable[[tf.Tensor], tf.Tensor],
     dataset: tf.data.Dataset,
     objective: Objective,
-    see: Callable[[tf.Tensor, tf.Tensor], None] | None = None,
+    see: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], None] | None = None,
 ) -> dict[str, float]:
     """Scores `model` on `dataset` once; see `make_evaluator`."""
     return make_evaluator(model, objective, see)(dataset)
