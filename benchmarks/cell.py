@@ -52,6 +52,7 @@ class Case:
         ablated: Budget at which variants of the default recipe are compared with it.
         image_size: Height and width of the images.
         preprocess: How pixels are mapped to the network's input.
+        latency_format: Format whose latency a budget in time limits.
     """
 
     network: str
@@ -63,6 +64,7 @@ class Case:
     ablated: str = ""
     image_size: int = 28
     preprocess: str = "standardise"
+    latency_format: str = "fp32"
 
 
 @dataclass(frozen=True)
@@ -129,8 +131,8 @@ class Cell:
         self.teacher, self.teacher_accuracy = self._load_teacher(folder)
         self.space = SearchSpace.from_model(self.teacher, couple_trunk=variant.couple_trunk)
         self.macs = CostModel(self.space)
-        kind = Budget.parse(budget).kind
-        self.meter = meter_of(kind, self.space, LatencySettings(), measure_file=file_size, say=print)
+        kind, latency = Budget.parse(budget).kind, LatencySettings(file_format=case.latency_format)
+        self.meter = meter_of(kind, self.space, latency, measure_file=file_size, say=print)
         self.cost, self.limit = cost_and_limit(self.space, Budget.parse(budget), self.meter)
         self.taught_by = None
         if variant.kd:

@@ -35,10 +35,15 @@ from tas_tf.proposals.sensitivities import least_damaged
 from tas_tf.proposals.shortlist import Proposal
 from tas_tf.proposals.uniform import depth_choices
 from tas_tf.race.contest import find_by_race
+from tas_tf.space.shape import Shape
 from tas_tf.student.build import build_student
 from tas_tf.supernet.transfer import inherit_from_supernet
 from tas_tf.training.network import train_network
 
+#: Under a budget of latency: the default recipe under one of multiply-adds that happens to be as fast.
+AS_FAST = "recipe_macs"
+# Budgets that are tried for that, and how near the latency has to be.
+_TRIES, _WITHIN = 8, 0.03
 _SHORT = (RECIPE, "tas", "uniform", "uniform_depths", "random_best")
 CASES = {
     "resnet14": Case(
@@ -62,7 +67,8 @@ CASES = {
 }
 
 
-def _recipe(cell: Cell) -> tuple[Start, float]:
+def race_as_recipe(cell: Cell) -> tuple[Start, float]:
+    """The default recipe up to its student's training: the winner of its race, and the factor of the learning rate."""
     spent, rounds = [cell.damage_cost], {}
 
     def add(lap, kept) -> None:
@@ -111,9 +117,26 @@ def _uniform_depths(cell: Cell) -> Start:
     return cell.best_of([cell.uniform(depths=one, fill=True) for one in depths])
 
 
+def _as_fast(cell: Cell, ours: dict) -> Start:
+    """The default recipe under a budget of multiply-adds whose student is as fast as the one under the cell's latency.
+
+    Which budget that is depends on the shape that wins, so races are run until one does; only the last is charged.
+    """
+    wanted = cell.meter(Shape.from_counts(cell.space, ours["widths"], ours["depths"]))
+    share = ours["macs"] / ours["full_macs"]
+    for _ in range(_TRIES):
+        start, _ = race_as_recipe(Cell(cell.case, f"macs:{share:.4f}", cell.seed, cell.folder))
+        taken = cell.meter(start.shape) / wanted
+        print(f"macs:{share:.4f}: {taken:.3f} of the latency", flush=True)
+        if abs(taken - 1) <= _WITHIN:
+            return start
+        share /= taken
+    raise RuntimeError(f"None of {_TRIES} budgets of multiply-adds is as fast within {_WITHIN:.0%}.")
+
+
 #: Methods by name. The default recipe also finds the factor of the learning rate that all students use.
 METHODS: dict[str, Callable[[Cell], Start]] = {
-    RECIPE: lambda cell: _recipe(cell)[0],
+    RECIPE: lambda cell: race_as_recipe(cell)[0],
     "uniform": lambda cell: cell.from_teacher(cell.uniform(fill=True)),
     "uniform_depths": _uniform_depths,
     "tas": lambda cell: _tas(cell, from_teacher=False),
@@ -153,6 +176,8 @@ def main() -> None:
 def _run_cell(name: str, budget: str, seed: int, options: argparse.Namespace) -> None:
     case = CASES[name]
     methods = options.methods or [*case.methods, *(VARIANTS if budget == case.ablated else ())]
+    if not options.methods and budget.startswith("latency"):
+        methods.append(AS_FAST)
     missing = [method for method in methods if not record_path(name, budget, method, seed).exists()]
     if not missing:
         return
@@ -170,10 +195,10 @@ def _measure(cell: Cell, name: str, budget: str, method: str) -> dict:
         cell = Cell(cell.case, budget, cell.seed, cell.folder, variant)
     computed = 1.0
     if base == RECIPE:
-        start, factor = _recipe(cell)
+        start, factor = race_as_recipe(cell)
     else:
-        start = METHODS[base](cell)
         ours = read_json(record_path(name, budget, RECIPE, cell.seed))
+        start = _as_fast(cell, ours) if base == AS_FAST else METHODS[base](cell)
         # Shapes that are as fast may have more multiply-adds.
         factor, computed = ours["rate_factor"], max(1.0, ours["computed"])
     factor = factor if start.network is not None else 1.0  # fresh weights need a high rate

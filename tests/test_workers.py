@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 
@@ -58,6 +59,37 @@ def test_workers_train_as_one_process_does(folder, name, tolerance):
     for each, value in alone.items():
         np.testing.assert_array_equal(chief[each], other[each], err_msg=each)
         np.testing.assert_allclose(chief[each], value, atol=tolerance, rtol=tolerance, err_msg=each)
+
+
+@pytest.mark.slow
+def test_a_pipeline_of_workers_ends_as_one_process_does(tmp_path):
+    """Teacher, race, distillation, fine-tuning for 8 bits, export and report, without batch normalisation."""
+    model = tmp_path / "mine.keras"
+    team.adapted(normalised=False).save(model)
+    flags = [
+        *("--dataset=digits", "--train_limit=200", "--batch_size=32", "--lr=0.02", "--train_model", f"--model={model}"),
+        *("--teacher_epochs=4", "--teacher_warmup=0", "--proposals=3", "--race_effort=0.5", "--student_epochs=2"),
+        *("--formats=fp32,qat_int8", "--qat_epochs=1", "--rivals=uniform", "--test_limit=64", "--latency_rounds=2"),
+        "--progress=none",
+    ]
+    together, alone = tmp_path / "together", tmp_path / "alone"
+    command = ["-m", "trainers.pipeline", *flags]
+    end(team.start([*command, "--strategy=multi_worker", f"--run_dir={together}"], stderr=subprocess.PIPE), 0, 0)
+    end(team.start([*command, "--strategy=one_device", f"--run_dir={alone}"], count=1, stderr=subprocess.PIPE), 0)
+    for name in ("teacher", "student", "uniform"):
+        ours, theirs = (keras.saving.load_model(run / name / "model.keras").weights for run in (together, alone))
+        for one, other in zip(ours, theirs, strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-4, rtol=1e-4, err_msg=f"{name}: {one.path}")
+    ours, theirs = (json.loads((run / "search" / "metrics.json").read_text()) for run in (together, alone))
+    assert ours["proposal"] == theirs["proposal"]
+    laps = [[(lap["proposal"], lap["round"]) for lap in raced["laps"]] for raced in (ours, theirs)]
+    assert laps[0] == laps[1]
+    losses = [[lap["loss"] for lap in raced["laps"]] for raced in (ours, theirs)]
+    np.testing.assert_allclose(*losses, rtol=1e-3)
+    ours, theirs = (json.loads((run / "qat_student" / "metrics.json").read_text()) for run in (together, alone))
+    # One of 64 images may lie on the edge between two classes.
+    assert ours["accuracy"] == pytest.approx(theirs["accuracy"], abs=1.5 / 64)
+    assert (together / "report.html").exists()
 
 
 def run_search(run_dir: Path, model: Path) -> list[subprocess.Popen]:

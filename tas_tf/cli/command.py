@@ -126,7 +126,8 @@ def _exit_code(main: Callable[[], Any], argv: Sequence[str]) -> int:
         if result is not None and workers.is_chief():
             print(json.dumps(result, indent=2))
     except (UserError, flags.Error) as error:
-        text = message(error) if isinstance(error, UserError) else str(error)
+        given = {name for name in flags.FLAGS if flags.FLAGS[name].present}
+        text = message(error, given) if isinstance(error, UserError) else str(error)
         print(f"error: {text.removeprefix('ERROR:: ')}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, Terminated) as request:

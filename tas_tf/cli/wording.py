@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from tas_tf.cli.commands import COMMANDS
 from tas_tf.cli.table import OPTIONS
@@ -38,20 +38,23 @@ def command_line(name: str) -> str:
     return f"tas-tf {name}" if _console else f"python -m {COMMANDS[name].module}"
 
 
-def flag_name(argument: str, section: str | None = None) -> str | None:
+def flag_name(argument: str, section: str | None = None, given: Container[str] = ()) -> str | None:
     """The flag that sets an argument, without dashes; `None` if no flag does or several could.
 
     Args:
         argument: Name of the argument, with or without its section, such as `student.epochs`.
         section: Section of the config in which to look first for an argument given without one.
+        given: Flags that the user gave: a general one among them comes before one that would override it.
 
     >>> flag_name("student.alpha"), flag_name("epochs", "search"), flag_name("epochs")
     ('kd_alpha', 'search_epochs', None)
+    >>> flag_name("student.lr"), flag_name("student.lr", given=["lr"])
+    ('student_lr', 'lr')
     """
     if "." in argument:
-        return _last(argument)
+        return _last(argument, given)
     for target in (f"{section}.{argument}", argument):
-        if found := _last(target):
+        if found := _last(target, given):
             return found
     flags = {flag for target, flag in _targets() if target.rpartition(".")[2] == argument}
     return flags.pop() if len(flags) == 1 else _ALIASES.get(argument)
@@ -63,19 +66,23 @@ def _targets() -> Iterator[tuple[str, str]]:
             yield target, option.flag
 
 
-def _last(target: str) -> str | None:
+def _last(target: str, given: Container[str]) -> str | None:
     """The most specific flag of a setting: flags that override others come after them in the table."""
-    found = [flag for known, flag in _targets() if known == target]
-    return found[-1] if found else None
+    found = [option for option in OPTIONS if target in option.targets]
+    if not found:
+        return None
+    last = found[-1]
+    return last.overrides if last.overrides in given and last.flag not in given else last.flag
 
 
-def translate(text: str, section: str | None = None) -> str:
+def translate(text: str, section: str | None = None, given: Container[str] = ()) -> str:
     """Replaces arguments by flags, and steps by commands.
 
     Args:
         text: A message with arguments in backticks, `` `epochs` ``, and steps as in ``Run `search` first``. Other
             names follow a word that says what they are, such as `layer`, and stay.
         section: Section of the config that the arguments belong to.
+        given: Flags that the user gave.
 
     >>> translate("`epochs` must be at least 1. Run `search` first.", "student")
     '`--student_epochs` must be at least 1. Run `python -m trainers.search` first.'
@@ -85,7 +92,7 @@ def translate(text: str, section: str | None = None) -> str:
         return f"{match[1]} `{command_line(match[2])}`" if match[2] in COMMANDS else match[0]
 
     def argument(match: re.Match) -> str:
-        flag = flag_name(match[1], section)
+        flag = flag_name(match[1], section, given)
         if flag is None or _NAMED.search(match.string, 0, match.start()):
             return match[0]
         return f"`--{flag}{match[2] or ''}`"
@@ -100,6 +107,11 @@ def translate(text: str, section: str | None = None) -> str:
     )
 
 
-def message(error: UserError) -> str:
-    """The message of an error, for the user of a command."""
-    return translate(str(error), error.section)
+def message(error: UserError, given: Container[str] = ()) -> str:
+    """The message of an error, for the user of a command.
+
+    Args:
+        error: The error.
+        given: Flags that the user gave.
+    """
+    return translate(str(error), error.section, given)

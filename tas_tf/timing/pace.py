@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,8 +20,9 @@ from tas_tf.training.network import Trainee
 from tas_tf.training.settings import TrainSettings
 
 _FEW, _SOME, _MANY = 4, 12, 60
-# Time for the longest of the trainings that are timed.
-_SECONDS = 3.0
+# How often each is timed at most, and seconds for the longer trainings among them: on a busy machine, a single timing
+# says little.
+_ROUNDS, _SECONDS = 5, 1.0
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def measure_pace(
     scored_on: tf.data.Dataset,
     teacher: keras.Model | None = None,
 ) -> Pace:
-    """Trains a network of a shape three times for some steps and takes the time.
+    """Trains a network of a shape several times for some steps and takes the time: medians of pairs of trainings.
 
     Args:
         space: Search space of the unpruned network.
@@ -109,9 +111,12 @@ def measure_pace(
     dataset, teach, trainee = plain, 0.0, None
     if teacher is not None:
         answers = Answers(teacher, strategy)
-        # The first one traces, and all of them open the data.
-        _, few, some = (_seconds(answers.to(functools.partial(plain, 0), count)) for count in (1, _FEW, _SOME))
-        teach = (some - few) / (_SOME - _FEW) if some > few else some / _SOME
+
+        def ask(count: int) -> None:
+            answers.to(functools.partial(plain, 0), count)()
+
+        ask(1)  # traces
+        teach = _per_step(ask, _SOME)
         logits = tf.zeros([settings.batch_size, *teacher.outputs[0].shape[1:]])
 
         def dataset(epoch: int) -> tf.data.Dataset:
@@ -131,11 +136,18 @@ def measure_pace(
 
     first = _seconds(build) + _seconds(train, _FEW) + _seconds(score)
     few = _seconds(train, _FEW)
-    count = min(_MANY, max(_SOME, int(_SECONDS * _FEW / few)))
-    many = _seconds(train, count)
-    # On a busy machine, few steps may take longer than many.
-    step = (many - few) / (count - _FEW) if many > few else many / count
+    step = _per_step(train, min(_MANY, max(_SOME, int(_SECONDS * _FEW / few))))
     return Pace(step, max(0.0, first - _FEW * step), max(0.0, few - _FEW * step) + _seconds(score), teach)
+
+
+def _per_step(run: Callable[[int], None], count: int) -> float:
+    """Seconds of a step, besides what a run takes whatever its steps: the median of several pairs of runs."""
+    pairs: list[tuple[float, float]] = []
+    # Slow steps are timed less often: they are averages themselves.
+    while not pairs or (len(pairs) < _ROUNDS and sum(map(sum, pairs)) < _ROUNDS * _SECONDS):
+        pairs.append((_seconds(run, _FEW), _seconds(run, count)))
+    # On a busy machine, few steps may take longer than many.
+    return statistics.median((many - few) / (count - _FEW) if many > few else many / count for few, many in pairs)
 
 
 def _seconds(function: Callable[..., None], *arguments: Any) -> float:

@@ -14,6 +14,7 @@ from keras import layers
 from tas_tf.data.task import Task
 from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
+from tas_tf.qat import finetune
 from tas_tf.qat import train as train_module
 from tas_tf.qat.quantise import QatError
 from tas_tf.qat.saving import load_quantised
@@ -102,7 +103,7 @@ def test_a_training_interrupted_in_its_control_goes_on(task, tmp_path, monkeypat
     expected = train(small_network(), task, tmp_path / "whole", float_control=True)
     options = {"float_control": True, "saving": Saving(tmp_path / "checkpoints")}
     interrupt = Interrupt()
-    monkeypatch.setattr(tf_keras.callbacks, "TensorBoard", lambda folder: interrupt)
+    monkeypatch.setattr(finetune, "WritesScalars", lambda folder: interrupt)
     with pytest.raises(KeyboardInterrupt):
         train(small_network(), task, tmp_path / "network", log_dir=tmp_path / "logs", **options)
     assert not (tmp_path / "network").exists()

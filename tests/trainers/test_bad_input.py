@@ -133,6 +133,8 @@ def test_a_subclassed_model_in_python():
         (["--tolerance=1"], "`--tolerance` must be at least 0 and below 1"),
         (["--split_share=0"], "`--split_share` must be above 0 and below 1"),
         (["--arch_lr=-1"], "`--arch_lr` must be at least 0"),
+        (["--lr=nan"], "`--lr` must be "),
+        (["--lr=0.1", "--student_lr=nan"], "`--student_lr` must be "),
         (["--num_classes=7", "--model=resnet8"], "has 7 classes, but `digits` has 10"),
         (["--channels=2"], "`--channels` must be 1, as in the images of digits, or 3. Received: 2"),
         (["--image_size=8x8x8"], "`--image_size` must be a whole number, or height and width as in 48x144"),
