@@ -1,10 +1,15 @@
 """Measures the peak memory of training steps, beside the estimate that plans show.
 
     python -m benchmarks.memory [--networks=keras.applications.ResNet50:224:16] [--steps=labels] [--parts=1,2,4,8]
+    python -m benchmarks.memory --changes [--networks=keras.applications.ResNet50:64:8] [--parts=2,4]
 
 Each row runs in a process of its own: two steps on random images, with and without recomputed activations, of training
 on labels, of distillation from the unpruned network itself, or of the search. Memory is that of the whole process at
 its peak, less what the process takes before the network is built.
+
+With `--changes`, the first step's changes to all weights are compared instead: with recomputed activations, and in
+parts, against a plain step. Normalisation is by the statistics that the network keeps where batches come in parts,
+which would otherwise be normalised one by one.
 """
 
 from __future__ import annotations
@@ -16,9 +21,12 @@ import os
 import resource
 import time
 from multiprocessing.connection import Connection
+from typing import Any
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
+import keras
+import numpy as np
 import tensorflow as tf
 
 from tas_tf.cost.cost_model import CostModel
@@ -39,6 +47,9 @@ _STEPS = ("labels", "teacher", "search")
 
 def main() -> None:
     options = _parse()
+    if options.changes:
+        _compare_changes(options)
+        return
     print("| network | batch | step | parts | recompute | estimate | measured | error | seconds of a step |")
     print("| --- | ---: | --- | ---: | --- | ---: | ---: | ---: | ---: |")
     for network, step, recompute, parts in itertools.product(
@@ -91,6 +102,54 @@ def _measure(
     out.send((estimate.total / MEGABYTE, peak, seconds[-1]))
 
 
+def _compare_changes(options: argparse.Namespace) -> None:
+    print("| network | batch | step | largest difference |")
+    print("| --- | ---: | --- | ---: |")
+    for network in options.networks:
+        name, image_size, batch_size = network.split(":")
+        model = load_network(name, num_classes=_CLASSES, image_size=int(image_size))
+        _settle(model, int(batch_size))
+        steps = [("recomputed", True, {"recompute": True})]
+        options.parts = [parts for parts in options.parts if parts > 1]
+        steps += [(f"in {parts} parts", False, {"parts": parts}) for parts in options.parts]
+        steps += [
+            (f"in {parts} parts, recomputed", False, {"parts": parts, "recompute": True}) for parts in options.parts
+        ]
+        for label, normalises, step in steps:
+            plain, changed = (_changes(model, int(batch_size), normalises, **one) for one in ({}, step))
+            pairs = zip(plain, changed, strict=True)
+            worst = max(np.abs(one - other).max() / np.abs(one).max() for one, other in pairs if one.any())
+            print(f"| {name.rpartition('.')[2]}, {image_size}x{image_size} | {batch_size} | {label} | {worst:.1e} |")
+
+
+def _changes(model: keras.Model, batch_size: int, normalises: bool, **options: Any) -> list[np.ndarray]:
+    """What the first step changes in each trained weight; batch normalisation learns only if it `normalises`."""
+    student = logits_of(model, SearchSpace.from_model(model))
+    for layer in student.layers:
+        layer.trainable = normalises or not isinstance(layer, keras.layers.BatchNormalization)
+    learner = distiller(student, None, sgd(0.01, l2=1e-4), objective=Classification(_CLASSES), alpha=0.0, **options)
+    before = [weight.numpy() for weight in student.trainable_variables]
+    labels = np.random.default_rng(0).integers(0, _CLASSES, batch_size)
+    learner.train_step((_images(model, batch_size), tf.constant(labels)))
+    return [weight.numpy() - old for weight, old in zip(student.trainable_variables, before, strict=True)]
+
+
+def _settle(model: keras.Model, batch_size: int) -> None:
+    """Sets the statistics of batch normalisation to those of a batch; without, values grow from layer to layer."""
+    momenta = {}
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            momenta[layer], layer.momentum = layer.momentum, 0.0
+    model(_images(model, batch_size), training=True)
+    for layer, momentum in momenta.items():
+        layer.momentum = momentum
+
+
+def _images(model: keras.Model, batch_size: int) -> tf.Tensor:
+    shape = (batch_size, *model.inputs[0].shape[1:])
+    return tf.constant(np.random.default_rng(1).standard_normal(shape).astype(np.float32))
+
+
 def _peak() -> float:
     """Largest memory of the process so far, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MEGABYTE
@@ -105,6 +164,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--networks", type=texts, default=[network], help="NAME:IMAGE_SIZE:BATCH_SIZE, ...")
     parser.add_argument("--steps", type=texts, default=["labels"], help=f"some of {', '.join(_STEPS)}")
     parser.add_argument("--parts", type=lambda text: [*map(int, text.split(","))], default=[1, 2, 4, 8], help="parts")
+    parser.add_argument("--changes", action="store_true", help="compare what a step changes, instead of its memory")
     parser.add_argument(
         "--recompute", type=lambda text: [one == "yes" for one in texts(text)], default=[False, True], help="no, yes"
     )

@@ -67,8 +67,8 @@ def test_a_pipeline_of_workers_ends_as_one_process_does(tmp_path):
     model = tmp_path / "mine.keras"
     team.adapted(normalised=False).save(model)
     flags = [
-        *("--dataset=digits", "--train_limit=200", "--batch_size=32", "--lr=0.02", "--train_model", f"--model={model}"),
-        *("--teacher_epochs=4", "--teacher_warmup=0", "--proposals=3", "--race_effort=0.5", "--student_epochs=2"),
+        *("--dataset=digits", "--train_limit=200", "--batch_size=32", "--lr=0.1", "--train_model", f"--model={model}"),
+        *("--teacher_epochs=15", "--teacher_warmup=1", "--proposals=3", "--race_effort=0.5", "--student_epochs=2"),
         *("--formats=fp32,qat_int8", "--qat_epochs=1", "--rivals=uniform", "--test_limit=64", "--latency_rounds=2"),
         "--progress=none",
     ]
