@@ -14,7 +14,8 @@ from tas_tf.errors import UserError
 from tas_tf.extras import require_extra
 from tas_tf.graph.layers import first_line
 from tas_tf.zoo.keras2_ops import OPERATIONS
-from tas_tf.zoo.saved import SavedNetwork
+from tas_tf.zoo.saved import SavedNetwork, walk
+from tas_tf.zoo.trusted import find_old_stranger
 
 # Largest difference of outputs, relative to the largest output, that rounding explains.
 _TOLERANCE = 1e-3
@@ -25,6 +26,8 @@ _SIZE = 64
 _RENAMED = {"LeakyReLU": {"alpha": "negative_slope"}, "ThresholdedReLU": {"theta": "threshold"}}
 #: Classes with other names in Keras 3.
 _CLASSES = {"ThresholdedReLU": "ReLU"}
+#: Classes that hold a function of TensorFlow.
+_OPERATIONS = ("TFOpLambda", "SlicingOpLambda")
 #: Classes that hold operations of any kind.
 _UNREADABLE = ("TensorFlowOp", "TensorFlowOpLayer", "ClassMethod", "InstanceMethod", "InstanceProperty")
 _ADVICE = 'Build the network with Keras 3 in Python, copy the weights, and save it with `model.save("mine.keras")`.'
@@ -44,14 +47,17 @@ def load_old_file(path: Path, saved: SavedNetwork, *, unsafe_load: bool, say: Ca
     """
     version = saved.keras_version or "2"
     require_extra("keras2", purpose=f"Reading {path}, a file of Keras {version},")
-    # tf_keras calls any function of TensorFlow that a file names; some write files.
-    for config in saved.configs_of("TFOpLambda"):
-        if _symbol(config["function"]) not in OPERATIONS:
-            raise _unconvertible(config["name"], "TFOpLambda", f"Keras 3 has none like {config['function']}")
-    for class_name in _UNREADABLE:
-        for config in saved.configs_of(class_name):
-            raise _unconvertible(config["name"], class_name, "Keras 3 has nothing like it")
     import tf_keras
+
+    for entry, layer in walk(saved.config):
+        if isinstance(entry, Mapping) and isinstance(entry.get("config"), Mapping):
+            _refuse_operation(str(entry.get("class_name")), layer, entry["config"].get("function"))
+    registered = tf_keras.saving.get_custom_objects()
+    if stranger := find_old_stranger(saved.config, registered=registered, unsafe_load=unsafe_load):
+        raise UserError(
+            f"`model`: {path}, a file of Keras {version}, can't be converted: layer `{stranger.layer}` needs the "
+            f"{stranger.sort} {stranger.name}, which isn't one of Keras that can be taken over. {_ADVICE}"
+        )
 
     try:
         old = tf_keras.models.load_model(path, compile=False, safe_mode=not unsafe_load)
@@ -64,6 +70,14 @@ def load_old_file(path: Path, saved: SavedNetwork, *, unsafe_load: bool, say: Ca
     found = f"differ by at most {difference:.0e} of the largest" if difference else "are the same"
     say(f"{path} is a file of Keras {version}. The network was converted to Keras 3: outputs on random images {found}.")
     return converted
+
+
+def _refuse_operation(class_name: str, layer: str, function: Any) -> None:
+    """Refuses an operation that can't be converted; tf_keras calls any function of TensorFlow, and some write files."""
+    if class_name in _UNREADABLE:
+        raise _unconvertible(layer, class_name, "Keras 3 has nothing like it")
+    if class_name in _OPERATIONS and not (isinstance(function, str) and _symbol(function) in OPERATIONS):
+        raise _unconvertible(layer, class_name, f"Keras 3 has none like {function}")
 
 
 def convert(old: Any) -> keras.Model:

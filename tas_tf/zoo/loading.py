@@ -20,7 +20,8 @@ from tas_tf.graph.layers import copy_layer
 from tas_tf.zoo.keras2 import load_old_file
 from tas_tf.zoo.resnet_cifar import resnet_cifar
 from tas_tf.zoo.resnet_imagenet import resnet_imagenet
-from tas_tf.zoo.saved import SUFFIXES, SavedNetwork, refuse_other_formats
+from tas_tf.zoo.saved import SUFFIXES, SavedNetwork, refuse_links, refuse_other_formats
+from tas_tf.zoo.trusted import find_stranger
 
 #: Our own networks by name.
 ZOO: dict[str, Callable[..., keras.Model]] = {
@@ -128,6 +129,12 @@ def load_file(path: str | Path, *, unsafe_load: bool = False, say: Callable[[str
                 "anything. If you trust the file, give `unsafe_load`; otherwise, replace these by layers without code."
             )
         accept_lambdas(say)
+    refuse_links(path)
+    if stranger := find_stranger(saved.config):
+        raise UserError(
+            f"`model`: {path} isn't loaded: layer `{stranger.layer}` needs the {stranger.sort} {stranger.name}, which "
+            "can't be part of a network. Keras writes no such files."
+        )
     try:
         model = keras.models.load_model(path, compile=False, safe_mode=not unsafe_load)
     except Exception as error:  # Keras raises whatever its parts raise: zip, JSON, HDF5 and type errors
@@ -203,10 +210,12 @@ def _saved_loss(saved: Any, unknown: list[Any]) -> Any:
         config = {name: value for name, value in saved["config"].items() if (name, value) != ("reduction", "auto")}
         saved = {**saved, "config": config}
     try:
-        return None if saved is None else keras.losses.get(saved)
+        found = None if find_stranger(saved) else keras.losses.get(saved)
     except (TypeError, ValueError):
+        found = None
+    if found is None and saved is not None:
         unknown.append(saved)
-        return None
+    return found
 
 
 def in_precision(model: keras.Model, policy: str) -> keras.Model:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import h5py
@@ -95,11 +96,11 @@ class SavedNetwork:
             UserError: The file is damaged, or isn't one of a whole model.
         """
         try:
-            return _read_hdf5(path) if h5py.is_hdf5(path) else _read_zip(path)
+            return _read_hdf5(path) if _is_hdf5(path) else _read_zip(path)
         except UserError:
             raise
         except (OSError, *DAMAGED_ZIP, TypeError, AttributeError) as error:
-            raise UserError(f"`model`: {path} is damaged or isn't a `.keras` file, which is a zip archive.") from error
+            raise _damaged(path) from error
 
     @property
     def is_old(self) -> bool:
@@ -108,11 +109,9 @@ class SavedNetwork:
 
     def layers_with(self, *names: str) -> list[str]:
         """Names of the layers of one of these classes, or whose settings name one of these functions."""
-        return list(dict.fromkeys(_layers_with(self.config, frozenset(names), None)))
-
-    def configs_of(self, class_name: str) -> list[Mapping[str, Any]]:
-        """Configs of the layers of a class."""
-        return [entry["config"] for entry in _entries(self.config) if entry["class_name"] == class_name]
+        # A layer may be called like a class.
+        found = walk(self.config, skipped=("name", "inbound_nodes"))
+        return list(dict.fromkeys(layer for value, layer in found if isinstance(value, str) and value in names))
 
     def explain(self, error: Exception) -> str:
         """The error that Keras raised for the file, with the layer that it is about.
@@ -140,11 +139,67 @@ class SavedNetwork:
         return re.split(r"\n|(?<=[.!]) ", text)[0]
 
 
+def refuse_links(path: Path) -> None:
+    """Refuses a file that leads to others: members beside an archive, and links and external data of HDF5.
+
+    Such a file could write over files of the user, or bring what only the user may read into the network's weights.
+
+    Raises:
+        UserError: The file leads to others, or is damaged.
+    """
+    try:
+        if _is_hdf5(path):
+            with h5py.File(path) as file:
+                _refuse_links_of(file, path)
+            return
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                if "\\" in name or ".." in name.split("/") or PurePosixPath(name).is_absolute() or ":" in name:
+                    raise _leads_out(path, f"{name!r} lies outside the archive")
+            for name in archive.namelist():
+                if name.endswith(".h5"):
+                    with h5py.File(io.BytesIO(archive.read(name))) as file:
+                        _refuse_links_of(file, path)
+    except UserError:
+        raise
+    except (OSError, *DAMAGED_ZIP) as error:
+        raise _damaged(path) from error
+
+
+def _refuse_links_of(file: h5py.File, path: Path) -> None:
+    # h5py ends a visit at the first answer; errors that a callback raises get lost in it.
+    def check_link(name: Any, link: Any) -> str | None:
+        return None if isinstance(link, h5py.HardLink) else f"{name!r} is a link"
+
+    def check_data(name: str, item: Any) -> str | None:
+        is_outside = isinstance(item, h5py.Dataset) and (item.external or item.is_virtual)
+        return f"the data of {name!r} lie elsewhere" if is_outside else None
+
+    if reason := file.visititems_links(check_link) or file.visititems(check_data):
+        raise _leads_out(path, reason)
+
+
+def _leads_out(path: Path, reason: str) -> UserError:
+    return UserError(f"`model`: {path} reaches for other files: {reason}. Keras writes no such files.")
+
+
+def _damaged(path: Path) -> UserError:
+    return UserError(f"`model`: {path} is damaged or isn't a `.keras` file, which is a zip archive.")
+
+
+def _is_hdf5(path: Path) -> bool:
+    """Whether Keras reads a file as HDF5; one file can be HDF5 and a zip archive at once."""
+    is_archive = path.name.endswith(".keras") and zipfile.is_zipfile(path)
+    return not is_archive and h5py.is_hdf5(path)
+
+
 def _read_zip(path: Path) -> SavedNetwork:
     with zipfile.ZipFile(path) as archive:
         config = json.loads(archive.read("config.json"))
         metadata = json.loads(archive.read("metadata.json"))
-    return SavedNetwork(config, str(metadata.get("keras_version", "3")), {**(config.get("compile_config") or {})})
+    # Networks are loaded without what they were compiled with.
+    compiled = config.pop("compile_config", None) or {}
+    return SavedNetwork(config, str(metadata.get("keras_version", "3")), {**compiled})
 
 
 def _read_hdf5(path: Path) -> SavedNetwork:
@@ -159,29 +214,22 @@ def _read_hdf5(path: Path) -> SavedNetwork:
     return SavedNetwork(json.loads(texts[0]), texts[1], {**json.loads(texts[2])})
 
 
-def _entries(value: Any) -> Iterator[Mapping[str, Any]]:
-    """Yields everything that has a class and a config, from outside to inside."""
-    if isinstance(value, Mapping):
-        if "class_name" in value and isinstance(value.get("config"), Mapping):
-            yield value
-        value = list(value.values())
-    if isinstance(value, list):
-        for item in value:
-            yield from _entries(item)
+def walk(config: Any, *, skipped: Collection[str] = ()) -> Iterator[tuple[Any, str]]:
+    """Yields everything in a config, from outside to inside, with the name of the layer to which it belongs.
 
-
-def _layers_with(value: Any, names: frozenset[str], layer: str | None) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        config = value.get("config")
-        if "class_name" in value and isinstance(config, Mapping) and "name" in config:
-            layer = config["name"]
-        # A layer may be called like a class.
-        values: Any = [item for key, item in value.items() if key not in ("name", "inbound_nodes")]
-    elif isinstance(value, list):
-        values = value
-    else:
-        if isinstance(value, str) and value in names and layer is not None:
-            yield layer
-        return
-    for item in values:
-        yield from _layers_with(item, names, layer)
+    Args:
+        config: Config of a network, as its file has it.
+        skipped: Keys whose values are left out.
+    """
+    # A stack of its own: a file may be nested more deeply than Python's functions can be.
+    waiting: list[tuple[Any, str]] = [(config, "model")]
+    while waiting:
+        value, layer = waiting.pop()
+        items: list[Any] = value if isinstance(value, list) else []
+        if isinstance(value, Mapping):
+            inner = value.get("config")
+            if "class_name" in value and isinstance(inner, Mapping) and "name" in inner:
+                layer = str(inner["name"])
+            items = [item for key, item in value.items() if key not in skipped]
+        yield value, layer
+        waiting += [(item, layer) for item in reversed(items)]
