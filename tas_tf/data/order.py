@@ -41,6 +41,7 @@ def shuffled(dataset: tf.data.Dataset, buffer: int, seed: tf.Tensor) -> tf.data.
         # `Dataset.shuffle` mixes in the global seed, which trainings set, and fails on a tensor if that is 0. This sets
         # it for the graph of this function only.
         tf.compat.v1.set_random_seed(1)
-        return dataset.shuffle(buffer, seed=seed[0], reshuffle_each_iteration=False)
+        number = tf.random.stateless_uniform([], seed, maxval=tf.int64.max, dtype=tf.int64)
+        return dataset.shuffle(buffer, seed=number, reshuffle_each_iteration=False)
 
     return tf.data.Dataset.from_tensors(seed).flat_map(shuffle)

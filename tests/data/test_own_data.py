@@ -154,11 +154,10 @@ def moved(inputs, label):
         (Shuffled, "may change in its `on_epoch_begin` or `on_epoch_end`"),
     ],
 )
-def test_data_that_do_not_come_again_are_warned_of(train, message):
-    with pytest.warns(UserWarning) as warned:
-        opened(train=train())
+def test_data_that_do_not_come_again_are_warned_of(recwarn, train, message):
+    opened(train=train())
     expected = rf"`dataset`: a run that is .*resumed won't end.* `train` of data\.py {message}"
-    assert sum(re.search(expected, str(one.message)) is not None for one in warned) == 1
+    assert sum(re.search(expected, str(one.message)) is not None for one in recwarn) == 1
 
 
 def test_data_that_come_again_give_no_warning(recwarn):
