@@ -96,11 +96,11 @@ class StreamedData(TrainingData):
         """Batches of the training images, by first epoch, and the steps of an epoch; see `TrainingData`."""
         steps = steps_per_epoch(self.num_train, batch_size)
 
-        def dataset(first_epoch: int) -> tf.data.Dataset:
+        def dataset(first_epoch: int, first_step: int = 0) -> tf.data.Dataset:
             def batches(examples: tf.data.Dataset) -> tf.data.Dataset:
                 return examples.batch(batch_size, drop_remainder=True)
 
-            return self._augmented(self._in_epochs(batches, first_epoch, steps), first_epoch * steps)
+            return self._in_epochs(batches, first_epoch, first_step, steps)
 
         return dataset, steps
 
@@ -110,12 +110,12 @@ class StreamedData(TrainingData):
         steps = steps_per_epoch(min(first, self.num_train - first), batch_size)
         is_second = partial(_is_from, limit=limit_of(share * self.share))
 
-        def dataset(first_epoch: int) -> tf.data.Dataset:
+        def dataset(first_epoch: int, first_step: int = 0) -> tf.data.Dataset:
             def pairs(examples: tf.data.Dataset) -> tf.data.Dataset:
                 examples = examples.map(lambda image, label: (image, label, is_second(image)))
                 return _pair(examples, batch_size, min(share, 1 - share))
 
-            return self._augmented(self._in_epochs(pairs, first_epoch, steps), first_epoch * steps, paired=True)
+            return self._in_epochs(pairs, first_epoch, first_step, steps, paired=True)
 
         return dataset, steps
 
@@ -155,21 +155,32 @@ class StreamedData(TrainingData):
         return examples
 
     def _in_epochs(
-        self, gather: Callable[[tf.data.Dataset], tf.data.Dataset], first_epoch: int, steps: int
+        self,
+        gather: Callable[[tf.data.Dataset], tf.data.Dataset],
+        first_epoch: int,
+        first_step: int,
+        steps: int,
+        *,
+        paired: bool = False,
     ) -> tf.data.Dataset:
-        """Gathers images in batches, from an epoch on. Each epoch begins anew, whatever was read before it.
+        """Gathers images in batches and augments them. Each epoch begins anew, whatever was read before it.
 
         Args:
-            gather: Makes batches of images one by one.
+            gather: Makes batches, or pairs of batches, of images one by one.
             first_epoch: Number of the first epoch.
+            first_step: Number of batches to leave out. Their images are read, as only reading tells which they are.
             steps: Batches in an epoch.
+            paired: Whether there are pairs.
         """
+        epochs_before, first_step = divmod(first_step, steps)
+        first_epoch += epochs_before
 
         def read(epoch: tf.Tensor) -> tf.data.Dataset:
             # An epoch that falls short, as pairs of batches make it, goes on with images of the next one.
             return gather(epoch_after_epoch(epoch, self._train_examples)).take(steps)
 
-        return epoch_after_epoch(first_epoch, read)
+        batches = epoch_after_epoch(first_epoch, read).skip(first_step)
+        return self._augmented(batches, first_epoch * steps + first_step, paired=paired)
 
     def _augmented(self, batches: tf.data.Dataset, first_step: int, *, paired: bool = False) -> tf.data.Dataset:
         """Augments images, with a different seed for each batch, and makes them floats.

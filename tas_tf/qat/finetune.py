@@ -83,7 +83,7 @@ def fine_tune(
 
             def batches(epoch: int, done: int = 0) -> tf.data.Dataset | tf.distribute.DistributedDataset:
                 with reading(own_share()):
-                    rest = dataset(epoch).skip(done)
+                    rest = dataset(epoch, done)
                 # Alone, tf_keras does it.
                 return rest if workers.count() == 1 else distribute(strategy, rest, settings.batch_size)
 
