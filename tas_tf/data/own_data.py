@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -65,6 +66,8 @@ class Script:
         file = script_file(dataset)
         if file is None:
             return None
+        # Whatever the file draws at random is the same when a run is resumed, and on all workers.
+        keras.utils.set_random_seed(0)
         module = import_file(file, "dataset")
         found = {}
         for name in ("train", "test"):
@@ -127,6 +130,29 @@ def taken_as_it_is(settings: DataSettings, file: Path) -> DataSettings:
     return replace(settings, **_AS_IT_IS)
 
 
+def _warn_if_inexact(found: StreamedData, file: Path) -> None:
+    """Warns if an epoch can't be read again as it was."""
+    if found.train.is_told:
+        reason = (
+            "may change in its `on_epoch_begin` or `on_epoch_end`. Leave them out if all they do is to shuffle: each "
+            "epoch has its batches in another order in any case"
+        )
+    elif found.train.changes_anew or found.surveys[0].varies:
+        reason = "gives other images each time that it is read. Leave random changes to flags such as `flip`"
+    elif found.surveys[0].reorders:
+        reason = (
+            "comes in another order each time that it is read. Pass `reshuffle_each_iteration=False` to its `shuffle`: "
+            "each epoch is shuffled further in any case"
+        )
+    else:
+        return
+    warnings.warn(
+        "`dataset`: a run that is interrupted and resumed won't end with exactly the weights of an uninterrupted one. "
+        f"`train` of {file} {reason}.",
+        stacklevel=4,
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class OwnData(StreamedData, RunData):
     """The data of a user's Python file, which networks take as they are.
@@ -165,6 +191,7 @@ class OwnData(StreamedData, RunData):
                 seed=settings.seed,
                 scored="test",
             )
+        _warn_if_inexact(found, script.file)
         return cls(**{one.name: getattr(found, one.name) for one in fields(StreamedData)}, file=script.file)
 
     @property

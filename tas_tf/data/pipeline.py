@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tas_tf.data.augmentation import Augmentation, augment_batch, random_resized_crop
 from tas_tf.data.colour import change_colours
+from tas_tf.data.order import epoch_after_epoch
 from tas_tf.data.preprocessing import Preprocessing
 from tas_tf.data.resizing import central_view
 from tas_tf.data.share import WHOLE, Share, current_share
@@ -56,6 +57,7 @@ def epochs(
     augment: Augmentation | None = None,
     seed: int = 0,
     first_epoch: int = 0,
+    first_step: int = 0,
     test_resize: int | None = None,
 ) -> tf.data.Dataset:
     """Yields batches of one epoch after another, endlessly.
@@ -72,6 +74,7 @@ def epochs(
         augment: Random changes; by default none.
         seed: Seed of order and augmentation.
         first_epoch: Number of the first epoch.
+        first_step: Number of batches to leave out, without reading their images.
         test_resize: As in `evaluation`, to show images as in an evaluation; excludes `augment`.
 
     Returns:
@@ -91,7 +94,7 @@ def epochs(
         seed=(seed, 0),
         test_resize=test_resize,
     )
-    return plan.batches(first_epoch)
+    return plan.batches(first_epoch, first_step)
 
 
 def paired_epochs(
@@ -104,6 +107,7 @@ def paired_epochs(
     augment: Augmentation | None = None,
     seed: int = 0,
     first_epoch: int = 0,
+    first_step: int = 0,
 ) -> tf.data.Dataset:
     """Yields pairs of batches, one from each half, for the search; an epoch ends with the smaller half.
 
@@ -116,6 +120,7 @@ def paired_epochs(
         augment: Random changes to both halves; by default none.
         seed: Seed of order and augmentation.
         first_epoch: Number of the first epoch.
+        first_step: Number of pairs to leave out, without reading their images.
 
     Returns:
         Elements: `((images, labels), (images, labels))`, the weights' batch first.
@@ -137,7 +142,8 @@ def paired_epochs(
         )
         for number, half in enumerate(halves)
     ]
-    return tf.data.Dataset.zip(tuple(plan.batches(first_epoch) for plan in plans)).with_options(dataset_options())
+    pairs = tf.data.Dataset.zip(tuple(plan.batches(first_epoch, first_step) for plan in plans))
+    return pairs.with_options(dataset_options())
 
 
 def evaluation(
@@ -195,29 +201,45 @@ class _Plan:
     test_resize: int | None = None
     share: Share = dataclasses.field(default_factory=current_share)
 
-    def batches(self, first_epoch: int) -> tf.data.Dataset:
-        """Yields `(images, labels)` from `first_epoch` on, endlessly; of streamed sources, the share of each batch."""
-        read = (
-            partial(self._streamed_epoch, self.source) if isinstance(self.source, StreamedSource) else self._row_epoch
-        )
-        dataset = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max).flat_map(
-            lambda epoch: _with_number(epoch, read(self._epoch_seed(epoch)).take(self.num_steps))
-        )
-        dataset = _parallel(dataset, self._finish)
+    def batches(self, first_epoch: int, first_step: int = 0) -> tf.data.Dataset:
+        """Yields `(images, labels)` from a step of an epoch on, endlessly; of streamed sources, each batch's share."""
+        epochs_before, first_step = divmod(first_step, self.num_steps)
+        first_epoch += epochs_before
+        if isinstance(self.source, StreamedSource):
+            read = partial(self._streamed_epoch, self.source, later=first_step > 0)
+        else:
+            read = self._row_epoch
+
+        def numbered(epoch: tf.Tensor) -> tf.data.Dataset:
+            first = tf.where(epoch == first_epoch, tf.constant(first_step, tf.int64), 0)
+            batches = read(self._epoch_seed(epoch), first).take(self.num_steps - first)
+            return batches.enumerate(first).map(lambda step, *batch: (epoch, step, *batch))
+
+        dataset = _parallel(epoch_after_epoch(first_epoch, numbered), self._finish)
         return dataset.prefetch(tf.data.AUTOTUNE).with_options(dataset_options())
 
     def _epoch_seed(self, epoch: tf.Tensor) -> tf.Tensor:
         return tf.random.fold_in(tf.constant(self.seed, tf.int64), epoch)
 
-    def _row_epoch(self, seed: tf.Tensor) -> tf.data.Dataset:
-        """Yields the indices of each batch, which `_finish` then reads in parallel."""
+    def _row_epoch(self, seed: tf.Tensor, first: tf.Tensor) -> tf.data.Dataset:
+        """Yields the indices of each batch from the first one on, which `_finish` then reads in parallel."""
         order = tf.random.experimental.stateless_shuffle(
             tf.constant(self.indices, tf.int64), seed=tf.random.fold_in(seed, _ORDER)
         )
-        return tf.data.Dataset.from_tensor_slices(order).batch(self.batch_size, drop_remainder=True)
+        rows = tf.data.Dataset.from_tensor_slices(order[first * self.batch_size :])
+        return rows.batch(self.batch_size, drop_remainder=True)
 
-    def _streamed_epoch(self, source: StreamedSource, seed: tf.Tensor) -> tf.data.Dataset:
-        """Yields `(images, labels)`, uint8; images differ in size, so they are cropped and resized one by one."""
+    def _streamed_epoch(
+        self, source: StreamedSource, seed: tf.Tensor, first: tf.Tensor, *, later: bool
+    ) -> tf.data.Dataset:
+        """Yields `(images, labels)`, uint8; images differ in size, so they are cropped and resized one by one.
+
+        Args:
+            source: The source.
+            seed: Seed of the epoch.
+            first: Number of the first batch.
+            later: Whether it may be another than 0.
+        """
         crop_seed = tf.random.fold_in(seed, _CROP)
 
         def read(index: tf.Tensor, encoded: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -231,7 +253,11 @@ class _Plan:
             # Recolour one by one, so that no batch of large images is held as floats.
             return self._recoloured(image[tf.newaxis], image_seed)[0], label
 
-        only = None if self.share == WHOLE else (lambda position: self.share.holds(position, self.batch_size))
+        def wanted(position: tf.Tensor) -> tf.Tensor:
+            position = tf.cast(position, tf.int64)
+            return (position >= first * self.batch_size) & self.share.holds(position, self.batch_size)
+
+        only = wanted if later or self.share != WHOLE else None
         examples = source.examples("train", self.indices, seed=tf.random.fold_in(seed, _ORDER), only=only)
         return _parallel(examples, read).batch(self.share.size(self.batch_size), drop_remainder=True)
 
@@ -256,10 +282,6 @@ class _Plan:
             return images
         colour_seed = tf.random.fold_in(seed, _COLOUR)
         return change_colours(images, color_jitter=augment.color_jitter, lighting=augment.lighting, seed=colour_seed)
-
-
-def _with_number(epoch: tf.Tensor, batches: tf.data.Dataset) -> tf.data.Dataset:
-    return batches.enumerate().map(lambda step, *batch: (epoch, step, *batch))
 
 
 def _gather(

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tas_tf.data.form import Form
+from tas_tf.data.order import Epoch, seed_of_epoch
 from tas_tf.data.user_pipeline import random_changes, steps_of
 from tas_tf.errors import UserError
 
@@ -29,24 +30,25 @@ class Stream:
 
     Attributes:
         argument: Name of the user's argument that holds the data, such as `train`.
-        batches: Reads the data once. Its argument is the number of an epoch of training, which has its own order and is
-            followed by other ones if the result is repeated; `None` if this isn't training. Returns a finite dataset of
-            `(images, labels)` as `Form.arrange` returns them, with images `[batch, height, width, channels]` of any
-            number type.
+        batches: Reads the data once. Its argument is the number of an epoch of training, which has its own order;
+            `None` if this isn't training. Returns a finite dataset of `(images, labels)` as `Form.arrange` returns
+            them, with images `[batch, height, width, channels]` of any number type.
         form: What the network takes and returns.
         class_names: Class names that come with the data, if any.
         is_mixed: Whether the order is random over the whole data, so that no further shuffling is needed.
         changes_once: Whether images are changed at random, but only when they are read for the first time.
         changes_anew: Whether images are known to be changed at random each time that they are read.
+        is_told: Whether the data is told of the ends of epochs and may be other data afterwards.
     """
 
     argument: str
-    batches: Callable[[int | None], tf.data.Dataset]
+    batches: Callable[[Epoch], tf.data.Dataset]
     form: Form
     class_names: tuple[str, ...] = ()
     is_mixed: bool = False
     changes_once: bool = False
     changes_anew: bool = False
+    is_told: bool = False
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -63,7 +65,7 @@ class Stream:
         """Specification of a batch."""
         return self.batches(None).element_spec
 
-    def examples(self, epoch: int | None = None) -> tf.data.Dataset:
+    def examples(self, epoch: Epoch = None) -> tf.data.Dataset:
         """Yields each `(image, label)` once. Images stay uint8 if they are uint8, and otherwise become float32.
 
         Args:
@@ -73,6 +75,7 @@ class Stream:
         return examples.map(
             lambda image, label: (tf.nest.map_structure(_as_number_type, image), label),
             num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
         )
 
     @property
@@ -154,11 +157,10 @@ def _open_arrays(argument: str, arrays: tuple, form: Form, seed: int) -> Stream:
         sized = [tf.ensure_shape(one, [None, *part.shape[1:]]) for one, part in zip(read, parts, strict=True)]
         return tf.nest.pack_sequence_as(structure, sized)
 
-    def batches(epoch: int | None) -> tf.data.Dataset:
-        rows = tf.data.Dataset.range(count).shuffle(
-            max(1, count), seed=seed_of_epoch(seed, epoch), reshuffle_each_iteration=epoch is not None
-        )
-        return rows.batch(_BATCH).map(read, num_parallel_calls=tf.data.AUTOTUNE)
+    def batches(epoch: Epoch) -> tf.data.Dataset:
+        rows = tf.random.experimental.stateless_shuffle(tf.range(count, dtype=tf.int64), seed_of_epoch(seed, epoch))
+        batches = tf.data.Dataset.from_tensor_slices(rows).batch(_BATCH)
+        return batches.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
     return Stream(argument, batches, form, is_mixed=True)
 
@@ -169,24 +171,28 @@ def _open_py_dataset(argument: str, dataset: keras.utils.PyDataset, form: Form, 
     if not dataset.num_batches:
         raise empty(argument)
     first = _as_arrays(argument, dataset[0], form)
-    rng = np.random.default_rng(seed)
     spec = tf.nest.map_structure(lambda array: tf.TensorSpec([None, *array.shape[1:]], _tensor_type(array)), first)
 
-    def read(training: bool) -> Iterator[tuple[Any, Any]]:
+    def read(epoch: int) -> Iterator[tuple[Any, Any]]:
         order = np.arange(dataset.num_batches)
+        training = epoch >= 0
         if training:
             dataset.on_epoch_begin()
-            rng.shuffle(order)
-        for number in order:
-            yield tf.nest.map_structure(_texts_as_bytes, _as_arrays(argument, dataset[int(number)], form))
-        if training:
-            dataset.on_epoch_end()
+            np.random.default_rng([seed, epoch]).shuffle(order)
+        try:
+            for number in order:
+                yield tf.nest.map_structure(_texts_as_bytes, _as_arrays(argument, dataset[int(number)], form))
+        finally:  # a training leaves out what is beyond its last full batch
+            if training:
+                dataset.on_epoch_end()
 
-    return Stream(
-        argument,
-        lambda epoch: tf.data.Dataset.from_generator(lambda: read(epoch is not None), output_signature=spec),
-        form,
-    )
+    def batches(epoch: Epoch) -> tf.data.Dataset:
+        number = tf.cast(-1 if epoch is None else epoch, tf.int64)
+        return tf.data.Dataset.from_generator(read, output_signature=spec, args=(number,))
+
+    methods = ("on_epoch_begin", "on_epoch_end")
+    is_told = any(getattr(type(dataset), name) is not getattr(keras.utils.PyDataset, name) for name in methods)
+    return Stream(argument, batches, form, is_told=is_told)
 
 
 _KINDS = {
@@ -194,11 +200,6 @@ _KINDS = {
     keras.utils.PyDataset: _open_py_dataset,
     (tuple, list): _open_arrays,
 }
-
-
-def seed_of_epoch(seed: int, epoch: int | None) -> int:
-    """Seed of the order in which data is read from an epoch of training on, or apart from training."""
-    return seed if not epoch else int(np.random.default_rng([seed, epoch]).integers(2**31))
 
 
 def endless(argument: str) -> UserError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Self
@@ -14,9 +14,10 @@ from tas_tf import workers
 from tas_tf.data.augmentation import Augmentation, augment_batch
 from tas_tf.data.form import Form
 from tas_tf.data.labels import Labels
+from tas_tf.data.order import Epoch, epoch_after_epoch, seed_of_epoch, shuffled
 from tas_tf.data.pipeline import dataset_options, evaluation_batch, steps_per_epoch
 from tas_tf.data.several_labels import make_labels, weighed
-from tas_tf.data.stream import Stream, UserData, open_stream, seed_of_epoch
+from tas_tf.data.stream import Stream, UserData, open_stream
 from tas_tf.data.survey import Survey, bucket_of, limit_of, survey
 from tas_tf.data.training_data import EpochsDataset, TrainingData
 from tas_tf.errors import UserError
@@ -95,9 +96,11 @@ class StreamedData(TrainingData):
         """Batches of the training images, by first epoch, and the steps of an epoch; see `TrainingData`."""
         steps = steps_per_epoch(self.num_train, batch_size)
 
-        def dataset(first_epoch: int) -> tf.data.Dataset:
-            batches = self._train_examples(first_epoch).batch(batch_size, drop_remainder=True)
-            return self._augmented(batches, first_epoch * steps)
+        def dataset(first_epoch: int, first_step: int = 0) -> tf.data.Dataset:
+            def batches(examples: tf.data.Dataset) -> tf.data.Dataset:
+                return examples.batch(batch_size, drop_remainder=True)
+
+            return self._in_epochs(batches, first_epoch, first_step, steps)
 
         return dataset, steps
 
@@ -107,10 +110,12 @@ class StreamedData(TrainingData):
         steps = steps_per_epoch(min(first, self.num_train - first), batch_size)
         is_second = partial(_is_from, limit=limit_of(share * self.share))
 
-        def dataset(first_epoch: int) -> tf.data.Dataset:
-            examples = self._train_examples(first_epoch)
-            examples = examples.map(lambda image, label: (image, label, is_second(image)))
-            return self._augmented(_pair(examples, batch_size, min(share, 1 - share)), first_epoch * steps, paired=True)
+        def dataset(first_epoch: int, first_step: int = 0) -> tf.data.Dataset:
+            def pairs(examples: tf.data.Dataset) -> tf.data.Dataset:
+                examples = examples.map(lambda image, label: (image, label, is_second(image)))
+                return _pair(examples, batch_size, min(share, 1 - share))
+
+            return self._in_epochs(pairs, first_epoch, first_step, steps, paired=True)
 
         return dataset, steps
 
@@ -136,21 +141,46 @@ class StreamedData(TrainingData):
         examples = self._examples(self.validation, self.labels[-1], None)
         return self._plain(examples.batch(evaluation_batch(self.image_shape)))
 
-    def _examples(self, stream: Stream, labels: Labels, epoch: int | None) -> tf.data.Dataset:
+    def _examples(self, stream: Stream, labels: Labels, epoch: Epoch) -> tf.data.Dataset:
         return stream.examples(epoch).map(lambda image, label: (image, labels.convert(label, self.names)))
 
-    def _train_examples(self, first_epoch: int | None) -> tf.data.Dataset:
-        """Training images one by one, shuffled: from an epoch of training on, forever; with `None` once."""
-        training = first_epoch is not None
-        examples = self._examples(self.train, self.labels[0], first_epoch)
+    def _train_examples(self, epoch: Epoch) -> tf.data.Dataset:
+        """Training images one by one, shuffled: those of an epoch of training, or apart from training."""
+        examples = self._examples(self.train, self.labels[0], epoch)
         if self.share < 1:
             end = limit_of(self.share)
             examples = examples.filter(lambda image, _: tf.logical_not(_is_from(image, end)))
         if not self.train.is_mixed:
-            # Before `repeat`: a buffer longer than the data would hold several epochs, and show an image twice in one.
-            seed = seed_of_epoch(self.seed, first_epoch)
-            examples = examples.shuffle(self.train.mixed, seed=seed, reshuffle_each_iteration=training)
-        return examples.repeat() if training else examples
+            examples = shuffled(examples, self.train.mixed, seed_of_epoch(self.seed, epoch))
+        return examples
+
+    def _in_epochs(
+        self,
+        gather: Callable[[tf.data.Dataset], tf.data.Dataset],
+        first_epoch: int,
+        first_step: int,
+        steps: int,
+        *,
+        paired: bool = False,
+    ) -> tf.data.Dataset:
+        """Gathers images in batches and augments them. Each epoch begins anew, whatever was read before it.
+
+        Args:
+            gather: Makes batches, or pairs of batches, of images one by one.
+            first_epoch: Number of the first epoch.
+            first_step: Number of batches to leave out. Their images are read, as only reading tells which they are.
+            steps: Batches in an epoch.
+            paired: Whether there are pairs.
+        """
+        epochs_before, first_step = divmod(first_step, steps)
+        first_epoch += epochs_before
+
+        def read(epoch: tf.Tensor) -> tf.data.Dataset:
+            # An epoch that falls short, as pairs of batches make it, goes on with images of the next one.
+            return gather(epoch_after_epoch(epoch, self._train_examples)).take(steps)
+
+        batches = epoch_after_epoch(first_epoch, read).skip(first_step)
+        return self._augmented(batches, first_epoch * steps + first_step, paired=paired)
 
     def _augmented(self, batches: tf.data.Dataset, first_step: int, *, paired: bool = False) -> tf.data.Dataset:
         """Augments images, with a different seed for each batch, and makes them floats.

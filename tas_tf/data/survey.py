@@ -34,6 +34,7 @@ class Survey:
         chance: Score of the best constant output, such as the share of the most frequent class.
         objective: What the outputs of the network mean, with losses that suit the labels, see `Objective.scaled`.
         varies: Whether the images are others when they are read again.
+        reorders: Whether they come in another order, or are others, when they are read again.
     """
 
     counts: Mapping[int | str, int]
@@ -41,6 +42,7 @@ class Survey:
     chance: float
     objective: Objective
     varies: bool = False
+    reorders: bool = False
 
     @property
     def num_examples(self) -> int:
@@ -77,7 +79,8 @@ def survey(stream: Stream, labels: Labels) -> Survey:
         _check_end(stream, buckets)
     if not buckets:
         raise empty(stream.argument)
-    found = np.sort(np.concatenate(buckets))
+    read = np.concatenate(buckets)
+    found = np.sort(read)
     if summaries:
         rows = np.concatenate(summaries)
         result = Survey({}, found, labels.objective.constant_score(rows), labels.objective.scaled(rows))
@@ -88,7 +91,12 @@ def survey(stream: Stream, labels: Labels) -> Survey:
             f"`{stream.argument}` must mix its classes. Received images sorted by class: use "
             f"`shuffle({result.num_examples})` before batching, or shuffle file names."
         )
-    return replace(result, varies=not stream.is_mixed and _varies(stream, result.buckets))
+    if stream.is_mixed:
+        return result
+    again = _read_again(stream)
+    # Some images tell: data that is shuffled is so from its first image on.
+    reorders = not np.array_equal(again, read[: len(again)])
+    return replace(result, varies=not np.isin(again, found).all(), reorders=reorders)
 
 
 def bucket_of(image: Any) -> tf.Tensor:
@@ -112,10 +120,10 @@ def _read(image: Any, label: Any) -> tuple[tf.Tensor, tf.Tensor, Any]:
     return bucket_of(image), finite, label
 
 
-def _varies(stream: Stream, buckets: np.ndarray) -> bool:
-    """Whether the first images of another pass aren't among those of the first one, whose buckets are given."""
+def _read_again(stream: Stream) -> np.ndarray:
+    """The buckets of the first images of another pass."""
     again = stream.examples().take(_COMPARED).map(lambda image, label: bucket_of(image)).batch(_COMPARED)
-    return not all(np.isin(found, buckets).all() for found in again.as_numpy_iterator())
+    return np.concatenate([*again.as_numpy_iterator(), np.zeros(0, np.int64)])
 
 
 def _check_end(stream: Stream, buckets: list[np.ndarray]) -> None:

@@ -219,15 +219,15 @@ class Task(RunData):
     def training(self, batch_size: int) -> tuple[EpochsDataset, int]:
         """Returns a function from the first epoch to a dataset of all training images, and the steps of an epoch."""
 
-        def dataset(first_epoch: int) -> tf.data.Dataset:
+        def dataset(first_epoch: int, first_step: int = 0) -> tf.data.Dataset:
             batches = epochs(
-                self._trained_on,
-                self.indices,
+                *(self._trained_on, self.indices),
                 batch_size=batch_size,
                 preprocessing=self.preprocessing,
                 augment=self.augment,
                 seed=self.seed,
                 first_epoch=first_epoch,
+                first_step=first_step,
             )
             return self._apart(batches)
 
@@ -256,7 +256,7 @@ class Task(RunData):
         """Returns a function from the first epoch to pairs of batches of both halves, and the steps of an epoch."""
         weights, architecture = self.halves(share)
 
-        def dataset(first_epoch: int) -> tf.data.Dataset:
+        def dataset(first_epoch: int, first_step: int = 0) -> tf.data.Dataset:
             pairs = paired_epochs(
                 self._trained_on,
                 weights,
@@ -266,6 +266,7 @@ class Task(RunData):
                 augment=self.augment,
                 seed=self.seed,
                 first_epoch=first_epoch,
+                first_step=first_step,
             )
             return self._apart(pairs)
 

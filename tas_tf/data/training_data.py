@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from typing import Self
+from collections.abc import Mapping, Sequence
+from typing import Protocol, Self
 
 import tensorflow as tf
 
 from tas_tf.objectives.objective import Objective
 
-#: Takes the number of epochs already done; returns the batches of all following epochs.
-EpochsDataset = Callable[[int], tf.data.Dataset]
+
+class EpochsDataset(Protocol):
+    """Makes datasets of training batches that go on where a training has stopped."""
+
+    def __call__(self, first_epoch: int, first_step: int = 0) -> tf.data.Dataset:
+        """Returns the batches of an epoch and of all following ones.
+
+        Args:
+            first_epoch: Number of epochs already done.
+            first_step: Number of batches to leave out, also more than an epoch has. Their images aren't read if their
+                order is known without.
+        """
 
 
 class TrainingData(ABC):

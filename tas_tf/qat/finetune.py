@@ -11,7 +11,6 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-import tensorflow_model_optimization as tfmot
 import tf_keras
 
 from tas_tf import workers
@@ -21,6 +20,7 @@ from tas_tf.data.training_data import TrainingData
 from tas_tf.errors import UserError
 from tas_tf.interruption import REQUESTS, deferred
 from tas_tf.objectives.objective import Objective
+from tas_tf.qat.dropout import has_dropout, take_weights, with_counted_dropout
 from tas_tf.qat.settings import FineTuneSettings
 from tas_tf.training.accumulation import over_parts
 from tas_tf.training.checkpoint import Checkpoints, Progress, Saving
@@ -62,17 +62,20 @@ def fine_tune(
     tf_keras.utils.set_random_seed(settings.seed)
     rate = tf_keras.optimizers.schedules.CosineDecay(settings.lr, settings.epochs * steps)
     with strategy.scope():
-        trained = _replicated(network, strategy)
+        trained = _trainable(network, strategy, settings.seed)
         optimizer = tf_keras.optimizers.SGD(rate, momentum=settings.momentum, nesterov=True)
         optimizer.build(trained.trainable_variables)
         learner = _Learner(trained, teacher, task.objective, settings)
         learner.compile(optimizer)
-        checkpoints = None
-        if saving is not None:
-            groups = {"network": trained.variables, "optimizer": list(optimizer.variables)}
-            checkpoints = Checkpoints(saving, groups)
+        groups = {
+            "network": trained.variables,
+            "optimizer": list(optimizer.variables),
+            "metrics": [variable for metric in learner.metrics for variable in metric.variables],
+        }
+        checkpoints = None if saving is None else Checkpoints(saving, groups)
         progress = Progress() if checkpoints is None else checkpoints.restore()
-        workers.share([*trained.variables, *optimizer.variables])
+        learner.goes_on = progress.steps > 0
+        workers.share([variable for group in groups.values() for variable in group])
         progress.check(steps)
     if progress.epochs < settings.epochs:
         saves = [] if checkpoints is None else [_Saves(checkpoints, progress, steps)]
@@ -80,23 +83,20 @@ def fine_tune(
 
             def batches(epoch: int, done: int = 0) -> tf.data.Dataset | tf.distribute.DistributedDataset:
                 with reading(own_share()):
-                    rest = dataset(epoch).skip(done)
+                    rest = dataset(epoch, done)
                 # Alone, tf_keras does it.
                 return rest if workers.count() == 1 else distribute(strategy, rest, settings.batch_size)
 
             _fit(learner, batches, progress, steps, settings, [*saves, *callbacks], verbose)
     if trained is not network:
-        network.set_weights(trained.get_weights())
+        take_weights(network, trained)
 
 
-def _replicated(network: tf_keras.Model, strategy: tf.distribute.Strategy) -> tf_keras.Model:
-    """Returns the network itself on one device, otherwise a copy with variables on all devices."""
-    if strategy.num_replicas_in_sync == 1:
+def _trainable(network: tf_keras.Model, strategy: tf.distribute.Strategy, seed: int) -> tf_keras.Model:
+    """Returns the network itself if it can be trained as it is: on one device, and without dropout."""
+    if strategy.num_replicas_in_sync == 1 and not has_dropout(network):
         return network
-    with tfmot.quantization.keras.quantize_scope():
-        copy = tf_keras.models.clone_model(network)
-    copy.set_weights(network.get_weights())
-    return copy
+    return with_counted_dropout(network, seed)
 
 
 def _fit(
@@ -139,6 +139,8 @@ class _Learner(tf_keras.Model):
         self._settings = settings
         # A closure, so that tf_keras neither trains nor saves the teacher.
         self._teach = lambda images: None if teacher is None else teacher(images, training=False)
+        #: Whether the next epoch is the rest of an interrupted one.
+        self.goes_on = False
         self._loss, self._progress = (tf_keras.metrics.Mean(name=name) for name in ("loss", objective.progress_name))
 
     def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
@@ -147,6 +149,12 @@ class _Learner(tf_keras.Model):
     @property
     def metrics(self) -> list[tf_keras.metrics.Metric]:
         return [self._loss, self._progress]
+
+    def reset_metrics(self) -> None:
+        """Starts an epoch; what an interrupted one has counted stays."""
+        if not self.goes_on:
+            super().reset_metrics()
+        self.goes_on = False
 
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         variables = self.network.trainable_variables

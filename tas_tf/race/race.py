@@ -27,7 +27,7 @@ from tas_tf.race.settings import RaceSettings, Rounds
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student, copy_weights
 from tas_tf.student.meter import budget_figures
-from tas_tf.training.answers import Answers, kept_steps
+from tas_tf.training.answers import Answers, Read, kept_steps
 from tas_tf.training.checkpoint import Saving
 from tas_tf.training.loop import SECONDS, Diverged
 from tas_tf.training.network import Trainee, inherited
@@ -124,12 +124,12 @@ def run_race(
         trainee, steps, started = contestant.trainee, rounds.steps[number - 1], time.monotonic()
         read = images[number - 1]
         with reading(own_share()):
-            batches = read(0)
+            read(0)  # asks the teacher
         asked, started, before = time.monotonic() - started, time.monotonic(), 0.0
         trainee.network.set_weights(contestant.weights)
         try:
             history = trainee.train(
-                _Images(lambda: batches, read.element_spec),
+                read,
                 lr=settings.lr * factor,
                 epochs=1,
                 steps_per_epoch=steps,
@@ -211,9 +211,7 @@ def _images_of_rounds(
     dataset, per_epoch = data.training(settings.batch_size)
     # Each round sees images in orders of its own.
     epochs_before = [0, *itertools.accumulate(-(-steps // per_epoch) for steps in rounds.steps)]
-    images: list[Callable[[], Any]] = [
-        functools.partial(dataset, epoch) for epoch in epochs_before[: len(rounds.steps)]
-    ]
+    images: list[Read] = [functools.partial(dataset, epoch) for epoch in epochs_before[: len(rounds.steps)]]
     spec = dataset(0).element_spec
     if teacher is not None and shares_answers(data, settings, rounds):
         answers = Answers(teacher, strategy)
@@ -230,13 +228,13 @@ class _Images:
         element_spec: Specification of a global batch.
     """
 
-    def __init__(self, read: Callable[[], tf.data.Dataset], element_spec: Any) -> None:
+    def __init__(self, read: Read, element_spec: Any) -> None:
         self._read, self.element_spec = read, element_spec
 
-    def __call__(self, epoch: int) -> tf.data.Dataset:
+    def __call__(self, first_epoch: int, first_step: int = 0) -> tf.data.Dataset:
         """The batches, the same ones in every epoch."""
-        del epoch
-        return self._read()
+        del first_epoch
+        return self._read(first_step)
 
 
 def shares_answers(data: TrainingData, settings: TrainSettings, rounds: Rounds) -> bool:

@@ -113,14 +113,14 @@ def measure_pace(
         answers = Answers(teacher, strategy)
 
         def ask(count: int) -> None:
-            answers.to(functools.partial(plain, 0), count)()
+            answers.to(functools.partial(plain, 0), count)(0)
 
         ask(1)  # traces
         teach = _per_step(ask, _SOME)
         logits = tf.zeros([settings.batch_size, *teacher.outputs[0].shape[1:]])
 
-        def dataset(epoch: int) -> tf.data.Dataset:
-            return plain(epoch).map(lambda images, labels: (images, labels, logits))
+        def dataset(first_epoch: int, first_step: int = 0) -> tf.data.Dataset:
+            return plain(first_epoch, first_step).map(lambda images, labels: (images, labels, logits))
 
     def build() -> None:
         nonlocal trainee

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import TypeAlias
 
 import keras
 import numpy as np
@@ -15,6 +16,8 @@ from tas_tf.data.training_data import EpochsDataset, TrainingData
 from tas_tf.training.settings import TrainSettings
 from tas_tf.training.strategy import distribute, own_share
 
+#: Takes a number of batches to leave out, and returns the others.
+Read: TypeAlias = Callable[[int], tf.data.Dataset]
 #: Message of the error that ends a training whose images came in another order than before.
 OTHER_ORDER = "The data came in another order when they were read again"
 # Largest size of logits that are kept, in bytes.
@@ -57,15 +60,15 @@ class Answers:
         self._strategy, self._logits_shape = strategy, tuple(teacher.outputs[0].shape[1:])
         self._teach = tf.function(lambda images: tf.cast(teacher(images, training=False), tf.float32))
 
-    def to(self, read: Callable[[], tf.data.Dataset], steps: int) -> Callable[[], tf.data.Dataset]:
+    def to(self, read: Read, steps: int) -> Read:
         """Adds logits to the first batches of a dataset.
 
         Args:
-            read: Returns batches of `(images, labels)`, the same ones each time.
+            read: Takes a number of batches to leave out; returns batches of `(images, labels)`, the same each time.
             steps: Number of batches.
 
         Returns:
-            A function that returns batches of `(images, labels, logits)`. The first call asks the teacher.
+            A function that does so with batches of `(images, labels, logits)`. The first call asks the teacher.
 
         Raises:
             tf.errors.InvalidArgumentError: While the result is read: it came in another order than the first time.
@@ -81,10 +84,10 @@ class Answers:
             with tf.control_dependencies([same]):
                 return images, labels, tf.identity(logits)
 
-        def answered() -> tf.data.Dataset:
-            batches = read().take(steps)
-            joined = tf.data.Dataset.zip(batches, ask()).map(join).with_options(batches.options())
-            return joined.apply(tf.data.experimental.assert_cardinality(steps))
+        def answered(first_step: int = 0) -> tf.data.Dataset:
+            batches = read(first_step).take(steps - first_step)
+            joined = tf.data.Dataset.zip(batches, ask().skip(first_step)).map(join).with_options(batches.options())
+            return joined.apply(tf.data.experimental.assert_cardinality(steps - first_step))
 
         return answered
 
@@ -92,14 +95,14 @@ class Answers:
         """Specification of a batch with logits, of that of a batch."""
         return images, labels, tf.TensorSpec([images.shape[0], *self._logits_shape], tf.float32)
 
-    def _ask(self, read: Callable[[], tf.data.Dataset], steps: int) -> tf.data.Dataset:
+    def _ask(self, read: Read, steps: int) -> tf.data.Dataset:
         """Labels and logits of each global batch."""
         batch_size = None
         if workers.count() > 1:
             with reading(WHOLE):
-                batch_size = read().element_spec[1].shape[0]
+                batch_size = read(0).element_spec[1].shape[0]
         with reading(own_share()):
-            batches = distribute(self._strategy, read().take(steps), batch_size)
+            batches = distribute(self._strategy, read(0).take(steps), batch_size)
         gathered = [
             [
                 self._strategy.gather(part, axis=0).numpy()
@@ -125,6 +128,6 @@ class Turns:
         #: Specification of a batch, for which the teacher isn't asked.
         self.element_spec = answers.spec(*dataset(0).element_spec)
 
-    def __call__(self, epoch: int) -> tf.data.Dataset:
+    def __call__(self, first_epoch: int, first_step: int = 0) -> tf.data.Dataset:
         """Batches of `(images, labels, logits)` of a single epoch. The teacher is asked when an epoch is new."""
-        return self._kept[epoch % len(self._kept)]()
+        return self._kept[first_epoch % len(self._kept)](first_step)

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from tas_tf import workers
 from tas_tf.data.share import reading
+from tas_tf.data.training_data import EpochsDataset
 from tas_tf.errors import UserError
 from tas_tf.interruption import REQUESTS, deferred
 from tas_tf.training.answers import OTHER_ORDER
@@ -33,7 +34,7 @@ class Diverged(UserError):
 
 def fit(
     model: keras.Model,
-    epochs_dataset: Callable[[int], tf.data.Dataset],
+    epochs_dataset: EpochsDataset,
     *,
     strategy: tf.distribute.Strategy,
     epochs: int,
@@ -56,10 +57,10 @@ def fit(
 
     Args:
         model: Model to train in place.
-        epochs_dataset: Function that takes the number of the first epoch and returns an endless dataset of global
-            batches from that epoch on, or one whose cardinality is that of a single epoch. The order within an epoch
-            must depend only on the epoch, otherwise a resumed run differs from an uninterrupted one. It may have an
-            `element_spec`, if making a dataset takes long.
+        epochs_dataset: Function that takes the number of the first epoch, and of batches to leave out of it. Returns
+            an endless dataset of global batches, or one whose cardinality is that of the rest of the epoch. The order
+            within an epoch must depend only on the epoch, otherwise a resumed run differs from an uninterrupted one. It
+            may have an `element_spec`, if making a dataset takes long.
         strategy: Distribution strategy.
         epochs: Total number of epochs, including those before a resume.
         steps_per_epoch: Global batches in an epoch.
@@ -125,9 +126,9 @@ def fit(
         done, inside = progress.steps, _InsideEpoch(model, checkpoints, progress, steps_per_epoch)
         if batches is None:
             with reading(own_share()):
-                dataset = epochs_dataset(epoch)
-            ends = int(dataset.cardinality()) == steps_per_epoch
-            batches = iter(distribute(strategy, dataset.skip(done) if done else dataset, batch_size))
+                dataset = epochs_dataset(epoch, done)
+            ends = int(dataset.cardinality()) == steps_per_epoch - done
+            batches = iter(distribute(strategy, dataset, batch_size))
         if not done:
             model.reset_metrics()
         callback_list.on_epoch_begin(epoch)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tas_tf import workers
 from tas_tf.cost.cost_model import CostModel
-from tas_tf.data.training_data import TrainingData
+from tas_tf.data.training_data import EpochsDataset, TrainingData
 from tas_tf.errors import UserError
 from tas_tf.objectives.objective import Objective
 from tas_tf.space.shape import Shape
@@ -231,7 +231,7 @@ class Trainee:
 
     def train(
         self,
-        dataset: Callable[[int], tf.data.Dataset],
+        dataset: EpochsDataset,
         *,
         lr: float,
         epochs: int,

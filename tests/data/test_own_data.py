@@ -1,5 +1,6 @@
 """Data that a Python file of the user's own makes."""
 
+import re
 from pathlib import Path
 
 import keras
@@ -120,6 +121,57 @@ def test_messages_speak_of_the_files_names():
     shorter = {**inputs, "signal": inputs["signal"][:, :5]}
     with pytest.raises(UserError, match=r"`test` must have images of 6x2 for `signal`.*Received: 5x2"):
         opened(test=(shorter, labels))
+
+
+class Shuffled(keras.utils.PyDataset):
+    """Batches of eight that aren't the same ones after an epoch."""
+
+    def __len__(self):
+        return TRAIN // 8
+
+    def __getitem__(self, number):
+        inputs, labels = data(TRAIN, 0)
+        rows = slice(8 * number, 8 * number + 8)
+        return {name: one[rows] for name, one in inputs.items()}, labels[rows]
+
+    def on_epoch_end(self):
+        pass
+
+
+def examples(**options) -> tf.data.Dataset:
+    return tf.data.Dataset.from_tensor_slices(data(TRAIN, 0)).shuffle(TRAIN, **options)
+
+
+def moved(inputs, label):
+    return {**inputs, "size": inputs["size"] + tf.random.normal([2])}, label
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        (lambda: examples(seed=0), "comes in another order each time"),
+        (lambda: examples(seed=0).map(moved), "gives other images each time"),
+        (Shuffled, "may change in its `on_epoch_begin` or `on_epoch_end`"),
+    ],
+)
+def test_data_that_do_not_come_again_are_warned_of(recwarn, train, message):
+    opened(train=train())
+    expected = rf"`dataset`: a run that is .*resumed won't end.* `train` of data\.py {message}"
+    assert sum(re.search(expected, str(one.message)) is not None for one in recwarn) == 1
+
+
+def test_data_that_come_again_give_no_warning(recwarn):
+    opened()
+    opened(train=examples(reshuffle_each_iteration=False).batch(8))
+    assert not recwarn.list
+
+
+def test_what_a_file_draws_is_the_same_in_each_process(write):
+    """For a process, the file runs once: two files stand for two processes."""
+    text = "import random, numpy, tensorflow\ntrain = random.random(), numpy.random.rand()\ndef test():\n"
+    text += "    return numpy.random.rand(), float(tensorflow.random.uniform([]))\n"
+    first, second = Script.of(write(text)), Script.of(write(text))
+    assert (first.train, first.test) == (second.train, second.test)
 
 
 class Broken(keras.utils.PyDataset):

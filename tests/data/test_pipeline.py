@@ -52,6 +52,21 @@ def test_an_epoch_is_a_function_of_seed_and_number(small_source, augment):
     assert not np.array_equal(images[:6], images[6:12])
 
 
+@pytest.mark.parametrize("first_step", [2, 6, 14])
+def test_batches_are_left_out_as_if_they_had_been_read(small_source, first_step):
+    """Also more of them than the six of an epoch."""
+    options = {"batch_size": 8, "preprocessing": _PLAIN, "augment": _STANDARD, "seed": 5, "first_epoch": 1}
+    whole, rest = epochs(small_source, **options), epochs(small_source, **options, first_step=first_step)
+    for one, other in zip(_take(whole.skip(first_step), 8), _take(rest, 8), strict=True):
+        np.testing.assert_array_equal(one, other)
+    halves = np.arange(20), np.arange(20, 50)
+    whole = paired_epochs(small_source, *halves, **options).skip(first_step).take(5)
+    rest = paired_epochs(small_source, *halves, **options, first_step=first_step).take(5)
+    for one, other in zip(whole.as_numpy_iterator(), rest.as_numpy_iterator(), strict=True):
+        for ours, theirs in zip(tf.nest.flatten(one), tf.nest.flatten(other), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
 def test_each_epoch_holds_every_index_once(small_source):
     indices = np.arange(5, 45)
     images, labels = _take(epochs(small_source, indices, batch_size=10, preprocessing=_PLAIN), 12)

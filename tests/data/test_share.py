@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tas_tf.data import sources
+from tas_tf.data import pipeline, sources
 from tas_tf.data.augmentation import Augmentation
+from tas_tf.data.decoded import keep_decoded
 from tas_tf.data.fashion_mnist import FashionMnistIdx
 from tas_tf.data.pipeline import epochs, paired_epochs
 from tas_tf.data.preprocessing import Preprocessing
@@ -51,6 +52,50 @@ def test_parts_of_streamed_batches_make_the_whole(kind, fake_idx, image_folder, 
     for whole, *each in zip(make().take(steps), *halves, strict=False):
         for tensor, *pieces in zip(whole, *each, strict=True):
             np.testing.assert_array_equal(np.concatenate(pieces), tensor)
+
+
+@pytest.mark.parametrize("share", [WHOLE, Share(1, 2)], ids=["whole", "half"])
+@pytest.mark.parametrize("kind", ["tfds", "folder", "decoded"])
+def test_batches_are_left_out_without_decoding_their_images(kind, share, fake_idx, image_folder, tmp_path, monkeypatch):
+    """What is left of an epoch equals the rest of the whole."""
+    monkeypatch.setattr(sources, "MEMORY_LIMIT_BYTES", 100)
+    if kind == "tfds":
+        FashionMnistIdx(data_dir=str(tmp_path / "tfds")).download_and_prepare()
+        source, batch_size, first = load_source("fashion_mnist", data_dir=str(tmp_path / "tfds")), 8, 3
+    else:
+        source, batch_size, first = load_source(f"folder:{image_folder}", image_size=4), 2, 1
+    if kind == "decoded":
+        source = keep_decoded(source, tmp_path / "cache")
+    changes = _CHANGES["tfds" if kind == "tfds" else "folder"]
+    options = {"preprocessing": Preprocessing("scale_0_1"), "augment": changes, "seed": 3, "first_epoch": 1}
+    steps = source.num_train // batch_size
+    assert steps > first
+
+    def make(**more) -> tf.data.Dataset:
+        with reading(share):
+            return epochs(source, batch_size=batch_size, **options, **more)
+
+    expected = list(make().skip(first).take(steps - first))
+    decoded, decode = [], type(source).decode
+
+    def watch(encoded):
+        decoded.append(encoded)
+        return encoded
+
+    def watched(self, encoded: tf.Tensor) -> tf.Tensor:
+        seen = tf.numpy_function(watch, [encoded], encoded.dtype)
+        return decode(self, tf.ensure_shape(seen, encoded.shape))
+
+    monkeypatch.setattr(type(source), "decode", watched)
+    # A single epoch, as reading ahead would decode images of the next.
+    monkeypatch.setattr(
+        pipeline, "epoch_after_epoch", lambda epoch, read: tf.data.Dataset.range(epoch, epoch + 1).flat_map(read)
+    )
+    for one, other in zip(make(first_step=first), expected, strict=True):
+        for ours, theirs in zip(one, other, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    left = np.arange(first * batch_size, source.num_train)
+    assert len(decoded) <= share.holds(left, batch_size).sum()
 
 
 def test_only_its_own_files_are_read(image_folder, monkeypatch):

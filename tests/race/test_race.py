@@ -53,7 +53,7 @@ class Later(Task):
 
     def training(self, batch_size):
         dataset, steps = super().training(batch_size)
-        return (lambda epoch: dataset(epoch + self.first)), steps
+        return (lambda epoch, step=0: dataset(epoch + self.first, step)), steps
 
 
 def race(model, proposals, **options):

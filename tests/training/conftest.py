@@ -28,7 +28,7 @@ def examples() -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.fixture(scope="session")
-def epochs_dataset(examples) -> Callable[[int], tf.data.Dataset]:
+def epochs_dataset(examples) -> Callable[..., tf.data.Dataset]:
     images, labels = (tf.constant(part) for part in examples)
 
     def one_epoch(epoch):
@@ -38,7 +38,7 @@ def epochs_dataset(examples) -> Callable[[int], tf.data.Dataset]:
         batches = tf.data.Dataset.from_tensor_slices((tf.gather(images, order), tf.gather(labels, order)))
         return batches.batch(BATCH_SIZE, drop_remainder=True)
 
-    return lambda first_epoch: tf.data.Dataset.counter(first_epoch).flat_map(one_epoch)
+    return lambda epoch, step=0: tf.data.Dataset.counter(epoch).flat_map(one_epoch).skip(step)
 
 
 @pytest.fixture(scope="session")

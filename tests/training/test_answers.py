@@ -1,6 +1,7 @@
 """A teacher that is asked once teaches the same as one that is asked in every step."""
 
 import dataclasses
+import functools
 
 import keras
 import numpy as np
@@ -44,7 +45,7 @@ def test_each_batch_gets_the_logits_of_its_images(strategy):
     with strategy.scope():
         teacher = logits_of(randomize(tiny_network()), tiny_space())
     dataset, _ = tiny_task(pad_crop=1).training(32)
-    found = batches(Answers(teacher, strategy).to(lambda: dataset(1), 4)())
+    found = batches(Answers(teacher, strategy).to(functools.partial(dataset, 1), 4)())
     assert_equal([batch[:2] for batch in found], batches(dataset(1).take(4)))
     for images, _, logits in found:
         np.testing.assert_allclose(logits, teacher(images, training=False), rtol=1e-5, atol=1e-5)
@@ -119,7 +120,7 @@ def test_an_interrupted_training_with_views_ends_like_an_uninterrupted_one(teach
 def test_data_in_another_order_are_noticed(teacher):
     dataset, _ = tiny_task().training(32)
     epochs = iter(range(9))
-    answered = Answers(teacher, make_strategy("one_device")).to(lambda: dataset(next(epochs)), 2)
+    answered = Answers(teacher, make_strategy("one_device")).to(lambda first_step: dataset(next(epochs)), 2)
     with pytest.raises(tf.errors.InvalidArgumentError, match="another order"):
         batches(answered())
 
@@ -128,7 +129,7 @@ def test_a_training_on_them_ends_with_a_clear_error(teacher):
     dataset, steps = tiny_task().training(32)
     epochs = iter(range(99))
     turns = Turns(
-        lambda epoch: dataset(next(epochs)),
+        lambda epoch, first_step=0: dataset(next(epochs)),
         Answers(teacher, make_strategy("one_device")),
         steps_per_epoch=steps,
         views=2,

@@ -108,7 +108,7 @@ def one_step(strategy, batch, alpha: float, temperature: float) -> tuple[float, 
             student, teacher, sgd(0.1, momentum=0.0), alpha=alpha, temperature=temperature, objective=OBJECTIVE
         )
     dataset = tf.data.Dataset.from_tensors(batch).unbatch().batch(BATCH, drop_remainder=True).repeat()
-    history = fit(learner, lambda epoch: dataset, strategy=strategy, epochs=1, steps_per_epoch=1, verbose=0)
+    history = fit(learner, lambda epoch, step=0: dataset, strategy=strategy, epochs=1, steps_per_epoch=1, verbose=0)
     return history.history["loss"][0], np.array(student.weights[0]), teacher
 
 
@@ -142,7 +142,7 @@ def test_the_weight_falls_along_half_a_cosine_and_goes_on_after_a_resume(batch, 
         learner = distiller(linear(1), linear(2), sgd(0.0), alpha=0.8, alpha_end=0.2, steps=8, objective=OBJECTIVE)
         options = {"strategy": tf.distribute.get_strategy(), "steps_per_epoch": 2, "verbose": 0}
         saving = folder and Saving(folder)
-        return fit(learner, lambda epoch: dataset, epochs=epochs, saving=saving, **options).history["loss"]
+        return fit(learner, lambda epoch, step=0: dataset, epochs=epochs, saving=saving, **options).history["loss"]
 
     weights = [0.2 + 0.6 * (1 + np.cos(np.pi * step / 8)) / 2 for step in range(8)]
     each = [expected_loss(linear(1), linear(2), batch, weight, 4.0) for weight in weights]

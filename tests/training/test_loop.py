@@ -332,7 +332,7 @@ def test_validation_is_logged(make_classifier, compile_classifier, epochs_datase
 def test_nan_stops_and_keeps_the_checkpoint(compile_classifier, examples, epochs_dataset, tmp_path):
     _, labels = examples
 
-    def poisoned(first_epoch):
+    def poisoned(first_epoch, first_step=0):
         bad = tf.data.Dataset.from_tensors((tf.fill((8, 6, 6, 1), np.nan), tf.constant(labels[:8])))
         good = epochs_dataset(first_epoch)
         return good.take((1 - first_epoch) * STEPS + 2).concatenate(bad).concatenate(good)
@@ -392,11 +392,11 @@ def test_unready_models_are_refused(make_classifier, compile_classifier, epochs_
 
 def test_wrong_datasets_are_refused(make_classifier, compile_classifier, epochs_dataset, two_replicas):
     with pytest.raises(ValueError, match="ended at step 4 of epoch 1"):
-        run(compile_classifier(make_classifier()), lambda epoch: epochs_dataset(epoch).take(3))
+        run(compile_classifier(make_classifier()), lambda epoch, step=0: epochs_dataset(epoch).take(3))
     with two_replicas.scope():
         model = compile_classifier(make_classifier())
     with pytest.raises(UserError, match="drop_remainder"):
-        run(model, lambda epoch: epochs_dataset(epoch).unbatch().batch(8), strategy=two_replicas)
+        run(model, lambda epoch, step=0: epochs_dataset(epoch).unbatch().batch(8), strategy=two_replicas)
 
 
 def test_batch_callbacks_get_the_logs_of_the_last_step(make_classifier, compile_classifier, epochs_dataset):
