@@ -10,7 +10,6 @@ from tas_tf.files import (
     atomic_folder,
     read_json,
     read_text,
-    remove_partial,
     write_arrays,
     write_bytes,
     write_json,
@@ -99,20 +98,6 @@ def test_a_file_never_replaces_a_folder(tmp_path, write, content):
     assert caught.value.filename == str(target)
     assert names(tmp_path) == ["runs.keras"]
     assert (target / "precious").read_text() == "1"
-
-
-def test_leftovers_of_a_kill_are_no_results(tmp_path):
-    leftover = tmp_path / ".partial-abc"
-    leftover.mkdir()
-    (leftover / "model.keras").write_bytes(b"half")
-    assert list(tmp_path.glob("*.keras")) == []
-    remove_partial(tmp_path, of="shape.json")
-    assert names(tmp_path) == [".partial-abc"]
-    remove_partial(tmp_path, of="model.keras")
-    assert names(tmp_path) == []
-    leftover.mkdir()
-    remove_partial(tmp_path)
-    assert names(tmp_path) == []
 
 
 def test_what_is_no_text_is_told(tmp_path):
