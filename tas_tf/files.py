@@ -5,11 +5,12 @@ Of several workers, the chief alone writes.
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +27,39 @@ if TYPE_CHECKING:
 #: a file in it is compressed.
 DAMAGED_ZIP = (zipfile.BadZipFile, KeyError, NotImplementedError, RuntimeError, EOFError, ValueError, zlib.error)
 
+_CHECKSUM = "checksum"
+
 
 def write_json(path: str | Path, value: Any) -> None:
     """Writes `value` as JSON, atomically. NumPy scalars and arrays become numbers and lists."""
     text = json.dumps(value, indent=2, default=_plain) + "\n"
     _write(Path(path), lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def digest_of(content: Any) -> str:
+    """Fingerprint of a value in JSON's types."""
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def write_checked(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Writes a JSON object with a checksum, atomically."""
+    plain = json.loads(json.dumps(content, default=_plain))
+    write_json(path, {**plain, _CHECKSUM: digest_of(plain)})
+
+
+def read_checked(path: str | Path) -> dict[str, Any]:
+    """Reads what `write_checked` wrote; an object without a checksum, as earlier versions wrote it, is taken as it is.
+
+    Raises:
+        UserError: If the file is missing, damaged or changed.
+    """
+    content = read_json(path)
+    if isinstance(content, dict):
+        found = content.pop(_CHECKSUM, None)
+        if found in (None, digest_of(content)):
+            return content
+    raise UserError(f"{path} is damaged.")
 
 
 def write_bytes(path: str | Path, content: bytes) -> Path:
@@ -78,7 +107,8 @@ def read_arrays(path: str | Path) -> list[np.ndarray]:
         UserError: If the file is missing or damaged.
     """
     try:
-        with np.load(path) as content:
+        # A file of its own, since NumPy leaves that of a damaged archive open.
+        with Path(path).open("rb") as file, np.load(file) as content:
             return [content[f"arr_{number}"] for number in range(len(content.files))]
     except (OSError, *DAMAGED_ZIP) as error:
         raise UserError(f"Can't read {path}: {error}.") from error

@@ -11,12 +11,12 @@ from typing import Any, Literal
 
 from tas_tf import workers
 from tas_tf.errors import UserError
-from tas_tf.files import write_json
+from tas_tf.files import digest_of, write_json
 from tas_tf.interruption import REQUESTS
 from tas_tf.replacing import put_back, remove_partial, replace_together, scratch_folder, unfinished
 from tas_tf.runs.lock import acquire, check_free
 from tas_tf.runs.origins import compare_inputs, compare_settings, flatten, hash_content, list_differences
-from tas_tf.runs.records import digest_of, read_record
+from tas_tf.runs.records import read_record
 
 Status = Literal["missing", "unfinished", "fresh", "stale"]
 
