@@ -32,8 +32,9 @@ import numpy as np
 from benchmarks.commands import import_all, run_to_the_end, start
 from benchmarks.records import RECORDS
 from tas_tf.cli.document import with_lines
-from tas_tf.files import PARTIAL_PREFIX, read_json, write_bytes, write_json
+from tas_tf.files import read_json, write_bytes, write_json
 from tas_tf.interruption import EXIT_CODE
+from tas_tf.replacing import PARTIAL_PREFIX
 from tas_tf.runs.lock import LOCK
 
 _DATA = ("--dataset=digits", "--train_limit=400", "--batch_size=32", "--test_limit=64", "--progress=none")

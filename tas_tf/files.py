@@ -1,17 +1,16 @@
 """Atomic writes: files and folders are written to a scratch folder, then renamed.
 
-Of several workers, the chief alone writes: what the others write goes nowhere.
+Of several workers, the chief alone writes.
 """
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
-import shutil
-import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,31 +18,53 @@ import numpy as np
 
 from tas_tf import workers
 from tas_tf.errors import UserError
+from tas_tf.replacing import flush, replace_together, scratch_folder
 
 if TYPE_CHECKING:
     import keras
-
-# Prefix of the scratch folders, which an interrupted write leaves behind. They are folders so that no pattern for
-# files, such as `*.keras`, matches them.
-PARTIAL_PREFIX = ".partial-"
-
 
 #: What reading a damaged zip archive raises; `zipfile` says NotImplementedError where damage changed the way in which
 #: a file in it is compressed.
 DAMAGED_ZIP = (zipfile.BadZipFile, KeyError, NotImplementedError, RuntimeError, EOFError, ValueError, zlib.error)
 
+_CHECKSUM = "checksum"
+
 
 def write_json(path: str | Path, value: Any) -> None:
     """Writes `value` as JSON, atomically. NumPy scalars and arrays become numbers and lists."""
     text = json.dumps(value, indent=2, default=_plain) + "\n"
-    with _aside(Path(path)) as partial:
-        partial.write_text(text, encoding="utf-8")
+    _write(Path(path), lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def digest_of(content: Any) -> str:
+    """Fingerprint of a value in JSON's types."""
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def write_checked(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Writes a JSON object with a checksum, atomically."""
+    plain = json.loads(json.dumps(content, default=_plain))
+    write_json(path, {**plain, _CHECKSUM: digest_of(plain)})
+
+
+def read_checked(path: str | Path) -> dict[str, Any]:
+    """Reads what `write_checked` wrote; an object without a checksum, as earlier versions wrote it, is taken as it is.
+
+    Raises:
+        UserError: If the file is missing, damaged or changed.
+    """
+    content = read_json(path)
+    if isinstance(content, dict):
+        found = content.pop(_CHECKSUM, None)
+        if found in (None, digest_of(content)):
+            return content
+    raise UserError(f"{path} is damaged.")
 
 
 def write_bytes(path: str | Path, content: bytes) -> Path:
     """Writes a file atomically and returns its path."""
-    with _aside(Path(path)) as partial:
-        partial.write_bytes(content)
+    _write(Path(path), lambda partial: partial.write_bytes(content))
     return Path(path)
 
 
@@ -76,8 +97,7 @@ def read_json(path: str | Path) -> Any:
 
 def write_arrays(path: str | Path, arrays: Sequence[np.ndarray]) -> None:
     """Writes arrays as an `.npz` file, atomically."""
-    with _aside(Path(path)) as partial:
-        np.savez(partial, *arrays)
+    _write(Path(path), lambda partial: np.savez(partial, *arrays))
 
 
 def read_arrays(path: str | Path) -> list[np.ndarray]:
@@ -87,14 +107,15 @@ def read_arrays(path: str | Path) -> list[np.ndarray]:
         UserError: If the file is missing or damaged.
     """
     try:
-        with np.load(path) as content:
+        # A file of its own, since NumPy leaves that of a damaged archive open.
+        with Path(path).open("rb") as file, np.load(file) as content:
             return [content[f"arr_{number}"] for number in range(len(content.files))]
     except (OSError, *DAMAGED_ZIP) as error:
         raise UserError(f"Can't read {path}: {error}.") from error
 
 
 def write_model(path: str | Path, model: "keras.Model") -> None:
-    """Saves `model` in the `.keras` format, atomically.
+    """Saves `model` in the `.keras` format, atomically. All workers take part, but the chief alone writes.
 
     Raises:
         ValueError: If `path` doesn't end in `.keras`.
@@ -102,80 +123,65 @@ def write_model(path: str | Path, model: "keras.Model") -> None:
     path = Path(path)
     if path.suffix != ".keras":
         raise ValueError(f"`path` must end in .keras. Received: {path}.")
-    with _aside(path) as partial:
-        model.save(partial)
+    if workers.is_chief():
+        _write(path, model.save)
+    else:
+        with workers.nowhere() as folder:
+            model.save(f"{folder}/{path.name}")
 
 
 @contextlib.contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Yields an empty folder, which becomes `path` if the block ends without an exception.
 
-    An existing folder is replaced as a whole: it is moved away, then the new folder is renamed to `path`. A kill
-    between the two steps leaves no folder, never a mixture.
+    An existing folder is replaced as a whole. If the process is killed meanwhile, the next one that writes the folder
+    puts the existing one back first, see `put_back`. Of several workers, only the chief may call this.
+
+    Raises:
+        NotADirectoryError: If `path` is a file.
     """
-    with _aside(Path(path), folder=True) as partial:
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+    with _aside(path) as partial:
         partial.mkdir()
         yield partial
+        replace_together(partial.parent, [path.name])
 
 
-def remove_partial(folder: str | Path, *, of: str | None = None) -> None:
-    """Removes the scratch folders that interrupted writes left in `folder`.
+def _write(path: Path, write: Callable[[Path], Any]) -> None:
+    """Writes a file atomically, on the chief.
 
     Args:
-        folder: The folder.
-        of: Name of what was being written; by default, leftovers of all writes are removed.
+        path: The file.
+        write: Writes the file at another path.
+
+    Raises:
+        IsADirectoryError: If there is a folder in the place of the file.
     """
-    for leftover in Path(folder).glob(PARTIAL_PREFIX + "*"):
-        if of is None or (leftover / of).exists():
-            shutil.rmtree(leftover, ignore_errors=True)
+    if not workers.is_chief():
+        return
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    with _aside(path) as partial:
+        write(partial)
+        flush(partial)
+        os.replace(partial, path)
+        flush(path.parent)
 
 
 @contextlib.contextmanager
-def _aside(path: Path, *, folder: bool = False) -> Iterator[Path]:
-    """Yields a scratch path that becomes `path`.
-
-    Raises:
-        IsADirectoryError: If there is a folder in the place of a file. Only a folder may replace a folder.
-    """
-    if path.is_dir() and not folder:
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    if not workers.is_chief():
-        with tempfile.TemporaryDirectory() as nowhere:
-            yield Path(nowhere) / path.name
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The scratch folder is next to the target, because a rename is atomic only within one file system.
-    scratch = Path(tempfile.mkdtemp(prefix=PARTIAL_PREFIX, dir=path.parent))
+def _aside(path: Path) -> Iterator[Path]:
+    """Yields a scratch path for what is to become `path`, and names that in errors."""
     try:
-        partial = scratch / path.name
-        yield partial
-        _flush(partial)
-        if folder and path.is_dir():
-            os.replace(path, scratch / "replaced")
-        os.replace(partial, path)
-        _flush_entry(path.parent)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with scratch_folder(path.parent) as scratch:
+            yield scratch / path.name
     except OSError as error:
         # Errors from the write itself carry no file name.
         if error.errno is not None and error.filename is None:
             error.filename = str(path)
         raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _flush(path: Path) -> None:
-    """Flushes a file, or all files below a folder, to disk; otherwise the rename may get there before the data."""
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    for file in files:
-        _flush_entry(file)
-
-
-def _flush_entry(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _plain(value: Any) -> Any:

@@ -147,12 +147,13 @@ def deferred() -> Iterator[None]:
     """Only notes a request inside the block, where `REQUESTS.received` tells.
 
     Raises:
-        KeyboardInterrupt: At the end of the block, on Ctrl-C inside it.
+        KeyboardInterrupt: At the end of the outermost block, on Ctrl-C inside it.
         Terminated: Likewise, on SIGTERM.
     """
-    REQUESTS.deferring = True
+    outer, REQUESTS.deferring = REQUESTS.deferring, True
     try:
         yield
     finally:
-        REQUESTS.deferring = False
-    REQUESTS.check()
+        REQUESTS.deferring = outer
+    if not outer:
+        REQUESTS.check()

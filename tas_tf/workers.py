@@ -7,13 +7,14 @@ Without other workers, a process is the chief, and all functions do what their n
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
 import pickle
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -181,6 +182,23 @@ def any_true(value: bool) -> bool:
         WorkerLost: Another worker has ended.
     """
     return value if _team is None else bool(_sum([value])[0])
+
+
+@contextlib.contextmanager
+def nowhere() -> Iterator[str]:
+    """Yields a folder in memory, for workers that take part in writing although only the chief's files count.
+
+    Reading some variables takes all workers. Their own disks may be full, and the shared one closed to them.
+    TensorFlow and Keras write to such a folder, Python doesn't.
+    """
+    import tensorflow as tf
+
+    folder = f"ram://nowhere-{number()}"
+    try:
+        yield folder
+    finally:
+        if tf.io.gfile.exists(folder):
+            tf.io.gfile.rmtree(folder)
 
 
 def wait_for(paths: Iterable[Path]) -> bool:

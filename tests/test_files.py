@@ -8,11 +8,12 @@ import pytest
 from tas_tf.errors import UserError
 from tas_tf.files import (
     atomic_folder,
+    read_checked,
     read_json,
     read_text,
-    remove_partial,
     write_arrays,
     write_bytes,
+    write_checked,
     write_json,
     write_model,
 )
@@ -32,6 +33,23 @@ def test_json_round_trip(tmp_path):
         read_json(path)
     with pytest.raises(UserError, match="No such file"):
         read_json(tmp_path / "none.json")
+
+
+def test_a_checksum_tells_damage(tmp_path):
+    path = tmp_path / "progress.json"
+    write_checked(path, {"steps": np.int64(12), "history": {"loss": [np.float32(0.1), float("nan")]}, "shape": (1, 2)})
+    content = read_checked(path)
+    assert content["steps"] == 12
+    assert content["shape"] == [1, 2]
+    text = path.read_text()
+    damages = [text.replace("12", "13"), text.replace("steps", "stepr"), text.replace("1,", "2,"), "[]", text[:-5]]
+    for damaged in damages:
+        assert damaged != text
+        path.write_text(damaged)
+        with pytest.raises(UserError, match=r"progress\.json is (damaged|not valid JSON)"):
+            read_checked(path)
+    write_json(path, {"steps": 12})  # of an earlier version
+    assert read_checked(path) == {"steps": 12}
 
 
 def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
@@ -99,20 +117,6 @@ def test_a_file_never_replaces_a_folder(tmp_path, write, content):
     assert caught.value.filename == str(target)
     assert names(tmp_path) == ["runs.keras"]
     assert (target / "precious").read_text() == "1"
-
-
-def test_leftovers_of_a_kill_are_no_results(tmp_path):
-    leftover = tmp_path / ".partial-abc"
-    leftover.mkdir()
-    (leftover / "model.keras").write_bytes(b"half")
-    assert list(tmp_path.glob("*.keras")) == []
-    remove_partial(tmp_path, of="shape.json")
-    assert names(tmp_path) == [".partial-abc"]
-    remove_partial(tmp_path, of="model.keras")
-    assert names(tmp_path) == []
-    leftover.mkdir()
-    remove_partial(tmp_path)
-    assert names(tmp_path) == []
 
 
 def test_what_is_no_text_is_told(tmp_path):

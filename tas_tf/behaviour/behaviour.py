@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from tas_tf.behaviour.counts import Agreement, Answers
 from tas_tf.behaviour.examples import Mistake
-from tas_tf.files import atomic_folder, write_json
+from tas_tf.files import write_json
 
 METRICS_FILE, EXAMPLES = "metrics.json", "examples"
 #: Kinds of networks whose outputs exclude each other.
@@ -73,14 +73,15 @@ class Behaviour:
         )
 
     def write(self, folder: str | Path) -> None:
-        """Writes `metrics.json` and the PNGs in `examples/`; existing ones are replaced only by complete ones.
+        """Writes `metrics.json` and the PNGs in `examples/`.
 
         Args:
-            folder: The step's folder in a run.
+            folder: A folder without them.
         """
-        with atomic_folder(Path(folder) / EXAMPLES) as examples:
-            for number, content in enumerate(self.pngs):
-                (examples / f"{number:02}.png").write_bytes(content)
+        examples = Path(folder) / EXAMPLES
+        examples.mkdir()
+        for number, content in enumerate(self.pngs):
+            (examples / f"{number:02}.png").write_bytes(content)
         write_json(Path(folder) / METRICS_FILE, self.to_json())
 
 

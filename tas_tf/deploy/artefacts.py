@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import re
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +28,11 @@ from tas_tf.deploy.settings import FORMATS, INTEGER_FORMATS, Checks, ExportSetti
 from tas_tf.deploy.tflite import write_tflite
 from tas_tf.deploy.verify import ArtefactMetrics, check_score, verify_artefact
 from tas_tf.errors import UserError
-from tas_tf.files import PARTIAL_PREFIX, read_json, write_json
+from tas_tf.files import read_json, write_json
 from tas_tf.graph.graph import Graph
 from tas_tf.objectives.choose import choose_objective
 from tas_tf.objectives.objective import Objective
+from tas_tf.replacing import put_back, replace_together, scratch_folder
 
 METRICS_FILE = "metrics.json"
 STUDENT = "student"
@@ -58,9 +58,9 @@ def export_models(
     """Writes models in several formats, checks each by loading it again, and times them side by side.
 
     The student's artefacts are `out_dir/saved_model` and `out_dir/fp32.tflite`; those of any other model have the
-    same names under `out_dir/<name>`. Existing artefacts are replaced only after all new ones pass.
-    `metrics.json` is removed first and written last, so an export that has one is complete. Other files are left
-    alone. A model in mixed precision is exported and compared in float32.
+    same names under `out_dir/<name>`. Existing artefacts are replaced after all new ones pass, all at once; those of
+    formats and models that aren't written are removed. Other files are left alone. A model in mixed precision is
+    exported and compared in float32.
 
     Args:
         models: Classifiers by name: `student`, usually `teacher`, optionally rivals.
@@ -106,7 +106,8 @@ def export_models(
                 own[STUDENT] = dataclasses.replace(own[STUDENT], micro=micro.to_json())
         metrics = _by_model(measured)
         write_json(partial / METRICS_FILE, metrics)
-        _publish(partial, out_dir, models=list(models))
+        paths = paths_of_export(out_dir, models)
+        replace_together(partial, [path.relative_to(out_dir) for path in paths])
     return metrics
 
 
@@ -130,39 +131,36 @@ def files_of(root: str | Path, format: str, *, model: str = STUDENT, c_array: bo
     return [path, *([path.with_suffix(_SOURCE), path.with_suffix(".h")] if has_array else [])]
 
 
+def paths_of_export(out_dir: Path, models: Iterable[str]) -> list[Path]:
+    """Lists the paths that an export may have, whether they exist or not.
+
+    Args:
+        out_dir: The export folder.
+        models: Names of models, in addition to those that an earlier export into the folder has.
+    """
+    earlier: dict = {}
+    with contextlib.suppress(UserError, TypeError):  # missing, or damaged
+        earlier = {**read_json(out_dir / METRICS_FILE)}
+    names = dict.fromkeys([*models, *(name for name in earlier if name not in FORMATS)])
+    files = [files_of(out_dir, format, model=model) for model in names for format in FORMATS]
+    return [*itertools.chain(*files), out_dir / METRICS_FILE]
+
+
 @contextlib.contextmanager
 def _staging(out_dir: Path) -> Iterator[Path]:
     """Provides a scratch folder inside `out_dir`: on the same file system, files are moved by renaming."""
     is_new = not out_dir.exists()
     out_dir.mkdir(parents=True, exist_ok=True)
     try:
-        with tempfile.TemporaryDirectory(prefix=PARTIAL_PREFIX, dir=out_dir) as scratch:
-            yield Path(scratch)
+        put_back(out_dir)
+        with scratch_folder(out_dir) as scratch:
+            yield scratch
     except BaseException:
         if is_new:
             # A folder that isn't empty stays; the first error is the one to report.
             with contextlib.suppress(OSError):
                 out_dir.rmdir()
         raise
-
-
-def _publish(partial: Path, out_dir: Path, *, models: Sequence[str]) -> None:
-    """Moves a complete export into place, and removes artefacts of formats and models that it doesn't contain."""
-    earlier = {}
-    with contextlib.suppress(UserError, TypeError):  # missing, or damaged
-        earlier = {**read_json(out_dir / METRICS_FILE)}
-    (out_dir / METRICS_FILE).unlink(missing_ok=True)
-    for model in dict.fromkeys([*models, *(set(earlier) - set(FORMATS))]):
-        for format in FORMATS:
-            paths = (files_of(root, format, model=model) for root in (partial, out_dir))
-            for made, place in zip(*paths, strict=True):
-                if place.is_dir():
-                    shutil.rmtree(place)
-                place.unlink(missing_ok=True)
-                if made.exists():
-                    place.parent.mkdir(exist_ok=True)
-                    made.replace(place)
-    (partial / METRICS_FILE).replace(out_dir / METRICS_FILE)
 
 
 def _export_format(

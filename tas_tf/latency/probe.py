@@ -6,10 +6,11 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from tas_tf.files import atomic_folder, remove_partial, write_json
+from tas_tf.files import atomic_folder, write_json
 from tas_tf.latency.measure import Target, write_student
 from tas_tf.latency.shapes import shapes_to_measure
 from tas_tf.latency.table import COUNT, VERSION, digest_of
+from tas_tf.replacing import remove_partial
 from tas_tf.space.space import SearchSpace
 
 _SCRIPTS = Path(__file__).with_name("device")

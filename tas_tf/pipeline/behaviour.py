@@ -67,8 +67,8 @@ class BehaviourStep(RunStep):
         workspace = self.workspace
         paths = workspace.require_teacher(), workspace.config.run.student_model
         workspace.say(f"comparing the answers of teacher and student on {workspace.task.num_test:,} test images")
-        with record.replacing():
-            compare_behaviour(*map(workspace.load, paths), workspace.task).write(record.folder)
+        with record.replacing() as folder:
+            compare_behaviour(*map(workspace.load, paths), workspace.task).write(folder)
 
 
 def read_behaviour(config: RunConfig) -> Behaviour | None:

@@ -11,7 +11,7 @@ import keras
 
 from tas_tf import workers
 from tas_tf.deploy.arrays import as_inputs
-from tas_tf.deploy.artefacts import export_models, files_of
+from tas_tf.deploy.artefacts import export_models, files_of, paths_of_export
 from tas_tf.deploy.file_contents import file_metadata, layers_inside
 from tas_tf.deploy.jobs import Extras
 from tas_tf.deploy.settings import INTEGER_FORMATS
@@ -138,10 +138,11 @@ class ExportStep(RunStep):
         if not inside:
             images = as_inputs(models["teacher"], images)
         extras = self._extras(models)
-        with without_notes(), record.replacing():
+        earlier = [*paths_of_export(record.folder, models), config.run.latency_json]
+        with without_notes(), record.replacing(earlier) as folder:
             export_models(
                 models,
-                config.run.export_dir,
+                folder,
                 images=images,
                 labels=labels,
                 objective=workspace.task.objective,
@@ -152,7 +153,7 @@ class ExportStep(RunStep):
                 checks=config.export.checks,
                 progress=None if config.progress == "none" else lambda line: workspace.say(f"export: {line}"),
             )
-            check_latency(workspace, formats)
+            check_latency(workspace, formats, folder)
         workspace.keep_settings(record)
 
     def _extras(self, models: Mapping[str, keras.Model]) -> Extras:

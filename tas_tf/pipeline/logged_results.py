@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,16 +21,16 @@ from tas_tf.settings import describe_settings, recorded
 _MOST_CLASSES = 200
 
 
-def log_results(workspace: Workspace, report: Mapping[str, Any], behaviour: Behaviour | None) -> None:
-    """Writes a row for teacher, student and each rival that was measured, in place of those of an earlier report.
+def log_results(workspace: Workspace, report: Mapping[str, Any], behaviour: Behaviour | None, folder: Path) -> None:
+    """Writes a row for teacher, student and each rival that was measured.
 
     Args:
         workspace: The run.
         report: The report, see `tas_tf.report.report.build_report`.
         behaviour: What teacher and student answer on the test images, if that is known.
+        folder: An empty folder.
     """
     config = workspace.config
-    shutil.rmtree(config.run.logs("results"), ignore_errors=True)
     runs = {"teacher": config, "student": config, **{name: config.rival(name) for name in report["rivals"]}}
     for name, run in runs.items():
         scalars = dict(_measured(report[name]))
@@ -41,7 +41,7 @@ def log_results(workspace: Workspace, report: Mapping[str, Any], behaviour: Beha
         if name == "student":
             texts = {"run/command": f"```\n{report['command']}\n```"}
             images = _pictures(behaviour)
-        write_result(config.run.logs("results") / name, Result(settings, scalars, texts, images))
+        write_result(folder / name, Result(settings, scalars, texts, images))
 
 
 def _settings(config: RunConfig) -> dict[str, Any]:

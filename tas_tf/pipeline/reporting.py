@@ -17,6 +17,7 @@ from tas_tf.files import write_json
 from tas_tf.pipeline.behaviour import BehaviourStep, read_behaviour
 from tas_tf.pipeline.logged_results import log_results
 from tas_tf.pipeline.steps import PipelineStep
+from tas_tf.replacing import replace_together, scratch_folder
 from tas_tf.report.comparison import make_rows, print_comparison
 from tas_tf.report.page import render_comparison, render_html
 from tas_tf.report.report import build_report
@@ -62,6 +63,8 @@ def by_budget(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def report_run(workspace: Workspace, rivals: Sequence[str] | None = None) -> dict[str, Any]:
     """Writes the report of a run: report.json and, if the extra `report` is installed, the page report.html.
 
+    They and the results for TensorBoard replace those of an earlier report all at once.
+
     Args:
         workspace: The run.
         rivals: Names of the rivals to compare with; by default all that have been trained.
@@ -97,14 +100,19 @@ def report_run(workspace: Workspace, rivals: Sequence[str] | None = None) -> dic
     )
     if not any(report[name].get(report["metric"]) is not None for name in ("teacher", "student")):
         raise UserError(f"`run_dir`: nothing has been measured in {config.run.path} yet.")
-    write_json(config.run.report_json, report)
-    if no_page is None:
-        render_html(report, config.run.report_html, behaviour)
-    else:
+    logs = config.run.logs("results")
+    written = [config.run.report_json, logs, *([config.run.report_html] if no_page is None else [])]
+    with scratch_folder(config.run.path) as scratch:
+        made = {path: scratch / path.relative_to(config.run.path) for path in written}
+        write_json(made[config.run.report_json], report)
+        if no_page is None:
+            render_html(report, made[config.run.report_html], behaviour)
+        log_results(workspace, report, behaviour, made[logs])
+        replace_together(scratch, [path.relative_to(scratch) for path in made.values()])
+    if no_page is not None:
         old = f" {config.run.report_html} is out of date." if config.run.report_html.exists() else ""
         # Without markup, since `[report]` would be taken for a style.
         workspace.say(f"{no_page} {config.run.report_json} has the same figures.{old}", markup=False)
-    log_results(workspace, report, behaviour)
     return report
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import keras
 import tensorflow as tf
 
+from tas_tf import workers
 from tas_tf.files import atomic_folder
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class Head:
 def write_quantised(path: str | Path, network: tf_keras.Model, *, heads: Mapping[str, Head]) -> None:
     """Writes a network for inference; an existing `path` is replaced only once the new network is complete.
 
+    All workers take part, but the chief alone writes.
+
     Args:
         path: Folder to write.
         network: Network ending in logits.
@@ -59,8 +62,8 @@ def write_quantised(path: str | Path, network: tf_keras.Model, *, heads: Mapping
     module.held = list(network.variables)
     spec = tf.TensorSpec([None, *network.input_shape[1:]], tf.float32, name=_INPUT)
     signature = tf.function(infer, input_signature=[spec])
-    with atomic_folder(path) as partial:
-        tf.saved_model.save(module, str(partial), signatures={_SIGNATURE: signature})
+    with atomic_folder(path) if workers.is_chief() else workers.nowhere() as folder:
+        tf.saved_model.save(module, str(folder), signatures={_SIGNATURE: signature})
 
 
 def load_quantised(path: str | Path, image_shape: tuple[int, int, int]) -> keras.Model:

@@ -7,6 +7,7 @@ import json
 import math
 import re
 import shutil
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from tas_tf.files import read_arrays, read_json, write_arrays, write_json
+from tas_tf.errors import UserError
+from tas_tf.files import read_arrays, read_checked, write_arrays, write_checked
 from tas_tf.proposals.shortlist import Proposal
 from tas_tf.training.checkpoint import Saving
 
@@ -51,11 +53,20 @@ class Lap:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], proposal: Proposal) -> Lap:
-        """The inverse of `to_json`, also for laps of earlier versions."""
+        """The inverse of `to_json`, also for laps of earlier versions.
+
+        Raises:
+            KeyError: There is no loss.
+            TypeError: A value is missing or of another type.
+        """
         if "accuracy" in data:
             data = {"metric": "accuracy", "score": data["accuracy"], **data}
             data = {name: value for name, value in data.items() if name != "accuracy"}
-        return cls(**{**data, "proposal": proposal, "loss": math.inf if data["loss"] is None else data["loss"]})
+        lap = cls(**{**data, "proposal": proposal, "loss": math.inf if data["loss"] is None else data["loss"]})
+        numbers = (lap.round, lap.rate_factor, lap.steps, lap.loss, lap.score or 0, lap.seconds, lap.asked)
+        if not all(isinstance(one, int | float) for one in numbers):
+            raise TypeError(f"Not a lap: {data}.")
+        return lap
 
 
 class LapRecords:
@@ -71,22 +82,26 @@ class LapRecords:
     def read(self, proposal: Proposal, number: int, factor: float) -> tuple[Lap, list[np.ndarray]] | None:
         """A finished lap and the weights at its end; `None` if the lap has to be run.
 
+        That is so, with a warning, if the record is damaged: the lap comes to the same end.
+
         Args:
             proposal: The shape.
             number: Number of the round.
             factor: Factor of the learning rate.
-
-        Raises:
-            UserError: The record is damaged.
         """
         path = self._path(proposal, number, factor)
         if path is None or not path.with_suffix(".json").exists():
             return None
-        record = read_json(path.with_suffix(".json"))
-        # A shape that another machine proposes under the same name may be another one.
-        if record.get("shape") != proposal.shape.to_json():
+        try:
+            record = read_checked(path.with_suffix(".json"))
+            # A shape that another machine proposes under the same name may be another one.
+            if record["shape"] != proposal.shape.to_json():
+                return None
+            return Lap.from_json(record["lap"], proposal), read_arrays(path.with_suffix(".npz"))
+        except (UserError, KeyError, TypeError) as error:
+            reason = error if isinstance(error, UserError) else f"{path.with_suffix('.json')} is damaged."
+            warnings.warn(f"{reason} The lap of {proposal.name} in round {number} is run again.", stacklevel=4)
             return None
-        return Lap.from_json(record["lap"], proposal), read_arrays(path.with_suffix(".npz"))
 
     def training(self, proposal: Proposal, number: int, factor: float) -> Saving | None:
         """Where the training of an unfinished lap is saved."""
@@ -108,7 +123,7 @@ class LapRecords:
             return
         write_arrays(path.with_suffix(".npz"), weights)
         # Last: it says that the lap is complete.
-        write_json(path.with_suffix(".json"), {"lap": lap.to_json(), "shape": lap.proposal.shape.to_json()})
+        write_checked(path.with_suffix(".json"), {"lap": lap.to_json(), "shape": lap.proposal.shape.to_json()})
         shutil.rmtree(self.training(*key).folder, ignore_errors=True)
 
     def _path(self, proposal: Proposal, number: int, factor: float) -> Path | None:

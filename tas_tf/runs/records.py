@@ -1,14 +1,11 @@
 """The record of a step, which says what its result was made from, and the results that later steps read."""
 
 import contextlib
-import hashlib
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tas_tf.errors import UserError
-from tas_tf.files import read_json
+from tas_tf.files import digest_of, read_json
 from tas_tf.runs.origins import hash_content
 
 
@@ -56,9 +53,3 @@ def is_made_from(folder: Path, label: str, path: Path) -> bool:
         path: The file.
     """
     return path.exists() and read_record(folder / "digest.json")["inputs"].get(label) == hash_content(path)
-
-
-def digest_of(made_from: Mapping[str, Any]) -> str:
-    """Fingerprint of what a result was made from: `version`, `settings` and `inputs`."""
-    canonical = json.dumps(made_from, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()

@@ -5,18 +5,18 @@ import dataclasses
 import json
 import os
 import shutil
-import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from tas_tf import workers
 from tas_tf.errors import UserError
-from tas_tf.files import PARTIAL_PREFIX, remove_partial, write_json
+from tas_tf.files import digest_of, write_json
 from tas_tf.interruption import REQUESTS
-from tas_tf.runs.lock import acquire
+from tas_tf.replacing import put_back, remove_partial, replace_together, scratch_folder, unfinished
+from tas_tf.runs.lock import acquire, check_free
 from tas_tf.runs.origins import compare_inputs, compare_settings, flatten, hash_content, list_differences
-from tas_tf.runs.records import digest_of, read_record
+from tas_tf.runs.records import read_record
 
 Status = Literal["missing", "unfinished", "fresh", "stale"]
 
@@ -130,13 +130,20 @@ class Run:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=PARTIAL_PREFIX, dir=self.path):
+            with scratch_folder(self.path):
                 pass
             acquire(self.path)
         except OSError as error:
             raise UserError(
                 f"`run_dir` must be a writable folder. Received: {self.path} ({error.strerror})."
             ) from error
+
+    def recover(self) -> None:
+        """Puts back what a process had moved away when it was killed while it replaced results; see `prepare`."""
+        check_free(self.path)
+        if unfinished(self.path):
+            self.prepare()
+            put_back(self.path)
 
     def step(
         self,
@@ -209,11 +216,6 @@ class Step:
         """Record of what the result was made from."""
         return self.folder / "digest.json"
 
-    @property
-    def _pending_path(self) -> Path:
-        """Record of a result that is being made to replace another; removed when that succeeds or fails."""
-        return self.folder / "digest.pending.json"
-
     def status(self) -> Status:
         """Returns the state of the step's result.
 
@@ -230,15 +232,13 @@ class Step:
             return "missing"
         if self.differences():
             return "stale"
-        if self._pending_path.exists():
-            return "unfinished"
-        return "fresh" if all(there) and self._read_record().get("complete") else "unfinished"
+        return "fresh" if all(there) and read_record(self.digest_path).get("complete") else "unfinished"
 
     def differences(self) -> list[str]:
         """Describes what changed since the result was made: `name: was X, now Y`."""
         if not self.digest_path.exists():
             return ["digest.json: missing, so the settings behind these files are unknown"]
-        was, now = self._read_record(), self._record(complete=True)
+        was, now = read_record(self.digest_path), self._record(complete=True)
         if "digest" not in was:
             return ["digest.json: was damaged or changed by hand"]
         if was["digest"] == now["digest"]:
@@ -267,36 +267,38 @@ class Step:
         if overwrite:
             self.run.prepare()  # another process may work on it
             self.remove()
-        status = self.status()
-        if status == "fresh":
+        if (status := self.status()) == "fresh":
             return False
         if status == "stale":
             listing = list_differences(self.differences(), decided)
             raise UserError(
-                f"The step `{self.name}` in {self.run.path} was made from other settings or inputs:\n"
-                f"{listing}\nUse `overwrite` to make it again, or another `run_dir`."
+                f"The step `{self.name}` in {self.run.path} was made from other settings or inputs:\n{listing}\n"
+                "Use `overwrite` to make it again, or another `run_dir`."
             )
-        self._start(self.digest_path, record)
+        self._start(record)
         return True
 
     @contextlib.contextmanager
-    def replacing(self) -> Iterator[None]:
-        """Runs the step over an existing result, which stays valid unless the block ends without an error.
+    def replacing(self, earlier: Iterable[Path] = ()) -> Iterator[Path]:
+        """Yields an empty folder in which to make the result, which then replaces an existing one.
 
-        Meant for a step that puts its whole result in place at once. A step killed in the block is `unfinished`.
+        Outputs and record are replaced all at once. If the block ends with an error, they stay as they are.
+
+        Args:
+            earlier: What an existing result may consist of besides `outputs`, to be removed if it isn't made anew.
 
         Raises:
             UserError: If an input is missing, or the folder isn't writable.
             FileNotFoundError: If an output was not written.
         """
         record = self._record(complete=True)
-        self._start(self._pending_path, record)
-        try:
-            yield
-            self._check_outputs()
-            write_json(self.digest_path, record | {"files": self._files()})
-        finally:
-            self._pending_path.unlink(missing_ok=True)
+        self._start()
+        with scratch_folder(self.folder) as scratch:
+            yield scratch
+            self._check_outputs([scratch / output.relative_to(self.folder) for output in self.outputs])
+            write_json(scratch / self.digest_path.name, record | {"files": self._files(scratch)})
+            paths = (*self.outputs, *earlier, self.digest_path)
+            replace_together(scratch, [path.relative_to(self.folder) for path in paths])
 
     @workers.on_chief
     def finish(self) -> None:
@@ -305,29 +307,33 @@ class Step:
         Raises:
             FileNotFoundError: If an output was not written.
         """
-        self._check_outputs()
+        self._check_outputs(self.outputs)
         # Keeps the hashes that `begin` recorded: an input that changed since must show up as a difference.
-        write_json(self.digest_path, self._read_record() | {"complete": True, "files": self._files()})
+        write_json(
+            self.digest_path, read_record(self.digest_path) | {"complete": True, "files": self._files(self.folder)}
+        )
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
-    def _start(self, record_path: Path, record: Mapping[str, Any]) -> None:
-        """Prepares the folder and records what the result is being made from."""
+    def _start(self, record: Mapping[str, Any] | None = None) -> None:
+        """Prepares the folder; writes the record of what is made, if there is one."""
         self.run.prepare()
         try:
             self.folder.mkdir(exist_ok=True)
             remove_partial(self.folder)
-            write_json(record_path, record)
+            if record is not None:
+                write_json(self.digest_path, record)
         except OSError as error:
             raise UserError(f"Can't write into {self.folder}: {error.strerror}.") from error
 
-    def _files(self) -> dict[str, str]:
+    def _files(self, made_in: Path) -> dict[str, str]:
         """Hashes of the results that `read_result` reads, by name."""
-        return {path.name: hash_content(path) for path in self.outputs if path == self.folder / f"{path.stem}.json"}
+        own = [path.name for path in self.outputs if path == self.folder / f"{path.stem}.json"]
+        return {name: hash_content(made_in / name) for name in own}
 
-    def _check_outputs(self) -> None:
+    def _check_outputs(self, made: Sequence[Path]) -> None:
         REQUESTS.check()  # a library may have lost the exception, and with it a part of the result
-        for output in self.outputs:
-            if not output.exists():
+        for output, path in zip(self.outputs, made, strict=True):
+            if not path.exists():
                 raise FileNotFoundError(f"The step `{self.name}` did not write {output}.")
 
     def remove(self) -> None:
@@ -339,12 +345,6 @@ class Step:
                 path.unlink(missing_ok=True)
 
     def _record(self, *, complete: bool) -> dict[str, Any]:
-        made_from = {
-            "version": self.version,
-            "settings": self.settings,
-            "inputs": {label: hash_content(path) for label, path in self.inputs.items()},
-        }
+        inputs = {label: hash_content(path) for label, path in self.inputs.items()}
+        made_from = {"version": self.version, "settings": self.settings, "inputs": inputs}
         return {"digest": digest_of(made_from), **made_from, "complete": complete}
-
-    def _read_record(self) -> dict[str, Any]:
-        return read_record(self.digest_path)

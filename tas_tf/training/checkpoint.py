@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import shutil
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +16,7 @@ import tensorflow as tf
 
 from tas_tf import workers
 from tas_tf.errors import UserError
-from tas_tf.files import read_json, write_json
+from tas_tf.files import read_checked, write_checked
 from tas_tf.interruption import REQUESTS
 from tas_tf.variables import tensorflow_variable
 
@@ -91,11 +90,18 @@ class Progress:
         """The progress in a record, also of earlier versions, which saved at the end of epochs alone.
 
         Raises:
-            KeyError: The record is damaged.
+            KeyError: The record lacks a value.
+            TypeError: A value is of another type.
         """
         values = {name: record[name] for name in ("epochs", "stopped", "history")}
         later = ("steps", "seconds", "steps_per_epoch")
-        return cls(**values, **{name: record[name] for name in later if name in record})
+        progress = cls(**values, **{name: record[name] for name in later if name in record})
+        numbers = [progress.epochs, progress.steps, progress.seconds, progress.steps_per_epoch]
+        for logged in progress.history.values() if isinstance(progress.history, dict) else [None]:
+            numbers += logged if isinstance(logged, list) else [logged]
+        if not isinstance(progress.stopped, bool) or not all(isinstance(one, int | float) for one in numbers):
+            raise TypeError(f"Not a progress: {progress}.")
+        return progress
 
     def __str__(self) -> str:
         if not self.epochs:
@@ -122,7 +128,7 @@ def variables_of(model: keras.Model) -> dict[str, Sequence[keras.Variable]]:
 def saved_progress(folder: Path) -> Progress | None:
     """The progress that a folder's newest checkpoint has saved; `None` without one that can be read."""
     with contextlib.suppress(UserError, KeyError, TypeError):
-        return Progress.from_json(read_json(folder / _PROGRESS))
+        return Progress.from_json(read_checked(folder / _PROGRESS))
     return None
 
 
@@ -130,7 +136,8 @@ class Checkpoints:
     """Saves and restores variables, at the end of epochs and inside them.
 
     `progress.json` names its checkpoint and is replaced last, so the two match even if the process is killed while
-    saving. The one before stays, as `previous.json` with its checkpoint, in case that the disk damages the newest.
+    saving. Both have checksums. The one before stays, as `previous.json` with its checkpoint, in case that the disk
+    damages the newest.
     Python state, such as that of callbacks, isn't saved.
 
     Args:
@@ -200,8 +207,8 @@ class Checkpoints:
                 failure = error
         else:
             # Saving reads metrics and some statistics on all workers, in the same order.
-            with tempfile.TemporaryDirectory() as nowhere:
-                self._checkpoint(self._groups).write(f"{nowhere}/ckpt")
+            with workers.nowhere() as folder:
+                self._checkpoint(self._groups).write(f"{folder}/ckpt")
         self._name(name, progress, failure)
 
     @workers.on_chief
@@ -211,10 +218,10 @@ class Checkpoints:
             self._remove_unnamed()
             raise failure
         self._number += 1
-        if self._progress_path.exists():
-            write_json(self._previous_path, read_json(self._progress_path))
+        if (newest := _intact(self._progress_path)) is not None:
+            write_checked(self._previous_path, newest)
         record = {**dataclasses.asdict(progress), "checkpoint": name, "variables": self._signature}
-        write_json(self._progress_path, record)
+        write_checked(self._progress_path, record)
         self._remove_unnamed()
         self._saved_at = time.monotonic()
         self._on_saved()
@@ -252,7 +259,7 @@ class Checkpoints:
 
     def _restore(self, path: Path) -> Progress:
         try:
-            record = read_json(path)
+            record = read_checked(path)
             signature, name = record["variables"], record["checkpoint"]
             progress, groups = Progress.from_json(record), self._groups
             if not any(entry[0].startswith(f"{_METRICS}: ") for entry in signature):
@@ -287,12 +294,8 @@ class Checkpoints:
 
     def _remove_unnamed(self) -> None:
         """Removes checkpoints that no record names."""
-        named = set()
-        for path in (self._progress_path, self._previous_path):
-            try:
-                named.add(read_json(path)["checkpoint"] if path.exists() else None)
-            except (UserError, KeyError, TypeError):
-                continue
+        records = map(_intact, (self._progress_path, self._previous_path))
+        named = {record.get("checkpoint") for record in records if record is not None}
         for path in self._directory.glob("ckpt-*"):
             if path.name.partition(".")[0] in named:
                 continue
@@ -319,6 +322,13 @@ class Checkpoints:
 
 class _Damaged(Exception):
     """A saved state can't be read."""
+
+
+def _intact(path: Path) -> dict[str, Any] | None:
+    """A record; `None` if it is missing or damaged."""
+    with contextlib.suppress(UserError):
+        return read_checked(path)
+    return None
 
 
 def _name(dtype: Any) -> str:

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -13,6 +14,7 @@ from tas_tf.deploy.saved_model import LoadedSavedModel, write_saved_model
 from tas_tf.deploy.settings import Checks, ExportSettings
 from tas_tf.errors import UserError
 from tas_tf.runs.run import Run
+from tests.failures import fail_at
 
 KEYS = {
     "metric",
@@ -97,6 +99,22 @@ def test_a_wrong_artefact_fails_loudly_and_the_earlier_export_stays(
         export_models(models, out_dir, images=test_set[0], labels=test_set[1], checks=Checks(rounds=1))
     assert snapshot(out_dir) == before
     assert list(out_dir.parent.iterdir()) == [out_dir]
+
+
+def test_a_failure_while_files_are_put_in_place_leaves_the_earlier_export(exported, models, test_set, monkeypatch):
+    """At the last of them; tests/test_replacing.py has all."""
+    out_dir = exported[0]
+    before = snapshot(out_dir)
+    options = {"images": test_set[0], "labels": test_set[1], "formats": ("fp32",), "checks": Checks(rounds=1)}
+    with monkeypatch.context() as patch:
+        moved = fail_at(patch, "os.replace", 10**6)
+        export_models(models, out_dir.with_name("other"), **options)
+    shutil.rmtree(out_dir.with_name("other"))
+    earlier = 5  # files and folders that have to be moved away: two of each model, and the metrics
+    fail_at(monkeypatch, "os.replace", len(moved) + earlier - 1)
+    with pytest.raises(OSError, match="failure"):
+        export_models(models, out_dir, **options)
+    assert snapshot(out_dir) == before
 
 
 def test_failing_midway_leaves_nothing_in_a_new_place(models, test_set, tmp_path, monkeypatch):
@@ -192,7 +210,7 @@ def test_the_students_int8_file_as_a_c_array(models, test_set, tmp_path):
     assert '#include "int8.h"' in (tmp_path / "int8.cc").read_text()
 
     export_models({"student": models["student"]}, tmp_path, **given)
-    assert {path.name for path in tmp_path.iterdir()} == {"int8.tflite", "teacher", "metrics.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {"int8.tflite", "metrics.json"}
 
 
 def test_a_c_array_needs_a_format_of_integers():

@@ -39,8 +39,8 @@ def export(run: Path, formats: str):
 
 
 def contents(folder: Path) -> dict[Path, bytes]:
-    """Files of an export, except the record of the step in progress."""
-    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "digest.pending.json"]
+    """Files of an export."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
     return {path.relative_to(folder): path.read_bytes() for path in files}
 
 

@@ -108,10 +108,9 @@ def digits_network(outputs_of: Callable) -> keras.Model:
 
 
 def contents(run: Path) -> dict[Path, bytes]:
-    """All files except the records of the last settings."""
+    """All files except the last settings."""
     files = [path for path in run.rglob("*") if path.is_file()]
-    notes = ("flags.cfg", "digest.pending.json")
-    return {path.relative_to(run): path.read_bytes() for path in files if path.name not in notes}
+    return {path.relative_to(run): path.read_bytes() for path in files if path.name != "flags.cfg"}
 
 
 def check_refused(outcome: Outcome, *parts: str) -> None:

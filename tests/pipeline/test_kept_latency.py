@@ -25,7 +25,7 @@ def check(run: Run, monkeypatch, *halves: list[float], formats=("fp32",), **sett
     timed, said = [], []
     monkeypatch.setattr(kept_latency, "time_files", lambda *arguments: timed.append(arguments) or halves)
     config = SimpleNamespace(run=run, latency=LatencySettings(**settings))
-    check_latency(SimpleNamespace(config=config, say=lambda text, **style: said.append(text)), formats)
+    check_latency(SimpleNamespace(config=config, say=lambda text, **style: said.append(text)), formats, run.export_dir)
     assert len(timed) == bool(halves)
     for files, threads in timed:
         assert [file.parent.name for file in files] == ["teacher", "export"]
@@ -61,7 +61,6 @@ def test_a_format_that_is_not_there(run, monkeypatch):
 
 
 def test_what_can_not_be_checked_here(run, monkeypatch):
-    write_json(run.latency_json, {})
     assert check(run, monkeypatch, table="pi.json") == []
     write_json(run.metrics("search"), {"budget_kind": "macs"})
     assert check(run, monkeypatch) == []

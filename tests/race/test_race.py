@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 
 import keras
@@ -12,8 +13,10 @@ import pytest
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.data.task import Task
 from tas_tf.errors import UserError
+from tas_tf.files import read_json, write_json
 from tas_tf.proposals.shortlist import Proposal
 from tas_tf.proposals.uniform import uniform_shape
+from tas_tf.race.lap import Lap, LapRecords
 from tas_tf.race.race import plan_rounds, race_metrics, run_race
 from tas_tf.race.settings import RaceSettings, Rounds
 from tas_tf.space.shape import Shape
@@ -165,6 +168,72 @@ def test_a_race_that_ended_inside_a_lap_goes_on_there(model, proposals, tmp_path
     for wanted, found in zip(whole.network.get_weights(), resumed.network.get_weights(), strict=True):
         np.testing.assert_array_equal(wanted, found)
     assert not list(tmp_path.glob("*/"))  # the checkpoints of finished laps are gone
+
+
+@pytest.mark.slow
+def test_damaged_laps_are_run_again(model, proposals, tmp_path):
+    """They come to the same end, and so does the race."""
+    brief, saving = RaceSettings(rate_factors=(0.5,)), Saving(tmp_path)
+    whole = race(model, proposals[:2], settings=brief, saving=saving)
+    records = {path.name: path.read_bytes() for path in tmp_path.glob("round*")}
+    first, second = sorted(name for name in records if name.endswith(".json"))
+    (tmp_path / first).write_bytes(records[first].replace(b'"loss": ', b'"loss": 1'))
+    weights = tmp_path / second.replace(".json", ".npz")
+    weights.write_bytes(weights.read_bytes()[:1000])
+    kept = []
+    with pytest.warns(UserWarning, match="run again") as warned:
+        resumed = race(
+            *(model, proposals[:2]), settings=brief, saving=saving, on_lap=lambda lap, known: kept.append(known)
+        )
+    assert kept == [False, False]
+    told = [str(warning.message) for warning in warned if "run again" in str(warning.message)]
+    assert len(told) == 2
+    assert any(f"{first} is damaged. The lap of " in text for text in told)
+    assert any(f"Can't read {weights}" in text for text in told)
+    assert [lap.loss for lap in resumed.laps] == [lap.loss for lap in whole.laps]
+    for wanted, found in zip(whole.network.get_weights(), resumed.network.get_weights(), strict=True):
+        np.testing.assert_array_equal(wanted, found)
+
+
+@pytest.fixture
+def lap(proposals) -> Lap:
+    return Lap(proposals[0], 1, 0.5, 20, 0.25, "accuracy", 0.75, seconds=1.5)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "[]",
+        lambda text: text[: len(text) // 2],
+        lambda text: text.replace("0.25", "0.26"),
+        lambda text: '{"lap": {"round": 1}, "shape": SHAPE}',
+        lambda text: '{"lap": [], "shape": SHAPE}',
+        lambda text: (
+            '{"lap": {"round": 1, "rate_factor": 1, "steps": 1, "loss": "1", "metric": "mae", "score": 1, '
+            '"seconds": 1}, "shape": SHAPE}'
+        ),
+    ],
+)
+def test_a_damaged_record_counts_as_none(tmp_path, lap, damage):
+    records = LapRecords(Saving(tmp_path))
+    records.write(lap, [np.arange(3.0)])
+    known, weights = records.read(lap.proposal, 1, 0.5)
+    assert known == lap
+    np.testing.assert_array_equal(weights, [np.arange(3.0)])
+    (path,) = tmp_path.glob("*.json")
+    text = damage(path.read_text()).replace("SHAPE", json.dumps(lap.proposal.shape.to_json()))
+    path.write_text(text)
+    with pytest.warns(UserWarning, match=r"\.json is .* The lap of uniform in round 1 is run again\."):
+        assert records.read(lap.proposal, 1, 0.5) is None
+
+
+def test_laps_of_earlier_versions_are_read(tmp_path, lap):
+    records = LapRecords(Saving(tmp_path))
+    records.write(lap, [np.arange(3.0)])
+    (path,) = tmp_path.glob("*.json")
+    record = read_json(path)
+    write_json(path, {"lap": record["lap"], "shape": record["shape"]})
+    assert records.read(lap.proposal, 1, 0.5)[0] == lap
 
 
 @pytest.mark.slow

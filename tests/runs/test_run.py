@@ -5,9 +5,11 @@ import pytest
 
 from tas_tf.errors import UserError
 from tas_tf.files import read_json, write_json
+from tas_tf.replacing import remove_partial, unfinished
 from tas_tf.runs.origins import hash_content
 from tas_tf.runs.records import read_record, read_result
 from tas_tf.runs.run import Run
+from tests.failures import contents, fail_at, names
 
 SETTINGS = {"epochs": 3, "optimizer": {"learning_rate": 0.1}, "widths": (4, 8)}
 
@@ -168,34 +170,25 @@ def test_input_changed_while_running_is_noticed(run):
     assert describe(run).status() == "stale"
 
 
-def put_into_place(step, value):
-    for output in step.outputs:
-        write_json(output, {"made": value})
-
-
 def replace(step, value="later"):
-    with step.replacing():
-        put_into_place(step, value)
-
-
-def pending(step):
-    return step.digest_path.with_name("digest.pending.json")
+    with step.replacing() as folder:
+        for output in step.outputs:
+            write_json(folder / output.name, {"made": value})
 
 
 def test_an_earlier_result_counts_until_the_new_one_is_whole(run):
     complete(describe(run))
     earlier = describe(run).digest_path.read_bytes()
     step = describe(run, epochs=5)
-    with step.replacing():
-        assert read_json(run.search_shape) == {"made": "now"}
+    with step.replacing() as folder:
+        for output in step.outputs:
+            write_json(folder / output.name, {"made": "later"})
+        assert read_result(run.metrics("search")) == {"made": "now"}
         assert step.digest_path.read_bytes() == earlier
+        assert describe(run).status() == "fresh"
         assert describe(run, epochs=5).status() == "stale"
-        put_into_place(step, "later")
-        # Nor does the new one pass for the result of the settings before.
-        assert describe(run).status() == "unfinished"
-        assert describe(run, epochs=5).status() == "stale"
-    assert not pending(step).exists()
     assert read_json(step.digest_path)["settings"]["epochs"] == 5
+    assert read_result(run.metrics("search")) == {"made": "later"}
     assert describe(run, epochs=5).status() == "fresh"
     assert describe(run).status() == "stale"
 
@@ -204,8 +197,14 @@ def test_an_earlier_result_counts_until_the_new_one_is_whole(run):
 def test_a_failure_leaves_the_earlier_result_as_it_was(run, error):
     complete(describe(run))
     before = {path: path.read_bytes() for path in describe(run).folder.iterdir()}
-    with pytest.raises(error), describe(run, epochs=5).replacing():
-        raise error
+
+    def fail():
+        with describe(run, epochs=5).replacing() as folder:
+            write_json(folder / "shape.json", {})
+            raise error
+
+    with pytest.raises(error):
+        fail()
     assert {path: path.read_bytes() for path in describe(run).folder.iterdir()} == before
     assert describe(run).status() == "fresh"
     assert describe(run, epochs=5).differences() == ["epochs: was 3, now 5"]
@@ -222,34 +221,60 @@ def test_a_first_result_is_put_into_place_as_a_whole(run):
     step = describe(run)
 
     def leave_half():
-        with step.replacing():
+        with step.replacing() as folder:
             assert describe(run).status() == "missing"
-            write_json(run.search_shape, {})
+            write_json(folder / "shape.json", {})
 
     with pytest.raises(FileNotFoundError, match=r"metrics\.json"):
         leave_half()
-    assert not step.digest_path.exists()
-    assert not pending(step).exists()
+    assert list(step.folder.iterdir()) == []
     replace(step)
     assert describe(run).status() == "fresh"
-    assert sorted(path.name for path in step.folder.iterdir()) == ["digest.json", "metrics.json", "shape.json"]
+    assert names(step.folder) == ["digest.json", "metrics.json", "shape.json"]
 
 
-def test_one_who_was_killed_while_replacing_left_nothing_fresh(run):
-    """What a killed process leaves: nothing of it is cleaned up."""
-    complete(describe(run))
-    attempt = describe(run, epochs=5).replacing()
-    attempt.__enter__()
-    put_into_place(describe(run), "by whom")
-    for step in (describe(run), describe(run, epochs=5), describe(run, epochs=7)):
-        assert step.status() != "fresh"
-    # Another attempt, with other settings again, and an input that changes meanwhile.
-    step = describe(run, epochs=7)
-    with step.replacing():
-        put_into_place(step, "later")
+def test_what_an_earlier_result_alone_had_is_removed(run):
+    step = describe(run)
+    complete(step)
+    for name in ("probabilities.json", "notes.txt"):
+        (step.folder / name).write_text("x")
+    with step.replacing([step.folder / "probabilities.json"]) as folder:
+        for output in step.outputs:
+            write_json(folder / output.name, {})
+    assert names(step.folder) == ["digest.json", "metrics.json", "notes.txt", "shape.json"]
+
+
+def test_an_input_that_changes_while_a_result_is_replaced_is_noticed(run):
+    step = describe(run)
+    with step.replacing() as folder:
+        for output in step.outputs:
+            write_json(folder / output.name, {})
         run.teacher_model.write_text("changed meanwhile")
-    assert [line.split(":")[0] for line in describe(run, epochs=7).differences()] == ["input teacher"]
-    assert not pending(step).exists()
+    assert [line.split(":")[0] for line in describe(run).differences()] == ["input teacher"]
+
+
+def test_what_a_killed_process_was_replacing_is_put_back(run, monkeypatch):
+    """The results of one step in the run, and of another in a run inside it."""
+    inside = Run(run.path / "budgets" / "macs_0.25")
+    (inside.path / "teacher").mkdir(parents=True)
+    inside.teacher_model.write_text("teacher")
+    for each in (run, inside):
+        complete(describe(each))
+    assert not unfinished(run.path)
+    before = contents(run.path)
+    with monkeypatch.context() as patch:
+        patch.setattr("tas_tf.replacing._put_back", lambda scratch: None)
+        for each in (run, inside):
+            fail_at(patch, "os.replace", 9)  # where the new record would be moved
+            with pytest.raises(OSError, match="failure"):
+                replace(describe(each, epochs=5))
+    assert len(unfinished(run.path)) == 2
+    assert describe(run).status() != "fresh"
+    run.recover()
+    for step in (describe(run), describe(inside)):
+        assert step.status() == "fresh"
+        remove_partial(step.folder)
+    assert contents(run.path) == before
 
 
 def test_nothing_is_replaced_where_nothing_can_be_written(run, tmp_path):

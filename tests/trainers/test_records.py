@@ -151,11 +151,12 @@ def qat_states(workspaces):
     with workspaces("--formats=qat_int8") as workspace:
         for name in ("student", "teacher", "export"):
             step = steps(workspace)[name].record
-            with contextlib.nullcontext() if name != "export" else step.replacing():
+            with step.replacing() if name == "export" else contextlib.nullcontext(workspace.config.run.path) as folder:
                 assert name == "export" or step.begin()
                 for output in step.outputs:
-                    output.parent.mkdir(parents=True, exist_ok=True)
-                    output.write_text("made")
+                    made = folder / output.relative_to(step.folder if name == "export" else folder)
+                    made.parent.mkdir(parents=True, exist_ok=True)
+                    made.write_text("made")
             if name != "export":
                 step.finish()
     return ask

@@ -1,15 +1,20 @@
 """The report of a run folder."""
 
+import errno
 import json
+import os
 import shutil
 from unittest import mock
 
 import pytest
 
 from export import student
+from tas_tf.board.results import Result, write_result
+from tas_tf.pipeline import reporting
 from tas_tf.pipeline.behaviour import BehaviourStep
 from tas_tf.pipeline.exporting import ExportStep
 from tas_tf.report.snippets import make_snippets
+from tests.failures import contents
 from trainers import distill, report
 
 
@@ -45,6 +50,30 @@ def test_it_is_printed_as_json(command, finished):
     assert outcome.code == 0, outcome
     assert "Test set results" in outcome.err
     assert json.loads(outcome.out) == json.loads((finished / "report.json").read_text())
+
+
+@pytest.mark.parametrize("what", ["render_html", "log_results"])
+def test_a_report_that_fails_leaves_the_earlier_one(command, finished, monkeypatch, what):
+    for name in ("macs", "accuracy"):  # so that another report would differ
+        path = finished / "student/metrics.json"
+        path.write_text(path.read_text().replace(f'"{name}": ', f'"{name}": 0.1 , "earlier_{name}": '))
+    (finished / "student/digest.json").unlink()
+    before = contents(finished)
+
+    def fail(*arguments, **options):
+        if what == "log_results":
+            write_result(arguments[-1] / "teacher", Result(scalars={"half": 1.0}))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(reporting, what, fail)
+    with monkeypatch.context() as patch:
+        patch.setattr(BehaviourStep, "run", lambda step: False)
+        outcome = command(report, f"--run_dir={finished}")
+    assert outcome.code == 1
+    assert "No space left on device" in outcome.err
+    assert {name: content for name, content in contents(finished).items() if name != "flags.cfg"} == {
+        name: content for name, content in before.items() if name != "flags.cfg"
+    }
 
 
 def test_half_a_run_has_a_report_too(command, finished):

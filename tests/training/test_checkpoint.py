@@ -1,8 +1,9 @@
 import pytest
 import tensorflow as tf
 
+from tas_tf import workers
 from tas_tf.errors import UserError
-from tas_tf.files import write_json
+from tas_tf.files import read_json, write_json
 from tas_tf.training.checkpoint import Checkpoints, Progress, Saving, list_optimizers, saved_progress, variables_of
 
 
@@ -34,7 +35,7 @@ def test_checkpoint_without_its_record_does_not_count(make_model, tmp_path, monk
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tas_tf.training.checkpoint.write_json", killed)
+    monkeypatch.setattr("tas_tf.training.checkpoint.write_checked", killed)
     with pytest.raises(KeyboardInterrupt):
         checkpoints.save(Progress(2, history={"loss": [0.1, 0.2]}))
     fresh = make_model(seed=5)
@@ -94,6 +95,62 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(make_model, tmp
     again.save(Progress(2))
     assert checkpoints_of(tmp_path, make_model()).restore() == Progress(2)
     assert len([*tmp_path.glob("*.index")]) == 2
+
+
+DAMAGES = {
+    "steps": lambda record: record | {"steps": 2},
+    "shape": lambda record: record | {"variables": [[path, [9], dtype] for path, _, dtype in record["variables"]]},
+    "history": lambda record: record | {"history": [0.1]},
+    "list": lambda record: [record],
+}
+
+
+@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize("damaged", DAMAGES)
+def test_a_record_that_says_something_else_gives_way_to_the_one_before(make_model, tmp_path, damaged, old):
+    """Also of an earlier version, without a checksum, where its types tell."""
+    if old and damaged in ("steps", "shape"):
+        pytest.skip("only a checksum tells")
+    model = make_model()
+    checkpoints = checkpoints_of(tmp_path, model)
+    checkpoints.save(Progress(1, history={"loss": [0.1]}))
+    checkpoints.save(Progress(1, history={"loss": [0.1]}, steps=3, seconds=0.5, steps_per_epoch=5))
+    path = tmp_path / "progress.json"
+    record = read_json(path)
+    if old:
+        del record["checksum"]
+    write_json(path, DAMAGES[damaged](record))
+    assert saved_progress(tmp_path) is None
+    with pytest.warns(UserWarning, match=r"progress\.json is damaged\. .* from the one before, after epoch 1\."):
+        assert checkpoints_of(tmp_path, model).restore() == Progress(1, history={"loss": [0.1]})
+
+
+def test_damage_between_two_saves_leaves_the_one_before(make_model, tmp_path):
+    model = make_model()
+    checkpoints = checkpoints_of(tmp_path, model)
+    for epochs in (1, 2):
+        checkpoints.save(Progress(epochs))
+    (tmp_path / "progress.json").write_text("{")
+    checkpoints.save(Progress(3))
+    assert saved_progress(tmp_path) == Progress(3)
+    (tmp_path / "progress.json").write_text("{")
+    with pytest.warns(UserWarning, match="after epoch 1"):
+        assert checkpoints_of(tmp_path, model).restore() == Progress(1)
+
+
+def test_other_workers_write_nothing(make_model, tmp_path, monkeypatch):
+    """A folder for temporary files that is full, or missing, doesn't matter."""
+    checkpoints = checkpoints_of(tmp_path / "run", make_model())
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    monkeypatch.setattr(workers, "is_chief", lambda: False)
+    monkeypatch.setattr(workers, "once", lambda compute: None)
+    written = []
+    write = tf.train.Checkpoint.write
+    monkeypatch.setattr(tf.train.Checkpoint, "write", lambda self, path: written.append(path) or write(self, path))
+    checkpoints.save(Progress(1))
+    assert written == ["ram://nowhere-0/ckpt"]
+    assert list((tmp_path / "run").iterdir()) == []
+    assert not tf.io.gfile.exists("ram://nowhere-0/ckpt.index")
 
 
 def test_damage_of_all_is_reported(make_model, tmp_path):
