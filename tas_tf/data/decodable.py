@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import sys
@@ -129,24 +130,24 @@ def _digests(stamps: Sequence[str]) -> np.ndarray:
 
 def _kept_path(source: StreamedSource) -> Path:
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tas_tf" / "images"
-    return folder / f"{hashlib.sha256(repr((source.name, source.place)).encode()).hexdigest()[:20]}.npy"
+    return folder / f"{hashlib.sha256(repr((source.name, source.place)).encode()).hexdigest()[:20]}.decoded"
 
 
 def _load(path: Path) -> np.ndarray:
     try:
-        found = np.load(path)
-    except (OSError, ValueError, EOFError):  # not there yet, or damaged: all images are decoded again
+        return np.fromfile(path, np.uint64)
+    except OSError:  # not there yet, or not to be read: all images are decoded
         return np.zeros(0, np.uint64)
-    return found if found.dtype == np.uint64 and found.ndim == 1 else np.zeros(0, np.uint64)
 
 
 def _save(path: Path, parts: list[np.ndarray]) -> None:
     """Keeps what is known on this machine. Without a place for it, images are decoded at each start."""
-    aside = path.with_suffix(f".{uuid.uuid4().hex}.npy")
+    aside = path.with_suffix(f".{uuid.uuid4().hex}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(aside, np.unique(np.concatenate(parts)))
+        np.unique(np.concatenate(parts)).tofile(aside)
         os.replace(aside, path)
     except OSError as error:
-        aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            aside.unlink()
         print(f"`dataset`: can't remember which images were decoded: {error.strerror} ({path.parent}).")

@@ -69,7 +69,7 @@ def test_a_file_damaged_in_the_middle_is_found_before_training(photos, turned):
     assert load_source(f"folder:{photos}", image_size=8, streamed=True, check_images=False).num_train == 8
 
 
-def test_only_new_and_changed_files_are_decoded_again(photos, monkeypatch):
+def test_only_new_and_changed_files_are_decoded_again(photos, monkeypatch, capsys):
     decoded, decode = [], decodable._decoded
 
     def counted(source, split, rows):
@@ -94,6 +94,10 @@ def test_only_new_and_changed_files_are_decoded_again(photos, monkeypatch):
     decoded.clear()
     load_source(f"folder:{photos}", **options)
     assert len(decoded) == 17
+    (photos.parent / "home").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(photos.parent / "home"))
+    load_source(f"folder:{photos}", **options)
+    assert "can't remember which images were decoded: Not a directory" in capsys.readouterr().out
 
 
 def test_an_interrupted_check_is_continued(photos, monkeypatch):
