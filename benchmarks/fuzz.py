@@ -3,7 +3,8 @@
     python -m benchmarks.fuzz [--cases=5000] [--seed=0] [--kinds=flags,json,...] [--only=SEED]
 
 A small network is trained, made smaller and exported. Then each case damages something: a flag, a flag file, a file of
-the run, a shape, a model file, an image, a table, or measured latencies. It is cut, some of its bytes or values are
+the run, a checkpoint or record of an interrupted run, a shape, a model file, also of Keras 2, an image, a table, or
+measured latencies. It is cut, some of its bytes or values are
 replaced, or parts are repeated or removed. A command that reads it must end in time with the exit code 0 or 1, and
 print no traceback; after an error, every other file of the run must be as before. Cases that fail are listed with their
 seeds. `--only` runs a single seed again and shows what it prints. Exits with 1 if any case failed.
@@ -14,32 +15,27 @@ from __future__ import annotations
 import argparse
 import random
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
-from benchmarks.commands import import_all, run_to_the_end, start
+from benchmarks.commands import import_all, start
 from benchmarks.damage import damage, damage_file, noise
+from benchmarks.fuzz_base import COMMON, OF_KERAS_2, OFTEN, Base, prepare
 from tas_tf.cli.commands import COMMANDS
 from tas_tf.cli.table import OPTIONS
 
 #: Distance between the first seeds of consecutive runs.
 SEEDS_APART = 1_000_000
+#: Folders in which trainings keep what they go on from.
+_KEPT = frozenset(["checkpoints"])
 #: Seconds after which a command counts as hanging. Those that do something take a few.
 _PATIENCE = 180
 _FLAGS = Path(__file__).parents[1] / "flags"
-_COMMON = (
-    *("--dataset=digits", "--train_limit=200", "--batch_size=32", "--preprocess=standardise", "--test_limit=32"),
-    *("--proposals=2", "--student_epochs=1", "--progress=none", "--latency_rounds=2", "--formats=fp32"),
-)
 _TEXTS = (
     "",
     "0",
@@ -72,36 +68,6 @@ _TEXTS += (
     "csv:",
     "published/",
 )
-
-
-@dataclass(frozen=True)
-class Base:
-    """What cases damage copies of.
-
-    Args:
-        folder: The folder of all that follows.
-
-    Attributes:
-        run: A finished run.
-        model: The user's network.
-        latencies: Measured latencies of it.
-        photos: A class folder.
-        table: A table of images and labels.
-    """
-
-    folder: Path
-
-    def __post_init__(self) -> None:
-        paths = {"run": "run", "model": "tiny.keras", "latencies": "run/probe/latency.json"}
-        for name, path in {**paths, "photos": "photos", "table": "photos/labels.csv"}.items():
-            object.__setattr__(self, name, self.folder / path)
-
-    def within(self, folder: Path) -> Base:
-        """A copy in another folder."""
-        shutil.copytree(self.folder, folder)
-        return Base(folder)
-
-
 #: Damages something in a copy; returns the command, and what was damaged.
 Kind = Callable[[random.Random, Base], tuple[str, list[str], Path | None]]
 
@@ -110,7 +76,7 @@ def main() -> None:
     options = _parse()
     import_all(command.module for command in COMMANDS.values())
     with tempfile.TemporaryDirectory() as folder:
-        base = _prepare(Path(folder) / "base")
+        base = prepare(Path(folder) / "base")
         if options.only is not None:
             fault, out = _case(options.only, base, Path(folder) / "case", options.kinds)
             print(out, fault or "no fault", sep="\n")
@@ -179,7 +145,7 @@ def _contents(folder: Path, damaged: Path | None) -> dict[str, bytes]:
 def _flags(chance: random.Random, base: Base) -> tuple[str, list[str], None]:
     flag = chance.choice([option.flag for option in OPTIONS if option.flag not in ("dry_run", "run_dir", "json")])
     text = chance.choice(_TEXTS) if chance.random() < 0.7 else noise(chance)
-    given = [f"--model={base.model}", *_COMMON, f"--{flag}={text}"]
+    given = [f"--model={base.model}", *COMMON, f"--{flag}={text}"]
     return "trainers.pipeline", [*given, f"--run_dir={base.folder / 'new'}", "--dry_run"], None
 
 
@@ -201,14 +167,25 @@ def _of_the_run(chance: random.Random, base: Base) -> tuple[str, list[str], Path
     module = chance.choice(
         ["trainers.report", "export.student", "trainers.distill", "trainers.pipeline", "trainers.search"]
     )
-    plans = [] if module in ("trainers.report", "export.student") else [f"--model={base.model}", *_COMMON, "--dry_run"]
+    plans = [] if module in ("trainers.report", "export.student") else [f"--model={base.model}", *COMMON, "--dry_run"]
     return module, [f"--run_dir={base.run}", *plans], path
+
+
+def _of_a_training(chance: random.Random, base: Base) -> tuple[str, list[str], Path]:
+    """A checkpoint, progress or a lap of an interrupted run, and the command that goes on with it."""
+    run = chance.choice([base.interrupted, base.stopped])
+    kept = [
+        path for path in sorted(run.rglob("*")) if path.is_file() and _KEPT.intersection(path.relative_to(run).parts)
+    ]
+    path = chance.choice(kept)
+    damage_file(chance, path)
+    return "trainers.pipeline", [f"--model={base.model}", *COMMON, *OFTEN, f"--run_dir={run}"], path
 
 
 def _shapes(chance: random.Random, base: Base) -> tuple[str, list[str], Path]:
     path = Path(shutil.copy(base.run / "search" / "shape.json", base.folder / "shape.json"))
     damage_file(chance, path)
-    given = [f"--run_dir={base.folder / 'new'}", f"--teacher_from={base.run}", *_COMMON, f"--shape={path}", "--dry_run"]
+    given = [f"--run_dir={base.folder / 'new'}", f"--teacher_from={base.run}", *COMMON, f"--shape={path}", "--dry_run"]
     return "trainers.distill", given, path
 
 
@@ -220,18 +197,24 @@ def _models(chance: random.Random, base: Base) -> tuple[str, list[str], Path]:
     return "trainers.describe", [str(path)], path
 
 
+def _models_of_keras_2(chance: random.Random, base: Base) -> tuple[str, list[str], Path]:
+    path = base.folder / chance.choice(OF_KERAS_2)
+    damage_file(chance, path)
+    return "trainers.describe", [str(path)], path
+
+
 def _images(chance: random.Random, base: Base) -> tuple[str, list[str], Path]:
     path = chance.choice([one for one in sorted(base.photos.rglob("*")) if one.is_file() and one.suffix != ".csv"])
     damage_file(chance, path)
     skip = ["--skip_broken"] if chance.random() < 0.5 else []
-    given = [f"--model={base.model}", "--train_model", *_COMMON, f"--dataset=folder:{base.photos}", "--image_size=8"]
+    given = [f"--model={base.model}", "--train_model", *COMMON, f"--dataset=folder:{base.photos}", "--image_size=8"]
     limits = ["--train_limit=24", "--batch_size=4", f"--run_dir={base.folder / 'new'}"]
     return "trainers.teacher", [*given, *limits, *skip, "--dry_run"], path
 
 
 def _tables(chance: random.Random, base: Base) -> tuple[str, list[str], Path]:
     damage_file(chance, base.table)
-    given = [f"--model={base.model}", *_COMMON, f"--dataset=csv:{base.table}", "--train_limit=24", "--batch_size=4"]
+    given = [f"--model={base.model}", *COMMON, f"--dataset=csv:{base.table}", "--train_limit=24", "--batch_size=4"]
     return "trainers.teacher", [*given, "--image_size=8", f"--run_dir={base.folder / 'new'}", "--dry_run"], base.table
 
 
@@ -246,53 +229,14 @@ KINDS: dict[str, Kind] = {
     "flags": _flags,
     "flag files": _flag_files,
     "files of a run": _of_the_run,
+    "interrupted runs": _of_a_training,
     "shapes": _shapes,
     "models": _models,
+    **({"models of Keras 2": _models_of_keras_2} if find_spec("tf_keras") else {}),
     "images": _images,
     "tables": _tables,
     "latencies": _latencies,
 }
-
-
-def _prepare(folder: Path) -> Base:
-    """Makes all that cases damage."""
-    base = Base(folder)
-    folder.mkdir()
-    subprocess.run([sys.executable, "-c", _MAKE_MODEL, str(base.model), str(folder / "tiny.h5")], check=True)
-    run_to_the_end("trainers.pipeline", (f"--model={base.model}", *_COMMON, f"--run_dir={base.run}"))
-    run_to_the_end("trainers.probe", (f"--run_dir={base.run}",))
-    subprocess.run([sys.executable, "measure.py"], cwd=base.run / "probe", check=True, stdout=subprocess.DEVNULL)
-    images, rows = np.random.default_rng(0), ["file,label"]
-    for label in range(10):
-        for number in range(4):
-            path = base.photos / str(label) / f"{number}.{'png' if number % 2 else 'jpg'}"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(images.integers(0, 255, (8, 8), "uint8")).save(path)
-            rows.append(f"{label}/{path.name},{label}")
-    base.table.write_text("\n".join(rows) + "\n")
-    return base
-
-
-_MAKE_MODEL = """
-import sys
-import keras
-from keras import layers
-from tas_tf.data.task import Task
-
-keras.utils.set_random_seed(0)
-images = keras.Input((8, 8, 1))
-x = layers.Activation("relu")(layers.BatchNormalization()(layers.Conv2D(8, 3, padding="same")(images)))
-for _ in range(2):
-    y = layers.BatchNormalization()(layers.Conv2D(8, 3, padding="same", use_bias=False)(x))
-    x = layers.Activation("relu")(layers.Add()([x, y]))
-outputs = layers.Dense(10, "softmax")(layers.GlobalAveragePooling2D()(x))
-model = keras.Model(images, outputs, name="tiny")
-model.compile("adam", "sparse_categorical_crossentropy")
-dataset, steps = Task.load("digits").training(32)
-model.fit(dataset(0), epochs=6, steps_per_epoch=steps, verbose=0)
-for path in sys.argv[1:]:
-    model.save(path)
-"""
 
 
 def _parse() -> argparse.Namespace:

@@ -3,8 +3,9 @@
     python -m benchmarks.kills [--steps=teacher,race,...] [--moments=20] [--signals=KILL,TERM] [--seed=0]
 
 Each step is first run without interruption, on digits. Then, at each moment, the step starts from the same folder, gets
-the signal, and is started again. After the signal, every file in the run folder must be whole. At the end, shapes,
-weights, files for devices and reports must be those of the uninterrupted run; only times may differ. SIGTERM must end
+the signal, and is started again. After the signal, every file in the run folder must be whole, of the checkpoints of a
+training at least one, and each exported file must be the earlier or the new one. At the end, shapes, weights, files for
+devices and reports must be those of the uninterrupted run; only times may differ. SIGTERM must end
 the process with the exit code 75, or 0 if it had ended before. What was found is kept in benchmarks/records/kills, from
 which a table in docs/RESULTS.md is made. Exits with 1 if anything was amiss.
 """
@@ -12,25 +13,24 @@ which a table in docs/RESULTS.md is made. Exits with 1 if anything was amiss.
 from __future__ import annotations
 
 import argparse
-import functools
-import json
+import multiprocessing
 import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
-import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks.commands import import_all, run_to_the_end, start
 from benchmarks.records import RECORDS
+from benchmarks.run_files import is_same, is_whole
 from tas_tf.cli.document import with_lines
 from tas_tf.files import read_json, write_bytes, write_json
 from tas_tf.interruption import EXIT_CODE
@@ -67,21 +67,48 @@ class Killed:
 
 
 _TEACHER = ("trainers.teacher", _COMMON)
+#: Stands for the file of a network with dropout, which is made for each step.
+_WITH_DROPOUT = "--model=DROPOUT"
 _RACE = ("trainers.search", (*_COMMON, "--proposals=3", "--race_effort=0.5"))
 _DISTIL = ("trainers.distill", (*_COMMON, "--proposals=3", "--race_effort=0.5"))
+#: Writes all that later exports replace.
+_EARLIER = ("export.student", ("--latency_rounds=5", "--calibration_images=16", "--formats=saved_model,fp32,int8"))
+_AGAIN = ("--overwrite", *_EXPORT)
+
+
+def _with_dropout(command: tuple[str, tuple[str, ...]]) -> tuple[str, tuple[str, ...]]:
+    """The same command for a network with dropout."""
+    module, flags = command
+    return module, (_WITH_DROPOUT, "--train_model", *(flag for flag in flags if not flag.startswith("--model=")))
+
+
+_QAT = ("export.student", (*_AGAIN, "--formats=saved_model,fp32,qat_int8", "--qat_epochs=3"))
 STEPS = {
     "teacher": Killed(*_TEACHER),
     "search": Killed("trainers.search", (*_COMMON, *_SEARCH)),
     "race": Killed(*_RACE, (_TEACHER,)),
     "distil": Killed(*_DISTIL, (_TEACHER, _RACE)),
-    "export": Killed("export.student", (*_EXPORT, "--formats=fp32,int8"), (_TEACHER, _RACE, _DISTIL)),
-    "qat": Killed("export.student", (*_EXPORT, "--formats=qat_int8", "--qat_epochs=3"), (_TEACHER, _RACE, _DISTIL)),
+    "export": Killed(
+        "export.student", (*_AGAIN, "--formats=saved_model,fp32,int8"), (_TEACHER, _RACE, _DISTIL, _EARLIER)
+    ),
+    "qat": Killed(*_QAT, (_TEACHER, _RACE, _DISTIL, _EARLIER)),
+    "qat_dropout": Killed(*_QAT, (*map(_with_dropout, (_TEACHER, _RACE, _DISTIL)), _EARLIER)),
     "pipeline": Killed("trainers.pipeline", (*_RACE[1], *_EXPORT, "--formats=fp32", "--rivals=uniform")),
 }
 _DOCS = Path(__file__).parents[1] / "docs" / "RESULTS.md"
 _BEGIN, _END = "<!-- kills: made by benchmarks/kills.py -->", "<!-- end of kills -->"
-#: What a report says about time and place, by the beginning of its name.
-_OF_THE_CALL = ("seconds", "latenc", "asked", "time", "median", "p10", "p90", "speed", "operators", "command")
+_MAKE_NETWORK = """
+import sys
+import keras
+from keras import layers
+
+keras.utils.set_random_seed(0)
+images = keras.Input((8, 8, 1))
+x = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(16, 3, padding="same", use_bias=False)(images)))
+y = layers.BatchNormalization()(layers.Conv2D(16, 3, padding="same", use_bias=False)(layers.Dropout(0.2)(x)))
+x = layers.Dropout(0.2)(layers.GlobalAveragePooling2D()(layers.ReLU()(layers.Add()([x, y]))))
+keras.Model(images, layers.Dense(10)(x), name="dropout").save(sys.argv[1])
+"""
 
 
 def main() -> None:
@@ -111,10 +138,13 @@ def main() -> None:
 
 def _prepare(folder: Path, step: Killed) -> tuple[Path, Path, float]:
     """Makes what the step starts from and its uninterrupted result; returns both, and the seconds it took."""
-    base, whole = folder / "base", folder / "whole"
+    base, whole, network = folder / "base", folder / "whole", folder / "dropout.keras"
     base.mkdir()
+    if any(_WITH_DROPOUT in flags for _, flags in step.before):
+        subprocess.run([sys.executable, "-c", _MAKE_NETWORK, str(network)], check=True)
     for module, flags in step.before:
-        run_to_the_end(module, (*flags, f"--run_dir={base}"))
+        given = [f"--model={network}" if flag == _WITH_DROPOUT else flag for flag in flags]
+        run_to_the_end(module, (*given, f"--run_dir={base}"))
     shutil.copytree(base, whole)
     started = time.monotonic()
     run_to_the_end(step.module, (*step.flags, *_OFTEN, f"--run_dir={whole}"))
@@ -135,37 +165,42 @@ def _interrupt(folder: Path, step: Killed, base: Path, whole: Path, name: str, m
     process.join()
     wanted = {"KILL": (-signal.SIGKILL,), "TERM": (EXIT_CODE, 0)}[name] if running else (0,)
     faults = [] if process.exitcode in wanted else [f"exit code {process.exitcode}"]
-    faults += _damaged(run)
+    faults += _apart(_damaged, run) + _apart(_neither, run, base, whole)
     again = start(step.module, flags)
     again.join()
     if again.exitcode:
         faults.append(f"resumed run: exit code {again.exitcode}")
     else:
-        faults += _damaged(run) + _differences(run, whole)
+        faults += _apart(_damaged, run) + _apart(_differences, run, whole)
     faults = [f"{name} after {moment:.2f} s: {fault}" for fault in faults]
     print(f"{name} after {moment:.2f} s: {'; '.join(faults) or 'as if nothing had happened'}", flush=True)
     return {"before_the_end": running, "faults": faults}
 
 
+def _apart(look: Callable[..., list[str]], *folders: Path) -> list[str]:
+    """Looks at files in a process of its own: TensorFlow's threads in this one would stop the commands."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
+        return pool.submit(look, *folders).result()
+
+
 def _damaged(run: Path) -> list[str]:
     """Files of a run that aren't whole."""
-    return [f"{path.relative_to(run)} is damaged" for path in _files(run) if not _is_whole(path)]
+    return [f"{path.relative_to(run)} is damaged" for path in _files(run) if not is_whole(path)]
 
 
-def _is_whole(path: Path) -> bool:
-    try:
-        if path.suffix == ".json":
-            json.loads(path.read_text())
-        elif path.suffix in (".keras", ".npz"):
-            with zipfile.ZipFile(path) as content:
-                return content.testzip() is None
-        elif path.suffix == ".tflite":
-            return path.read_bytes()[4:8] == b"TFL3"
-        elif path.suffix in (".html", ".cfg"):
-            return path.read_text().rstrip().endswith("</html>" if path.suffix == ".html" else "")
-    except (ValueError, zipfile.BadZipFile):
-        return False
-    return True
+def _neither(run: Path, base: Path, whole: Path) -> list[str]:
+    """Exported files that were there before and are neither those nor the new ones."""
+    faults = []
+    for path in _files(base / "export"):
+        name = path.relative_to(base)
+        found, new = run / name, whole / name
+        if not _matters(str(name)) or path.suffix == ".json":  # what is said of the files has times
+            continue
+        if not found.exists():
+            faults += [f"{name} is lost"] if new.exists() else []
+        elif not any(is_same(found, one, {}) for one in (path, new) if one.exists()):
+            faults.append(f"{name} is neither the earlier nor the new one")
+    return faults
 
 
 def _files(run: Path) -> Iterator[Path]:
@@ -184,7 +219,7 @@ def _differences(run: Path, whole: Path) -> list[str]:
     return differing + [
         f"{name} differs"
         for name in found.keys() & wanted.keys()
-        if not _is_same(found[name], wanted[name], {str(run): str(whole)})
+        if not is_same(found[name], wanted[name], {str(run): str(whole)})
     ]
 
 
@@ -197,36 +232,6 @@ def _matters(name: str) -> bool:
         and "/logs/" not in name
         and not name.endswith((".html", "latency.json"))
     )
-
-
-def _is_same(found: Path, wanted: Path, moved: dict[str, str]) -> bool:
-    if found.suffix == ".json":
-        one, other = (json.dumps(_without_times(read_json(path)), sort_keys=True) for path in (found, wanted))
-        return functools.reduce(lambda text, pair: text.replace(*pair), moved.items(), one) == other
-    if found.suffix == ".keras":
-        ours, theirs = map(_weights, (found, wanted))
-        return ours.keys() == theirs.keys() and all(np.array_equal(ours[name], theirs[name]) for name in ours)
-    if found.suffix in (".tflite", ".npz", ".txt"):
-        return found.read_bytes() == wanted.read_bytes()
-    return True
-
-
-def _weights(path: Path) -> dict[str, np.ndarray]:
-    import h5py
-
-    found = {}
-    with zipfile.ZipFile(path) as archive, archive.open("model.weights.h5") as file, h5py.File(file) as content:
-        content.visititems(
-            lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
-        )
-    return found
-
-
-def _without_times(value: Any) -> Any:
-    if isinstance(value, dict):
-        kept = {key: item for key, item in value.items() if not key.startswith(_OF_THE_CALL)}
-        return {key: _without_times(item) for key, item in kept.items() if key not in ("digest", "inputs", "files")}
-    return [_without_times(item) for item in value] if isinstance(value, list) else value
 
 
 def _table() -> Iterator[str]:

@@ -145,7 +145,8 @@ def _images(
             image_size=data.image_size,
             test_share=data.test_share,
             channels=data.channels,
-            skip_broken=True,
+            skip_broken=needs_size(data.dataset),
+            check_images=False,
             streamed=True,
             form=form,
         )

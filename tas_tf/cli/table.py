@@ -72,7 +72,7 @@ def _rows() -> Iterator[Option]:
     yield from group(
         "Data", "data", "dataset", "data_dir", "features", "label_columns", "test_share", "train_limit", "skip_broken"
     )
-    yield from group("Data", "data", "cache_dir")
+    yield from group("Data", "data", "check_images", "cache_dir")
     yield from group("Data", "data", "resize", "preprocess")
     yield from group(
         "Data", "data", "pad_crop", "flip", "random_resized_crop", "color_jitter", "lighting", "test_resize"

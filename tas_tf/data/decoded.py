@@ -8,13 +8,14 @@ import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from tas_tf.data.image_files import Broken
 from tas_tf.data.resizing import central_view
 from tas_tf.data.source import Positions, StreamedSource
 from tas_tf.errors import UserError
@@ -56,6 +57,23 @@ class DecodedSource(StreamedSource):
     def decode(self, encoded: tf.Tensor) -> tf.Tensor:
         """Returns the image, which is decoded, uint8 `image_shape`."""
         return tf.ensure_shape(encoded, self.image_shape)
+
+    @property
+    def place(self) -> str:
+        """That of the source, as all that follows."""
+        return self.source.place
+
+    def stamps(self, split: str) -> Sequence[str]:
+        """As in the source."""
+        return self.source.stamps(split)
+
+    def where(self, split: str, index: int) -> str:
+        """As in the source."""
+        return self.source.where(split, index)
+
+    def fault(self, split: str, index: int) -> Broken | None:
+        """As in the source."""
+        return self.source.fault(split, index)
 
     def fingerprint(self, split: str) -> str:
         """That of the source."""

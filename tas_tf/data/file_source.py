@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from tas_tf.data.decodable import undecodable
 from tas_tf.data.folder_layout import Label, Listing, without_empty_classes
-from tas_tf.data.image_files import Broken, ImageFile, as_png, check_readable, look_at, read_image, remarks
+from tas_tf.data.image_files import Broken, ImageFile, as_png, check_readable, file_stamp, look_at, read_image, remarks
 from tas_tf.data.resizing import changes_proportions, resize_image
 from tas_tf.data.source import Positions, Source, StreamedSource, make_array_source
 from tas_tf.data.split import strata_of, stratified_halves
@@ -56,12 +57,34 @@ class FileSource(StreamedSource):
             lambda index: (index, label(index)), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
         )
 
+    @property
+    def place(self) -> str:
+        """Folder that holds all files."""
+        return os.path.commonpath([os.path.abspath(path) for paths in self.split_paths.values() for path in paths])
+
+    def stamps(self, split: str) -> Sequence[str]:
+        """A text for each file, with the way in which it is read."""
+        channels, readable = self.image_shape[-1], self.split_readable[split]
+        found = zip(map(file_stamp, self.split_paths[split]), readable, strict=True)
+        return [stamp and f"{stamp} {channels} {int(read)}" for stamp, read in found]
+
+    def where(self, split: str, index: int) -> str:
+        """Path of the file."""
+        return str(self.split_paths[split][index])
+
+    def fault(self, split: str, index: int) -> Broken | None:
+        """Why a file can't be read, even by Pillow."""
+        try:
+            read_image(self.where(split, index), self.image_shape[-1])
+        except Broken as broken:
+            return broken
+        return None
+
     def fingerprint(self, split: str) -> str:
         """Hash of paths, sizes and times of change."""
         found = hashlib.sha256()
         for path in self.split_paths[split]:
-            status = os.stat(path)
-            found.update(f"{os.path.abspath(path)} {status.st_size} {status.st_mtime_ns}\n".encode())
+            found.update(f"{file_stamp(path)}\n".encode())
         return found.hexdigest()
 
     def image_reader(self, split: str) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -102,6 +125,7 @@ def load_files(
     channels: int | None,
     skip_broken: bool,
     memory_limit: int,
+    check_images: bool = True,
     kind: Callable[..., FileSource] = FileSource,
 ) -> Source:
     """Makes a source of image files.
@@ -116,6 +140,7 @@ def load_files(
         channels: 1, 3 or 4; by default 1 if all images are grey, otherwise 3.
         skip_broken: Whether files that can't be read are left out.
         memory_limit: Largest size of the resized images, in bytes, that is held in memory.
+        check_images: Whether images that aren't held in memory are decoded once, to find those that are damaged.
         kind: Makes the source from its attributes.
 
     Raises:
@@ -129,28 +154,40 @@ def load_files(
     _check_test_share(name, listing, test_share)
     paths = [path for pairs in listing.files.values() for path, _ in pairs]
     looked = dict(zip(paths, look_at(paths), strict=True))
-    broken = [(path, found) for path, found in looked.items() if isinstance(found, Broken)]
-    notes = check_readable(name, [*listing.unusable, *broken], skip=skip_broken)
-    listing = _without(listing, dict(broken))
-    listing = without_empty_classes(listing, name) if listing.has_classes else _not_empty(listing, name)
     usable = {path: found for path, found in looked.items() if isinstance(found, ImageFile)}
-    files = [usable[path] for pairs in listing.files.values() for path, _ in pairs]
-    channels = channels or (1 if all(file.grey for file in files) else 3)
-    source = _file_source(
-        name,
-        listing,
-        usable,
-        kind,
-        test_share=test_share,
-        image_shape=(*image_size, channels),
-        flip_ok=True,
-        resize=resize,
-        reshaped=any(changes_proportions(file.height, file.width, image_size) for file in files),
-        notes=(*listing.notes, *notes, *remarks(name, files, channels)),
-    )
-    if len(files) * int(np.prod(source.image_shape)) > memory_limit:
-        return source
-    return _in_memory(source, skip_broken=skip_broken)
+
+    unread = [(path, found) for path, found in looked.items() if isinstance(found, Broken)]
+    broken = [*listing.unusable, *unread]
+
+    def make() -> FileSource:
+        left = _without(listing, broken, name, skip=skip_broken)
+        files = [usable[path] for pairs in left.files.values() for path, _ in pairs]
+        read_with = channels or (1 if all(file.grey for file in files) else 3)
+        return _file_source(
+            name,
+            left,
+            usable,
+            kind,
+            test_share=test_share,
+            image_shape=(*image_size, read_with),
+            flip_ok=True,
+            resize=resize,
+            reshaped=any(changes_proportions(file.height, file.width, image_size) for file in files),
+            notes=(*left.notes, *remarks(name, files, read_with)),
+            left_out=_in_words(broken),
+        )
+
+    source = make()
+    if sum(map(len, source.split_paths.values())) * int(np.prod(source.image_shape)) <= memory_limit:
+        return _in_memory(source, skip_broken=skip_broken)
+    while check_images and (found := undecodable(source)):
+        for path, fault in ((source.where(split, row), source.fault(split, row)) for split, row in found):
+            if fault is None and usable[path].tensorflow:  # what Pillow reads, TensorFlow needn't
+                usable[path] = dataclasses.replace(usable[path], tensorflow=False)
+            else:
+                broken.append((path, fault or Broken("TensorFlow can't decode it")))
+        source = make()
+    return source
 
 
 def _check_test_share(name: str, listing: Listing, test_share: float | None) -> None:
@@ -164,9 +201,23 @@ def _check_test_share(name: str, listing: Listing, test_share: float | None) -> 
         )
 
 
-def _without(listing: Listing, paths: Mapping[str, Broken]) -> Listing:
-    files = {split: [pair for pair in pairs if pair[0] not in paths] for split, pairs in listing.files.items()}
-    return dataclasses.replace(listing, files=files)
+def _without(listing: Listing, broken: Sequence[tuple[str, Broken]], name: str, *, skip: bool) -> Listing:
+    """Leaves out files that can't be used.
+
+    Raises:
+        UserError: They aren't to be left out, or those that are left aren't enough.
+    """
+    notes, paths = check_readable(name, broken, skip=skip), dict(broken)
+    listing = dataclasses.replace(
+        listing,
+        files={split: [pair for pair in pairs if pair[0] not in paths] for split, pairs in listing.files.items()},
+        notes=(*listing.notes, *notes),
+    )
+    return without_empty_classes(listing, name) if listing.has_classes else _not_empty(listing, name)
+
+
+def _in_words(broken: Sequence[tuple[str, Broken]]) -> tuple[tuple[str, str], ...]:
+    return tuple((path, str(reason)) for path, reason in broken)
 
 
 def _not_empty(listing: Listing, name: str) -> Listing:
@@ -255,6 +306,7 @@ def _in_memory(source: FileSource, *, skip_broken: bool) -> Source:
         output_classes=source.output_classes,
         **further,
         notes=(*source.notes, *notes),
+        left_out=(*source.left_out, *_in_words(broken)),
     )
 
 

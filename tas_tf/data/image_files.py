@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -28,6 +30,8 @@ DAMAGE = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, Ima
 #: Files that are read at once.
 THREADS = 8
 _LISTED = 10
+#: Name of the file in a run folder that lists all files that are left out.
+LEFT_OUT = "left_out.txt"
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,8 @@ class Broken(Exception):
 def look_at(paths: Sequence[str]) -> list[ImageFile | Broken]:
     """Looks at files, several at a time, in the order of `paths`.
 
-    Of JPEG and PNG files, the beginning and the end are read; others, which are less common, are read whole.
+    Of JPEG and PNG files, the beginning and the end are read; others, which are less common, are read whole. What is
+    damaged in between is found by decoding, see `tas_tf.data.decodable`.
     """
     with ThreadPoolExecutor(THREADS) as threads, warnings.catch_warnings():
         # Very large images and faulty EXIF data.
@@ -121,7 +126,28 @@ def reason_of(path: str, error: Exception) -> str:
     """Why a file can't be read, from Pillow's error, without the path."""
     if isinstance(error, Image.UnidentifiedImageError):
         return "it is no image that can be read"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return str(error).replace(f"'{path}'", "").strip() or type(error).__name__
+
+
+def reason_of_tensorflow(error: Exception) -> str:
+    """What an error of TensorFlow says, without the operation that it comes from.
+
+    >>> reason_of_tensorflow(ValueError("{{function_node f}} Unknown image file format. [Op:DecodeImage] name: "))
+    'Unknown image file format.'
+    """
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return re.sub(r"\{\{.*?\}\}|\[Op:.*", "", text).strip()
+
+
+def file_stamp(path: str) -> str:
+    """A text that is another one if a file is changed; empty if there is no such file."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return ""
+    return f"{os.path.abspath(path)} {status.st_size} {status.st_mtime_ns}"
 
 
 def read_image(path: str, channels: int) -> np.ndarray:
@@ -184,20 +210,26 @@ def check_readable(name: str, broken: Sequence[tuple[str, Broken]], *, skip: boo
     """
     if not broken:
         return []
-    listing = [f"  {path}: {reason}" for path, reason in broken[:_LISTED]]
-    if len(broken) > _LISTED:
-        listing.append(f"  ... and {len(broken) - _LISTED} more")
     if skip:
-        return ["\n".join([f"`dataset`: left out {len(broken)} file(s) of {name} that can't be used:", *listing])]
+        listing = listing_of(broken, f" ({LEFT_OUT} in the run folder lists all)")
+        return [f"`dataset`: left out {len(broken)} file(s) of {name} that can't be used:\n{listing}"]
     raise UserError(
-        "\n".join(
-            [
-                f"`dataset`: {len(broken)} file(s) of {name} can't be used. Replace or remove them, or leave them out "
-                "with `skip_broken`:",
-                *listing,
-            ]
-        )
+        f"`dataset`: {len(broken)} file(s) of {name} can't be used. Replace or remove them, or leave them out with "
+        f"`skip_broken`:\n{listing_of(broken)}"
     )
+
+
+def listing_of(broken: Sequence[tuple[str, Broken]], hint: str = "") -> str:
+    """Lines with the first files that can't be used, and the number of others.
+
+    Args:
+        broken: Paths, and why each can't be used.
+        hint: What is said of the others.
+    """
+    lines = [f"  {path}: {reason}" for path, reason in broken[:_LISTED]]
+    if len(broken) > _LISTED:
+        lines.append(f"  ... and {len(broken) - _LISTED} more{hint}")
+    return "\n".join(lines)
 
 
 def remarks(name: str, files: Sequence[ImageFile], channels: int) -> Iterator[str]:

@@ -12,7 +12,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tas_tf.data.file_source import FileSource
-from tas_tf.data.image_files import DAMAGE, THREADS, Broken, reason_of
+from tas_tf.data.image_files import DAMAGE, THREADS, Broken, file_stamp, reason_of
 from tas_tf.data.resizing import resize_image
 from tas_tf.errors import UserError
 
@@ -59,6 +59,22 @@ class MaskSource(FileSource):
             return tf.gather(class_of, tf.cast(mask[..., 0], tf.int32))
 
         return read
+
+    def stamps(self, split: str) -> Sequence[str]:
+        """A text for each image and its mask."""
+        masks = [file_stamp(path) for path in self.labels(split)]
+        return [
+            f"{one} {other}" if one and other else "" for one, other in zip(super().stamps(split), masks, strict=True)
+        ]
+
+    def fault(self, split: str, index: int) -> Broken | None:
+        """Why an image or its mask can't be read."""
+        path = str(self.labels(split)[index])
+        try:
+            read_mask(path)
+        except Broken as broken:
+            return super().fault(split, index) or Broken(f"its mask {path}: {broken}")
+        return super().fault(split, index)
 
     def read_labels(self, split: str) -> np.ndarray:
         """Reads the masks of a split, uint8 `[num_examples, height, width]`."""

@@ -28,8 +28,8 @@ from tas_tf.scripts import import_file, reason_of
 
 #: Settings that say how data is read from files; the user's file reads it in its own way.
 _OF_FILES = (
-    *("features", "label_columns", "image_size", "channels", "skip_broken", "test_share", "train_limit"),
-    "test_resize",
+    *("features", "label_columns", "image_size", "channels", "skip_broken", "check_images", "test_share"),
+    *("train_limit", "test_resize"),
 )
 #: Settings that prepare pixels, and what they are for data that networks take as it is.
 _AS_IT_IS: dict[str, Any] = {"preprocess": "none", "resize": "squash"}

@@ -67,6 +67,12 @@ class DataSettings(Augmentation, Seeded):
     skip_broken: bool = setting(
         False, "Leaves out image files that can't be read, instead of stopping, and lists them.", before=False
     )
+    check_images: bool = setting(
+        True,
+        "Decodes images that are too large for memory once before anything else, to find those that are damaged; only "
+        "those that are new or changed are decoded again.",
+        recorded=False,
+    )
     test_share: float | None = setting(
         None, "Share of images to hold back for testing, if the data has no test images.", above=0, below=1
     )

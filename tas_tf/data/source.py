@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tas_tf.data.image_files import Broken
 from tas_tf.data.split import has_classes, strata_of
 from tas_tf.errors import UserError
 
@@ -47,6 +48,7 @@ class Source:
         resize: How images are brought to `image_shape`, one of `RESIZE_WAYS`.
         reshaped: Whether images may have other proportions than `image_shape`, so that `resize` matters.
         notes: Lines for the user on what isn't read as it lies there.
+        left_out: Paths of files that are left out, and why.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Source:
     resize: str = "squash"
     reshaped: bool = False
     notes: tuple[str, ...] = ()
+    left_out: tuple[tuple[str, str], ...] = dataclasses.field(default=(), repr=False)
 
     @property
     def num_classes(self) -> int:
@@ -150,6 +153,23 @@ class StreamedSource(Source, abc.ABC):
     ) -> tf.data.Dataset:
         """Yields `(index, label)` in the order of `examples`, whose arguments these are."""
         return self.examples(split, indices, seed=seed, only=only).map(lambda index, _, label: (index, label))
+
+    @property
+    @abc.abstractmethod
+    def place(self) -> str:
+        """Folder of the files."""
+
+    @abc.abstractmethod
+    def stamps(self, split: str) -> Sequence[str]:
+        """A text for each example of a split that is another one if the example changes; empty if it is missing."""
+
+    @abc.abstractmethod
+    def where(self, split: str, index: int) -> str:
+        """Where an example comes from, for messages."""
+
+    @abc.abstractmethod
+    def fault(self, split: str, index: int) -> Broken | None:
+        """Why an example can't be read; `None` if it can."""
 
     @abc.abstractmethod
     def fingerprint(self, split: str) -> str:

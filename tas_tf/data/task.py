@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tas_tf.data.augmentation import Augmentation
+from tas_tf.data.decodable import watch
 from tas_tf.data.decoded import keep_decoded
 from tas_tf.data.form import Arrays, Form
 from tas_tf.data.pipeline import epochs, evaluation, evaluation_batch, paired_epochs, steps_per_epoch
@@ -27,6 +28,11 @@ from tas_tf.data.training_data import EpochsDataset
 from tas_tf.errors import UserError
 from tas_tf.objectives.classification import Classification
 from tas_tf.objectives.objective import Objective
+
+#: Settings that `load_source` takes as they are.
+_OF_SOURCES = (
+    *("data_dir", "features", "label_columns", "image_size", "test_share", "channels", "skip_broken", "check_images"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +63,7 @@ class Task(RunData):
     cache_dir: str | None = None
 
     def __post_init__(self) -> None:
+        watch(self.source)
         height, width, channels = self.source.image_shape
         if self.form is not None:
             check_takes_images(self.source, self.form)
@@ -96,14 +103,8 @@ class Task(RunData):
         source = load_source(
             dataset,
             objective,
-            data_dir=wanted.data_dir,
-            image_size=wanted.image_size,
-            features=wanted.features,
-            label_columns=wanted.label_columns,
-            test_share=wanted.test_share,
+            **{name: getattr(wanted, name) for name in _OF_SOURCES},
             resize="squash" if wanted.resize == "auto" else wanted.resize,
-            channels=wanted.channels,
-            skip_broken=wanted.skip_broken,
             streamed=streamed,
             form=form,
         )

@@ -1,17 +1,19 @@
 """Loads any classification data set of TensorFlow Datasets as a source, in memory if it fits."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from tas_tf.data.decodable import faults_of, undecodable
+from tas_tf.data.image_files import Broken, listing_of
 from tas_tf.data.resizing import changes_proportions, check_channels, resize_image, with_channels
 from tas_tf.data.source import Source, looks_alike_mirrored, make_array_source
 from tas_tf.data.split import stratified_halves
 from tas_tf.data.tfds_builder import find_builder, prepare
-from tas_tf.data.tfds_stream import TfdsSource, read_labels
+from tas_tf.data.tfds_stream import TfdsSource, damaged_records, read_labels
 from tas_tf.errors import UserError
 
 
@@ -40,6 +42,7 @@ def load_tfds(
     test_share: float | None = None,
     resize: str = "squash",
     channels: int | None = None,
+    check_images: bool = True,
     memory_limit: int,
 ) -> Source:
     """Loads the split `train`, and `test` for testing, or `validation` if `test` is missing or unlabelled.
@@ -54,10 +57,11 @@ def load_tfds(
             otherwise.
         resize: How images are brought to that size, one of `RESIZE_WAYS`.
         channels: Channels of the images, 1 or 3; by default those of the data.
+        check_images: Whether images that aren't held in memory are decoded once, to find those that are damaged.
         memory_limit: Largest size of the images, in bytes, that is held in memory.
 
     Raises:
-        UserError: If the data set is unknown or unavailable, or doesn't hold images with one label each.
+        UserError: If the data set is unknown, unavailable or damaged, or doesn't hold images with one label each.
     """
     builder = find_builder(name, data_dir=data_dir)
     # Reject unsuitable data sets before downloading gigabytes.
@@ -65,13 +69,30 @@ def load_tfds(
     _check_image_size(name, builder.info.features[image_key].shape, image_size)
     prepare(builder)
     _check_file_format(name, builder)
-    layout = _find_layout(name, builder, image_key, label_key, image_size=image_size, resize=resize, channels=channels)
-    _check_test_share(name, layout, test_share)
-    splits = [split for split in (layout.train_split, layout.test_split) if split]
-    num_examples = sum(builder.info.splits[split].num_examples for split in splits)
-    if num_examples * int(np.prod(layout.image_shape)) <= memory_limit:
-        return _load_arrays(name, builder, layout, test_share=test_share)
-    return _load_stream(name, builder, layout, test_share=test_share)
+    try:
+        layout = _find_layout(
+            name, builder, image_key, label_key, image_size=image_size, resize=resize, channels=channels
+        )
+        _check_test_share(name, layout, test_share)
+        used = [split for split in (layout.train_split, layout.test_split) if split]
+        num_examples = sum(builder.info.splits[split].num_examples for split in used)
+        if num_examples * int(np.prod(layout.image_shape)) <= memory_limit:
+            return _load_arrays(name, builder, layout, test_share=test_share)
+        source = _load_stream(name, builder, layout, test_share=test_share)
+    except tf.errors.OpError as error:
+        if faults := damaged_records(builder, image_key):
+            raise _damaged(name, faults) from error
+        raise
+    if check_images and (faults := faults_of(source, undecodable(source))):
+        raise _damaged(name, faults)
+    return source
+
+
+def _damaged(name: str, faults: Sequence[tuple[str, Broken]]) -> UserError:
+    return UserError(
+        f"`dataset`: {len(faults)} record(s) of {name} can't be read. Prepare the data set again, after removing its "
+        f"folder or in another `data_dir`:\n{listing_of(faults)}"
+    )
 
 
 def _check_image_size(name: str, shape: tuple[int | None, ...], image_size: tuple[int, int] | None) -> None:

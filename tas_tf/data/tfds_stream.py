@@ -5,12 +5,13 @@ import hashlib
 import os
 import pathlib
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from tas_tf.data.image_files import Broken, file_stamp, reason_of_tensorflow
 from tas_tf.data.source import Positions, StreamedSource
 
 _FILES_AT_ONCE = 8
@@ -54,6 +55,37 @@ class TfdsSource(StreamedSource):
         if only is not None:
             dataset = dataset.enumerate().filter(lambda position, _: only(position)).map(lambda _, example: example)
         return dataset.map(parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+    @property
+    def place(self) -> str:
+        """Folder of the prepared data set."""
+        return str(self.builder.data_dir)
+
+    def stamps(self, split: str) -> Sequence[str]:
+        """A text for each example: its record file, as it is now, and its number there."""
+        files = [file_stamp(path) for path in record_files(self.builder, self.tfds_splits[split])]
+        return [files[file] and f"{files[file]} {number}" for file, number in zip(*self._places(split), strict=True)]
+
+    def where(self, split: str, index: int) -> str:
+        """The record file, and the number of the record in it."""
+        path, number = self._record(split, index)
+        return f"{path}, record {number}"
+
+    def fault(self, split: str, index: int) -> Broken | None:
+        """Why a record can't be read or decoded."""
+        path, number = self._record(split, index)
+        return next(_faults_in(path, number, 1, self.builder.info.features, self.keys[0]), (number, None))[1]
+
+    def _record(self, split: str, index: int) -> tuple[str, int]:
+        """The record file of an example, and the number of the example in it."""
+        files, numbers = self._places(split)
+        return record_files(self.builder, self.tfds_splits[split])[files[index]], int(numbers[index])
+
+    def _places(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """Number of the record file of each example, and of the example in it."""
+        starts = np.cumsum([0, *self.builder.info.splits[self.tfds_splits[split]].shard_lengths])
+        files = np.searchsorted(starts, self.rows[split], side="right") - 1
+        return files, self.rows[split] - starts[files]
 
     def fingerprint(self, split: str) -> str:
         """Name, version and files of the data set, and which of its examples the split has."""
@@ -108,7 +140,7 @@ def _scan_labels(builder: tfds.core.DatasetBuilder, split: str, label_key: str) 
 def _records(builder: tfds.core.DatasetBuilder, split: str, *, seed: tf.Tensor | None) -> tf.data.Dataset:
     """Yields `(row, serialised example)`; with a seed, files are shuffled and several are read in turn."""
     info = builder.info
-    paths = tf.constant([str(path) for path in info.splits[split].filepaths])
+    paths = tf.constant(record_files(builder, split))
     lengths = info.splits[split].shard_lengths
     first_rows = tf.constant(np.cumsum([0, *lengths[:-1]]), tf.int64)
     order = tf.range(len(lengths))
@@ -121,6 +153,46 @@ def _records(builder: tfds.core.DatasetBuilder, split: str, *, seed: tf.Tensor |
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     )
+
+
+def damaged_records(builder: tfds.core.DatasetBuilder, image_key: str) -> list[tuple[str, Broken]]:
+    """Reads a whole data set, and returns where its images can't be read and why.
+
+    Args:
+        builder: Prepared builder of the data set.
+        image_key: Name of the image feature.
+    """
+    return [
+        (f"{path}, record {number}", fault)
+        for split, info in builder.info.splits.items()
+        for path, length in zip(record_files(builder, split), info.shard_lengths, strict=True)
+        for number, fault in _faults_in(path, 0, length, builder.info.features, image_key)
+    ]
+
+
+def _faults_in(
+    path: str, first: int, count: int, features: tfds.features.FeaturesDict, image_key: str
+) -> Iterator[tuple[int, Broken]]:
+    """Reads some records of a file, and yields the numbers of those whose image can't be decoded, and why."""
+    decoders, number = {image_key: tfds.decode.SkipDecoding()}, first
+    try:
+        for record in tf.data.TFRecordDataset(path).skip(first).take(count):
+            try:
+                example = features.deserialize_example(record, decoders=decoders)
+                tf.io.decode_image(example[image_key], expand_animations=False)
+            except tf.errors.OpError as error:
+                yield number, Broken(reason_of_tensorflow(error))
+            number += 1
+    except tf.errors.OpError as error:  # nothing behind it can be read
+        yield number, Broken(reason_of_tensorflow(error))
+    else:
+        if number < first + count:
+            yield number, Broken("the file ends before it")
+
+
+def record_files(builder: tfds.core.DatasetBuilder, split: str) -> list[str]:
+    """Paths of the record files of a split, in the order of their examples."""
+    return [str(path) for path in builder.info.splits[split].filepaths]
 
 
 def _shuffled_in_chunks(dataset: tf.data.Dataset, seed: tf.Tensor, size: int) -> tf.data.Dataset:

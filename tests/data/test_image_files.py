@@ -155,7 +155,10 @@ def test_broken_files_can_be_left_out(tmp_path, monkeypatch):
     assert [line.split(": ")[0].strip() for line in first[1:] + second[1:]] == [str(path) for path in paths]
     monkeypatch.setattr(sources, "MEMORY_LIMIT_BYTES", 0)
     streamed = load_source(name, image_size=8, skip_broken=True)
-    assert streamed.num_train == 3  # all but those that the first look finds
+    assert streamed.labels("train").tolist() == [0, 1]
+    (note,) = (note.splitlines() for note in streamed.notes if "left out" in note)
+    assert note[0] == f"`dataset`: left out 5 file(s) of {name} that can't be used:"
+    assert [path for path, _ in streamed.left_out] == [path for path, _ in source.left_out] == list(map(str, paths))
 
 
 def test_images_of_32_bits_are_refused(tmp_path):

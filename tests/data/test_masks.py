@@ -1,12 +1,15 @@
 """Masks as people store them: what their pixels mean, and how they are resized beside their images."""
 
 import itertools
+import weakref
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
-from tas_tf.data import sources
+from tas_tf.data import decodable, sources
+from tas_tf.data.decodable import trouble_with_images
 from tas_tf.data.image_files import Broken
 from tas_tf.data.masks import Mask, number_classes, read_mask
 from tas_tf.data.source import StreamedSource
@@ -137,6 +140,19 @@ def test_streamed_masks_are_those_in_memory(folder):
         assert np.array_equal(masks, again)
     images, masks = next(streamed.training(8)[0](3).as_numpy_iterator())
     assert (images.shape, masks.shape) == ((8, 5, 7, 3), (8, 5, 7))
+
+
+@pytest.mark.parametrize("part", ["images/2.bmp", "Masks/2.png"])
+def test_a_file_that_fails_in_training_is_named(folder, monkeypatch, part):
+    monkeypatch.setattr(decodable, "_watched", weakref.WeakSet())
+    task = Task.load(f"folder:{folder}", objective=Classification(3, (5, 7)), image_size=(5, 7), streamed=True)
+    path = folder / "Train" / part
+    path.unlink()
+    with pytest.raises(tf.errors.OpError) as error:
+        list(task.training(8)[0](0).take(1))
+    (_, listed) = str(trouble_with_images(error.value)).splitlines()
+    mask = f"its mask {path}: " if "Masks" in part else ""
+    assert listed == f"  {folder}/Train/images/2.bmp: {mask}No such file or directory"
 
 
 def test_a_single_decision_takes_black_and_white(tmp_path):

@@ -1,9 +1,11 @@
 """The teacher as a command trains it."""
 
 import fcntl
+import itertools
 import json
 import os
 import signal
+import weakref
 from unittest import mock
 
 import keras
@@ -11,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tas_tf.data import decodable, sources
+from tas_tf.data.sources import load_source
 from tas_tf.data.task import Task
 from tas_tf.runs.workspace import Workspace
 from tas_tf.zoo.loading import load_network
@@ -114,6 +118,50 @@ def test_sigterm_saves_inside_the_epoch_and_the_same_command_goes_on(command, tm
     found, expected = (keras.models.load_model(tmp_path / name / "teacher/model.keras") for name in ("ended", "whole"))
     for ours, theirs in zip(found.get_weights(), expected.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.slow
+def test_a_file_that_fails_in_training_is_named_and_the_run_goes_on_with_it(
+    command, tmp_path, monkeypatch, trained_tiny, tiny_flags
+):
+    monkeypatch.setattr(sources, "MEMORY_LIMIT_BYTES", 0)
+    monkeypatch.setattr(decodable, "_watched", weakref.WeakSet())
+    digits = load_source("digits")
+    for split, label, number in itertools.product(("train", "test"), range(10), range(10)):
+        path = tmp_path / "photos" / split / str(label) / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(digits.images(split)[digits.labels(split) == label][number, ..., 0]).save(path)
+    (tmp_path / "photos" / "train" / "0" / "none.png").write_text("x")
+    arguments = [*tiny_flags, f"--model={trained_tiny}", "--train_model", "--teacher_epochs=2", "--teacher_warmup=0"]
+    arguments += [f"--dataset=folder:{tmp_path / 'photos'}", "--train_limit=100", "--batch_size=4", "--skip_broken"]
+    arguments += [f"--run_dir={tmp_path / 'run'}"]
+    removed = tmp_path / "photos" / "train" / "3" / "1.png"
+    content = removed.read_bytes()
+
+    class Remove(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            removed.unlink()
+
+    class Terminate(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with mock.patch.object(Workspace, "callbacks", return_value=[Terminate()]):
+        assert command(teacher, *arguments).code == 75
+    assert (tmp_path / "run/left_out.txt").read_text() == (
+        f"{tmp_path}/photos/train/0/none.png: it is no image that can be read\n"
+    )
+    with mock.patch.object(Workspace, "callbacks", return_value=[Remove()]):
+        ended = command(teacher, *arguments)
+    assert ended.code == 1
+    assert ended.err == (
+        f"error: `--dataset`: 1 image(s) of folder:{tmp_path}/photos can't be read. Put back or replace them, and run "
+        f"the same command again, which continues:\n  {removed}: No such file or directory\n"
+    )
+    removed.write_bytes(content)
+    outcome = command(teacher, *arguments)
+    assert outcome.code == 0, outcome
+    assert "teacher: continues after 1 steps of the first epoch." in outcome.out
 
 
 @pytest.mark.usefixtures("untimed")

@@ -1,0 +1,153 @@
+"""Decodes images that are read again in every epoch once before a training, and remembers which of them are whole."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sys
+import uuid
+import weakref
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tas_tf import workers
+from tas_tf.data.image_files import Broken, listing_of
+from tas_tf.data.source import SPLITS, Source, StreamedSource
+from tas_tf.errors import UserError
+
+#: Images decoded between two looks at the clock, and such batches after which the result so far is kept.
+_BATCH, _KEPT = 256, 64
+#: Number of images from which on the user is told that they are decoded.
+_MANY = 2_000
+#: What the names of operations that read from a dataset have in common.
+_READS = "GetNext"
+#: Streamed data in use: an error while it is read doesn't name the file.
+_watched: weakref.WeakSet[StreamedSource] = weakref.WeakSet()
+
+
+def undecodable(source: StreamedSource, *, anew: bool = False) -> list[tuple[str, int]]:
+    """Decodes the images of a source as trainings do, except those that an earlier call decoded and nobody changed.
+
+    What was found is kept in the user's cache, so an interrupted call is continued by the next one.
+
+    Args:
+        source: The source.
+        anew: Whether images that were decoded earlier are decoded too.
+
+    Returns:
+        Split and row of each image that can't be decoded.
+    """
+    path = _kept_path(source)
+    stamps = {split: _digests(source.stamps(split)) for split in SPLITS}
+    known = np.zeros(0, np.uint64) if anew else _load(path)
+    todo = {split: np.flatnonzero((found == 0) | ~np.isin(found, known)) for split, found in stamps.items()}
+    count = sum(map(len, todo.values()))
+    if not count:
+        return []
+    shown = count >= _MANY and workers.is_chief()
+    if shown:
+        print(f"`dataset`: decoding {count:,} images of {source.name} once, to find damaged ones before training")
+    bar = keras.utils.Progbar(count, unit_name="image", verbose=1 if shown and sys.stdout.isatty() else 0)
+    # Images that are no longer part of the data are forgotten.
+    good = [known[np.isin(known, np.concatenate(list(stamps.values())))]]
+    bad: list[tuple[str, int]] = []
+    try:
+        for split, rows in todo.items():
+            decoded = [np.zeros(0, np.int64)]
+            for number, batch in enumerate(_decoded(source, split, rows), 1):
+                decoded.append(batch)
+                good.append(stamps[split][batch])
+                bar.add(len(batch))
+                if number % _KEPT == 0:
+                    _save(path, good)
+            bad += [(split, int(row)) for row in np.setdiff1d(rows, np.concatenate(decoded))]
+    finally:
+        _save(path, good)
+    return bad
+
+
+def faults_of(source: StreamedSource, rows: Sequence[tuple[str, int]]) -> list[tuple[str, Broken]]:
+    """Where images come from, and why each can't be read.
+
+    Args:
+        source: The source.
+        rows: Split and row of each image.
+    """
+    changed = Broken("it was changed while the command ran")
+    return [(source.where(split, row), source.fault(split, row) or changed) for split, row in rows]
+
+
+def watch(source: Source) -> None:
+    """Lets `trouble_with_images` look at a source, as long as it is in use, if its images aren't held in memory."""
+    if isinstance(source, StreamedSource):
+        _watched.add(source)
+
+
+def trouble_with_images(error: Exception) -> UserError | None:
+    """Finds the images because of which TensorFlow stopped; returns `None` if the error has another cause.
+
+    A file may have been changed or removed since it was checked, and errors of a pipeline don't say which one it is.
+
+    Args:
+        error: What TensorFlow raised while something ran.
+    """
+    if not isinstance(error, tf.errors.OpError) or _READS not in str(error):
+        return None
+    sources = {_kept_path(source): source for source in _watched}.values()
+    for anew in (False, True):  # at first those that were changed since they were decoded, which takes a moment
+        for source in sources:
+            if faults := faults_of(source, undecodable(source, anew=anew)):
+                return UserError(
+                    f"`dataset`: {len(faults)} image(s) of {source.name} can't be read. Put back or replace them, and "
+                    f"run the same command again, which continues:\n{listing_of(faults)}"
+                )
+    return None
+
+
+def _decoded(source: StreamedSource, split: str, rows: np.ndarray) -> Iterator[np.ndarray]:
+    """Decodes images of a split, and yields the rows of those for which that works, in batches."""
+
+    def decode(index: tf.Tensor, encoded: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        del label
+        return index, tf.size(source.decode(encoded))  # TensorFlow doesn't compute what has no result
+
+    if len(rows):
+        examples = source.examples(split, rows).map(decode, num_parallel_calls=tf.data.AUTOTUNE)
+        for indices, _ in examples.ignore_errors().batch(_BATCH).prefetch(2).as_numpy_iterator():
+            yield indices
+
+
+def _digests(stamps: Sequence[str]) -> np.ndarray:
+    """A number for each image that is another one if the image changes, uint64; 0 for images that are missing."""
+    found = b"".join(hashlib.blake2b(stamp.encode(), digest_size=8).digest() if stamp else bytes(8) for stamp in stamps)
+    return np.frombuffer(found, np.uint64)
+
+
+def _kept_path(source: StreamedSource) -> Path:
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tas_tf" / "images"
+    return folder / f"{hashlib.sha256(repr((source.name, source.place)).encode()).hexdigest()[:20]}.decoded"
+
+
+def _load(path: Path) -> np.ndarray:
+    try:
+        return np.fromfile(path, np.uint64)
+    except OSError:  # not there yet, or not to be read: all images are decoded
+        return np.zeros(0, np.uint64)
+
+
+def _save(path: Path, parts: list[np.ndarray]) -> None:
+    """Keeps what is known on this machine. Without a place for it, images are decoded at each start."""
+    aside = path.with_suffix(f".{uuid.uuid4().hex}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.unique(np.concatenate(parts)).tofile(aside)
+        os.replace(aside, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            aside.unlink()
+        print(f"`dataset`: can't remember which images were decoded: {error.strerror} ({path.parent}).")
