@@ -40,8 +40,8 @@ def _say_nothing(text: str) -> None:
 class LatencyMeter:
     """Measures the latency of shapes in femtoseconds, and remembers it.
 
-    Shapes are timed in turns with the unpruned network on this machine; a table of another device is only predicted
-    from.
+    Shapes are timed in turns with the unpruned network on this machine. With a table of another device, latencies are
+    predictions, to which their mean error is added.
 
     Attributes:
         space: Search space of the network.
@@ -57,6 +57,11 @@ class LatencyMeter:
     _known: dict[str, tuple[int, int]] = field(default_factory=dict, repr=False)
 
     kind = "latency"
+
+    @property
+    def measures(self) -> bool:
+        """Whether shapes are measured on this machine, rather than predicted for another device."""
+        return self.table_from is None
 
     @cached_property
     def table(self) -> LatencyTable:
@@ -124,17 +129,21 @@ class LatencyMeter:
         return self._fitted[1]
 
     def figures(self) -> dict[str, Any]:
-        """What the latency refers to, how good predictions are, and all shapes measured so far, for reports."""
+        """What the latency refers to, how good predictions are, and all shapes measured so far, for reports.
+
+        `latency_predicted` tells that no shape was measured.
+        """
         full = self.cost_model().full
         return {
             "latency_format": self.target.format,
             "latency_threads": self.target.threads,
+            "latency_predicted": not self.measures,
             "latency_device": self.table.device,
             "latency_full_ms": self.table.full_ms,
             "latency_error": {"mean": self.error.mean, "worst": self.error.worst},
             "latency_timed": [
                 {"predicted": predicted / full, "measured": measured / full}
-                for predicted, measured in self._known.values()
+                for predicted, measured in (self._known.values() if self.measures else ())
             ],
         }
 
@@ -143,10 +152,10 @@ class LatencyMeter:
         cost = self.cost_model()
         key = shape_key(shape)
         if key not in self._known:
-            if self.table_from is not None:
-                ratio = cost(shape) * (1 + self.error.mean) / cost.full
-            else:
+            if self.measures:
                 ratio = self._kept.get(key) or self._timed(shape)
+            else:
+                ratio = cost(shape) * (1 + self.error.mean) / cost.full
             self._known[key] = (cost(shape), round(ratio * cost.full))
         return self._known[key][1]
 

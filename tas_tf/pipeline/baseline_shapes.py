@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tas_tf.baselines.random_shapes import RandomShape, best_random_shape
-from tas_tf.baselines.shapes import RANKED_KINDS, baseline_shape
+from tas_tf.baselines.shapes import RANKED_KINDS, affordable_baseline
 from tas_tf.cost.cost_model import MEASURED, CostModel, amount, reported
 from tas_tf.files import write_json, write_model
 from tas_tf.importance.order import channel_order, reorder
@@ -25,7 +25,7 @@ from tas_tf.runs.run import Step
 from tas_tf.runs.workspace import Workspace
 from tas_tf.settings import recorded
 from tas_tf.space.shape import Shape
-from tas_tf.student.meter import find_within, real_cost
+from tas_tf.student.meter import real_cost
 from tas_tf.training.network import inherited
 
 
@@ -149,18 +149,15 @@ class BaselineStep(RunStep):
             self.begin(record)
             shape = self._best_of_several(record, cost, limit, tolerance)
         else:
-
-            def find(allowed: int) -> Shape:
-                return baseline_shape(
-                    kind,
-                    cost,
-                    limit=allowed,
-                    tolerance=tolerance,
-                    divisor=config.space.width_divisor,
-                    seed=config.search.seed,
-                )
-
-            shape, _ = find_within(find, cost, limit, workspace.meter(cost.space))
+            shape, _ = affordable_baseline(
+                kind,
+                cost,
+                limit=limit,
+                tolerance=tolerance,
+                meter=workspace.meter(cost.space),
+                divisor=config.space.width_divisor,
+                seed=config.search.seed,
+            )
             self.begin(record)
         if kind in RANKED_KINDS:
             teacher = workspace.load_teacher()

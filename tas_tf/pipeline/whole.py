@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tas_tf.baselines.rivals import RIVALS
-from tas_tf.baselines.shapes import RANKED_KINDS, baseline_shape
+from tas_tf.baselines.shapes import RANKED_KINDS, affordable_baseline
 from tas_tf.errors import UserError
 from tas_tf.extras import require_extra
 from tas_tf.importance.order import check_rankable
@@ -149,7 +149,8 @@ def check_before(workspace: Workspace, steps: Sequence[PipelineStep]) -> None:
         for one in workspace.at_budgets():
             # Fails if no uniform shape is cheap enough.
             cost, limit = one.cost_and_limit(space)
-            baseline_shape("uniform", cost, limit=limit, tolerance=0, divisor=config.space.width_divisor)
+            among = {"tolerance": 0, "divisor": config.space.width_divisor, "meter": one.meter(space)}
+            affordable_baseline("uniform", cost, limit=limit, **among)
 
 
 def _is_done(steps: Sequence[PipelineStep]) -> bool:

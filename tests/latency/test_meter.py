@@ -114,6 +114,7 @@ def test_shapes_are_measured_once_and_reported(space, clock):
     (timed,) = figures["latency_timed"]
     assert timed["measured"] == pytest.approx(1.01 * clock.cost(space)(shape) / clock.cost(space).full, rel=0.01)
     assert timed["predicted"] == pytest.approx(timed["measured"], rel=0.15)
+    assert figures["latency_predicted"] is False
     assert 0 <= figures["latency_error"]["mean"] <= figures["latency_error"]["worst"]
     json.dumps(figures)
 
@@ -148,6 +149,11 @@ def test_a_table_of_another_device(space, clock, tmp_path):
     shape, spent = find_within(lambda at_most: smallest_shape(cost), cost, limit, meter)
     assert cost(shape) <= spent <= limit
     assert len(clock.timed) == timed  # nothing was timed here
+    figures = meter.figures()
+    assert figures["latency_predicted"] is True
+    assert figures["latency_timed"] == []  # what is only predicted isn't shown as measured
+    with pytest.raises(UserError, match="at its smallest, predicted"):
+        cost_and_limit(space, Budget.parse("latency:0.001us"), meter)
     with pytest.raises(UserError, match=r"fp32 with 4 threads\. Expected: fp32 with 1"):
         LatencyMeter(space, Target(), table_from=str(path)).cost_model()
     with pytest.raises(UserError, match="int8"):
