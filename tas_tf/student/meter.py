@@ -113,8 +113,8 @@ def find_within(
     """Finds a shape whose real cost is at most `limit`.
 
     If a shape costs more than the budget, the limit given to `find` is lowered by what the prediction was short of, at
-    least so far that another shape is found. If that shape leaves room for a larger one, since its own prediction was
-    better, the larger one is tried too: a single measurement that is too high costs little.
+    least so far that another shape is found. If a shape leaves room for a larger one, by the error of its own
+    prediction, the larger one is tried too: neither predictions nor a single measurement that are too high cost much.
 
     Args:
         find: Returns a shape that costs at most the given limit by the cost model; raises `UserError` if none does.
@@ -131,22 +131,27 @@ def find_within(
     Raises:
         UserError: If there is no such shape.
     """
-    allowed, shape = limit, find(limit)
-    predicted = limit + 1
-    while (real := real_cost(cost, shape, meter)) > limit:
-        predicted = cost(shape)
-        allowed = min(predicted - 1, limit - (real - predicted))
+    if meter is None or meter.kind != cost.kind:
+        shape = find(limit)
+        return shape, cost(shape)
+    allowed, below = limit, None
+    while True:
         try:
             shape = find(allowed)
         except UserError as error:
             shape = smallest_shape(cost) if cheapest is None else cheapest()
-            if (real := real_cost(cost, shape, meter)) > limit:
+            if (real := meter(shape)) > limit:
                 raise _too_small(cost, limit, real, meter, cheapest_is) from error
-    # Below the last shape that was too expensive.
-    higher = min(predicted - 1, limit - (real - cost(shape)))
+            break
+        if (real := meter(shape)) <= limit:
+            break
+        below = cost(shape) - 1
+        allowed = min(below, limit - (real - cost(shape)))
+    higher = limit - (real - cost(shape))
+    higher = higher if below is None else min(below, higher)
     if higher - allowed > _ROOM * limit:
         larger = find(higher)
-        spent = real_cost(cost, larger, meter)
+        spent = meter(larger)
         if real < spent <= limit:
             return larger, spent
     return shape, real

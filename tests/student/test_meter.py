@@ -93,6 +93,18 @@ def test_one_measurement_that_is_too_high_costs_little(cost, first):
     assert len(meter.known) <= 3
 
 
+def test_predictions_that_are_too_high_are_no_reason_to_give_up(cost):
+    """The budget is below what is predicted for the smallest shape, but not below what it takes."""
+    smallest = smallest_shape(cost)
+    limit = round(0.9 * cost(smallest))
+    meter = Measured(cost, 0.5)
+    shape, spent = affordable_baseline("random", cost, limit=limit, tolerance=limit // 50, meter=meter)
+    assert 2 * spent == pytest.approx(cost(shape), abs=2)
+    assert meter(smallest) < spent <= limit
+    with pytest.raises(UserError, match="what the network can reach"):
+        affordable_baseline("random", cost, limit=limit, tolerance=0, meter=Measured(cost, 0.95))
+
+
 def test_predictions_are_not_called_measured(cost):
     limit = cost(smallest_shape(cost))
     rng = np.random.default_rng(0)
