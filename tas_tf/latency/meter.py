@@ -15,7 +15,7 @@ import keras
 
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.errors import UserError
-from tas_tf.latency.measure import Target, time_shapes, write_student
+from tas_tf.latency.measure import Target, runtime_version, time_shapes, write_student
 from tas_tf.latency.model import SECOND, Error
 from tas_tf.latency.settings import LatencySettings
 from tas_tf.latency.table import SLOW, KeptRatios, LatencyTable, cache_folder, cached_table, forget_table, shape_key
@@ -85,6 +85,11 @@ class LatencyMeter:
                 f"warning: {table.device} ran this network {SLOW}, whose kernels are several times faster. Latencies "
                 "on devices that have it will differ."
             )
+        if table.is_of_another_runtime:
+            self.say(
+                f"warning: {self.table_from} was measured with {table.runtime}, but {runtime_version()} is installed "
+                "here. Kernels differ between versions: deploy on the one that was measured."
+            )
         return table
 
     def _measured_here(self) -> LatencyTable:
@@ -109,7 +114,11 @@ class LatencyMeter:
     def _fitted(self) -> tuple[CostModel, Error]:
         model, error = self.table.fitted(self.space)
         full = round(self.table.full_ms / 1000 * SECOND)
-        self.say(f"latency: predictions are off by {error.mean:.1%} on average, by {error.worst:.1%} at most.")
+        if len(self.table.ratios) > 1:  # a single shape is its own model
+            self.say(
+                f"latency: predictions are off by {error.mean:.1%} on average, by {error.worst:.1%} at most; "
+                f"measurements that were repeated at once differ by {self.table.noise:.1%}."
+            )
         if error.mean > _POOR and len(self.table.ratios) >= _ENOUGH:
             self.say(
                 "warning: that is much. Was the device busy while it was measured? Shapes are measured as well, but a "
@@ -139,6 +148,8 @@ class LatencyMeter:
             "latency_threads": self.target.threads,
             "latency_predicted": not self.measures,
             "latency_device": self.table.device,
+            "latency_runtime": self.table.runtime,
+            "latency_noise": self.table.noise,
             "latency_full_ms": self.table.full_ms,
             "latency_error": {"mean": self.error.mean, "worst": self.error.worst},
             "latency_timed": [
@@ -168,6 +179,11 @@ class LatencyMeter:
                 calmest = timing
             if calmest.noise <= _CALM:
                 break
+        if calmest.noise > _CALM:
+            self.say(
+                f"warning: the device is busy: measurements of a shape that were repeated at once differ by "
+                f"{calmest.noise:.1%}, even the calmest of {_TRIES}. The higher one counts."
+            )
         ratio = calmest.highest * (1 + _MARGIN)
         self._kept.add(shape_key(shape), ratio)
         return ratio
