@@ -21,7 +21,7 @@ from tas_tf.importance.order import channel_order, reorder
 from tas_tf.latency.meter import meter_of
 from tas_tf.latency.settings import LatencySettings
 from tas_tf.proposals.sensitivities import IMAGES, measure_sensitivities
-from tas_tf.proposals.uniform import uniform_shape
+from tas_tf.proposals.uniform import cheapest_uniform_shape, uniform_shape
 from tas_tf.race.race import plan_rounds
 from tas_tf.race.settings import RaceSettings
 from tas_tf.recipes import DEFAULT, of_recipe
@@ -218,13 +218,16 @@ class Cell:
         """The budget in MACs; for other budgets, those of the uniform shape."""
         return self.limit if self.cost.kind == "macs" else self.macs(self.uniform(fill=True))
 
-    def within(self, find: Callable[[int], Shape]) -> Shape:
+    def within(self, find: Callable[[int], Shape], cheapest: Callable[[], Shape] | None = None) -> Shape:
         """A shape that is within the budget as measured."""
-        return find_within(find, self.cost, self.limit, self.meter)[0]
+        return find_within(find, self.cost, self.limit, self.meter, cheapest=cheapest)[0]
 
-    def uniform(self, **options) -> Shape:
+    def uniform(self, *, fill: bool = False, **options) -> Shape:
         """The widest uniform shape."""
-        return self.within(lambda limit: uniform_shape(self.cost, limit=limit, **options))
+        return self.within(
+            lambda limit: uniform_shape(self.cost, limit=limit, fill=fill, **options),
+            lambda: cheapest_uniform_shape(self.cost, **options),
+        )
 
     def brief(self, shape: Shape, start: keras.Model, steps: int) -> tuple[float, keras.Model, float]:
         """Trains for some steps; returns the held-out loss, the network and the cost without the teacher's."""

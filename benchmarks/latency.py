@@ -37,7 +37,7 @@ from tas_tf.decode.decode import decode
 from tas_tf.files import read_json, write_bytes, write_json
 from tas_tf.latency.measure import Target, time_shapes
 from tas_tf.latency.meter import LatencyMeter
-from tas_tf.proposals.uniform import depth_choices, uniform_shape
+from tas_tf.proposals.uniform import cheapest_uniform_shape, depth_choices, uniform_shape
 from tas_tf.published import PUBLISHED, shape_file
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
@@ -119,7 +119,11 @@ def measure_published(format: str, teachers: Path) -> dict:
         def find(allowed: int, depths: tuple = depths) -> Shape:
             return uniform_shape(cost, limit=allowed, depths=depths, fill=True)
 
-        found[f"uniform {'/'.join(map(str, depths))}"] = find_within(find, cost, limit, meter)[0]
+        def cheapest(depths: tuple = depths) -> Shape:
+            return cheapest_uniform_shape(cost, depths=depths)
+
+        name = f"uniform {'/'.join(map(str, depths))}"
+        found[name] = find_within(find, cost, limit, meter, cheapest=cheapest)[0]
     rows = {name: _row(one, macs, meter) for name, one in found.items()}
     cell = Cell(case, f"latency:{rows['published']['latency']:.4f}", 0, teachers)
     start, _ = race_as_recipe(cell)

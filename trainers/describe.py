@@ -11,23 +11,28 @@ Examples:
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
-from tas_tf.cli.command import make_console, run
+import keras
+
+from tas_tf.cli.command import make_console, make_shared, run
 from tas_tf.cli.options import is_given, parse
 from tas_tf.cli.wording import translate
 from tas_tf.compression.contents import describe_contents
-from tas_tf.cost.cost_model import reported
+from tas_tf.cost.cost_model import MEASURED, reported
 from tas_tf.data.form import Form
 from tas_tf.data.own_data import OwnData, Script, needs_own_network
 from tas_tf.data.resizing import pair
+from tas_tf.data.run_data import RunData
 from tas_tf.data.sources import load_source, needs_size
 from tas_tf.decode.decode import smallest_shape
+from tas_tf.deploy.file_contents import layers_inside
 from tas_tf.deploy.tflite import file_size
 from tas_tf.description import describe_space, find_deployment, find_objective
+from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
 from tas_tf.graph.image_size import fixed_size, with_image_size
 from tas_tf.latency.meter import meter_of
@@ -37,7 +42,7 @@ from tas_tf.objectives.objective import Objective
 from tas_tf.published import PublishedShape, published_shape, shape_file
 from tas_tf.runs.config import RunConfig
 from tas_tf.runs.networks import form_of, graph_at
-from tas_tf.runs.workspace import space_of
+from tas_tf.runs.workspace import Workspace, space_of
 from tas_tf.searching.run import cost_and_limit
 from tas_tf.settings import require
 from tas_tf.space.shape import Shape
@@ -113,9 +118,18 @@ def _limits(
     fits = len(labels) == max(space.graph.num_classes, 2 if task == Binary.task else 1)
     names = labels if fits else list(map(str, range(space.graph.num_classes)))
     contents = describe_contents(space, Shape.full(space), objective, names)
-    measure, say = partial(file_size, metadata=contents), make_console().print
     kinds = dict.fromkeys(budget.kind for budget in config.budgets)
-    meters = {kind: meter_of(kind, space, config.latency, measure_file=measure, say=say) for kind in kinds}
+    inside = config.export.preprocessing_inside and bool(set(kinds) & set(MEASURED))
+    task = _task(config) if inside else None
+
+    def layers() -> list[keras.layers.Layer]:
+        return [] if task is None else layers_inside(task)
+
+    def measure(student: keras.Model) -> int:
+        return file_size(student, preprocessing_layers=layers(), metadata=contents)
+
+    options = {"measure_file": measure, "preprocessing": layers, "say": make_console().print}
+    meters = {kind: meter_of(kind, space, config.latency, **options) for kind in kinds}
     found = {}
     for budget in config.budgets:
         meter = meters[budget.kind]
@@ -124,6 +138,18 @@ def _limits(
         figures = {"limit": limit, "full": cost.full, "smallest": smallest}
         found[str(budget)] = {name: reported(cost.kind, value) for name, value in figures.items()}
     return found
+
+
+def _task(config: RunConfig) -> RunData:
+    """The data, for the preprocessing that files contain.
+
+    Raises:
+        UserError: No data was given.
+    """
+    if not is_given("dataset"):
+        raise UserError("`preprocessing_inside` puts into files what the data needs. Give its `dataset` too.")
+    with tempfile.TemporaryDirectory() as empty:  # the folder of a run without a teacher; nothing is written
+        return Workspace.open(replace(config, run_dir=empty), make_shared()).task
 
 
 def _images(

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import tensorflow as tf
 
-from tas_tf.baselines.shapes import Seed, baseline_shape
+from tas_tf.baselines.shapes import affordable_baseline
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.data.training_data import TrainingData
 from tas_tf.searching.settings import SearchSettings
 from tas_tf.space.shape import Shape
-from tas_tf.student.meter import Meter, find_within
+from tas_tf.student.meter import Meter
 from tas_tf.training.checkpoint import Saving
 from tas_tf.training.network import train_network
 from tas_tf.training.settings import TrainSettings
@@ -79,8 +78,7 @@ def best_random_shape(
     tried = []
     for number in range(count):
         seed = [settings.seed, number] if number else settings.seed
-        draw = partial(_draw, cost, tolerance, seed)
-        shape, _ = find_within(draw, cost, limit, meter)
+        shape, _ = affordable_baseline("random", cost, limit=limit, tolerance=tolerance, meter=meter, seed=seed)
         result = train_network(
             cost.space,
             shape,
@@ -94,7 +92,3 @@ def best_random_shape(
         tried.append(RandomShape(shape, result.metrics[task.objective.metric], result.metrics["seconds"]))
         on_tried(tried[-1])
     return max(tried, key=lambda one: task.objective.goodness(one.score))
-
-
-def _draw(cost: CostModel, tolerance: int, seed: Seed, limit: int) -> Shape:
-    return baseline_shape("random", cost, limit=limit, tolerance=tolerance, seed=seed)

@@ -9,8 +9,9 @@ import numpy as np
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.decode.decode import check_reachable, decode
 from tas_tf.errors import UserError
-from tas_tf.proposals.uniform import uniform_shape
+from tas_tf.proposals.uniform import cheapest_uniform_shape, uniform_shape
 from tas_tf.space.shape import Shape
+from tas_tf.student.meter import Meter, find_within
 
 #: Kinds that have the shape of `uniform` and keep the channels which rank highest by a criterion of the same name.
 RANKED_KINDS = ("l1", "fpgm")
@@ -45,6 +46,43 @@ def baseline_shape(
     if kind == "random":
         return _random(cost, limit, tolerance, seed)
     return uniform_shape(cost, limit=limit, divisor=divisor)
+
+
+def affordable_baseline(
+    kind: str,
+    cost: CostModel,
+    *,
+    limit: int,
+    tolerance: int,
+    meter: Meter | None,
+    divisor: int = 1,
+    seed: Seed = 0,
+) -> tuple[Shape, int]:
+    """Returns a shape of one of `BASELINE_KINDS` whose real cost is at most `limit`, and that cost.
+
+    Args:
+        kind: See `baseline_shape`.
+        cost: Cost model.
+        limit: Budget.
+        tolerance: See `baseline_shape`.
+        meter: Measures shapes; needed for budgets in bytes or time.
+        divisor: See `baseline_shape`.
+        seed: Seed of random shapes.
+
+    Raises:
+        UserError: The kind is unknown, or no shape of that kind is within the budget.
+    """
+
+    def find(allowed: int) -> Shape:
+        return baseline_shape(kind, cost, limit=allowed, tolerance=tolerance, divisor=divisor, seed=seed)
+
+    if kind == "random":
+        return find_within(find, cost, limit, meter)
+    return find_within(
+        *(find, cost, limit, meter),
+        cheapest=lambda: cheapest_uniform_shape(cost, divisor=divisor),
+        cheapest_is="uniform widths at their smallest, with all blocks",
+    )
 
 
 def _random(cost: CostModel, limit: int, tolerance: int, seed: Seed) -> Shape:

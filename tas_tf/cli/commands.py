@@ -50,6 +50,8 @@ COMMANDS = {
                 "features",
                 "label_columns",
                 "test_share",
+                "preprocess",
+                "preprocessing_inside",
                 *_BUDGET,
                 "json",
             ),

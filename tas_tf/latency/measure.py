@@ -14,6 +14,7 @@ import numpy as np
 
 from tas_tf.deploy.agreement import probes_for
 from tas_tf.deploy.arrays import Arrays
+from tas_tf.deploy.errors import ExportError
 from tas_tf.deploy.latency import time_interleaved
 from tas_tf.deploy.lite_model import TFLiteModel
 from tas_tf.deploy.saved_model import serving_model, write_frozen
@@ -85,7 +86,11 @@ def device_name() -> str:
 
 
 def write_student(space: SearchSpace, shape: Shape, path: Path, target: Target) -> Path:
-    """Writes the `.tflite` file of a shape with random weights, which take the same time as trained ones."""
+    """Writes the `.tflite` file of a shape with random weights, which take the same time as trained ones.
+
+    Raises:
+        ExportError: The network can't be converted to the target's format.
+    """
     layers = target.preprocessing()
     integer = target.format in INTEGER_FORMATS
     with without_notes(), tempfile.TemporaryDirectory() as scratch:
@@ -98,7 +103,13 @@ def write_student(space: SearchSpace, shape: Shape, path: Path, target: Target) 
             if layers and isinstance(calibration, np.ndarray):
                 calibration = np.random.default_rng(0).integers(0, 256, calibration.shape).astype(np.uint8)
         frozen = write_frozen(served, Path(scratch) / "frozen")
-        return write_tflite(frozen, path, format=target.format, calibration=calibration)
+        try:
+            return write_tflite(frozen, path, format=target.format, calibration=calibration)
+        except ExportError as error:
+            raise ExportError(
+                f"`latency.file_format`={target.format} can't be timed, because no such file of {space.graph.network} "
+                f"can be written: {error}"
+            ) from error
 
 
 def time_shapes(

@@ -15,7 +15,7 @@ import keras
 
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.errors import UserError
-from tas_tf.latency.measure import Target, time_shapes, write_student
+from tas_tf.latency.measure import Target, runtime_version, time_shapes, write_student
 from tas_tf.latency.model import SECOND, Error
 from tas_tf.latency.settings import LatencySettings
 from tas_tf.latency.table import SLOW, KeptRatios, LatencyTable, cache_folder, cached_table, forget_table, shape_key
@@ -40,8 +40,8 @@ def _say_nothing(text: str) -> None:
 class LatencyMeter:
     """Measures the latency of shapes in femtoseconds, and remembers it.
 
-    Shapes are timed in turns with the unpruned network on this machine; a table of another device is only predicted
-    from.
+    Shapes are timed in turns with the unpruned network on this machine. With a table of another device, latencies are
+    predictions, to which their mean error is added.
 
     Attributes:
         space: Search space of the network.
@@ -57,6 +57,11 @@ class LatencyMeter:
     _known: dict[str, tuple[int, int]] = field(default_factory=dict, repr=False)
 
     kind = "latency"
+
+    @property
+    def measures(self) -> bool:
+        """Whether shapes are measured on this machine, rather than predicted for another device."""
+        return self.table_from is None
 
     @cached_property
     def table(self) -> LatencyTable:
@@ -79,6 +84,11 @@ class LatencyMeter:
             self.say(
                 f"warning: {table.device} ran this network {SLOW}, whose kernels are several times faster. Latencies "
                 "on devices that have it will differ."
+            )
+        if table.is_of_another_runtime:
+            self.say(
+                f"warning: {self.table_from} was measured with {table.runtime}, but {runtime_version()} is installed "
+                "here. Kernels differ between versions: deploy on the one that was measured."
             )
         return table
 
@@ -104,7 +114,11 @@ class LatencyMeter:
     def _fitted(self) -> tuple[CostModel, Error]:
         model, error = self.table.fitted(self.space)
         full = round(self.table.full_ms / 1000 * SECOND)
-        self.say(f"latency: predictions are off by {error.mean:.1%} on average, by {error.worst:.1%} at most.")
+        if len(self.table.ratios) > 1:  # a single shape is its own model
+            self.say(
+                f"latency: predictions are off by {error.mean:.1%} on average, by {error.worst:.1%} at most; "
+                f"measurements that were repeated at once differ by {self.table.noise:.1%}."
+            )
         if error.mean > _POOR and len(self.table.ratios) >= _ENOUGH:
             self.say(
                 "warning: that is much. Was the device busy while it was measured? Shapes are measured as well, but a "
@@ -124,17 +138,23 @@ class LatencyMeter:
         return self._fitted[1]
 
     def figures(self) -> dict[str, Any]:
-        """What the latency refers to, how good predictions are, and all shapes measured so far, for reports."""
+        """What the latency refers to, how good predictions are, and all shapes measured so far, for reports.
+
+        `latency_predicted` tells that no shape was measured.
+        """
         full = self.cost_model().full
         return {
             "latency_format": self.target.format,
             "latency_threads": self.target.threads,
+            "latency_predicted": not self.measures,
             "latency_device": self.table.device,
+            "latency_runtime": self.table.runtime,
+            "latency_noise": self.table.noise,
             "latency_full_ms": self.table.full_ms,
             "latency_error": {"mean": self.error.mean, "worst": self.error.worst},
             "latency_timed": [
                 {"predicted": predicted / full, "measured": measured / full}
-                for predicted, measured in self._known.values()
+                for predicted, measured in (self._known.values() if self.measures else ())
             ],
         }
 
@@ -143,10 +163,10 @@ class LatencyMeter:
         cost = self.cost_model()
         key = shape_key(shape)
         if key not in self._known:
-            if self.table_from is not None:
-                ratio = cost(shape) * (1 + self.error.mean) / cost.full
-            else:
+            if self.measures:
                 ratio = self._kept.get(key) or self._timed(shape)
+            else:
+                ratio = cost(shape) * (1 + self.error.mean) / cost.full
             self._known[key] = (cost(shape), round(ratio * cost.full))
         return self._known[key][1]
 
@@ -159,6 +179,11 @@ class LatencyMeter:
                 calmest = timing
             if calmest.noise <= _CALM:
                 break
+        if calmest.noise > _CALM:
+            self.say(
+                f"warning: the device is busy: measurements of a shape that were repeated at once differ by "
+                f"{calmest.noise:.1%}, even the calmest of {_TRIES}. The higher one counts."
+            )
         ratio = calmest.highest * (1 + _MARGIN)
         self._kept.add(shape_key(shape), ratio)
         return ratio

@@ -26,6 +26,8 @@ COUNT = 40
 VERSION = 1
 #: Part of the name of a runtime without fast kernels; latency/device/measure.py writes it too.
 SLOW = "without XNNPACK"
+#: A runtime that doesn't tell its version, TFLite's program for Android; latency/device/measure.py writes it too.
+UNKNOWN_RUNTIME = "benchmark_model"
 # Noise above which measurements are useless.
 _TOO_NOISY = 0.2
 
@@ -124,6 +126,8 @@ class LatencyTable:
             raise UserError(f"{path}: expected widths, depths and ratios of the same shapes. Received: {count} ratios.")
         if not all(np.isfinite(each).all() and (each > 0).all() for each in numbers):
             raise UserError(f"{path}: latencies must be above 0.")
+        if not table.noise >= 0:  # nor is it NaN
+            raise UserError(f"{path}: `noise` must be at least 0. Received: {table.noise}.")
         return table
 
     def save(self, path: str | Path) -> None:
@@ -148,7 +152,11 @@ class LatencyTable:
                 f"`latency.table`: it is for other shapes, of {self.network}. Expected those of "
                 f"{space.graph.network} with the same size of images, units, stages, and preprocessing inside."
             )
-
+        if len(self.ratios) < 2 <= len(shapes_to_measure(space, 2)):
+            raise UserError(
+                f"`latency.table`: a single shape says nothing about others. Expected several, such as the {COUNT} "
+                "that `probe` writes."
+            )
         for choices, counts in ((space.units, self.widths), (space.stages, self.depths)):
             most = np.array([max(choice.candidates) for choice in choices], np.int64)
             if counts.shape[1] != len(most) or (counts < 1).any() or (counts > most).any():
@@ -157,6 +165,11 @@ class LatencyTable:
     def fitted(self, space: SearchSpace) -> tuple[LatencyModel, Error]:
         """The model of the latency, and its error by cross-validation."""
         return fit(space, self.widths, self.depths, self.ratios * self.full_ms / 1000)
+
+    @property
+    def is_of_another_runtime(self) -> bool:
+        """Whether the runtime isn't the one that is installed here; false if its version is unknown."""
+        return self.runtime.removesuffix(f", {SLOW}") not in (runtime_version(), UNKNOWN_RUNTIME)
 
     @property
     def is_noisy(self) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tas_tf.baselines.random_shapes import RandomShape, best_random_shape
-from tas_tf.baselines.shapes import RANKED_KINDS, baseline_shape
+from tas_tf.baselines.shapes import RANKED_KINDS, affordable_baseline
 from tas_tf.cost.cost_model import MEASURED, CostModel, amount, reported
 from tas_tf.files import write_json, write_model
 from tas_tf.importance.order import channel_order, reorder
@@ -25,7 +25,7 @@ from tas_tf.runs.run import Step
 from tas_tf.runs.workspace import Workspace
 from tas_tf.settings import recorded
 from tas_tf.space.shape import Shape
-from tas_tf.student.meter import find_within, real_cost
+from tas_tf.student.meter import budget_figures, real_cost
 from tas_tf.training.network import inherited
 
 
@@ -38,6 +38,8 @@ class BaselineStep(RunStep):
     """
 
     section = "baseline"
+    #: Whether the step tells what the shape costs beside it, for the check of files and the report.
+    tells_cost = True
 
     def __init__(self, workspace: Workspace, kind: str) -> None:
         super().__init__(workspace, f"{kind} shape")
@@ -103,11 +105,13 @@ class BaselineStep(RunStep):
 
     @property
     def _outputs(self) -> list[Path]:
-        """The shape, plus the network with the chosen filters or the scores of several random shapes, if any."""
+        """The shape, and where there are any, the network with the chosen filters and the metrics."""
         run = self.workspace.config.run
-        if self.shape_kind in RANKED_KINDS:
-            return [run.search_shape, run.filtered_teacher]
-        return [run.search_shape, run.metrics("search")] if self._several else [run.search_shape]
+        return [
+            run.search_shape,
+            *([run.filtered_teacher] if self.shape_kind in RANKED_KINDS else []),
+            *([run.metrics("search")] if self.tells_cost or self._several else []),
+        ]
 
     def work(self, record: Step) -> None:
         """Makes a shape within the run's budget and writes it.
@@ -144,32 +148,37 @@ class BaselineStep(RunStep):
             UserError: See `work`.
         """
         workspace, config, kind = self.workspace, self.workspace.config, self.shape_kind
+        meter, metrics = workspace.meter(cost.space), {}
         if self._several:
             workspace.checked_space(workspace.unpruned_network())
             self.begin(record)
-            shape = self._best_of_several(record, cost, limit, tolerance)
+            shape, metrics = self._best_of_several(record, cost, limit, tolerance)
         else:
-
-            def find(allowed: int) -> Shape:
-                return baseline_shape(
-                    kind,
-                    cost,
-                    limit=allowed,
-                    tolerance=tolerance,
-                    divisor=config.space.width_divisor,
-                    seed=config.search.seed,
-                )
-
-            shape, _ = find_within(find, cost, limit, workspace.meter(cost.space))
+            shape, _ = affordable_baseline(
+                kind,
+                cost,
+                limit=limit,
+                tolerance=tolerance,
+                meter=meter,
+                divisor=config.space.width_divisor,
+                seed=config.search.seed,
+            )
             self.begin(record)
         if kind in RANKED_KINDS:
             teacher = workspace.load_teacher()
             ranked = reorder(teacher, cost.space, channel_order(kind, teacher, cost.space))
             write_model(config.run.filtered_teacher, inherited(ranked, cost.space, shape))
         write_json(config.run.search_shape, shape.to_json())
+        if self.tells_cost:
+            metrics |= budget_figures(cost, limit, real_cost(cost, shape, meter))
+            metrics |= {} if meter is None else meter.figures()
+        if metrics:
+            write_json(config.run.metrics("search"), metrics)
         record.finish()
 
-    def _best_of_several(self, record: Step, cost: CostModel, limit: int, tolerance: int) -> Shape:
+    def _best_of_several(
+        self, record: Step, cost: CostModel, limit: int, tolerance: int
+    ) -> tuple[Shape, dict[str, Any]]:
         workspace, config, tried = self.workspace, self.workspace.config, []
         objective = workspace.task.objective
         scored = f"held_out_{objective.metric}"
@@ -204,9 +213,7 @@ class BaselineStep(RunStep):
         )
         seconds = round(sum(one["seconds"] for one in tried), 1)
         seed = config.random_training.seed
-        metrics = {scored: best.score, "seconds": seconds, "seed": seed, "tried": tried}
-        write_json(config.run.metrics("search"), metrics)
-        return best.shape
+        return best.shape, {scored: best.score, "seconds": seconds, "seed": seed, "tried": tried}
 
 
 class RivalShapeStep(BaselineStep):
@@ -217,6 +224,8 @@ class RivalShapeStep(BaselineStep):
         workspace: The rival's own run.
         kind: `full`, or the kind of a baseline.
     """
+
+    tells_cost = False
 
     def __init__(self, compared_with: Workspace, workspace: Workspace, kind: str) -> None:
         super().__init__(workspace, kind)

@@ -16,7 +16,7 @@ from tas_tf.deploy.file_contents import file_metadata, layers_inside
 from tas_tf.deploy.jobs import Extras
 from tas_tf.deploy.settings import INTEGER_FORMATS
 from tas_tf.errors import UserError, speaking_of
-from tas_tf.pipeline.kept_latency import check_latency, checks_latency
+from tas_tf.pipeline.kept_latency import check_latency, checks_latency, is_undecided
 from tas_tf.pipeline.quantising import QAT_FORMAT, QatStep, qat_steps, run_qat, settle_formats
 from tas_tf.pipeline.steps import VERSION, RunStep, check_same_data, data_inputs, settings_of
 from tas_tf.qat.saving import load_quantised
@@ -122,6 +122,15 @@ class ExportStep(RunStep):
             if QAT_FORMAT in self._formats:
                 run_qat(self.workspace, others)
         return super().run()
+
+    def _run(self, record: Step) -> bool:
+        if super()._run(record):
+            return True
+        if not is_undecided(self.workspace):
+            return False
+        with without_notes(), record.replacing():
+            check_latency(self.workspace, self._formats)
+        return True
 
     def work(self, record: Step) -> None:
         """Writes the files and their measurements.

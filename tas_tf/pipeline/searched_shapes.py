@@ -68,7 +68,7 @@ class SearchedShapeStep(RunStep):
         objective = self.workspace.task.objective
         score = metrics.get(f"held_out_{objective.metric}")
         scored = "" if score is None else f", held-out {objective.told(score)}"
-        measured = " measured" if kind in MEASURED else ""
+        measured = " predicted" if metrics.get("latency_predicted") else " measured" if kind in MEASURED else ""
         self.workspace.say(
             f"Found: {told(kind, metrics[f'shape_{kind}'])}{measured} ({metrics[f'shape_{kind}_ratio']:.3f} of the "
             f"whole; budget {told(kind, metrics[f'budget_{kind}'])}), depths {depths}{scored}."

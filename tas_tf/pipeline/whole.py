@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tas_tf.baselines.rivals import RIVALS
-from tas_tf.baselines.shapes import RANKED_KINDS, baseline_shape
+from tas_tf.baselines.shapes import RANKED_KINDS, affordable_baseline
 from tas_tf.errors import UserError
 from tas_tf.extras import require_extra
 from tas_tf.importance.order import check_rankable
@@ -109,11 +109,11 @@ def check_before(workspace: Workspace, steps: Sequence[PipelineStep]) -> None:
                 f"`recompute` isn't supported by the fine-tuning for {QAT_FORMAT}. Leave out one of the two, or run "
                 f"`export` with {QAT_FORMAT} later."
             )
-    timed = config.latency.table is None and any(budget.kind == "latency" for budget in config.budgets)
+    timed = any(budget.kind == "latency" for budget in config.budgets)
     if timed and config.latency.file_format not in config.export.formats:
         raise UserError(
-            f"`latency.file_format`={config.latency.file_format} must be among `formats`, so that the student's file "
-            f"can be timed. Received: {', '.join(config.export.formats)}."
+            f"`latency.file_format`={config.latency.file_format} must be among `formats`, so that there is a file "
+            f"that keeps the budget. Received: {', '.join(config.export.formats)}."
         )
     if config.inherit in ("race", "supernet") and set(config.rivals) - {"no_kd"}:
         raise UserError(
@@ -149,7 +149,8 @@ def check_before(workspace: Workspace, steps: Sequence[PipelineStep]) -> None:
         for one in workspace.at_budgets():
             # Fails if no uniform shape is cheap enough.
             cost, limit = one.cost_and_limit(space)
-            baseline_shape("uniform", cost, limit=limit, tolerance=0, divisor=config.space.width_divisor)
+            among = {"tolerance": 0, "divisor": config.space.width_divisor, "meter": one.meter(space)}
+            affordable_baseline("uniform", cost, limit=limit, **among)
 
 
 def _is_done(steps: Sequence[PipelineStep]) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 from tas_tf.cost.cost_model import CostModel, amount
 from tas_tf.errors import UserError
 from tas_tf.proposals.sensitivities import Sensitivities, least_damaged
-from tas_tf.proposals.uniform import depth_choices, uniform_shape
+from tas_tf.proposals.uniform import cheapest_uniform_shape, depth_choices, uniform_shape
 from tas_tf.space.shape import Shape
 from tas_tf.student.meter import Meter, find_within
 
@@ -112,8 +112,17 @@ class Proposer:
     def _uniform(self, depths: Sequence[int], tilt: float) -> Callable[[], Proposal | None]:
         full = tuple(stage.blocks for stage in self.cost.space.stages)
         name = _TILTS[tilt] + ("" if depths == full else f" {'/'.join(map(str, depths))}")
-        options = {"depths": depths, "tilt": tilt, "divisor": self.divisor, "fill": True}
-        return lambda: self._make(name, lambda limit: uniform_shape(self.cost, limit=limit, **options), tilt)
+        options = {"depths": depths, "tilt": tilt, "divisor": self.divisor}
+
+        def make() -> Proposal | None:
+            return self._make(
+                name,
+                lambda limit: uniform_shape(self.cost, limit=limit, fill=True, **options),
+                cheapest=lambda: cheapest_uniform_shape(self.cost, **options),
+                tilt=tilt,
+            )
+
+        return make
 
     def _least_damaged(self, number: int) -> Callable[[], Proposal | None]:
         if self.damage is None:
@@ -122,10 +131,17 @@ class Proposer:
         options = {"spread": spread, "seed": [self.seed, number]}
         return lambda: self._make(name, lambda limit: least_damaged(self.cost, self.damage, limit=limit, **options))
 
-    def _make(self, name: str, find: Callable[[int], Shape], tilt: float | None = None) -> Proposal | None:
+    def _make(
+        self,
+        name: str,
+        find: Callable[[int], Shape],
+        *,
+        cheapest: Callable[[], Shape] | None = None,
+        tilt: float | None = None,
+    ) -> Proposal | None:
         """Makes a proposal; `None` if shapes of its kind can't be cheap enough, though others may be."""
         try:
-            return Proposal(name, find_within(find, self.cost, self.limit, self.meter)[0], tilt)
+            return Proposal(name, find_within(find, self.cost, self.limit, self.meter, cheapest=cheapest)[0], tilt)
         except UserError:
             return None
 

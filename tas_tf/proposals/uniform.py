@@ -49,19 +49,9 @@ def uniform_shape(
         (9, 39, {'stage_1': 1, 'stage_2': 1, 'stage_3': 2})
     """
     space = cost.space
-    full = np.array([unit.width for unit in space.units])
-    searched = np.array([len(unit.candidates) > 1 for unit in space.units], bool)
-    kept = np.array([stage.blocks for stage in space.stages] if depths is None else depths, np.int64)
-    shares = np.exp(tilt * _places(space))
-    # All factors at which a width changes, largest first.
-    steps = {
-        count / (width * share) for width, share in set(zip(full, shares, strict=True)) for count in range(1, width + 1)
-    }
-    factors = np.array(sorted(steps, reverse=True))
-    divisors = np.array([math.lcm(divisor, unit.step) for unit in space.units], np.int64)
-    wanted = np.floor(full * np.minimum(1, factors[:, None] * shares) + 1e-9).astype(np.int64) // divisors * divisors
-    widths = np.where(searched, np.clip(wanted, np.minimum(divisors, full), full), full)
-    (fitting,) = np.nonzero(cost.exact(widths, np.tile(kept, (len(widths), 1))) <= limit)
+    kept = _depths(space, depths)
+    widths = _even_widths(space, tilt, divisor)
+    (fitting,) = np.nonzero(_costs(cost, widths, kept) <= limit)
     if not len(fitting):
         raise UserError(
             "`budget` can't be reached with uniform widths, even with one filter a layer. "
@@ -72,6 +62,44 @@ def uniform_shape(
     if fill and best > 0:
         chosen = _filled(cost, chosen, widths[best - 1], kept, limit)
     return Shape.from_counts(space, chosen, kept)
+
+
+def cheapest_uniform_shape(
+    cost: CostModel, *, depths: Sequence[int] | None = None, tilt: float = 0.0, divisor: int = 1
+) -> Shape:
+    """Returns the cheapest of the shapes that `uniform_shape` chooses from.
+
+    Args:
+        cost: Cost model.
+        depths: Blocks that each stage keeps; by default all.
+        tilt: See `uniform_shape`.
+        divisor: See `uniform_shape`.
+    """
+    kept = _depths(cost.space, depths)
+    widths = _even_widths(cost.space, tilt, divisor)
+    return Shape.from_counts(cost.space, widths[_costs(cost, widths, kept).argmin()], kept)
+
+
+def _depths(space: SearchSpace, depths: Sequence[int] | None) -> np.ndarray:
+    return np.array([stage.blocks for stage in space.stages] if depths is None else depths, np.int64)
+
+
+def _even_widths(space: SearchSpace, tilt: float, divisor: int) -> np.ndarray:
+    """Widths of all units for each share at which one of them changes, largest share first, `[shares, units]`."""
+    full = np.array([unit.width for unit in space.units])
+    searched = np.array([len(unit.candidates) > 1 for unit in space.units], bool)
+    shares = np.exp(tilt * _places(space))
+    steps = {
+        count / (width * share) for width, share in set(zip(full, shares, strict=True)) for count in range(1, width + 1)
+    }
+    factors = np.array(sorted(steps, reverse=True))
+    divisors = np.array([math.lcm(divisor, unit.step) for unit in space.units], np.int64)
+    wanted = np.floor(full * np.minimum(1, factors[:, None] * shares) + 1e-9).astype(np.int64) // divisors * divisors
+    return np.where(searched, np.clip(wanted, np.minimum(divisors, full), full), full)
+
+
+def _costs(cost: CostModel, widths: np.ndarray, depths: np.ndarray) -> np.ndarray:
+    return cost.exact(widths, np.tile(depths, (len(widths), 1)))
 
 
 def _filled(cost: CostModel, widths: np.ndarray, wider: np.ndarray, depths: np.ndarray, limit: int) -> np.ndarray:

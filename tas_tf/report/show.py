@@ -176,11 +176,18 @@ def _budget_facts(search: Mapping, latency: Mapping | None) -> list[tuple[str, s
     error = search.get("latency_error") or {}
     return [
         ("budget in time", MISSING if budget is None else told(kind, budget)),
-        ("latency measured on", str(search.get("latency_device", MISSING))),
+        ("latency measured on", _measured_on(search)),
         ("mean error of predicted latency", format_share(error.get("mean"))),
+        *([("noise of latency", format_share(search["latency_noise"]))] if "latency_noise" in search else []),
         ("student's time in turns with the teacher", format_share((latency or {}).get("share"))),
         ("budget in time kept", {True: "yes", False: "no"}.get((latency or {}).get("kept"), "not known")),
     ]
+
+
+def _measured_on(search: Mapping) -> str:
+    device, runtime = search.get("latency_device", MISSING), search.get("latency_runtime")
+    predicted = "; shapes found are predicted from others" if search.get("latency_predicted") else ""
+    return f"{device}{f' ({runtime})' if runtime else ''}{predicted}"
 
 
 def _format_latency(artefact: Mapping) -> str:

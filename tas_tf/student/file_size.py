@@ -28,7 +28,7 @@ class FileSize:
     measure: Callable[[keras.Model], int]
     _known: dict[tuple, int] = field(default_factory=dict, repr=False)
 
-    kind = "bytes"
+    kind, measures = "bytes", True
 
     def cost_model(self) -> CostModel:
         """The cost model, calibrated on the unpruned network's file."""

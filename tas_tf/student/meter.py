@@ -14,15 +14,24 @@ from tas_tf.errors import UserError
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 
+_OF_ALL = "every width and depth at its smallest"
+# Room for a larger shape, as a share of the budget, from which one is tried.
+_ROOM = 0.03
+
 
 class Meter(Protocol):
     """Measures what a shape really costs.
 
     Attributes:
         kind: Kind of the cost, see `tas_tf.cost.cost_model.COST_KINDS`.
+        measures: Whether costs are measured; if not, they are predictions, such as those for another device.
     """
 
     kind: str
+
+    @property
+    def measures(self) -> bool:
+        """Whether costs are measured."""
 
     def cost_model(self) -> CostModel:
         """The cost model, calibrated by measurements."""
@@ -42,7 +51,7 @@ class OnChief:
     """
 
     def __init__(self, meter: Meter) -> None:
-        self._meter, self.kind = meter, meter.kind
+        self._meter, self.kind, self.measures = meter, meter.kind, meter.measures
 
     def cost_model(self) -> CostModel:
         """The cost model, calibrated by measurements on the chief."""
@@ -92,17 +101,29 @@ def budget_figures(cost: CostModel, limit: int, spent: int) -> dict[str, Any]:
     }
 
 
-def find_within(find: Callable[[int], Shape], cost: CostModel, limit: int, meter: Meter | None) -> tuple[Shape, int]:
+def find_within(
+    find: Callable[[int], Shape],
+    cost: CostModel,
+    limit: int,
+    meter: Meter | None,
+    *,
+    cheapest: Callable[[], Shape] | None = None,
+    cheapest_is: str = _OF_ALL,
+) -> tuple[Shape, int]:
     """Finds a shape whose real cost is at most `limit`.
 
     If a shape costs more than the budget, the limit given to `find` is lowered by what the prediction was short of, at
-    least so far that another shape is found.
+    least so far that another shape is found. If a shape leaves room for a larger one, by the error of its own
+    prediction, the larger one is tried too: neither predictions nor a single measurement that are too high cost much.
 
     Args:
         find: Returns a shape that costs at most the given limit by the cost model; raises `UserError` if none does.
         cost: Cost model.
         limit: Budget.
         meter: Measures shapes. Not needed if the cost model is exact.
+        cheapest: Makes the cheapest shape that `find` may return, the last one to be tried; by default the cheapest
+            of all.
+        cheapest_is: What that shape is, for messages.
 
     Returns:
         The shape and its real cost, as given by `real_cost`.
@@ -110,15 +131,29 @@ def find_within(find: Callable[[int], Shape], cost: CostModel, limit: int, meter
     Raises:
         UserError: If there is no such shape.
     """
-    shape = find(limit)
-    while (real := real_cost(cost, shape, meter)) > limit:
-        predicted = cost(shape)
+    if meter is None or meter.kind != cost.kind:
+        shape = find(limit)
+        return shape, cost(shape)
+    allowed, below = limit, None
+    while True:
         try:
-            shape = find(min(predicted - 1, limit - (real - predicted)))
+            shape = find(allowed)
         except UserError as error:
-            shape = smallest_shape(cost)
-            if real_cost(cost, shape, meter) > limit:
-                raise _too_small(cost, limit, real_cost(cost, shape, meter)) from error
+            shape = smallest_shape(cost) if cheapest is None else cheapest()
+            if (real := meter(shape)) > limit:
+                raise _too_small(cost, limit, real, meter, cheapest_is) from error
+            break
+        if (real := meter(shape)) <= limit:
+            break
+        below = cost(shape) - 1
+        allowed = min(below, limit - (real - cost(shape)))
+    higher = limit - (real - cost(shape))
+    higher = higher if below is None else min(below, higher)
+    if higher - allowed > _ROOM * limit:
+        larger = find(higher)
+        spent = meter(larger)
+        if real < spent <= limit:
+            return larger, spent
     return shape, real
 
 
@@ -132,7 +167,7 @@ def check_smallest(cost: CostModel, limit: int, meter: Meter | None) -> None:
         check_reachable(cost, limit)
     lowest = real_cost(cost, smallest_shape(cost), meter)
     if lowest > limit:
-        raise _too_small(cost, limit, lowest)
+        raise _too_small(cost, limit, lowest, meter)
 
 
 def _smallest_budget(cost: CostModel, lowest: int) -> str:
@@ -142,9 +177,10 @@ def _smallest_budget(cost: CostModel, lowest: int) -> str:
     return f"latency:{np.ceil(lowest / (MILLISECOND // 10**6)) / 1000:.3f}us"
 
 
-def _too_small(cost: CostModel, limit: int, lowest: int) -> UserError:
+def _too_small(cost: CostModel, limit: int, lowest: int, meter: Meter | None, what: str = _OF_ALL) -> UserError:
+    how = "measured" if meter is None or meter.measures else "predicted"
+    who = "the network" if what == _OF_ALL else "a shape of this kind"
     return UserError(
-        f"`budget` is below what the network can reach. Expected at least {_smallest_budget(cost, lowest)} "
-        f"({amount(cost.kind, lowest)}: every width and depth at its smallest, measured). "
-        f"Received: {amount(cost.kind, limit)}."
+        f"`budget` is below what {who} can reach. Expected at least {_smallest_budget(cost, lowest)} "
+        f"({amount(cost.kind, lowest)}: {what}, {how}). Received: {amount(cost.kind, limit)}."
     )

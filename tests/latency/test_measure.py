@@ -8,6 +8,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from keras import layers
 
 from tas_tf.deploy import lite_model
+from tas_tf.deploy.errors import ExportError
 from tas_tf.deploy.lite_model import TFLiteModel
 from tas_tf.deploy.tflite import export_tflite
 from tas_tf.latency import measure
@@ -81,3 +82,13 @@ def test_a_runtime_without_fast_kernels_is_noticed(monkeypatch, resolver, expect
 def test_the_machine_has_a_name():
     assert device_name()
     assert runtime_version().startswith("ai-edge-litert 2")
+
+
+def test_a_format_that_can_not_be_written_is_named(tmp_path, monkeypatch):
+    def fail(*arguments, **options):
+        raise ExportError("LiteRT lacks Erf.")
+
+    monkeypatch.setattr(measure, "write_tflite", fail)
+    space = tiny_space()
+    with pytest.raises(ExportError, match=r"`latency\.file_format`=int8 can't be timed, .*tiny.*: LiteRT lacks Erf"):
+        write_student(space, Shape.full(space), tmp_path / "int8.tflite", Target("int8"))

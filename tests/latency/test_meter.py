@@ -10,7 +10,7 @@ from tas_tf.cost.budget import Budget
 from tas_tf.decode.decode import decode, smallest_shape
 from tas_tf.errors import UserError
 from tas_tf.latency import table as table_module
-from tas_tf.latency.measure import Target
+from tas_tf.latency.measure import Target, runtime_version
 from tas_tf.latency.meter import LatencyMeter, meter_of
 from tas_tf.latency.settings import LatencySettings
 from tas_tf.latency.table import LatencyTable, cache_folder, cached_table
@@ -114,6 +114,7 @@ def test_shapes_are_measured_once_and_reported(space, clock):
     (timed,) = figures["latency_timed"]
     assert timed["measured"] == pytest.approx(1.01 * clock.cost(space)(shape) / clock.cost(space).full, rel=0.01)
     assert timed["predicted"] == pytest.approx(timed["measured"], rel=0.15)
+    assert figures["latency_predicted"] is False
     assert 0 <= figures["latency_error"]["mean"] <= figures["latency_error"]["worst"]
     json.dumps(figures)
 
@@ -148,6 +149,11 @@ def test_a_table_of_another_device(space, clock, tmp_path):
     shape, spent = find_within(lambda at_most: smallest_shape(cost), cost, limit, meter)
     assert cost(shape) <= spent <= limit
     assert len(clock.timed) == timed  # nothing was timed here
+    figures = meter.figures()
+    assert figures["latency_predicted"] is True
+    assert figures["latency_timed"] == []  # what is only predicted isn't shown as measured
+    with pytest.raises(UserError, match="at its smallest, predicted"):
+        cost_and_limit(space, Budget.parse("latency:0.001us"), meter)
     with pytest.raises(UserError, match=r"fp32 with 4 threads\. Expected: fp32 with 1"):
         LatencyMeter(space, Target(), table_from=str(path)).cost_model()
     with pytest.raises(UserError, match="int8"):
@@ -201,11 +207,15 @@ def test_a_resumed_run_finds_what_was_measured(space, clock):
 
 
 def test_noisy_measurements_are_made_again(space, clock):
-    meter = LatencyMeter(space, Target())
+    said = []
+    meter = LatencyMeter(space, Target(), say=said.append)
     meter.cost_model()
+    assert "differ by 0.1%" in said[-1]
+    assert meter.figures()["latency_noise"] == pytest.approx(0.001)
     timed, clock.noise = len(clock.timed), 0.1
     spent = meter(Shape.random(space, 5))
     assert len(clock.timed) == timed + 3
+    assert re.search("warning: the device is busy.* differ by 10.0%, even the calmest of 3", said[-1])
     assert spent == pytest.approx(1.05 * 1.01 * clock.cost(space)(Shape.random(space, 5)), rel=1e-6)
 
 
@@ -224,6 +234,25 @@ def test_a_runtime_without_fast_kernels_is_told(space, clock, accelerated):
     later = []
     LatencyMeter(space, Target(), say=later.append).cost_model()
     assert any("without XNNPACK" in text for text in later) is not accelerated
+
+
+@pytest.mark.parametrize(
+    ("runtime", "told"),
+    [
+        ("ai-edge-litert 1.0.0", True),
+        ("tflite-runtime 2.14.0, without XNNPACK", True),
+        (runtime_version(), False),
+        (f"{runtime_version()}, without XNNPACK", False),
+        ("benchmark_model", False),
+    ],
+)
+def test_a_table_of_another_runtime_is_told(space, clock, tmp_path, runtime, told):
+    path, said = tmp_path / "latency.json", []
+    LatencyTable.measure(space, Target(), count=10).save(path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "runtime": runtime}))
+    meter = LatencyMeter(space, Target(), table_from=str(path), say=said.append)
+    assert meter.figures()["latency_runtime"] == runtime
+    assert any(f"was measured with {runtime}, but {runtime_version()}" in text for text in said) is told
 
 
 def test_a_small_space_is_measured_as_a_whole(clock):

@@ -50,6 +50,8 @@ def test_a_whole_table_is_read(path):
         ("ratios", lambda value: [1.0, -1.0, 0.5], "must be above 0"),
         ("ratios", lambda value: [], "of the same shapes"),
         ("full_ms", lambda value: None, "isn't a table"),
+        ("noise", lambda value: float("nan"), "`noise` must be at least 0"),
+        ("noise", lambda value: -0.1, "`noise` must be at least 0"),
         ("threads", lambda value: float("inf"), "isn't a table"),
     ],
 )
@@ -58,6 +60,14 @@ def test_what_is_no_table_is_told(path, name, change, message):
     write_json(path, {**content, name: change(content[name])})
     with pytest.raises(UserError, match=message):
         LatencyTable.load(path)
+
+
+def test_a_single_shape_is_no_table(path):
+    """By itself, a model of it would be exact."""
+    content = read_json(path)
+    write_json(path, {**content, **{name: content[name][:1] for name in ("widths", "depths", "ratios")}})
+    with pytest.raises(UserError, match="a single shape says nothing about others"):
+        LatencyTable.load(path).check(tiny_space(), TARGET)
 
 
 @pytest.mark.parametrize(("name", "add"), [("widths", 1000), ("widths", -1000), ("depths", 100), ("depths", -100)])

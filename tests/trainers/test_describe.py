@@ -11,10 +11,13 @@ from keras import layers
 from tas_tf.cli import command
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.cost.projections import projections
+from tas_tf.data.preprocessing import Preprocessing
 from tas_tf.graph.graph import Graph
+from tas_tf.latency.measure import Target
+from tas_tf.latency.table import LatencyTable
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
-from tas_tf.zoo.loading import load_network
+from tas_tf.zoo.loading import load_file, load_network
 from tas_tf.zoo.resnet_cifar import resnet_cifar
 from tests.commands import fresh_flags, run_command
 from tests.networks import classify, conv_bn
@@ -233,3 +236,17 @@ def test_a_shape_is_described_beside_several_budgets(space, tmp_path):
         "macs:0.5": int(0.5 * macs.full),
         "params:0.6": int(0.6 * params.full),
     }
+
+
+def test_latency_with_preprocessing_inside_is_that_of_a_probe_with_it(clock, trained_tiny, tmp_path):
+    """Files with preprocessing inside are others: a table of theirs fits only if that is told."""
+    path, space = tmp_path / "latency.json", SearchSpace.from_model(load_file(trained_tiny))
+    inside = Target(preprocessing=lambda: Preprocessing("scale_0_1").layers())
+    LatencyTable.measure(space, inside).save(path)
+    given = [f"--model={trained_tiny}", "--budget=latency:0.7", f"--latency_from={path}", "--json"]
+    data = ["--dataset=digits", "--preprocess=scale_0_1"]
+    found = run_command(describe, *given, *data, "--preprocessing_inside")
+    assert found.code == 0, found.err
+    assert json.loads(found.out)["budgets"]["latency:0.7"]["limit"] > 0
+    assert "other shapes" in run_command(describe, *given, *data).err
+    assert "Give its `--dataset`" in run_command(describe, *given, "--preprocessing_inside").err
