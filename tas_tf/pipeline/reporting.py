@@ -15,6 +15,7 @@ from tas_tf.errors import UserError
 from tas_tf.extras import explain_missing
 from tas_tf.files import write_json
 from tas_tf.pipeline.behaviour import BehaviourStep, read_behaviour
+from tas_tf.pipeline.device_check import device_latency, is_for_device
 from tas_tf.pipeline.logged_results import log_results
 from tas_tf.pipeline.steps import PipelineStep
 from tas_tf.report.comparison import make_rows, print_comparison
@@ -82,7 +83,7 @@ def report_run(workspace: Workspace, rivals: Sequence[str] | None = None) -> dic
         student=_read(config.run.metrics("student")),
         search=_search_metrics(workspace),
         export=_read(config.run.export_dir / "metrics.json"),
-        latency=_read(config.run.latency_json),
+        latency=device_latency(workspace) if is_for_device(config) else _read(config.run.latency_json),
         rivals={name: metrics for name, other in shown.items() if (metrics := _read(other.metrics("student")))},
         qat=_qat_metrics(workspace, shown),
         shape=_shape_summary(workspace),

@@ -109,7 +109,7 @@ def check_before(workspace: Workspace, steps: Sequence[PipelineStep]) -> None:
                 f"`recompute` isn't supported by the fine-tuning for {QAT_FORMAT}. Leave out one of the two, or run "
                 f"`export` with {QAT_FORMAT} later."
             )
-    timed = config.latency.table is None and any(budget.kind == "latency" for budget in config.budgets)
+    timed = any(budget.kind == "latency" for budget in config.budgets)
     if timed and config.latency.file_format not in config.export.formats:
         raise UserError(
             f"`latency.file_format`={config.latency.file_format} must be among `formats`, so that the student's file "
