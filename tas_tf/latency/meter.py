@@ -131,6 +131,7 @@ class LatencyMeter:
             "latency_threads": self.target.threads,
             "latency_device": self.table.device,
             "latency_full_ms": self.table.full_ms,
+            "latency_noise": self.table.noise,
             "latency_error": {"mean": self.error.mean, "worst": self.error.worst},
             "latency_timed": [
                 {"predicted": predicted / full, "measured": measured / full}

@@ -39,13 +39,18 @@ def show_report(workspace: Workspace, rivals: Sequence[str] | None = None) -> di
 def show_budgets(workspace: Workspace) -> None:
     """Compares the students of a run's budgets in a table and, if the extra `report` is installed, on a page.
 
-    Budgets without a student are left out. A run with a single budget has neither table nor page.
+    Their rivals stand beside them. Budgets without a student are left out. A run with a single budget has neither
+    table nor page.
     """
     runs = [one.config for one in workspace.at_budgets()]
     trained = [config for config in runs if config.run.metrics("student").exists()]
     if len(runs) == 1 or not trained:
         return
-    rows = make_rows({str(config.budget): [config.run] for config in trained}, workspace.config.teacher_run)
+    named = {}
+    for config in trained:
+        named[str(config.budget)] = [config.run]
+        named |= {f"{config.budget}, {name}": [config.rival(name).run] for name in config.trained_rivals}
+    rows = make_rows(named, workspace.config.teacher_run)
     workspace.shared.console.rule("all budgets", align="left")
     print_comparison(rows, workspace.shared.console)
     page = workspace.config.run.path / "budgets.html"
