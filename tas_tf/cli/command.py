@@ -64,12 +64,13 @@ def run(main: Callable[[], Any]) -> None:
     sys.exit(code)
 
 
-def start(*, earlier: bool = False, whole: bool = False) -> tuple[Workspace, Parsed]:
+def start(*, earlier: bool = False, whole: bool = False, prepared: bool = True) -> tuple[Workspace, Parsed]:
     """Reads the flags of a command and opens the workspace of its run.
 
     Args:
         earlier: Whether the command continues an existing run, whose flagfile gives the flags that the user doesn't.
         whole: Whether the command is the whole pipeline, which replaces only results made from other settings.
+        prepared: See `Workspace.open`.
 
     Raises:
         UserError: A flag is invalid, or there is a time without a plan for it.
@@ -89,7 +90,7 @@ def start(*, earlier: bool = False, whole: bool = False) -> tuple[Workspace, Par
     if parsed.config.time is not None and schedule is None and not whole:
         raise UserError("`time` plans the whole pipeline. Run `pipeline` with it, or leave it out.")
     config = parsed.config if schedule is None else schedule.applied(parsed.config)
-    return Workspace.open(config, shared, keeps_fresh=whole), parsed
+    return Workspace.open(config, shared, keeps_fresh=whole, prepared=prepared), parsed
 
 
 def make_shared() -> Shared:

@@ -64,6 +64,9 @@ def _lines(name: str, config: RunConfig) -> list[str]:
     if name == "custom_objects":  # later commands may run in another folder
         paths = [str(Path(path).expanduser().resolve()) for path in config.network.custom_objects]
         return [f"--{name}={','.join(paths)}"] if paths else []
+    if name == "latency_from":
+        path = config.latency.table
+        return [f"--{name}={Path(path).resolve()}"] if path else []
     if name in ("dataset", "preprocess", "resize"):
         return [f"--{name}={getattr(config.data, name)}"]  # with an absolute path, and what was found
     return [line for line in flags.FLAGS[name].serialize().splitlines() if line]

@@ -149,8 +149,8 @@ class LatencyMeter:
             "latency_predicted": not self.measures,
             "latency_device": self.table.device,
             "latency_runtime": self.table.runtime,
-            "latency_noise": self.table.noise,
             "latency_full_ms": self.table.full_ms,
+            "latency_noise": self.table.noise,
             "latency_error": {"mean": self.error.mean, "worst": self.error.worst},
             "latency_timed": [
                 {"predicted": predicted / full, "measured": measured / full}

@@ -16,6 +16,7 @@ from tas_tf.deploy.file_contents import file_metadata, layers_inside
 from tas_tf.deploy.jobs import Extras
 from tas_tf.deploy.settings import INTEGER_FORMATS
 from tas_tf.errors import UserError, speaking_of
+from tas_tf.pipeline.device_check import write_device_check
 from tas_tf.pipeline.kept_latency import check_latency, checks_latency, is_undecided
 from tas_tf.pipeline.quantising import QAT_FORMAT, QatStep, qat_steps, run_qat, settle_formats
 from tas_tf.pipeline.steps import VERSION, RunStep, check_same_data, data_inputs, settings_of
@@ -121,7 +122,9 @@ class ExportStep(RunStep):
                 self._formats = workers.once(lambda: settle_formats(self.workspace, others))
             if QAT_FORMAT in self._formats:
                 run_qat(self.workspace, others)
-        return super().run()
+        ran = super().run()
+        write_device_check(self.workspace)  # outside the record, since it holds what comes back from the device
+        return ran
 
     def _run(self, record: Step) -> bool:
         if super()._run(record):
@@ -129,7 +132,7 @@ class ExportStep(RunStep):
         if not is_undecided(self.workspace):
             return False
         with without_notes(), record.replacing():
-            check_latency(self.workspace, self._formats)
+            check_latency(self.workspace, self._formats, self.workspace.config.run.export_dir)
         return True
 
     def work(self, record: Step) -> None:

@@ -80,7 +80,6 @@ def check_latency(workspace: Workspace, formats: Collection[str], folder: Path) 
     """
     config = workspace.config
     if not checks_latency(workspace):
-        config.run.latency_json.unlink(missing_ok=True)
         return
     search = read_result(config.run.metrics("search"))
     format, threads = search["latency_format"], search["latency_threads"]

@@ -15,6 +15,7 @@ from tas_tf.errors import UserError
 from tas_tf.extras import explain_missing
 from tas_tf.files import write_json
 from tas_tf.pipeline.behaviour import BehaviourStep, read_behaviour
+from tas_tf.pipeline.device_check import device_latency, is_for_device
 from tas_tf.pipeline.logged_results import log_results
 from tas_tf.pipeline.steps import PipelineStep
 from tas_tf.replacing import replace_together, scratch_folder
@@ -39,13 +40,18 @@ def show_report(workspace: Workspace, rivals: Sequence[str] | None = None) -> di
 def show_budgets(workspace: Workspace) -> None:
     """Compares the students of a run's budgets in a table and, if the extra `report` is installed, on a page.
 
-    Budgets without a student are left out. A run with a single budget has neither table nor page.
+    Their rivals stand beside them. Budgets without a student are left out. A run with a single budget has neither
+    table nor page.
     """
     runs = [one.config for one in workspace.at_budgets()]
     trained = [config for config in runs if config.run.metrics("student").exists()]
     if len(runs) == 1 or not trained:
         return
-    rows = make_rows({str(config.budget): [config.run] for config in trained}, workspace.config.teacher_run)
+    named = {}
+    for config in trained:
+        named[str(config.budget)] = [config.run]
+        named |= {f"{config.budget}, {name}": [config.rival(name).run] for name in config.trained_rivals}
+    rows = make_rows(named, workspace.config.teacher_run)
     workspace.shared.console.rule("all budgets", align="left")
     print_comparison(rows, workspace.shared.console)
     page = workspace.config.run.path / "budgets.html"
@@ -85,7 +91,7 @@ def report_run(workspace: Workspace, rivals: Sequence[str] | None = None) -> dic
         student=_read(config.run.metrics("student")),
         search=_search_metrics(workspace),
         export=_read(config.run.export_dir / "metrics.json"),
-        latency=_read(config.run.latency_json),
+        latency=device_latency(workspace) if is_for_device(config) else _read(config.run.latency_json),
         rivals={name: metrics for name, other in shown.items() if (metrics := _read(other.metrics("student")))},
         qat=_qat_metrics(workspace, shown),
         shape=_shape_summary(workspace),

@@ -24,6 +24,7 @@ from tas_tf.proposals.shortlist import Proposal
 from tas_tf.race.lap import Lap, LapRecords
 from tas_tf.race.rates import choose_rate, rates_to_try
 from tas_tf.race.settings import RaceSettings, Rounds
+from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.student.build import build_student, copy_weights
 from tas_tf.student.meter import budget_figures
@@ -296,7 +297,9 @@ def plan_rounds(data: TrainingData, settings: TrainSettings, race: RaceSettings,
     return Rounds.plan(race, proposals=proposals, student_steps=settings.all_epochs * per_epoch)
 
 
-def race_metrics(result: RaceResult, cost: CostModel, limit: int, spent: int) -> dict[str, Any]:
+def race_metrics(
+    result: RaceResult, cost: CostModel, limit: int, spent: int, measure: Callable[[Shape], int] | None = None
+) -> dict[str, Any]:
     """JSON-ready numbers about a race.
 
     Args:
@@ -304,6 +307,7 @@ def race_metrics(result: RaceResult, cost: CostModel, limit: int, spent: int) ->
         cost: Cost model.
         limit: Budget.
         spent: Real cost of the winner.
+        measure: Returns the measured cost of a shape, if costs are measured.
     """
     # The laps that tried other rates are those of other weights.
     own = [lap for lap in result.laps if (lap.proposal, lap.rate_factor) == (result.winner, result.rate_factor)]
@@ -315,7 +319,11 @@ def race_metrics(result: RaceResult, cost: CostModel, limit: int, spent: int) ->
         **({f"held_out_{own[-1].metric}": own[-1].score} if own else {}),
         "seconds": round(sum(lap.seconds + lap.asked for lap in result.laps), 1),
         "proposals": {
-            name: {cost.kind: reported(cost.kind, cost(one.shape)), "depths": list(one.depths)}
+            name: {
+                cost.kind: reported(cost.kind, cost(one.shape)),
+                **({} if measure is None else {"measured": reported(cost.kind, measure(one.shape))}),
+                "depths": list(one.depths),
+            }
             for name, one in shapes.items()
         },
         "laps": [lap.to_json() for lap in result.laps],

@@ -24,6 +24,8 @@ from tas_tf.report.drawing import (
     scaled,
 )
 from tas_tf.report.formatting import KIND_NAMES
+from tas_tf.report.latencies import STUDENT as STUDENT_NAME
+from tas_tf.report.latencies import Prediction, predictions
 from tas_tf.report.scores import Score, score_of
 
 
@@ -43,8 +45,8 @@ def draw_all(report: Mapping) -> list[Drawing]:
     kind = search.get("budget_kind", "macs")
     if f"expected_{kind}" in history or f"argmax_{kind}" in history:
         drawings.append(_draw_cost_history(history, kind, search.get(f"budget_{kind}")))
-    if search.get("latency_timed"):
-        drawings.append(_draw_latencies(search["latency_timed"], report.get("latency")))
+    if shapes := predictions(report):
+        drawings.append(_draw_latencies(shapes, (report.get("latency") or {}).get("budget_share")))
     if len({lap["proposal"] for lap in search.get("laps") or ()}) > 1:  # a single shape has no rivals
         drawings.append(_draw_race(search["laps"], search["proposal"], search["rate_factor"]))
     if f"held_out_{score.name}" in history:
@@ -107,22 +109,27 @@ def _draw_depths(stages: Sequence[Mapping]) -> Drawing:
     return render("Blocks kept in each stage", f"Blocks kept: {kept}.", draw, size=(NARROW[0], height))
 
 
-def _draw_latencies(timed: Sequence[Mapping], latency: Mapping | None) -> Drawing:
+def _draw_latencies(shapes: Sequence[Prediction], budget: float | None) -> Drawing:
     """Draws predicted and measured latencies of shapes, as shares of the unpruned network's."""
-    pairs = [(100 * each["predicted"], 100 * each["measured"]) for each in timed]
+    others, students = ([one for one in shapes if (one.name == STUDENT_NAME) == own] for own in (False, True))
 
     def draw(axes: Axes) -> None:
-        most = 1.1 * max(max(pair) for pair in pairs)
+        most = 110 * max(max(one.predicted, one.measured) for one in shapes)
         axes.plot([0, most], [0, most], color=FAINT, linewidth=1.5, label="equal")
-        axes.plot(*zip(*pairs, strict=True), "o", color=RIVAL, label="shapes considered", linestyle="none")
-        if latency is not None and "share" in latency:
-            axes.axhline(100 * latency["share"], color=STUDENT, linewidth=1.5, label="student's file")
-            axes.axhline(100 * latency["budget_share"], color=INK, linestyle=":", linewidth=1.5, label="budget")
+        for group, colour, marker, label in (
+            (others, RIVAL, "o", "shapes considered"),
+            (students, STUDENT, "D", "student's file"),
+        ):
+            if group:
+                places = [100 * one.predicted for one in group], [100 * one.measured for one in group]
+                axes.plot(*places, marker, color=colour, label=label, linestyle="none")
+        if budget is not None:
+            axes.axhline(100 * budget, color=INK, linestyle=":", linewidth=1.5, label="budget")
         axes.set_xlabel("predicted, percent of the unpruned network")
         axes.set_ylabel("measured, percent")
         legend_above(axes)
 
-    listed = ", ".join(f"{predicted:.1f} and {measured:.1f}" for predicted, measured in pairs)
+    listed = ", ".join(f"{one.name} {100 * one.predicted:.1f} and {100 * one.measured:.1f}" for one in shapes)
     return render("Latency, predicted and measured", f"Predicted and measured percent: {listed}.", draw, size=NARROW)
 
 

@@ -21,6 +21,7 @@ from tas_tf.report import answers, speed
 from tas_tf.report.by_class import class_rows
 from tas_tf.report.comparison import Row, cells, formats_note, table_columns
 from tas_tf.report.formatting import format_bytes, format_ms, format_share, unbroken
+from tas_tf.report.latencies import predictions
 from tas_tf.report.layer_rows import layer_tables
 from tas_tf.report.plot import plots_of, plots_of_rows
 from tas_tf.report.scores import SCORES, Score, score_of, value_of
@@ -65,6 +66,7 @@ def render_html(report: Mapping[str, Any], path: str | Path, behaviour: Behaviou
         "speeds": [(each, speed.speed_cells(each)) for each in speed.compare_speed(report)],
         "layers": layer_tables(report),
         "figures": figures.draw_all(report),
+        "predictions": predictions(report),
         "raced": bool(search.get("laps")),
         "laps": _laps(search.get("laps") or (), score_of(report)),
         "snippets": make_snippets(report),
@@ -175,7 +177,6 @@ def _environment() -> jinja2.Environment:
         "style": markupsafe.Markup((_FOLDER / "style.css").read_text(encoding="utf-8")),
         "is_known": lambda value: value is not None and math.isfinite(value),
         "operator_cells": speed.operator_cells,
-        "overhead": speed.OVERHEAD,
         "format_bytes": format_bytes,
         "format_ms": format_ms,
         "format_share": format_share,

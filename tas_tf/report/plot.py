@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tas_tf.report.comparison import Figure, Row, with_spread
 from tas_tf.report.formatting import format_bytes, format_count, format_ms
+from tas_tf.report.latencies import is_elsewhere
 from tas_tf.report.scores import SCORES, Score, score_of, value_of
 
 #: Roles that have colours of their own; all others share one.
@@ -76,6 +77,7 @@ class Plot:
         y_label: Title of the vertical axis.
         points: The points, at least one.
         names: All names on the page in order, so that they have the same shapes in all plots; by default those here.
+        limit: Place of a vertical line, and what it says; `None` for none.
     """
 
     key: str
@@ -84,6 +86,15 @@ class Plot:
     y_label: str
     points: tuple[Point, ...]
     names: tuple[str, ...] = ()
+    limit: tuple[float, str] | None = None
+
+    @property
+    def placed_limit(self) -> tuple[float, str] | None:
+        """The line as percent from the left, with its text."""
+        if self.limit is None:
+            return None
+        low, high = self._x_range
+        return round(100 * (self.limit[0] - low) / (high - low), 2), self.limit[1]
 
     @property
     def groups(self) -> list[str]:
@@ -134,7 +145,8 @@ class Plot:
 
     @property
     def _x_range(self) -> tuple[float, float]:
-        return 0.0, 1.08 * max(point.x + point.x_spread for point in self.points) or 1.0
+        limit = 0.0 if self.limit is None else self.limit[0]
+        return 0.0, 1.08 * max(limit, *(point.x + point.x_spread for point in self.points)) or 1.0
 
     @property
     def _y_range(self) -> tuple[float, float]:
@@ -158,10 +170,22 @@ def plots_of(report: Mapping[str, Any]) -> list[Plot]:
             details = (("multiply-adds", format_count(model["macs"])), (score.title, score.written(value)))
             models.append(Point(name, role, "", model["macs"] / 1e6, score.scaled(value), details=details))
     label = f"test {score.axis}"
+    place = " on this machine, not the device of the budget" if is_elsewhere(report) else ""
+    timed = _plot("latency-plot", "Files: latency", f"latency of one image{place}, milliseconds", label, files)
     return [
-        *_plot("latency-plot", "Files: latency", "latency of one image, milliseconds", label, files),
+        *(replace(plot, limit=_limit(report)) for plot in timed),
         *_plot("cost-plot", "Networks: multiply-adds", "multiply-adds, millions", label, models),
     ]
+
+
+def _limit(report: Mapping[str, Any]) -> tuple[float, str] | None:
+    """A budget in time on this machine in milliseconds, as a share of what the teacher's file takes; and its text."""
+    latency = report.get("latency") or {}
+    format, share = latency.get("format"), latency.get("budget_share")
+    full = (report["teacher"]["tflite"].get(format) or {}).get("latency_ms")
+    if is_elsewhere(report) or None in (share, full):
+        return None
+    return share * full, f"budget of {format} files: {format_ms(share * full)}"
 
 
 def plots_of_rows(rows: Sequence[Row]) -> list[Plot]:

@@ -44,7 +44,9 @@ def build_report(
             of the width distributions, as a share of the uniform distribution's) and `held_out_accuracy`, or
             that of the score that counts, are shown.
         export: `metrics.json` of the export: the student's formats, and other models' nested under their names.
-        latency: Measurement of the student's file against a budget in time: `share`, `budget_share`, `kept`.
+        latency: Measurement of the student's file against a budget in time: `format`, `threads`, `budget_share`,
+            `kept` (`None`: not known), and as far as they are known `share`, `noise`, `teacher_ms`, `student_ms`; if
+            it belongs to another device, its name `device`, `predicted_share`, and `next`, what is left to do.
         rivals: `metrics.json` of other models to compare with, by name, read like the student's.
         qat: `metrics.json` of trainings with fake quantisation, by name of the model; `float_accuracy`, or that of
             the score that counts, is shown.

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from tas_tf.cost.cost_model import told
 from tas_tf.report import speed
 from tas_tf.report.by_class import class_rows, worst_in_words
 from tas_tf.report.formatting import (
@@ -19,6 +18,7 @@ from tas_tf.report.formatting import (
     format_ratio,
     format_share,
 )
+from tas_tf.report.latencies import budget_facts, is_elsewhere, latency_lines, shares_row
 from tas_tf.report.report import SAVED_MODEL
 from tas_tf.report.scores import SCORES, Score, score_of, scores_by_output, value_of
 
@@ -39,14 +39,8 @@ def print_table(report: Mapping, *, console: Console | None = None) -> None:
     for label, cells in comparison_rows(report):
         table.add_row(label, *cells)
     console.print(table)
-    if (latency := report.get("latency") or {}).get("share") is not None:
-        verdict = {True: "kept", False: "not kept"}.get(latency["kept"], "too noisy to tell")
-        console.print(
-            f"budget {report['budget']}: {verdict}; the student takes {latency['share']:.3f} of the teacher's time "
-            f"({latency['format']}), at most {latency['budget_share']:.3f} is allowed",
-            highlight=False,
-            soft_wrap=True,
-        )
+    for line in latency_lines(report):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     if worst := worst_in_words(class_rows(report, model_names(report))):
         console.print(worst, markup=False, highlight=False, soft_wrap=True)
     speeds = speed.compare_speed(report)
@@ -64,7 +58,7 @@ def _print_speed(speeds: Sequence[speed.Speed], console: Console) -> None:
         table.add_row(*speed.speed_cells(each))
     console.print(table)
     for each in speeds:
-        if each.falls_short:
+        if each.why:
             console.print(speed.explain(each), markup=False, highlight=False, soft_wrap=True)
 
 
@@ -94,6 +88,7 @@ def comparison_rows(report: Mapping) -> list[tuple[str, list[str]]]:
             (f"{name}.tflite size", [format_bytes(artefact.get("bytes")) for artefact in artefacts]),
             (f"{name}.tflite latency", [_format_latency(artefact) for artefact in artefacts]),
         ]
+    rows += shares_row(report, model_names(report))
     control = [(model["qat"] or {}).get(f"float_{score.name}") for model in models]
     if any(value is not None for value in control):
         rows.append((_CONTROL, [score.written(value) for value in control]))
@@ -133,11 +128,19 @@ def headline(report: Mapping) -> list[tuple[str, str, str]]:
         "latency": tuple(format_ms(artefact.get("latency_ms")) for artefact in tflite),
         "bytes": tuple(format_bytes(artefact.get("bytes")) for artefact in tflite),
     }
+    speedup, speed = comparison["speedup"].get(format), f"measured speed, {format} TFLite"
+    if is_elsewhere(report):
+        latency = report["latency"]
+        if "share" in latency:
+            speedup, format = 1 / latency["share"], latency["format"]
+            pairs["latency"] = format_ms(latency["teacher_ms"]), format_ms(latency["student_ms"])
+        place = latency["device"] if "share" in latency else "this machine, not the device of the budget"
+        speed = f"measured speed, {format} TFLite, on {place}"
     detail = {key: f"{before} → {after}" for key, (before, after) in pairs.items()}
     return [
         (format_ratio(comparison["macs_reduction"]), "fewer multiply-adds", detail["macs"]),
         (*score.changed(*scores), detail["score"]),
-        (format_ratio(comparison["speedup"].get(format)), f"measured speed, {format} TFLite", detail["latency"]),
+        (format_ratio(speedup), speed, detail["latency"]),
         (format_ratio(comparison["size_reduction"].get(format)), f"smaller {format} TFLite file", detail["bytes"]),
     ]
 
@@ -160,7 +163,7 @@ def search_facts(report: Mapping) -> list[tuple[str, str]]:
     trained = search.get("laps") != []  # a single shape and learning rate is neither trained nor scored before
     return [
         ("budget", report["budget"] or MISSING),
-        *_budget_facts(search, report.get("latency")),
+        *_budget_facts(report),
         ("seed", MISSING if report["seed"] is None else str(report["seed"])),
         *([(f"held-out {score.note} {ended}", score.written(held_out))] if trained else []),
         *found,
@@ -168,26 +171,12 @@ def search_facts(report: Mapping) -> list[tuple[str, str]]:
     ]
 
 
-def _budget_facts(search: Mapping, latency: Mapping | None) -> list[tuple[str, str]]:
+def _budget_facts(report: Mapping) -> list[tuple[str, str]]:
+    search = report["search"] or {}
     kind = search.get("budget_kind", "macs")
-    budget = search.get(f"budget_{kind}")
-    if kind != "latency":
-        return [(f"budget in {KIND_NAMES[kind]}", format_count(budget))]
-    error = search.get("latency_error") or {}
-    return [
-        ("budget in time", MISSING if budget is None else told(kind, budget)),
-        ("latency measured on", _measured_on(search)),
-        ("mean error of predicted latency", format_share(error.get("mean"))),
-        *([("noise of latency", format_share(search["latency_noise"]))] if "latency_noise" in search else []),
-        ("student's time in turns with the teacher", format_share((latency or {}).get("share"))),
-        ("budget in time kept", {True: "yes", False: "no"}.get((latency or {}).get("kept"), "not known")),
-    ]
-
-
-def _measured_on(search: Mapping) -> str:
-    device, runtime = search.get("latency_device", MISSING), search.get("latency_runtime")
-    predicted = "; shapes found are predicted from others" if search.get("latency_predicted") else ""
-    return f"{device}{f' ({runtime})' if runtime else ''}{predicted}"
+    if kind == "latency":
+        return budget_facts(report)
+    return [(f"budget in {KIND_NAMES[kind]}", format_count(search.get(f"budget_{kind}")))]
 
 
 def _format_latency(artefact: Mapping) -> str:

@@ -96,6 +96,11 @@ class Run:
         return self.path / "probe"
 
     @property
+    def check_dir(self) -> Path:
+        """The folder that checks the student on another device."""
+        return self.path / "check"
+
+    @property
     def latency_json(self) -> Path:
         """The measurement of the student's file against a budget in time."""
         return self.export_dir / "latency.json"

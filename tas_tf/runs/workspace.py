@@ -63,6 +63,7 @@ class Workspace(RunNetworks):
         shared: Shared | None = None,
         *,
         keeps_fresh: bool = False,
+        prepared: bool = True,
     ) -> Workspace:
         """Makes the workspace of a run, and sets precision and seeds for the whole process.
 
@@ -70,6 +71,7 @@ class Workspace(RunNetworks):
             config: Settings of the run.
             shared: What the run shares with others; by default a console alone.
             keeps_fresh: See the class.
+            prepared: Whether to call `prepared`, which may load the data.
 
         Raises:
             UserError: `run_dir` isn't set, or an argument doesn't fit the budgets or the devices.
@@ -79,12 +81,13 @@ class Workspace(RunNetworks):
         keras.mixed_precision.set_global_policy(config.precision)
         seed_everything(config.search.seed, deterministic=config.deterministic)
         make_known(config.network.custom_objects)
-        workspace = cls(config, shared or Shared(Console()), keeps_fresh).sized()._prepared()
+        workspace = cls(config, shared or Shared(Console()), keeps_fresh).sized()
+        workspace = workspace.prepared() if prepared else workspace
         if config.search.jit_compile and workspace.strategy.num_replicas_in_sync > 1:
             raise UserError("`jit_compile` works on one device. Expected `strategy`=one_device with it.")
         return workspace
 
-    def _prepared(self) -> Workspace:
+    def prepared(self) -> Workspace:
         """This workspace with the resizing and the preprocessing that the network needs, if they weren't given.
 
         Raises:

@@ -86,6 +86,14 @@ def test_a_single_step_changes_the_flags_it_uses_alone(set_flags, tmp_path):
     assert "--budget=macs:0.3" not in found
 
 
+def test_a_table_of_latencies_has_an_absolute_path(set_flags, tmp_path, monkeypatch):
+    """Later commands may run in another folder."""
+    monkeypatch.chdir(tmp_path)
+    set_flags(f"--run_dir={tmp_path}/run", "--model=resnet8", "--latency_from=runs/../latency.json")
+    keep(open_workspace())
+    assert f"--latency_from={tmp_path}/latency.json" in lines(tmp_path / "run")
+
+
 def test_a_rival_has_a_folder_and_a_shape_of_its_own(set_flags, tmp_path):
     set_flags(f"--run_dir={tmp_path}", "--shape=given.json", "--model=resnet8")
     workspace = open_workspace()

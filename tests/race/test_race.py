@@ -341,3 +341,7 @@ def test_metrics(model, finished, proposals):
     last = [lap for lap in finished.laps if lap.proposal == finished.winner][-1]
     assert metrics["held_out_accuracy"] == last.score
     assert metrics["laps"][0]["proposal"] == "uniform"
+    measured = race_metrics(finished, cost, cost.full // 2, spent, lambda shape: cost(shape) + 1)["proposals"]
+    assert {name: one["measured"] for name, one in measured.items()} == {
+        name: one["macs"] + 1 for name, one in metrics["proposals"].items()
+    }

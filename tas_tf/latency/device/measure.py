@@ -1,14 +1,19 @@
-"""Times the networks in this folder on this device and writes latency.json, or compares two .tflite files.
+"""Times the networks in this folder on this device.
 
-It needs Python 3.10 or newer with numpy, and ai-edge-litert or tflite-runtime or tensorflow:
+A probe's folder gives latency.json, which `tas-tf pipeline --latency_from=latency.json` takes. The folder check of a
+run gives student.json, which tells whether the student keeps its budget here: copy it into the run's folder check.
 
-    python3 measure.py                                     # writes latency.json: copy it back
-    python3 measure.py --pair teacher.tflite student.tflite
-    python3 measure.py --from_android android.log          # what measure_android.sh calls
+It needs Python 3.9 or newer with numpy, and ai-edge-litert or tflite-runtime or tensorflow:
+
+    python3 measure.py
+
+Android devices need neither: see measure_android.sh.
 """
 
 import argparse
+import importlib
 import json
+import os
 import platform
 import re
 import statistics
@@ -16,11 +21,12 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import numpy as np
-
 FOLDER = Path(__file__).resolve().parent
 GROUP = 7  # networks that are timed in turns, with the unpruned one
 SECONDS = 3.0  # for each group
+ANDROID_GROUP, ANDROID_FEWEST = 4, 5  # networks between two times of the unpruned one; times of each half, at least
+USELESS = 0.2  # noise of a table above which `tas-tf` refuses it
+NO_VERDICT = 0.1  # noise of the student's time, as a share of it, above which it tells nothing about a budget
 
 
 def load_runtime():
@@ -28,12 +34,13 @@ def load_runtime():
     for package, module in (
         ("ai-edge-litert", "ai_edge_litert.interpreter"),
         ("tflite-runtime", "tflite_runtime.interpreter"),
-        ("tensorflow", "tensorflow.lite"),
+        ("tensorflow", "tensorflow"),
     ):
         try:
-            loaded = __import__(module, fromlist=["Interpreter"])
+            loaded = importlib.import_module(module)
         except ImportError:
             continue
+        loaded = loaded.lite if module == "tensorflow" else loaded  # an attribute, not a module
         try:
             return loaded.Interpreter, f"{package} {version(package)}"
         except PackageNotFoundError:  # a build of another name
@@ -55,25 +62,44 @@ def device_name():
     return platform.processor() or platform.machine()
 
 
-def load(interpreter_class, path, threads):
-    """Loads a file for images one by one."""
-    interpreter = interpreter_class(model_path=str(path), num_threads=threads)
-    detail = interpreter.get_input_details()[0]
-    shape = [1, *map(int, detail["shape"][1:])]
-    interpreter.resize_tensor_input(detail["index"], shape)
+def networks_of(header):
+    """Names of the networks' files, the unpruned one first; ends the program if the folder isn't complete."""
+    files = header["files"]
+    wrong = [name for name, size in files.items() if not (FOLDER / name).is_file() or _size(name) != size]
+    if wrong:
+        raise SystemExit(
+            f"error: {len(wrong)} of {len(files)} networks are missing or incomplete, such as {wrong[0]}. Copy the "
+            "whole folder again."
+        )
+    return list(files)
+
+
+def _size(name):
+    return (FOLDER / name).stat().st_size
+
+
+def load(interpreter_class, name, threads):
+    """Loads a file for inputs one by one."""
+    interpreter = interpreter_class(model_path=str(FOLDER / name), num_threads=threads)
+    for detail in interpreter.get_input_details():
+        interpreter.resize_tensor_input(detail["index"], [1, *map(int, detail["shape"][1:])])
     interpreter.allocate_tensors()
     return interpreter
 
 
 def bind(interpreter):
-    """A function that runs a loaded file once, on an image of zeros."""
-    detail, output = interpreter.get_input_details()[0], interpreter.get_output_details()[0]["index"]
-    image = np.zeros(detail["shape"], detail["dtype"])
+    """A function that runs a loaded file once, on zeros."""
+    import numpy as np
+
+    zeros = [(one["index"], np.zeros(one["shape"], one["dtype"])) for one in interpreter.get_input_details()]
+    outputs = [one["index"] for one in interpreter.get_output_details()]
 
     def run():
-        interpreter.set_tensor(detail["index"], image)
+        for index, value in zeros:
+            interpreter.set_tensor(index, value)
         interpreter.invoke()
-        interpreter.get_tensor(output)
+        for index in outputs:
+            interpreter.get_tensor(index)
 
     return run
 
@@ -93,7 +119,7 @@ def time_in_turns(calls, seconds):
     def rounds(count):
         times: list[list[float]] = [[] for _ in calls]
         for _ in range(count):
-            for call, own in zip(calls, times, strict=True):
+            for call, own in zip(calls, times):
                 call()
                 start = time.perf_counter()
                 call()
@@ -105,84 +131,131 @@ def time_in_turns(calls, seconds):
     return rounds(count), rounds(count)
 
 
-def compare(files, threads):
-    """Prints how long the second file takes, as a share of the first."""
-    interpreter_class, runtime = load_runtime()
-    for file in files:
-        if not Path(file).is_file():
-            raise SystemExit(f"error: there is no file {file}")
-    first, second = time_in_turns([bind(load(interpreter_class, file, threads)) for file in files], SECONDS)
-    shares = [half[1] / half[0] for half in (first, second)]
-    print(
-        f"{files[1]} takes {statistics.mean(shares):.3f} of the time of {files[0]} ({first[1]:.4g} of {first[0]:.4g} "
-        f"ms, threads: {threads}, {runtime}; measured twice in turns, {abs(shares[0] - shares[1]):.3f} apart)"
-    )
-
-
 def measure(header):
     """Times all networks of the folder."""
+    names = networks_of(header)
     interpreter_class, runtime = load_runtime()
-    files = sorted(FOLDER.glob("[0-9]*.tflite"))
-    ratios, noises, full = [], [], []
-    for start in range(0, len(files), GROUP):
-        group = [files[0], *files[start : start + GROUP]]
-        loaded = [load(interpreter_class, file, header["threads"]) for file in group]
-        halves = time_in_turns([bind(one) for one in loaded], SECONDS)
-        for one, other in zip(halves[0][1:], halves[1][1:], strict=True):
-            pair = (one / halves[0][0], other / halves[1][0])
-            ratios.append(statistics.mean(pair))
-            noises.append(abs(pair[0] - pair[1]) / ratios[-1])
-        full.append(statistics.mean(half[0] for half in halves))
-        print(f"{len(ratios)} of {len(files)} networks timed", flush=True)
+    ratios: tuple[list[float], list[float]] = ([], [])
+    full = []
+    for start in range(0, len(names), GROUP):
+        group = [names[0], *names[start : start + GROUP]]
+        loaded = [load(interpreter_class, name, header["threads"]) for name in group]
+        for half, own in zip(time_in_turns([bind(one) for one in loaded], SECONDS), ratios):
+            own += [one / half[0] for one in half[1:]]
+            full.append(half[0])
+        print(f"{len(ratios[0])} of {len(names)} networks timed", flush=True)
     return {
         "runtime": runtime if is_accelerated(loaded[0]) else f"{runtime}, without XNNPACK",
         "device": device_name(),
         "full_ms": statistics.median(full),
-        "noise": statistics.median(noises),
-        "ratios": ratios,
+        **joined(*ratios),
     }
 
 
-def read_android(log):
-    """Reads the times that TFLite's benchmark_model printed for all networks, twice."""
-    text = log.read_text(encoding="utf-8")
-    found = re.findall(r"^== (\d+)\.tflite$.*?Inference \(avg\):\s*([\d.e+]+)", text, re.MULTILINE | re.DOTALL)
-    device = re.search(r"^device: (.+)$", text, re.MULTILINE)
-    times: dict[int, list[float]] = {}
-    for number, microseconds in found:
-        times.setdefault(int(number), []).append(float(microseconds) / 1000)
-    if sorted(times) != list(range(len(times))) or any(len(own) < 2 for own in times.values()):
-        raise SystemExit(f"error: {log} must hold two times of each network. Run measure_android.sh again.")
-    halves = [[times[number][half] for number in range(len(times))] for half in (0, 1)]
-    pairs = [(one / halves[0][0], other / halves[1][0]) for one, other in zip(*halves, strict=True)]
-    ratios = [statistics.mean(pair) for pair in pairs]
+def joined(first, second):
+    """Ratios and their noise, from those of both halves."""
+    ratios = [statistics.mean(pair) for pair in zip(first, second)]
+    return {"ratios": ratios, "noises": [abs(a - b) / ratio for a, b, ratio in zip(first, second, ratios)]}
+
+
+def android_order(names):
+    """The order in which measure_android.sh times networks: twice, the second time backwards.
+
+    The unpruned one comes in between every few others, since a device that becomes hot slows down all that follow.
+    """
+    full, *others = names
+    others = others * -(-ANDROID_FEWEST // len(others)) if len(others) < ANDROID_FEWEST else others
+    order, size = [full], min(ANDROID_GROUP, len(names) - 1)
+    for start in range(0, len(others), size):
+        order += [*others[start : start + size], full]
+    return order + order[::-1]
+
+
+def read_android(header, log):
+    """Reads what TFLite's benchmark_model printed for all networks."""
+    names = networks_of(header)
+    text = log.read_text(encoding="utf-8", errors="replace")
+    parts = re.split(r"^== (\S+)$", text, flags=re.MULTILINE)
+    timed, outputs = parts[1::2], parts[2::2]
+    found = [re.search(r"Inference timings in us:.*Inference \(avg\): *([\d.e+]+)", output) for output in outputs]
+    if timed != android_order(names) or not all(found):
+        raise SystemExit(f"error: {log} doesn't hold the times of all networks. Run measure_android.sh again.")
+    times = [float(one.group(1)) / 1000 for one in found]
+    middle = len(times) // 2
+    halves = [_beside_full(timed[part], times[part], names) for part in (slice(middle), slice(middle, None))]
+    has_kernels = re.search(r"XNNPACK delegate, and the model graph will be (completely|partially)", outputs[0])
+    tool, device = (re.search(rf"^{key}: (.+)$", parts[0], re.MULTILINE) for key in ("benchmark_model", "device"))
     return {
-        "runtime": "benchmark_model",
-        "device": device.group(1).strip() if device else "Android",
-        "full_ms": statistics.mean(half[0] for half in halves),
-        "noise": statistics.median(abs(pair[0] - pair[1]) / ratio for pair, ratio in zip(pairs, ratios, strict=True)),
-        "ratios": ratios,
+        "runtime": f"benchmark_model {tool.group(1)}{'' if has_kernels else ', without XNNPACK'}",
+        "device": device.group(1).strip(),
+        "full_ms": statistics.median(value for name, value in zip(timed, times) if name == names[0]),
+        **joined(*halves),
+    }
+
+
+def _beside_full(timed, times, names):
+    """Times of all networks, each as a share of the mean of the unpruned one's before and after it."""
+    places = [place for place, name in enumerate(timed) if name == names[0]]
+    shares: dict[str, list[float]] = {name: [] for name in names}
+    shares[names[0]].append(1.0)
+    for place, (name, value) in enumerate(zip(timed, times)):
+        if name != names[0]:
+            around = max(one for one in places if one < place), min(one for one in places if one > place)
+            shares[name].append(value / statistics.mean(times[one] for one in around))
+    return [statistics.mean(own) for own in shares.values()]
+
+
+def judge(header, found):
+    """Whether the student keeps its budget, as a share of the original's time; None if the device is too noisy."""
+    share, limit = found["ratios"][1], header["budget_share"]
+    noise = found["noises"][1] * share
+    kept = None if noise > NO_VERDICT * share else share <= limit + noise
+    verdict = {True: "kept", False: "not kept", None: "too noisy to tell: let the device do nothing else, and repeat"}
+    print(
+        f"{found['device']}: the student takes {share:.3f} of the original's time ({share * found['full_ms']:.4g} of "
+        f"{found['full_ms']:.4g} ms, {header['format']}, threads: {header['threads']}); two measurements differ by "
+        f"{noise:.3f}. Budget {header['budget']}, at most {limit:.3f}: {verdict[kept]}."
+    )
+    return {
+        **{"share": share, "noise": noise, "kept": kept},
+        **{"teacher_ms": found["full_ms"], "student_ms": share * found["full_ms"]},
     }
 
 
 def main():
-    """Measures, or compares."""
+    """Measures, and writes the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pair", nargs=2, metavar=("TEACHER", "STUDENT"), help="two .tflite files")
+    parser.add_argument("--android_order", action="store_true", help="lists the files that measure_android.sh times")
     parser.add_argument("--from_android", type=Path, metavar="LOG", help="the log of measure_android.sh")
     options = parser.parse_args()
     header = json.loads((FOLDER / "shapes.json").read_text(encoding="utf-8"))
-    if options.pair:
-        compare(options.pair, header["threads"])
+    if options.android_order:
+        print("\n".join(android_order(networks_of(header))))
         return
-    found = read_android(options.from_android) if options.from_android else measure(header)
-    (FOLDER / "latency.json").write_text(json.dumps({**header, **found}, indent=2) + "\n", encoding="utf-8")
+    found = read_android(header, options.from_android) if options.from_android else measure(header)
     if "without XNNPACK" in found["runtime"]:
         print("warning: this runtime lacks XNNPACK, whose kernels are several times faster. Do you deploy on it?")
-    print(
-        f"latency.json: {found['full_ms']:.4g} ms for the unpruned network on {found['device']}; repeated measurements "
-        f"differ by {found['noise']:.1%}."
-    )
+    content = {name: value for name, value in header.items() if name != "files"}
+    content.update({name: found[name] for name in ("runtime", "device")})
+    if "budget_share" in header:
+        name = "student.json"
+        content.update(judge(header, found))
+    else:
+        name, noise = "latency.json", statistics.median(found.pop("noises"))
+        content.update(found, noise=noise)
+        print(
+            f"{found['full_ms']:.4g} ms for the unpruned network on {found['device']}; repeated measurements differ "
+            f"by {noise:.1%}."
+        )
+        if noise > USELESS:
+            print(
+                f"warning: that is too much for a budget, which needs at most {USELESS:.0%}. Let the device do nothing "
+                "else, and repeat."
+            )
+    partial = FOLDER / f".{name}"
+    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    os.replace(partial, FOLDER / name)
+    print(f"{name} is ready.")
 
 
 if __name__ == "__main__":

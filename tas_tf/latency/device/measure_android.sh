@@ -1,26 +1,46 @@
 #!/bin/sh
-# Times the networks in this folder on an Android device with TFLite's own benchmark_model, and writes latency.json.
-#   sh measure_android.sh PATH_OF_BENCHMARK_MODEL
-# benchmark_model comes from https://ai.google.dev/edge/litert/models/measurement; adb must list one device.
+# Times the networks in this folder on an Android device with TFLite's own benchmark_model, see measure.py.
+#   sh measure_android.sh PATH_OF_BENCHMARK_MODEL [CORES]
+# benchmark_model comes from https://ai.google.dev/edge/litert/models/measurement; adb must list one device. CORES is a
+# mask for taskset: f0 keeps it on cores 4 to 7, which are the fast ones of many phones.
 set -eu
-cd "$(dirname "$0")"
 benchmark=${1:?"give the path of benchmark_model for the device's processor"}
+cores=${2:-}
+if [ ! -f "$benchmark" ]; then
+  echo "error: there is no file $benchmark" >&2
+  exit 1
+fi
+benchmark=$(cd "$(dirname "$benchmark")" && pwd)/$(basename "$benchmark")
+cd "$(dirname "$0")"
 place=/data/local/tmp/tas_tf_probe
 threads=$(python3 -c 'import json; print(json.load(open("shapes.json"))["threads"])')
+tool=$(python3 -c 'import hashlib, sys; print(hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest()[:12])' "$benchmark")
+files=$(python3 measure.py --android_order)
 
+trap 'adb shell rm -rf "$place" </dev/null' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 adb shell mkdir -p "$place"
 adb push "$benchmark" "$place/benchmark_model" >/dev/null
 adb shell chmod +x "$place/benchmark_model"
 adb push ./*.tflite "$place/" >/dev/null
-echo "device: $(adb shell getprop ro.product.model)" >android.log
-# The second time in reverse order: a device that becomes hot slows the first ones down as well.
-for half in 1 2; do
-  for file in $(ls [0-9]*.tflite | if [ $half = 1 ]; then sort; else sort -r; fi); do
-    echo "== $file" >>android.log
-    adb shell "$place/benchmark_model" --graph="$place/$file" --num_threads="$threads" --use_xnnpack=true \
-      --warmup_runs=5 --num_runs=50 </dev/null >>android.log 2>&1
-  done
-  echo "half $half of 2 done"
+echo "device: $(adb shell getprop ro.product.model | tr -d '\r')${cores:+, cores $cores}" >android.log
+echo "benchmark_model: $tool" >>android.log
+count=0
+for file in $files; do
+  output=$(adb shell ${cores:+taskset "$cores"} "$place/benchmark_model" --graph="$place/$file" \
+    --num_threads="$threads" --use_xnnpack=true --warmup_runs=5 --num_runs=50 </dev/null 2>&1) || true
+  printf '== %s\n%s\n' "$file" "$output" >>android.log
+  # Old versions of adb don't pass on exit codes.
+  case $output in
+    *"Inference (avg):"*) ;;
+    *)
+      echo "error: benchmark_model didn't time $file, see android.log:" >&2
+      printf '%s\n' "$output" | tail -n 5 >&2
+      exit 1
+      ;;
+  esac
+  count=$((count + 1))
+  if [ $((count % 10)) = 0 ]; then echo "$count networks timed"; fi
 done
-adb shell rm -r "$place"
 python3 measure.py --from_android android.log
