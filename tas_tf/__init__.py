@@ -21,6 +21,7 @@ from tas_tf.version import __version__
 if TYPE_CHECKING:
     from tas_tf.compression.compress import Compressed, compress
     from tas_tf.compression.distill import distill
+    from tas_tf.compression.latency import latency_cost
     from tas_tf.compression.rank import rank_channels
     from tas_tf.compression.search import search
     from tas_tf.cost.budget import Budget
@@ -66,6 +67,7 @@ _HOMES = {
     "Shape": "space.shape",
     "Budget": "cost.budget",
     "CostModel": "cost.cost_model",
+    "latency_cost": "compression.latency",
     "rank_channels": "compression.rank",
     "search": "compression.search",
     "SearchResult": "searching.monitor",
@@ -100,6 +102,7 @@ __all__ = [
     "Shape",
     "Budget",
     "CostModel",
+    "latency_cost",
     "rank_channels",
     "search",
     "SearchResult",

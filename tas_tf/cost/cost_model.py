@@ -104,7 +104,10 @@ class CostModel:
         self.space = space
         self.kind = kind
         if (kind == "latency") != (terms is not None):
-            raise UserError("A cost of the kind latency, and no other, needs `terms`, which come from measurements.")
+            raise UserError(
+                "A cost of the kind latency, and no other, needs `terms`, which come from measurements: see "
+                "`tas_tf.latency_cost`."
+            )
         if terms is not None:
             self.terms = tuple(terms)
         elif kind == "bytes":
