@@ -219,7 +219,7 @@ def test_no_other_function_runs(tmp_path, suffix, class_name, function):
         call = ["_CONSTANT_VALUE", -1, str(target), {} if target.exists() else {"contents": "text"}]
         layer = {"name": "write", "trainable": True, "dtype": "float32", **({"function": function} if function else {})}
         made = object_of(class_name, layer, "tf_keras.src.layers.core.tf_op_layer")
-        config["config"]["layers"].insert(1, {**made, "name": "write", "inbound_nodes": [[call]]})
+        config["config"]["layers"].insert(1, {**made, "name": "write", "inbound_nodes": [call]})
 
     rewrite(path, add_call)
     before = target.exists()
