@@ -48,7 +48,7 @@ def export_tflite(
 
     Args:
         source: A SavedModel folder or the model itself, see `export_saved_model`; for `qat_int8`, one with fake
-            quantisation, see `tas_tf.qat`.
+            quantisation, see `tas_tf.qat`. A folder is a program that runs, so you must trust it.
         path: File to write.
         format: A key of `CONVERTERS`.
         calibration: For `INTEGER_FORMATS`, about a hundred or more training images in the source's input format,

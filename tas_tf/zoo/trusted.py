@@ -34,6 +34,8 @@ _OLD = (
     *("Functional", "Model", "Sequential", "TFOpLambda", "SlicingOpLambda", "ThresholdedReLU"),
     *("Normalization", "Rescaling"),  # each in a module of its own in Keras 3
 )
+#: The module of initialisers outside Keras that networks of Keras 2 use, such as EfficientNetV2.
+_TENSORFLOW = "tensorflow.python.ops.init_ops_v2"
 #: What stands for values rather than objects.
 _VALUES = ("TensorShape", "__bytes__", "__ellipsis__", "__numpy__", "__slice__", "__tensor__", "__tuple__")
 #: Ends of the keys under which a text names an object.
@@ -93,8 +95,8 @@ def find_old_stranger(config: Any, *, registered: Mapping[str, Any], unsafe_load
             name = entry.get("config") if sort == "function" else entry["class_name"]
             other = entry.get("registered_name", name)
             if str(name if sort == "function" else other) not in registered:
-                package = str(entry.get("module") or "keras").partition(".")[0]
-                if package not in ("keras", "tf_keras", "builtins"):
+                module = str(entry.get("module") or "keras")
+                if module.partition(".")[0] not in ("keras", "tf_keras", "builtins") and module != _TENSORFLOW:
                     return Stranger(layer, sort, str(name))
                 named += [(sort, name), *([] if other in (None, "function") else [(sort, other)])]
         for sort, name in named:

@@ -1,88 +1,20 @@
-"""Files made by someone else run no code, and reach nothing outside themselves."""
+"""Files made by someone else run no code."""
 
 import base64
-import io
 import json
 import marshal
-import shutil
-import sys
-import zipfile
 from pathlib import Path
 
-import h5py
 import keras
-import numpy as np
 import pytest
 import tensorflow as tf
-import tf_keras
 
 from tas_tf.errors import UserError
 from tas_tf.zoo.loading import load_file, losses_in_file
-from tests.digits import tiny_network
+from tests.zoo.hostile import as_model, function_of, in_sequence, new_network, object_of, old_network, rewrite
 
 # tf_keras says so of every HDF5 file.
 pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file:UserWarning")
-
-#: A module that leaves a trace when it is imported, and when its class or function is used.
-MODULE = """
-from pathlib import Path
-import keras
-
-TRACE = Path(__file__).with_name("trace")
-TRACE.touch()
-
-class Evil(keras.layers.Layer):
-    def __init__(self, **kwargs):
-        super().__init__()
-        TRACE.touch()
-
-def evil(x, *args, **kwargs):
-    TRACE.touch()
-    return x
-"""
-
-
-@pytest.fixture
-def evil(tmp_path, monkeypatch) -> Path:
-    """A module that can be imported; returns the file that exists once it was."""
-    (tmp_path / "evil_module.py").write_text(MODULE)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(sys.modules, "evil_module", raising=False)
-    return tmp_path / "trace"
-
-
-def new_network(path: Path) -> None:
-    tiny_network().save(path)
-
-
-def old_network(path: Path) -> None:
-    """A network that tf_keras has to read: Keras 3 doesn't know the `groups` of its depthwise convolution."""
-    images = tf_keras.Input((8, 8, 3))
-    x = tf_keras.layers.DepthwiseConv2D(3)(tf_keras.layers.Conv2D(4, 3, name="conv")(images))
-    tf_keras.Model(images, tf_keras.layers.Dense(4)(tf_keras.layers.GlobalAveragePooling2D()(x))).save(path)
-
-
-@pytest.fixture(params=[new_network, old_network], ids=["Keras 3", "Keras 2"])
-def save(request):
-    """Writes a harmless file."""
-    return request.param
-
-
-def rewrite(path: Path, change) -> None:
-    """Changes the config in a `.keras` or `.h5` file."""
-    if path.suffix == ".h5":
-        with h5py.File(path, "r+") as file:
-            config = json.loads(file.attrs["model_config"])
-            change(config)
-            file.attrs["model_config"] = json.dumps(config)
-        return
-    with zipfile.ZipFile(path) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
-    config = json.loads(members["config.json"])
-    change(config)
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in {**members, "config.json": json.dumps(config).encode()}.items():
-            archive.writestr(name, content)
 
 
 def as_layer(config) -> None:
@@ -110,10 +42,6 @@ def of_the_system(config) -> None:
     config["config"]["layers"][1]["config"]["activation"] = call
 
 
-def as_model(config) -> None:
-    config.update(module="evil_module", class_name="Evil", registered_name=None)
-
-
 def in_a_compiled_model(config) -> None:
     loss = {"module": "evil_module", "class_name": "Evil", "config": {}, "registered_name": None}
     in_sequence(config, {**config, "compile_config": {"optimizer": "sgd", "loss": loss, "metrics": [loss]}})
@@ -127,26 +55,6 @@ def in_a_layer_of_texts(config) -> None:
 
 def of_a_known_name(config) -> None:
     config["config"]["layers"][2].update(module="evil_module", class_name="Dense", registered_name="Dense")
-
-
-def object_of(class_name: str, config, module="keras.layers"):
-    return {"module": module, "class_name": class_name, "config": config, "registered_name": None}
-
-
-def in_sequence(config, *layers, shape=(8, 8, 3)) -> None:
-    """Turns a config into that of a Sequential model."""
-    old_input = {
-        "name": "in",
-        "batch_input_shape": [None, *shape],
-        "dtype": "float32",
-        "sparse": False,
-        "ragged": False,
-    }
-    new_input = {"name": "in", "batch_shape": [None, *shape], "dtype": "float32", "sparse": False}
-    is_old = "groups" in json.dumps(config["config"]["layers"][2])
-    kept = [object_of("InputLayer", old_input if is_old else new_input), *json.loads(json.dumps(layers))]
-    config.clear()
-    config.update(object_of("Sequential", {"name": "sequence", "layers": kept}, "keras"))
 
 
 CHANGES = [
@@ -277,10 +185,6 @@ def called(function, **kwargs):
     return change
 
 
-def function_of(module: str, name: str):
-    return {"module": module, "class_name": "function", "config": name, "registered_name": name}
-
-
 @pytest.mark.parametrize(
     ("function", "value"),
     [
@@ -325,43 +229,6 @@ def test_layers_that_read_other_files_are_not_made(tmp_path, monkeypatch, save, 
         load_file(path)
 
 
-def test_a_file_in_two_formats_is_checked_as_it_is_read(tmp_path, evil):
-    """HDF5 begins at the start of a file, a zip archive ends at its end."""
-    path, archive = tmp_path / "mine.keras", tmp_path / "other.keras"
-    old_network(tmp_path / "mine.h5")
-    old_network(archive)
-    rewrite(archive, as_model)
-    path.write_bytes((tmp_path / "mine.h5").read_bytes() + archive.read_bytes())
-    with pytest.raises(UserError, match=r"mine\.keras"):
-        load_file(path)
-    assert not evil.exists()
-
-
-class Trace:
-    """Leaves a trace when it is unpickled."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
-
-
-def test_pickled_weights_are_not_unpickled(tmp_path):
-    """tf_keras reads `.npz` as well."""
-    path, trace, weights = tmp_path / "mine.keras", tmp_path / "trace", io.BytesIO()
-    old_network(path)
-    np.savez(weights, __root__=np.array(Trace(trace), dtype=object))
-    with zipfile.ZipFile(path) as archive:
-        members = {name: archive.read(name) for name in archive.namelist() if not name.endswith(".h5")}
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in {**members, "model.weights.npz": weights.getvalue()}.items():
-            archive.writestr(name, content)
-    with pytest.raises(UserError, match=r"mine\.keras"):
-        load_file(path)
-    assert not trace.exists()
-
-
 def test_losses_that_do_more_than_compute_are_unknown(tmp_path):
     path, said = tmp_path / "mine.keras", []
     new_network(path)
@@ -370,58 +237,3 @@ def test_losses_that_do_more_than_compute_are_unknown(tmp_path):
     rewrite(path, lambda config: config.update(compile_config={"loss": loss}))
     assert losses_in_file(path, say=said.append)["loss"] is None
     assert "isn't known" in said[0]
-
-
-@pytest.mark.parametrize("name", ["../outside", "assets/../../outside", "{folder}/outside"])
-def test_members_that_lie_outside_the_archive_are_not_unpacked(tmp_path, save, name):
-    inside = tmp_path / "some" / "folder"
-    inside.mkdir(parents=True)
-    path = inside / "mine.keras"
-    save(path)
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(name.format(folder=tmp_path), "evil")
-    with pytest.raises(UserError, match=r"mine\.keras reaches for other files: .*outside' lies outside"):
-        load_file(path)
-    assert [one.name for one in sorted(tmp_path.rglob("*"))] == ["some", "folder", "mine.keras"]
-
-
-def first_dataset(file: h5py.File) -> str:
-    found = []
-    file.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) and item.ndim else None)
-    return found[0]
-
-
-@pytest.mark.parametrize("suffix", [".keras", ".h5"])
-@pytest.mark.parametrize("how", ["link", "link inside", "external data", "virtual data"])
-def test_weights_of_other_files_are_not_read(tmp_path, save, suffix, how):
-    """Such as those of a file that the user alone may read."""
-    path, secret = tmp_path / f"mine{suffix}", tmp_path / "secret.h5"
-    save(path)
-    weights = path
-    if suffix == ".keras":
-        with zipfile.ZipFile(path) as archive:
-            archive.extractall(tmp_path / "unpacked")
-        weights = tmp_path / "unpacked" / "model.weights.h5"
-    with h5py.File(weights, "r+") as file:
-        name = first_dataset(file)
-        value = file[name][()]
-        del file[name]
-        with h5py.File(secret, "w") as other:
-            other["value"] = np.full_like(value, 7)
-        if how == "link":
-            file[name] = h5py.ExternalLink(str(secret), "/value")
-        elif how == "link inside":
-            file["value"] = value
-            file[name] = h5py.SoftLink("/value")
-        elif how == "virtual data":
-            layout = h5py.VirtualLayout(value.shape, value.dtype)
-            layout[...] = h5py.VirtualSource(str(secret), "value", value.shape, value.dtype)
-            file.create_virtual_dataset(name, layout)
-        else:
-            file.create_dataset(name, value.shape, value.dtype, external=[(str(secret), 0, h5py.h5f.UNLIMITED)])
-    if suffix == ".keras":
-        path.unlink()
-        shutil.make_archive(str(tmp_path / "mine"), "zip", tmp_path / "unpacked")
-        (tmp_path / "mine.zip").rename(path)
-    with pytest.raises(UserError, match=r"mine\.(keras|h5) reaches for other files: .*(is a link|lie elsewhere)"):
-        load_file(path)

@@ -19,6 +19,7 @@ from tas_tf.graph.kinds import Kind
 from tas_tf.zoo.keras2 import compare, convert
 from tas_tf.zoo.loading import load_file, load_network
 from tests.parts import slow_except
+from tests.zoo.hostile import object_of, rewrite
 
 # tf_keras says so of every HDF5 file, and of functions given as activations.
 pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file:UserWarning")
@@ -204,20 +205,27 @@ def test_what_keras_3_lacks_is_named(make, message):
         convert(tf_keras.Model(images, classify(make(images))))
 
 
-def test_no_other_function_runs(tmp_path):
+@pytest.mark.parametrize("suffix", [".h5", ".keras"])
+@pytest.mark.parametrize("class_name", ["TFOpLambda", "SlicingOpLambda"])
+@pytest.mark.parametrize("function", ["io.write_file", "compat.v1.io.write_file", "io.gfile.rmtree", None])
+def test_no_other_function_runs(tmp_path, suffix, class_name, function):
     """tf_keras calls functions with constant arguments as soon as it reads them."""
-    path, target = tmp_path / "mine.h5", tmp_path / "written"
+    path, target = tmp_path / f"mine{suffix}", tmp_path / "folder"
     plain().save(path)
-    with h5py.File(path, "r+") as file:
-        config = json.loads(file.attrs["model_config"])
-        call = ["_CONSTANT_VALUE", -1, str(target), {"contents": "text"}]
-        layer = {"name": "write", "trainable": True, "dtype": "float32", "function": "io.write_file"}
-        entry = {"class_name": "TFOpLambda", "config": layer, "name": "write", "inbound_nodes": [call]}
-        config["config"]["layers"].insert(1, entry)
-        file.attrs["model_config"] = json.dumps(config)
-    with pytest.raises(UserError, match=r"`write` .TFOpLambda.*Keras 3 has none like io.write_file"):
+    if function == "io.gfile.rmtree":
+        target.mkdir()
+
+    def add_call(config):
+        call = ["_CONSTANT_VALUE", -1, str(target), {} if target.exists() else {"contents": "text"}]
+        layer = {"name": "write", "trainable": True, "dtype": "float32", **({"function": function} if function else {})}
+        made = object_of(class_name, layer, "tf_keras.src.layers.core.tf_op_layer")
+        config["config"]["layers"].insert(1, {**made, "name": "write", "inbound_nodes": [call]})
+
+    rewrite(path, add_call)
+    before = target.exists()
+    with pytest.raises(UserError, match=rf"`write` .{class_name}.*Keras 3 has none like {function}"):
         load_file(path)
-    assert not target.exists()
+    assert target.exists() == before
 
 
 def test_own_layers_in_old_files_are_named(tmp_path):
