@@ -83,6 +83,7 @@ def pages(tmp_path_factory) -> dict[str, str]:
     report = build_report(
         **{**pieces, **models, "search": search, "rivals": PIECES["rivals"]},
         behaviour=behaviour,
+        latency={"format": "fp32", "budget_share": 0.5, "share": 0.49, "kept": True},
         deploy={
             "fp32": deployable("runs/of/a/name/that/is/much/longer/than/a/phone/is/wide/export/fp32.tflite"),
             "int8": deployable("export/int8.tflite", integers=True),
