@@ -194,11 +194,11 @@ def nowhere() -> Iterator[str]:
     import tensorflow as tf
 
     folder = f"ram://nowhere-{number()}"
+    tf.io.gfile.makedirs(folder)
     try:
         yield folder
     finally:
-        if tf.io.gfile.exists(folder):
-            tf.io.gfile.rmtree(folder)
+        tf.io.gfile.rmtree(folder)
 
 
 def wait_for(paths: Iterable[Path]) -> bool:

@@ -5,6 +5,7 @@ import keras
 import numpy as np
 import pytest
 
+from tas_tf import workers
 from tas_tf.errors import UserError
 from tas_tf.files import (
     atomic_folder,
@@ -84,6 +85,20 @@ def test_failed_model_write_leaves_the_old_model(tmp_path, monkeypatch):
     np.testing.assert_array_equal(keras.models.load_model(path)(images), model(images))
     with pytest.raises(ValueError, match=r"must end in \.keras"):
         write_model(tmp_path / "model.h5", model)
+
+
+def test_other_workers_write_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "is_chief", lambda: False)
+    images = keras.Input((3,))
+    model, saved = keras.Model(images, keras.layers.Dense(2)(images)), []
+    save = model.save
+    monkeypatch.setattr(model, "save", lambda path: saved.append(path) or save(path))
+    write_model(tmp_path / "model.keras", model)  # all take part, as reading some variables takes all of them
+    assert saved == ["ram://nowhere-0/model.keras"]
+    write_json(tmp_path / "metrics.json", {})
+    write_bytes(tmp_path / "page.html", b"x")
+    write_arrays(tmp_path / "weights.npz", [np.zeros(2)])
+    assert names(tmp_path) == []
 
 
 def test_folder_appears_whole_or_not(tmp_path):

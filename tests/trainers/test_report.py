@@ -13,8 +13,9 @@ from tas_tf.board.results import Result, write_result
 from tas_tf.pipeline import reporting
 from tas_tf.pipeline.behaviour import BehaviourStep
 from tas_tf.pipeline.exporting import ExportStep
+from tas_tf.replacing import remove_partial, replace_together, scratch_folder
 from tas_tf.report.snippets import make_snippets
-from tests.failures import contents
+from tests.failures import contents, fail_at
 from trainers import distill, report
 
 
@@ -50,6 +51,24 @@ def test_it_is_printed_as_json(command, finished):
     assert outcome.code == 0, outcome
     assert "Test set results" in outcome.err
     assert json.loads(outcome.out) == json.loads((finished / "report.json").read_text())
+
+
+def test_a_command_first_puts_back_what_a_killed_one_was_replacing(command, finished, monkeypatch):
+    before, files = contents(finished / "export"), ("fp32.tflite", "teacher/fp32.tflite", "metrics.json")
+    with monkeypatch.context() as patch:
+        patch.setattr("tas_tf.replacing._put_back", lambda scratch: None)
+        fail_at(patch, "os.replace", 4)  # after two have been moved away
+        with scratch_folder(finished / "export") as scratch:
+            (scratch / "fp32.tflite").write_text("later")
+            with pytest.raises(OSError, match="failure"):
+                replace_together(scratch, files)
+    assert (finished / "export/fp32.tflite").read_text() == "later"
+    assert not (finished / "export/teacher/fp32.tflite").exists()
+    monkeypatch.setattr(BehaviourStep, "run", lambda step: False)
+    outcome = command(report, f"--run_dir={finished}")
+    assert outcome.code == 0, outcome
+    remove_partial(finished / "export")
+    assert contents(finished / "export") == before
 
 
 @pytest.mark.parametrize("what", ["render_html", "log_results"])

@@ -1,5 +1,6 @@
 """The teacher as a command trains it."""
 
+import errno
 import fcntl
 import itertools
 import json
@@ -11,12 +12,14 @@ from unittest import mock
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from tas_tf.data import decodable, sources
 from tas_tf.data.sources import load_source
 from tas_tf.data.task import Task
 from tas_tf.runs.workspace import Workspace
+from tas_tf.training.checkpoint import saved_progress
 from tas_tf.zoo.loading import load_network
 from tests.networks import count_macs
 from trainers import teacher
@@ -53,6 +56,46 @@ def test_a_network_by_name_is_trained(command, tmp_path):
     outcome = command(teacher, f"--flagfile={tmp_path}/run/flags.cfg", "--teacher_epochs=3")
     assert outcome.code == 1
     assert "teacher_epochs: was 2, now 3" in outcome.err
+
+
+@pytest.mark.parametrize("full", ["checkpoint", "record"])
+def test_a_training_on_a_full_disk_ends_and_goes_on_when_there_is_room(command, tmp_path, trained_tiny, full):
+    """Nothing is lost: it goes on from the checkpoint before, and ends as one that was never interrupted."""
+    arguments = [f"--model={trained_tiny}", "--train_model", "--teacher_epochs=3", "--teacher_warmup=0"]
+    arguments += ["--batch_size=32", "--train_limit=64", "--test_limit=64", "--preprocess=none", "--progress=none"]
+    run, writes = tmp_path / "run", []
+
+    def write(path, *rest):
+        writes.append(path)
+        if len(writes) == 2:
+            if full == "checkpoint":
+                raise tf.errors.ResourceExhaustedError(None, None, f"{path}: No space left on device")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        return real(path, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        if full == "checkpoint":
+            original = tf.train.Checkpoint.write
+            real = lambda path, checkpoint: original(checkpoint, path)  # noqa: E731
+            patch.setattr(tf.train.Checkpoint, "write", lambda self, path: write(path, self))
+        else:
+            real = os.replace
+            patch.setattr(
+                "os.replace", lambda one, other: (write if other.name == "progress.json" else real)(one, other)
+            )
+        outcome = command(teacher, f"--run_dir={run}", *arguments)
+    assert outcome.code == 1
+    assert "No space left on device. Everything finished before is kept." in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert saved_progress(run / "teacher/checkpoints").epochs == 1
+    assert not [*run.rglob(".partial-*"), *run.rglob("*temp*")]
+    outcome = command(teacher, f"--run_dir={run}", *arguments)
+    assert outcome.code == 0, outcome
+    assert "teacher: continues after epoch 1." in outcome.out
+    assert command(teacher, f"--run_dir={tmp_path}/whole", *arguments).code == 0
+    ours, whole = (keras.models.load_model(path / "teacher/model.keras") for path in (run, tmp_path / "whole"))
+    for one, other in zip(ours.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.slow
