@@ -198,7 +198,7 @@ def _neither(run: Path, base: Path, whole: Path) -> list[str]:
             continue
         if not found.exists():
             faults += [f"{name} is lost"] if new.exists() else []
-        elif not any(is_same(found, one, {}) for one in (path, new) if one.exists()):
+        elif is_whole(found) and not any(is_same(found, one, {}) for one in (path, new) if one.exists()):
             faults.append(f"{name} is neither the earlier nor the new one")
     return faults
 
