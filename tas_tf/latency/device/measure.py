@@ -26,7 +26,6 @@ GROUP = 7  # networks that are timed in turns, with the unpruned one
 SECONDS = 3.0  # for each group
 ANDROID_GROUP, ANDROID_FEWEST = 4, 5  # networks between two times of the unpruned one; times of each half, at least
 USELESS = 0.2  # noise of a table above which `tas-tf` refuses it
-NO_VERDICT = 0.1  # noise of the student's time, as a share of it, above which it tells nothing about a budget
 
 
 def load_runtime():
@@ -206,10 +205,11 @@ def _beside_full(timed, times, names):
 
 
 def judge(header, found):
-    """Whether the student keeps its budget, as a share of the original's time; None if the device is too noisy."""
+    """Whether the student keeps its budget, as a share of the original's time; None if one half alone says so."""
     share, limit = found["ratios"][1], header["budget_share"]
     noise = found["noises"][1] * share
-    kept = None if noise > NO_VERDICT * share else share <= limit + noise
+    within = [half <= limit for half in (share - noise / 2, share + noise / 2)]
+    kept = within[0] if within[0] == within[1] else None
     verdict = {True: "kept", False: "not kept", None: "too noisy to tell: let the device do nothing else, and repeat"}
     print(
         f"{found['device']}: the student takes {share:.3f} of the original's time ({share * found['full_ms']:.4g} of "
