@@ -143,6 +143,22 @@ def _without_requests(hook: Callable[[Any], None]) -> Callable[[Any], None]:
 
 
 @contextlib.contextmanager
+def at_once() -> Iterator[None]:
+    """Ends the process on a request inside the block at once, also inside a block that is `deferred`.
+
+    Raises:
+        KeyboardInterrupt: On Ctrl-C, also one that was noted before.
+        Terminated: On SIGTERM, likewise.
+    """
+    before, REQUESTS.deferring = REQUESTS.deferring, False
+    try:
+        REQUESTS.check()
+        yield
+    finally:
+        REQUESTS.deferring = before
+
+
+@contextlib.contextmanager
 def deferred() -> Iterator[None]:
     """Only notes a request inside the block, where `REQUESTS.received` tells.
 

@@ -16,11 +16,11 @@ from tas_tf import workers
 from tas_tf.data.share import reading
 from tas_tf.data.training_data import EpochsDataset
 from tas_tf.errors import UserError
-from tas_tf.interruption import REQUESTS, deferred
+from tas_tf.interruption import REQUESTS, at_once, deferred
 from tas_tf.training.answers import OTHER_ORDER
 from tas_tf.training.checkpoint import Checkpoints, Progress, Saving, list_optimizers, variables_of
 from tas_tf.training.prepare import prepare
-from tas_tf.training.strategy import distribute, own_share
+from tas_tf.training.strategy import check_same_data, distribute, own_share
 
 #: Key of the durations of epochs, including validation, in a history.
 SECONDS = "seconds"
@@ -90,7 +90,7 @@ def fit(
     variables = variables_of(model)
     checkpoints = None if saving is None else Checkpoints(saving, variables)
     progress = Progress() if checkpoints is None else checkpoints.restore()
-    _check_same_data(epochs, steps_per_epoch, batch_size)
+    check_same_data(epochs, steps_per_epoch, batch_size)
     # New optimizers are equal everywhere.
     shared = itertools.chain(*variables.values()) if progress != Progress() else model.variables
     workers.share(shared)
@@ -114,17 +114,22 @@ def fit(
     model.stop_training = False
     if not finished:
         callback_list.on_train_begin()
+    # An epoch that was trained but not validated has left its logs behind those of finished epochs.
+    logs = {name: values[-1] for name, values in progress.history.items() if len(values) > progress.epochs}
+    before = {name: values[: progress.epochs] for name, values in progress.history.items() if progress.epochs}
+    progress = dataclasses.replace(progress, history=before)
     # Set after `on_train_begin`, which empties the history.
-    history.history = {name: list(values) for name, values in progress.history.items()}
+    history.history = {name: list(values) for name, values in before.items()}
     history.epoch = list(range(progress.epochs))
     if finished:
         return history
 
     steps = Steps(model, strategy) if steps is None else steps
-    batches, logs = None, {}
+    batches = None
     for epoch in range(progress.epochs, epochs):
         done, inside = progress.steps, _InsideEpoch(model, checkpoints, progress, steps_per_epoch)
-        if batches is None:
+        is_trained = done == steps_per_epoch
+        if batches is None and not is_trained:
             with reading(own_share()):
                 dataset = epochs_dataset(epoch, done)
             ends = int(dataset.cardinality()) == steps_per_epoch - done
@@ -133,11 +138,16 @@ def fit(
             model.reset_metrics()
         callback_list.on_epoch_begin(epoch)
         with contextlib.nullcontext() if checkpoints is None else deferred():
-            logs = steps.run(epoch, batches, range(done, steps_per_epoch), callback_list, inside.after_step)
-            batches = None if ends else batches
-            _check_weights(model, epoch)
+            if not is_trained:
+                logs = steps.run(epoch, batches, range(done, steps_per_epoch), callback_list, inside.after_step)
+                batches = None if ends else batches
+                _check_weights(model, epoch)
             if validation is not None:
-                logs |= {f"val_{name}": float(value) for name, value in validation().items()}
+                if not is_trained:
+                    inside.before_validation(logs)
+                # Several workers must end together.
+                with at_once() if workers.count() == 1 else contextlib.nullcontext():
+                    logs |= {f"val_{name}": float(value) for name, value in validation().items()}
             callback_list.on_epoch_end(epoch, logs)
             # Kept out of the logs: progress bars show their own time.
             history.history.setdefault(SECONDS, []).append(inside.seconds)
@@ -264,7 +274,7 @@ class _InsideEpoch:
         model: The model that is trained.
         checkpoints: Where to save to; `None` saves nothing.
         progress: Progress at the start of the epoch.
-        steps: Steps of the epoch. The last one's state is saved with the epoch.
+        steps: Steps of the epoch. The last one's state is saved with the epoch, or before a validation.
     """
 
     def __init__(self, model: keras.Model, checkpoints: Checkpoints | None, progress: Progress, steps: int) -> None:
@@ -292,10 +302,23 @@ class _InsideEpoch:
             return
         check_losses()
         _check_weights(self._model, self._progress.epochs)
-        inside = {"steps": steps, "seconds": self.seconds, "steps_per_epoch": self._steps}
-        self._checkpoints.save(dataclasses.replace(self._progress, **inside))
+        self._save(steps, self._progress.history)
         if workers.any_wants(False):  # a request may have come meanwhile, and all workers end together
             REQUESTS.check()
+
+    def before_validation(self, logs: dict[str, float]) -> None:
+        """Saves after the last step, so that a request can end a validation, which may change the model's statistics.
+
+        Args:
+            logs: Those of the epoch. They are saved behind those of finished epochs.
+        """
+        if self._checkpoints is not None and not self._model.stop_training:
+            before = self._progress.history
+            self._save(self._steps, before | {name: [*before.get(name, ()), value] for name, value in logs.items()})
+
+    def _save(self, steps: int, history: dict[str, list[float]]) -> None:
+        inside = {"steps": steps, "seconds": self.seconds, "steps_per_epoch": self._steps}
+        self._checkpoints.save(dataclasses.replace(self._progress, history=history, **inside))
 
 
 def _check_weights(model: keras.Model, epoch: int) -> None:
@@ -307,19 +330,6 @@ def _check_weights(model: keras.Model, epoch: int) -> None:
             bad = bad or f"the variable {variable.path}"
     if workers.any_true(bad is not None):  # statistics may differ from worker to worker
         raise _diverged(model, f"{bad or 'a variable of another worker'} in epoch {epoch + 1}")
-
-
-def _check_same_data(*sizes: int | None) -> None:
-    """Checks that all workers have as much data.
-
-    Raises:
-        UserError: They haven't.
-    """
-    if workers.any_true(workers.once(lambda: sizes) != sizes):
-        raise UserError(
-            "`dataset` must be the same on all workers, and come in the same order. Received: another number of steps, "
-            f"or batches of another size, on one of them. Worker {workers.number()} has {sizes[1]} steps of {sizes[2]}."
-        )
 
 
 def _diverged(model: keras.Model, what: str) -> Diverged:

@@ -105,3 +105,19 @@ def check_batch_size(strategy: tf.distribute.Strategy, batch_size: int | None, p
             )
         ways = "one device" if parts == 1 else "another `accumulate`"
         raise UserError(f"`batch_size` must be divisible by {names}. Received: {batch_size}. Use {near}, or {ways}.")
+
+
+def check_same_data(*sizes: int | None) -> None:
+    """Checks that all workers have as much data.
+
+    Args:
+        *sizes: Epochs, steps of an epoch, and rows of a global batch, if that doesn't vary.
+
+    Raises:
+        UserError: They haven't.
+    """
+    if workers.any_true(workers.once(lambda: sizes) != sizes):
+        raise UserError(
+            "`dataset` must be the same on all workers, and come in the same order. Received: another number of steps, "
+            f"or batches of another size, on one of them. Worker {workers.number()} has {sizes[1]} steps of {sizes[2]}."
+        )

@@ -251,6 +251,35 @@ def test_a_run_that_ended_inside_an_epoch_goes_on_there(
     assert len(history.history[SECONDS]) == 3
 
 
+@pytest.mark.parametrize("learner", ["classifier"], indirect=True)
+@pytest.mark.parametrize("act", [terminate, kill])
+def test_a_validation_can_be_ended_at_once_and_is_done_again(learner, epochs_dataset, tmp_path, act):
+    """It may change the model: that of an unfinished one must not stay."""
+    make, *_ = learner
+    ended = []
+
+    def validate(model, act=None):
+        def run_validation():
+            model.layers[2].moving_mean.assign_add([1.0] * 4)
+            if act is not None and int(model.optimizer.iterations) == 2 * STEPS:
+                act()
+                ended.append(False)
+            return {"mean": float(model.layers[2].moving_mean[0])}
+
+        return run_validation
+
+    whole, first, resumed = make(), make(), make()
+    wanted = run(whole, epochs_dataset, validation=validate(whole))
+    with pytest.raises((Terminated, MemoryError)), listening():
+        run(first, epochs_dataset, validation=validate(first, act), saving=Saving(tmp_path))
+    assert not ended
+    saved = saved_progress(tmp_path)
+    assert (saved.epochs, saved.steps) == (1, STEPS)
+    history = run(resumed, epochs_dataset, validation=validate(resumed), saving=Saving(tmp_path))
+    assert_same(state(resumed), state(whole))
+    assert logs_of(history) == logs_of(wanted)
+
+
 def test_an_epoch_of_another_length_does_not_go_on(make_classifier, compile_classifier, epochs_dataset, tmp_path):
     saving = Saving(tmp_path, minutes=1e-9)
     with pytest.raises(MemoryError):
