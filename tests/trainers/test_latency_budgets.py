@@ -110,13 +110,13 @@ def test_a_rival_that_cannot_be_fast_enough_is_refused_before_training(command, 
 
 
 @pytest.mark.slow
-def test_a_table_of_another_device_only_predicts(command, clock, files, flags, trained_tiny, tmp_path):
+def test_a_table_of_another_device_only_predicts(command, predictable, files, flags, trained_tiny, tmp_path):
     table = tmp_path / "latency.json"
     LatencyTable.measure(SearchSpace.from_model(load_file(trained_tiny)), Target()).save(table)
-    timed = len(clock.timed)
+    timed = len(predictable.timed)
     outcome = command(search, *flags, "--recipe=paper", f"--latency_from={table}")
     assert outcome.code == 0, outcome.err
-    assert len(clock.timed) == timed
+    assert len(predictable.timed) == timed
     assert " predicted (" in outcome.out
     assert " measured (" not in outcome.out
     assert read(tmp_path / "run/search/metrics.json")["latency_predicted"] is True
