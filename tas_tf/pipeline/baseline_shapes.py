@@ -148,7 +148,8 @@ class BaselineStep(RunStep):
             UserError: See `work`.
         """
         workspace, config, kind = self.workspace, self.workspace.config, self.shape_kind
-        meter, metrics = workspace.meter(cost.space), {}
+        meter = workspace.meter(cost.space)
+        metrics: dict[str, Any] = {}
         if self._several:
             workspace.checked_space(workspace.unpruned_network())
             self.begin(record)
