@@ -203,7 +203,7 @@ def test_a_file_of_keras_2_needs_its_extra(without, tmp_path):
         load_file(tmp_path / "mine.keras")
 
 
-_QAT = {"qat/arithmetic.py", "qat/calibrate.py", "qat/finetune.py", "qat/quantise.py", "qat/twin.py"}
+_QAT = {"qat/arithmetic.py", "qat/calibrate.py", "qat/dropout.py", "qat/finetune.py", "qat/quantise.py", "qat/twin.py"}
 #: The only files that may import an extra's packages at once: what stands behind a check.
 BEHIND_A_CHECK = {
     "datasets": {

@@ -9,7 +9,7 @@ from tas_tf.cli.commands import COMMANDS
 from tas_tf.cli.table import OPTIONS
 from tas_tf.errors import UserError
 
-_ARGUMENT = re.compile(r"`([a-z_0-9]+(?:\.[a-z_0-9]+)?)`(=[\w-]+)?")
+_ARGUMENT = re.compile(r"`([a-z_0-9]+(?:\.[a-z_0-9]+)?)`(=[\w-]+(?:[.:][\w-]+)*)?")
 #: Words before names that aren't arguments: "Layer `noise`", "used in `conv`". They end the text before the name.
 _NAMES_FOLLOW = (
     *("activation", "called", "extra", "feature", "layer", "model", "operation", "step"),
@@ -86,6 +86,8 @@ def translate(text: str, section: str | None = None, given: Container[str] = ())
 
     >>> translate("`epochs` must be at least 1. Run `search` first.", "student")
     '`--student_epochs` must be at least 1. Run `python -m trainers.search` first.'
+    >>> translate("Run `pipeline` with `budget`=latency:0.25.")
+    'Run `python -m trainers.pipeline` with `--budget=latency:0.25`.'
     """
 
     def step(match: re.Match) -> str:
