@@ -64,9 +64,8 @@ class FileSource(StreamedSource):
 
     def stamps(self, split: str) -> Sequence[str]:
         """A text for each file, with the way in which it is read."""
-        channels, readable = self.image_shape[-1], self.split_readable[split]
-        found = zip(map(file_stamp, self.split_paths[split]), readable, strict=True)
-        return [stamp and f"{stamp} {channels} {int(read)}" for stamp, read in found]
+        found = zip(map(file_stamp, self.split_paths[split]), self.split_readable[split], strict=True)
+        return [stamp and f"{stamp} {int(read)}" for stamp, read in found]
 
     def where(self, split: str, index: int) -> str:
         """Path of the file."""

@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -13,6 +12,7 @@ import tensorflow_datasets as tfds
 
 from tas_tf.data.image_files import Broken, file_stamp, reason_of_tensorflow
 from tas_tf.data.source import Positions, StreamedSource
+from tas_tf.replacing import written_aside
 
 _FILES_AT_ONCE = 8
 # Encoded images that are shuffled together, and their size, of which memory holds twice as much. Chunks may be small:
@@ -119,9 +119,8 @@ def read_labels(builder: tfds.core.DatasetBuilder, split: str, label_key: str) -
         return np.load(kept)
     labels = _scan_labels(builder, split, label_key)
     if os.access(kept.parent, os.W_OK):
-        aside = kept.with_suffix(f".{uuid.uuid4().hex}.npy")  # processes of several machines may have one number
-        np.save(aside, labels)
-        aside.replace(kept)
+        with written_aside(kept) as aside:
+            np.save(aside, labels)
     return labels
 
 

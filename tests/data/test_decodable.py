@@ -117,6 +117,77 @@ def test_an_interrupted_check_is_continued(photos, monkeypatch):
     assert left == [("train", 0), ("test", 8)]
 
 
+@pytest.fixture
+def decoded(monkeypatch):
+    """Number of images that were decoded, by call."""
+    counts, decode = [], decodable._decoded
+    monkeypatch.setattr(decodable, "_decoded", lambda *each: counts.append(len(each[-1])) or decode(*each))
+    return counts
+
+
+def test_files_out_of_reach_are_not_forgotten(photos, decoded):
+    source = load_source(f"folder:{photos}", image_size=8, streamed=True)
+    for folder in ("train", "test"):
+        (photos / folder).rename(photos / f"{folder} gone")
+    assert len(undecodable(source)) == 16
+    for folder in ("train", "test"):
+        (photos / f"{folder} gone").rename(photos / folder)
+    decoded.clear()
+    assert undecodable(source) == []
+    assert decoded == []
+
+
+def test_a_pass_over_everything_forgets_only_what_is_damaged(photos, monkeypatch, decoded):
+    source = load_source(f"folder:{photos}", image_size=8, streamed=True)
+
+    def interrupted(source, split, rows):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(decodable, "_decoded", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            undecodable(source, anew=True)
+    decoded.clear()
+    assert undecodable(source) == []
+    assert decoded == []
+    damage(photos / "train" / "a" / "3.png")  # which leaves its stamp
+    assert undecodable(source) == []
+    assert undecodable(source, anew=True) == [("train", 3)]
+    decoded.clear()
+    assert undecodable(source) == [("train", 3)]
+    assert decoded == [1, 0]
+
+
+def test_what_others_found_meanwhile_is_kept_and_channels_do_not_mix(photos, decoded):
+    """A removed file is forgotten, and what is known of the others stays."""
+    options = {"image_size": 8, "streamed": True}
+    grey, colour, _ = (load_source(f"folder:{photos}", channels=one, **options) for one in (1, 3, 1))
+    decoded.clear()
+    assert undecodable(grey) == undecodable(colour) == []
+    assert decoded == []
+    decodable._save(grey, [np.array([7], np.uint64)])
+    decodable._save(grey, [np.array([8], np.uint64)])
+    assert np.isin([7, 8], decodable._load(grey)).all()
+    Image.new("RGB", (9, 9)).save(photos / "train" / "a" / "3.png")
+    assert undecodable(grey) == []
+    assert len(decodable._load(grey)) == 16
+
+
+def test_without_a_place_to_remember_that_is_said_once(photos, monkeypatch, capsys):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    decodable._say_once.cache_clear()
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(decodable.Path, "home", homeless)
+    monkeypatch.setattr(decodable, "_KEPT", 1)
+    for _ in range(2):
+        load_source(f"folder:{photos}", image_size=8, streamed=True)
+    assert capsys.readouterr().out == (
+        "`dataset`: can't remember which images were decoded: Could not determine home directory (~/.cache).\n"
+    )
+
+
 def test_what_pillow_alone_reads_is_read_with_pillow(photos, monkeypatch):
     """TensorFlow's decoder and Pillow's differ in what they take."""
     decode = decodable._decoded
@@ -156,6 +227,11 @@ def test_other_errors_are_left_alone(photos):
     (photos / "train" / "a" / "3.png").unlink()
     assert trouble_with_images(tf.errors.InvalidArgumentError(None, None, "shapes differ")) is None
     assert trouble_with_images(ValueError("IteratorGetNext")) is None
+    text = "OOM when allocating tensor\n\t [[{{node conv}}]]\n\t [[IteratorGetNext/_2]] [[decode_image/DecodeImage]]"
+    assert trouble_with_images(tf.errors.ResourceExhaustedError(None, None, text)) is None
+    text = "shapes differ\n\t [[{{node conv}}]]\n\t [[IteratorGetNext/_2]]"
+    assert trouble_with_images(tf.errors.InvalidArgumentError(None, None, text)) is None
+    assert trouble_with_images(tf.errors.InvalidArgumentError(None, None, "{{node d/DecodeImage}}")) is not None
     del task
 
 
