@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import keras
@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from tas_tf import workers
-from tas_tf.data.image_files import Broken, listing_of
+from tas_tf.data.image_files import LISTED, Broken, listing_of
 from tas_tf.data.source import SPLITS, Source, StreamedSource
 from tas_tf.errors import UserError
 from tas_tf.replacing import written_aside
@@ -89,15 +89,26 @@ def undecodable(source: StreamedSource, splits: Sequence[str] = SPLITS, *, anew:
     return bad
 
 
-def faults_of(source: StreamedSource, rows: Sequence[tuple[str, int]]) -> list[tuple[str, Broken]]:
-    """Where images come from, and why each can't be read.
+def remember(source: StreamedSource, rows: Mapping[str, np.ndarray]) -> None:
+    """Notes that images need not be decoded to see whether that works.
 
     Args:
         source: The source.
-        rows: Split and row of each image.
+        rows: Rows of each split that were decoded as trainings do it.
+    """
+    _save(source, [_digests(source.stamps(split))[found] for split, found in rows.items()])
+
+
+def listing_of_rows(source: StreamedSource, rows: Sequence[tuple[str, int]]) -> str:
+    """Lines with where the first images come from, why each can't be read, and the number of others.
+
+    Args:
+        source: The source.
+        rows: Split and row of each image. Behind damage, there may be very many that can't be read.
     """
     changed = Broken("it was changed while the command ran")
-    return [(source.where(split, row), source.fault(split, row) or changed) for split, row in rows]
+    faults = [(source.where(split, row), source.fault(split, row) or changed) for split, row in rows[:LISTED]]
+    return listing_of(faults, count=len(rows))
 
 
 def watch(source: Source) -> None:
@@ -121,10 +132,10 @@ def trouble_with_images(error: Exception) -> UserError | None:
     sources = {_kept_name(source): source for source in _watched}.values()
     for anew in (False, True):  # at first those that were changed since they were decoded, which takes a moment
         for source in sources:
-            if faults := faults_of(source, undecodable(source, anew=anew)):
+            if rows := undecodable(source, anew=anew):
                 return UserError(
-                    f"`dataset`: {len(faults)} image(s) of {source.name} can't be read. Put back or replace them, and "
-                    f"run the same command again, which continues:\n{listing_of(faults)}"
+                    f"`dataset`: {len(rows)} image(s) of {source.name} can't be read. Put back or replace them, and "
+                    f"run the same command again, which continues:\n{listing_of_rows(source, rows)}"
                 )
     return None
 

@@ -9,8 +9,8 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from tas_tf.data import decodable
-from tas_tf.data.decodable import trouble_with_images, undecodable
+from tas_tf.data import decodable, sources, tfds_stream
+from tas_tf.data.decodable import listing_of_rows, trouble_with_images, undecodable
 from tas_tf.data.decoded import keep_decoded
 from tas_tf.data.sources import load_source
 from tas_tf.data.task import Task
@@ -66,7 +66,7 @@ def test_a_file_damaged_in_the_middle_is_found_before_training(photos, turned):
     ((left_out, reason),) = source.left_out
     assert left_out == str(path)
     assert reason
-    assert load_source(f"folder:{photos}", image_size=8, streamed=True, check_images=False).num_train == 8
+    assert load_source(f"folder:{photos}", image_size=8, streamed=True, checked=()).num_train == 8
 
 
 def test_only_new_and_changed_files_are_decoded_again(photos, monkeypatch, capsys):
@@ -188,6 +188,28 @@ def test_without_a_place_to_remember_that_is_said_once(photos, monkeypatch, caps
     )
 
 
+def test_training_images_that_are_kept_decoded_are_decoded_for_that_alone(photos, tmp_path, decoded, monkeypatch):
+    monkeypatch.setattr(sources, "MEMORY_LIMIT_BYTES", 0)
+    options = {"image_size": 8, "cache_dir": str(tmp_path / "kept")}
+    Task.load(f"folder:{photos}", **options)
+    assert decoded == [8]
+    path = photos / "train" / "b" / "1.png"
+    damage(path)
+    with pytest.raises(tf.errors.OpError) as error:  # mean and deviation are those of training images
+        Task.load(f"folder:{photos}", **options)
+    assert f"1 image(s) of folder:{photos} can't be read" in str(trouble_with_images(error.value))
+    assert Task.load(f"folder:{photos}", skip_broken=True, **options).num_train == 7
+
+
+def test_images_in_memory_are_not_decoded_again_to_be_streamed(photos, decoded):
+    damage(photos / "train" / "b" / "1.png")
+    options = {"image_size": 8, "skip_broken": True}
+    load_source(f"folder:{photos}", **options)
+    assert decoded == []
+    assert len(load_source(f"folder:{photos}", streamed=True, **options).left_out) == 1
+    assert sum(decoded) == 1
+
+
 def test_what_pillow_alone_reads_is_read_with_pillow(photos, monkeypatch):
     """TensorFlow's decoder and Pillow's differ in what they take."""
     decode = decodable._decoded
@@ -293,3 +315,15 @@ def test_a_record_that_fails_in_training_is_named(records):
 def test_records_cannot_be_skipped(name):
     with pytest.raises(UserError, match=rf"`skip_broken` is for image files, folder:PATH or csv:FILE.* {name}, which"):
         load_source(name, skip_broken=True)
+
+
+def test_of_many_records_behind_damage_only_the_first_are_looked_at(records, monkeypatch):
+    folder, path = records
+    source = load_source("varying_images/withheld", data_dir=str(folder), image_size=6, streamed=True)
+    looked, faults_in = [], tfds_stream._faults_in
+    monkeypatch.setattr(tfds_stream, "_faults_in", lambda *each: looked.append(each[1]) or faults_in(*each))
+    damage_record(path, 7, whole=False)
+    listed = listing_of_rows(source, [("train", 7)] * 1_000).splitlines()
+    assert looked == [7] * 10
+    assert listed[0].startswith(f"  {path}, record 7: ")
+    assert listed[10:] == ["  ... and 990 more"]
