@@ -1,5 +1,6 @@
 """Loads data sets by name."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -81,11 +82,6 @@ def load_source(
         raise UserError(f"`test_share` is out of range. Expected between 0 and 1. Received: {test_share}.")
     if features is not None and (name == "digits" or name.startswith((_FOLDER_PREFIX, _TABLE_PREFIX))):
         raise UserError(f"`features` is for data sets of TensorFlow Datasets. Received: {features} for {name}.")
-    if skip_broken and not needs_size(name):
-        raise UserError(
-            f"`skip_broken` is for image files, folder:PATH or csv:FILE. Leave it out for {name}, which is "
-            "prepared as a whole."
-        )
     if label_columns and not name.startswith(_TABLE_PREFIX):
         raise UserError(f"`label_columns` is for csv:FILE. Received: {', '.join(label_columns)} for {name}.")
     if form is not None and not name.startswith(_TABLE_PREFIX):
@@ -104,6 +100,9 @@ def load_source(
         check_takes_classes(name, objective)
         source = _load_named(name, data_dir=data_dir, features=features, **options)
     check_classes(source, objective)
+    if skip_broken and not needs_size(name):  # it may be an earlier command's, on other data
+        note = f"`skip_broken` has no effect on {name}: it is for image files, folder:PATH or csv:FILE."
+        source = dataclasses.replace(source, notes=(*source.notes, note))
     return source
 
 

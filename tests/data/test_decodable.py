@@ -311,10 +311,11 @@ def test_a_record_that_fails_in_training_is_named(records):
     assert f"\n  {path}, record 7: " in str(trouble_with_images(error.value))
 
 
-@pytest.mark.parametrize("name", ["varying_images/withheld", "digits"])
-def test_records_cannot_be_skipped(name):
-    with pytest.raises(UserError, match=rf"`skip_broken` is for image files, folder:PATH or csv:FILE.* {name}, which"):
-        load_source(name, skip_broken=True)
+def test_that_records_cannot_be_skipped_is_said():
+    """The setting may come from an earlier command on other data."""
+    assert load_source("digits", skip_broken=True).notes == (
+        "`skip_broken` has no effect on digits: it is for image files, folder:PATH or csv:FILE.",
+    )
 
 
 def test_of_many_records_behind_damage_only_the_first_are_looked_at(records, monkeypatch):
