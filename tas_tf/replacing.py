@@ -183,3 +183,21 @@ def _flush_folders(scratch: Path, names: Iterable[str]) -> None:
     parents = {(scratch.parent / name).parent for name in names}
     for folder in (scratch / _OLD, *filter(Path.is_dir, parents)):
         flush(folder)
+
+
+@contextlib.contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """Yields a path for what is to become a file, and puts it in the file's place if the block ends without an error.
+
+    Unlike the functions of `tas_tf.files`, this writes on each worker: its disk may be its own.
+
+    Args:
+        path: The file, in an existing folder.
+
+    Raises:
+        OSError: The file can't be written; it is as it was.
+    """
+    with scratch_folder(path.parent) as scratch:
+        yield scratch / path.name
+        flush(scratch / path.name)
+        os.replace(scratch / path.name, path)

@@ -9,7 +9,7 @@ import pytest
 
 from tas_tf.files import atomic_folder, write_json
 from tas_tf.interruption import Terminated, listening
-from tas_tf.replacing import remove_partial, unfinished
+from tas_tf.replacing import remove_partial, unfinished, written_aside
 from tests.failures import OPERATIONS, contents, fail_at, names
 from tests.replaced import make, replace
 
@@ -157,3 +157,14 @@ def test_leftovers_of_a_kill_are_no_results(tmp_path):
     leftover.mkdir()
     remove_partial(tmp_path)
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_file_written_aside_is_replaced_only_if_that_works(tmp_path, fails):
+    (tmp_path / "labels.npy").write_text("earlier")
+    with contextlib.suppress(OSError), written_aside(tmp_path / "labels.npy") as aside:
+        assert aside.name == "labels.npy"
+        aside.write_text("later")
+        if fails:
+            raise OSError
+    assert contents(tmp_path) == {"labels.npy": b"earlier" if fails else b"later"}

@@ -172,7 +172,7 @@ def _images(
             test_share=data.test_share,
             channels=data.channels,
             skip_broken=needs_size(data.dataset),
-            check_images=False,
+            checked=(),
             streamed=True,
             form=form,
         )

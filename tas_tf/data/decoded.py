@@ -19,6 +19,7 @@ from tas_tf.data.image_files import Broken
 from tas_tf.data.resizing import central_view
 from tas_tf.data.source import Positions, StreamedSource
 from tas_tf.errors import UserError
+from tas_tf.replacing import written_aside
 
 try:
     import fcntl
@@ -152,19 +153,13 @@ def _decode(source: StreamedSource, path: Path, shape: tuple[int, ...]) -> None:
         done += len(indices)
         if done // _CHUNK % _NOTED == 0:
             images.flush()  # before the note of it
-            _replace(note, str(done))
+            with written_aside(note) as aside:
+                aside.write_text(str(done), encoding="utf-8")
         bar.update(done, finalize=done == shape[0])
     images.flush()
     del images
     os.replace(partial, path)
     note.unlink(missing_ok=True)
-
-
-def _replace(path: Path, text: str) -> None:
-    """Writes a text atomically; unlike those of `tas_tf.files` on each worker, as the folder may be its own."""
-    aside = path.with_suffix(".aside")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
 
 
 @contextlib.contextmanager

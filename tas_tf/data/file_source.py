@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tas_tf.data.decodable import undecodable
+from tas_tf.data.decodable import remember, undecodable
 from tas_tf.data.folder_layout import Label, Listing, without_empty_classes
 from tas_tf.data.image_files import Broken, ImageFile, as_png, check_readable, file_stamp, look_at, read_image, remarks
 from tas_tf.data.resizing import changes_proportions, resize_image
-from tas_tf.data.source import Positions, Source, StreamedSource, make_array_source
+from tas_tf.data.source import SPLITS, Positions, Source, StreamedSource, make_array_source
 from tas_tf.data.split import strata_of, stratified_halves
 from tas_tf.errors import UserError
 
@@ -64,9 +64,8 @@ class FileSource(StreamedSource):
 
     def stamps(self, split: str) -> Sequence[str]:
         """A text for each file, with the way in which it is read."""
-        channels, readable = self.image_shape[-1], self.split_readable[split]
-        found = zip(map(file_stamp, self.split_paths[split]), readable, strict=True)
-        return [stamp and f"{stamp} {channels} {int(read)}" for stamp, read in found]
+        found = zip(map(file_stamp, self.split_paths[split]), self.split_readable[split], strict=True)
+        return [stamp and f"{stamp} {int(read)}" for stamp, read in found]
 
     def where(self, split: str, index: int) -> str:
         """Path of the file."""
@@ -125,7 +124,7 @@ def load_files(
     channels: int | None,
     skip_broken: bool,
     memory_limit: int,
-    check_images: bool = True,
+    checked: Sequence[str] = SPLITS,
     kind: Callable[..., FileSource] = FileSource,
 ) -> Source:
     """Makes a source of image files.
@@ -140,7 +139,7 @@ def load_files(
         channels: 1, 3 or 4; by default 1 if all images are grey, otherwise 3.
         skip_broken: Whether files that can't be read are left out.
         memory_limit: Largest size of the resized images, in bytes, that is held in memory.
-        check_images: Whether images that aren't held in memory are decoded once, to find those that are damaged.
+        checked: Splits whose images are decoded once if they aren't held in memory, to find those that are damaged.
         kind: Makes the source from its attributes.
 
     Raises:
@@ -180,7 +179,7 @@ def load_files(
     source = make()
     if sum(map(len, source.split_paths.values())) * int(np.prod(source.image_shape)) <= memory_limit:
         return _in_memory(source, skip_broken=skip_broken)
-    while check_images and (found := undecodable(source)):
+    while found := undecodable(source, checked):
         for path, fault in ((source.where(split, row), source.fault(split, row)) for split, row in found):
             if fault is None and usable[path].tensorflow:  # what Pillow reads, TensorFlow needn't
                 usable[path] = dataclasses.replace(usable[path], tensorflow=False)
@@ -287,15 +286,19 @@ def _in_memory(source: FileSource, *, skip_broken: bool) -> Source:
     broken: list[tuple[str, Broken]] = []
     arrays: dict[str, Any] = {}
     further: dict[str, dict[str, np.ndarray]] = {"split_weights": {}, "split_inputs": {}}
+    decoded: dict[str, np.ndarray] = {}
     for split, paths in source.split_paths.items():
-        images, fails = _read_images(source, split)
+        images, fails, by_pillow = _read_images(source, split)
         broken += [(paths[row], reason) for row, reason in fails.items()]
         good = np.setdiff1d(np.arange(len(paths)), list(fails))
+        decoded[split] = np.setdiff1d(good, by_pillow)
         arrays[split] = (images[good] if fails else images, source.read_labels(split)[good])
         for name, values in further.items():
             found = getattr(source, name)
             values |= {split: found[split][good]} if found else {}
     notes = check_readable(source.name, broken, skip=skip_broken)
+    if source.reshaped:  # they may be read again to find out how a network's images have to be resized
+        remember(source, decoded)
     return make_array_source(
         source.name,
         source.class_names,
@@ -310,14 +313,18 @@ def _in_memory(source: FileSource, *, skip_broken: bool) -> Source:
     )
 
 
-def _read_images(source: FileSource, split: str) -> tuple[np.ndarray, dict[int, Broken]]:
-    """Reads the images of a split; for those that can't be read, returns the reason by row."""
+def _read_images(source: FileSource, split: str) -> tuple[np.ndarray, dict[int, Broken], list[int]]:
+    """Reads the images of a split.
+
+    Returns:
+        The images; the reason why one can't be read, by row; and the rows that Pillow reads but TensorFlow doesn't.
+    """
     paths, size, way = source.split_paths[split], source.image_shape[:2], source.resize
     encoded = source.image_reader(split)
     dataset = tf.data.Dataset.range(len(paths)).map(
         lambda index: resize_image(source.decode(encoded(index)), size, way), num_parallel_calls=tf.data.AUTOTUNE
     )
-    images, fails = np.zeros((len(paths), *source.image_shape), np.uint8), {}
+    images, fails, by_pillow = np.zeros((len(paths), *source.image_shape), np.uint8), {}, []
     rows = dataset.as_numpy_iterator()
     for row, path in enumerate(paths):
         try:
@@ -329,4 +336,5 @@ def _read_images(source: FileSource, split: str) -> tuple[np.ndarray, dict[int, 
                 fails[row] = reason
             else:
                 images[row] = resize_image(tf.constant(image), size, way)
-    return images, fails
+                by_pillow.append(row)
+    return images, fails, by_pillow

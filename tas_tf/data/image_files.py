@@ -29,7 +29,8 @@ _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 DAMAGE = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, Image.DecompressionBombError)
 #: Files that are read at once.
 THREADS = 8
-_LISTED = 10
+#: Files that a message names; of others, it gives the number.
+LISTED = 10
 #: Name of the file in a run folder that lists all files that are left out.
 LEFT_OUT = "left_out.txt"
 
@@ -211,24 +212,24 @@ def check_readable(name: str, broken: Sequence[tuple[str, Broken]], *, skip: boo
     if not broken:
         return []
     if skip:
-        listing = listing_of(broken, f" ({LEFT_OUT} in the run folder lists all)")
-        return [f"`dataset`: left out {len(broken)} file(s) of {name} that can't be used:\n{listing}"]
+        return [f"`dataset`: left out {len(broken)} file(s) of {name} that can't be used:\n{listing_of(broken)}"]
     raise UserError(
         f"`dataset`: {len(broken)} file(s) of {name} can't be used. Replace or remove them, or leave them out with "
         f"`skip_broken`:\n{listing_of(broken)}"
     )
 
 
-def listing_of(broken: Sequence[tuple[str, Broken]], hint: str = "") -> str:
+def listing_of(broken: Sequence[tuple[str, Broken]], *, count: int | None = None) -> str:
     """Lines with the first files that can't be used, and the number of others.
 
     Args:
         broken: Paths, and why each can't be used.
-        hint: What is said of the others.
+        count: Number of all files that can't be used, if `broken` holds only the first.
     """
-    lines = [f"  {path}: {reason}" for path, reason in broken[:_LISTED]]
-    if len(broken) > _LISTED:
-        lines.append(f"  ... and {len(broken) - _LISTED} more{hint}")
+    lines = [f"  {path}: {reason}" for path, reason in broken[:LISTED]]
+    count = len(broken) if count is None else count
+    if count > LISTED:
+        lines.append(f"  ... and {count - LISTED} more")
     return "\n".join(lines)
 
 

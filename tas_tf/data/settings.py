@@ -8,6 +8,7 @@ from pathlib import Path
 from tas_tf.data.augmentation import Augmentation
 from tas_tf.data.preprocessing import PREPROCESSING_KINDS
 from tas_tf.data.resizing import RESIZE_WAYS
+from tas_tf.data.source import SPLITS
 from tas_tf.errors import UserError
 from tas_tf.settings import Seeded, describe_settings, setting
 
@@ -97,6 +98,17 @@ class DataSettings(Augmentation, Seeded):
     def augment(self) -> Augmentation:
         """The random changes to training images."""
         return Augmentation(**{field.name: getattr(self, field.name) for field in fields(Augmentation)})
+
+    @property
+    def checked(self) -> tuple[str, ...]:
+        """Splits whose images are decoded before anything else.
+
+        Training images that are kept decoded are decoded for that, and once is enough; but those to be left out have to
+        be known before.
+        """
+        if not self.check_images:
+            return ()
+        return SPLITS if self.cache_dir is None or self.skip_broken else ("test",)
 
     def __post_init__(self) -> None:
         super().__post_init__()

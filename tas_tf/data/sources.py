@@ -1,5 +1,6 @@
 """Loads data sets by name."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ from tas_tf.data.digits import load_digits
 from tas_tf.data.folder import load_folder
 from tas_tf.data.form import Form
 from tas_tf.data.resizing import RESIZE_WAYS, pair
-from tas_tf.data.source import Source
+from tas_tf.data.source import SPLITS, Source
 from tas_tf.data.suitable import check_classes, check_takes_classes
 from tas_tf.data.table import load_table
 from tas_tf.errors import UserError
@@ -43,7 +44,7 @@ def load_source(
     resize: str = "squash",
     channels: int | None = None,
     skip_broken: bool = False,
-    check_images: bool = True,
+    checked: Sequence[str] = SPLITS,
     streamed: bool = False,
     form: Form | None = None,
 ) -> Source:
@@ -62,8 +63,8 @@ def load_source(
         resize: How images are brought to `image_size`, one of `RESIZE_WAYS`.
         channels: Channels of the images, 1 for grey or 3 for colours, or 4 from files; by default those of the data.
         skip_broken: Whether image files that can't be read are left out.
-        check_images: Whether images that aren't held in memory are decoded once, to find those that are damaged; see
-            `tas_tf.data.decodable`.
+        checked: Splits whose images are decoded once if they aren't held in memory, to find those that are damaged;
+            see `tas_tf.data.decodable`.
         streamed: Whether images are read from disk when they are used, even if they fit into memory; `digits` are
             always in memory.
         form: What the network takes, if it has several inputs.
@@ -81,11 +82,6 @@ def load_source(
         raise UserError(f"`test_share` is out of range. Expected between 0 and 1. Received: {test_share}.")
     if features is not None and (name == "digits" or name.startswith((_FOLDER_PREFIX, _TABLE_PREFIX))):
         raise UserError(f"`features` is for data sets of TensorFlow Datasets. Received: {features} for {name}.")
-    if skip_broken and not needs_size(name):
-        raise UserError(
-            f"`skip_broken` is for image files, folder:PATH or csv:FILE. Leave it out for {name}, which is "
-            "prepared as a whole."
-        )
     if label_columns and not name.startswith(_TABLE_PREFIX):
         raise UserError(f"`label_columns` is for csv:FILE. Received: {', '.join(label_columns)} for {name}.")
     if form is not None and not name.startswith(_TABLE_PREFIX):
@@ -94,7 +90,7 @@ def load_source(
             f"Received: {name}."
         )
     options: dict[str, Any] = {"image_size": size, "test_share": test_share, "resize": resize, "channels": channels}
-    options |= {"memory_limit": 0 if streamed else MEMORY_LIMIT_BYTES, "check_images": check_images}
+    options |= {"memory_limit": 0 if streamed else MEMORY_LIMIT_BYTES, "checked": checked}
     if name.startswith(_TABLE_PREFIX):
         options |= {"label_columns": label_columns, "form": form, "skip_broken": skip_broken}
         source = load_table(name.removeprefix(_TABLE_PREFIX), objective, **options)
@@ -104,6 +100,9 @@ def load_source(
         check_takes_classes(name, objective)
         source = _load_named(name, data_dir=data_dir, features=features, **options)
     check_classes(source, objective)
+    if skip_broken and not needs_size(name):  # it may be an earlier command's, on other data
+        note = f"`skip_broken` has no effect on {name}: it is for image files, folder:PATH or csv:FILE."
+        source = dataclasses.replace(source, notes=(*source.notes, note))
     return source
 
 

@@ -30,9 +30,7 @@ from tas_tf.objectives.classification import Classification
 from tas_tf.objectives.objective import Objective
 
 #: Settings that `load_source` takes as they are.
-_OF_SOURCES = (
-    *("data_dir", "features", "label_columns", "image_size", "test_share", "channels", "skip_broken", "check_images"),
-)
+_OF_SOURCES = (*("data_dir", "features", "label_columns", "image_size", "test_share", "channels", "skip_broken"),)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,9 +103,11 @@ class Task(RunData):
             objective,
             **{name: getattr(wanted, name) for name in _OF_SOURCES},
             resize="squash" if wanted.resize == "auto" else wanted.resize,
+            checked=wanted.checked,
             streamed=streamed,
             form=form,
         )
+        watch(source)  # preprocessing may need its images
         indices = chosen_images(source, wanted.train_limit)
         return cls(
             source=source,

@@ -7,10 +7,10 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from tas_tf.data.decodable import faults_of, undecodable
-from tas_tf.data.image_files import Broken, listing_of
+from tas_tf.data.decodable import listing_of_rows, undecodable
+from tas_tf.data.image_files import listing_of
 from tas_tf.data.resizing import changes_proportions, check_channels, resize_image, with_channels
-from tas_tf.data.source import Source, looks_alike_mirrored, make_array_source
+from tas_tf.data.source import SPLITS, Source, looks_alike_mirrored, make_array_source
 from tas_tf.data.split import stratified_halves
 from tas_tf.data.tfds_builder import find_builder, prepare
 from tas_tf.data.tfds_stream import TfdsSource, damaged_records, read_labels
@@ -42,7 +42,7 @@ def load_tfds(
     test_share: float | None = None,
     resize: str = "squash",
     channels: int | None = None,
-    check_images: bool = True,
+    checked: Sequence[str] = SPLITS,
     memory_limit: int,
 ) -> Source:
     """Loads the split `train`, and `test` for testing, or `validation` if `test` is missing or unlabelled.
@@ -57,7 +57,7 @@ def load_tfds(
             otherwise.
         resize: How images are brought to that size, one of `RESIZE_WAYS`.
         channels: Channels of the images, 1 or 3; by default those of the data.
-        check_images: Whether images that aren't held in memory are decoded once, to find those that are damaged.
+        checked: Splits whose images are decoded once if they aren't held in memory, to find those that are damaged.
         memory_limit: Largest size of the images, in bytes, that is held in memory.
 
     Raises:
@@ -81,17 +81,17 @@ def load_tfds(
         source = _load_stream(name, builder, layout, test_share=test_share)
     except tf.errors.OpError as error:
         if faults := damaged_records(builder, image_key):
-            raise _damaged(name, faults) from error
+            raise _damaged(name, len(faults), listing_of(faults)) from error
         raise
-    if check_images and (faults := faults_of(source, undecodable(source))):
-        raise _damaged(name, faults)
+    if rows := undecodable(source, checked):
+        raise _damaged(name, len(rows), listing_of_rows(source, rows))
     return source
 
 
-def _damaged(name: str, faults: Sequence[tuple[str, Broken]]) -> UserError:
+def _damaged(name: str, count: int, listing: str) -> UserError:
     return UserError(
-        f"`dataset`: {len(faults)} record(s) of {name} can't be read. Prepare the data set again, after removing its "
-        f"folder or in another `data_dir`:\n{listing_of(faults)}"
+        f"`dataset`: {count} record(s) of {name} can't be read. Prepare the data set again, after removing its "
+        f"folder or in another `data_dir`:\n{listing}"
     )
 
 

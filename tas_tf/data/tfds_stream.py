@@ -1,10 +1,10 @@
 """Streams a TensorFlow Datasets data set that is too large for memory from its record files."""
 
 import dataclasses
+import functools
 import hashlib
 import os
 import pathlib
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -13,6 +13,7 @@ import tensorflow_datasets as tfds
 
 from tas_tf.data.image_files import Broken, file_stamp, reason_of_tensorflow
 from tas_tf.data.source import Positions, StreamedSource
+from tas_tf.replacing import written_aside
 
 _FILES_AT_ONCE = 8
 # Encoded images that are shuffled together, and their size, of which memory holds twice as much. Chunks may be small:
@@ -64,7 +65,7 @@ class TfdsSource(StreamedSource):
     def stamps(self, split: str) -> Sequence[str]:
         """A text for each example: its record file, as it is now, and its number there."""
         files = [file_stamp(path) for path in record_files(self.builder, self.tfds_splits[split])]
-        return [files[file] and f"{files[file]} {number}" for file, number in zip(*self._places(split), strict=True)]
+        return [files[file] and f"{files[file]} {number}" for file, number in zip(*self._places[split], strict=True)]
 
     def where(self, split: str, index: int) -> str:
         """The record file, and the number of the record in it."""
@@ -78,14 +79,18 @@ class TfdsSource(StreamedSource):
 
     def _record(self, split: str, index: int) -> tuple[str, int]:
         """The record file of an example, and the number of the example in it."""
-        files, numbers = self._places(split)
+        files, numbers = self._places[split]
         return record_files(self.builder, self.tfds_splits[split])[files[index]], int(numbers[index])
 
-    def _places(self, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """Number of the record file of each example, and of the example in it."""
-        starts = np.cumsum([0, *self.builder.info.splits[self.tfds_splits[split]].shard_lengths])
-        files = np.searchsorted(starts, self.rows[split], side="right") - 1
-        return files, self.rows[split] - starts[files]
+    @functools.cached_property
+    def _places(self) -> Mapping[str, tuple[np.ndarray, np.ndarray]]:
+        """Number of the record file of each example by split, and of the example in it."""
+        found = {}
+        for split, rows in self.rows.items():
+            starts = np.cumsum([0, *self.builder.info.splits[self.tfds_splits[split]].shard_lengths])
+            files = np.searchsorted(starts, rows, side="right") - 1
+            found[split] = (files, rows - starts[files])
+        return found
 
     def fingerprint(self, split: str) -> str:
         """Name, version and files of the data set, and which of its examples the split has."""
@@ -119,9 +124,8 @@ def read_labels(builder: tfds.core.DatasetBuilder, split: str, label_key: str) -
         return np.load(kept)
     labels = _scan_labels(builder, split, label_key)
     if os.access(kept.parent, os.W_OK):
-        aside = kept.with_suffix(f".{uuid.uuid4().hex}.npy")  # processes of several machines may have one number
-        np.save(aside, labels)
-        aside.replace(kept)
+        with written_aside(kept) as aside:
+            np.save(aside, labels)
     return labels
 
 

@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from tas_tf import workers
 from tas_tf.data.form import Form
+from tas_tf.data.image_files import LEFT_OUT, LISTED
 from tas_tf.data.own_data import OwnData, Script, needs_own_network
 from tas_tf.data.resizing import pair
 from tas_tf.data.run_data import RunData
@@ -19,6 +20,7 @@ from tas_tf.data.settings import DataSettings
 from tas_tf.data.sources import needs_size
 from tas_tf.data.task import Task
 from tas_tf.errors import UserError
+from tas_tf.files import write_bytes
 from tas_tf.graph.graph import Graph
 from tas_tf.graph.image_size import fixed_size, takes_any_size, with_image_size
 from tas_tf.objectives.choose import choose_objective
@@ -124,7 +126,21 @@ class RunNetworks:
         objective, form = self._meant()
         if form is not None and self.config.export.preprocessing_inside:
             raise UserError("`preprocessing_inside` needs a network with one input. Leave it out.")
+        if streamed and not needs_size(data.dataset):  # images that fit into memory were decoded to get there
+            settings["check_images"] = False
         return Task.load(**settings, objective=objective, form=form, streamed=streamed)
+
+    def list_left_out(self) -> None:
+        """Lists the files that the run's data leaves out in its folder, if the data has been loaded."""
+        data, listing = self.shared.tasks.get(self.config.data), self.config.run.path / LEFT_OUT
+        if not isinstance(data, Task) or not workers.is_chief():
+            return
+        if left_out := data.source.left_out:
+            write_bytes(listing, "".join(f"{path}: {why}\n" for path, why in left_out).encode())
+        else:
+            listing.unlink(missing_ok=True)
+        if len(left_out) > LISTED:
+            self.say_once(f"{LEFT_OUT} in the run folder lists all {len(left_out)} files that are left out.")
 
     def _meant(self) -> tuple[Objective | None, Form | None]:
         """What the network in the user's file or the run's teacher is for, and what it takes.

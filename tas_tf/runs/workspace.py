@@ -12,14 +12,12 @@ from rich.console import Console
 
 from tas_tf import workers
 from tas_tf.cost.cost_model import CostModel
-from tas_tf.data.image_files import LEFT_OUT
 from tas_tf.data.own_data import taken_as_it_is
 from tas_tf.data.settings import script_file
 from tas_tf.data.task import Task
 from tas_tf.deploy.checks import check_deployable
 from tas_tf.deploy.file_contents import layers_inside, measure_file
 from tas_tf.errors import UserError
-from tas_tf.files import write_bytes
 from tas_tf.graph.custom import make_known
 from tas_tf.graph.graph import Graph
 from tas_tf.importance.order import rank
@@ -330,9 +328,7 @@ class Workspace(RunNetworks):
         """
         self.config.run.prepare()
         self.shared.keep_settings(self, tuple(record.setting_names))
-        data = self.shared.tasks.get(self.config.data)
-        if isinstance(data, Task) and (left_out := data.source.left_out):
-            write_bytes(self.config.run.path / LEFT_OUT, "".join(f"{path}: {why}\n" for path, why in left_out).encode())
+        self.list_left_out()
 
 
 def space_of(graph: Graph, settings: SpaceSettings, shape: Shape | None = None) -> SearchSpace:

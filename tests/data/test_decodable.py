@@ -9,8 +9,8 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from tas_tf.data import decodable
-from tas_tf.data.decodable import trouble_with_images, undecodable
+from tas_tf.data import decodable, sources, tfds_stream
+from tas_tf.data.decodable import listing_of_rows, trouble_with_images, undecodable
 from tas_tf.data.decoded import keep_decoded
 from tas_tf.data.sources import load_source
 from tas_tf.data.task import Task
@@ -66,7 +66,7 @@ def test_a_file_damaged_in_the_middle_is_found_before_training(photos, turned):
     ((left_out, reason),) = source.left_out
     assert left_out == str(path)
     assert reason
-    assert load_source(f"folder:{photos}", image_size=8, streamed=True, check_images=False).num_train == 8
+    assert load_source(f"folder:{photos}", image_size=8, streamed=True, checked=()).num_train == 8
 
 
 def test_only_new_and_changed_files_are_decoded_again(photos, monkeypatch, capsys):
@@ -117,6 +117,99 @@ def test_an_interrupted_check_is_continued(photos, monkeypatch):
     assert left == [("train", 0), ("test", 8)]
 
 
+@pytest.fixture
+def decoded(monkeypatch):
+    """Number of images that were decoded, by call."""
+    counts, decode = [], decodable._decoded
+    monkeypatch.setattr(decodable, "_decoded", lambda *each: counts.append(len(each[-1])) or decode(*each))
+    return counts
+
+
+def test_files_out_of_reach_are_not_forgotten(photos, decoded):
+    source = load_source(f"folder:{photos}", image_size=8, streamed=True)
+    for folder in ("train", "test"):
+        (photos / folder).rename(photos / f"{folder} gone")
+    assert len(undecodable(source)) == 16
+    for folder in ("train", "test"):
+        (photos / f"{folder} gone").rename(photos / folder)
+    decoded.clear()
+    assert undecodable(source) == []
+    assert decoded == []
+
+
+def test_a_pass_over_everything_forgets_only_what_is_damaged(photos, monkeypatch, decoded):
+    source = load_source(f"folder:{photos}", image_size=8, streamed=True)
+
+    def interrupted(source, split, rows):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(decodable, "_decoded", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            undecodable(source, anew=True)
+    decoded.clear()
+    assert undecodable(source) == []
+    assert decoded == []
+    damage(photos / "train" / "a" / "3.png")  # which leaves its stamp
+    assert undecodable(source) == []
+    assert undecodable(source, anew=True) == [("train", 3)]
+    decoded.clear()
+    assert undecodable(source) == [("train", 3)]
+    assert decoded == [1, 0]
+
+
+def test_what_others_found_meanwhile_is_kept_and_channels_do_not_mix(photos, decoded):
+    """A removed file is forgotten, and what is known of the others stays."""
+    options = {"image_size": 8, "streamed": True}
+    grey, colour, _ = (load_source(f"folder:{photos}", channels=one, **options) for one in (1, 3, 1))
+    decoded.clear()
+    assert undecodable(grey) == undecodable(colour) == []
+    assert decoded == []
+    decodable._save(grey, [np.array([7], np.uint64)])
+    decodable._save(grey, [np.array([8], np.uint64)])
+    assert np.isin([7, 8], decodable._load(grey)).all()
+    Image.new("RGB", (9, 9)).save(photos / "train" / "a" / "3.png")
+    assert undecodable(grey) == []
+    assert len(decodable._load(grey)) == 16
+
+
+def test_without_a_place_to_remember_that_is_said_once(photos, monkeypatch, capsys):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    decodable._say_once.cache_clear()
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(decodable.Path, "home", homeless)
+    monkeypatch.setattr(decodable, "_KEPT", 1)
+    for _ in range(2):
+        load_source(f"folder:{photos}", image_size=8, streamed=True)
+    assert capsys.readouterr().out == (
+        "`dataset`: can't remember which images were decoded: Could not determine home directory (~/.cache).\n"
+    )
+
+
+def test_training_images_that_are_kept_decoded_are_decoded_for_that_alone(photos, tmp_path, decoded, monkeypatch):
+    monkeypatch.setattr(sources, "MEMORY_LIMIT_BYTES", 0)
+    options = {"image_size": 8, "cache_dir": str(tmp_path / "kept")}
+    Task.load(f"folder:{photos}", **options)
+    assert decoded == [8]
+    path = photos / "train" / "b" / "1.png"
+    damage(path)
+    with pytest.raises(tf.errors.OpError) as error:  # mean and deviation are those of training images
+        Task.load(f"folder:{photos}", **options)
+    assert f"1 image(s) of folder:{photos} can't be read" in str(trouble_with_images(error.value))
+    assert Task.load(f"folder:{photos}", skip_broken=True, **options).num_train == 7
+
+
+def test_images_in_memory_are_not_decoded_again_to_be_streamed(photos, decoded):
+    damage(photos / "train" / "b" / "1.png")
+    options = {"image_size": 8, "skip_broken": True}
+    load_source(f"folder:{photos}", **options)
+    assert decoded == []
+    assert len(load_source(f"folder:{photos}", streamed=True, **options).left_out) == 1
+    assert sum(decoded) == 1
+
+
 def test_what_pillow_alone_reads_is_read_with_pillow(photos, monkeypatch):
     """TensorFlow's decoder and Pillow's differ in what they take."""
     decode = decodable._decoded
@@ -156,6 +249,11 @@ def test_other_errors_are_left_alone(photos):
     (photos / "train" / "a" / "3.png").unlink()
     assert trouble_with_images(tf.errors.InvalidArgumentError(None, None, "shapes differ")) is None
     assert trouble_with_images(ValueError("IteratorGetNext")) is None
+    text = "OOM when allocating tensor\n\t [[{{node conv}}]]\n\t [[IteratorGetNext/_2]] [[decode_image/DecodeImage]]"
+    assert trouble_with_images(tf.errors.ResourceExhaustedError(None, None, text)) is None
+    text = "shapes differ\n\t [[{{node conv}}]]\n\t [[IteratorGetNext/_2]]"
+    assert trouble_with_images(tf.errors.InvalidArgumentError(None, None, text)) is None
+    assert trouble_with_images(tf.errors.InvalidArgumentError(None, None, "{{node d/DecodeImage}}")) is not None
     del task
 
 
@@ -213,7 +311,20 @@ def test_a_record_that_fails_in_training_is_named(records):
     assert f"\n  {path}, record 7: " in str(trouble_with_images(error.value))
 
 
-@pytest.mark.parametrize("name", ["varying_images/withheld", "digits"])
-def test_records_cannot_be_skipped(name):
-    with pytest.raises(UserError, match=rf"`skip_broken` is for image files, folder:PATH or csv:FILE.* {name}, which"):
-        load_source(name, skip_broken=True)
+def test_that_records_cannot_be_skipped_is_said():
+    """The setting may come from an earlier command on other data."""
+    assert load_source("digits", skip_broken=True).notes == (
+        "`skip_broken` has no effect on digits: it is for image files, folder:PATH or csv:FILE.",
+    )
+
+
+def test_of_many_records_behind_damage_only_the_first_are_looked_at(records, monkeypatch):
+    folder, path = records
+    source = load_source("varying_images/withheld", data_dir=str(folder), image_size=6, streamed=True)
+    looked, faults_in = [], tfds_stream._faults_in
+    monkeypatch.setattr(tfds_stream, "_faults_in", lambda *each: looked.append(each[1]) or faults_in(*each))
+    damage_record(path, 7, whole=False)
+    listed = listing_of_rows(source, [("train", 7)] * 1_000).splitlines()
+    assert looked == [7] * 10
+    assert listed[0].startswith(f"  {path}, record 7: ")
+    assert listed[10:] == ["  ... and 990 more"]

@@ -1,5 +1,6 @@
 """Decoded images that are kept on disk."""
 
+import contextlib
 import shutil
 from types import SimpleNamespace
 
@@ -66,19 +67,21 @@ def test_an_interrupted_decoding_goes_on(streamed, tmp_path, monkeypatch):
     source = Task.load(**streamed).source
     whole = keep_decoded(source, tmp_path / "whole").images
     monkeypatch.setattr(decoded, "_CHUNK", 4)
-    replace, counts = decoded._replace, []
+    written_aside, counts = decoded.written_aside, []
 
-    def stop(path, text):
-        replace(path, text)
-        counts.append(int(text))
+    @contextlib.contextmanager
+    def stop(path):
+        with written_aside(path) as aside:
+            yield aside
+        counts.append(int(path.read_text()))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(decoded, "_replace", stop)
     monkeypatch.setattr(decoded, "_NOTED", 1)
-    with pytest.raises(KeyboardInterrupt):
-        keep_decoded(source, tmp_path / "stopped")
+    with monkeypatch.context() as patch:
+        patch.setattr(decoded, "written_aside", stop)
+        with pytest.raises(KeyboardInterrupt):
+            keep_decoded(source, tmp_path / "stopped")
     assert counts == [4]
-    monkeypatch.setattr(decoded, "_replace", replace)
     read, view = [], decoded.central_view
 
     def counted(image, *options):
