@@ -67,7 +67,7 @@ def is_undecided(workspace: Workspace) -> bool:
     return "share" in found and found["kept"] is None
 
 
-def check_latency(workspace: Workspace, formats: Collection[str], folder: Path) -> None:
+def check_latency(workspace: Workspace, formats: Collection[str], files_in: Path, result_in: Path) -> None:
     """Times the student's file in turns with the teacher's, writes the result, and says whether the budget is kept.
 
     The budget is compared as a share of the unpruned network's latency, so that a slower clock changes nothing. A
@@ -76,7 +76,8 @@ def check_latency(workspace: Workspace, formats: Collection[str], folder: Path) 
     Args:
         workspace: The run.
         formats: Formats of the files.
-        folder: Folder of the files, which gets the result too.
+        files_in: Folder of the files.
+        result_in: Folder that gets the result.
     """
     config = workspace.config
     if not checks_latency(workspace):
@@ -84,7 +85,7 @@ def check_latency(workspace: Workspace, formats: Collection[str], folder: Path) 
     search = read_result(config.run.metrics("search"))
     format, threads = search["latency_format"], search["latency_threads"]
     limit = round(search["budget_latency"] / search["latency_full_ms"], 6)
-    result = folder / config.run.latency_json.name
+    result = result_in / config.run.latency_json.name
     if format not in formats and format in _ALIKE:
         format = next((one for one in _ALIKE if one in formats), format)
     found = {"format": format, "threads": threads, "budget_share": limit, "budget_ms": search["budget_latency"]}
@@ -92,7 +93,7 @@ def check_latency(workspace: Workspace, formats: Collection[str], folder: Path) 
         write_json(result, {**found, "kept": None})
         _warn(workspace, f"latency: the budget wasn't checked, because no file is {format}.")
         return
-    files = [artefact_path(folder, format, model=model) for model in ("teacher", "student")]
+    files = [artefact_path(files_in, format, model=model) for model in ("teacher", "student")]
     measured = _measure(files, threads, limit)
     kept, share = measured.keeps(limit), measured.share
     teacher_ms, student_ms = (float(np.mean(pair)) for pair in (measured.teacher, measured.student))

@@ -41,7 +41,7 @@ def check(run: Run, monkeypatch, *measurements, formats=("fp32",), budgets=("lat
         **more,
     )
     workspace = SimpleNamespace(config=config, say=lambda text, **style: said.append(text))
-    check_latency(workspace, formats, run.export_dir)
+    check_latency(workspace, formats, run.export_dir, run.export_dir)
     assert not left
     assert is_undecided(workspace) is (bool(measurements) and read_json(run.latency_json)["kept"] is None)
     return said
