@@ -78,6 +78,14 @@ def test_the_next_command_of_a_baseline(run, monkeypatch):
     assert f"run `baseline` with --kind=l1 --flagfile={run.flags_cfg} --budget=latency:0.45 --overwrite" in said
 
 
+def test_a_tiny_budget_is_written_as_a_user_may_give_it(run, monkeypatch):
+    write_json(run.metrics("search"), {**read_json(run.metrics("search")), "budget_latency": 0.0001})
+    slow = [2.0, 0.002]
+    (said,) = check(run, monkeypatch, *[(slow, slow)] * 3, budgets=("latency:0.0001",))
+    assert "--budget=latency:0.0000099 " in said
+    assert str(Budget.parse("latency:0.0000099"))
+
+
 @pytest.mark.parametrize("first", [NOISY, OVER])
 def test_another_measurement_may_show_that_the_budget_is_kept(run, monkeypatch, first):
     calm = ([2.0, 0.98], [2.0, 0.98])

@@ -105,3 +105,9 @@ def test_a_measured_table_is_kept(command, tmp_path):
     assert header(run)["threads"] == 1
     assert command(probe, *arguments, "--threads=2", "--overwrite").code == 0
     assert (header(run)["threads"], table.exists()) == (2, False)
+    table.write_text('{"version": 1, ')
+    done = command(probe, *arguments, "--threads=2")
+    assert done.code == 1
+    assert f"`--run_dir`: {table} is damaged" in done.err
+    assert command(probe, *arguments, "--threads=2", "--overwrite").code == 0
+    assert not table.exists()
