@@ -96,9 +96,10 @@ def device_latency(workspace: Workspace) -> dict[str, Any]:
     known |= measured
     if known["kept"] is None:
         return to_do(f"the device was too noisy to tell: {how}")
-    if measured["runtime"] != search["latency_runtime"]:
+    runtime = search.get("latency_runtime", measured["runtime"])  # earlier versions didn't record it
+    if measured["runtime"] != runtime:
         return to_do(
-            f"{path} was measured with {measured['runtime']}, but the budget refers to {search['latency_runtime']}. "
+            f"{path} was measured with {measured['runtime']}, but the budget refers to {runtime}. "
             f"To check it with that, {how}"
         )
     if not known["kept"]:
