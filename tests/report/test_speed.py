@@ -218,7 +218,5 @@ def test_a_difference_without_a_cause_in_the_profile_says_so():
 )
 def test_operators_without_multiply_adds(name, has_products):
     text = why([operator("Convolution", 1.4, 0.7), operator(name, 0.6, 0.3)], TEACHER, latencies=(3.0, 4.4))
-    gained = "dense layers are 1.5 times faster" if has_products else "dense layers are 2.14 times faster"
-    assert (gained in text) or not has_products
-    memory = "goes to operators without multiply-adds" in text
-    assert memory is not has_products
+    assert ("dense layers are 1.5 times faster" in text) is has_products
+    assert ("goes to operators without multiply-adds" in text) is not has_products
