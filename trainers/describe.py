@@ -113,9 +113,9 @@ def _limits(
     Raises:
         UserError: A budget can't be reached.
     """
-    task = Classification.task if objective is None else objective.task
+    kind = Classification.task if objective is None else objective.task
     # A file has its own number of classes; a single decision has two.
-    fits = len(labels) == max(space.graph.num_classes, 2 if task == Binary.task else 1)
+    fits = len(labels) == max(space.graph.num_classes, 2 if kind == Binary.task else 1)
     names = labels if fits else list(map(str, range(space.graph.num_classes)))
     contents = describe_contents(space, Shape.full(space), objective, names)
     kinds = dict.fromkeys(budget.kind for budget in config.budgets)

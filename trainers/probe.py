@@ -7,7 +7,10 @@ A network in a file needs no data, unless its files contain the preprocessing.
 Examples:
     python -m trainers.probe --run_dir=runs/mine --model=mine.keras --latency_format=int8 --threads=4
     python -m trainers.probe --run_dir=runs/digits --flagfile=flags/digits.cfg
-    python -m trainers.pipeline --run_dir=runs/mine --budget=latency:0.5 --latency_from=latency.json
+
+With what came back (one line):
+    python -m trainers.pipeline --run_dir=runs/mine --model=mine.keras --dataset=folder:photos --budget=latency:0.5
+    --latency_from=latency.json --latency_format=int8 --threads=4 --formats=fp32,int8
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from tas_tf.cli.command import run, start
 from tas_tf.cli.options import is_given
 from tas_tf.data.resizing import pair
 from tas_tf.deploy.file_contents import layers_inside
+from tas_tf.deploy.settings import format_to_time
 from tas_tf.errors import UserError
 from tas_tf.graph.image_size import takes_any_size, with_image_size
 from tas_tf.latency.measure import Target
@@ -46,9 +50,12 @@ def main() -> None:
 
     options = {"overwrite": config.overwrite, "on_written": on_written}
     folder = workers.once(lambda: write_probe(space, target, config.run.probe_dir, **options))
+    formats = config.export.formats
+    written = "" if format_to_time(target.format, formats) else f" --formats={','.join((*formats, target.format))}"
     workspace.say(
         f"Copy {folder} to the device and run `python3 measure.py` there, then give the latency.json that it writes: "
         f"--budget=latency:0.5 --latency_from=latency.json --latency_format={target.format} --threads={target.threads}"
+        f"{written}"
     )
 
 

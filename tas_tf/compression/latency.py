@@ -21,8 +21,8 @@ def latency_cost(
 ) -> CostModel:
     """Times shapes of a network on this machine, and returns the cost model that predicts the latency of all.
 
-    It takes a minute or several; later calls use what is kept in `~/.cache/tas_tf/latency`. A cost is in femtoseconds,
-    as are the limits of budgets in time.
+    It takes one to several minutes; later calls use what is kept in `~/.cache/tas_tf/latency`. A cost is in
+    femtoseconds, as are the limits of budgets in time.
 
     Args:
         space: Search space of the network.

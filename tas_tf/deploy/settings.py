@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from tas_tf.errors import UserError
@@ -11,6 +12,23 @@ from tas_tf.settings import Settings, setting
 FORMATS = ("saved_model", "fp32", "fp16", "dynamic", "int8", "qat_int8")
 #: Those that compute in integers throughout and need calibration images.
 INTEGER_FORMATS = ("int8", "qat_int8")
+
+
+def format_to_time(wanted: str, there: Collection[str]) -> str | None:
+    """The format whose files tell the latency of a format: itself, or one with the same operators.
+
+    Args:
+        wanted: Name of the format.
+        there: Formats of the files that exist.
+
+    Returns:
+        The name of the format, `None` if there is no such file.
+
+    >>> format_to_time("qat_int8", ["fp32", "int8"])
+    'int8'
+    """
+    alike = INTEGER_FORMATS if wanted in INTEGER_FORMATS else ()
+    return next((one for one in (wanted, *alike) if one in there), None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +38,14 @@ def write_probe(
         target: What is measured.
         folder: Folder to write; an existing one is replaced. A table in it stays if it is of the same networks.
         count: Number of networks.
-        overwrite: Whether a table of other networks is removed.
+        overwrite: Whether a table of other networks, or a damaged one, is removed.
         on_written: Called after each file with the number of files written, and of all.
 
     Returns:
         The folder.
 
     Raises:
-        UserError: If the folder holds a table of other networks.
+        UserError: If the folder holds a table of other networks, or a damaged one.
     """
     folder, shapes = Path(folder), shapes_to_measure(space, count)
     header = {
@@ -58,11 +58,13 @@ def write_probe(
         "depths": [[shape.depths[stage.name] for stage in space.stages] for shape in shapes],
     }
     table = folder / TABLE
-    keeps = table.exists() and not differing(read_json(table), header)
+    found = content_of(table)
+    keeps = found is not None and not differing(found, header)
     if table.exists() and not (keeps or overwrite):
+        changed = ", ".join(differing(found, header))
+        reason = "is damaged" if found is None else f"was measured with other networks ({changed} changed)"
         raise UserError(
-            f"`run_dir`: {table} was measured with other networks ({', '.join(differing(read_json(table), header))} "
-            "changed), and a new probe would remove it. Move it away, or give `overwrite`."
+            f"`run_dir`: {table} {reason}, and a new probe would remove it. Move it away, or give `overwrite`."
         )
     with _device_folder(folder, header) as scratch:
         for number, shape in enumerate(shapes):
@@ -80,7 +82,7 @@ def write_check(folder: str | Path, files: Sequence[Path], header: Mapping[str, 
     Args:
         folder: Folder to write; an existing one is replaced.
         files: Files of the original and of the student.
-        header: `format`, `threads`, the `budget` as the user wrote it, and as a share of the original's time,
+        header: `format`, `threads`, the `budget` in words, and as a share of the original's time,
             `budget_share`; besides, whatever tells this student from others. `student.json` repeats all of it.
 
     Returns:
@@ -102,7 +104,14 @@ def differing(content: Any, header: Mapping[str, Any]) -> list[str]:
     return [name for name in header if not isinstance(content, dict) or content.get(name) != header[name]]
 
 
-@contextmanager
+def content_of(path: Path) -> Any:
+    """What a JSON file in a folder for a device holds; `None` if it is missing or damaged."""
+    with contextlib.suppress(UserError):
+        return read_json(path)
+    return None
+
+
+@contextlib.contextmanager
 def _device_folder(folder: str | Path, header: Mapping[str, Any]) -> Iterator[Path]:
     """Yields a scratch folder for networks, which becomes the folder for a device with its header and scripts."""
     folder = Path(folder)

@@ -26,7 +26,8 @@ COUNT = 40
 VERSION = 1
 #: Part of the name of a runtime without fast kernels; latency/device/measure.py writes it too.
 SLOW = "without XNNPACK"
-#: A runtime that doesn't tell its version, TFLite's program for Android; latency/device/measure.py writes it too.
+#: Beginning of the name of a runtime that doesn't tell its version, TFLite's program for Android, as written by
+#: latency/device/measure.py.
 UNKNOWN_RUNTIME = "benchmark_model"
 # Noise above which measurements are useless.
 _TOO_NOISY = 0.2
@@ -169,7 +170,8 @@ class LatencyTable:
     @property
     def is_of_another_runtime(self) -> bool:
         """Whether the runtime isn't the one that is installed here; false if its version is unknown."""
-        return self.runtime.removesuffix(f", {SLOW}") not in (runtime_version(), UNKNOWN_RUNTIME)
+        known = not self.runtime.startswith(UNKNOWN_RUNTIME)
+        return known and self.runtime.removesuffix(f", {SLOW}") != runtime_version()
 
     @property
     def is_noisy(self) -> bool:

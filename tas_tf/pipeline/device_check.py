@@ -11,9 +11,11 @@ from typing import Any
 
 from tas_tf import workers
 from tas_tf.deploy.artefacts import artefact_path
+from tas_tf.deploy.settings import FORMATS, format_to_time
 from tas_tf.errors import UserError
 from tas_tf.files import read_json
-from tas_tf.latency.probe import HEADER, STUDENT, differing, write_check
+from tas_tf.latency.probe import HEADER, STUDENT, content_of, differing, write_check
+from tas_tf.pipeline.kept_latency import advice, is_found_for_time
 from tas_tf.runs.config import RunConfig
 from tas_tf.runs.origins import hash_content
 from tas_tf.runs.records import read_result
@@ -24,8 +26,7 @@ _VERSION = 1
 
 def is_for_device(config: RunConfig) -> bool:
     """Whether the shape was found for a budget in time on another device."""
-    metrics = config.run.metrics("search")
-    return bool(config.latency.table and metrics.exists() and read_result(metrics).get("budget_kind") == "latency")
+    return bool(config.latency.table) and is_found_for_time(config)
 
 
 @workers.on_chief
@@ -39,8 +40,8 @@ def write_device_check(workspace: Workspace) -> None:
     if not is_for_device(config):
         return
     header, folder = _header(config), config.run.check_dir
-    if header is not None and differing(_read_if_there(folder / HEADER), header):
-        write_check(folder, _files(config), header)
+    if header is not None and differing(content_of(folder / HEADER), header):
+        write_check(folder, _files(config, header["format"]), header)
     found = device_latency(workspace)
     if "next" in found:
         workspace.say(f"latency: {found['next']}", markup=False)
@@ -63,68 +64,74 @@ def device_latency(workspace: Workspace) -> dict[str, Any]:
     config = workspace.config
     search, header = read_result(config.run.metrics("search")), _header(config)
     known = {
-        "format": search["latency_format"],
+        "format": search["latency_format"] if header is None else header["format"],
         "threads": search["latency_threads"],
         "device": search["latency_device"],
         "budget_share": _limit(search),
         "predicted_share": search["shape_latency_ratio"],
         "kept": None,
     }
+
+    def to_do(text: str) -> dict[str, Any]:
+        return {**known, "next": workspace.shared.wording(text, None)}
+
+    if not config.run.metrics("export").exists():
+        return to_do("the budget is not checked on the device yet: run `export` first.")
     if header is None:
-        return {**known, "next": f"the student can't be checked on {known['device']}, as no file is {known['format']}."}
+        return to_do(f"the student can't be checked on {known['device']}, as no file is {known['format']}.")
     path = config.run.check_dir / STUDENT
-    found = _read_if_there(path)
+    if differing(content_of(path.with_name(HEADER)), header):
+        return to_do(f"run `export` first: {config.run.check_dir} doesn't hold this student for the device.")
+    found = read_json(path) if path.exists() else None
     how = (
         f"copy {config.run.check_dir} to {known['device']}, run `python3 measure.py` in it (Android: "
         f"measure_android.sh), copy {STUDENT} back into {config.run.check_dir}, and run `report`."
     )
     if found is None or differing(found, header):
         reason = "the budget is not checked on the device yet" if found is None else f"{path} is of another student"
-        return {**known, "next": workspace.shared.wording(f"{reason}: {how}", None)}
-    known |= _measured(found, path)
+        return to_do(f"{reason}: {how}")
+    measured = _measured(found, path)
+    if measured["device"] != known["device"]:
+        return to_do(f"{path} is of {measured['device']}, but the budget refers to {known['device']}: {how}")
+    known |= measured
     if known["kept"] is None:
-        known["next"] = workspace.shared.wording(f"the device was too noisy to tell: {how}", None)
-    elif not known["kept"]:
-        known["next"] = workspace.shared.wording(f"the budget is not kept. {_smaller(workspace, known)}", None)
+        return to_do(f"the device was too noisy to tell: {how}")
+    runtime = search.get("latency_runtime", measured["runtime"])  # earlier versions didn't record it
+    if measured["runtime"] != runtime:
+        return to_do(
+            f"{path} was measured with {measured['runtime']}, but the budget refers to {runtime}. "
+            f"To check it with that, {how}"
+        )
+    if not known["kept"]:
+        # A student is smaller by what the prediction was short of.
+        smaller = known["budget_share"] * known["predicted_share"] / known["share"]
+        return to_do(f"the budget is not kept. {advice(workspace, smaller)}")
     return known
-
-
-def _smaller(workspace: Workspace, known: dict[str, Any]) -> str:
-    """The command that makes a student which is smaller by what the prediction was short of."""
-    config = workspace.config
-    outer = config.outermost
-    share = math.floor(1000 * known["budget_share"] * known["predicted_share"] / known["share"]) / 1000
-    budgets = [f"latency:{share:g}" if budget == config.budget else str(budget) for budget in outer.budgets]
-    given = " ".join(f"--budget={budget}" for budget in budgets)
-    return f"Run `pipeline` with --flagfile={outer.run.flags_cfg} {given} --overwrite."
 
 
 def _limit(search: dict[str, Any]) -> float:
     return round(search["budget_latency"] / search["latency_full_ms"], 6)
 
 
-def _files(config: RunConfig) -> list[Path]:
-    format = read_result(config.run.metrics("search"))["latency_format"]
+def _files(config: RunConfig, format: str) -> list[Path]:
     return [artefact_path(config.run.export_dir, format, model=model) for model in ("teacher", "student")]
 
 
 def _header(config: RunConfig) -> dict[str, Any] | None:
     """What the folder for the device says of its networks and the budget; `None` without files in the format."""
-    search, files = read_result(config.run.metrics("search")), _files(config)
-    if not all(path.exists() for path in files):
+    search = read_result(config.run.metrics("search"))
+    there = [format for format in FORMATS if all(path.exists() for path in _files(config, format))]
+    format = format_to_time(search["latency_format"], there)
+    if format is None:
         return None
     return {
         "version": _VERSION,
-        "format": search["latency_format"],
+        "format": format,
         "threads": search["latency_threads"],
         "budget": str(config.budget),
         "budget_share": _limit(search),
-        **dict(zip(("original", "student"), map(hash_content, files), strict=True)),
+        **dict(zip(("original", "student"), map(hash_content, _files(config, format)), strict=True)),
     }
-
-
-def _read_if_there(path: Path) -> Any:
-    return read_json(path) if path.exists() else None
 
 
 def _measured(found: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -139,6 +146,7 @@ def _measured(found: dict[str, Any], path: Path) -> dict[str, Any]:
             raise ValueError("latencies must be above 0")
         if found["kept"] not in (True, False, None):
             raise ValueError("`kept` must be true, false or null")
+        words = {name: str(found[name]) for name in ("device", "runtime")}
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} isn't what measure.py writes: {error}. Copy it from the device again.") from error
-    return {**numbers, **{name: found[name] for name in ("kept", "device", "runtime") if name in found}}
+    return {**numbers, **words, "kept": found["kept"]}

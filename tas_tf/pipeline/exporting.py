@@ -22,6 +22,7 @@ from tas_tf.pipeline.quantising import QAT_FORMAT, QatStep, qat_steps, run_qat, 
 from tas_tf.pipeline.steps import VERSION, RunStep, check_same_data, data_inputs, settings_of
 from tas_tf.qat.saving import load_quantised
 from tas_tf.quiet import without_notes
+from tas_tf.runs.records import amending
 from tas_tf.runs.run import Step
 from tas_tf.runs.workspace import Workspace
 from tas_tf.settings import recorded
@@ -131,8 +132,9 @@ class ExportStep(RunStep):
             return True
         if not is_undecided(self.workspace):
             return False
-        with without_notes(), record.replacing():
-            check_latency(self.workspace, self._formats, self.workspace.config.run.export_dir)
+        record.run.prepare()  # another process may work on it
+        with without_notes(), amending(self.workspace.config.run.latency_json) as folder:
+            check_latency(self.workspace, self._formats, record.folder, folder)
         return True
 
     def work(self, record: Step) -> None:
@@ -165,7 +167,7 @@ class ExportStep(RunStep):
                 checks=config.export.checks,
                 progress=None if config.progress == "none" else lambda line: workspace.say(f"export: {line}"),
             )
-            check_latency(workspace, formats, folder)
+            check_latency(workspace, formats, folder, folder)
         workspace.keep_settings(record)
 
     def _extras(self, models: Mapping[str, keras.Model]) -> Extras:

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from tas_tf.deploy.artefacts import artefact_path
+from tas_tf.deploy.settings import format_to_time
 from tas_tf.files import read_json, write_json
 from tas_tf.latency.measure import time_files
-from tas_tf.pipeline.quantising import CALIBRATED_FORMAT, QAT_FORMAT
+from tas_tf.runs.config import RunConfig
 from tas_tf.runs.records import read_record, read_result
 from tas_tf.runs.workspace import Workspace
 
@@ -19,8 +20,6 @@ from tas_tf.runs.workspace import Workspace
 TRIES = 3
 # A smaller budget is given by this share more than the student is over, since measurements differ that much.
 _MARGIN = 0.01
-#: Both formats have the same operators.
-_ALIKE = (QAT_FORMAT, CALIBRATED_FORMAT)
 
 
 @dataclass(frozen=True)
@@ -49,13 +48,15 @@ class _Measured:
         return within[0] if within[0] == within[1] else None
 
 
+def is_found_for_time(config: RunConfig) -> bool:
+    """Whether the student's shape was found for a budget in time, on this machine or on another device."""
+    metrics = config.run.metrics("search")
+    return not config.shape and metrics.exists() and read_result(metrics).get("budget_kind") == "latency"
+
+
 def checks_latency(workspace: Workspace) -> bool:
     """Whether the student's file has to be checked: its shape was found for a budget in time on this machine."""
-    config = workspace.config
-    metrics = config.run.metrics("search")
-    if config.shape or config.latency.table or not metrics.exists():
-        return False
-    return read_result(metrics).get("budget_kind") == "latency"
+    return not workspace.config.latency.table and is_found_for_time(workspace.config)
 
 
 def is_undecided(workspace: Workspace) -> bool:
@@ -67,7 +68,7 @@ def is_undecided(workspace: Workspace) -> bool:
     return "share" in found and found["kept"] is None
 
 
-def check_latency(workspace: Workspace, formats: Collection[str], folder: Path) -> None:
+def check_latency(workspace: Workspace, formats: Collection[str], files_in: Path, result_in: Path) -> None:
     """Times the student's file in turns with the teacher's, writes the result, and says whether the budget is kept.
 
     The budget is compared as a share of the unpruned network's latency, so that a slower clock changes nothing. A
@@ -76,23 +77,28 @@ def check_latency(workspace: Workspace, formats: Collection[str], folder: Path) 
     Args:
         workspace: The run.
         formats: Formats of the files.
-        folder: Folder of the files, which gets the result too.
+        files_in: Folder of the files.
+        result_in: Folder that gets the result.
     """
     config = workspace.config
     if not checks_latency(workspace):
         return
     search = read_result(config.run.metrics("search"))
-    format, threads = search["latency_format"], search["latency_threads"]
+    wanted, threads = search["latency_format"], search["latency_threads"]
     limit = round(search["budget_latency"] / search["latency_full_ms"], 6)
-    result = folder / config.run.latency_json.name
-    if format not in formats and format in _ALIKE:
-        format = next((one for one in _ALIKE if one in formats), format)
-    found = {"format": format, "threads": threads, "budget_share": limit, "budget_ms": search["budget_latency"]}
-    if format not in formats:
+    result = result_in / config.run.latency_json.name
+    format = format_to_time(wanted, formats)
+    found = {
+        "format": format or wanted,
+        "threads": threads,
+        "budget_share": limit,
+        "budget_ms": search["budget_latency"],
+    }
+    if format is None:
         write_json(result, {**found, "kept": None})
-        _warn(workspace, f"latency: the budget wasn't checked, because no file is {format}.")
+        _warn(workspace, f"latency: the budget wasn't checked, because no file is {wanted}.")
         return
-    files = [artefact_path(folder, format, model=model) for model in ("teacher", "student")]
+    files = [artefact_path(files_in, format, model=model) for model in ("teacher", "student")]
     measured = _measure(files, threads, limit)
     kept, share = measured.keeps(limit), measured.share
     teacher_ms, student_ms = (float(np.mean(pair)) for pair in (measured.teacher, measured.student))
@@ -112,7 +118,7 @@ def check_latency(workspace: Workspace, formats: Collection[str], folder: Path) 
             f"{config.outermost.run.path}: it measures again.",
         )
     else:
-        _warn(workspace, f"{text} {_advice(workspace, limit, share)}")
+        _warn(workspace, f"{text} {advice(workspace, limit**2 / share)}")
 
 
 def _measure(files: list[Path], threads: int, limit: float) -> _Measured:
@@ -128,19 +134,25 @@ def _measure(files: list[Path], threads: int, limit: float) -> _Measured:
     return calmest
 
 
-def _advice(workspace: Workspace, limit: float, share: float) -> str:
-    """What to run for a student that is fast enough."""
+def advice(workspace: Workspace, budget: float) -> str:
+    """What to run for a student that is fast enough.
+
+    Args:
+        workspace: A run whose student is too slow.
+        budget: The budget to ask for, as a share of the original's time, if measurements were exact.
+    """
     config = workspace.config
-    smaller = f"latency:{(1 - _MARGIN) * limit**2 / share:.3g}"
+    digits = np.format_float_positional((1 - _MARGIN) * budget, precision=3, unique=False, fractional=False, trim="-")
+    smaller = f"latency:{digits}"
     budgets = [smaller if one == config.budget else str(one) for one in config.outermost.budgets]
     given = f"--flagfile={config.outermost.run.flags_cfg}"
     changed = " ".join((*(f"--budget={budget}" for budget in budgets), "--overwrite"))
     kind = read_record(config.run.search_shape.with_name("digest.json"))["settings"].get("kind")
     if kind is None:
-        return f"For less, run `pipeline` with {given} {changed}."
+        return f"For a student that is fast enough, run `pipeline` with {given} {changed}."
     return (
-        f"For less, run `baseline` with --kind={kind} {given} {changed}, then run `distill` and run `export` with "
-        f"{given} --overwrite."
+        f"For a student that is fast enough, run `baseline` with --kind={kind} {given} {changed}, then run `distill` "
+        f"and run `export` with {given} --overwrite."
     )
 
 

@@ -8,7 +8,7 @@ import functools
 import keras
 
 from tas_tf import workers
-from tas_tf.cost.cost_model import MEASURED, CostModel
+from tas_tf.cost.cost_model import CostModel
 from tas_tf.files import write_json, write_model
 from tas_tf.pipeline.memory import expected_shape, search_memory, training_memory
 from tas_tf.pipeline.searched_shapes import SearchedShapeStep
@@ -116,9 +116,9 @@ class RaceStep(SearchedShapeStep):
                 on_lap=on_lap,
             )
         shape = result.winner.shape
-        measure = functools.partial(real_cost, cost, meter=workspace.meter(space))
-        # With a table of another device, all costs are predicted.
-        measures = cost.kind in MEASURED and not (cost.kind == "latency" and config.latency.table)
+        meter = workspace.meter(space)
+        measure = functools.partial(real_cost, cost, meter=meter)
+        measures = meter is not None and meter.measures
         metrics = race_metrics(result, cost, limit, measure(shape), measure if measures else None)
         write_json(config.run.search_shape, shape.to_json())
         write_model(config.run.raced_student, result.network)

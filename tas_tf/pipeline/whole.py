@@ -7,6 +7,7 @@ from typing import Any
 
 from tas_tf.baselines.rivals import RIVALS
 from tas_tf.baselines.shapes import RANKED_KINDS, affordable_baseline
+from tas_tf.deploy.settings import format_to_time
 from tas_tf.errors import UserError
 from tas_tf.extras import require_extra
 from tas_tf.importance.order import check_rankable
@@ -110,11 +111,15 @@ def check_before(workspace: Workspace, steps: Sequence[PipelineStep]) -> None:
                 f"`export` with {QAT_FORMAT} later."
             )
     timed = any(budget.kind == "latency" for budget in config.budgets)
-    if timed and config.latency.file_format not in config.export.formats:
-        raise UserError(
-            f"`latency.file_format`={config.latency.file_format} must be among `formats`, so that there is a file "
-            f"that keeps the budget. Received: {', '.join(config.export.formats)}."
+    if timed and format_to_time(config.latency.file_format, config.export.formats) is None:
+        text = (
+            f"`latency.file_format`={config.latency.file_format} must be among `formats`, so that a file of that "
+            f"format is written. Received: {', '.join(config.export.formats)}."
         )
+        if not (config.latency.table and _is_done(steps)):
+            raise UserError(text)
+        # Predictions alone were made; the student is as good as ever.
+        workspace.say(f"warning: {workspace.shared.wording(text, None)}", style="yellow", markup=False)
     if config.inherit in ("race", "supernet") and set(config.rivals) - {"no_kd"}:
         raise UserError(
             f"`inherit`={config.inherit} works only for the shape found. Expected no `rivals` except no_kd. "
@@ -145,12 +150,17 @@ def check_before(workspace: Workspace, steps: Sequence[PipelineStep]) -> None:
         shape = workspace.load_shape(space)
         if find_initial_weights(config)[0] == "teacher":
             check_inheritable(space, shape)
-    if set(config.rivals) & {"uniform", *RANKED_KINDS}:
+    if as_uniform := [name for name in config.rivals if name in ("uniform", *RANKED_KINDS)]:
         for one in workspace.at_budgets():
-            # Fails if no uniform shape is cheap enough.
             cost, limit = one.cost_and_limit(space)
             among = {"tolerance": 0, "divisor": config.space.width_divisor, "meter": one.meter(space)}
-            affordable_baseline("uniform", cost, limit=limit, **among)
+            try:
+                affordable_baseline("uniform", cost, limit=limit, **among)
+            except UserError as error:
+                raise UserError(
+                    f"`rivals`: {' and '.join(as_uniform)} can't keep {one.config.budget}. {error} Leave out such "
+                    "`rivals`, or give a larger `budget`."
+                ) from error
 
 
 def _is_done(steps: Sequence[PipelineStep]) -> bool:

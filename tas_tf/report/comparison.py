@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from tas_tf.deploy.settings import format_to_time
 from tas_tf.errors import UserError
 from tas_tf.published import shape_file
 from tas_tf.report.formatting import MISSING, format_bytes, format_count, format_ms, format_ratio
@@ -224,15 +225,22 @@ def make_row(name: str, runs: Sequence[Run], teacher: Run | None = None, preferr
             f"seeds {', '.join(map(str, seeds))}. Give each run its own `seed`, or their folders different names."
         )
     _check_alike(name, runs)
-    format, there = _read(runs[0].latency_json).get("format", preferred), _shared_formats(runs)
-    if there and format not in there:
-        format = preferred if preferred in there else there[0]
+    format, there = _format_of_budget(runs[0]) or preferred, _shared_formats(runs)
+    if there:
+        format = format_to_time(format, there) or (preferred if preferred in there else there[0])
     score = score_of(metrics[0])
     each = [_figures(run, own, format, score) for run, own in zip(runs, metrics, strict=True)]
     teachers = [_teacher_figures(run, teacher, format, score) for run in runs] if step == "student" else []
     members = tuple(Member(run.path, *pair) for run, *pair in zip(runs, seeds, each, strict=True))
     kd = metrics[0].get("kd") if step == "student" else None
     return Row(name, seeds, kd, _over(each), format, score.name, members, _over(teachers))
+
+
+def _format_of_budget(run: Run) -> str | None:
+    """The format that a budget in time refers to, on this machine or on another device."""
+    search = _read(run.metrics("search"))
+    wanted = search.get("latency_format") if search.get("budget_kind") == "latency" else None
+    return _read(run.latency_json).get("format", wanted)
 
 
 def _shared_formats(runs: Sequence[Run]) -> list[str]:

@@ -44,7 +44,7 @@ def predictions(report: Mapping[str, Any]) -> list[Prediction]:
     full = search.get("latency_full_ms")
     named = {name: one for name, one in (search.get("proposals") or {}).items() if "measured" in one}
     found = [Prediction(name, one["latency"] / full, one["measured"] / full) for name, one in named.items()]
-    if not found:
+    if not found and not is_elsewhere(report):  # earlier versions listed predictions for a device there
         timed = enumerate(search.get("latency_timed") or (), 1)
         found = [Prediction(f"shape {number}", one["predicted"], one["measured"]) for number, one in timed]
     predicted, share = student_prediction(report), (report.get("latency") or {}).get("share")
@@ -110,7 +110,7 @@ def budget_facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
             "error of predicted latency",
             f"{format_share(error.get('mean'))} on average, {format_share(error.get('worst'))} at most",
         ),
-        ("student's predicted time, as a share", format_share(student_prediction(report))),
+        ("student's predicted time, as a share of the original's", format_share(student_prediction(report))),
         ("student's time in turns with the teacher", _with_noise(latency or {}) + _place(latency or {})),
         ("budget in time kept", verdict(latency)),
         *([("what is left to do", latency["next"])] if latency and "next" in latency else []),

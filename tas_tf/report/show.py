@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
+from tas_tf.deploy.settings import format_to_time
 from tas_tf.report import speed
 from tas_tf.report.by_class import class_rows, worst_in_words
 from tas_tf.report.formatting import (
@@ -118,7 +119,7 @@ def headline(report: Mapping) -> list[tuple[str, str, str]]:
     comparison, teacher, student = report["comparison"], report["teacher"], report["student"]
     wanted = (report["search"] or {}).get("latency_format", "fp32")
     # What was exported, if the format that counts wasn't.
-    format = wanted if wanted in student["tflite"] else next(iter(student["tflite"]), wanted)
+    format = format_to_time(wanted, student["tflite"]) or next(iter(student["tflite"]), wanted)
     tflite = [model["tflite"].get(format) or {} for model in (teacher, student)]
     score = score_of(report)
     scores = [value_of(model, score) for model in (teacher, student)]
@@ -128,19 +129,19 @@ def headline(report: Mapping) -> list[tuple[str, str, str]]:
         "latency": tuple(format_ms(artefact.get("latency_ms")) for artefact in tflite),
         "bytes": tuple(format_bytes(artefact.get("bytes")) for artefact in tflite),
     }
-    speedup, speed = comparison["speedup"].get(format), f"measured speed, {format} TFLite"
+    speedup, measured = comparison["speedup"].get(format), f"measured speed, {format} TFLite"
     if is_elsewhere(report):
         latency = report["latency"]
         if "share" in latency:
-            speedup, format = 1 / latency["share"], latency["format"]
+            speedup = 1 / latency["share"]
             pairs["latency"] = format_ms(latency["teacher_ms"]), format_ms(latency["student_ms"])
         place = latency["device"] if "share" in latency else "this machine, not the device of the budget"
-        speed = f"measured speed, {format} TFLite, on {place}"
+        measured = f"measured speed, {format} TFLite, on {place}"
     detail = {key: f"{before} → {after}" for key, (before, after) in pairs.items()}
     return [
         (format_ratio(comparison["macs_reduction"]), "fewer multiply-adds", detail["macs"]),
         (*score.changed(*scores), detail["score"]),
-        (format_ratio(speedup), speed, detail["latency"]),
+        (format_ratio(speedup), measured, detail["latency"]),
         (format_ratio(comparison["size_reduction"].get(format)), f"smaller {format} TFLite file", detail["bytes"]),
     ]
 

@@ -17,7 +17,10 @@ _COVERED = 0.5
 #: Shares of the student's time from which operators are a reason.
 _OUTSIDE, _NO_PRODUCTS = 0.1, 0.2
 #: Beginnings of LiteRT's names of operators that have multiply-adds.
-_PRODUCTS = ("conv", "deconv", "depthwise", "dw", "fully", "batch matrix", "transpose_conv")
+_PRODUCTS = (
+    *("convolution", "conv_", "deconvolution", "depthwise", "dwconv", "transpose_conv"),
+    *("fully", "batch matrix", "batch_matmul"),
+)
 
 #: Note in a report on a network whose latency is mostly overhead.
 OVERHEAD = "Most of a call's time is overhead, which fewer multiply-adds don't reduce."

@@ -1,11 +1,13 @@
 """The record of a step, which says what its result was made from, and the results that later steps read."""
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tas_tf.errors import UserError
-from tas_tf.files import digest_of, read_json
+from tas_tf.files import digest_of, read_json, write_json
+from tas_tf.replacing import remove_partial, replace_together, scratch_folder
 from tas_tf.runs.origins import hash_content
 
 
@@ -42,6 +44,29 @@ def read_result(path: Path) -> dict[str, Any]:
             "step again with `overwrite`."
         )
     return content
+
+
+@contextlib.contextmanager
+def amending(path: Path) -> Iterator[Path]:
+    """Yields an empty folder for a new version of one JSON file that a step wrote.
+
+    The file and its hash in the step's record are replaced together; the other results stay. If the block ends with
+    an error, everything stays as it is.
+
+    Args:
+        path: The file, in the folder of the step, which must be locked by this process; see `Run.prepare`.
+
+    Raises:
+        UserError: If the file was not written.
+    """
+    digest = path.with_name("digest.json")
+    remove_partial(path.parent)
+    with scratch_folder(path.parent) as scratch:
+        yield scratch
+        record = read_record(digest)
+        files = {**record.get("files", {}), path.name: hash_content(scratch / path.name)}
+        write_json(scratch / digest.name, {**record, "files": files})
+        replace_together(scratch, [path.name, digest.name])
 
 
 def is_made_from(folder: Path, label: str, path: Path) -> bool:

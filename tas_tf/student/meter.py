@@ -150,7 +150,10 @@ def find_within(
     higher = limit - (real - cost(shape))
     higher = higher if below is None else min(below, higher)
     if higher - allowed > _ROOM * limit:
-        larger = find(higher)
+        try:
+            larger = find(higher)
+        except UserError:  # the shape is the cheapest of its kind, and predictions for it are too high
+            return shape, real
         spent = meter(larger)
         if real < spent <= limit:
             return larger, spent

@@ -244,6 +244,8 @@ def test_a_runtime_without_fast_kernels_is_told(space, clock, accelerated):
         (runtime_version(), False),
         (f"{runtime_version()}, without XNNPACK", False),
         ("benchmark_model", False),
+        ("benchmark_model 0123456789ab", False),
+        ("benchmark_model 0123456789ab, without XNNPACK", False),
     ],
 )
 def test_a_table_of_another_runtime_is_told(space, clock, tmp_path, runtime, told):

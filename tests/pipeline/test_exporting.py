@@ -1,4 +1,4 @@
-"""How many test images files are scored on."""
+"""How many test images files are scored on, and what is measured again."""
 
 from types import SimpleNamespace
 
@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tas_tf.cost.budget import Budget
 from tas_tf.data.task import Task
-from tas_tf.pipeline import exporting
+from tas_tf.files import read_json, write_json
+from tas_tf.pipeline import exporting, kept_latency
 from tas_tf.pipeline.exporting import ExportStep
+from tas_tf.runs.config import RunConfig
+from tas_tf.runs.records import read_result
 
 
 @pytest.fixture
@@ -39,3 +43,33 @@ def test_streamed_images_are_limited_by_their_size_and_that_is_said(limit_of, mo
     limit, (said,) = limit_of(streamed=True)
     assert limit == 5
     assert said.startswith("export: files are scored on 5 of 6 test images")
+
+
+def test_an_undecided_latency_is_measured_again_and_the_record_knows_it(tmp_path, monkeypatch):
+    config = RunConfig(run_dir=str(tmp_path), budgets=(Budget.parse("latency:0.5"),))
+    run, timed, said = config.run, [], []
+    search = {"budget_kind": "latency", "budget_latency": 0.5, "latency_full_ms": 1.0}
+    write_json(run.metrics("search"), {**search, "latency_format": "fp32", "latency_threads": 1})
+    record = run.step("export", settings={}, outputs=[run.metrics("export"), run.latency_json])
+    record.begin()
+    write_json(run.metrics("export"), {"fp32": {}})
+    write_json(run.latency_json, {"share": 0.5, "kept": None})
+    record.finish()
+    before = read_json(record.digest_path)
+
+    def time_files(files, threads):
+        timed.extend(files)
+        return [1.0, 0.4], [1.0, 0.4]
+
+    monkeypatch.setattr(kept_latency, "time_files", time_files)
+    workspace = SimpleNamespace(config=config, keeps_fresh=False, say=lambda text, **style: said.append(text))
+    step = ExportStep(workspace)
+    step._formats = ["fp32"]
+    assert step._run(record)
+    assert timed == [run.export_dir / "teacher" / "fp32.tflite", run.export_dir / "fp32.tflite"]
+    assert (read_result(run.latency_json)["kept"], read_result(run.metrics("export"))) == (True, {"fp32": {}})
+    after = read_json(record.digest_path)
+    assert before["files"].pop("latency.json") != after["files"].pop("latency.json")
+    assert before == after
+    assert not step._run(record)  # decided now
+    assert (len(timed), len(said)) == (2, 1)

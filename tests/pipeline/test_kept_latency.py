@@ -41,7 +41,7 @@ def check(run: Run, monkeypatch, *measurements, formats=("fp32",), budgets=("lat
         **more,
     )
     workspace = SimpleNamespace(config=config, say=lambda text, **style: said.append(text))
-    check_latency(workspace, formats, run.export_dir)
+    check_latency(workspace, formats, run.export_dir, run.export_dir)
     assert not left
     assert is_undecided(workspace) is (bool(measurements) and read_json(run.latency_json)["kept"] is None)
     return said
@@ -76,6 +76,14 @@ def test_the_next_command_of_a_baseline(run, monkeypatch):
     step.finish()
     (said,) = check(run, monkeypatch, OVER, OVER, OVER)
     assert f"run `baseline` with --kind=l1 --flagfile={run.flags_cfg} --budget=latency:0.45 --overwrite" in said
+
+
+def test_a_tiny_budget_is_written_as_a_user_may_give_it(run, monkeypatch):
+    write_json(run.metrics("search"), {**read_json(run.metrics("search")), "budget_latency": 0.0001})
+    slow = [2.0, 0.002]
+    (said,) = check(run, monkeypatch, *[(slow, slow)] * 3, budgets=("latency:0.0001",))
+    assert "--budget=latency:0.0000099 " in said
+    assert str(Budget.parse("latency:0.0000099"))
 
 
 @pytest.mark.parametrize("first", [NOISY, OVER])

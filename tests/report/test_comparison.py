@@ -84,6 +84,16 @@ def test_a_budget_in_time_compares_files_of_its_format(tmp_path):
     assert "int8" in console.file.getvalue()
 
 
+def test_a_budget_in_time_on_a_device_compares_files_of_its_format(tmp_path):
+    run = write_run(tmp_path / "tas", seed=0, accuracy=0.9, latency=1.0)
+    (run / "search").mkdir()
+    search = {"budget_kind": "latency", "latency_format": "qat_int8"}
+    (run / "search/metrics.json").write_text(json.dumps(search))
+    assert compare_runs([run])[0].format == "int8"  # which has the same operators
+    (run / "search/metrics.json").write_text(json.dumps({**search, "budget_kind": "macs"}))
+    assert compare_runs([run])[0].format == "fp32"
+
+
 def keep_formats(run: Path, *formats: str) -> Path:
     """Leaves out the other formats of an exported run."""
     path = run / "export/metrics.json"

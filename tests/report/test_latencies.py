@@ -46,8 +46,7 @@ def test_shapes_have_names_where_a_race_knows_them():
 
 
 def test_on_another_device_the_students_prediction_is_without_the_error():
-    report = report_of(THERE, latency_timed=[])
-    (student,) = predictions(report)
+    (student,) = predictions(report_of(THERE))
     assert (student.name, student.measured) == ("student", 0.495)
     assert student.predicted == pytest.approx(0.49 / 1.012)
 

@@ -203,3 +203,20 @@ def test_reasons_of_a_student_that_is_faster_than_its_multiply_adds():
 def test_a_difference_without_a_cause_in_the_profile_says_so():
     same = [operator("Convolution", 2.0, 1.0, count=3)]
     assert "doesn't tell why" in why(same, [operator("Convolution", 4.0, 1.0, count=3)], latencies=(3.0, 4.0))
+
+
+@pytest.mark.parametrize(
+    ("name", "has_products"),
+    [
+        ("Convolution (NHWC, F32) IGEMM", True),
+        ("Batch Matrix Multiply (NC, F32) GEMM", True),
+        ("BATCH_MATMUL", True),
+        ("DEPTHWISE_CONV_2D", True),
+        ("CONV_2D", True),
+        ("Convert (NC, F32, QD8)", False),
+    ],
+)
+def test_operators_without_multiply_adds(name, has_products):
+    text = why([operator("Convolution", 1.4, 0.7), operator(name, 0.6, 0.3)], TEACHER, latencies=(3.0, 4.4))
+    assert ("dense layers are 1.5 times faster" in text) is has_products
+    assert ("goes to operators without multiply-adds" in text) is not has_products

@@ -114,3 +114,17 @@ def test_predictions_are_not_called_measured(cost):
         meter = OnChief(Measured(cost, 1.1, measures=measures))
         with pytest.raises(UserError, match=rf"what the network can reach.*at its smallest, {word}\)"):
             find_within(lambda allowed: decode(cost, widths, depths, limit=allowed), cost, limit, meter)
+
+
+def test_no_larger_shape_of_its_kind_is_no_error(cost):
+    """The measurement asks for a larger shape, of which there is none."""
+    smallest = smallest_shape(cost)
+    limit = 2 * cost(smallest)
+
+    def find(allowed: int) -> Shape:
+        if allowed > limit:
+            raise UserError("there is none of this kind")
+        return smallest
+
+    shape, spent = find_within(find, cost, limit, Measured(cost, 0.5))
+    assert (shape, spent) == (smallest, round(0.5 * cost(smallest)))

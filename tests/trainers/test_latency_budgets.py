@@ -105,7 +105,9 @@ def test_a_rival_that_cannot_be_fast_enough_is_refused_before_training(command, 
     """Each layer takes most of its time for itself, so that narrow ones don't help."""
     outcome = command(pipeline, *flags, "--rivals=uniform", "--formats=fp32")
     assert outcome.code == 1
+    assert outcome.err.startswith("error: `--rivals`: uniform can't keep latency:0.7. `--budget` is below what a shape")
     assert "uniform widths at their smallest, with all blocks, measured" in outcome.err
+    assert outcome.err.endswith("Leave out such `--rivals`, or give a larger `--budget`.\n")
     assert not (tmp_path / "run/teacher").exists()
 
 

@@ -59,7 +59,7 @@ def test_the_network_alone_is_enough(command, tmp_path, monkeypatch, guide):
     (line,) = re.findall(r"^tas-tf probe (.+)$", (ROOT / "docs" / "guides" / f"{guide}.md").read_text(), re.MULTILINE)
     done = command(probe, *line.split())
     assert done.code == 0, done.err
-    assert "--latency_from=latency.json --latency_format=int8 --threads=4" in done.out
+    assert "--latency_from=latency.json --latency_format=int8 --threads=4 --formats=saved_model,fp32,int8" in done.out
     found = header(run)
     assert (found["format"], found["threads"], len(found["files"])) == ("int8", 4, 3)
     space = SearchSpace.from_graph(Graph.from_model(keras.saving.load_model(model)))
@@ -93,7 +93,9 @@ def test_data_is_used_for_preprocessing_inside_and_for_the_size(command, tmp_pat
 def test_a_measured_table_is_kept(command, tmp_path):
     model, run = saved(tmp_path / "mine.keras"), tmp_path / "run"
     arguments = [f"--model={model}", f"--run_dir={run}"]
-    assert command(probe, *arguments).code == 0
+    done = command(probe, *arguments)
+    assert done.code == 0
+    assert "--formats" not in done.out  # fp32 is written by default
     table = run / "probe" / "latency.json"
     write_json(table, {**header(run), "ratios": [1.0, 0.5, 0.7]})
     assert command(probe, *arguments).code == 0
@@ -105,3 +107,9 @@ def test_a_measured_table_is_kept(command, tmp_path):
     assert header(run)["threads"] == 1
     assert command(probe, *arguments, "--threads=2", "--overwrite").code == 0
     assert (header(run)["threads"], table.exists()) == (2, False)
+    table.write_text('{"version": 1, ')
+    done = command(probe, *arguments, "--threads=2")
+    assert done.code == 1
+    assert f"`--run_dir`: {table} is damaged" in done.err
+    assert command(probe, *arguments, "--threads=2", "--overwrite").code == 0
+    assert not table.exists()

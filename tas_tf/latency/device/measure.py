@@ -17,6 +17,7 @@ import os
 import platform
 import re
 import statistics
+import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -37,7 +38,9 @@ def load_runtime():
     ):
         try:
             loaded = importlib.import_module(module)
-        except ImportError:
+        except ImportError as error:
+            if error.name != module.partition(".")[0]:  # it is there, but broken, or lacks what it needs
+                print(f"warning: {package} can't be imported: {error}", file=sys.stderr)
             continue
         loaded = loaded.lite if module == "tensorflow" else loaded  # an attribute, not a module
         try:
@@ -163,6 +166,8 @@ def android_order(names):
     The unpruned one comes in between every few others, since a device that becomes hot slows down all that follow.
     """
     full, *others = names
+    if not others:
+        return [full, full]
     others = others * -(-ANDROID_FEWEST // len(others)) if len(others) < ANDROID_FEWEST else others
     order, size = [full], min(ANDROID_GROUP, len(names) - 1)
     for start in range(0, len(others), size):
@@ -177,16 +182,17 @@ def read_android(header, log):
     parts = re.split(r"^== (\S+)$", text, flags=re.MULTILINE)
     timed, outputs = parts[1::2], parts[2::2]
     found = [re.search(r"Inference timings in us:.*Inference \(avg\): *([\d.e+]+)", output) for output in outputs]
-    if timed != android_order(names) or not all(found):
+    about = [re.search(rf"^{key}: (.+)$", parts[0], re.MULTILINE) for key in ("benchmark_model", "device")]
+    if timed != android_order(names) or not all((*found, *about)):
         raise SystemExit(f"error: {log} doesn't hold the times of all networks. Run measure_android.sh again.")
     times = [float(one.group(1)) / 1000 for one in found]
     middle = len(times) // 2
     halves = [_beside_full(timed[part], times[part], names) for part in (slice(middle), slice(middle, None))]
     has_kernels = re.search(r"XNNPACK delegate, and the model graph will be (completely|partially)", outputs[0])
-    tool, device = (re.search(rf"^{key}: (.+)$", parts[0], re.MULTILINE) for key in ("benchmark_model", "device"))
+    tool, device = (one.group(1).strip() for one in about)
     return {
-        "runtime": f"benchmark_model {tool.group(1)}{'' if has_kernels else ', without XNNPACK'}",
-        "device": device.group(1).strip(),
+        "runtime": f"benchmark_model {tool}{'' if has_kernels else ', without XNNPACK'}",
+        "device": device,
         "full_ms": statistics.median(value for name, value in zip(timed, times) if name == names[0]),
         **joined(*halves),
     }

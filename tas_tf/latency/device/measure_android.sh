@@ -24,9 +24,11 @@ adb shell mkdir -p "$place"
 adb push "$benchmark" "$place/benchmark_model" >/dev/null
 adb shell chmod +x "$place/benchmark_model"
 adb push ./*.tflite "$place/" >/dev/null
-echo "device: $(adb shell getprop ro.product.model | tr -d '\r')${cores:+, cores $cores}" >android.log
+model=$(adb shell getprop ro.product.model | tr -d '\r')
+echo "device: ${model:-Android}${cores:+, cores $cores}" >android.log
 echo "benchmark_model: $tool" >>android.log
 count=0
+total=$(echo "$files" | wc -w | tr -d " ")
 for file in $files; do
   output=$(adb shell ${cores:+taskset "$cores"} "$place/benchmark_model" --graph="$place/$file" \
     --num_threads="$threads" --use_xnnpack=true --warmup_runs=5 --num_runs=50 </dev/null 2>&1) || true
@@ -41,6 +43,6 @@ for file in $files; do
       ;;
   esac
   count=$((count + 1))
-  if [ $((count % 10)) = 0 ]; then echo "$count networks timed"; fi
+  if [ $((count % 10)) = 0 ]; then echo "$count of $total calls timed"; fi
 done
 python3 measure.py --from_android android.log
