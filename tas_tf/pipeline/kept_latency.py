@@ -114,8 +114,7 @@ def check_latency(workspace: Workspace, formats: Collection[str], files_in: Path
     elif kept is None:
         _warn(
             workspace,
-            f"{text} That is too noisy to tell. On a calmer machine, run `export` with --run_dir="
-            f"{config.outermost.run.path}: it measures again.",
+            f"{text} That is too noisy to tell. On a calmer machine, run `export` as before: it measures again.",
         )
     else:
         _warn(workspace, f"{text} {advice(workspace, limit**2 / share)}")
@@ -145,14 +144,13 @@ def advice(workspace: Workspace, budget: float) -> str:
     digits = np.format_float_positional((1 - _MARGIN) * budget, precision=3, unique=False, fractional=False, trim="-")
     smaller = f"latency:{digits}"
     budgets = [smaller if one == config.budget else str(one) for one in config.outermost.budgets]
-    given = f"--flagfile={config.outermost.run.flags_cfg}"
-    changed = " ".join((*(f"--budget={budget}" for budget in budgets), "--overwrite"))
+    changed = " ".join((*(f"`budget`={budget}" for budget in budgets), "`overwrite`"))
     kind = read_record(config.run.search_shape.with_name("digest.json"))["settings"].get("kind")
     if kind is None:
-        return f"For a student that is fast enough, run `pipeline` with {given} {changed}."
+        return f"For a student that is fast enough, run `pipeline` as before, but with {changed}."
     return (
-        f"For a student that is fast enough, run `baseline` with --kind={kind} {given} {changed}, then run `distill` "
-        f"and run `export` with {given} --overwrite."
+        f"For a student that is fast enough, run `baseline` as before, but with {changed}, then run `distill` and run "
+        "`export` with `overwrite`."
     )
 
 

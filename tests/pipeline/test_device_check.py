@@ -85,9 +85,8 @@ def test_a_budget_that_is_not_kept_names_the_next_command(workspace):
     measured(workspace, share=0.6, kept=False)
     found = device_latency(workspace)
     # 0.99 * 0.5 * 0.49 / 0.6: what was predicted as 0.49 took 0.6.
-    assert "run `pipeline` with" in found["next"]
-    assert "--budget=latency:0.404 --budget=macs:0.3 --overwrite" in found["next"]
-    assert f"--flagfile={workspace.config.run.flags_cfg}" in found["next"]
+    assert "run `pipeline` as before, but with" in found["next"]
+    assert "with `budget`=latency:0.404 `budget`=macs:0.3 `overwrite`." in found["next"]
 
 
 def test_a_device_that_is_too_noisy(workspace):

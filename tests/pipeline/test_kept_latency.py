@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tas_tf.cli.wording import translate
 from tas_tf.cost.budget import Budget
 from tas_tf.files import read_json, write_json
 from tas_tf.latency.settings import LatencySettings
@@ -63,8 +64,8 @@ def test_a_budget_that_is_kept(run, monkeypatch):
 def test_a_budget_that_is_not_kept_is_measured_again_and_the_next_command_said(run, monkeypatch):
     (said,) = check(run, monkeypatch, OVER, OVER, OVER, budgets=("latency:0.5", "macs:0.2"))
     assert said.startswith("warning: latency: the student takes 0.550")
-    flags = f"--flagfile={run.flags_cfg} --budget=latency:0.45 --budget=macs:0.2 --overwrite"
-    assert f"run `pipeline` with {flags}." in said
+    assert "run `pipeline` as before, but with `budget`=latency:0.45 `budget`=macs:0.2 `overwrite`." in said
+    assert "but with `--budget=latency:0.45` `--budget=macs:0.2` `--overwrite`." in translate(said)
     assert read_json(run.latency_json)["kept"] is False
 
 
@@ -75,14 +76,14 @@ def test_the_next_command_of_a_baseline(run, monkeypatch):
     write_json(run.metrics("search"), metrics)
     step.finish()
     (said,) = check(run, monkeypatch, OVER, OVER, OVER)
-    assert f"run `baseline` with --kind=l1 --flagfile={run.flags_cfg} --budget=latency:0.45 --overwrite" in said
+    assert "run `baseline` as before, but with `budget`=latency:0.45 `overwrite`, then run `distill` and" in said
 
 
 def test_a_tiny_budget_is_written_as_a_user_may_give_it(run, monkeypatch):
     write_json(run.metrics("search"), {**read_json(run.metrics("search")), "budget_latency": 0.0001})
     slow = [2.0, 0.002]
     (said,) = check(run, monkeypatch, *[(slow, slow)] * 3, budgets=("latency:0.0001",))
-    assert "--budget=latency:0.0000099 " in said
+    assert "`budget`=latency:0.0000099 " in said
     assert str(Budget.parse("latency:0.0000099"))
 
 
