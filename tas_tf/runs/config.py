@@ -258,7 +258,7 @@ class RunConfig(Settings):
 
     def rival(self, name: str) -> RunConfig:
         """The run of a rival, inside this run's folder. It shares teacher and data, and the shape unless it differs."""
-        rival, folder = RIVALS[name], self.run.path / "rivals" / name
+        rival, folder = RIVALS[name], self.run.inside("rivals", name)
         same = rival.shape == "searched"
         return replace(
             self,
@@ -286,7 +286,7 @@ class RunConfig(Settings):
             *(
                 replace(
                     self,
-                    run_dir=str(self.run.path / "budgets" / str(budget).replace(":", "_")),
+                    run_dir=str(self.run.inside("budgets", str(budget).replace(":", "_"))),
                     teacher_from=str(self.teacher_run.path),
                     budgets=(budget,),
                     parent=self,

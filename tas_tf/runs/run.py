@@ -13,12 +13,14 @@ from tas_tf import workers
 from tas_tf.errors import UserError
 from tas_tf.files import digest_of, write_json
 from tas_tf.interruption import REQUESTS
-from tas_tf.replacing import put_back, remove_partial, replace_together, scratch_folder, unfinished
-from tas_tf.runs.lock import acquire, check_free
+from tas_tf.replacing import remove_partial, replace_together, scratch_folder
+from tas_tf.runs.lock import acquire
 from tas_tf.runs.origins import compare_inputs, compare_settings, flatten, hash_content, list_differences
 from tas_tf.runs.records import read_record
 
 Status = Literal["missing", "unfinished", "fresh", "stale"]
+#: Folders in a run folder that hold further runs: rivals, and students for other budgets.
+RUNS_INSIDE = ("rivals", "budgets")
 
 
 class Run:
@@ -115,6 +117,10 @@ class Run:
         """The report for people."""
         return self.path / "report.html"
 
+    def inside(self, kind: str, name: str) -> Path:
+        """Returns the folder of a run inside this one; `kind` is one of `RUNS_INSIDE`."""
+        return self.path / kind / name
+
     def metrics(self, step: str) -> Path:
         """Returns the metrics file of a step."""
         return self.path / step / "metrics.json"
@@ -142,13 +148,6 @@ class Run:
             raise UserError(
                 f"`run_dir` must be a writable folder. Received: {self.path} ({error.strerror})."
             ) from error
-
-    def recover(self) -> None:
-        """Puts back what a process had moved away when it was killed while it replaced results; see `prepare`."""
-        check_free(self.path)
-        if unfinished(self.path):
-            self.prepare()
-            put_back(self.path)
 
     def step(
         self,
