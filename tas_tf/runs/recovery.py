@@ -6,8 +6,9 @@ from glob import glob
 from pathlib import Path
 
 from tas_tf.replacing import put_back, unfinished
+from tas_tf.runs.config import RUNS_INSIDE
 from tas_tf.runs.lock import check_free, is_free
-from tas_tf.runs.run import RUNS_INSIDE, Run
+from tas_tf.runs.run import Run
 
 
 def recover(run: Run) -> None:

@@ -252,6 +252,27 @@ def test_an_input_that_changes_while_a_result_is_replaced_is_noticed(run):
     assert [line.split(":")[0] for line in describe(run).differences()] == ["input teacher"]
 
 
+def test_what_an_earlier_version_was_replacing_when_it_was_killed_is_made_again(run):
+    step = describe(run)
+    complete(step)
+    pending = step.folder / "digest.pending.json"
+    pending.write_text("{}")
+    assert step.status() == "unfinished"
+
+    def fail():
+        with step.replacing():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert step.status() == "unfinished"
+    replace(step)
+    assert (step.status(), pending.exists()) == ("fresh", False)
+    pending.write_text("{}")
+    complete(step)
+    assert (step.status(), pending.exists()) == ("fresh", False)
+
+
 def test_nothing_is_replaced_where_nothing_can_be_written(run, tmp_path):
     (tmp_path / "file").write_text("")
     step = Run(tmp_path / "file" / "run").step("export", settings={}, outputs=[])
