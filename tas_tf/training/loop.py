@@ -20,7 +20,7 @@ from tas_tf.interruption import REQUESTS, at_once, deferred
 from tas_tf.training.answers import OTHER_ORDER
 from tas_tf.training.checkpoint import Checkpoints, Progress, Saving, list_optimizers, variables_of
 from tas_tf.training.prepare import prepare
-from tas_tf.training.strategy import check_same_data, distribute, own_share
+from tas_tf.training.strategy import check_same_steps, distribute, own_share
 
 #: Key of the durations of epochs, including validation, in a history.
 SECONDS = "seconds"
@@ -90,7 +90,7 @@ def fit(
     variables = variables_of(model)
     checkpoints = None if saving is None else Checkpoints(saving, variables)
     progress = Progress() if checkpoints is None else checkpoints.restore()
-    check_same_data(epochs, steps_per_epoch, batch_size)
+    check_same_steps(epochs, steps_per_epoch, batch_size)
     # New optimizers are equal everywhere.
     shared = itertools.chain(*variables.values()) if progress != Progress() else model.variables
     workers.share(shared)
