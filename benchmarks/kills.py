@@ -4,10 +4,10 @@
 
 Each step is first run without interruption, on digits. Then, at each moment, the step starts from the same folder, gets
 the signal, and is started again. After the signal, every file in the run folder must be whole, of the checkpoints of a
-training at least one, and each exported file must be the earlier or the new one. At the end, shapes, weights, files for
-devices and reports must be those of the uninterrupted run; only times may differ. SIGTERM must end
-the process with the exit code 75, or 0 if it had ended before. What was found is kept in benchmarks/records/kills, from
-which a table in docs/RESULTS.md is made. Exits with 1 if anything was amiss.
+training at least one, and the exported files must be all the earlier or all the new ones, once what was moved away is
+put back. At the end, shapes, weights, files for devices and reports must be those of the uninterrupted run; only times
+may differ. SIGTERM must end the process with the exit code 75, or 0 if it had ended before. What was found is kept in
+benchmarks/records/kills, from which a table in docs/RESULTS.md is made. Exits with 1 if anything was amiss.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from benchmarks.run_files import is_same, is_whole
 from tas_tf.cli.document import with_lines
 from tas_tf.files import read_json, write_bytes, write_json
 from tas_tf.interruption import EXIT_CODE
-from tas_tf.replacing import PARTIAL_PREFIX
+from tas_tf.replacing import PARTIAL_PREFIX, put_back
 from tas_tf.runs.lock import LOCK
 
 _DATA = ("--dataset=digits", "--train_limit=400", "--batch_size=32", "--test_limit=64", "--progress=none")
@@ -165,7 +165,7 @@ def _interrupt(folder: Path, step: Killed, base: Path, whole: Path, name: str, m
     process.join()
     wanted = {"KILL": (-signal.SIGKILL,), "TERM": (EXIT_CODE, 0)}[name] if running else (0,)
     faults = [] if process.exitcode in wanted else [f"exit code {process.exitcode}"]
-    faults += _apart(_damaged, run) + _apart(_neither, run, base, whole)
+    faults += _apart(_damaged, run) + _apart(_mixed, run, base, whole)
     again = start(step.module, flags)
     again.join()
     if again.exitcode:
@@ -188,19 +188,33 @@ def _damaged(run: Path) -> list[str]:
     return [f"{path.relative_to(run)} is damaged" for path in _files(run) if not is_whole(path)]
 
 
-def _neither(run: Path, base: Path, whole: Path) -> list[str]:
-    """Exported files that were there before and are neither those nor the new ones."""
-    faults = []
-    for path in _files(base / "export"):
-        name = path.relative_to(base)
-        found, new = run / name, whole / name
-        if not _matters(str(name)) or path.suffix == ".json":  # what is said of the files has times
-            continue
-        if not found.exists():
-            faults += [f"{name} is lost"] if new.exists() else []
-        elif is_whole(found) and not any(is_same(found, one, {}) for one in (path, new) if one.exists()):
-            faults.append(f"{name} is neither the earlier nor the new one")
-    return faults
+def _mixed(run: Path, base: Path, whole: Path) -> list[str]:
+    """Whether exported files are neither all the earlier nor all the new ones, after the next command's recovery."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "export"
+        if (run / "export").is_dir():
+            shutil.copytree(run / "export", copy)
+        put_back(copy)
+        found, earlier, new = map(_exported, (copy, base / "export", whole / "export"))
+        others = [_unlike(found, earlier), _unlike(found, new)]
+    if not all(others):
+        return []
+    return [f"the export is neither the earlier one ({', '.join(others[0])}) nor the new one ({', '.join(others[1])})"]
+
+
+def _exported(export: Path) -> dict[str, Path]:
+    """Exported files by name, but for what is said of them, which has times."""
+    found = {str(path.relative_to(export)): path for path in _files(export) if path.suffix != ".json"}
+    return {name: path for name, path in found.items() if _matters(name)}
+
+
+def _unlike(found: dict[str, Path], wanted: dict[str, Path]) -> list[str]:
+    """Names of the files that one has and the other hasn't, or that aren't the same."""
+    return [
+        name
+        for name in sorted(found.keys() | wanted.keys())
+        if name not in found or name not in wanted or not is_same(found[name], wanted[name], {})
+    ]
 
 
 def _files(run: Path) -> Iterator[Path]:

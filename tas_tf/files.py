@@ -134,8 +134,9 @@ def write_model(path: str | Path, model: "keras.Model") -> None:
 def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Yields an empty folder, which becomes `path` if the block ends without an exception.
 
-    An existing folder is replaced as a whole. If the process is killed meanwhile, the next one that writes the folder
-    puts the existing one back first, see `put_back`. Of several workers, only the chief may call this.
+    An existing folder is replaced as a whole. If the process is killed between the two renames, there is no folder
+    until it is put back: the next call for the same path does that first, and so does `put_back`. Of several workers,
+    only the chief may call this.
 
     Raises:
         NotADirectoryError: If `path` is a file.

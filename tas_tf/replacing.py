@@ -13,6 +13,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
+from glob import glob
 from pathlib import Path
 
 from tas_tf.interruption import deferred
@@ -74,7 +75,8 @@ def replace_together(scratch: Path, names: Iterable[str | Path]) -> None:
         except BaseException:
             _put_back(scratch)
             raise
-        flush(old)
+        with contextlib.suppress(OSError):  # after a power cut, the old ones may count again
+            flush(old)
         _remove_empty(folder, names)
 
 
@@ -82,7 +84,7 @@ def put_back(folder: str | Path) -> None:
     """Puts back what processes that were killed while they replaced files had moved away.
 
     Args:
-        folder: The folder, with all folders in it. No other process may be at work on it.
+        folder: The folder that has the scratch folders. No other process may be at work on it.
 
     Raises:
         OSError: Files can't be moved.
@@ -95,9 +97,10 @@ def unfinished(folder: str | Path) -> list[Path]:
     """The scratch folders that hold what has to be put back.
 
     Args:
-        folder: The folder that they are in, at any depth. It need not exist.
+        folder: The folder that they are in, not deeper. It need not exist.
     """
-    return [path.parents[1] for path in Path(folder).rglob(f"{PARTIAL_PREFIX}*/{_OLD}/{_LIST}")]
+    found = glob(f"{PARTIAL_PREFIX}*/{_OLD}/{_LIST}", root_dir=folder)
+    return [Path(folder, name).parents[1] for name in found]
 
 
 def remove_partial(folder: str | Path, *, of: str | None = None) -> None:
@@ -161,8 +164,10 @@ def _write_list(old: Path, there: dict[str, bool]) -> None:
 
 def _read_list(scratch: Path) -> dict[str, bool] | None:
     """Whether there was something, by name; `None` if nothing has been moved, or all is in its place."""
-    path = scratch / _OLD / _LIST
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    try:
+        return json.loads((scratch / _OLD / _LIST).read_text(encoding="utf-8"))
+    except FileNotFoundError:  # also if another process is done with it just now
+        return None
 
 
 def _discard(scratch: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tas_tf.files import atomic_folder, write_json
 from tas_tf.interruption import Terminated, listening
-from tas_tf.replacing import remove_partial, unfinished, written_aside
+from tas_tf.replacing import put_back, remove_partial, unfinished, written_aside
 from tests.failures import OPERATIONS, contents, fail_at, names
 from tests.replaced import make, replace
 
@@ -24,9 +24,9 @@ def results(tmp_path) -> tuple[Path, dict[str, bytes], dict[str, bytes]]:
     return tmp_path / "folder", contents(tmp_path / "folder"), contents(tmp_path / "after")
 
 
-def count_operations(monkeypatch, work) -> int:
+def count_operations(monkeypatch, work, operations=OPERATIONS) -> int:
     with monkeypatch.context() as patch:
-        done = fail_at(patch, OPERATIONS, 10**6)
+        done = fail_at(patch, operations, 10**6)
         work()
     return len(done)
 
@@ -66,6 +66,17 @@ def test_whatever_fails_one_result_is_whole(results, monkeypatch, tmp_path):
     assert ends[-1]
 
 
+def test_new_files_in_place_are_no_failure(results, monkeypatch, tmp_path):
+    """Not even if the disk can't be told that the old ones no longer count."""
+    folder, _, after = results
+    make(tmp_path / "counted", "earlier", first=True)
+    count = count_operations(monkeypatch, lambda: replace(tmp_path / "counted"), ["os.fsync"])
+    with monkeypatch.context() as patch:
+        fail_at(patch, "os.fsync", count - 1)
+        replace(folder)
+    assert contents(folder) == after
+
+
 def test_wherever_it_is_killed_one_result_is_whole(results, tmp_path):
     """Also if the process that puts the files back is killed in turn."""
     folder, before, after = results
@@ -85,7 +96,7 @@ def test_a_failure_to_put_back_is_made_good_later(results, monkeypatch):
         patch.setattr("tas_tf.replacing._flush_folders", lambda *arguments: os.rename("a", "b"))
         with pytest.raises(OSError, match="failure"):
             replace(folder)
-    assert unfinished(folder.parent) == unfinished(folder) != []
+    assert len(unfinished(folder)) == 1
     replace(folder)  # the next one puts back first
     assert not unfinished(folder)
     remove_partial(folder)
@@ -112,6 +123,25 @@ def test_what_others_replace_beside_it_is_left_alone(tmp_path, monkeypatch):
     assert len(unfinished(tmp_path)) == 1
     remove_partial(tmp_path, of="a")
     assert {name: (tmp_path / name / "file").read_text() for name in names(tmp_path)} == {"a": "earlier", "b": "later"}
+
+
+def test_a_replacement_that_another_process_ends_is_over(results, monkeypatch):
+    folder, before, _ = results
+    with monkeypatch.context() as patch:
+        patch.setattr("tas_tf.replacing._put_back", lambda scratch: None)
+        fail_at(patch, "os.replace", 3)
+        with pytest.raises(OSError, match="failure"):
+            replace(folder)
+    read = Path.read_text
+
+    def read_too_late(path, **options):
+        monkeypatch.setattr(Path, "read_text", read)
+        put_back(folder)
+        return read(path, **options)
+
+    monkeypatch.setattr(Path, "read_text", read_too_late)
+    remove_partial(folder, of="model.bin")
+    assert contents(folder) == before
 
 
 def test_a_request_to_end_waits(results, monkeypatch):

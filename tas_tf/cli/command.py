@@ -27,6 +27,7 @@ from tas_tf.interruption import EXIT_CODE, LOST_CODE, Terminated, listening
 from tas_tf.pipeline.plan import show_plan
 from tas_tf.pipeline.steps import PipelineStep
 from tas_tf.runs.lock import release_all
+from tas_tf.runs.recovery import recover
 from tas_tf.runs.schedule import Schedule, load_schedule
 from tas_tf.runs.shared import Shared
 from tas_tf.runs.workspace import Workspace
@@ -85,7 +86,7 @@ def start(*, earlier: bool = False, whole: bool = False, prepared: bool = True) 
     make_strategy(parsed.config.strategy)  # several workers have to meet before anything is computed
     shared.console.quiet = not workers.is_chief()
     if parsed.config.run_dir and not parsed.call.dry_run:
-        workers.once(parsed.config.run.recover)
+        workers.once(lambda: recover(parsed.config.run))
     schedule = load_schedule(parsed.config)
     if parsed.config.time is not None and schedule is None and not whole:
         raise UserError("`time` plans the whole pipeline. Run `pipeline` with it, or leave it out.")

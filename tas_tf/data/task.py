@@ -30,7 +30,7 @@ from tas_tf.objectives.classification import Classification
 from tas_tf.objectives.objective import Objective
 
 #: Settings that `load_source` takes as they are.
-_OF_SOURCES = (*("data_dir", "features", "label_columns", "image_size", "test_share", "channels", "skip_broken"),)
+_OF_SOURCES = ("data_dir", "features", "label_columns", "image_size", "test_share", "channels", "skip_broken")
 
 
 @dataclass(frozen=True, eq=False)
@@ -259,9 +259,7 @@ class Task(RunData):
 
         def dataset(first_epoch: int, first_step: int = 0) -> tf.data.Dataset:
             pairs = paired_epochs(
-                self._trained_on,
-                weights,
-                architecture,
+                *(self._trained_on, weights, architecture),
                 batch_size=batch_size,
                 preprocessing=self.preprocessing,
                 augment=self.augment,

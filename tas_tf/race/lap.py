@@ -95,7 +95,7 @@ class LapRecords:
         try:
             record = read_checked(path.with_suffix(".json"))
             # A shape that another machine proposes under the same name may be another one.
-            if record["shape"] != proposal.shape.to_json():
+            if record.get("shape") != proposal.shape.to_json():
                 return None
             return Lap.from_json(record["lap"], proposal), read_arrays(path.with_suffix(".npz"))
         except (UserError, KeyError, TypeError) as error:

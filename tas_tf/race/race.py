@@ -124,8 +124,7 @@ def run_race(
         """Trains a shape; if training diverges, its loss is infinite and its weights stay as they were."""
         trainee, steps, started = contestant.trainee, rounds.steps[number - 1], time.monotonic()
         read = images[number - 1]
-        with reading(own_share()):
-            read(0)  # asks the teacher
+        read.ask()
         asked, started, before = time.monotonic() - started, time.monotonic(), 0.0
         trainee.network.set_weights(contestant.weights)
         try:
@@ -214,11 +213,12 @@ def _images_of_rounds(
     epochs_before = [0, *itertools.accumulate(-(-steps // per_epoch) for steps in rounds.steps)]
     images: list[Read] = [functools.partial(dataset, epoch) for epoch in epochs_before[: len(rounds.steps)]]
     spec = dataset(0).element_spec
-    if teacher is not None and shares_answers(data, settings, rounds):
+    keeps_answers = teacher is not None and shares_answers(data, settings, rounds)
+    if keeps_answers:
         answers = Answers(teacher, strategy)
         images = [answers.to(read, steps) for read, steps in zip(images, rounds.steps, strict=True)]
         spec = answers.spec(*spec)
-    return [_Images(read, spec) for read in images]
+    return [_Images(read, spec, keeps_answers=keeps_answers) for read in images]
 
 
 class _Images:
@@ -227,10 +227,17 @@ class _Images:
     Args:
         read: Returns them.
         element_spec: Specification of a global batch.
+        keeps_answers: Whether the first call of `read` asks the teacher, whose answers are then kept.
     """
 
-    def __init__(self, read: Read, element_spec: Any) -> None:
-        self._read, self.element_spec = read, element_spec
+    def __init__(self, read: Read, element_spec: Any, *, keeps_answers: bool) -> None:
+        self._read, self.element_spec, self._keeps_answers = read, element_spec, keeps_answers
+
+    def ask(self) -> None:
+        """Asks the teacher, if its answers are kept; after the first time, they are there."""
+        if self._keeps_answers:
+            with reading(own_share()):
+                self._read(0)
 
     def __call__(self, first_epoch: int, first_step: int = 0) -> tf.data.Dataset:
         """The batches, the same ones in every epoch."""

@@ -29,6 +29,9 @@ from tas_tf.training.settings import TrainSettings
 from tas_tf.training.strategy import STRATEGIES
 from tas_tf.zoo.loading import is_file_name
 
+#: Folders in a run folder that hold further runs.
+RUNS_INSIDE = _RIVALS_FOLDER, _BUDGETS_FOLDER = "rivals", "budgets"
+
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSettings(Settings):
@@ -258,7 +261,7 @@ class RunConfig(Settings):
 
     def rival(self, name: str) -> RunConfig:
         """The run of a rival, inside this run's folder. It shares teacher and data, and the shape unless it differs."""
-        rival, folder = RIVALS[name], self.run.path / "rivals" / name
+        rival, folder = RIVALS[name], self.run.path / _RIVALS_FOLDER / name
         same = rival.shape == "searched"
         return replace(
             self,
@@ -286,7 +289,7 @@ class RunConfig(Settings):
             *(
                 replace(
                     self,
-                    run_dir=str(self.run.path / "budgets" / str(budget).replace(":", "_")),
+                    run_dir=str(self.run.path / _BUDGETS_FOLDER / str(budget).replace(":", "_")),
                     teacher_from=str(self.teacher_run.path),
                     budgets=(budget,),
                     parent=self,

@@ -68,6 +68,15 @@ def check_free(folder: Path) -> None:
         os.close(file)
 
 
+def is_free(folder: Path) -> bool:
+    """Whether no other process works on a folder, which needn't exist."""
+    try:
+        check_free(folder)
+    except UserError:
+        return False
+    return True
+
+
 def release_all() -> None:
     """Ends the locks of this process."""
     while _held:

@@ -13,12 +13,13 @@ from tas_tf import workers
 from tas_tf.errors import UserError
 from tas_tf.files import digest_of, write_json
 from tas_tf.interruption import REQUESTS
-from tas_tf.replacing import put_back, remove_partial, replace_together, scratch_folder, unfinished
-from tas_tf.runs.lock import acquire, check_free
+from tas_tf.replacing import remove_partial, replace_together, scratch_folder
+from tas_tf.runs.lock import acquire
 from tas_tf.runs.origins import compare_inputs, compare_settings, flatten, hash_content, list_differences
 from tas_tf.runs.records import read_record
 
 Status = Literal["missing", "unfinished", "fresh", "stale"]
+_PENDING = "digest.pending.json"  # of an earlier version that was killed while it replaced a result, perhaps halfway
 
 
 class Run:
@@ -143,13 +144,6 @@ class Run:
                 f"`run_dir` must be a writable folder. Received: {self.path} ({error.strerror})."
             ) from error
 
-    def recover(self) -> None:
-        """Puts back what a process had moved away when it was killed while it replaced results; see `prepare`."""
-        check_free(self.path)
-        if unfinished(self.path):
-            self.prepare()
-            put_back(self.path)
-
     def step(
         self,
         name: str,
@@ -237,7 +231,8 @@ class Step:
             return "missing"
         if self.differences():
             return "stale"
-        return "fresh" if all(there) and read_record(self.digest_path).get("complete") else "unfinished"
+        is_whole = all(there) and not (self.folder / _PENDING).exists()
+        return "fresh" if is_whole and read_record(self.digest_path).get("complete") else "unfinished"
 
     def differences(self) -> list[str]:
         """Describes what changed since the result was made: `name: was X, now Y`."""
@@ -302,7 +297,7 @@ class Step:
             yield scratch
             self._check_outputs([scratch / output.relative_to(self.folder) for output in self.outputs])
             write_json(scratch / self.digest_path.name, record | {"files": self._files(scratch)})
-            paths = (*self.outputs, *earlier, self.digest_path)
+            paths = (*self.outputs, *earlier, self.digest_path, self.folder / _PENDING)
             replace_together(scratch, [path.relative_to(self.folder) for path in paths])
 
     @workers.on_chief
@@ -314,9 +309,8 @@ class Step:
         """
         self._check_outputs(self.outputs)
         # Keeps the hashes that `begin` recorded: an input that changed since must show up as a difference.
-        write_json(
-            self.digest_path, read_record(self.digest_path) | {"complete": True, "files": self._files(self.folder)}
-        )
+        made = {"complete": True, "files": self._files(self.folder)}
+        write_json(self.digest_path, read_record(self.digest_path) | made)
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def _start(self, record: Mapping[str, Any] | None = None) -> None:
@@ -327,6 +321,7 @@ class Step:
             remove_partial(self.folder)
             if record is not None:
                 write_json(self.digest_path, record)
+                (self.folder / _PENDING).unlink(missing_ok=True)
         except OSError as error:
             raise UserError(f"Can't write into {self.folder}: {error.strerror}.") from error
 

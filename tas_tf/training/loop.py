@@ -20,12 +20,12 @@ from tas_tf.interruption import REQUESTS, at_once, deferred
 from tas_tf.training.answers import OTHER_ORDER
 from tas_tf.training.checkpoint import Checkpoints, Progress, Saving, list_optimizers, variables_of
 from tas_tf.training.prepare import prepare
-from tas_tf.training.strategy import check_same_data, distribute, own_share
+from tas_tf.training.strategy import check_same_steps, distribute, own_share
 
 #: Key of the durations of epochs, including validation, in a history.
 SECONDS = "seconds"
-# Reading logs waits for the accelerator, and twice a second is enough for a progress bar.
-_SECONDS_BETWEEN_LOGS = 0.5
+_SECONDS_BETWEEN_LOGS = 0.5  # reading logs waits for the accelerator, and this is enough for a progress bar
+_LONG_VALIDATION = 5.0  # seconds for which a request to end can wait
 
 
 class Diverged(UserError):
@@ -90,10 +90,9 @@ def fit(
     variables = variables_of(model)
     checkpoints = None if saving is None else Checkpoints(saving, variables)
     progress = Progress() if checkpoints is None else checkpoints.restore()
-    check_same_data(epochs, steps_per_epoch, batch_size)
+    check_same_steps(epochs, steps_per_epoch, batch_size)
     # New optimizers are equal everywhere.
-    shared = itertools.chain(*variables.values()) if progress != Progress() else model.variables
-    workers.share(shared)
+    workers.share(itertools.chain(*variables.values()) if progress != Progress() else model.variables)
     progress.check(steps_per_epoch)
     if progress.epochs > epochs:
         raise UserError(
@@ -125,7 +124,7 @@ def fit(
         return history
 
     steps = Steps(model, strategy) if steps is None else steps
-    batches = None
+    batches, is_long = None, True  # until a validation has shown otherwise
     for epoch in range(progress.epochs, epochs):
         done, inside = progress.steps, _InsideEpoch(model, checkpoints, progress, steps_per_epoch)
         is_trained = done == steps_per_epoch
@@ -143,11 +142,12 @@ def fit(
                 batches = None if ends else batches
                 _check_weights(model, epoch)
             if validation is not None:
-                if not is_trained:
-                    inside.before_validation(logs)
+                is_saved = is_trained or checkpoints is None or inside.before_validation(logs, is_long=is_long)
+                started = time.monotonic()
                 # Several workers must end together.
-                with at_once() if workers.count() == 1 else contextlib.nullcontext():
+                with at_once() if is_saved and workers.count() == 1 else contextlib.nullcontext():
                     logs |= {f"val_{name}": float(value) for name, value in validation().items()}
+                is_long = time.monotonic() - started > _LONG_VALIDATION
             callback_list.on_epoch_end(epoch, logs)
             # Kept out of the logs: progress bars show their own time.
             history.history.setdefault(SECONDS, []).append(inside.seconds)
@@ -217,8 +217,7 @@ class Steps:
                     "`epochs_dataset` must return an endless one, or one of known cardinality for each epoch."
                 ) from error
             is_last = step + 1 == steps.stop
-            due = is_last or time.monotonic() - last_read > _SECONDS_BETWEEN_LOGS
-            if due:
+            if due := is_last or time.monotonic() - last_read > _SECONDS_BETWEEN_LOGS:
                 last_read = time.monotonic()
             if is_last or (due and workers.count() == 1):  # the clocks of several workers differ
                 self._check_losses(epoch)
@@ -255,8 +254,7 @@ class Steps:
         return train
 
     def _check_losses(self, epoch: int) -> None:
-        step = int(self._bad_step.numpy())
-        if step >= 0:
+        if (step := int(self._bad_step.numpy())) >= 0:
             raise _diverged(self._model, f"the loss at step {step + 1} of epoch {epoch + 1}")
 
     def _epoch_logs(self, logs: dict[str, tf.Tensor]) -> dict[str, float]:
@@ -306,15 +304,18 @@ class _InsideEpoch:
         if workers.any_wants(False):  # a request may have come meanwhile, and all workers end together
             REQUESTS.check()
 
-    def before_validation(self, logs: dict[str, float]) -> None:
-        """Saves after the last step, so that a request can end a validation, which may change the model's statistics.
+    def before_validation(self, logs: dict[str, float], *, is_long: bool) -> bool:
+        """Saves after the last step if it is time to, or so that a request can end a long validation; returns whether.
 
         Args:
             logs: Those of the epoch. They are saved behind those of finished epochs.
+            is_long: Whether the validation, which may change the model's statistics, takes long, on the chief.
         """
-        if self._checkpoints is not None and not self._model.stop_training:
-            before = self._progress.history
-            self._save(self._steps, before | {name: [*before.get(name, ()), value] for name, value in logs.items()})
+        if self._model.stop_training or not (self._checkpoints.wanted() or workers.once(lambda: is_long)):
+            return False
+        before = self._progress.history
+        self._save(self._steps, before | {name: [*before.get(name, ()), value] for name, value in logs.items()})
+        return True
 
     def _save(self, steps: int, history: dict[str, list[float]]) -> None:
         inside = {"steps": steps, "seconds": self.seconds, "steps_per_epoch": self._steps}

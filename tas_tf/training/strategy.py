@@ -107,7 +107,7 @@ def check_batch_size(strategy: tf.distribute.Strategy, batch_size: int | None, p
         raise UserError(f"`batch_size` must be divisible by {names}. Received: {batch_size}. Use {near}, or {ways}.")
 
 
-def check_same_data(*sizes: int | None) -> None:
+def check_same_steps(*sizes: int | None) -> None:
     """Checks that all workers have as much data.
 
     Args:

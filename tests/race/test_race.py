@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import warnings
 
 import keras
 import numpy as np
@@ -17,7 +18,7 @@ from tas_tf.files import read_json, write_json
 from tas_tf.proposals.shortlist import Proposal
 from tas_tf.proposals.uniform import uniform_shape
 from tas_tf.race.lap import Lap, LapRecords
-from tas_tf.race.race import plan_rounds, race_metrics, run_race
+from tas_tf.race.race import _Images, plan_rounds, race_metrics, run_race
 from tas_tf.race.settings import RaceSettings, Rounds
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
@@ -234,6 +235,24 @@ def test_laps_of_earlier_versions_are_read(tmp_path, lap):
     record = read_json(path)
     write_json(path, {"lap": record["lap"], "shape": record["shape"]})
     assert records.read(lap.proposal, 1, 0.5)[0] == lap
+
+
+def test_a_lap_without_a_shape_is_run_again_without_a_word(tmp_path, lap):
+    """Early versions wrote such laps."""
+    records = LapRecords(Saving(tmp_path))
+    records.write(lap, [np.arange(3.0)])
+    (path,) = tmp_path.glob("*.json")
+    write_json(path, {"lap": read_json(path)["lap"]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert records.read(lap.proposal, 1, 0.5) is None
+
+
+@pytest.mark.parametrize("keeps_answers", [True, False])
+def test_the_teacher_is_asked_before_a_lap_only_if_its_answers_are_kept(keeps_answers):
+    calls = []
+    _Images(calls.append, None, keeps_answers=keeps_answers).ask()
+    assert calls == ([0] if keeps_answers else [])
 
 
 @pytest.mark.slow

@@ -5,11 +5,10 @@ import pytest
 
 from tas_tf.errors import UserError
 from tas_tf.files import read_json, write_json
-from tas_tf.replacing import remove_partial, unfinished
 from tas_tf.runs.origins import hash_content
 from tas_tf.runs.records import read_record, read_result
 from tas_tf.runs.run import Run
-from tests.failures import contents, fail_at, names
+from tests.failures import names
 
 SETTINGS = {"epochs": 3, "optimizer": {"learning_rate": 0.1}, "widths": (4, 8)}
 
@@ -253,28 +252,25 @@ def test_an_input_that_changes_while_a_result_is_replaced_is_noticed(run):
     assert [line.split(":")[0] for line in describe(run).differences()] == ["input teacher"]
 
 
-def test_what_a_killed_process_was_replacing_is_put_back(run, monkeypatch):
-    """The results of one step in the run, and of another in a run inside it."""
-    inside = Run(run.path / "budgets" / "macs_0.25")
-    (inside.path / "teacher").mkdir(parents=True)
-    inside.teacher_model.write_text("teacher")
-    for each in (run, inside):
-        complete(describe(each))
-    assert not unfinished(run.path)
-    before = contents(run.path)
-    with monkeypatch.context() as patch:
-        patch.setattr("tas_tf.replacing._put_back", lambda scratch: None)
-        for each in (run, inside):
-            fail_at(patch, "os.replace", 9)  # where the new record would be moved
-            with pytest.raises(OSError, match="failure"):
-                replace(describe(each, epochs=5))
-    assert len(unfinished(run.path)) == 2
-    assert describe(run).status() != "fresh"
-    run.recover()
-    for step in (describe(run), describe(inside)):
-        assert step.status() == "fresh"
-        remove_partial(step.folder)
-    assert contents(run.path) == before
+def test_what_an_earlier_version_was_replacing_when_it_was_killed_is_made_again(run):
+    step = describe(run)
+    complete(step)
+    pending = step.folder / "digest.pending.json"
+    pending.write_text("{}")
+    assert step.status() == "unfinished"
+
+    def fail():
+        with step.replacing():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert step.status() == "unfinished"
+    replace(step)
+    assert (step.status(), pending.exists()) == ("fresh", False)
+    pending.write_text("{}")
+    complete(step)
+    assert (step.status(), pending.exists()) == ("fresh", False)
 
 
 def test_nothing_is_replaced_where_nothing_can_be_written(run, tmp_path):

@@ -253,8 +253,9 @@ def test_a_run_that_ended_inside_an_epoch_goes_on_there(
 
 @pytest.mark.parametrize("learner", ["classifier"], indirect=True)
 @pytest.mark.parametrize("act", [terminate, kill])
-def test_a_validation_can_be_ended_at_once_and_is_done_again(learner, epochs_dataset, tmp_path, act):
+def test_a_long_validation_can_be_ended_at_once_and_is_done_again(learner, epochs_dataset, tmp_path, act, monkeypatch):
     """It may change the model: that of an unfinished one must not stay."""
+    monkeypatch.setattr("tas_tf.training.loop._LONG_VALIDATION", -1.0)
     make, *_ = learner
     ended = []
 
@@ -278,6 +279,37 @@ def test_a_validation_can_be_ended_at_once_and_is_done_again(learner, epochs_dat
     history = run(resumed, epochs_dataset, validation=validate(resumed), saving=Saving(tmp_path))
     assert_same(state(resumed), state(whole))
     assert logs_of(history) == logs_of(wanted)
+
+
+@pytest.mark.parametrize(("seconds", "saved"), [(-1.0, 6), (1e9, 4)])
+def test_the_state_before_a_short_validation_is_not_saved(
+    make_classifier, compile_classifier, epochs_dataset, tmp_path, monkeypatch, seconds, saved
+):
+    """But for the first one, of which nobody knows how long it takes."""
+    monkeypatch.setattr("tas_tf.training.loop._LONG_VALIDATION", seconds)
+    states = []
+    saving = Saving(tmp_path, on_saved=lambda: states.append(saved_progress(tmp_path)))
+    run(compile_classifier(make_classifier()), epochs_dataset, validation=dict, saving=saving)
+    assert [(one.epochs, one.steps) for one in states][:3] == [(0, STEPS), (1, 0), (1, STEPS) if saved == 6 else (2, 0)]
+    assert len(states) == saved
+
+
+def test_a_short_validation_ends_before_a_request_ends_the_process(
+    make_classifier, compile_classifier, epochs_dataset, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("tas_tf.training.loop._LONG_VALIDATION", 1e9)
+    ended = []
+
+    def validate():
+        if ended:
+            terminate()
+        ended.append(True)
+        return {}
+
+    with pytest.raises(Terminated), listening():
+        run(compile_classifier(make_classifier()), epochs_dataset, validation=validate, saving=Saving(tmp_path))
+    assert len(ended) == 2
+    assert saved_progress(tmp_path).epochs == 2
 
 
 def test_an_epoch_of_another_length_does_not_go_on(make_classifier, compile_classifier, epochs_dataset, tmp_path):
