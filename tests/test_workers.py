@@ -61,11 +61,21 @@ def test_workers_train_as_one_process_does(folder, name, tolerance):
         np.testing.assert_allclose(chief[each], value, atol=tolerance, rtol=tolerance, err_msg=each)
 
 
+def smooth(model: keras.Model) -> keras.Model:
+    """The network with tanh for ReLU, at whose kink a difference in the last digit may grow to any size."""
+
+    def replace(layer: keras.Layer) -> keras.Layer:
+        is_relu = isinstance(layer, keras.layers.ReLU)
+        return keras.layers.Activation("tanh", name=layer.name) if is_relu else layer
+
+    return keras.models.clone_model(model, clone_function=replace)
+
+
 @pytest.mark.slow
 def test_a_pipeline_of_workers_ends_as_one_process_does(tmp_path):
     """Teacher, race, distillation, fine-tuning for 8 bits, export and report, without batch normalisation."""
     model = tmp_path / "mine.keras"
-    team.adapted(normalised=False).save(model)
+    smooth(team.adapted(normalised=False)).save(model)
     flags = [
         *("--dataset=digits", "--train_limit=200", "--batch_size=32", "--lr=0.1", "--train_model", f"--model={model}"),
         *("--teacher_epochs=15", "--teacher_warmup=1", "--proposals=3", "--race_effort=0.5", "--student_epochs=2"),
@@ -76,19 +86,19 @@ def test_a_pipeline_of_workers_ends_as_one_process_does(tmp_path):
     command = ["-m", "trainers.pipeline", *flags]
     end(team.start([*command, "--strategy=multi_worker", f"--run_dir={together}"], stderr=subprocess.PIPE), 0, 0)
     end(team.start([*command, "--strategy=one_device", f"--run_dir={alone}"], count=1, stderr=subprocess.PIPE), 0)
-    for name in ("teacher", "student", "uniform"):
+    for name in ("teacher", "student", "rivals/uniform/student"):
         ours, theirs = (keras.saving.load_model(run / name / "model.keras").weights for run in (together, alone))
         for one, other in zip(ours, theirs, strict=True):
-            np.testing.assert_allclose(one, other, atol=1e-4, rtol=1e-4, err_msg=f"{name}: {one.path}")
+            np.testing.assert_allclose(one, other, atol=1e-5, rtol=1e-5, err_msg=f"{name}: {one.path}")
     ours, theirs = (json.loads((run / "search" / "metrics.json").read_text()) for run in (together, alone))
     assert ours["proposal"] == theirs["proposal"]
     laps = [[(lap["proposal"], lap["round"]) for lap in raced["laps"]] for raced in (ours, theirs)]
     assert laps[0] == laps[1]
     losses = [[lap["loss"] for lap in raced["laps"]] for raced in (ours, theirs)]
-    np.testing.assert_allclose(*losses, rtol=1e-3)
+    np.testing.assert_allclose(*losses, rtol=1e-5)
     ours, theirs = (json.loads((run / "qat_student" / "metrics.json").read_text()) for run in (together, alone))
-    # One of 64 images may lie on the edge between two classes.
-    assert ours["accuracy"] == pytest.approx(theirs["accuracy"], abs=1.5 / 64)
+    # Steps of 8 bits make differences larger: one or two of 360 images may change sides.
+    assert ours["accuracy"] == pytest.approx(theirs["accuracy"], abs=2.5 / 360)
     assert (together / "report.html").exists()
 
 
