@@ -22,6 +22,7 @@ from tas_tf.cli.options import FLAGS, Parsed, parse
 from tas_tf.cli.table import OPTIONS, options_of
 from tas_tf.cli.wording import message, translate
 from tas_tf.data.decodable import trouble_with_images
+from tas_tf.data.own_data import trouble_with_own_data
 from tas_tf.errors import UserError
 from tas_tf.interruption import EXIT_CODE, LOST_CODE, Terminated, listening
 from tas_tf.pipeline.plan import show_plan
@@ -123,7 +124,7 @@ def _exit_code(main: Callable[[], Any], argv: Sequence[str]) -> int:
     try:
         _read_flags(argv, command)
         with listening(), contextlib.nullcontext() if not flags.FLAGS["json"].value else _everything_to_stderr():
-            result = _naming_images(main)
+            result = _naming_data(main)
         if not flags.FLAGS["json"].value:
             return 0
         if result is not None and workers.is_chief():
@@ -154,16 +155,19 @@ def _exit_code(main: Callable[[], Any], argv: Sequence[str]) -> int:
     return 0
 
 
-def _naming_images(main: Callable[[], Any]) -> Any:
-    """Runs a command, and finds the images that can't be read if it stops because of them.
+def _naming_data(main: Callable[[], Any]) -> Any:
+    """Runs a command, and finds the images or the user's code that can't be read if it stops because of them.
 
     Raises:
-        UserError: Images can't be read.
+        UserError: The data can't be read.
     """
     try:
         return main()
     except Exception as error:
-        if workers.is_loss_of_worker(error) or (trouble := trouble_with_images(error)) is None:
+        trouble = None
+        if not workers.is_loss_of_worker(error):
+            trouble = trouble_with_images(error) or trouble_with_own_data(error)
+        if trouble is None:
             raise
         raise trouble from error
 

@@ -27,7 +27,7 @@ _BATCH, _KEPT = 256, 64
 #: Number of images from which on the user is told that they are decoded.
 _MANY = 2_000
 #: Errors that have another cause than an image, even if they name what reads images.
-_ELSEWHERE = (
+ELSEWHERE = (
     tf.errors.ResourceExhaustedError,
     tf.errors.CancelledError,
     tf.errors.AbortedError,
@@ -36,7 +36,7 @@ _ELSEWHERE = (
 )
 #: What errors name that are raised where images are read: TensorFlow's operations, or what Pillow's reader raises.
 #: Errors of anything else may name the operation that hands on batches, IteratorGetNext.
-_READS = re.compile(r"\bReadFile\b|\bDecode\w+|\bParse\w*Example|\bBroken: ")
+READS = re.compile(r"\bReadFile\b|\bDecode\w+|\bParse\w*Example|\bBroken: ")
 _NONE = np.zeros(0, np.uint64)
 #: Streamed data in use: an error while it is read doesn't name the file.
 _watched: weakref.WeakSet[StreamedSource] = weakref.WeakSet()
@@ -125,9 +125,9 @@ def trouble_with_images(error: Exception) -> UserError | None:
     Args:
         error: What TensorFlow raised while something ran.
     """
-    if not isinstance(error, tf.errors.OpError) or isinstance(error, _ELSEWHERE):
+    if not isinstance(error, tf.errors.OpError) or isinstance(error, ELSEWHERE):
         return None
-    if not isinstance(error, tf.errors.DataLossError) and not _READS.search(str(error)):
+    if not isinstance(error, tf.errors.DataLossError) and not READS.search(str(error)):
         return None
     sources = {_kept_name(source): source for source in _watched}.values()
     for anew in (False, True):  # at first those that were changed since they were decoded, which takes a moment

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 import warnings
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -14,6 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tas_tf.data.decodable import ELSEWHERE, READS
 from tas_tf.data.form import Arrays, Form
 from tas_tf.data.preprocessing import Preprocessing
 from tas_tf.data.run_data import RunData
@@ -33,6 +36,8 @@ _OF_FILES = (
 )
 #: Settings that prepare pixels, and what they are for data that networks take as it is.
 _AS_IT_IS: dict[str, Any] = {"preprocess": "none", "resize": "squash"}
+#: Data in use: an error in the middle of a training comes from TensorFlow, which doesn't know of it.
+_in_use: weakref.WeakSet[OwnData] = weakref.WeakSet()
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +112,31 @@ def _reading(file: Path, what: str) -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:
         raise UserError(f"`dataset`: {what} of {file} fails: {reason_of(error, file)}") from error
+
+
+def trouble_with_own_data(error: Exception) -> UserError | None:
+    """Says where a user's file fails because of which TensorFlow stopped; `None` if the error has another cause.
+
+    The data was read once before anything was trained, so that this is something that has changed since.
+
+    Args:
+        error: What TensorFlow raised while something ran.
+    """
+    if not isinstance(error, tf.errors.OpError) or isinstance(error, ELSEWHERE):
+        return None
+    text = re.sub(r"\{\{function_node.*?\}\}\s*", "", str(error))
+    files = {data.file for data in _in_use}
+    for file in files:
+        lines = re.findall(rf'File "{re.escape(str(file))}", line (\d+)', text)
+        if lines or (READS.search(text) and len(files) == 1):
+            # What was raised precedes the list of calls, or that of operations.
+            said = re.split(r"Traceback \(|\[\[", text)[0].strip().rpartition("\n")[-1]
+            place = f" ({file.name}, line {lines[-1]})" if lines else ""
+            return UserError(
+                f"`dataset`: the data of {file} fails: {said}{place}. It could be read before. Mend what has changed, "
+                "and run the same command again, which continues."
+            )
+    return None
 
 
 def taken_as_it_is(settings: DataSettings, file: Path) -> DataSettings:
@@ -192,7 +222,9 @@ class OwnData(StreamedData, RunData):
                 scored="test",
             )
         _warn_if_inexact(found, script.file)
-        return cls(**{one.name: getattr(found, one.name) for one in fields(StreamedData)}, file=script.file)
+        data = cls(**{one.name: getattr(found, one.name) for one in fields(StreamedData)}, file=script.file)
+        _in_use.add(data)
+        return data
 
     @property
     def name(self) -> str:

@@ -1,6 +1,7 @@
 """Data that a Python file of the user's own makes."""
 
 import re
+import weakref
 from pathlib import Path
 
 import keras
@@ -9,12 +10,14 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
+from tas_tf.data import own_data
 from tas_tf.data.form import Form
-from tas_tf.data.own_data import OwnData, Script
+from tas_tf.data.own_data import OwnData, Script, trouble_with_own_data
 from tas_tf.data.settings import DataSettings
 from tas_tf.errors import UserError
 from tas_tf.graph.graph import Graph
 from tas_tf.objectives.choose import choose_objective
+from tas_tf.scripts import import_file
 
 TRAIN, TEST = 48, 20
 
@@ -38,11 +41,11 @@ def data(count: int, seed: int):
     return {"signal": signals, "size": signals[:, 0]}, np.arange(count) % 3
 
 
-def opened(settings=None, train=None, test=None) -> OwnData:
+def opened(settings=None, train=None, test=None, file=Path("data.py")) -> OwnData:
     signal, size = keras.Input((6, 2), name="signal"), keras.Input((2,), name="size")
     x = layers.Concatenate()([layers.GlobalAveragePooling1D()(layers.Conv1D(4, 3)(signal)), size])
     graph = Graph.from_model(keras.Model({"signal": signal, "size": size}, layers.Dense(3, "softmax")(x)))
-    script = Script(Path("data.py"), train or data(TRAIN, 0), test or data(TEST, 1))
+    script = Script(file, train or data(TRAIN, 0), test or data(TEST, 1))
     objective = choose_objective(graph)
     return OwnData.load(script, settings or DataSettings(), form=Form.of(graph), objective=objective)
 
@@ -185,3 +188,59 @@ class Broken(keras.utils.PyDataset):
 def test_a_mistake_in_the_users_code_is_named():
     with pytest.raises(UserError, match=r"`dataset`: the data of data\.py fails: KeyError: 'signals'"):
         opened(train=Broken())
+
+
+GONE = """
+import numpy as np
+import tensorflow as tf
+
+inputs = {{"signal": np.zeros((8, 6, 2), "float32"), "size": np.zeros((8, 2), "float32")}}
+is_gone = []
+
+def examples():
+    for number in range(8):
+        if is_gone and number == 4:
+            raise OSError("the disk is gone")
+        yield {{name: value[number] for name, value in inputs.items()}}, number % 3
+
+def read(inputs, label):
+    return inputs, label + tf.cast(tf.strings.length(tf.io.read_file("{photo}")) - 1, tf.int64)
+
+kinds = {{"signal": tf.TensorSpec((6, 2)), "size": tf.TensorSpec((2,))}}, tf.TensorSpec((), tf.int64)
+train = tf.data.Dataset.from_generator(examples, output_signature=kinds).map(read)
+test = inputs, np.arange(8) % 3
+"""
+
+
+@pytest.mark.parametrize(("what", "message"), [("code", "OSError: the disk is gone"), ("file", "photo.png; No such")])
+def test_data_that_fails_in_the_middle_of_a_training_is_named(monkeypatch, write, tmp_path, what, message):
+    """What TensorFlow says then is pages long, and doesn't name the setting."""
+    photo = tmp_path / "photo.png"
+    photo.write_bytes(b"x")
+    script = Script.of(write(GONE.format(photo=photo)))
+    monkeypatch.setattr(own_data, "_in_use", weakref.WeakSet())  # other tests' data may not be collected yet
+    used = opened(train=script.train, test=script.test, file=script.file)
+    dataset, _ = used.training(4)
+    photo.unlink() if what == "file" else import_file(script.file, "dataset").is_gone.append(True)
+    batches = iter(dataset(0))
+
+    @tf.function
+    def epoch() -> None:  # as trainings read them
+        for _ in range(2):
+            next(batches)
+
+    with pytest.raises(tf.errors.OpError) as error:
+        epoch()
+    trouble = str(trouble_with_own_data(error.value))
+    assert trouble.startswith(f"`dataset`: the data of {script.file} fails: ")
+    assert message in trouble
+    assert "\n" not in trouble
+    assert (f"({script.file.name}, line 11)" in trouble) == (what == "code")
+
+
+def test_other_errors_are_not_those_of_the_data():
+    used = opened()
+    assert trouble_with_own_data(tf.errors.InvalidArgumentError(None, None, "shapes differ")) is None
+    assert trouble_with_own_data(ValueError(f'File "{used.file}", line 1')) is None
+    memory = tf.errors.ResourceExhaustedError(None, None, f'File "{used.file}", line 1')
+    assert trouble_with_own_data(memory) is None
