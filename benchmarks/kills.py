@@ -7,7 +7,8 @@ the signal, and is started again. After the signal, every file in the run folder
 training at least one, and the exported files must be all the earlier or all the new ones, once what was moved away is
 put back. At the end, shapes, weights, files for devices and reports must be those of the uninterrupted run; only times
 may differ. SIGTERM must end the process with the exit code 75, or 0 if it had ended before. What was found is kept in
-benchmarks/records/kills, from which a table in docs/RESULTS.md is made. Exits with 1 if anything was amiss.
+benchmarks/records/kills after each moment, from which a table in docs/RESULTS.md is made; the same command goes on from
+there, and a step starts anew when its file is removed. Exits with 1 if anything was amiss.
 """
 
 from __future__ import annotations
@@ -97,6 +98,8 @@ STEPS = {
 }
 _DOCS = Path(__file__).parents[1] / "docs" / "RESULTS.md"
 _BEGIN, _END = "<!-- kills: made by benchmarks/kills.py -->", "<!-- end of kills -->"
+#: What is known of a signal before the first moment.
+_NONE: dict[str, Any] = {"moments": 0, "before_the_end": 0, "faults": []}
 _MAKE_NETWORK = """
 import sys
 import keras
@@ -116,24 +119,42 @@ def main() -> None:
     import_all(step.module for step in STEPS.values())
     amiss = 0
     for name in () if options.table else options.steps:
-        found = {}
-        with tempfile.TemporaryDirectory() as folder:
-            print(f"== {name}", flush=True)
-            base, whole, seconds = _prepare(Path(folder), STEPS[name])
-            for each in options.signals:
-                moments = random.Random(f"{options.seed} {name} {each}").sample(range(1000), options.moments)
-                results = [
-                    _interrupt(Path(folder), STEPS[name], base, whole, each, seconds * m / 1000) for m in moments
-                ]
-                faults = [fault for result in results for fault in result["faults"]]
-                ended = sum(result["before_the_end"] for result in results)
-                found[each] = {"moments": len(moments), "before_the_end": ended, "faults": faults}
-                amiss += len(faults)
-        write_json(RECORDS / "kills" / f"{name}.json", {"seconds": round(seconds, 1), **found})
+        path = _record(name)
+        found = read_json(path) if path.exists() else {}
+        todo = {each: _moments(options, name, each)[found.get(each, _NONE)["moments"] :] for each in options.signals}
+        if any(todo.values()):
+            with tempfile.TemporaryDirectory() as folder:
+                print(f"== {name}", flush=True)
+                base, whole, seconds = _prepare(Path(folder), STEPS[name])
+                found = {"seconds": round(seconds, 1)} | found
+                for each, moment in ((each, moment) for each, moments in todo.items() for moment in moments):
+                    result = _interrupt(Path(folder), STEPS[name], base, whole, each, seconds * moment)
+                    found[each] = _with(found.get(each, _NONE), result)
+                    write_json(path, found)
+        amiss += sum(len(found[each]["faults"]) for each in options.signals)
     lines = [*_table()]
     write_bytes(_DOCS, with_lines(_DOCS.read_text(), lines, _BEGIN, _END).encode())
     print("\n".join(lines))
     sys.exit(bool(amiss))
+
+
+def _moments(options: argparse.Namespace, step: str, name: str) -> list[float]:
+    """When a step gets a signal, as shares of the time that it takes."""
+    chosen = random.Random(f"{options.seed} {step} {name}").sample(range(1000), options.moments)
+    return [thousandth / 1000 for thousandth in chosen]
+
+
+def _record(step: str) -> Path:
+    return RECORDS / "kills" / f"{step}.json"
+
+
+def _with(found: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+    """What was found with a signal, with one more result."""
+    return {
+        "moments": found["moments"] + 1,
+        "before_the_end": found["before_the_end"] + result["before_the_end"],
+        "faults": [*found["faults"], *result["faults"]],
+    }
 
 
 def _prepare(folder: Path, step: Killed) -> tuple[Path, Path, float]:
@@ -253,10 +274,9 @@ def _table() -> Iterator[str]:
     yield "| step | seconds | killed (before its end) | faults | SIGTERM (before its end) | faults |"
     yield "| --- | ---: | ---: | ---: | ---: | ---: |"
     for name in STEPS:
-        path = RECORDS / "kills" / f"{name}.json"
-        if path.exists():
-            record = read_json(path)
-            cells = [record.get(each, {"moments": 0, "before_the_end": 0, "faults": []}) for each in ("KILL", "TERM")]
+        if _record(name).exists():
+            record = read_json(_record(name))
+            cells = [record.get(each, _NONE) for each in ("KILL", "TERM")]
             shown = (f"{one['moments']} ({one['before_the_end']}) | {len(one['faults'])}" for one in cells)
             yield f"| {name} | {record['seconds']} | {' | '.join(shown)} |"
     yield ""
