@@ -4,10 +4,11 @@
 
 A small network is trained, made smaller and exported. Then each case damages something: a flag, a flag file, a file of
 the run, a checkpoint or record of an interrupted run, a shape, a model file, also of Keras 2, an image, a table, or
-measured latencies. It is cut, some of its bytes or values are
-replaced, or parts are repeated or removed. A command that reads it must end in time with the exit code 0 or 1, and
-print no traceback; after an error, every other file of the run must be as before. Cases that fail are listed with their
-seeds. `--only` runs a single seed again and shows what it prints. Exits with 1 if any case failed.
+measured latencies. It is cut, some of its bytes or values are replaced, or parts are repeated or removed. A command
+that reads it must end in time with the exit code 0 or 1, and print no traceback; after an error, every other file of
+the run must be as before. Cases that fail are listed with their
+seeds. `--only` runs a single seed again and shows what it prints. What was found is kept in benchmarks/records/fuzz
+after each case, if `--kinds` isn't given, and the same command goes on from there. Exits with 1 if any case failed.
 """
 
 from __future__ import annotations
@@ -18,16 +19,18 @@ import shutil
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from benchmarks.commands import import_all, start
 from benchmarks.damage import damage, damage_file, noise
 from benchmarks.fuzz_base import COMMON, OF_KERAS_2, OFTEN, Base, prepare
+from benchmarks.records import RECORDS
 from tas_tf.cli.commands import COMMANDS
 from tas_tf.cli.table import OPTIONS
+from tas_tf.files import read_json, write_json
 
 #: Distance between the first seeds of consecutive runs.
 SEEDS_APART = 1_000_000
@@ -35,6 +38,7 @@ SEEDS_APART = 1_000_000
 _KEPT = frozenset(["checkpoints"])
 #: Seconds after which a command counts as hanging. Those that do something take a few.
 _PATIENCE = 180
+_RECORDS = RECORDS / "fuzz"
 _FLAGS = Path(__file__).parents[1] / "flags"
 _TEXTS = (
     "",
@@ -81,18 +85,28 @@ def main() -> None:
             fault, out = _case(options.only, base, Path(folder) / "case", options.kinds)
             print(out, fault or "no fault", sep="\n")
             sys.exit(fault is not None)
-        first, counts, faults, started = SEEDS_APART * options.seed, Counter(), {}, time.monotonic()
-        for seed in range(first, first + options.cases):
+        first, started = SEEDS_APART * options.seed, time.monotonic()
+        path = _RECORDS / f"{options.seed}.json" if options.kinds == list(KINDS) else None
+        found = read_json(path) if path and path.exists() else {"cases": 0, "kinds": {}, "faults": {}}
+        for seed in range(first + found["cases"], first + options.cases):
             fault, _ = _case(seed, base, Path(folder) / "case", options.kinds)
-            counts[_kind(seed, options.kinds)] += 1
+            kind = _kind(seed, options.kinds)
+            found["cases"] += 1
+            found["kinds"][kind] = found["kinds"].get(kind, 0) + 1
             if fault is not None:
-                faults[seed] = fault
+                found["faults"][str(seed)] = fault
                 print(f"seed {seed}: {fault}", flush=True)
-            if (seed - first + 1) % 100 == 0:
-                print(f"{seed - first + 1} cases, {time.monotonic() - started:.0f} s, {len(faults)} failed", flush=True)
-    shown = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
-    print(f"{options.cases} cases ({shown}), {time.monotonic() - started:.0f} s, {len(faults)} failed")
-    sys.exit(bool(faults))
+            if path:
+                write_json(path, found)
+            if found["cases"] % 100 == 0:
+                print(f"{_summary(found)}, {time.monotonic() - started:.0f} s", flush=True)
+    print(_summary(found))
+    sys.exit(bool(found["faults"]))
+
+
+def _summary(found: dict[str, Any]) -> str:
+    shown = ", ".join(f"{name} {count}" for name, count in sorted(found["kinds"].items()))
+    return f"{found['cases']} cases ({shown}), {len(found['faults'])} failed"
 
 
 def _kind(seed: int, kinds: list[str]) -> str:
