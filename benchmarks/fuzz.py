@@ -6,9 +6,9 @@ A small network is trained, made smaller and exported. Then each case damages so
 the run, a checkpoint or record of an interrupted run, a shape, a model file, also of Keras 2, an image, a table, or
 measured latencies. It is cut, some of its bytes or values are replaced, or parts are repeated or removed. A command
 that reads it must end in time with the exit code 0 or 1, and print no traceback; after an error, every other file of
-the run must be as before. Cases that fail are listed with their
-seeds. `--only` runs a single seed again and shows what it prints. What was found is kept in benchmarks/records/fuzz
-after each case, if `--kinds` isn't given, and the same command goes on from there. Exits with 1 if any case failed.
+the run must be as before. Cases that fail are listed with their seeds. `--only` runs a single seed again and shows what
+it prints. What was found is kept in benchmarks/records/fuzz after each case, if `--kinds` isn't given, and the same
+command goes on from there. Exits with 1 if any case failed.
 """
 
 from __future__ import annotations
