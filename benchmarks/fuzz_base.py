@@ -95,12 +95,19 @@ def _kill_at(reached: str, run: Path, flags: list[str]) -> None:
         RuntimeError: It ends without it.
     """
     process = start("trainers.pipeline", flags)
-    while process.is_alive() and not any(run.glob(reached)):
+    while process.is_alive() and not _has(run, reached):
         time.sleep(0.002)
     if not process.is_alive():
         raise RuntimeError(f"The pipeline ended without {reached}.")
     process.kill()
     process.join()
+
+
+def _has(run: Path, pattern: str) -> bool:
+    try:
+        return any(run.glob(pattern))
+    except FileNotFoundError:  # a folder was removed meanwhile
+        return False
 
 
 _MAKE_MODEL_OF_KERAS_2 = """
