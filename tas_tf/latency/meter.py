@@ -96,11 +96,16 @@ class LatencyMeter:
         said: list[int] = []
 
         def on_timed(done: int, all_shapes: int) -> None:
-            if done == 0:
-                self.say(f"latency: {all_shapes} shapes are timed on this machine first; later runs use the result.")
-            elif done == all_shapes or done - (said[-1] if said else 0) >= all_shapes // 4:
+            if not said:
+                earlier = f", of which {done} have been timed" if done else ""
+                self.say(
+                    f"latency: {all_shapes} shapes are timed on this machine first{earlier}; later runs use the result."
+                )
+            elif done == all_shapes or done - said[-1] >= all_shapes // 4:
                 self.say(f"latency: {done} of {all_shapes} shapes timed ({self.target.format}).")
-                said.append(done)
+            else:
+                return
+            said.append(done)
 
         table, is_new = cached_table(self.space, self.target, on_timed=on_timed)
         earlier = "" if is_new else f", timed earlier; to time it again, remove {cache_folder()}"

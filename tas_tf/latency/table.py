@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from tas_tf.errors import UserError
-from tas_tf.files import read_json, write_json
-from tas_tf.latency.measure import Target, device_name, runtime_version, time_shapes
+from tas_tf.files import read_checked, read_json, write_checked, write_json
+from tas_tf.latency.measure import Target, Timing, device_name, runtime_version, time_shapes
 from tas_tf.latency.model import Error, LatencyModel, fit
 from tas_tf.latency.shapes import shapes_to_measure
 from tas_tf.space.shape import Shape
@@ -70,6 +70,7 @@ class LatencyTable:
         target: Target,
         *,
         count: int = COUNT,
+        begun: BegunTable | None = None,
         on_timed: Callable[[int, int], None] | None = None,
     ) -> LatencyTable:
         """Measures shapes on this machine.
@@ -78,13 +79,18 @@ class LatencyTable:
             space: Search space of the network.
             target: What is measured.
             count: Number of shapes.
+            begun: Keeps what was timed, and knows what an interrupted call timed; by default nothing is kept.
             on_timed: Called at the beginning and after each shape, with the numbers of shapes timed and of all.
         """
-        shapes, timings = shapes_to_measure(space, count), []
+        shapes = shapes_to_measure(space, count)
+        timings = [] if begun is None else begun.timings(shapes)
         if on_timed is not None:
-            on_timed(0, len(shapes))
-        for timing in time_shapes(space, shapes, target):
+            on_timed(len(timings), len(shapes))
+        known = {one.shape.counts for one in timings}
+        for timing in time_shapes(space, [shape for shape in shapes if shape.counts not in known], target):
             timings.append(timing)
+            if begun is not None:
+                begun.add(timing)
             if on_timed is not None:
                 on_timed(len(timings), len(shapes))
         return cls(
@@ -213,7 +219,7 @@ def cached_table(
 
     Measured tables are kept in the user's cache folder, `$XDG_CACHE_HOME/tas_tf/latency` (by default
     `~/.cache/tas_tf/latency`), by network, candidates, format, threads, version of the runtime, and processor. A file
-    that can't be read is measured again.
+    that can't be read is measured again. A call that was interrupted is continued by the next one.
     """
     path = _cache_path(space, target)
     if path.exists():
@@ -221,10 +227,12 @@ def cached_table(
             return LatencyTable.load(path), False
         except UserError:
             path.unlink()
-    table = LatencyTable.measure(space, target, on_timed=on_timed)
+    begun = BegunTable(path.with_name(f"{path.stem}_begun.json"))
+    table = LatencyTable.measure(space, target, begun=begun, on_timed=on_timed)
     if not table.is_noisy:
         _ratios_path(path).unlink(missing_ok=True)
         table.save(path)
+    begun.remove()
     return table, True
 
 
@@ -236,6 +244,41 @@ def forget_table(space: SearchSpace, target: Target) -> None:
 def shape_key(shape: Shape) -> str:
     """The widths and depths of a shape, as a key of JSON files."""
     return " ".join(map(str, shape.counts))
+
+
+class BegunTable:
+    """Shapes that were timed for a table which isn't finished: large networks take a quarter of an hour.
+
+    Each was timed in turns with the unpruned network, so that its ratio holds when the others are timed later.
+
+    Args:
+        path: File that keeps them, with a checksum.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._content = read_checked(path) if path.exists() else {}
+        except UserError:  # damaged: timed again
+            self._content = {}
+
+    def timings(self, shapes: Sequence[Shape]) -> list[Timing]:
+        """Measurements of those of the shapes that were timed."""
+        keys = {shape_key(shape): shape for shape in shapes}
+        try:
+            return [Timing(shape, *self._content[key]) for key, shape in keys.items() if key in self._content]
+        except TypeError:  # another version's file
+            return []
+
+    def add(self, timing: Timing) -> None:
+        """Keeps a measurement."""
+        figures = (timing.ratio, timing.noise, timing.full_ms, timing.accelerated)
+        self._content[shape_key(timing.shape)] = figures
+        write_checked(self._path, self._content)
+
+    def remove(self) -> None:
+        """Removes the file: the table is finished."""
+        self._path.unlink(missing_ok=True)
 
 
 class KeptRatios:

@@ -74,6 +74,37 @@ class _Layer:
     """Stands for a preprocessing layer."""
 
 
+def test_an_interrupted_measurement_is_continued(space, clock, monkeypatch):
+    whole = LatencyTable.measure(space, Target())
+    clock.timed.clear()
+    time_shapes, said = table_module.time_shapes, []
+
+    def interrupted(*given, **options):
+        for number, timing in enumerate(time_shapes(*given, **options)):
+            if number == 14:
+                raise KeyboardInterrupt
+            yield timing
+
+    with monkeypatch.context() as patch:
+        patch.setattr(table_module, "time_shapes", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            cached_table(space, Target())
+    meter = LatencyMeter(space, Target(), say=said.append)
+    assert equal(meter.table, whole)
+    assert said[0].startswith("latency: 40 shapes are timed on this machine first, of which 14 have been timed;")
+    assert len(clock.timed) == 14 + 1 + 26  # the one after which it stopped was timed for nothing
+    assert len(list(cache_folder().iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"KEY": 3}', '{"KEY": [1]}', '{"KEY": [1, 2, 3], "checksum": "x"}']
+)
+def test_a_damaged_part_of_a_table_is_timed_again(space, tmp_path, clock, content):
+    shapes = table_module.shapes_to_measure(space, 5)
+    (tmp_path / "begun.json").write_text(content.replace("KEY", table_module.shape_key(shapes[1])))
+    assert table_module.BegunTable(tmp_path / "begun.json").timings(shapes) == []
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"version": 1}', '{"version": 7}'])
 def test_a_damaged_table_in_the_cache_is_measured_again(space, clock, content):
     table, _ = cached_table(space, Target())
