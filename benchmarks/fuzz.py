@@ -6,9 +6,9 @@ A small network is trained, made smaller and exported. Then each case damages so
 the run, a checkpoint or record of an interrupted run, a shape, a model file, also of Keras 2, an image, a table, or
 measured latencies. It is cut, some of its bytes or values are replaced, or parts are repeated or removed. A command
 that reads it must end in time with the exit code 0 or 1, and print no traceback; after an error, every other file of
-the run must be as before. Cases that fail are listed with their seeds. `--only` runs a single seed again and shows what
-it prints. What was found is kept in benchmarks/records/fuzz after each case, if `--kinds` isn't given, and the same
-command goes on from there. Exits with 1 if any case failed.
+the run must be as before. Interrupted runs must end as an uninterrupted one does. Cases that fail are listed with their
+seeds. `--only` runs a single seed again and shows what it prints. What was found is kept in benchmarks/records/fuzz
+after each case, if `--kinds` isn't given, and the same command goes on from there. Exits with 1 if any case failed.
 """
 
 from __future__ import annotations
@@ -28,14 +28,18 @@ from benchmarks.commands import import_all, start
 from benchmarks.damage import damage, damage_file, noise
 from benchmarks.fuzz_base import COMMON, OF_KERAS_2, OFTEN, Base, prepare
 from benchmarks.records import RECORDS
+from benchmarks.run_files import is_same
 from tas_tf.cli.commands import COMMANDS
 from tas_tf.cli.table import OPTIONS
 from tas_tf.files import read_json, write_json
+from tas_tf.runs.lock import LOCK
 
 #: Distance between the first seeds of consecutive runs.
 SEEDS_APART = 1_000_000
 #: Folders in which trainings keep what they go on from.
 _KEPT = frozenset(["checkpoints"])
+#: What goes on after an interruption removes or writes these again.
+_OF_THE_CALL = ("flags.cfg", LOCK)
 #: Seconds after which a command counts as hanging. Those that do something take a few.
 _PATIENCE = 180
 _RECORDS = RECORDS / "fuzz"
@@ -119,7 +123,8 @@ def _case(seed: int, base: Base, folder: Path, kinds: list[str]) -> tuple[str | 
     copy, chance = base.within(folder), random.Random(seed)
     name = chance.choice(kinds)
     module, flags, damaged = KINDS[name](chance, copy)
-    before, printed = _contents(copy.folder, damaged), folder.with_suffix(".txt")
+    goes_on = KINDS[name] is _of_a_training
+    before, printed = _contents(copy.folder, damaged, goes_on), folder.with_suffix(".txt")
     process = start(module, flags, printed)
     process.join(_PATIENCE)
     hangs = process.is_alive()
@@ -128,32 +133,50 @@ def _case(seed: int, base: Base, folder: Path, kinds: list[str]) -> tuple[str | 
         process.join()
     out = printed.read_text(errors="replace")
     asked = f"{name}: {module} {' '.join(flag[:100] for flag in flags)}" + (f" ({damaged.name})" if damaged else "")
-    return _fault(process.exitcode, hangs, out, before, copy, damaged, asked), f"{asked}\n{out}"
+    fault = _fault(process.exitcode, hangs, out, before, _contents(copy.folder, damaged, goes_on))
+    if fault is None and goes_on:
+        (run,) = (flag.removeprefix("--run_dir=") for flag in flags if flag.startswith("--run_dir="))
+        fault = _told(out) if process.exitcode else _unlike_the_uninterrupted(Path(run), base.run)
+    return None if fault is None else f"{fault}: {asked}", f"{asked}\n{out}"
 
 
-def _fault(
-    code: int, hangs: bool, out: str, before: dict[str, bytes], copy: Base, damaged: Path | None, asked: str
-) -> str | None:
+def _fault(code: int, hangs: bool, out: str, before: dict[str, bytes], after: dict[str, bytes]) -> str | None:
     if hangs:
-        return f"hangs: {asked}"
+        return "hangs"
     if "Traceback (most recent call last)" in out or code not in (0, 1):
-        return f"exit code {code}, {out.strip().splitlines()[-1][:200] if out.strip() else ''}: {asked}"
+        return f"exit code {code}, {out.strip().splitlines()[-1][:200] if out.strip() else ''}"
     if code == 1 and "error: " not in out:
-        return f"no error is told: {asked}"
-    after = _contents(copy.folder, damaged)
+        return "no error is told"
     if code == 1 and (
         changed := [name for name in before.keys() | after.keys() if before.get(name) != after.get(name)]
     ):
-        return f"an error changed {', '.join(sorted(changed)[:5])}: {asked}"
+        return f"an error changed {', '.join(sorted(changed)[:5])}"
     # Event files of the results have other names each time that a report is written.
     if lost := sorted(name for name in before.keys() - after.keys() if "logs/results/" not in name):
-        return f"lost {', '.join(lost[:5])}: {asked}"
+        return f"lost {', '.join(lost[:5])}"
     return None
 
 
-def _contents(folder: Path, damaged: Path | None) -> dict[str, bytes]:
+def _told(out: str) -> str:
+    """The error of a command that should have gone on from what is whole."""
+    return f"stops because of one file: {next(line for line in out.splitlines() if 'error: ' in line)[:300]}"
+
+
+def _unlike_the_uninterrupted(run: Path, uninterrupted: Path) -> str | None:
+    """Results that differ from those of the run that nothing interrupted, if any."""
+    names = ("teacher/model.keras", "search/shape.json", "student/model.keras", "export/fp32.tflite")
+    differ = [name for name in names if not is_same(run / name, uninterrupted / name, {})]
+    return f"other results than without an interruption: {', '.join(differ)}" if differ else None
+
+
+def _contents(folder: Path, damaged: Path | None, goes_on: bool) -> dict[str, bytes]:
+    """All files that a command must not lose, nor change before an error."""
     files = (path for path in folder.rglob("*") if path.is_file() and path != damaged)
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in files
+        if not (goes_on and (_KEPT.intersection(path.parts) or path.name in _OF_THE_CALL))
+    }
 
 
 def _flags(chance: random.Random, base: Base) -> tuple[str, list[str], None]:
