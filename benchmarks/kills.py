@@ -83,7 +83,7 @@ def _with_dropout(command: tuple[str, tuple[str, ...]]) -> tuple[str, tuple[str,
     return module, (_WITH_DROPOUT, "--train_model", *(flag for flag in flags if not flag.startswith("--model=")))
 
 
-_QAT = ("export.student", (*_AGAIN, "--formats=saved_model,fp32,qat_int8", "--qat_epochs=3"))
+_QAT = ("export.student", (*_AGAIN, "--formats=saved_model,fp32,qat_int8", "--qat_epochs=2"))
 STEPS = {
     "teacher": Killed(*_TEACHER),
     "search": Killed("trainers.search", (*_COMMON, *_SEARCH)),
