@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.commands import run_to_the_end, start
+from tas_tf.errors import UserError
+from tas_tf.files import read_json
 
 #: Flags of all runs.
 COMMON = (
@@ -24,6 +27,8 @@ COMMON = (
 OFTEN = ("--checkpoint_minutes=0.000001",)
 #: Files that are there in the middle of a race, after its first lap, and of a training.
 _IN_A_RACE, _IN_A_TRAINING = "search/checkpoints/**/*.npz", "student/checkpoints/**/previous.json"
+#: Records of a training: of its newest checkpoint, and of the one before.
+_STATES = ("progress.json", "previous.json")
 #: Files of Keras 2.
 OF_KERAS_2 = ("old.keras", "old.h5")
 
@@ -89,18 +94,31 @@ def prepare(folder: Path) -> Base:
 
 
 def _kill_at(reached: str, run: Path, flags: list[str]) -> None:
-    """Runs the pipeline, and kills it as soon as it has written a file.
+    """Runs the pipeline, and kills it as soon as it has written a file and its training has a checkpoint to fall back on.
 
     Raises:
-        RuntimeError: It ends without it.
+        RuntimeError: It ends without that.
     """
-    process = start("trainers.pipeline", flags)
-    while process.is_alive() and not _has(run, reached):
-        time.sleep(0.002)
-    if not process.is_alive():
-        raise RuntimeError(f"The pipeline ended without {reached}.")
-    process.kill()
-    process.join()
+    while True:
+        process = start("trainers.pipeline", flags)
+        while process.is_alive() and not (_has(run, reached) and _can_fall_back(run)):
+            time.sleep(0.002)
+        if not process.is_alive():
+            raise RuntimeError(f"The pipeline ended without {reached}.")
+        process.kill()
+        process.join()
+        if _can_fall_back(run):  # it may have been saving again meanwhile
+            return
+        shutil.rmtree(run)
+
+
+def _can_fall_back(run: Path) -> bool:
+    """Whether both records of each training name checkpoints of their own."""
+    with contextlib.suppress(FileNotFoundError, UserError):
+        newest = {path.parent: read_json(path)["checkpoint"] for path in run.glob(f"**/{_STATES[0]}")}
+        before = {path.parent: read_json(path)["checkpoint"] for path in run.glob(f"**/{_STATES[1]}")}
+        return newest.keys() == before.keys() and all(newest[folder] != before[folder] for folder in newest)
+    return False
 
 
 def _has(run: Path, pattern: str) -> bool:
