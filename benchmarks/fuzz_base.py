@@ -94,7 +94,7 @@ def prepare(folder: Path) -> Base:
 
 
 def _kill_at(reached: str, run: Path, flags: list[str]) -> None:
-    """Runs the pipeline, and kills it as soon as it has written a file and its training has a checkpoint to fall back on.
+    """Runs the pipeline, and kills it once it has written a file and its training has a checkpoint to fall back on.
 
     Raises:
         RuntimeError: It ends without that.
