@@ -64,7 +64,8 @@ class Proposer:
         """Lists different shapes from all sources in turns.
 
         The uniform shape of full depth comes first if it is within reach, so that a race can't lose to it. Half of the
-        others are uniform shapes of other depths. The rest are shapes of least damage and tilted ones.
+        others are uniform shapes of other depths. The rest are a shape of least damage, those that are wider early and
+        late, and further ones of little damage.
 
         Args:
             count: Largest number of shapes.
@@ -78,7 +79,7 @@ class Proposer:
         uniforms = (self._uniform(choice, 0.0) for choice in depths)
         tilted = (self._uniform(full, tilt) for tilt in (-_TILT, _TILT))
         least = (self._least_damaged(number) for number in range(1, 1 + 2 * count))
-        sources = _in_turns(uniforms, _in_turns(least, tilted))
+        sources = _in_turns(uniforms, itertools.chain([next(least)], tilted, least))
         plain = self._uniform(full, 0.0)()
         shortlist = {} if plain is None else {plain.shape.counts: plain}
         for one in found:

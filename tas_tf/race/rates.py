@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from tas_tf.race.lap import Lap
 
-# Short trainings favour low learning rates: the highest one counts whose loss is at most this much that of the best.
-_NEARLY = 1.1
+# Short trainings favour low learning rates: the highest one counts whose loss is above the best one by at most this
+# share of it. Losses of the user's own may be negative.
+_NEARLY = 0.1
 # Each lower rate is this much lower, and there are so many of them at most.
 _LOWER, _LOWERED = 4, 6
 
@@ -51,7 +52,7 @@ def choose_rate(tried: Sequence[Lap]) -> tuple[int, str]:
         Index of the lap, and a line that tells why it isn't the best one; empty if it is.
     """
     best = min(tried, key=lambda lap: lap.loss)
-    enough = [lap for lap in tried if lap.loss <= _NEARLY * best.loss]
+    enough = [lap for lap in tried if lap.loss <= best.loss + _NEARLY * abs(best.loss)]
     lap = max(enough, key=lambda lap: lap.rate_factor)
     if lap.loss == best.loss:
         return tried.index(lap), ""

@@ -20,6 +20,9 @@ def laps(losses: dict[float, float]) -> list[Lap]:
     [
         ({0.25: 0.7493, 0.5: 0.7393, 1.0: 0.9}, 1),  # the best
         ({0.25: 0.7493, 0.5: 0.9, 1.0: math.inf}, 0),  # the others do much worse
+        ({0.25: -0.8852, 0.5: -0.8969}, 1),  # losses of the user's own may be negative
+        ({0.25: -0.9, 0.5: -0.8, 1.0: 0.9}, 0),
+        ({0.25: 0.0, 0.5: 0.01}, 0),
     ],
 )
 def test_nothing_is_said_of_the_best_rate(losses, chosen):
@@ -27,6 +30,7 @@ def test_nothing_is_said_of_the_best_rate(losses, chosen):
 
 
 def test_it_is_said_why_a_rate_that_is_not_the_best_goes_on():
+    assert choose_rate(laps({0.25: -0.9, 0.5: -0.85, 1.0: -0.5}))[0] == 1
     index, why = choose_rate(laps({0.25: 0.7493, 0.5: 0.7864, 1.0: 0.9}))
     assert index == 1
     assert why.startswith("learning rate x0.5 goes on: nearly as good as x0.25 (loss 0.786 and 0.749), and higher")
