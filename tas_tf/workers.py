@@ -14,7 +14,7 @@ import os
 import pickle
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -182,6 +182,31 @@ def any_true(value: bool) -> bool:
         WorkerLost: Another worker has ended.
     """
     return value if _team is None else bool(_sum([value])[0])
+
+
+def check_alike(settings: Mapping[str, str]) -> None:
+    """Checks that all workers have the same settings: with different ones, they train networks that drift apart.
+
+    Args:
+        settings: This worker's settings, by name.
+
+    Raises:
+        UserError: They differ; on those that have others than the chief, the message says which.
+    """
+    if _team is None:
+        return
+    chiefs = once(lambda: dict(settings))
+    names = sorted(name for name in settings.keys() | chiefs.keys() if settings.get(name, "") != chiefs.get(name, ""))
+    if any_true(bool(names)):
+        own, others = ([found.get(name) or "not given" for name in names] for found in (settings, chiefs))
+        said = [
+            f"`{name}` is {mine} on worker {number()}, but {its} on worker 0."
+            for name, mine, its in zip(names, own, others, strict=True)
+        ]
+        raise UserError(
+            "All workers must be started with the same settings. "
+            + (" ".join(said) or "Received: others on another worker, whose messages say which.")
+        )
 
 
 @contextlib.contextmanager

@@ -109,6 +109,10 @@ def talk(strategy: tf.distribute.Strategy, folder: Path) -> dict[str, np.ndarray
     with pytest.raises(Terminated):
         work()
     assert workers.any_true(workers.number() == 1)
+    workers.check_alike({"lr": "0.1"})
+    told = ("Received: others on another worker", "`lr` is 0.2 on worker 1, but 0.1 on worker 0. `seed` is not given")
+    with pytest.raises(UserError, match=told[workers.number()]):
+        workers.check_alike(({"lr": "0.1", "seed": "3"}, {"lr": "0.2"})[workers.number()])
     return {"shared": variable.numpy(), "noted": np.array(len(noted))}
 
 

@@ -16,7 +16,15 @@ from rich.console import Console
 
 from tas_tf import workers
 from tas_tf.cli.commands import Command, command_of
-from tas_tf.cli.flagfile import flag_name_of, keep_settings, last_budgets, origin, restore_custom_objects, restore_flags
+from tas_tf.cli.flagfile import (
+    flag_name_of,
+    flags_of,
+    keep_settings,
+    last_budgets,
+    origin,
+    restore_custom_objects,
+    restore_flags,
+)
 from tas_tf.cli.help import help_text
 from tas_tf.cli.options import FLAGS, Parsed, parse
 from tas_tf.cli.table import OPTIONS, options_of
@@ -75,7 +83,7 @@ def start(*, earlier: bool = False, whole: bool = False, prepared: bool = True) 
         prepared: See `Workspace.open`.
 
     Raises:
-        UserError: A flag is invalid, or there is a time without a plan for it.
+        UserError: A flag is invalid or isn't the same on all workers, or there is a time without a plan for it.
     """
     parsed, shared = parse(), make_shared()
     if files := restore_custom_objects(parsed.config):
@@ -85,6 +93,7 @@ def start(*, earlier: bool = False, whole: bool = False, prepared: bool = True) 
         restore_flags(parsed.config.run)
         parsed = parse()
     make_strategy(parsed.config.strategy)  # several workers have to meet before anything is computed
+    workers.check_alike(flags_of(parsed.config))
     shared.console.quiet = not workers.is_chief()
     if parsed.config.run_dir and not parsed.call.dry_run:
         workers.once(lambda: recover(parsed.config.run))

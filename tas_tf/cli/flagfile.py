@@ -19,6 +19,8 @@ from tas_tf.runs.workspace import Workspace
 from tas_tf.timing.plan import DECIDED
 
 _PLACES = ("run_dir", "teacher_from", "shape")
+#: Flags that may differ between machines which train together.
+_OF_THE_MACHINE = ("data_dir", "cache_dir")
 
 
 def keep_settings(workspace: Workspace, names: Collection[str]) -> None:
@@ -43,6 +45,12 @@ def keep_settings(workspace: Workspace, names: Collection[str]) -> None:
     places = {name: getattr(config, name) for name in _PLACES}
     lines += [f"--{name}={value}" for name, value in places.items() if value]
     write_bytes(config.run.flags_cfg, ("\n".join(lines) + "\n").encode())
+
+
+def flags_of(config: RunConfig) -> dict[str, str]:
+    """All settings of a run that decide its results, by the names of their flags; empty where nothing is given."""
+    kept = [option.flag for option in OPTIONS if option.kept and option.flag not in _OF_THE_MACHINE]
+    return {name: " ".join(line.partition("=")[2] or line for line in _lines(name, config)) for name in kept}
 
 
 def _budget_flag(names: Collection[str]) -> set[str]:
