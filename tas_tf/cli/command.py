@@ -93,7 +93,8 @@ def start(*, earlier: bool = False, whole: bool = False, prepared: bool = True) 
         restore_flags(parsed.config.run)
         parsed = parse()
     make_strategy(parsed.config.strategy)  # several workers have to meet before anything is computed
-    workers.check_alike(flags_of(parsed.config))
+    if workers.count() > 1:
+        workers.check_alike(flags_of(parsed.config))
     shared.console.quiet = not workers.is_chief()
     if parsed.config.run_dir and not parsed.call.dry_run:
         workers.once(lambda: recover(parsed.config.run))

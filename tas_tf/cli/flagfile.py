@@ -10,6 +10,7 @@ from absl import flags
 from tas_tf.cli.options import FLAGS
 from tas_tf.cli.table import OPTIONS
 from tas_tf.cli.wording import command_line
+from tas_tf.errors import UserError
 from tas_tf.files import read_text, write_bytes
 from tas_tf.runs.config import RunConfig
 from tas_tf.runs.records import read_record
@@ -150,8 +151,12 @@ def last_budgets(argv: list[str]) -> list[str]:
     return [budget for place, budget in found if place == found[-1][0]]
 
 
-def _budgets(arguments: list[str], place: str) -> Iterator[tuple[str, str]]:
-    """Yields each budget and the place that names it, in flagfiles within flagfiles too, as `(place, budget)`."""
+def _budgets(arguments: list[str], place: str, within: tuple[Path, ...] = ()) -> Iterator[tuple[str, str]]:
+    """Yields each budget and the place that names it, in flagfiles within flagfiles too, as `(place, budget)`.
+
+    Raises:
+        UserError: A flagfile includes itself, also by way of others.
+    """
     for number, text in enumerate(arguments):
         name, equals, value = text.partition("=")
         if name.lstrip("-") not in ("budget", "flagfile") or not name.startswith("-"):
@@ -160,6 +165,8 @@ def _budgets(arguments: list[str], place: str) -> Iterator[tuple[str, str]]:
         if name.endswith("budget"):
             yield place, value
         else:
-            path = Path(value).expanduser()
+            path = Path(value).expanduser().resolve()
+            if path in within:
+                raise UserError(f"{path} includes itself: leave a line with `flagfile` out.")
             lines = [line.strip() for line in read_text(path).splitlines()]
-            yield from _budgets([line for line in lines if line.startswith("-")], str(path))
+            yield from _budgets([line for line in lines if line.startswith("-")], str(path), (*within, path))

@@ -321,6 +321,14 @@ def test_a_reader_that_has_had_enough_is_no_error():
     assert done.stderr == ""
 
 
+def test_a_flagfile_that_includes_itself(command, tmp_path):
+    first, second = tmp_path / "first.cfg", tmp_path / "second.cfg"
+    first.write_text(f"--lr=0.1\n--flagfile={second}\n")
+    second.write_text(f"--flagfile={first}\n--budget=macs:0.5\n")
+    outcome = command(pipeline, f"--run_dir={tmp_path}/run", f"--flagfile={first}")
+    check(outcome, tmp_path / "run", f"{first} includes itself: leave a line with `--flagfile` out")
+
+
 def test_a_flagfile_that_is_no_text(command, tmp_path):
     path = tmp_path / "mine.cfg"
     path.write_bytes(b"--lr=0.1\n\xff\xfe\n")
