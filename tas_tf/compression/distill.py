@@ -9,7 +9,6 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tas_tf.compression.checks import REMEDY
 from tas_tf.compression.defaults import Changes, check_settings, seed_of, training_settings
 from tas_tf.data.augmentation import Augmentation
 from tas_tf.data.form import Form
@@ -24,7 +23,6 @@ from tas_tf.objectives.choose import choose_objective
 from tas_tf.objectives.losses import loss_of, loss_weights_of
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
-from tas_tf.training.class_order import answers, check_order
 from tas_tf.training.network import TrainResult, inherited, logits_of, train_network
 from tas_tf.training.settings import TrainSettings
 from tas_tf.training.strategy import make_strategy
@@ -72,7 +70,7 @@ def distill(
 
     Raises:
         UserError: An argument is invalid, one of the models can't be read, the models don't fit each other or the data,
-            the classes are in another order than the teacher's outputs, or training diverges.
+            or training diverges.
 
     Example:
         ```python
@@ -104,7 +102,6 @@ def distill(
     settings = training_settings(settings, data, strategy.num_replicas_in_sync)
     with strategy.scope():
         teaching = logits_of(teacher, spaces[1])
-    check_order(answers(teaching, data), data.class_names, argument="train", remedy=REMEDY)
     shape = Shape.full(spaces[0])
     trained = train_network(
         spaces[0],

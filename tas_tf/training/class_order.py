@@ -219,12 +219,16 @@ def in_another_order(
     """
     classes = better.classes
     doubt = (
-        " If labels are right, images are prepared in another way than in training."
+        " If the labels are right, images are prepared in another way than in training."
         if len(classes) <= _DOUBTFUL
         else ""
     )
     names = names if len(names) == len(classes) else list(map(str, range(len(classes))))  # a decision has one name
-    if len(classes) <= _LISTED:
+    what = "classes are in another order"
+    if len(classes) == 2:
+        what, outputs, order = "two classes are the other way round", "outputs 0 and 1", f"{names[1]} and {names[0]}"
+        received = f" Received: {', '.join(names)}."
+    elif len(classes) <= _LISTED:
         outputs, order = "outputs 0, 1, ...", ", ".join(names[number] for number in classes)
         received = f" Received: {', '.join(names)}."
     else:
@@ -235,6 +239,6 @@ def in_another_order(
         received = f" Received: {', '.join(names[output] for output, _ in moved[:_FIRST])} at these places."
     found = f"With {under}, {outputs}" if under else outputs.capitalize()
     return UserError(
-        f"`{argument}`: the classes are in another order than the outputs of the network. {found} fit {order}: "
+        f"`{argument}`: the {what} than the outputs of the network. {found} fit {order}: "
         f"accuracy {better.accuracy:.3f} on training images, as they are {better.given:.3f}. {remedy}{doubt}{received}"
     )

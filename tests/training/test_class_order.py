@@ -147,7 +147,9 @@ def test_a_decision_the_other_way_round(flipped):
     told = {"argument": "train", "remedy": "Exchange them."}
     if not flipped:
         return check_order(table, ["yes"], **told)
-    with pytest.raises(UserError, match=r"Outputs 0, 1, ... fit 1, 0: accuracy 1.000 .*, as they are 0.000. Exchange"):
+    with pytest.raises(
+        UserError, match=r"two classes are the other way round.* 0 and 1 fit 1 and 0: accuracy 1.000 .* 0.000. Ex"
+    ):
         check_order(table, ["yes"], **told)
 
 
