@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +13,12 @@ import tensorflow as tf
 
 from tas_tf.data.training_data import TrainingData
 from tas_tf.errors import UserError
-from tas_tf.objectives.classification import Classification
-from tas_tf.training.class_order import better_order, count_answers
+from tas_tf.training.class_order import count_answers, images_to_compare, new_table
 from tas_tf.training.evaluation import evaluate
 from tas_tf.training.network import is_near_chance
 
-# Training images to score the model on.
-_COMPARED = {"batch_size": 100, "batches": 10}
+#: How to give the classes another order.
+REMEDY = "Give labels as numbers of the outputs; texts are sorted by name."
 
 
 def warn_of_chance(metrics: Mapping[str, Any], data: TrainingData) -> None:
@@ -56,15 +55,14 @@ def score_training(teacher: keras.Model, data: TrainingData) -> OnTraining:
         data: Its data.
     """
     objective, bounds = data.objective, []
-    has_classes = objective.task == Classification.task and not objective.positions
-    table = np.zeros([len(data.class_names)] * 2, np.int64) if has_classes else None
+    table = new_table(objective)
 
     def see(images: tf.Tensor, labels: tf.Tensor, logits: tf.Tensor) -> None:
         bounds.append((float(tf.reduce_min(images)), float(tf.reduce_max(images))))
         if table is not None:
             count_answers(logits.numpy(), objective.split(labels)[0].numpy(), table)
 
-    scores = evaluate(teacher, data.calibration(**_COMPARED), objective, see)
+    scores = evaluate(teacher, data.calibration(**images_to_compare(data)), objective, see)
     lowest, highest = zip(*bounds, strict=True)
     return OnTraining(scores, (min(lowest), max(highest)), table)
 
@@ -85,29 +83,6 @@ def check_alike(found: OnTraining, validated: Mapping[str, Any], data: TrainingD
         raise UserError(
             f"`train` must be prepared like `validation`. Received: the model's {_in_words(data)} is {trained:.3f} on "
             f"`train` and {wanted:.3f} on `validation`. Check that both are scaled and labelled in the same way."
-        )
-
-
-def check_order(found: OnTraining, names: Sequence[str]) -> None:
-    """Checks that the outputs of the model don't fit the classes much better in another order.
-
-    Args:
-        found: How the model does on training images.
-        names: Names of the classes.
-
-    Raises:
-        UserError: They do. The message says the order.
-    """
-    if found.answers is None:
-        return
-    accuracy = found.answers.trace() / found.answers.sum()
-    if (better := better_order(found.answers, accuracy)) is not None:
-        classes, share = better
-        order = ", ".join(names[number] for number in classes)
-        raise UserError(
-            f"`train`: the classes are in another order than the outputs of the model, which fit {order}: accuracy "
-            f"{share:.3f} on training images, as they are {accuracy:.3f}. Give labels as numbers of "
-            f"the outputs; texts are sorted by name. Received: {', '.join(names)}."
         )
 
 

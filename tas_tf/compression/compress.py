@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tas_tf.compression.checks import check_alike, check_order, score_training, warn_of_chance
+from tas_tf.compression.checks import REMEDY, check_alike, score_training, warn_of_chance
 from tas_tf.compression.choices import check_undecided, checked_inherit, checked_recipe
 from tas_tf.compression.contents import describe_contents, measure_file
 from tas_tf.compression.defaults import (
@@ -53,6 +53,7 @@ from tas_tf.space.settings import SpaceSettings
 from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.timing.duration import Deadline, parse_duration
+from tas_tf.training.class_order import check_order
 from tas_tf.training.evaluation import evaluate
 from tas_tf.training.network import (
     check_above_chance,
@@ -269,7 +270,7 @@ def compress(
     if deadline is not None:
         deadline = replace(deadline, reserved=monotonic() - began)  # to score the student on the same images
     on_training = score_training(teacher, data)
-    check_order(on_training, data.class_names)
+    check_order(on_training.answers, data.class_names, argument="train", remedy=REMEDY)
     check_above_chance(teacher_metrics, data)
     check_alike(on_training, teacher_metrics, data)
     ranked = rank(model, space, ranking, data.calibration, objective)

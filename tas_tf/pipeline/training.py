@@ -25,6 +25,7 @@ from tas_tf.pipeline.steps import (
     network_settings,
     settings_of,
 )
+from tas_tf.runs.found_preprocessing import REMEDY
 from tas_tf.runs.initial_weights import find_initial_weights, load_initial_network, raced_rate_factor
 from tas_tf.runs.run import Step
 from tas_tf.runs.schedule import Schedule, load_schedule, save_schedule
@@ -34,6 +35,7 @@ from tas_tf.space.shape import Shape
 from tas_tf.space.space import SearchSpace
 from tas_tf.timing.duration import format_duration
 from tas_tf.training.answers import kept_views
+from tas_tf.training.class_order import answers, check_order
 from tas_tf.training.evaluation import evaluate
 from tas_tf.training.memory import StepMemory
 from tas_tf.training.network import check_above_chance, logits_of, network_metrics, train_network
@@ -91,12 +93,14 @@ class TeacherStep(RunStep):
         """Trains the network, or scores the one taken over, and writes it.
 
         Raises:
-            UserError: The network can't be exported, doesn't fit the data or is near chance, or training diverges.
+            UserError: The network can't be exported, doesn't fit the data or their order of classes, or is near chance;
+                or training diverges.
         """
         workspace, config = self.workspace, self.workspace.config
         model = workspace.network
         space = workspace.checked_space(model, trains=not config.takes_over)
         if config.takes_over:
+            workers.once(lambda: _check_order(model, space, workspace))
             metrics = {**workers.once(lambda: _test(model, space, workspace)), "taken_from": str(config.model_file)}
             try:
                 check_above_chance(metrics, workspace.task)
@@ -290,6 +294,13 @@ def student_share(workspace: Workspace, space: SearchSpace) -> float:
         return cost(workspace.load_shape(space)) / cost.full
     cost, limit = workspace.cost_and_limit(space)
     return limit / cost.full
+
+
+def _check_order(model: keras.Model, space: SearchSpace, workspace: Workspace) -> None:
+    """Checks the order of classes, unless that was done when the preprocessing was found."""
+    config, task = workspace.config, workspace.task
+    if (config.network, config.data) not in workspace.shared.in_order:
+        check_order(answers(logits_of(model, space), task), task.class_names, argument="dataset", remedy=REMEDY)
 
 
 def _test(model: keras.Model, space: SearchSpace, workspace: Workspace) -> dict[str, Any]:

@@ -21,15 +21,25 @@ from tas_tf.runs.records import read_record, read_result
 from tas_tf.runs.run import Run
 from tas_tf.settings import describe_settings
 from tas_tf.space.space import SearchSpace
-from tas_tf.training.class_order import better_order, count_answers
+from tas_tf.training.class_order import (
+    better_order,
+    count_answers,
+    given_recall,
+    images_to_compare,
+    in_another_order,
+    new_table,
+)
 from tas_tf.training.network import check_fits, is_near_chance, logits_of
 
-# Training images to score each kind on.
-_SCORED = {"batch_size": 100, "batches": 20}
+#: How to give the classes of data in files, or of a Python file, another order.
+REMEDY = "Name class folders so that they sort in this order, or give labels as numbers of the outputs."
+
 # Images of streamed data to compute mean and deviation from.
 _MEASURED = 2000
 # How much better than all others the best kind must be, see `Objective.drop_of`.
 _CLEARLY = 0.03
+# How much more another order of classes must recognise, averaged over classes, than another kind in the given order.
+_RATHER_ORDER = 0.1
 
 
 @dataclass(frozen=True)
@@ -103,7 +113,8 @@ def find_preprocessing(
         kinds: Kinds of preprocessing to try.
 
     Raises:
-        UserError: The network doesn't fit the data; no kind is above chance; or two kinds are nearly as good.
+        UserError: The network doesn't fit the data; its outputs fit the classes in another order; no kind is above
+            chance; or two kinds are nearly as good.
     """
     first, task = next(iter(tasks.items()))
     check_fits(model, space, task)
@@ -126,7 +137,7 @@ class _Outcome:
 
     Attributes:
         score: Score on training images.
-        counts: Number of images by output and class, `[classes, classes]`, if each image has a class.
+        counts: Number of images by output and class, `[output, class]`, if each image has a class.
     """
 
     score: float
@@ -137,14 +148,13 @@ def _best_kind(task: Task, outcomes: Mapping[str, _Outcome]) -> str:
     """The kind of preprocessing that is clearly better than the others.
 
     Raises:
-        UserError: No kind is above chance, or two kinds are nearly as good.
+        UserError: Classes are in another order than outputs, no kind is above chance, or two kinds are nearly as good.
     """
     objective, found = task.objective, {kind: one.score for kind, one in outcomes.items()}
     best, *others = sorted(found, key=lambda kind: -objective.goodness(found[kind]))
+    _check_order(task, {kind: one.counts for kind, one in outcomes.items() if one.counts is not None})
     if not others:
         return best
-    if task.source.has_classes:
-        _check_order(task, {kind: one.counts for kind, one in outcomes.items()}, found[best])
     listed = ", ".join(f"{kind} {found[kind]:.3f}" for kind in (best, *others))
     name = objective.metric.replace("_", " ")
     if is_near_chance({objective.metric: found[best]}, task):
@@ -174,42 +184,38 @@ def _try(network: keras.Model, task: Task, kinds: Sequence[str]) -> dict[str, _O
         measured = source.sample(measured, _MEASURED)
     maps = {kind: Preprocessing.fit(source, kind, indices=measured) for kind in kinds}
     scorers = {kind: Scorer(task.objective) for kind in kinds}
-    counts = dict.fromkeys(kinds)
-    if task.source.has_classes:
-        counts = {kind: np.zeros([len(task.class_names)] * 2, np.int64) for kind in kinds}
+    counts = {kind: new_table(task.objective) for kind in kinds}
 
     @tf.function(reduce_retracing=True)
     def answer(images: tf.Tensor, labels: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         logits = network(images, training=False)
         return tally_with_loss(task.objective, labels, logits), logits
 
-    for pixels, labels in task.prepared_as("none").calibration(**_SCORED):
+    for pixels, labels in task.prepared_as("none").calibration(**images_to_compare(task)):
         for kind, preprocessing in maps.items():
             change = preprocessing.apply
             images = change(pixels) if task.form is None else task.form.change_image(pixels, change)
             tally, logits = answer(images, labels)
             scorers[kind].add(tally, labels, logits)
-            if task.source.has_classes:
-                count_answers(logits.numpy(), task.objective.split(labels)[0].numpy(), counts[kind])
+            if (table := counts[kind]) is not None:
+                count_answers(logits.numpy(), task.objective.split(labels)[0].numpy(), table)
     return {kind: _Outcome(scorers[kind].result()[task.objective.metric], counts[kind]) for kind in kinds}
 
 
-def _check_order(task: Task, counts: Mapping[str, np.ndarray], accuracy: float) -> None:
-    """Checks that the outputs of a network don't fit the classes much better in another order.
+def _check_order(task: Task, counts: Mapping[str, np.ndarray]) -> None:
+    """Checks that the outputs of a network don't fit the classes clearly better in another order.
 
     Raises:
-        UserError: They do. The message says the order.
+        UserError: They do. The message says the order, under the kind of preprocessing that suits it best.
     """
-    for kind, table in counts.items():
-        if (better := better_order(table, accuracy)) is not None:
-            classes, reordered = better
-            order = ", ".join(task.class_names[number] for number in classes)
-            raise UserError(
-                "`dataset`: the classes are in another order than the outputs of the network. With "
-                f"`preprocess`={kind}, outputs 0, 1, ... fit {order}: accuracy {reordered:.3f} on training images, as "
-                f"they are {accuracy:.3f}. Name the class folders so that they sort in this order. Received: "
-                f"{', '.join(task.class_names)}."
-            )
+    orders = {kind: better for kind, table in counts.items() if (better := better_order(table)) is not None}
+    if not orders:
+        return
+    best = max(orders, key=lambda kind: orders[kind].recall)
+    if any(given_recall(table) + _RATHER_ORDER > orders[best].recall for kind, table in counts.items() if kind != best):
+        return  # another kind suits the network as well in the given order
+    under = f"`preprocess`={best}" if len(counts) > 1 else ""
+    raise in_another_order(orders[best], task.class_names, argument="dataset", remedy=REMEDY, under=under)
 
 
 def kept_preparation(teacher_run: Run) -> dict[str, str | None]:

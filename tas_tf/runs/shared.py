@@ -50,6 +50,7 @@ class Shared:
         networks: Networks, by their settings.
         meters: What measures shapes, by what it depends on.
         deployable: What the check of each network that can be exported depends on.
+        in_order: Settings of networks and data whose classes have been found to be in the order of the outputs.
         said: Lines about files that the user has read.
         started: When the command started, by `time.monotonic`.
     """
@@ -64,6 +65,7 @@ class Shared:
     networks: dict[Any, keras.Model] = field(default_factory=dict)
     meters: dict[Any, Meter | None] = field(default_factory=dict)
     deployable: set[Any] = field(default_factory=set)
+    in_order: set[Any] = field(default_factory=set)
     said: set[str] = field(default_factory=set)
     started: float = field(default_factory=time.monotonic)
 

@@ -126,6 +126,7 @@ class Workspace(RunNetworks):
         if isinstance(loaded, Task) and loaded.source.resize == data.resize:
             self.shared.tasks[data] = loaded.prepared_as(data.preprocess)
         if model is not None:
+            self.shared.in_order.add((config.network, data))
             self.shared.networks[config.network, data, config.precision] = model
         return replace(self, config=replace(config, data=data))
 

@@ -11,6 +11,7 @@ import pytest
 from keras import layers
 from PIL import Image
 
+from tas_tf.data.preprocessing import PREPROCESSING_KINDS
 from tas_tf.data.resizing import RESIZE_WAYS
 from tas_tf.data.task import Task
 from tas_tf.errors import UserError
@@ -69,16 +70,19 @@ def test_a_network_at_chance_is_refused():
         find_preprocessing(network, SearchSpace.from_model(network), {"squash": tiny_task()})
 
 
-def test_classes_in_another_order_are_found_and_said(model):
+@pytest.mark.parametrize("kinds", [PREPROCESSING_KINDS, PREPROCESSING_KINDS[::-1], ["standardise"]], ids=str)
+def test_classes_in_another_order_are_found_and_said(model, kinds):
+    """Under the kind that suits the order best, whichever is tried first; also if one kind alone is tried."""
     order = [3, 1, 4, 0, 5, 9, 2, 6, 8, 7]
     reordered = keras.models.clone_model(model)
     reordered.set_weights(model.get_weights())
     kernel, bias = reordered.get_layer("classifier").get_weights()
     reordered.get_layer("classifier").set_weights([kernel[:, order], bias[order]])
     with pytest.raises(UserError) as refused:
-        find_preprocessing(reordered, SearchSpace.from_model(reordered), {"squash": tiny_task()})
+        find_preprocessing(reordered, SearchSpace.from_model(reordered), {"squash": tiny_task()}, kinds)
     message = str(refused.value)
-    assert f"With `preprocess`=standardise, outputs 0, 1, ... fit {', '.join(map(str, order))}: accuracy 0." in message
+    found = "With `preprocess`=standardise, outputs" if len(kinds) > 1 else "Outputs"
+    assert f"{found} 0, 1, ... fit {', '.join(map(str, order))}: accuracy 0." in message
     assert message.endswith("Received: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9.")
 
 

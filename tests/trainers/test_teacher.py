@@ -18,9 +18,10 @@ from PIL import Image
 from tas_tf.data import decodable, sources
 from tas_tf.data.sources import load_source
 from tas_tf.data.task import Task
+from tas_tf.pipeline import training
 from tas_tf.runs.workspace import Workspace
 from tas_tf.training.checkpoint import saved_progress
-from tas_tf.zoo.loading import load_network
+from tas_tf.zoo.loading import load_file, load_network
 from tests.networks import count_macs
 from trainers import teacher
 
@@ -96,6 +97,52 @@ def test_a_training_on_a_full_disk_ends_and_goes_on_when_there_is_room(command, 
     ours, whole = (keras.models.load_model(path / "teacher/model.keras") for path in (run, tmp_path / "whole"))
     for one, other in zip(ours.get_weights(), whole.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+DIGITS = """
+import numpy as np
+from tas_tf.data.task import Task
+
+task, moved = Task.load("digits", train_limit=600), np.array([0, 1, 2, 3, 4, 6, 7, 8, 9, 5])
+
+def arrays(data):
+    images, labels = map(np.concatenate, zip(*data.as_numpy_iterator()))
+    return images, moved[labels]
+
+train, test = arrays(task.plain(task.indices)), arrays(task.test())
+"""
+
+
+@pytest.mark.parametrize("data", ["found", "given", "python"])
+def test_classes_in_another_order_are_refused_before_anything_is_written(command, tmp_path, trained_tiny, data):
+    """Two outputs of ten are exchanged, or half of the labels of a Python file are moved by one."""
+    network, flags = trained_tiny, ["--train_limit=600"]
+    order = "0, 1, 2, 3, 4, 6, 7, 8, 9, 5"
+    if data == "python":
+        (tmp_path / "digits.py").write_text(DIGITS)
+        flags = [f"--dataset=python:{tmp_path}/digits.py"]
+    else:
+        model, network = load_file(trained_tiny), tmp_path / "exchanged.keras"
+        chosen = [0, 1, 3, 2, *range(4, 10)]
+        order = ", ".join(map(str, chosen))
+        kernel, bias = model.get_layer("classifier").get_weights()
+        model.get_layer("classifier").set_weights([kernel[:, chosen], bias[chosen]])
+        model.save(network)
+        flags += ["--preprocess=standardise"] if data == "given" else []
+    outcome = command(teacher, f"--run_dir={tmp_path}/run", f"--model={network}", "--progress=none", *flags)
+    assert outcome.code == 1, outcome
+    assert f"utputs 0, 1, ... fit {order}: accuracy 0." in outcome.err
+    assert ("With `--preprocess=standardise`" in outcome.err) == (data == "found")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("flags", [[], ["--preprocess=standardise"]], ids=["found", "given"])
+def test_the_order_is_looked_for_once(command, tmp_path, trained_tiny, flags):
+    arguments = [f"--run_dir={tmp_path}/run", f"--model={trained_tiny}", "--train_limit=200", "--progress=none"]
+    with mock.patch.object(training, "answers", wraps=training.answers) as looked_again:
+        outcome = command(teacher, *arguments, *flags)
+    assert outcome.code == 0, outcome
+    assert looked_again.call_count == len(flags)
 
 
 @pytest.mark.slow
