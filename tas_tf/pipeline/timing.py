@@ -109,7 +109,7 @@ def _make_schedule(workspace: Workspace, seconds: float) -> Schedule:
         needed = max(needed + whole.seconds(1, 1, per_epoch), needed / (1 - _TEACHER_SHARE))
         teacher_epochs = epochs_within(_TEACHER_SHARE * available, whole, per_epoch)
         teacher_warmup = min(config.teacher.warmup_epochs, teacher_epochs - 1)
-        teacher_seconds = whole.seconds(1, 1, teacher_epochs * per_epoch)
+        teacher_seconds = whole.seconds(1, 1, teacher_epochs * per_epoch, epochs=teacher_epochs)
     check_enough((used + needed) / (1 - _MARGIN), seconds)
     plan = workload.plan((available - teacher_seconds) / budgets - export)
     return Schedule(

@@ -36,6 +36,7 @@ class Schedule:
         overhead: Seconds that a training takes besides its steps.
         again: The same for a network that has been trained before.
         teach: Seconds of the teacher's pass over a batch.
+        epoch_overhead: Seconds that an epoch takes besides its steps.
         taught: Students among those trained that learn from the teacher.
         teacher_seconds: Estimated duration of the teacher's training.
         race_seconds: Estimated duration of each race.
@@ -57,6 +58,7 @@ class Schedule:
     overhead: float
     again: float
     teach: float = 0.0
+    epoch_overhead: float = 0.0
     taught: int = 1
     teacher_seconds: float
     race_seconds: float
@@ -112,7 +114,7 @@ class Schedule:
         left = self.seconds - self.used - self.export_seconds - later * whole
         raced = read_result(config.run.metrics("search"))
         kept = kept_steps(data, config.student.batch_size)
-        pace = Pace(self.step, self.overhead, self.again, self.teach)
+        pace = Pace(self.step, self.overhead, self.again, self.teach, self.epoch_overhead)
         pace = pace.after_race(raced["laps"], raced["proposal"], kept_steps=kept)
         pace = replace(pace, teach=pace.teach * self.taught / self.students)
         views = kept_views(data, config.student)
