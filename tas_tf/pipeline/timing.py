@@ -9,6 +9,7 @@ from tas_tf import workers
 from tas_tf.baselines.rivals import RIVALS
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.errors import UserError
+from tas_tf.pipeline.baseline_shapes import brief_steps, tries_shapes
 from tas_tf.pipeline.quantising import QAT_FORMAT
 from tas_tf.proposals.shortlist import Proposer
 from tas_tf.race.race import MOST_SCORED
@@ -18,7 +19,7 @@ from tas_tf.runs.schedule import Schedule, load_schedule
 from tas_tf.runs.workspace import Workspace
 from tas_tf.space.shape import Shape
 from tas_tf.timing.duration import format_duration, parse_duration
-from tas_tf.timing.pace import measure_pace
+from tas_tf.timing.pace import Pace, measure_pace
 from tas_tf.timing.plan import TimePlan, Workload, check_enough, epochs_within
 from tas_tf.training.network import logits_of
 
@@ -58,6 +59,8 @@ def fit_into_time(workspace: Workspace) -> tuple[Workspace, Schedule | None]:
         str(TimePlan(schedule.proposals, schedule.epochs, schedule.race_seconds, schedule.student_seconds)),
         f"files and report {format_duration(schedule.export_seconds)}",
     ]
+    if schedule.random_seconds:
+        steps.insert(1, f"brief trainings of random shapes {format_duration(schedule.random_seconds)}")
     if schedule.teacher_seconds:
         steps.insert(0, f"teacher {format_duration(schedule.teacher_seconds)} ({schedule.teacher_epochs} epochs)")
     each = " for each budget" if len(config.budgets) > 1 else ""
@@ -97,7 +100,8 @@ def _make_schedule(workspace: Workspace, seconds: float) -> Schedule:
     export = _REPORT + (2 + len(config.rivals)) * len(config.export.formats) * conversion * _EXPORT
     more = {"students": students, "taught": taught, "proposing": proposing}
     workload = Workload.of(pace, config.race, task, config.student, **more)
-    needed = budgets * (workload.shortest + export)
+    random = _seconds_of_random_shapes(workspace, pace, proposing)
+    needed = budgets * (workload.shortest + random + export)
     teacher_epochs, teacher_warmup, teacher_seconds = 0, 0, 0.0
     if not config.teacher_from and not config.takes_over and (trained := _training_of_teacher(config)):
         teacher_epochs, teacher_warmup = trained  # it isn't trained again
@@ -110,8 +114,9 @@ def _make_schedule(workspace: Workspace, seconds: float) -> Schedule:
         teacher_epochs = epochs_within(_TEACHER_SHARE * available, whole, per_epoch)
         teacher_warmup = min(config.teacher.warmup_epochs, teacher_epochs - 1)
         teacher_seconds = whole.seconds(1, 1, teacher_epochs * per_epoch, epochs=teacher_epochs)
-    check_enough((used + needed) / (1 - _MARGIN), seconds)
-    plan = workload.plan((available - teacher_seconds) / budgets - export)
+    also = f", and {format_duration(budgets * random)} for `random_shapes` and `random_epochs`" if random else ""
+    check_enough((used + needed) / (1 - _MARGIN), seconds, also)
+    plan = workload.plan((available - teacher_seconds) / budgets - random - export)
     return Schedule(
         time=config.time,
         seconds=seconds,
@@ -122,10 +127,19 @@ def _make_schedule(workspace: Workspace, seconds: float) -> Schedule:
         steps_per_epoch=workload.steps_per_epoch,
         taught=taught,
         teacher_seconds=teacher_seconds,
+        random_seconds=random,
         export_seconds=export,
         **vars(pace),
         **vars(plan),
     )
+
+
+def _seconds_of_random_shapes(workspace: Workspace, pace: Pace, proposing: float) -> float:
+    """Seconds in which the best of several random shapes is chosen for a budget; 0 if there is no such rival."""
+    if not any(tries_shapes(RIVALS[name].shape, workspace) for name in workspace.config.rivals):
+        return 0.0
+    count, epochs = workspace.config.baseline.random_shapes, workspace.config.baseline.random_epochs
+    return count * (proposing + pace.seconds(1, 1, brief_steps(workspace), epochs=epochs))
 
 
 def _training_of_teacher(config: RunConfig) -> tuple[int, int] | None:

@@ -26,19 +26,20 @@ BEFORE_RACE = 4.0
 _MOST_RACE = 0.5
 
 
-def check_enough(least: float, given: float) -> None:
+def check_enough(least: float, given: float, also: str = "") -> None:
     """Checks a time.
 
     Args:
         least: Seconds that are needed.
         given: Seconds that there are.
+        also: What takes time besides, in words.
 
     Raises:
         UserError: The time isn't enough.
     """
     if given < least:
         raise UserError(
-            f"`time` isn't enough. Expected at least {format_duration(1 + least)}, for one shape and one epoch. "
+            f"`time` isn't enough. Expected at least {format_duration(1 + least)}, for one shape and one epoch{also}. "
             f"Received: {format_duration(max(0, given))}."
         )
 
