@@ -31,11 +31,12 @@ _REPORT, _EXPORT = 5.0, 0.8
 _MARGIN = 0.03
 
 
-def fit_into_time(workspace: Workspace) -> tuple[Workspace, Schedule | None]:
+def fit_into_time(workspace: Workspace, *, chosen_by: str = "`recipe`=paper") -> tuple[Workspace, Schedule | None]:
     """Sets proposals and epochs so that the run fits into `time`, and says the plan. Nothing is written.
 
     Args:
         workspace: The run.
+        chosen_by: What chose the recipe, for messages, if that is a differentiable search.
 
     Returns:
         The run with other settings, and its schedule; without `time`, the same run.
@@ -46,8 +47,13 @@ def fit_into_time(workspace: Workspace) -> tuple[Workspace, Schedule | None]:
     config = workspace.config
     if config.time is None:
         return workspace, None
-    if not config.races or config.shape:
-        raise UserError("`time` plans a race and what follows. Leave out `time`, or `shape` and `recipe`=paper.")
+    if config.shape:
+        raise UserError("`time` plans a race and what follows. Leave out `time`, or `shape`.")
+    if not config.races:
+        raise UserError(
+            f"`time` plans a race and what follows; {chosen_by} chooses a differentiable search instead. Leave out "
+            f"`time`, or {chosen_by}."
+        )
     if workers.count() > 1:
         raise UserError("`time` plans the run of a single machine. Leave out `time`, or `strategy`=multi_worker.")
     if config.race.searched:
