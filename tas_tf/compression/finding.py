@@ -162,5 +162,6 @@ class Finder:
             pace = workload.pace.after_race(laps, result.winner.name, kept_steps=workload.kept_steps)
             epochs = epochs_within(deadline.left, pace, workload.steps_per_epoch, workload.views)
             training = replace(training, epochs=epochs)
+            self.say(f"{deadline}, epochs to train: {epochs}.")
         training = replace(training, lr=training.lr * result.rate_factor)
         return Found(result.winner.shape, result.network, training, race=result, search=searched)
