@@ -14,6 +14,7 @@ from typing import Any
 
 from tas_tf import workers
 from tas_tf.cli.command import planned, run, start
+from tas_tf.cli.options import epochs_choose_recipe
 from tas_tf.pipeline.plan import check_replaceable
 from tas_tf.pipeline.timing import fit_into_time
 from tas_tf.pipeline.whole import check_before, pipeline_steps, run_pipeline
@@ -23,7 +24,8 @@ from tas_tf.runs.schedule import save_schedule
 def main() -> dict[str, Any] | None:
     """Runs the whole pipeline that the flags describe; returns its report."""
     workspace, parsed = start(whole=True)
-    workspace, schedule = fit_into_time(workspace)
+    chosen_by = {"chosen_by": "`search.epochs`"} if epochs_choose_recipe() else {}
+    workspace, schedule = fit_into_time(workspace, **chosen_by)
     steps = pipeline_steps(workspace)
     workers.once(lambda: check_before(workspace, steps))
     if planned(workspace, parsed, steps, schedule):

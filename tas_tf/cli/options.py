@@ -89,11 +89,15 @@ def _follow_recipe() -> None:
     """Sets the recipe if it isn't given, and the flags that aren't given to its defaults."""
     values = flags.FLAGS
     if not is_given("recipe"):
-        searches = is_given("search_epochs") and not any(map(is_given, ("proposals", "searched")))
-        values["recipe"].value = SEARCHING if searches else DEFAULT
+        values["recipe"].value = SEARCHING if epochs_choose_recipe() else DEFAULT
     for flag in FLAGS.values():
         if flag.defaults and not is_given(flag.name):
             values[flag.name].value = flag.defaults.get(values["recipe"].value, values[flag.name].default)
+
+
+def epochs_choose_recipe() -> bool:
+    """Whether the recipe isn't given, and follows from the epochs of a search."""
+    return is_given("search_epochs") and not any(map(is_given, ("recipe", "proposals", "searched")))
 
 
 def _value(flag: Flag) -> Any:

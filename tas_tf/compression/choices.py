@@ -25,7 +25,10 @@ def checked_recipe(recipe: str | None, race: object | None, search: object | Non
     if given is not None and not (unused == "search" and searches):
         raise UserError(f"`{unused}` has no effect with `recipe`={recipe}. Leave one of them out.")
     if duration is not None and recipe == SEARCHING:
-        raise UserError("`time` plans a race and what follows. Leave out `time`, or `search` and `recipe`=paper.")
+        raise UserError(
+            "`time` plans a race and what follows; `search` chooses a differentiable search instead. Leave out `time`, "
+            "or `search`."
+        )
     if duration is not None and searches:
         raise UserError("`time` doesn't plan a differentiable search. Leave out `searched`, or `time`.")
     return recipe

@@ -309,4 +309,6 @@ def compress(
         spent = meter(found.shape)
         student_metrics |= {"latency_ms": reported(cost.kind, spent), "latency_share": spent / cost.full}
     student = with_sizes_of(trained.model, compiled)
+    if deadline is not None:
+        finder.say(f"{deadline}.")
     return Compressed(student, found.shape, teacher_metrics, student_metrics, found.race, found.search, metadata)

@@ -131,9 +131,8 @@ class Finder:
             timed = Proposer(cost, limit, **proposing).shortlist(1)[0].shape
             seconds = time.monotonic() - started
             scored_on = data.held_out(settings.race_share, MOST_SCORED)
-            pace = measure_pace(
-                space, timed, data, training, strategy=self.strategy, scored_on=scored_on, teacher=teacher
-            )
+            options = {"strategy": self.strategy, "scored_on": scored_on, "teacher": teacher, "saves": False}
+            pace = measure_pace(space, timed, data, training, **options)
             workload = Workload.of(pace, settings, data, training, proposing=seconds)
             left = deadline.left
             check_enough(deadline.seconds - left + workload.shortest, deadline.seconds)
@@ -163,5 +162,6 @@ class Finder:
             pace = workload.pace.after_race(laps, result.winner.name, kept_steps=workload.kept_steps)
             epochs = epochs_within(deadline.left, pace, workload.steps_per_epoch, workload.views)
             training = replace(training, epochs=epochs)
+            self.say(f"{deadline}, epochs to train: {epochs}.")
         training = replace(training, lr=training.lr * result.rate_factor)
         return Found(result.winner.shape, result.network, training, race=result, search=searched)

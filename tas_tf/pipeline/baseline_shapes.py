@@ -10,9 +10,11 @@ from tas_tf.baselines.shapes import RANKED_KINDS, affordable_baseline
 from tas_tf.cost.cost_model import MEASURED, CostModel, amount, reported
 from tas_tf.files import write_json, write_model
 from tas_tf.importance.order import channel_order, reorder
+from tas_tf.pipeline.memory import expected_shape, training_memory
 from tas_tf.pipeline.steps import (
     DISTILLATION,
     VERSION,
+    Effort,
     RunStep,
     budget_inputs,
     budget_settings,
@@ -20,12 +22,16 @@ from tas_tf.pipeline.steps import (
     merged,
     network_settings,
     settings_of,
+    student_share,
 )
 from tas_tf.runs.run import Step
+from tas_tf.runs.schedule import Schedule
 from tas_tf.runs.workspace import Workspace
 from tas_tf.settings import recorded
 from tas_tf.space.shape import Shape
+from tas_tf.space.space import SearchSpace
 from tas_tf.student.meter import budget_figures, real_cost
+from tas_tf.training.memory import StepMemory
 from tas_tf.training.network import inherited
 
 
@@ -35,14 +41,15 @@ class BaselineStep(RunStep):
     Args:
         workspace: The run.
         kind: Kind of baseline, one of `tas_tf.baselines.shapes.BASELINE_KINDS`.
+        label: Name of the step for the user; by default, it names the kind.
     """
 
     section = "baseline"
     #: Whether the step tells what the shape costs beside it, for the check of files and the report.
     tells_cost = True
 
-    def __init__(self, workspace: Workspace, kind: str) -> None:
-        super().__init__(workspace, f"{kind} shape")
+    def __init__(self, workspace: Workspace, kind: str, label: str | None = None) -> None:
+        super().__init__(workspace, label or f"{kind} shape")
         self.shape_kind = kind
 
     @property
@@ -81,7 +88,7 @@ class BaselineStep(RunStep):
 
     @property
     def _several(self) -> bool:
-        return self.shape_kind == "random" and self.workspace.config.baseline.random_shapes > 1
+        return tries_shapes(self.shape_kind, self.workspace)
 
     def _settings(self) -> dict[str, Any]:
         workspace, config = self.workspace, self.workspace.config
@@ -224,13 +231,31 @@ class RivalShapeStep(BaselineStep):
         compared_with: The run whose student the rival is compared with.
         workspace: The rival's own run.
         kind: `full`, or the kind of a baseline.
+        label: Name of the step for the user.
     """
 
     tells_cost = False
 
-    def __init__(self, compared_with: Workspace, workspace: Workspace, kind: str) -> None:
-        super().__init__(workspace, kind)
+    def __init__(self, compared_with: Workspace, workspace: Workspace, kind: str, label: str | None = None) -> None:
+        super().__init__(workspace, kind, label)
         self._compared_with = compared_with
+
+    def effort(self, space: SearchSpace) -> Effort | None:
+        """The brief trainings, if the best of several random shapes is chosen."""
+        if not self._several:
+            return None
+        count, epochs = self.workspace.config.baseline.random_shapes, self.workspace.config.baseline.random_epochs
+        iterations = count * brief_steps(self.workspace)
+        return Effort(count * epochs, iterations, student_share(self._compared_with, space), float(count))
+
+    def memory(self, space: SearchSpace) -> StepMemory | None:
+        """That of a network of about the student's size."""
+        shape = expected_shape(self._compared_with, space)
+        return training_memory(self.workspace, space, shape, self.workspace.config.random_training, taught=False)
+
+    def scheduled(self, schedule: Schedule) -> float:
+        """Seconds for the brief trainings."""
+        return schedule.random_seconds
 
     @property
     def record(self) -> Step:
@@ -264,3 +289,15 @@ class RivalShapeStep(BaselineStep):
         if self.shape_kind == "random":
             limit = real_cost(cost, other.load_shape(space), other.meter(space))
         self.make(record, cost, limit=limit, tolerance=limit // 50)
+
+
+def tries_shapes(kind: str, workspace: Workspace) -> bool:
+    """Whether a shape is the best of several random ones, each of which is trained briefly."""
+    return kind == "random" and workspace.config.baseline.random_shapes > 1
+
+
+def brief_steps(workspace: Workspace) -> int:
+    """Steps of the brief training of each random shape."""
+    config = workspace.config
+    _, per_epoch = workspace.task.weights_part(config.search.split_share).training(config.student.batch_size)
+    return config.baseline.random_epochs * per_epoch

@@ -116,11 +116,11 @@ def _stops(label: str) -> UserError:
 
 
 def _flat(steps: Sequence[PipelineStep]) -> Iterator[RunStep]:
-    """The steps that have a result, with those within other steps."""
+    """The steps that have a result, each after those within it, as they run."""
     for step in steps:
+        yield from step.parts
         if isinstance(step, RunStep):
             yield step
-        yield from step.parts
 
 
 def _state(step: RunStep) -> str:

@@ -12,8 +12,8 @@ from tas_tf.errors import UserError, speaking_of
 from tas_tf.extras import require_extra
 from tas_tf.files import write_json
 from tas_tf.pipeline.memory import expected_shape, fine_tuning_memory
-from tas_tf.pipeline.steps import DISTILLATION, VERSION, Effort, RunStep, data_inputs, settings_of
-from tas_tf.pipeline.training import TEACHER_PASS, student_share
+from tas_tf.pipeline.steps import DISTILLATION, VERSION, Effort, RunStep, data_inputs, settings_of, student_share
+from tas_tf.pipeline.training import TEACHER_PASS
 from tas_tf.qat.errors import QatError
 from tas_tf.qat.train import check_quantisable, train_quantised
 from tas_tf.runs.run import Step

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections.abc import Sequence
 
 import keras
 
@@ -11,12 +12,22 @@ from tas_tf import workers
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.files import write_json, write_model
 from tas_tf.pipeline.memory import expected_shape, search_memory, training_memory
-from tas_tf.pipeline.searched_shapes import SearchedShapeStep
-from tas_tf.pipeline.steps import DISTILLATION, Effort, budget_inputs, budget_settings, data_inputs, merged, settings_of
-from tas_tf.pipeline.training import TEACHER_PASS, student_share
+from tas_tf.pipeline.searched_shapes import SearchedShapeStep, search_effort
+from tas_tf.pipeline.steps import (
+    DISTILLATION,
+    Effort,
+    RunStep,
+    budget_inputs,
+    budget_settings,
+    data_inputs,
+    merged,
+    settings_of,
+    student_share,
+)
+from tas_tf.pipeline.training import TEACHER_PASS
 from tas_tf.proposals.drawn import drawn_proposals
 from tas_tf.proposals.shortlist import Proposal
-from tas_tf.race.contest import find_by_race
+from tas_tf.race.contest import find_by_race, num_proposals
 from tas_tf.race.lap import Lap
 from tas_tf.race.logs import RaceSummaries
 from tas_tf.race.race import plan_rounds, race_metrics, shares_answers
@@ -59,20 +70,24 @@ class RaceStep(SearchedShapeStep):
             version=self.version,
         )
 
+    @property
+    def parts(self) -> Sequence[RunStep]:
+        """The differentiable search before the race, if its shapes take part."""
+        return [SearchOfRace(self)] if self.workspace.config.race.searched else []
+
     def effort(self, space: SearchSpace) -> Effort:
         """All laps of the race; fewer if there are fewer different shapes than asked for."""
         config = self.workspace.config
         task = self.workspace.task
-        rounds = plan_rounds(task, config.student, config.race, config.race.proposals)
+        proposals = num_proposals(config.race, config.race.searched)
+        rounds = plan_rounds(task, config.student, config.race, proposals)
         asked = sum(rounds.steps) if shares_answers(task, config.student, rounds) else rounds.num_steps
         share = student_share(self.workspace, space) + config.kd * TEACHER_PASS * asked / max(1, rounds.num_steps)
         return Effort(rounds.num_laps, rounds.num_steps, share, BEFORE_RACE + rounds.num_shapes)
 
     def memory(self, space: SearchSpace) -> StepMemory:
-        """That of the search if there is one, which needs most; else that of a network of about the student's size."""
+        """That of a network of about the student's size."""
         workspace, config = self.workspace, self.workspace.config
-        if config.race.searched:
-            return search_memory(workspace, space, config.search)
         return training_memory(workspace, space, expected_shape(workspace, space), config.student, taught=config.kd)
 
     def scheduled(self, schedule: Schedule) -> float:
@@ -150,3 +165,34 @@ class RaceStep(SearchedShapeStep):
         options = {"limit": limit, "count": config.race.searched, "meter": meter, "seed": config.search.seed}
         drawn = workers.once(lambda: drawn_proposals(cost, result.shape, result.probabilities, **options))
         return drawn, tuple(result.warnings)
+
+
+class SearchOfRace(RunStep):
+    """The differentiable search before a race, in a row of its own in a plan. The race runs and records it.
+
+    Args:
+        race: The race.
+    """
+
+    section, trains = "search", True
+
+    def __init__(self, race: RaceStep) -> None:
+        super().__init__(race.workspace, f"search of {race.label}")
+        self._race = race
+
+    @property
+    def record(self) -> Step:
+        """Record of the race."""
+        return self._race.record
+
+    def effort(self, space: SearchSpace) -> Effort:
+        """That of a search without a race."""
+        return search_effort(self.workspace)
+
+    def memory(self, space: SearchSpace) -> StepMemory:
+        """That of the supernet."""
+        return search_memory(self.workspace, space, self.workspace.config.search)
+
+    def work(self, record: Step) -> None:
+        """Runs the race, which begins with the search."""
+        self._race.work(record)

@@ -108,9 +108,7 @@ class SearchStep(SearchedShapeStep):
 
     def effort(self, space: SearchSpace) -> Effort:
         """Epochs and iterations, each of which takes one batch from either part of the images."""
-        settings = self.workspace.config.search
-        _, per_epoch = self.workspace.task.searching(settings.batch_size, settings.split_share)
-        return Effort(settings.all_epochs, settings.all_epochs * per_epoch, _SEARCH_ITERATION)
+        return search_effort(self.workspace)
 
     def memory(self, space: SearchSpace) -> StepMemory:
         """That of the supernet."""
@@ -228,3 +226,10 @@ class DecodeStep(SearchedShapeStep):
         write_json(config.run.metrics("search"), metrics)
         record.finish()
         self.show()
+
+
+def search_effort(workspace: Workspace) -> Effort:
+    """Epochs and iterations of a search, each of which takes one batch from either part of the images."""
+    settings = workspace.config.search
+    _, per_epoch = workspace.task.searching(settings.batch_size, settings.split_share)
+    return Effort(settings.all_epochs, settings.all_epochs * per_epoch, _SEARCH_ITERATION)

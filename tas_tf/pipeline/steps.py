@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tas_tf import workers
+from tas_tf.cost.cost_model import CostModel
 from tas_tf.data.settings import script_file
 from tas_tf.errors import UserError, speaking_of
 from tas_tf.runs.config import RunConfig
@@ -77,7 +78,7 @@ class PipelineStep(abc.ABC):
 
     @property
     def parts(self) -> Sequence[RunStep]:
-        """Steps within this one, which a plan shows too."""
+        """Steps within this one that run before its own work; a plan shows them too."""
         return ()
 
 
@@ -190,6 +191,15 @@ class RunStep(PipelineStep):
         self.workspace.keep_settings(record)
         if (progress := saved_progress(record.checkpoints)) is not None:
             self.workspace.say(f"{record.name}: continues after {progress}.")
+
+
+def student_share(workspace: Workspace, space: SearchSpace) -> float:
+    """Cost of the student as a share of the unpruned network's: that of the shape given, otherwise the budget."""
+    if workspace.config.shape:
+        cost = CostModel(space)
+        return cost(workspace.load_shape(space)) / cost.full
+    cost, limit = workspace.cost_and_limit(space)
+    return limit / cost.full
 
 
 def refuse_shape(config: RunConfig) -> None:

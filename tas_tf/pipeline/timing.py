@@ -9,6 +9,7 @@ from tas_tf import workers
 from tas_tf.baselines.rivals import RIVALS
 from tas_tf.cost.cost_model import CostModel
 from tas_tf.errors import UserError
+from tas_tf.pipeline.baseline_shapes import brief_steps, tries_shapes
 from tas_tf.pipeline.quantising import QAT_FORMAT
 from tas_tf.proposals.shortlist import Proposer
 from tas_tf.race.race import MOST_SCORED
@@ -18,7 +19,7 @@ from tas_tf.runs.schedule import Schedule, load_schedule
 from tas_tf.runs.workspace import Workspace
 from tas_tf.space.shape import Shape
 from tas_tf.timing.duration import format_duration, parse_duration
-from tas_tf.timing.pace import measure_pace
+from tas_tf.timing.pace import Pace, measure_pace
 from tas_tf.timing.plan import TimePlan, Workload, check_enough, epochs_within
 from tas_tf.training.network import logits_of
 
@@ -30,11 +31,12 @@ _REPORT, _EXPORT = 5.0, 0.8
 _MARGIN = 0.03
 
 
-def fit_into_time(workspace: Workspace) -> tuple[Workspace, Schedule | None]:
+def fit_into_time(workspace: Workspace, *, chosen_by: str = "`recipe`=paper") -> tuple[Workspace, Schedule | None]:
     """Sets proposals and epochs so that the run fits into `time`, and says the plan. Nothing is written.
 
     Args:
         workspace: The run.
+        chosen_by: What chose the recipe, for messages, if that is a differentiable search.
 
     Returns:
         The run with other settings, and its schedule; without `time`, the same run.
@@ -45,8 +47,13 @@ def fit_into_time(workspace: Workspace) -> tuple[Workspace, Schedule | None]:
     config = workspace.config
     if config.time is None:
         return workspace, None
-    if not config.races or config.shape:
-        raise UserError("`time` plans a race and what follows. Leave out `time`, or `shape` and `recipe`=paper.")
+    if config.shape:
+        raise UserError("`time` plans a race and what follows. Leave out `time`, or `shape`.")
+    if not config.races:
+        raise UserError(
+            f"`time` plans a race and what follows; {chosen_by} chooses a differentiable search instead. Leave out "
+            f"`time`, or {chosen_by}."
+        )
     if workers.count() > 1:
         raise UserError("`time` plans the run of a single machine. Leave out `time`, or `strategy`=multi_worker.")
     if config.race.searched:
@@ -58,6 +65,8 @@ def fit_into_time(workspace: Workspace) -> tuple[Workspace, Schedule | None]:
         str(TimePlan(schedule.proposals, schedule.epochs, schedule.race_seconds, schedule.student_seconds)),
         f"files and report {format_duration(schedule.export_seconds)}",
     ]
+    if schedule.random_seconds:
+        steps.insert(1, f"brief trainings of random shapes {format_duration(schedule.random_seconds)}")
     if schedule.teacher_seconds:
         steps.insert(0, f"teacher {format_duration(schedule.teacher_seconds)} ({schedule.teacher_epochs} epochs)")
     each = " for each budget" if len(config.budgets) > 1 else ""
@@ -97,7 +106,8 @@ def _make_schedule(workspace: Workspace, seconds: float) -> Schedule:
     export = _REPORT + (2 + len(config.rivals)) * len(config.export.formats) * conversion * _EXPORT
     more = {"students": students, "taught": taught, "proposing": proposing}
     workload = Workload.of(pace, config.race, task, config.student, **more)
-    needed = budgets * (workload.shortest + export)
+    random = _seconds_of_random_shapes(workspace, pace, proposing)
+    needed = budgets * (workload.shortest + random + export)
     teacher_epochs, teacher_warmup, teacher_seconds = 0, 0, 0.0
     if not config.teacher_from and not config.takes_over and (trained := _training_of_teacher(config)):
         teacher_epochs, teacher_warmup = trained  # it isn't trained again
@@ -109,9 +119,10 @@ def _make_schedule(workspace: Workspace, seconds: float) -> Schedule:
         needed = max(needed + whole.seconds(1, 1, per_epoch), needed / (1 - _TEACHER_SHARE))
         teacher_epochs = epochs_within(_TEACHER_SHARE * available, whole, per_epoch)
         teacher_warmup = min(config.teacher.warmup_epochs, teacher_epochs - 1)
-        teacher_seconds = whole.seconds(1, 1, teacher_epochs * per_epoch)
-    check_enough((used + needed) / (1 - _MARGIN), seconds)
-    plan = workload.plan((available - teacher_seconds) / budgets - export)
+        teacher_seconds = whole.seconds(1, 1, teacher_epochs * per_epoch, epochs=teacher_epochs)
+    also = f", and {format_duration(budgets * random)} for `random_shapes` and `random_epochs`" if random else ""
+    check_enough((used + needed) / (1 - _MARGIN), seconds, also)
+    plan = workload.plan((available - teacher_seconds) / budgets - random - export)
     return Schedule(
         time=config.time,
         seconds=seconds,
@@ -122,10 +133,19 @@ def _make_schedule(workspace: Workspace, seconds: float) -> Schedule:
         steps_per_epoch=workload.steps_per_epoch,
         taught=taught,
         teacher_seconds=teacher_seconds,
+        random_seconds=random,
         export_seconds=export,
         **vars(pace),
         **vars(plan),
     )
+
+
+def _seconds_of_random_shapes(workspace: Workspace, pace: Pace, proposing: float) -> float:
+    """Seconds in which the best of several random shapes is chosen for a budget; 0 if there is no such rival."""
+    if not any(tries_shapes(RIVALS[name].shape, workspace) for name in workspace.config.rivals):
+        return 0.0
+    count, epochs = workspace.config.baseline.random_shapes, workspace.config.baseline.random_epochs
+    return count * (proposing + pace.seconds(1, 1, brief_steps(workspace), epochs=epochs))
 
 
 def _training_of_teacher(config: RunConfig) -> tuple[int, int] | None:

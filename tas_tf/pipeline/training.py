@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,6 @@ import keras
 
 from tas_tf import workers
 from tas_tf.baselines.rivals import RIVALS
-from tas_tf.cost.cost_model import CostModel
 from tas_tf.errors import UserError
 from tas_tf.files import write_json, write_model
 from tas_tf.graph.image_size import takes_any_size, with_sizes_of
@@ -24,6 +24,7 @@ from tas_tf.pipeline.steps import (
     merged,
     network_settings,
     settings_of,
+    student_share,
 )
 from tas_tf.runs.found_preprocessing import REMEDY
 from tas_tf.runs.initial_weights import find_initial_weights, load_initial_network, raced_rate_factor
@@ -270,7 +271,12 @@ class RivalStep(StudentStep):
         self.rival, self._compared_with = RIVALS[name], workspace
         self._shape_step = None
         if self.rival.shape != "searched":
-            self._shape_step = RivalShapeStep(workspace, self.workspace, self.rival.shape)
+            self._shape_step = RivalShapeStep(workspace, self.workspace, self.rival.shape, f"shapes of {self.label}")
+
+    @property
+    def parts(self) -> Sequence[RunStep]:
+        """The step that makes the shape, if it trains."""
+        return [self._shape_step] if self._shape_step is not None and self._shape_step.trains else []
 
     def run(self) -> bool:
         """Runs what isn't up to date; returns whether the rival was trained."""
@@ -285,15 +291,6 @@ class RivalStep(StudentStep):
 
     def _like(self, space: SearchSpace) -> Shape:
         return Shape.full(space) if self.rival.shape == "full" else expected_shape(self._compared_with, space)
-
-
-def student_share(workspace: Workspace, space: SearchSpace) -> float:
-    """Cost of the student as a share of the unpruned network's: that of the shape given, otherwise the budget."""
-    if workspace.config.shape:
-        cost = CostModel(space)
-        return cost(workspace.load_shape(space)) / cost.full
-    cost, limit = workspace.cost_and_limit(space)
-    return limit / cost.full
 
 
 def _check_order(model: keras.Model, space: SearchSpace, workspace: Workspace) -> None:

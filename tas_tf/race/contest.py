@@ -61,7 +61,7 @@ def find_by_race(
     def combine(ranked: Sequence[Proposal]) -> Proposal | None:
         return workers.once(lambda: proposer().combined(ranked))
 
-    proposals = workers.once(lambda: proposer().shortlist(max(race.proposals, len(found) + 1), found))
+    proposals = workers.once(lambda: proposer().shortlist(num_proposals(race, len(found)), found))
     show = RaceProgress(say, cost, proposals, plan_rounds(data, settings, race, len(proposals)), data.objective)
 
     def after(lap: Lap, kept: bool) -> None:
@@ -70,3 +70,13 @@ def find_by_race(
 
     options |= {"model": model, "combine": combine, "say": say, "on_lap": after}
     return run_race(proposals, data, cost.space, settings, race, **options)
+
+
+def num_proposals(race: RaceSettings, found: int) -> int:
+    """Number of shapes that enter a race: those that a search found take part besides the uniform one in any case.
+
+    Args:
+        race: Settings of the race.
+        found: Number of shapes that a search found.
+    """
+    return max(race.proposals, found + 1)

@@ -36,10 +36,12 @@ class Schedule:
         overhead: Seconds that a training takes besides its steps.
         again: The same for a network that has been trained before.
         teach: Seconds of the teacher's pass over a batch.
+        epoch_overhead: Seconds that an epoch takes besides its steps.
         taught: Students among those trained that learn from the teacher.
         teacher_seconds: Estimated duration of the teacher's training.
         race_seconds: Estimated duration of each race.
         student_seconds: Estimated duration of all trainings after a race.
+        random_seconds: Estimated duration of brief trainings that choose among random shapes, for each budget.
         export_seconds: Estimated duration of export and report, for each budget.
         final_epochs: Epochs of the students' trainings by budget, decided when the race was over.
     """
@@ -57,10 +59,12 @@ class Schedule:
     overhead: float
     again: float
     teach: float = 0.0
+    epoch_overhead: float = 0.0
     taught: int = 1
     teacher_seconds: float
     race_seconds: float
     student_seconds: float
+    random_seconds: float = 0.0
     export_seconds: float
     final_epochs: dict[str, int] = field(default_factory=dict)
 
@@ -108,12 +112,13 @@ class Schedule:
         """
         budgets = [str(budget) for budget in config.outermost.budgets]
         later = len(budgets) - 1 - budgets.index(str(config.budget))
-        whole = self.race_seconds + self.student_seconds + self.export_seconds
-        left = self.seconds - self.used - self.export_seconds - later * whole
+        whole = self.race_seconds + self.student_seconds + self.random_seconds + self.export_seconds
         raced = read_result(config.run.metrics("search"))
         kept = kept_steps(data, config.student.batch_size)
-        pace = Pace(self.step, self.overhead, self.again, self.teach)
+        pace = Pace(self.step, self.overhead, self.again, self.teach, self.epoch_overhead)
         pace = pace.after_race(raced["laps"], raced["proposal"], kept_steps=kept)
+        random = self.random_seconds * pace.step / self.step
+        left = self.seconds - self.used - random - self.export_seconds - later * whole
         pace = replace(pace, teach=pace.teach * self.taught / self.students)
         views = kept_views(data, config.student)
         epochs = epochs_within(left / self.students, pace, self.steps_per_epoch, views)

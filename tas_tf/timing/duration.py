@@ -61,4 +61,13 @@ class Deadline:
     @property
     def left(self) -> float:
         """Seconds that are left until the last part."""
-        return self.seconds - self.reserved - (time.monotonic() - self.begun)
+        return self.seconds - self.reserved - self.used
+
+    @property
+    def used(self) -> float:
+        """Seconds since the work began."""
+        return time.monotonic() - self.begun
+
+    def __str__(self) -> str:
+        """How much of the time is used, in words."""
+        return f"Used {format_duration(self.used)} of {format_duration(self.seconds)}"

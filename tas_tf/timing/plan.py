@@ -26,19 +26,20 @@ BEFORE_RACE = 4.0
 _MOST_RACE = 0.5
 
 
-def check_enough(least: float, given: float) -> None:
+def check_enough(least: float, given: float, also: str = "") -> None:
     """Checks a time.
 
     Args:
         least: Seconds that are needed.
         given: Seconds that there are.
+        also: What takes time besides, in words.
 
     Raises:
         UserError: The time isn't enough.
     """
     if given < least:
         raise UserError(
-            f"`time` isn't enough. Expected at least {format_duration(1 + least)}, for one shape and one epoch. "
+            f"`time` isn't enough. Expected at least {format_duration(1 + least)}, for one shape and one epoch{also}. "
             f"Received: {format_duration(max(0, given))}."
         )
 
@@ -56,8 +57,11 @@ def epochs_within(seconds: float, pace: Pace, steps_per_epoch: int, views: int =
     30
     >>> epochs_within(100.0, Pace(step=0.1, overhead=10.0, teach=0.2), steps_per_epoch=30, views=5)
     20
+    >>> epochs_within(100.0, Pace(step=0.1, overhead=10.0, epoch_overhead=6.0), steps_per_epoch=30)
+    10
     """
-    left, epoch, asked = seconds - pace.overhead, steps_per_epoch * pace.step, steps_per_epoch * pace.teach
+    left, asked = seconds - pace.overhead, steps_per_epoch * pace.teach
+    epoch = pace.epoch_overhead + steps_per_epoch * pace.step
     epochs = left / (epoch + asked)
     return max(1, int(epochs if not views or epochs <= views else (left - views * asked) / epoch))
 
@@ -175,4 +179,5 @@ class Workload:
         race = self.pace.seconds(rounds.num_laps, rounds.num_shapes, rounds.num_steps, asked)
         asked = min(epochs, self.views or epochs) * self.steps_per_epoch
         before = self.before_race + rounds.num_shapes * self.proposing
-        return before + race, self.students * self.pace.seconds(1, 1, steps) + (self.taught * asked * self.pace.teach)
+        training = self.pace.seconds(1, 1, steps, epochs=epochs)
+        return before + race, self.students * training + self.taught * asked * self.pace.teach

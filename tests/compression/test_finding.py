@@ -9,6 +9,7 @@ from tas_tf.errors import UserError
 from tas_tf.importance.order import channel_order, reorder
 from tas_tf.recipes import RECIPES
 from tas_tf.space.space import SearchSpace
+from tas_tf.timing.duration import Deadline
 from tas_tf.timing.pace import Pace
 from tas_tf.training.network import inherited
 from tests.networks import count_macs
@@ -60,14 +61,21 @@ def test_the_recipe_gives_the_defaults(model, arrays, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_time_determines_shapes_and_epochs(model, arrays, monkeypatch):
-    monkeypatch.setattr(finding, "measure_pace", lambda *args, **options: Pace(0.01, 1.0, 0.5))
+def test_a_time_determines_shapes_and_epochs(model, arrays, monkeypatch, capsys):
+    # A machine of that pace, which has taken 40 s so far whenever it is asked.
+    monkeypatch.setattr(finding, "measure_pace", lambda *args, **options: Pace(0.1, 1.0, 0.5, epoch_overhead=0.4))
+    monkeypatch.setattr(Pace, "after_race", lambda pace, *args, **options: pace)
+    monkeypatch.setattr(Deadline, "used", property(lambda deadline: 40.0))
+    monkeypatch.setattr("tas_tf.compression.compress.monotonic", lambda: 0.0)
     result = compress(
-        model, *arrays, time="12s", race={"rate_factors": (0.1, 0.5)}, training={"batch_size": 32}, verbose=0
+        model, *arrays, time="60s", race={"rate_factors": (0.1, 0.5)}, training={"batch_size": 32}, verbose=2
     )
-    # The race and the training had 12 s on a machine of that pace; epochs have 6 steps.
-    assert 1 <= result.student_metrics["epochs"] <= (12 - 1) / 0.06
+    # 20 s are left, one of them to build the network; epochs have 6 steps.
+    assert result.student_metrics["epochs"] == 19
     assert len({lap.proposal.name for lap in result.race.laps}) <= 2
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("Plan", "Used"))]
+    assert lines[0].startswith("Plan: ")
+    assert lines[1:] == ["Used 40 s of 1 min, epochs to train: 19.", "Used 40 s of 1 min."]
     monkeypatch.setattr(finding, "measure_pace", lambda *args, **options: Pace(1.0, 4.0, 1.0))
     with pytest.raises(UserError, match=r"`time` isn't enough\. Expected at least"):
         compress(model, *arrays, time="40s", training={"batch_size": 32}, verbose=0)

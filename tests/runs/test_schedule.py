@@ -96,3 +96,17 @@ def test_a_teacher_takes_time_in_new_epochs_alone(config):
     assert schedule.decided(config, tiny_task()).final_epochs == {"macs:0.5": 192}
     # One of two students learns from labels alone.
     assert replace(schedule, students=2.0).decided(config, tiny_task()).final_epochs == {"macs:0.5": 94}
+
+
+def test_what_an_epoch_takes_besides_its_steps(config):
+    raced(config)
+    # 1060 s - 20 s, at 5 s of steps and 5 s besides.
+    assert replace(SCHEDULE, epoch_overhead=5.0).decided(config, tiny_task()).final_epochs == {"macs:0.5": 104}
+
+
+def test_brief_trainings_keep_their_time(config):
+    schedule = replace(SCHEDULE, random_seconds=300.0)
+    # 1060 s - 20 s - 300 s, at 5 s an epoch.
+    assert schedule.decided(raced(config), tiny_task()).final_epochs == {"macs:0.5": 148}
+    # Where steps take twice as long, so do these: 1060 s - 40 s - 600 s, at 10 s an epoch.
+    assert schedule.decided(raced(config, 41.0, 27.0), tiny_task()).final_epochs == {"macs:0.5": 42}

@@ -1,7 +1,7 @@
 import pytest
 
 from tas_tf.errors import UserError
-from tas_tf.timing.duration import format_duration, parse_duration
+from tas_tf.timing.duration import Deadline, format_duration, parse_duration
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("20m", 1200), ("1h30m", 5400), ("1h 5s", 3605), ("0.5m", 30)])
@@ -21,3 +21,10 @@ def test_what_is_no_duration(text):
 )
 def test_texts(seconds, text):
     assert format_duration(seconds) == text
+
+
+def test_how_much_of_a_time_is_used(monkeypatch):
+    monkeypatch.setattr("tas_tf.timing.duration.time.monotonic", lambda: 190.0)
+    deadline = Deadline(120.0, reserved=10.0, begun=100.0)
+    assert (deadline.used, deadline.left) == (90.0, 20.0)
+    assert str(deadline) == "Used 1 min 30 s of 2 min"

@@ -16,19 +16,19 @@ def clock(workload: Workload, proposals: int, epochs: int) -> float:
     laps += [rounds.steps[0]] * (rounds.num_laps - len(laps))
     total += rounds.num_shapes * (workload.proposing + pace.overhead - pace.again)
     for steps in laps:
-        total += pace.again + steps * (pace.step + (0 if workload.kept_steps else pace.teach))
+        total += pace.again + steps * (pace.step + (0 if workload.kept_steps else pace.teach)) + pace.epoch_overhead
     total += sum(rounds.steps) * pace.teach if workload.kept_steps else 0
     for _ in range(int(workload.students)):
         total += pace.overhead
         for epoch in range(epochs):
             taught = not workload.views or epoch < workload.views
-            total += workload.steps_per_epoch * (pace.step + taught * pace.teach)
+            total += workload.steps_per_epoch * (pace.step + taught * pace.teach) + pace.epoch_overhead
     return total
 
 
 @pytest.mark.parametrize("seconds", [100, 300, 1200, 7200, 100_000])
 @pytest.mark.parametrize("students", [1, 3])
-@pytest.mark.parametrize("pace", [Pace(0.02, 5.0, 1.0, 0.03), Pace(0.5, 0.1, 0.1)])
+@pytest.mark.parametrize("pace", [Pace(0.02, 5.0, 1.0, 0.03), Pace(0.5, 0.1, 0.1), Pace(0.02, 5.0, 1.0, 0.03, 0.25)])
 @pytest.mark.parametrize("kept", [{}, {"views": 4, "kept_steps": 10**9}, {"proposing": 3.0}])
 def test_the_longest_training_that_fits(seconds, students, pace, kept):
     workload = Workload(pace, RaceSettings(), 30, students, before_race=7.0, taught=students, **kept)

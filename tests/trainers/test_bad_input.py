@@ -326,7 +326,8 @@ def test_a_flagfile_that_includes_itself(command, tmp_path):
     first.write_text(f"--lr=0.1\n--flagfile={second}\n")
     second.write_text(f"--flagfile={first}\n--budget=macs:0.5\n")
     outcome = command(pipeline, f"--run_dir={tmp_path}/run", f"--flagfile={first}")
-    check(outcome, tmp_path / "run", f"{first} includes itself: leave a line with `--flagfile` out")
+    assert (outcome.code, "Traceback" in outcome.err, (tmp_path / "run").exists()) == (1, False, False), outcome
+    assert f"error: {first} includes itself: leave a line with `--flagfile` out." in outcome.err
 
 
 def test_a_flagfile_that_is_no_text(command, tmp_path):

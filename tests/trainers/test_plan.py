@@ -15,11 +15,7 @@ def test_iterations_and_states(command, interrupted):
         pipeline, f"--run_dir={interrupted.path}", *interrupted.flags, "--dry_run", "--rivals=uniform,full_kd"
     )
     assert outcome.code == 0, outcome
-    rows = {
-        cells[0]: cells[1:]
-        for line in outcome.out.splitlines()
-        if len(cells := [cell.strip() for cell in re.split("[│┃]", line)[1:-1]]) == 6
-    }
+    rows = rows_of(outcome.out)
     task = Task.load("digits", train_limit=200)
     plain, halves = task.training(32)[1], task.searching(32)[1]
     assert rows["search"][:3] == ["up to date", "1", str(halves)]
@@ -28,6 +24,34 @@ def test_iterations_and_states(command, interrupted):
     assert rows["rival full_kd"][:3] == ["runs", "1", str(plain)]
     assert rows["teacher"][0] == "up to date"
     assert re.search(r"Unpruned: [\d,]+ MACs\. Budget: [\d,]+ macs\.", outcome.out)
+
+
+def rows_of(text: str) -> dict[str, list[str]]:
+    """The rows of the table by step."""
+    return {
+        cells[0]: cells[1:]
+        for line in text.splitlines()
+        if len(cells := [cell.strip() for cell in re.split("[│┃]", line)[1:-1]]) == 6
+    }
+
+
+@pytest.mark.usefixtures("untimed")
+def test_what_a_race_and_random_shapes_train(command, trained_tiny, tmp_path):
+    flags = [f"--run_dir={tmp_path}/run", f"--model={trained_tiny}", "--train_limit=200", "--preprocess=standardise"]
+    flags += ["--batch_size=32", "--student_epochs=40", "--dry_run"]
+    trained = ["--rivals=random", "--random_shapes=4", "--random_epochs=10"]
+    trained += ["--searched=4", "--search_epochs=3", "--search_warmup=0", "--proposals=2"]
+    rows = rows_of(command(pipeline, *flags, *trained).out)
+    task = Task.load("digits", train_limit=200)
+    halves, of_half = task.searching(32)[1], task.weights_part(0.5).training(32)[1]
+    assert rows["search of race"][:3] == ["runs", "3", str(3 * halves)]
+    assert rows["shapes of rival random"][:3] == ["runs", "40", str(40 * of_half)]
+    assert list(rows).index("search of race") < list(rows).index("race")
+    assert list(rows).index("shapes of rival random") < list(rows).index("rival random")
+    # The four shapes that are searched and the uniform one take part.
+    five = rows_of(command(pipeline, *flags, "--proposals=5").out)
+    assert rows["race"][:3] == five["race"][:3]
+    assert not {"search of race", "shapes of rival random"} & set(five)
 
 
 @pytest.mark.parametrize("module", [pipeline, search, teacher], ids=lambda module: module.__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from unittest import mock
 
@@ -141,6 +142,25 @@ def test_a_dry_run_says_the_plan_and_writes_nothing(command, tmp_path, trained_t
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.usefixtures("untimed")
+def test_brief_trainings_of_random_shapes_are_planned(command, tmp_path, trained_tiny):
+    flags = [f"--run_dir={tmp_path / 'run'}", f"--model={trained_tiny}", "--dry_run", *FLAGS, "--rivals=random"]
+    pace = Pace(0.1, 5.0, 1.0, epoch_overhead=0.5)
+    with mock.patch.object(timing, "measure_pace", return_value=pace):
+        without = command(pipeline, *flags).out
+        outcome = command(pipeline, *flags, "--random_shapes=4", "--random_epochs=10").out
+    # 4 shapes: 5 s each, and 10 epochs of 3 steps of 0.1 s and 0.5 s besides, and however long it takes to draw them.
+    seconds = int(re.search(r"brief trainings of random shapes (\d+) s", outcome).group(1))
+    assert 4 * (5 + 10 * (3 * 0.1 + 0.5)) <= seconds < 60
+    row = re.search(r"│ shapes of rival random +│ runs +│ +40 │ +120 │ +(\d+) s │", outcome)
+    assert int(row.group(1)) == seconds
+    assert "brief trainings" not in without
+    assert "shapes of rival" not in without
+    # What they take is taken from the trainings.
+    counts = [int(re.search(r"\((\d+) epochs\)", text).group(1)) for text in (without, outcome)]
+    assert counts[0] > counts[1]
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("untimed")
 def test_a_teacher_that_has_to_be_trained_gets_its_share(command, tmp_path):
@@ -153,9 +173,23 @@ def test_a_teacher_that_has_to_be_trained_gets_its_share(command, tmp_path):
     ("flags", "message"),
     [
         (["--time=30s"], "`--time` isn't enough. Expected at least "),
+        # 9 shapes: 5 s each, and 100 epochs of 3 steps of 0.1 s: 315 s.
+        (
+            ["--rivals=random", "--random_shapes=9", "--random_epochs=100"],
+            "for one shape and one epoch, and 5 min ",
+        ),
         (["--time=soon"], "`--time` must be a duration, such as 20m, 2h or 1h30m. Received: 'soon'."),
         (["--recipe=paper"], "`--time` decides `--recipe`. Leave out one of the two."),
-        (["--search_epochs=3"], "`--time` plans a race and what follows."),
+        (
+            ["--search_epochs=3"],
+            "`--time` plans a race and what follows; `--search_epochs` chooses a differentiable search instead. Leave "
+            "out `--time`, or `--search_epochs`.",
+        ),
+        (
+            ["--flagfile=flags/fashion_mnist.cfg", "--dataset=digits"],
+            "Leave out `--time`, or `--search_epochs`.",
+        ),
+        (["--shape=shape.json"], "`--time` plans a race and what follows. Leave out `--time`, or `--shape`."),
         (["--searched=2"], "`--time` doesn't plan a differentiable search."),
         (["--student_epochs=3"], "`--time` decides `--student_epochs`."),
         (["--proposals", "3"], "`--time` decides `--proposals`."),
