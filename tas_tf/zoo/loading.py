@@ -7,6 +7,7 @@ import inspect
 import re
 import unicodedata
 import warnings
+import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -139,6 +140,8 @@ def load_file(path: str | Path, *, unsafe_load: bool = False, say: Callable[[str
         model = keras.models.load_model(path, compile=False, safe_mode=not unsafe_load)
     except Exception as error:  # Keras raises whatever its parts raise: zip, JSON, HDF5 and type errors
         if not saved.is_old:
+            if path.suffix.lower() == ".keras" and not zipfile.is_zipfile(path):
+                raise UserError(f"`model`: {path} is an HDF5 file. Rename it so that it ends in .h5.") from error
             message = f"`model`: {path} can't be loaded as a Keras 3 model: {saved.explain(error)}"
             raise UserError(message) from error
         model = load_old_file(path, saved, unsafe_load=unsafe_load, say=say)

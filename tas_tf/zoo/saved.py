@@ -49,8 +49,11 @@ _SAVED_MODEL = f"is a SavedModel, which holds no layers that can change. Load th
 _SAVED_MODEL_OF_KERAS_2 = (
     f"is a SavedModel of Keras 2. Load it with `tf_keras.models.load_model` in Python, and {_SAVE}"
 )
+_HDF5_SUFFIXES = (".h5", ".hdf5")
 #: Suffixes of files that are or once were networks.
-SUFFIXES = (".keras", ".h5", ".hdf5", *_OTHER_FORMATS)
+SUFFIXES = (".keras", *_HDF5_SUFFIXES, *_OTHER_FORMATS)
+# What HDF5 files of weights hold, of Keras 3 and 2.
+_WEIGHTS = ("layers", "_layer_checkpoint_dependencies", "model_weights")
 
 
 def refuse_other_formats(path: Path) -> None:
@@ -72,6 +75,8 @@ def refuse_other_formats(path: Path) -> None:
         raise UserError(f"`model`: {path} {advice}.")
     if path.is_dir():
         raise UserError(f"`model`: {path} is a folder. Expected a file of a Keras model, such as mine.keras.")
+    if path.suffix.lower() in _HDF5_SUFFIXES and zipfile.is_zipfile(path) and not h5py.is_hdf5(path):
+        raise UserError(f"`model`: {path} is an archive as `.keras` files are. Rename it so that it ends in .keras.")
 
 
 @dataclass(frozen=True)
@@ -184,7 +189,8 @@ def _leads_out(path: Path, reason: str) -> UserError:
 
 
 def _damaged(path: Path) -> UserError:
-    return UserError(f"`model`: {path} is damaged or isn't a `.keras` file, which is a zip archive.")
+    kind = "an HDF5 file" if path.suffix.lower() in _HDF5_SUFFIXES else "a `.keras` file, which is a zip archive"
+    return UserError(f"`model`: {path} is damaged or isn't {kind}.")
 
 
 def _is_hdf5(path: Path) -> bool:
@@ -207,6 +213,9 @@ def _read_hdf5(path: Path) -> SavedNetwork:
         config, version, compiled = (
             file.attrs.get(name) for name in ("model_config", "keras_version", "training_config")
         )
+        has_weights = "layer_names" in file.attrs or any(name in file for name in _WEIGHTS)
+    if config is None and not has_weights:
+        raise UserError(f"`model`: {path} is an HDF5 file without a Keras model.")
     if config is None:
         raise UserError(f"`model`: {path} {_WEIGHTS_ALONE}.")
     given = (config, version or "", compiled or "{}")

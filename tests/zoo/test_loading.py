@@ -138,6 +138,13 @@ def save_as_keras_2(path):
     tf_keras.Model(images, tf_keras.layers.Flatten()(images)).save(path, save_format="tf")
 
 
+def save_as(path, name):
+    """Saves a model or its weights under a name, and renames the file."""
+    saved = path.with_name(name)
+    (classifier().save_weights if ".weights." in name else classifier().save)(saved)
+    saved.rename(path)
+
+
 @pytest.mark.parametrize(
     ("name", "write", "advice"),
     [
@@ -150,7 +157,11 @@ def save_as_keras_2(path):
         ("mine.json", None, "model_from_json"),
         ("mine.pkl", None, "Unpickle"),
         ("mine.weights.h5", lambda path: classifier().save_weights(path), "weights alone.*model.load_weights"),
-        ("mine.h5", lambda path: h5py.File(path, "w").close(), "weights alone.*model.load_weights"),
+        ("mine.h5", lambda path: save_as(path, "mine.weights.h5"), "weights alone.*model.load_weights"),
+        ("mine.h5", lambda path: save_as(path, "saved.keras"), "Rename it so that it ends in .keras"),
+        ("mine.keras", lambda path: save_as(path, "saved.h5"), "is an HDF5 file. Rename it so that it ends in .h5"),
+        ("mine.h5", lambda path: h5py.File(path, "w").close(), "is an HDF5 file without a Keras model"),
+        ("mine.h5", None, "is damaged or isn't an HDF5 file"),
         ("mine.PTH", None, "holds weights"),
         ("mine.mlmodel", None, "no Keras layers"),
         ("mine.ckpt", lambda path: path.with_name("mine.ckpt.index").write_bytes(b""), "TensorFlow checkpoint"),
