@@ -167,6 +167,6 @@ def _budgets(arguments: list[str], place: str, within: tuple[Path, ...] = ()) ->
         else:
             path = Path(value).expanduser().resolve()
             if path in within:
-                raise UserError(f"{path} includes itself: leave a line with `flagfile` out.")
+                raise UserError(f"{path} includes itself. Remove the line that does, here or in a file between.")
             lines = [line.strip() for line in read_text(path).splitlines()]
             yield from _budgets([line for line in lines if line.startswith("-")], str(path), (*within, path))

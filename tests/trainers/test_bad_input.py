@@ -327,7 +327,7 @@ def test_a_flagfile_that_includes_itself(command, tmp_path):
     second.write_text(f"--flagfile={first}\n--budget=macs:0.5\n")
     outcome = command(pipeline, f"--run_dir={tmp_path}/run", f"--flagfile={first}")
     assert (outcome.code, "Traceback" in outcome.err, (tmp_path / "run").exists()) == (1, False, False), outcome
-    assert f"error: {first} includes itself: leave a line with `--flagfile` out." in outcome.err
+    assert f"error: {first} includes itself. Remove the line that does" in outcome.err
 
 
 def test_a_flagfile_that_is_no_text(command, tmp_path):
