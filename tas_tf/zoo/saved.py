@@ -104,7 +104,7 @@ class SavedNetwork:
             return _read_hdf5(path) if _is_hdf5(path) else _read_zip(path)
         except UserError:
             raise
-        except (OSError, *DAMAGED_ZIP, TypeError, AttributeError) as error:
+        except (OSError, *DAMAGED_ZIP, TypeError, AttributeError, SystemError) as error:  # h5py raises the last one too
             raise _damaged(path) from error
 
     @property
@@ -167,7 +167,7 @@ def refuse_links(path: Path) -> None:
                         _refuse_links_of(file, path)
     except UserError:
         raise
-    except (OSError, *DAMAGED_ZIP) as error:
+    except (OSError, *DAMAGED_ZIP, SystemError) as error:
         raise _damaged(path) from error
 
 

@@ -176,6 +176,19 @@ def test_other_formats_are_refused_with_what_to_do(tmp_path, name, write, advice
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("method", ["visititems_links", "visititems"])
+def test_what_h5py_raises_for_damage_is_damage(tmp_path, monkeypatch, method):
+    """Its compiled code may end with an error of Python itself."""
+
+    def fail(*given):
+        raise SystemError("returned a result with an exception set")
+
+    classifier().save(tmp_path / "mine.h5")
+    monkeypatch.setattr(h5py.File, method, fail)
+    with pytest.raises(UserError, match=r"mine\.h5 is damaged or isn't an HDF5 file"):
+        load_network(str(tmp_path / "mine.h5"))
+
+
 class Mine(keras.layers.Layer):
     def __init__(self, factor, **options):
         super().__init__(**options)
