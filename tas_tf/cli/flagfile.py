@@ -49,7 +49,7 @@ def keep_settings(workspace: Workspace, names: Collection[str]) -> None:
 
 
 def flags_of(config: RunConfig) -> dict[str, str]:
-    """All settings of a run that decide its results, by the names of their flags; empty where nothing is given."""
+    """The settings that all workers of a run must share, by the names of their flags; empty where nothing is given."""
     kept = [option.flag for option in OPTIONS if option.kept and option.flag not in _OF_THE_MACHINE]
     return {name: " ".join(line.partition("=")[2] or line for line in _lines(name, config)) for name in kept}
 
